@@ -6,7 +6,6 @@ disk), links and devices are passed over, and a member larger than `MEMBER_LIMIT
 
 from __future__ import annotations
 
-import glob
 import itertools
 import json
 import re
@@ -136,7 +135,9 @@ def _ends_cleanly(file: BinaryIO, offset: int) -> bool:
 
 def _damage(path: Path, count: int, error: Exception) -> str:
     if count == 0:
-        return f"{path} is not a tar shard ({error}); give a plain, uncompressed .tar of KEY.jpg and KEY.json."
+        return (
+            f"{path} is not a tar shard ({error}); give a plain, uncompressed .tar of KEY.jpg and KEY.json."
+        )
     return (
         f"The shard {path} is cut off or damaged after {count} readable files ({error}); "
         "fetch it again, or leave it out."
@@ -161,10 +162,18 @@ def _named(path: str) -> list[Path]:
         return shards
     if place.exists():
         return [place]
-    shards = sorted(Path(found) for found in glob.glob(str(place)) if Path(found).is_file())
+    shards = _matches(place)
     if not shards:
         raise DataError(f"There is no shard {path}; give a .tar file, a folder of them, or a pattern.")
     return shards
+
+
+def _matches(pattern: Path) -> list[Path]:
+    wild = next((place for place, part in enumerate(pattern.parts) if set(part) & set("*?[")), None)
+    if wild is None:
+        return []
+    found = Path(*pattern.parts[:wild]).glob(str(Path(*pattern.parts[wild:])))
+    return sorted(path for path in found if path.is_file())
 
 
 def _braces(pattern: str) -> Iterator[str]:
@@ -184,5 +193,7 @@ def _braces(pattern: str) -> Iterator[str]:
 def _span(found: re.Match[str]) -> Iterator[str]:
     first, last = int(found[1]), int(found[2])
     if last < first or last - first >= MOST_SHARDS:
-        raise UsageError(f"The range {found[0]} counts no shards, or more than {MOST_SHARDS}; write FIRST..LAST.")
+        raise UsageError(
+            f"The range {found[0]} counts no shards, or more than {MOST_SHARDS}; write FIRST..LAST."
+        )
     return (f"{number:0{len(found[1])}d}" for number in range(first, last + 1))

@@ -1,0 +1,1 @@
+"""The measurements: captions against people's captions, subjects named, long answers that fail."""
