@@ -57,7 +57,8 @@ def test_a_and_an_follow_the_sound_of_the_next_word() -> None:
         (151, "a dog"), (268, "a dog"), (281, "a cat"), (7, "a rooster"), (15, "a bird"), (134, "a bird"),
         (517, "a crane"), (386, "an elephant"), (339, "a horse"), (404, "an airplane"), (436, "a car"),
         (466, "a train"), (487, "a cell phone"), (504, "a cup of coffee"), (532, "a table"),
-        (861, "a toilet"), (937, "some broccoli"), (967, "a cup of coffee"), (970, "a mountain"), (978, "a beach"),
+        (861, "a toilet"), (937, "some broccoli"), (967, "a cup of coffee"),
+        (970, "a mountain"), (978, "a beach"),
     ],
 )  # fmt: skip
 def test_basic_words_are_the_everyday_ones(index: int, basic_phrase: str) -> None:
