@@ -1,0 +1,114 @@
+"""What all tests share: homes that are nobody's own, the real bundle `mini`, the real program.
+
+Set MINIGPT4_TEST_HOME to a folder to keep mini's files (125 MB) and their converted form between
+checkouts; without it they stay in pytest's own cache folder of this one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from minigpt4.core.home import HOME_VARIABLE
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+class RunMinigpt4(Protocol):
+    """Run the installed console program to its end; `env` is added to a clean environment."""
+
+    def __call__(
+        self,
+        *arguments: str | Path,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the home of the person who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("home")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def mini_home(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A MINIGPT4_HOME that holds the bundle `mini`, for this process and its children."""
+    # Imported here: a slip in either then fails the tests that need mini, not all of them.
+    from minigpt4.core.bundle import load_bundle
+    from minigpt4.core.fetch import ensure
+
+    kept = os.environ.get("MINIGPT4_TEST_HOME")
+    home = Path(kept).absolute() if kept else Path(request.config.cache.mkdir("minigpt4-home"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(HOME_VARIABLE, str(home))
+        ensure(load_bundle("mini"), progress=None)
+        yield home
+
+
+@pytest.fixture(autouse=True)
+def _home_of_this_test(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty home for every test that did not ask for `mini_home`."""
+    if "mini_home" in request.fixturenames:
+        monkeypatch.setenv(HOME_VARIABLE, str(request.getfixturevalue("mini_home")))
+    else:
+        monkeypatch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The folder of example photographs."""
+    return EXAMPLES
+
+
+@pytest.fixture
+def run_minigpt4(tmp_path: Path) -> RunMinigpt4:
+    """The console program as a shell would start it, in an empty folder unless told otherwise."""
+    program = Path(sysconfig.get_path("scripts")) / "minigpt4"
+    if not program.exists():
+        pytest.fail(f"{program} is missing: install the project first (make test does).")
+
+    def run(
+        *arguments: str | Path,
+        stdin: bytes | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 300,
+    ) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [program, *map(str, arguments)],
+            input=stdin if stdin is not None else b"",
+            capture_output=True,
+            env=clean_environment() | dict(env or {}),
+            cwd=cwd or tmp_path,
+            timeout=timeout,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8")
+        )
+
+    return run
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment (pip's settings must hold) without what would change our output."""
+    ours = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MINIGPT4_", "PYTHON", "PYTEST", "COV"))
+        and key not in {"COLUMNS", "LINES", "FORCE_COLOR", "TERM", "VIRTUAL_ENV"}
+    }
+    return ours | {HOME_VARIABLE: os.environ[HOME_VARIABLE], "LANG": "C.UTF-8", "NO_COLOR": "1"}

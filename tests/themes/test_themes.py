@@ -1,0 +1,108 @@
+"""Themes: ours load, a user's own stand beside them, and a slip is told with file, key and value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigpt4.core.errors import UsageError
+from minigpt4.core.home import config_home
+from minigpt4.themes import ThemeError, load_theme, read_theme, theme_names
+from minigpt4.themes.color import is_color
+
+
+def write(folder: Path, text: str, name: str = "mine") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_shipped_theme_loads() -> None:
+    names = theme_names()
+    assert {"harbour", "paper"} <= set(names)
+    assert [load_theme(name).name for name in names] == names
+
+
+def test_there_is_a_theme_for_dark_and_one_for_bright_rooms() -> None:
+    assert {load_theme(name).dark for name in theme_names()} == {True, False}
+
+
+def test_a_users_theme_is_found_and_stands_in_for_ours_of_the_same_name() -> None:
+    write(config_home() / "themes", 'name = "mine"\nprimary = "#123456"')
+    write(config_home() / "themes", 'name = "paper"\nprimary = "#abcdef"', name="paper")
+    assert "mine" in theme_names()
+    assert load_theme("mine").primary == "#123456"
+    assert load_theme("paper").primary == "#abcdef"
+
+
+def test_a_broken_user_theme_hides_no_other() -> None:
+    write(config_home() / "themes", "primary = ", name="broken")
+    assert load_theme("harbour").dark
+    with pytest.raises(ThemeError, match="not valid TOML"):
+        load_theme("broken")
+
+
+def test_an_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'paper'"):
+        load_theme("papr")
+    with pytest.raises(UsageError, match="there is harbour, paper"):
+        load_theme("../secret")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('primry = "#112233"', "primry = '#112233' .* did you mean 'primary'"),
+        ('accent = "#12"', "accent = '#12' is not a colour"),
+        ('accent = "rgb(1, 2, 256)"', r"accent = 'rgb\(1, 2, 256\)' is not a colour"),
+        ("accent = 7", "accent = 7 is not a colour"),
+        ('dark = "yes"', "dark = 'yes' is not true or false"),
+        ("text_alpha = 2.0", "text_alpha = 2.0 is not a number from 0 to 1"),
+        ("text_alpha = true", "text_alpha = True is not a number from 0 to 1"),
+        ('variables = "none"', "variables = 'none' is not a table"),
+        ("[variables]\nborder = 3", "variables.border = 3 is not a plain text"),
+        ('[variables]\nborder = "red; } Screen { display: none"', "variables.border"),
+        ('[variables]\nborder = "#12345 30%"', "variables.border = '#12345 30%' is not a colour"),
+        ('[variables]\n"a b" = "none"', "variables.a b"),
+    ],
+)
+def test_a_slip_names_file_key_and_value(tmp_path: Path, line: str, told: str) -> None:
+    path = write(tmp_path, f'name = "mine"\nprimary = "#123456"\n{line}')
+    with pytest.raises(ThemeError, match=told) as caught:
+        read_theme(path)
+    assert str(path) in str(caught.value)
+    assert str(caught.value).endswith((".", "?"))
+
+
+def test_a_theme_needs_a_name_a_primary_colour_and_the_name_of_its_file(tmp_path: Path) -> None:
+    with pytest.raises(ThemeError, match="no 'primary'"):
+        read_theme(write(tmp_path, 'name = "mine"'))
+    with pytest.raises(ThemeError, match="no 'name'"):
+        read_theme(write(tmp_path, 'primary = "#123"'))
+    with pytest.raises(ThemeError, match="differs from the file's own name"):
+        read_theme(write(tmp_path, 'name = "other"\nprimary = "#123"'))
+
+
+def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ThemeError, match="not valid TOML"):
+        read_theme(path)
+    with pytest.raises(ThemeError, match="cannot be read"):
+        read_theme(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "color", ["#fff", "#ABCDEF", "#12345678", "rgb(0, 0, 255)", "hsl(360, 0%,100%)", "ansi_bright_red"]
+)
+def test_each_form_of_a_colour_is_read(color: str) -> None:
+    assert is_color(color)
+
+
+@given(st.integers(0, 999), st.integers(0, 999), st.integers(0, 999))
+def test_rgb_is_a_colour_just_when_every_channel_is_a_byte(red: int, green: int, blue: int) -> None:
+    assert is_color(f"rgb({red}, {green}, {blue})") == (max(red, green, blue) <= 255)
