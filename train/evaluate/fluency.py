@@ -1,0 +1,44 @@
+"""Whether a long answer fails in form, whatever it says.
+
+The failures that MiniGPT-4 saw after its first stage and its second stage was made to cure
+(Zhu et al. 2023, arXiv 2304.10592, section 3.2): repeated sentences and fragments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Literal
+
+from minigpt4.train.evaluate.words import words
+
+Failure = Literal["repeats a sentence", "stops in mid-sentence", "runs to the token limit", "says nothing"]
+
+_SENTENCE_END = re.compile(r"(?<=[.!?\u2026])[\"')\]\u201d\u2019*]*\s+|\n+")
+_CLOSED = re.compile(r"[.!?\u2026][\"')\]\u201d\u2019*\s]*$")
+
+
+def failures(answer: str, *, ran_to_limit: bool) -> tuple[Failure, ...]:
+    """Everything that is wrong with the answer's form; empty for a sound one."""
+    if not words(answer):
+        return ("says nothing",)
+    found: list[Failure] = []
+    if repeats_sentence(answer):
+        found.append("repeats a sentence")
+    if not ends_closed(answer):
+        found.append("stops in mid-sentence")
+    if ran_to_limit:
+        found.append("runs to the token limit")
+    return tuple(found)
+
+
+def repeats_sentence(answer: str) -> bool:
+    """Whether two sentences are the same words, whatever their case and punctuation."""
+    sentences = Counter(tuple(words(sentence)) for sentence in _SENTENCE_END.split(answer))
+    del sentences[()]
+    return any(count > 1 for count in sentences.values())
+
+
+def ends_closed(answer: str) -> bool:
+    """Whether the answer's last mark closes a sentence, quotation marks and brackets aside."""
+    return _CLOSED.search(answer) is not None
