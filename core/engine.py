@@ -1,0 +1,203 @@
+"""Engine: look at pictures and reply to conversations about them.
+
+    engine = Engine.load("mini")
+    picture = engine.look("photo.jpg")
+    for piece in engine.reply([User("What is this?", images=[picture])]):
+        print(piece.text, end="")
+
+Nothing here imports torch until a picture is met that the disk cache does not know, or the
+torch backend is chosen. An engine belongs to one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from minigpt4.core import fetch
+from minigpt4.core.bundle import Bundle, load_bundle
+from minigpt4.core.embeddings import EmbeddingCache, embedding_fingerprint
+from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.language.protocol import ImageEmbedding, LanguageModel, PromptPiece, Sampling
+from minigpt4.core.language.sampling import check_sampling
+from minigpt4.core.language.select import load_language_model
+from minigpt4.core.pixels import Picture, open_picture
+from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
+from minigpt4.core.reply import Piece, Reply
+from minigpt4.core.trim import trim
+
+Backend = Literal["auto", "torch", "llamacpp"]
+Encoder = Callable[[Picture], NDArray[np.float32]]
+
+SEGMENTS_REMEMBERED = 4096
+"""Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
+
+
+class Engine:
+    """A bundle at work: its vision tower and projection, made when first needed, and its language model."""
+
+    def __init__(
+        self, bundle: Bundle, language: LanguageModel, encoder: Callable[[], Encoder], fingerprint: str
+    ) -> None:
+        """From parts that are there already; `load` is the usual way.
+
+        `encoder` makes the part that turns pictures into embeddings and is called at most once.
+        """
+        shape = bundle.projection
+        if language.width != shape.outputs:
+            raise BundleError(
+                f"The bundle '{bundle.name}' does not fit together: its projection gives vectors of width "
+                f"{shape.outputs} and its language model reads {language.width}; correct its manifest."
+            )
+        self.bundle = bundle
+        self.language = language
+        self._template = template_named(bundle.template)
+        self._fingerprint = fingerprint
+        self._cache = EmbeddingCache(fingerprint, tokens=shape.image_tokens, width=shape.outputs)
+        self._make_encoder = encoder
+        self._encoder: Encoder | None = None
+        self._speaking: weakref.ref[Generator[Piece, None, None]] | None = None
+
+        @lru_cache(SEGMENTS_REMEMBERED)
+        def tokenize(text: str, control: bool) -> tuple[int, ...]:
+            return tuple(language.tokenize(text, control=control))
+
+        self._tokenize = tokenize
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Bundle = "mini",
+        *,
+        backend: Backend = "auto",
+        device: str = "auto",
+        projection: Path | None = None,
+        threads: int | None = None,
+        context: int | None = None,
+        progress: fetch.Progress | None = None,
+        notice: fetch.Notice | None = None,
+    ) -> Self:
+        """Load a bundle by name, fetching what is missing of its files.
+
+        `projection` takes the place of the bundle's own, `context` shortens the model's; `progress`
+        and `notice` are told how the fetching goes.
+        Raises UsageError for an unknown name, FetchError, BundleError or BackendError.
+        """
+        if isinstance(bundle, str):
+            bundle = load_bundle(bundle)
+        path = projection or bundle.projection.path
+        fingerprint = embedding_fingerprint(bundle, path)
+        fetch.ensure(bundle, progress=progress, notice=notice)
+
+        def encoder() -> Encoder:
+            from minigpt4.core.encoder import ImageEncoder
+
+            return ImageEncoder(bundle, path, device=device, threads=threads)
+
+        language = load_language_model(
+            bundle, backend=backend, device=device, threads=threads, context=context
+        )
+        return cls(bundle, language, encoder, fingerprint)
+
+    def look(self, source: Picture | str | os.PathLike[str] | bytes | Image.Image) -> ImageEmbedding:
+        """A picture as the language model reads it, from the disk cache where it is known.
+
+        Raises ImageError for what cannot be opened as a picture.
+        """
+        picture = open_picture(source)
+        tokens_ND = self._cache.get(picture.digest)
+        if tokens_ND is None:
+            if self._encoder is None:
+                self._encoder = self._make_encoder()
+            tokens_ND = self._encoder(picture)
+            self._cache.put(picture.digest, tokens_ND)
+        return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
+
+    def reply(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Reply:
+        """Answer the last message, or continue it where it is the Assistant's own.
+
+        The oldest messages are left out where the conversation outgrows the context
+        (`Reply.dropped_messages`). `cancelled` is asked before every token. An earlier reply
+        that is still being made is cancelled when this one is read. Raises UsageError for an
+        empty question or a setting out of range, and ContextError for a last message that is longer than the context.
+        """
+        sampling = sampling or self.bundle.sampling
+        self._check(conversation, sampling)
+        kept = trim(
+            conversation,
+            lambda messages: prompt_positions(self._pieces(messages)),
+            context=self.language.context,
+            max_tokens=sampling.max_tokens,
+        )
+        return Reply(
+            self.language,
+            self._pieces(kept.messages),
+            replace(sampling, max_tokens=kept.room),
+            stop=self._template.stop,
+            dropped_messages=kept.dropped,
+            cancelled=cancelled or (lambda: False),
+            starting=self._starting,
+        )
+
+    def close(self) -> None:
+        """Free the models' memory; the engine is of no use afterwards."""
+        self._hush()
+        self._encoder = None
+        self.language.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _pieces(self, messages: Sequence[Message]) -> list[PromptPiece]:
+        return prompt_pieces(self._template.segments(messages), self._tokenize)
+
+    def _starting(self, pieces: Generator[Piece, None, None]) -> None:
+        # Two answers cannot share one key/value cache: the newer one ends the older.
+        self._hush()
+        self._speaking = weakref.ref(pieces)
+
+    def _hush(self) -> None:
+        pieces = self._speaking() if self._speaking else None
+        if pieces is not None:
+            pieces.close()
+        self._speaking = None
+
+    def _check(self, conversation: Sequence[Message], sampling: Sampling) -> None:
+        last = conversation[-1] if conversation else None
+        if last is None or isinstance(last, System):
+            raise UsageError("There is nothing to answer: the conversation has no question in it.")
+        if isinstance(last, User) and not last.images and not last.text.strip():
+            raise UsageError("The question is empty; type what you want to know.")
+        check_sampling(sampling)
+        for message in conversation:
+            for embedding in message.images if isinstance(message, User) else ():
+                width = embedding.tokens_ND.shape[-1]
+                if width != self.language.width:
+                    raise UsageError(
+                        f"A picture in the conversation has vectors of width {width} and the language model "
+                        f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
+                    )

@@ -1,0 +1,375 @@
+"""The engine over a model that follows a script: what it promises whatever the weights are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from minigpt4.core.bundle import Bundle, load_bundle
+from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.errors import BundleError, ContextError, UsageError
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.pixels import Picture
+from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
+from minigpt4.core.reply import Reply
+
+WIDTH, TOKENS, CONTEXT = 4, 3, 400
+CONTROL = 1000
+
+
+class ScriptedLanguageModel:
+    """Says the bytes it was given, one a token; the cache is only counted, never of use."""
+
+    width = WIDTH
+
+    def __init__(self, script: bytes = b"A cat.", context: int = CONTEXT) -> None:
+        self.script = script
+        self.context = context
+        self.prompts: list[list[PromptPiece]] = []
+        self.given: list[Sampling] = []
+        self.steps = 0
+        self.is_closed = False
+        self.ended = 0
+
+    def tokenize(self, text: str, *, control: bool) -> list[int]:
+        return [byte + (CONTROL if control else 0) for byte in text.encode()]
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token]) if token < CONTROL else b""
+
+    def is_end(self, token: int) -> bool:
+        return token == CONTROL
+
+    def generate(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[int]:
+        self.prompts.append(list(prompt))
+        self.given.append(sampling)
+        self.steps = 0
+        return self._script(sampling.max_tokens, cancelled)
+
+    def _script(self, max_tokens: int, cancelled: Callable[[], bool]) -> Iterator[int]:
+        try:
+            for byte in itertools.islice(self.script, max_tokens):
+                if cancelled():
+                    return
+                self.steps += 1
+                yield byte
+        finally:
+            self.ended += 1
+
+    def logits(self, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    @property
+    def computed(self) -> int:
+        return prompt_positions(self.prompts[-1]) + self.steps
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class CountingEncoder:
+    """Fills an embedding with the mean grey of the picture, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.asked = 0
+
+    def make(self) -> Encoder:
+        self.made += 1
+        return self
+
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
+
+
+@pytest.fixture
+def encoder() -> CountingEncoder:
+    return CountingEncoder()
+
+
+def small_bundle() -> Bundle:
+    mini = load_bundle("mini")
+    shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
+    return replace(mini, projection=shape, sampling=Sampling(max_tokens=50, temperature=0.0))
+
+
+def engine_of(language: ScriptedLanguageModel, encoder: CountingEncoder | None = None) -> Engine:
+    return Engine(small_bundle(), language, (encoder or CountingEncoder()).make, "fingerprint")
+
+
+def seen(language: ScriptedLanguageModel) -> str:
+    """The last prompt as text, each picture as [key]."""
+    return "".join(
+        f"[{piece.key}]" if isinstance(piece, ImageEmbedding) else chr(piece % CONTROL)
+        for piece in language.prompts[-1]
+    )
+
+
+def picture(key: str = "picture") -> ImageEmbedding:
+    return ImageEmbedding(np.zeros((TOKENS, WIDTH), np.float32), key=key)
+
+
+def said(reply: Reply) -> list[str]:
+    return [piece.text for piece in reply]
+
+
+def test_a_question_is_answered_piece_by_piece() -> None:
+    language = ScriptedLanguageModel(b"A cat.")
+    reply = engine_of(language).reply([System("Brief."), User("What is this?", images=[picture()])])
+    assert reply.finish is None
+    assert said(reply) == ["A", " ", "c", "a", "t", "."]
+    assert (reply.text, reply.finish, reply.answer_tokens) == ("A cat.", "stop", 6)
+    assert seen(language) == (
+        "<|im_start|>system\nBrief.<|im_end|>\n"
+        "<|im_start|>user\n[picture]\nWhat is this?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert reply.prompt_tokens == len(seen(language)) - len("[picture]") + TOKENS
+    assert reply.computed_tokens == reply.prompt_tokens + 6
+    assert reply.dropped_messages == 0
+
+
+def test_a_persons_text_never_becomes_a_control_token() -> None:
+    language = ScriptedLanguageModel()
+    engine_of(language).reply([User("<|im_end|>")]).read()
+    tokens = [piece for piece in language.prompts[-1] if isinstance(piece, int)]
+    ordinary = bytes(token for token in tokens if token < CONTROL).decode()
+    assert ordinary.endswith("<|im_end|>")
+
+
+def test_an_answer_at_the_end_is_continued() -> None:
+    language = ScriptedLanguageModel(b" cat.")
+    assert engine_of(language).reply([User("What?"), Assistant("A")]).read() == " cat."
+    assert seen(language).endswith("<|im_start|>assistant\nA")
+
+
+@given(st.text(max_size=30))
+@settings(max_examples=30, deadline=None)
+def test_any_text_comes_out_whole_in_pieces_that_are_never_empty(text: str) -> None:
+    text = text.encode(errors="replace").decode()
+    reply = engine_of(ScriptedLanguageModel(text.encode())).reply(
+        [User("?")], Sampling(max_tokens=200, temperature=0.0)
+    )
+    pieces = said(reply)
+    assert "".join(pieces) == reply.text == text
+    assert all(pieces)
+
+
+def test_max_tokens_ends_the_answer_and_says_so() -> None:
+    language = ScriptedLanguageModel(b"A cat.")
+    reply = engine_of(language).reply([User("?")], Sampling(max_tokens=3, temperature=0.0))
+    assert reply.read() == "A c"
+    assert (reply.finish, reply.answer_tokens) == ("length", 3)
+
+
+def test_a_stop_string_ends_the_answer_and_the_computing() -> None:
+    language = ScriptedLanguageModel(b"Yes.<|im_end|>No.")
+    reply = engine_of(language).reply([User("?")])
+    assert reply.read() == "Yes."
+    assert reply.finish == "stop"
+    assert language.steps == len("Yes.<|im_end|>")
+    assert language.ended == 1
+
+
+def test_a_cancel_is_heeded_within_one_token_and_keeps_what_was_said() -> None:
+    language = ScriptedLanguageModel(b"A cat.")
+    heard: list[str] = []
+    reply = engine_of(language).reply([User("?")], cancelled=lambda: len(heard) == 3)
+    for piece in reply:
+        heard.append(piece.text)
+    assert heard == ["A", " ", "c"]
+    assert (reply.text, reply.finish, language.steps) == ("A c", "cancelled", 3)
+
+
+def test_leaving_the_loop_early_cancels_and_keeps_what_was_said() -> None:
+    language = ScriptedLanguageModel(b"A cat.")
+    reply = engine_of(language).reply([User("?")])
+    for piece in reply:
+        if piece.text == "c":
+            break
+    assert (reply.text, reply.finish) == ("A c", "cancelled")
+    assert language.ended == 1
+
+
+def test_an_interrupt_at_the_keyboard_keeps_what_was_said() -> None:
+    def interrupted() -> bool:
+        if language.steps == 2:
+            raise KeyboardInterrupt
+        return False
+
+    language = ScriptedLanguageModel(b"A cat.")
+    reply = engine_of(language).reply([User("?")], cancelled=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reply.read()
+    assert (reply.text, reply.finish) == ("A ", "cancelled")
+
+
+def test_a_newer_reply_ends_the_older() -> None:
+    language = ScriptedLanguageModel(b"A cat.")
+    engine = engine_of(language)
+    older = engine.reply([User("One?")])
+    pieces = iter(older)
+    next(pieces)
+    assert engine.reply([User("Two?")]).read() == "A cat."
+    assert older.finish == "cancelled"
+    assert list(pieces) == []
+
+
+def test_a_reply_can_be_read_once() -> None:
+    reply = engine_of(ScriptedLanguageModel(b"A cat.")).reply([User("?")])
+    assert reply.read() == reply.read() == "A cat."
+    with pytest.raises(RuntimeError, match="has been"):
+        iter(reply)
+
+
+def test_speed_is_measured_without_the_readers_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    reply = engine_of(ScriptedLanguageModel(b"A cat.")).reply([User("?")])
+    assert (reply.first_token_s, reply.tokens_per_s) == (None, None)
+    for _ in reply:
+        for _ in range(100):
+            next(clock)
+    assert (reply.first_token_s, reply.tokens_per_s) == (1, 1)
+
+
+@pytest.mark.parametrize("question", ["", "   ", "\n\t"])
+def test_an_empty_question_is_refused(question: str) -> None:
+    with pytest.raises(UsageError, match="The question is empty"):
+        engine_of(ScriptedLanguageModel()).reply([User(question)])
+
+
+def test_a_picture_alone_is_question_enough() -> None:
+    assert engine_of(ScriptedLanguageModel()).reply([User("", images=[picture()])]).read() == "A cat."
+
+
+@pytest.mark.parametrize("conversation", [[], [System("Brief.")]])
+def test_a_conversation_without_a_question_is_refused(conversation: list[Message]) -> None:
+    with pytest.raises(UsageError, match="nothing to answer"):
+        engine_of(ScriptedLanguageModel()).reply(conversation)
+
+
+def test_a_setting_out_of_range_is_refused_before_anything_is_computed() -> None:
+    with pytest.raises(UsageError, match="top_p is 0"):
+        engine_of(ScriptedLanguageModel()).reply([User("?")], Sampling(top_p=0))
+
+
+def test_a_picture_of_another_models_width_is_refused() -> None:
+    other = ImageEmbedding(np.zeros((TOKENS, WIDTH + 1), np.float32), key="other")
+    with pytest.raises(UsageError, match=r"width 5 .* reads 4"):
+        engine_of(ScriptedLanguageModel()).reply([User("?", images=[other])])
+
+
+def test_a_conversation_that_outgrows_the_context_loses_its_oldest_turns_and_says_how_many() -> None:
+    language = ScriptedLanguageModel()
+    turns = [
+        message for n in range(20) for message in (User(f"{n}?", images=[picture(str(n))]), Assistant("Yes."))
+    ]
+    reply = engine_of(language).reply([System("Brief."), *turns, User("And now?")])
+    assert reply.dropped_messages > 0
+    assert reply.dropped_messages % 2 == 0
+    reply.read()
+    first_kept = reply.dropped_messages // 2
+    assert seen(language).startswith(
+        f"<|im_start|>system\nBrief.<|im_end|>\n<|im_start|>user\n[{first_kept}]\n{first_kept}?"
+    )
+    assert prompt_positions(language.prompts[-1]) + 50 <= CONTEXT
+
+
+def test_a_question_longer_than_the_context_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ContextError, match=rf"takes \d\d\d+ positions .* {CONTEXT - 32} of the model's"):
+        engine_of(ScriptedLanguageModel()).reply([User("a" * 500)])
+
+
+def test_the_answer_never_outgrows_the_context() -> None:
+    language = ScriptedLanguageModel(b"a" * 1000)
+    reply = engine_of(language).reply([User("?")], Sampling(max_tokens=1000, temperature=0.0))
+    reply.read()
+    assert reply.finish == "length"
+    assert reply.prompt_tokens + reply.answer_tokens == CONTEXT
+
+
+def test_the_bundles_own_sampling_is_the_default() -> None:
+    language = ScriptedLanguageModel()
+    engine = engine_of(language)
+    engine.reply([User("?")]).read()
+    assert language.given == [engine.bundle.sampling]
+
+
+def test_parts_that_do_not_fit_each_other_are_refused() -> None:
+    language = ScriptedLanguageModel()
+    language.width = WIDTH + 1
+    with pytest.raises(BundleError, match=r"width 4 .* reads 5"):
+        engine_of(language)
+
+
+def grey(value: int) -> Image.Image:
+    return Image.new("RGB", (8, 6), (value, value, value))
+
+
+def test_a_picture_is_encoded_once_and_then_read_from_disk(encoder: CountingEncoder) -> None:
+    first = engine_of(ScriptedLanguageModel(), encoder).look(grey(7))
+    again = engine_of(ScriptedLanguageModel(), encoder).look(grey(7))
+    other = engine_of(ScriptedLanguageModel(), encoder).look(grey(8))
+    assert (first.tokens_ND == 7).all()
+    assert first.tokens_ND.tobytes() == again.tokens_ND.tobytes()
+    assert first.key == again.key != other.key
+    assert encoder.asked == 2
+
+
+def test_the_encoder_is_made_at_the_first_unknown_picture_and_only_once(encoder: CountingEncoder) -> None:
+    engine = engine_of(ScriptedLanguageModel(), encoder)
+    assert encoder.made == 0
+    for value in (1, 2, 1):
+        engine.look(grey(value))
+    assert (encoder.made, encoder.asked) == (1, 2)
+
+
+def test_the_same_file_under_another_name_is_the_same_picture(
+    encoder: CountingEncoder, tmp_path: Path
+) -> None:
+    grey(9).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    engine = engine_of(ScriptedLanguageModel(), encoder)
+    keys = {engine.look(tmp_path / name).key for name in ("a.png", "b.png")}
+    keys.add(engine.look((tmp_path / "a.png").read_bytes()).key)
+    assert len(keys) == 1
+    assert encoder.asked == 1
+
+
+def test_a_cache_that_cannot_be_written_fails_no_answer(
+    encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path))
+    engine = engine_of(ScriptedLanguageModel(), encoder)
+    embedding = engine.look(grey(7))
+    assert engine.reply([User("?", images=[embedding])]).read() == "A cat."
+    assert engine.look(grey(7)).key == embedding.key
+
+
+def test_closing_ends_the_answer_and_frees_the_model() -> None:
+    language = ScriptedLanguageModel()
+    with engine_of(language) as engine:
+        reply = engine.reply([User("?")])
+        pieces = iter(reply)
+        next(pieces)
+    assert language.is_closed
+    assert (list(pieces), reply.finish) == ([], "cancelled")
