@@ -1,0 +1,41 @@
+"""What goes wrong, said to the person who can mend it.
+
+Every message is one or two sentences: what was wrong, with the value, and what to do next.
+They are raised where the fact is known and turned into one line at the edge (the command line).
+"""
+
+
+class Minigpt4Error(Exception):
+    """Base of every error that is a sentence for a person; `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class UsageError(Minigpt4Error):
+    """The request itself cannot be carried out as worded (an empty question, an unknown name)."""
+
+    exit_code = 2
+
+
+class BundleError(Minigpt4Error):
+    """A bundle's manifest is wrong, or its parts do not fit each other."""
+
+
+class FetchError(Minigpt4Error):
+    """A file could not be brought here whole."""
+
+
+class ImageError(Minigpt4Error):
+    """A picture cannot be opened or used."""
+
+
+class ContextError(Minigpt4Error):
+    """One message alone is longer than the model's context."""
+
+
+class BackendError(Minigpt4Error):
+    """A language-model backend is missing or refuses what was asked."""
+
+
+class DataError(Minigpt4Error):
+    """Training or evaluation data cannot be read."""

@@ -1,0 +1,1 @@
+"""Language models: a prompt of tokens and image embeddings in, a stream of tokens out."""

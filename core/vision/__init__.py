@@ -1,0 +1,1 @@
+"""Vision towers: pixels (B, 3, H, W) to feature vectors (B, N, D)."""
