@@ -135,7 +135,8 @@ class Engine:
         The oldest messages are left out where the conversation outgrows the context
         (`Reply.dropped_messages`). `cancelled` is asked before every token. An earlier reply
         that is still being made is cancelled when this one is read. Raises UsageError for an
-        empty question or a setting out of range, and ContextError for a last message that is longer than the context.
+        empty question or a setting out of range, ContextError for a last message that is
+        longer than the context.
         """
         sampling = sampling or self.bundle.sampling
         self._check(conversation, sampling)

@@ -56,9 +56,15 @@ Segment = Text | Image
 class PromptTemplate(Protocol):
     """How one model family marks turns."""
 
-    name: str
-    stop: tuple[str, ...]
-    """Texts that end an answer besides the model's own end token."""
+    @property
+    def name(self) -> str:
+        """What manifests call it."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer besides the model's own end token."""
+        ...
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
         """The whole prompt, up to where the answer begins."""

@@ -134,7 +134,6 @@ def said(reply: Reply) -> list[str]:
 def test_a_question_is_answered_piece_by_piece() -> None:
     language = ScriptedLanguageModel(b"A cat.")
     reply = engine_of(language).reply([System("Brief."), User("What is this?", images=[picture()])])
-    assert reply.finish is None
     assert said(reply) == ["A", " ", "c", "a", "t", "."]
     assert (reply.text, reply.finish, reply.answer_tokens) == ("A cat.", "stop", 6)
     assert seen(language) == (

@@ -77,7 +77,7 @@ def test_what_people_write_never_stands_in_a_control_segment(question: str, answ
 
 
 def test_pieces_are_the_segments_in_order_each_tokenised_with_its_own_flag() -> None:
-    segments = [Text("<>", control=True), Image(PICTURE), Text("hi")]
+    segments: list[Segment] = [Text("<>", control=True), Image(PICTURE), Text("hi")]
     pieces = prompt_pieces(segments, code_points)
     assert pieces == [-ord("<"), -ord(">"), PICTURE, ord("h"), ord("i")]
     assert prompt_positions(pieces) == 2 + 3 + 2

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ STOPS = st.lists(st.text("abé猫🐈", min_size=1, max_size=5), max_size=4)
 
 def divided(data: bytes, borders: list[int]) -> list[bytes]:
     cuts = sorted({0, len(data), *(border % (len(data) + 1) for border in borders)})
-    return [data[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(cuts)]
 
 
 def streamed(chunks: list[bytes], stops: list[str]) -> tuple[list[str], TextStream]:

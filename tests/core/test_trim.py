@@ -104,7 +104,11 @@ def test_only_a_last_message_that_leaves_no_room_for_an_answer_is_refused(
 
 
 def test_a_conversation_that_fits_is_left_as_it_is() -> None:
-    conversation = [User("What is this?", images=[PICTURE]), Assistant("A cat."), User("Sure?")]
+    conversation: list[Message] = [
+        User("What is this?", images=[PICTURE]),
+        Assistant("A cat."),
+        User("Sure?"),
+    ]
     trimmed = trim(conversation, positions, context=1000, max_tokens=100)
     assert (trimmed.messages, trimmed.dropped, trimmed.room) == (tuple(conversation), 0, 100)
 
