@@ -1,0 +1,187 @@
+"""`minigpt4 ask -i photo.jpg "What is this?"`: one answer on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from minigpt4.core.errors import ImageError, UsageError
+from minigpt4.tui.attachments import STANDARD_INPUT, Attachment, attachment
+from minigpt4.tui.cli import options
+from minigpt4.tui.cli.edge import FAILED, INTERRUPTED, say, say_error
+from minigpt4.tui.cli.interrupt import stopping_on_interrupt
+from minigpt4.tui.cli.options import ModelChoice, sampling_from
+from minigpt4.tui.plain import cut_short
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine import Engine
+    from minigpt4.core.language.protocol import Sampling
+    from minigpt4.core.pixels import Picture
+    from minigpt4.core.reply import Reply
+
+
+def ask(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="PICTURE",
+            help="A file, or - for standard input; may be given several times.",
+        ),
+    ] = None,
+    each: Annotated[
+        bool, typer.Option("--each", help="Ask about each picture by itself, in turn, with one model load.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object an answer, one a line.")] = False,
+    bundle: options.BundleName = "mini",
+    backend: options.BackendName = "auto",
+    device: options.Device = "auto",
+    projection: options.ProjectionFile = None,
+    threads: options.Threads = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: options.Temperature = None,
+    top_p: options.TopP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    greedy: options.Greedy = False,
+) -> None:
+    """Answer one question about one or more pictures.
+
+    Several pictures belong to one question, in the order given, unless --each is there.
+    The answer goes to standard output, everything else to standard error.
+    """
+    if not question.strip():
+        raise UsageError("The question is empty; type what you want to know, in quotes.")
+    choice = ModelChoice.of(
+        bundle=bundle, backend=backend, device=device, projection=projection, threads=threads
+    )
+    sampling = sampling_from(
+        choice.bundle.sampling,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
+        greedy=greedy,
+    )
+    attachments = _attachments(image or [])
+    asking = Asking(question, choice, sampling, as_json)
+    if each:
+        asking.about_each(attachments)
+    else:
+        asking.about_all(attachments)
+
+
+def _attachments(arguments: Sequence[str]) -> list[Attachment]:
+    if arguments.count(STANDARD_INPUT) > 1:
+        raise UsageError("'-i -' is given twice, but standard input can be read only once.")
+    return [attachment(argument, sys.stdin.buffer if sys.stdin else None) for argument in arguments]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One question, to be put about pictures; the model is loaded once a picture has opened."""
+
+    question: str
+    choice: ModelChoice
+    sampling: Sampling
+    as_json: bool
+
+    def about_all(self, attachments: Sequence[Attachment]) -> None:
+        """All pictures in one prompt. Raises ImageError for a bad one before the model loads."""
+        pictures = [one.open() for one in attachments]
+        with self.choice.load() as engine:
+            self._answer(engine, pictures, [one.label for one in attachments])
+
+    def about_each(self, attachments: Sequence[Attachment]) -> None:
+        """Each picture by itself, in order. A bad one gets its line and fails the command, at the end."""
+        if not attachments:
+            raise UsageError("--each asks about pictures one by one, but none is given; add -i PICTURE.")
+        engine: Engine | None = None
+        failures = 0
+        try:
+            for one in attachments:
+                try:
+                    picture = one.open()
+                except ImageError as error:
+                    say_error(error)
+                    failures += 1
+                    continue
+                if engine is None:
+                    engine = self.choice.load()
+                if not self.as_json and len(attachments) > 1:
+                    print(f"{one.label}: ", end="", flush=True)
+                self._answer(engine, [picture], [one.label])
+        finally:
+            if engine is not None:
+                engine.close()
+        if failures:
+            raise typer.Exit(FAILED)
+
+    def _answer(self, engine: Engine, pictures: Sequence[Picture], labels: Sequence[str]) -> None:
+        from minigpt4.core.prompt import User
+
+        notices = _picture_notices(pictures, labels)
+        for notice in notices:
+            say(notice)
+        begun = time.perf_counter()
+        with stopping_on_interrupt() as interrupted:
+            embeddings = [engine.look(picture) for picture in pictures]
+            reply = engine.reply(
+                [User(self.question, images=embeddings)], self.sampling, cancelled=interrupted
+            )
+            for piece in reply:
+                if not self.as_json:
+                    print(piece.text, end="", flush=True)
+        if self.as_json:
+            total = time.perf_counter() - begun
+            print(json.dumps(_record(engine, reply, labels, notices, total), ensure_ascii=False), flush=True)
+        else:
+            print(flush=True)
+        if reply.finish == "length":
+            say(cut_short(reply, self.sampling))
+        if reply.finish == "cancelled":
+            raise typer.Exit(INTERRUPTED)
+
+
+def _picture_notices(pictures: Sequence[Picture], labels: Sequence[str]) -> list[str]:
+    return [
+        f"{label}: {notice}"
+        for picture, label in zip(pictures, labels, strict=True)
+        for notice in picture.notices
+    ]
+
+
+def _record(
+    engine: Engine, reply: Reply, labels: Sequence[str], notices: Sequence[str], total_s: float
+) -> dict[str, Any]:
+    return {
+        "answer": reply.text,
+        "images": list(labels),
+        "finish": reply.finish,
+        "tokens": {
+            "prompt": reply.prompt_tokens,
+            "answer": reply.answer_tokens,
+            "computed": reply.computed_tokens,
+        },
+        "timings": {
+            "first_token_s": _rounded(reply.first_token_s),
+            "tokens_per_s": _rounded(reply.tokens_per_s),
+            "total_s": _rounded(total_s),
+        },
+        "notices": list(notices),
+        "bundle": engine.bundle.name,
+        "backend": type(engine.language).__module__.rpartition(".")[2],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,31 @@
+"""Ctrl+C while an answer is being made: the answer ends, and what was said is kept."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Inside, a first Ctrl+C only makes the yielded function true; a second one interrupts.
+
+    An exception in the middle of the model's own code could leave its key/value cache
+    half written, so the model is asked to stop instead.
+    """
+    interrupted = False
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            signal.default_int_handler(signum, frame)
+        interrupted = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: interrupted
+    finally:
+        # None: a handler that was not set from Python, and cannot be put back by it.
+        signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
