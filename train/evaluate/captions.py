@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from minigpt4.core.errors import DataError, ImageError
 from minigpt4.core.language.protocol import ImageEmbedding, Sampling
@@ -93,11 +92,11 @@ class SubjectScores:
 
 @dataclass(frozen=True)
 class FluencyScores:
-    """`failed` answers have one or more `reasons`, so the reasons may add up to more."""
+    """`failed` answers have one or more of the `reasons` (all named), which may add up to more."""
 
     photos: int
     failed: int
-    reasons: Mapping[Failure, int]
+    reasons: Mapping[str, int]
     words: float
     photos_per_s: float
 
@@ -173,7 +172,7 @@ def fluency_scores(answers: Sequence[Answer]) -> FluencyScores:
     return FluencyScores(
         photos=len(answers),
         failed=sum(bool(reasons) for reasons in found),
-        reasons=dict(Counter(reason for reasons in found for reason in reasons)),
+        reasons={reason: sum(reason in reasons for reasons in found) for reason in get_args(Failure)},
         words=_mean_words(answers),
         photos_per_s=_photos_per_s(answers),
     )

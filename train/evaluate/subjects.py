@@ -87,7 +87,7 @@ _ENDINGS = (  # the first that fits; a singular in -ie or -oe meets its plural h
 
 def fold(word: str) -> str:
     """Singular and plural (in -s, -es, -ies) of a word as one key: not always a word itself."""
-    if len(word) > 3:
+    if len(word) > 2:
         for ending, instead in _ENDINGS:
             if word.endswith(ending):
                 return word.removesuffix(ending) + instead
