@@ -22,7 +22,7 @@ from minigpt4.core.atomic import replacing
 from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BundleError
 from minigpt4.core.home import cache_home
-from minigpt4.core.vision.tower import tower_fingerprint
+from minigpt4.core.vision.fingerprint import tower_fingerprint
 
 LIMIT_BYTES = 512 * 1024**2
 """About 14,000 of mini's pictures, 16 vectors each."""
