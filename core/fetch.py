@@ -84,10 +84,16 @@ def ensure(
     if not wanted:
         return
     found = _found_in(local, bundle) if local is not None else {}
-    _require_space(wanted, bundle)
-    for file in wanted:
-        sources = (*([found[file.name]] if file.name in found else []), *file.sources)
-        _fetch(replace(file, sources=sources), bundle, progress or _ignore, notice or _ignore)
+    try:
+        _require_space(wanted, bundle)
+        for file in wanted:
+            sources = (*([found[file.name]] if file.name in found else []), *file.sources)
+            _fetch(replace(file, sources=sources), bundle, progress or _ignore, notice or _ignore)
+    except OSError as problem:
+        raise FetchError(
+            f"{problem.filename or bundles_folder()} cannot be written: {problem.strerror}; "
+            "mend that, or set MINIGPT4_HOME to a folder of your own."
+        ) from problem
 
 
 def _require_space(wanted: list[File], bundle: Bundle) -> None:
@@ -108,20 +114,14 @@ def _hidden(file: File, bundle: Bundle) -> Path:
 def _fetch(file: File, bundle: Bundle, progress: Progress, notice: Notice) -> None:
     target = path_of(file, bundle)
     part = _hidden(file, bundle)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(part, file, progress):
-            if is_whole(file, bundle):
-                return
-            if target.exists():
-                notice(_damage(file, target))
-                target.unlink()
-            _try_sources(file, bundle, part, progress, notice)
-    except OSError as problem:
-        raise FetchError(
-            f"{problem.filename or target} cannot be written: {problem.strerror}; "
-            "mend that, or set MINIGPT4_HOME to a folder of your own."
-        ) from problem
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(part, file, progress):
+        if is_whole(file, bundle):
+            return
+        if target.exists():
+            notice(_damage(file, target))
+            target.unlink()
+        _try_sources(file, bundle, part, progress, notice)
 
 
 def _try_sources(file: File, bundle: Bundle, part: Path, progress: Progress, notice: Notice) -> None:

@@ -6,16 +6,18 @@ checkouts; without it they stay in pytest's own cache folder of this one.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from minigpt4.core.home import HOME_VARIABLE
+from minigpt4.core.home import HOME_VARIABLE, config_home
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -65,6 +67,59 @@ def _home_of_this_test(
         monkeypatch.setenv(HOME_VARIABLE, str(request.getfixturevalue("mini_home")))
     else:
         monkeypatch.setenv(HOME_VARIABLE, str(tmp_path_factory.mktemp("home")))
+
+
+class WriteBundle(Protocol):
+    """Write a user's manifest whose two files hold a few bytes; `*_sources` are as in the manifest."""
+
+    def __call__(
+        self,
+        name: str,
+        *,
+        vision: bytes,
+        vision_sources: Sequence[Mapping[str, str]],
+        language: bytes,
+        language_sources: Sequence[Mapping[str, str]],
+    ) -> Path: ...
+
+
+@pytest.fixture
+def write_bundle() -> WriteBundle:
+    """A bundle of the user's own whose files are too small to be a model: for all but answering."""
+
+    def file(name: str, content: bytes, sources: Sequence[Mapping[str, str]]) -> str:
+        def inline(source: Mapping[str, str]) -> str:
+            # A JSON text is a TOML text, too.
+            return "{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in source.items()) + "}"
+
+        return (
+            f'name = "{name}"\nbytes = {len(content)}\nsha256 = "{hashlib.sha256(content).hexdigest()}"\n'
+            f"sources = [{', '.join(map(inline, sources))}]\n"
+        )
+
+    def write(
+        name: str,
+        *,
+        vision: bytes,
+        vision_sources: Sequence[Mapping[str, str]],
+        language: bytes,
+        language_sources: Sequence[Mapping[str, str]],
+    ) -> Path:
+        manifest = config_home() / "bundles" / f"{name}.toml"
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(
+            'summary = "A small one"\nlicense = "none"\ntemplate = "smollm2"\n'
+            '[vision]\narchitecture = "efficientnet-lite2"\nimage_size = 4\n'
+            "mean = [0.5, 0.5, 0.5]\nstd = [0.5, 0.5, 0.5]\n"
+            f"[vision.file]\n{file('vision.bin', vision, vision_sources)}"
+            '[projection]\nfile = "projection.safetensors"\ninputs = 2\noutputs = 3\nimage_tokens = 1\n'
+            '[language]\narchitecture = "llama"\ncontext = 8\nwidth = 3\n'
+            f"[language.file]\n{file('language.bin', language, language_sources)}",
+            encoding="utf-8",
+        )
+        return manifest
+
+    return write
 
 
 @pytest.fixture(scope="session")

