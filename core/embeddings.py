@@ -30,8 +30,8 @@ LIMIT_BYTES = 512 * 1024**2
 KEPT_SHARE = 0.9
 """What is left after a clean-up, so that not every new picture needs one."""
 
-PIXELS_VERSION = 1
-"""To be raised whenever `pixels.py` turns the same file into other pixels."""
+CODE_VERSION = 1
+"""To be raised whenever `pixels.py` or a tower's code makes other vectors of the same picture."""
 
 log = logging.getLogger(__name__)
 
@@ -118,11 +118,8 @@ def embedding_fingerprint(bundle: Bundle, projection: Path) -> str:
             "check the path or train one first."
         ) from error
     made_by = {
-        "pixels": PIXELS_VERSION,
-        "image_size": bundle.vision.image_size,
-        "mean": list(bundle.vision.mean),
-        "std": list(bundle.vision.std),
-        "tower": tower_fingerprint(bundle),
+        "code": CODE_VERSION,
+        "tower": tower_fingerprint(bundle.vision),
         "projection": projection_sha256,
     }
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
