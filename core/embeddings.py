@@ -53,6 +53,7 @@ class EmbeddingCache:
         self._shape = (tokens, width)
         self._limit = limit
         self._held: int | None = None
+        self._has_failed = False
 
     def get(self, digest: str) -> NDArray[np.float32] | None:
         """The embedding (N, D_llm) of the picture with this digest, if it is here and sound."""
@@ -70,7 +71,7 @@ class EmbeddingCache:
         return np.asarray(tokens_ND, dtype=np.float32)
 
     def put(self, digest: str, tokens_ND: NDArray[np.float32]) -> None:
-        """Keep an embedding (N, D_llm); a folder that cannot be written costs a log line."""
+        """Keep an embedding (N, D_llm); a folder that cannot be written costs one log line."""
         self._check(tokens_ND)
         path = self._path(digest)
         try:
@@ -78,7 +79,10 @@ class EmbeddingCache:
                 np.save(file, tokens_ND, allow_pickle=False)
             self._bound(path.stat().st_size)
         except OSError as error:
-            log.warning("The image embedding could not be kept in %s (%s).", self._folder, error)
+            # Said once: a run over a thousand pictures has better things to print.
+            level = logging.DEBUG if self._has_failed else logging.WARNING
+            log.log(level, "Image embeddings cannot be kept in %s (%s).", self._folder, error)
+            self._has_failed = True
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.npy"

@@ -27,7 +27,8 @@ class ImageEncoder:
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        if device == "auto":
+        if device == "auto" or not torch.cuda.is_available():
+            # llama.cpp may reach a GPU that this torch cannot; the tower is then small enough for the CPU.
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._vision = bundle.vision
         self._device = device
