@@ -188,9 +188,9 @@ def _insert_verb(line: str, at: int, verb: str) -> str:
 def _with_lead(line: str, words: list[str], subject: Subject, lead: str | None) -> str | None:
     """`line` as a sentence whose subject begins with `lead`; numbers stay ("The two dogs")."""
     sentence = _as_sentence(line, words, subject)
-    if sentence is None or lead is None or words[0] in ("the", "there"):
+    if sentence is None or lead is None or words[0] == "the":
         return sentence
-    rest = re.sub(r"^(?:an?|one|some|this|another)\s+", "", sentence, flags=re.IGNORECASE)
+    rest = re.sub(r"^(?:an?|one|some|several|many|this|these|another)\s+", "", sentence, flags=re.IGNORECASE)
     return f"{lead} {rest[0].lower()}{rest[1:]}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from minigpt4.train.continuing import Opening
 from minigpt4.train.phrases import (
     Action,
     Subject,
@@ -99,8 +100,8 @@ def question_answers(captions: Sequence[str], rng: Random) -> list[QuestionAnswe
 
 
 def _shortest(central: list[str]) -> str:
-    """The shorter of the two most central captions."""
-    return min(central[:2], key=lambda line: len(line.split()))
+    """The shorter of the two most central captions, as a sentence where that is safe."""
+    return Opening(min(central[:2], key=lambda line: len(line.split()))).sentence
 
 
 def written(text: str) -> str:
@@ -274,7 +275,7 @@ class _Scene:
 
 
 # Not worth saying alone: "a man standing".
-_POSTURES = frozenset({"standing", "sitting", "lying", "posing", "looking"})
+_POSTURES = frozenset({"standing", "sitting", "lying", "posing", "looking", "playing", "waiting"})
 # Verbs that say nothing without what follows them.
 _NEEDS_OBJECT = frozenset(
     "doing holding taking making carrying riding throwing hitting reaching pulling pushing catching looking "
