@@ -1,0 +1,176 @@
+"""The training loop: AdamW on the projection alone, with a linear warm-up and a cosine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.projection import Projection, save_projection
+from minigpt4.train.checkpoint import RunFolder, load_checkpoint, save_checkpoint
+from minigpt4.train.data import Curriculum, SourceData, Visit, batch_features, lessons
+from minigpt4.train.events import Report, Saved, StepDone, TrainingBegun, Validated
+from minigpt4.train.objective import Branch, ChatLayout, Objective
+from minigpt4.train.recipe import Recipe
+
+VALIDATION_BATCH = 16
+
+
+class TrainingError(Minigpt4Error):
+    """Training cannot go on."""
+
+
+def learning_rate_at(step: int, recipe: Recipe) -> float:
+    """The learning rate of a step (from 0): a line up to the peak, then a cosine down to the floor."""
+    peak, floor = recipe.learning_rate, recipe.final_learning_rate
+    if step < recipe.warmup_steps:
+        return peak * (step + 1) / recipe.warmup_steps
+    progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+@dataclass(frozen=True, eq=False)
+class Lessons:
+    """What is learnt from and what is measured: photos with features, source by source."""
+
+    sources: Sequence[SourceData]
+    validation: SourceData
+
+
+class Trainer:
+    """One run's projection and optimiser, and how they take a step."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        projection: Projection,
+        objective: Objective,
+        layout: ChatLayout,
+        lessons: Lessons,
+    ) -> None:
+        self.recipe = recipe
+        self.projection = projection.requires_grad_(True)
+        self._objective = objective
+        self._layout = layout
+        self._sources = lessons.sources
+        self._validation = lessons.validation
+        self._curriculum = Curriculum(recipe, [source.photos for source in lessons.sources])
+        self._validation_visits = _validation_visits(recipe, lessons.validation)
+        linear = projection.linear
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [linear.weight], "weight_decay": recipe.weight_decay},
+                {"params": [linear.bias], "weight_decay": 0.0},
+            ],
+            betas=(recipe.beta1, recipe.beta2),
+        )
+
+    def step(self, number: int) -> StepDone:
+        """Make step `number` (from 0); raises TrainingError where the loss is no number any more."""
+        begun = time.perf_counter()
+        recipe = self.recipe
+        first = number * recipe.photos_per_step
+        visits = [self._curriculum.visit(first + place) for place in range(recipe.photos_per_step)]
+        loss, label_tokens = self._loss(visits, self._sources)
+        loss.backward()  # type: ignore[no-untyped-call]
+        lr = learning_rate_at(number, recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        limit = recipe.gradient_clip or math.inf
+        grad_norm = float(torch.nn.utils.clip_grad_norm_(self.projection.parameters(), limit))
+        if not math.isfinite(loss.item()) or not math.isfinite(grad_norm):
+            raise TrainingError(
+                f"Training has diverged: at step {number + 1} the loss is {loss.item():g} and the gradient's "
+                f"norm {grad_norm:g}. Begin again with a 'learning_rate' below {recipe.learning_rate:g}."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepDone(
+            step=number + 1,
+            loss=loss.item(),
+            lr=lr,
+            grad_norm=grad_norm,
+            samples_per_s=len(visits) / (time.perf_counter() - begun),
+            label_tokens=label_tokens,
+        )
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """The loss per label token on the validation photos, asked the same in every measurement."""
+        total, tokens = 0.0, 0
+        for start in range(0, len(self._validation_visits), VALIDATION_BATCH):
+            visits = self._validation_visits[start : start + VALIDATION_BATCH]
+            loss, label_tokens = self._loss(visits, [self._validation])
+            total += loss.item() * label_tokens
+            tokens += label_tokens
+        return total / tokens
+
+    def _loss(self, visits: Sequence[Visit], sources: Sequence[SourceData]) -> tuple[Tensor, int]:
+        rows = [self._branches(visit) for visit in visits]
+        return self._objective(self.projection(batch_features(visits, sources)), rows)
+
+    def _branches(self, visit: Visit) -> list[Branch]:
+        return [self._layout.branch(question, answer) for question, answer in visit.asked]
+
+
+def _validation_visits(recipe: Recipe, validation: SourceData) -> list[Visit]:
+    photos = [place for place, photo in enumerate(validation.photos) if photo][: recipe.validation.photos]
+    return [
+        Visit(0, place, 0, tuple(lessons(validation.photos[place], recipe, Random(f"validation/{place}"))))
+        for place in photos
+    ]
+
+
+def run_training(
+    trainer: Trainer,
+    run: RunFolder,
+    *,
+    facts: Mapping[str, object],
+    report: Report = lambda _event: None,
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train from the newest checkpoint, or from the start, to the recipe's last step; whether it got there.
+
+    `is_stopping` is asked after every step; if it holds, a checkpoint is written and training ends.
+    """
+    recipe = trainer.recipe
+    begun = _restore(trainer, run, facts)
+    photos = sum(len(source.photos) for source in trainer._sources)
+    report(TrainingBegun(begun + 1, recipe.steps, photos))
+    if begun == 0:
+        _validate(trainer, run, 0, report)
+    for number in range(begun, recipe.steps):
+        done = trainer.step(number)
+        run.append(asdict(done))
+        report(done)
+        is_last = done.step == recipe.steps
+        if is_last or done.step % recipe.validate_every == 0:
+            _validate(trainer, run, done.step, report)
+        stopped = is_stopping() and not is_last
+        if is_last or stopped or done.step % recipe.checkpoint_every == 0:
+            save_checkpoint(run, done.step, trainer.projection, trainer.optimizer, facts)
+            report(Saved(done.step))
+        if stopped:
+            return False
+    save_projection(run.result, trainer.projection, torch.float16)
+    return True
+
+
+def _restore(trainer: Trainer, run: RunFolder, facts: Mapping[str, object]) -> int:
+    step = 0
+    if run.checkpoints:
+        step = load_checkpoint(run.checkpoints[-1], trainer.projection, trainer.optimizer, facts)
+    run.forget_after(step if step else -1)
+    return step
+
+
+def _validate(trainer: Trainer, run: RunFolder, step: int, report: Report) -> None:
+    measured = Validated(step, trainer.validation_loss())
+    run.append(asdict(measured))
+    report(measured)
