@@ -1,0 +1,152 @@
+"""`minigpt4 ask` with the real model, as a shell would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("mini_home")
+
+QUESTION = "What is in this picture?"
+SHORT = ("--max-tokens", "8", "--greedy")
+STORY = "Tell me a long story about the sea."
+
+
+def records(stdout: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
+    """The program, running, with its output to be read piece by piece."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "minigpt4.tui", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=cwd,
+    )
+
+
+def test_the_answer_alone_is_on_stdout(run_minigpt4, examples: Path) -> None:
+    done = run_minigpt4("ask", "-i", examples / "chelsea.png", QUESTION)
+    assert done.returncode == 0, done.stderr
+    assert any(letter.isalpha() for letter in done.stdout)
+    assert done.stdout.endswith("\n")
+    assert done.stderr == ""
+
+
+def test_json_holds_what_a_script_needs_and_standard_input_is_the_same_picture(
+    run_minigpt4, examples: Path
+) -> None:
+    photo = examples / "coffee.jpg"
+    named = run_minigpt4("ask", "--json", *SHORT, "-i", photo, QUESTION)
+    piped = run_minigpt4("ask", "--json", *SHORT, "-i", "-", QUESTION, stdin=photo.read_bytes())
+    [record], [other] = records(named.stdout), records(piped.stdout)
+    assert record["answer"] == other["answer"]
+    assert (record["images"], other["images"]) == ([str(photo)], ["-"])
+    assert record["finish"] in ("stop", "length")
+    assert 0 < record["tokens"]["answer"] <= 8
+    assert record["tokens"]["computed"] >= record["tokens"]["prompt"] > 10
+    assert record["timings"]["first_token_s"] > 0
+    assert record["bundle"] == "mini"
+    assert record["backend"] in ("torch", "llamacpp")
+
+
+def test_several_pictures_belong_to_one_question(run_minigpt4, examples: Path) -> None:
+    photos = [str(examples / name) for name in ("chelsea.png", "coffee.jpg")]
+    one = run_minigpt4("ask", "--json", *SHORT, "-i", photos[0], QUESTION)
+    two = run_minigpt4("ask", "--json", *SHORT, "-i", photos[0], "-i", photos[1], QUESTION)
+    [alone], [together] = records(one.stdout), records(two.stdout)
+    assert together["images"] == photos
+    assert together["tokens"]["prompt"] > alone["tokens"]["prompt"] + 4
+
+
+def test_each_picture_is_answered_in_turn_and_a_bad_one_does_not_stop_the_others(
+    run_minigpt4, examples: Path
+) -> None:
+    good = [str(examples / "chelsea.png"), str(examples / "rocket.jpg")]
+    arguments = ("-i", good[0], "-i", "no.jpg", "-i", good[1], QUESTION)
+    done = run_minigpt4("ask", "--each", "--json", *SHORT, *arguments)
+    assert done.returncode == 1
+    assert [record["images"] for record in records(done.stdout)] == [[name] for name in good]
+    assert "minigpt4: There is no file 'no.jpg'; check the path." in done.stderr.splitlines()
+    plain = run_minigpt4("ask", "--each", "--max-tokens", "2", *arguments)
+    starts = [line for line in plain.stdout.splitlines() if line.startswith(str(examples))]
+    assert [line.partition(": ")[0] for line in starts] == good
+
+
+def test_a_question_needs_no_picture_and_a_limit_that_was_hit_is_told(run_minigpt4) -> None:
+    done = run_minigpt4("ask", *SHORT, STORY)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+    assert done.stderr == "(The answer was cut off after 8 tokens; --max-tokens allows more.)\n"
+
+
+def test_a_seed_repeats_an_answer(run_minigpt4) -> None:
+    arguments = ("--json", "--max-tokens", "8", "--temperature", "1", "--seed", "7", STORY)
+    answers = {records(run_minigpt4("ask", *arguments).stdout)[0]["answer"] for _ in range(2)}
+    assert len(answers) == 1
+
+
+def test_an_animation_is_answered_and_told(run_minigpt4, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    done = run_minigpt4("ask", *SHORT, "-i", "moving.gif", QUESTION)
+    assert done.returncode == 0
+    assert "moving.gif: The picture is animated (2 frames); its first frame is used." in done.stderr
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10)])
+def test_odd_shapes_are_answered(run_minigpt4, tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "ODD.PNG")
+    done = run_minigpt4("ask", "--max-tokens", "2", "-i", "ODD.PNG", QUESTION)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_question_longer_than_the_context_is_one_line(run_minigpt4) -> None:
+    done = run_minigpt4("ask", "word " * 4000)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("minigpt4: The last message takes ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_projection_that_is_none_is_one_line(run_minigpt4, tmp_path: Path, examples: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(b"not tensors")
+    Image.new("RGB", (7, 7), "teal").save(tmp_path / "new.png")  # one that no cache knows
+    for name in ("mine.safetensors", "none.safetensors"):
+        done = run_minigpt4("ask", "--projection", name, "-i", "new.png", QUESTION)
+        assert done.returncode == 1
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert name in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
+    program = started("ask", STORY, cwd=tmp_path)
+    assert program.stdout is not None
+    assert program.stderr is not None
+    assert os.read(program.stdout.fileno(), 1)
+    program.stdout.close()
+    assert program.wait(timeout=120) == 0
+    assert program.stderr.read() == b""
+    program.stderr.close()
+
+
+def test_an_interrupt_keeps_what_was_printed(tmp_path: Path) -> None:
+    program = started("ask", STORY, cwd=tmp_path)
+    assert program.stdout is not None
+    said = os.read(program.stdout.fileno(), 100)
+    program.send_signal(signal.SIGINT)
+    rest, errors = program.communicate(timeout=120)
+    assert program.returncode == 130
+    assert (said + rest).endswith(b"\n")
+    assert errors == b""
