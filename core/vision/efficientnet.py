@@ -68,7 +68,7 @@ class InvertedResidual(nn.Module):
         self.is_residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = x if self.expand is None else F.relu6(self.expand(x))
+        hidden: Tensor = x if self.expand is None else F.relu6(self.expand(x))
         hidden = self.project(F.relu6(self.depthwise(hidden)))
         return hidden + x if self.is_residual else hidden
 
@@ -121,8 +121,7 @@ def _folded(tensors: Mapping[str, Tensor], blocks: int) -> dict[str, Tensor]:
 
     def fold(name: str, convolution: str, norm: str) -> None:
         weight, bias, mean, variance = (
-            tensors[f"{norm}.{part}"].double()
-            for part in ("weight", "bias", "running_mean", "running_var")
+            tensors[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
         )
         scale = weight / torch.sqrt(variance + BATCH_NORM_EPS)
         kernel = tensors[f"{convolution}.weight"].double() * scale[:, None, None, None]

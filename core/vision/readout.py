@@ -1,10 +1,15 @@
 """How a convolutional feature map becomes a short row of vectors that one linear layer can read.
 
-Three kinds of evidence stand in every vector, all from frozen weights:
-the features themselves, averaged over the whole picture (first vector) and over each cell of a
-grid; and what the tower's own ImageNet head makes of exactly these features, as 1,000 class
-probabilities. A linear layer cannot compute the second from the first (the softmax is between
-them), and it is what lets the projection name things of which it saw one photo in training.
+Two kinds of vectors, both from frozen weights, in one row of width D = features + classes:
+
+- what the tower's own ImageNet head says, as 1,000 class probabilities, of the whole picture and
+  of each cell of a coarse grid; their feature columns are zero;
+- the features themselves, averaged over the whole picture and over each cell of a finer grid;
+  their class columns are zero.
+
+A linear layer cannot compute the first from the second (a softmax stands between them), and the
+first is what lets the projection name a thing of which training showed it a single photo. Kept
+apart, a class vector passes the projection as a mixture of class names and nothing else.
 """
 
 from __future__ import annotations
@@ -18,20 +23,22 @@ from torch.nn import functional as F
 
 from minigpt4.core.errors import BundleError
 
+LARGEST_GRID = 9
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadoutOptions:
     """The keys of a manifest's [vision.options] for a convolutional tower."""
 
     grid: int
-    """Cells on a side; one vector a cell, after one for the whole picture."""
+    """Cells on a side for features: 1 + grid² vectors."""
+
+    class_grid: int
+    """Cells on a side for class probabilities: 1 + class_grid² vectors, or the first alone at 1."""
 
     feature_mean: float
     feature_std: float
     """Features are standardised with one pair for all channels: after batch norm they differ little."""
-
-    class_scale: float
-    """What the class probabilities are multiplied by; 0 leaves them out."""
 
     @classmethod
     def parse(cls, options: Mapping[str, int | float | str | bool], bundle: str) -> ReadoutOptions:
@@ -43,43 +50,59 @@ class ReadoutOptions:
             raise BundleError(
                 f"In the bundle '{bundle}' the key 'vision.options.{key}' is {state}; there is {known}."
             )
+        numbers: dict[str, float] = {}
         for key, value in options.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            if isinstance(value, bool | str) or value < 0:
                 raise BundleError(
-                    f"In the bundle '{bundle}' 'vision.options.{key}' is {value!r}; it must be a number from 0."
+                    f"In the bundle '{bundle}' 'vision.options.{key}' is {value!r}; "
+                    "it must be a number from 0."
                 )
-        grid = options["grid"]
-        if grid != int(grid) or not 1 <= grid <= 9 or not options["feature_std"]:
-            raise BundleError(
-                f"In the bundle '{bundle}' 'vision.options' has grid = {grid} and feature_std = "
-                f"{options['feature_std']}; grid is a whole number from 1 to 9, feature_std above 0."
-            )
+            numbers[key] = float(value)
+        for key in ("grid", "class_grid"):
+            if numbers[key] != int(numbers[key]) or not 1 <= numbers[key] <= LARGEST_GRID:
+                raise BundleError(
+                    f"In the bundle '{bundle}' 'vision.options.{key}' is {options[key]}; "
+                    f"it must be a whole number from 1 to {LARGEST_GRID}."
+                )
+        if not numbers["feature_std"]:
+            raise BundleError(f"In the bundle '{bundle}' 'vision.options.feature_std' is 0, not above 0.")
         return cls(
-            grid=int(grid),
-            feature_mean=float(options["feature_mean"]),
-            feature_std=float(options["feature_std"]),
-            class_scale=float(options["class_scale"]),
+            grid=int(numbers["grid"]),
+            class_grid=int(numbers["class_grid"]),
+            feature_mean=numbers["feature_mean"],
+            feature_std=numbers["feature_std"],
         )
 
 
 class GridReadout:
-    """Feature map (B, C, H, W) -> vectors (B, 1 + grid², C [+ classes]), float32."""
+    """Feature map (B, C, H, W) -> vectors (B, N, C + classes), float32; class vectors come first."""
 
     def __init__(self, options: ReadoutOptions, classifier: nn.Linear) -> None:
         self._options = options
         self._classifier = classifier
-        classes = classifier.out_features if options.class_scale else 0
-        self.class_columns = slice(classifier.in_features, classifier.in_features + classes)
-        """Where the class probabilities stand in each vector; empty where they are left out."""
-        self.width = classifier.in_features + classes
-        self.tokens = 1 + options.grid**2
+        features, classes = classifier.in_features, classifier.out_features
+        self.width = features + classes
+        self.class_columns = slice(features, self.width)
+        """Where the class probabilities stand in each vector."""
+        self.tokens = _vectors(options.class_grid) + _vectors(options.grid)
 
     def __call__(self, features_BCHW: Tensor) -> Tensor:
-        whole_B1C = features_BCHW.mean((2, 3))[:, None]
-        cells_BNC = F.adaptive_avg_pool2d(features_BCHW, self._options.grid).flatten(2).transpose(1, 2)
-        vectors_BNC = torch.cat([whole_B1C, cells_BNC], dim=1).float()
-        standardised = (vectors_BNC - self._options.feature_mean) / self._options.feature_std
-        if not self._options.class_scale:
-            return standardised
-        probabilities = self._classifier(vectors_BNC).softmax(-1) * self._options.class_scale
-        return torch.cat([standardised, probabilities], dim=-1)
+        features_BCHW = features_BCHW.float()
+        probabilities = self._classifier(_pooled(features_BCHW, self._options.class_grid)).softmax(-1)
+        cells = _pooled(features_BCHW, self._options.grid)
+        cells = (cells - self._options.feature_mean) / self._options.feature_std
+        features, classes = self._classifier.in_features, self._classifier.out_features
+        return torch.cat([F.pad(probabilities, (features, 0)), F.pad(cells, (0, classes))], dim=1)
+
+
+def _vectors(grid: int) -> int:
+    return 1 + grid**2 if grid > 1 else 1
+
+
+def _pooled(features_BCHW: Tensor, grid: int) -> Tensor:
+    """The mean of the whole map, then of each cell: (B, 1 + grid², C), or (B, 1, C) for a grid of 1."""
+    whole_B1C = features_BCHW.mean((2, 3))[:, None]
+    if grid == 1:
+        return whole_B1C
+    cells_BNC = F.adaptive_avg_pool2d(features_BCHW, grid).flatten(2).transpose(1, 2)
+    return torch.cat([whole_B1C, cells_BNC], dim=1)

@@ -23,6 +23,9 @@ class VisionTower(Protocol):
     tokens: int
     """N, the feature vectors it gives for one picture."""
 
+    class_columns: slice
+    """Columns of D that hold ImageNet class probabilities; an empty slice where none do."""
+
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W) -> features (B, N, D), float32."""
         ...
@@ -36,6 +39,7 @@ class EfficientNetTower:
         self._readout = GridReadout(options, network.classifier)
         self.width = self._readout.width
         self.tokens = self._readout.tokens
+        self.class_columns = self._readout.class_columns
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Pixels (B, 3, 260, 260) -> features (B, N, D), float32."""
@@ -62,4 +66,4 @@ def load_tower(bundle: Bundle, *, device: str = "cpu") -> VisionTower:
             f"The vision tower's file {path} cannot be read ({type(error).__name__}); "
             f"fetch it again with `minigpt4 models pull {bundle.name}`."
         ) from error
-    return EfficientNetTower(network.to(device=device, memory_format=torch.channels_last), options)
+    return EfficientNetTower(network.to(device), options)
