@@ -17,7 +17,7 @@ help:
 	@echo "make clean   remove $(VENV) and the tools' caches"
 
 chat: $(VENV)/installed
-	@$(BIN)/minigpt4 models pull mini
+	@$(BIN)/minigpt4 models pull mini >/dev/null
 	@if [ -t 0 ] && [ -t 1 ]; then \
 		$(BIN)/minigpt4 chat $(PHOTO); \
 	else \
