@@ -7,6 +7,7 @@ Answers go to standard output, everything else to standard error, so that
 from __future__ import annotations
 
 import difflib
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -163,7 +164,7 @@ class PlainChat:
 
     def _prompted_line(self) -> str:
         if sys.stdout.isatty():
-            return input(self.ink.prompt(PROMPT))
+            return input(self.ink.prompt(PROMPT) if _line_editing() else PROMPT)
         # `input` would write its prompt into whatever stdout is redirected to.
         print(PROMPT, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
@@ -182,6 +183,15 @@ def cut_short(reply: Reply, sampling: Sampling) -> str:
 def _left_out(messages: int) -> str:
     count = "oldest message was" if messages == 1 else f"{messages} oldest messages were"
     return f"(The conversation outgrew the model's context: its {count} left out.)"
+
+
+def _line_editing() -> bool:
+    """Give `input` arrow keys and a history of this chat's lines, where Python was built with them."""
+    try:
+        importlib.import_module("readline")
+    except ImportError:
+        return False
+    return True
 
 
 def _at_terminal() -> bool:

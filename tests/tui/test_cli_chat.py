@@ -89,6 +89,15 @@ def test_ctrl_c_at_the_prompt_clears_the_line_and_twice_leaves(terminal: pexpect
     assert ended_with(terminal) == 130
 
 
+def test_the_line_before_comes_back_with_the_arrow_key(terminal: pexpect.spawn) -> None:
+    terminal.sendline("/xyzzy")
+    terminal.expect("There is no command /xyzzy")
+    terminal.expect(PROMPT)
+    terminal.send("\x1b[A\r")
+    terminal.expect("There is no command /xyzzy")
+    terminal.expect(PROMPT)
+
+
 def test_through_pipes_answers_alone_are_on_stdout(run_minigpt4, examples: Path) -> None:
     lines = "What is this?\n/clear\n\nWhat is your name?\n/quit\nnever asked\n"
     done = run_minigpt4("chat", "--max-tokens", "6", examples / "rocket.jpg", stdin=lines.encode())
