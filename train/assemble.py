@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from minigpt4.core.bundle import Bundle
-from minigpt4.core.errors import BundleError, DataError, UsageError
+from minigpt4.core.errors import BundleError, DataError
 from minigpt4.core.language.torch import TorchLanguageModel, load_causal_lm, load_tokenizer
 from minigpt4.core.projection import Projection, load_projection
 from minigpt4.core.prompt import template_named
 from minigpt4.core.vision.fingerprint import tower_fingerprint
 from minigpt4.core.vision.tower import load_tower
-from minigpt4.train.classes import load_classes
 from minigpt4.train.data import SourceData, photos_of, source_shards
 from minigpt4.train.events import FeaturesMade, FeaturesMissing, ModelLoading, PhotoLeftOut, Report
 from minigpt4.train.features import Features, FeatureSet, cached_features, compute_features, feature_set
@@ -145,7 +144,7 @@ def _trainer(recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection
         start = Projection(bundle.projection.inputs, bundle.projection.outputs)
         initialise(
             start.linear,
-            class_columns=_class_columns(recipe, bundle),
+            class_columns=load_tower(bundle).class_columns,
             token_embeddings_VD=language_model.get_input_embeddings().weight,
             tokenizer=tokenizer,
             noise=recipe.initial_std,
@@ -157,13 +156,3 @@ def _trainer(recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection
         template_named(bundle.template), lambda text, control: reader.tokenize(text, control=control)
     )
     return Trainer(recipe, start, Objective(language_model, layout.prefix), layout, lessons)
-
-
-def _class_columns(recipe: Recipe, bundle: Bundle) -> slice:
-    """Where the tower's features hold class probabilities: in their last columns."""
-    if recipe.class_name_scale and not bundle.vision.options.get("class_scale"):
-        raise UsageError(
-            f"The tower of the bundle '{bundle.name}' gives no class probabilities to begin with names; "
-            "give --set class_name_scale=0."
-        )
-    return slice(bundle.projection.inputs - len(load_classes()), bundle.projection.inputs)

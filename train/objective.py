@@ -4,15 +4,14 @@ Sequences that share their beginning are computed once, as a tree. What stands b
 is a key/value prefix made once for a whole run; each photo is one row of image vectors, then its
 trunk (the tokens with which all its questions begin), then its branches: several questions with
 their answers, each of which sees the prefix, the picture, the trunk and itself, and none of the
-others. The loss is that of the same sequences read one by one; three captions a photo cost 2.2
-times less this way.
+others. The loss is that of the same sequences read one by one, and a caption of three costs 38 ms
+of one core instead of 57.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import takewhile
 from typing import Any
 
@@ -50,13 +49,11 @@ class ChatLayout:
         self._tokenize = tokenize
         self._end = tuple(tokenize(template.stop[0], True))
         self.prefix, _ = self._around_picture("")
-        # Captions come back every few hundred steps; tokenising them anew costs 2 % of a step.
-        self._header = lru_cache(maxsize=None)(lambda question: self._around_picture(question)[1])
-        self._answer = lru_cache(maxsize=200_000)(lambda text: (*tokenize(text, False), *self._end))
 
     def branch(self, question: str, answer: str) -> Branch:
         """The branch of a question about one picture, the first of a conversation."""
-        return Branch(self._header(question), self._answer(answer))
+        _, header = self._around_picture(question)
+        return Branch(header, (*self._tokenize(answer, False), *self._end))
 
     def _around_picture(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         picture = ImageEmbedding(np.zeros((1, 1), np.float32), key="")

@@ -1,0 +1,128 @@
+"""A language model, photos and features small enough to train on in a second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import pytest
+import torch
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
+from minigpt4.core.projection import Projection
+from minigpt4.core.prompt import SmolLM2
+from minigpt4.train.data import Photo, SourceData
+from minigpt4.train.features import Features
+from minigpt4.train.loop import Lessons, Trainer
+from minigpt4.train.objective import ChatLayout, Objective
+from minigpt4.train.recipe import Recipe, Source, Validation
+
+WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
+VOCABULARY = 131
+CAPTIONS = (
+    "A dog runs through the snow.",
+    "A brown dog is running.",
+    "The dog plays in the snow.",
+    "A dog jumps over a log on the left.",
+    "A dog in the snow.",
+)
+
+
+def make_recipe(**changes: Any) -> Recipe:
+    """Six steps of two photos; a checkpoint every second step."""
+    values: dict[str, Any] = {
+        "stage": 1,
+        "bundle": "mini",
+        "seed": 3,
+        "steps": 6,
+        "photos_per_step": 2,
+        "captions_per_photo": 2.0,
+        "precise_names": 0.5,
+        "learning_rate": 0.01,
+        "final_learning_rate": 0.1,
+        "warmup_steps": 2,
+        "beta1": 0.9,
+        "beta2": 0.98,
+        "weight_decay": 0.01,
+        "gradient_clip": 1.0,
+        "initial_std": 0.1,
+        "class_name_scale": 0.0,
+        "checkpoint_every": 2,
+        "validate_every": 3,
+        "source": (
+            Source(name="people", kind="captions", weight=0.7, views=VIEWS, cropped=0.5),
+            Source(name="things", kind="labels", weight=0.3, views=1, cropped=0.0),
+        ),
+        "validation": Validation(name="val", kind="captions", photos=3),
+    }
+    return Recipe(**(values | changes))
+
+
+def byte_tokens(text: str, control: bool) -> list[int]:
+    """A token a byte; the end token is one of its own."""
+    return [VOCABULARY - 1] if text == "<|im_end|>" and control else [byte % 128 for byte in text.encode()]
+
+
+def tiny_language_model() -> Any:
+    """A random Llama in float32, the same in every process."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+def source_data(photos: Sequence[Photo], views: int, seed: int) -> SourceData:
+    """Photos with random features."""
+    shape = (len(photos), views, IMAGE_TOKENS, FEATURES)
+    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
+    return SourceData(photos, Features(tuple(str(place) for place in range(len(photos))), values))
+
+
+def make_trainer(recipe: Recipe | None = None) -> Trainer:
+    """A trainer from random weights, the same at every call."""
+    recipe = recipe or make_recipe()
+    people = [Photo(captions=CAPTIONS[place:] + CAPTIONS[:place]) for place in range(4)]
+    lessons = Lessons(
+        sources=[
+            source_data(people, VIEWS, seed=1),
+            source_data([Photo(labels=("a photo of a grand piano.",))], 1, seed=2),
+        ],
+        validation=source_data(people, 1, seed=3),
+    )
+    torch.manual_seed(recipe.seed)
+    layout = ChatLayout(SmolLM2(), byte_tokens)
+    objective = Objective(tiny_language_model(), layout.prefix)
+    return Trainer(recipe, Projection(FEATURES, WIDTH), objective, layout, lessons)
+
+
+class MakeRecipe(Protocol):
+    """A tiny recipe, with changes."""
+
+    def __call__(self, **changes: Any) -> Recipe: ...
+
+
+class MakeTrainer(Protocol):
+    """A tiny trainer of the recipe, of the tiny one by default."""
+
+    def __call__(self, recipe: Recipe | None = None) -> Trainer: ...
+
+
+@pytest.fixture
+def tiny_recipe() -> MakeRecipe:
+    """Recipes for six steps of two photos."""
+    return make_recipe
+
+
+@pytest.fixture
+def tiny_trainer() -> MakeTrainer:
+    """Trainers that begin alike at every call."""
+    return make_trainer
