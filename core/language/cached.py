@@ -16,6 +16,9 @@ from minigpt4.core.language.sampling import Sampler
 CHUNK = 256
 """Positions of a prompt computed between two questions whether to stop."""
 
+END_TOKENS = ("<|im_end|>", "<|endoftext|>")
+"""Control tokens that end an answer besides the model's own end token."""
+
 
 class Position(NamedTuple):
     """One place in the context: a token id, or one vector of a picture.

@@ -230,10 +230,9 @@ def _tokenizer(metadata: dict[str, Any]) -> str:
     if kind != ("gpt2", "smollm"):
         raise ValueError(f"its tokenizer is {kind[0]}/{kind[1]}, not gpt2/smollm")
     texts = metadata["tokenizer.ggml.tokens"]
-    first, second = zip(*(merge.split(" ", 1) for merge in metadata["tokenizer.ggml.merges"]), strict=True)
-    tokenizer = Tokenizer(
-        BPE(vocab={text: index for index, text in enumerate(texts)}, merges=list(zip(first, second, strict=True)))
-    )
+    pairs = (merge.partition(" ") for merge in metadata["tokenizer.ggml.merges"])
+    merges = [(first, second) for first, _, second in pairs]
+    tokenizer = Tokenizer(BPE(vocab={text: index for index, text in enumerate(texts)}, merges=merges))
     tokenizer.pre_tokenizer = PreTokenizers(
         [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
     )

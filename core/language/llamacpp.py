@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.fetch import path_of
-from minigpt4.core.language.cached import CHUNK, CachedLanguageModel, Position, encodable
+from minigpt4.core.language.cached import CHUNK, END_TOKENS, CachedLanguageModel, Position, encodable
 from minigpt4.core.language.gguf import check_gguf
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
 
 LEAST_BATCH = 2
-"""Fewest positions computed at once; a lone one is followed by a copy, dropped straight after.
+"""Fewest positions, and rows of logits, computed at once; a lone position is followed by a copy,
+which is dropped straight after.
 
 A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
 in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
@@ -71,9 +72,7 @@ def load_library() -> Any:
 class LlamaCppLanguageModel(CachedLanguageModel):
     """A GGUF in llama.cpp, on the CPU or with all layers on a GPU."""
 
-    def __init__(
-        self, gguf: Path, *, context: int, threads: int | None = None, gpu: bool = False
-    ) -> None:
+    def __init__(self, gguf: Path, *, context: int, threads: int | None = None, gpu: bool = False) -> None:
         """Raises BundleError where the file is damaged, BackendError where memory or a GPU is missing."""
         super().__init__()
         check_gguf(gguf)
@@ -87,9 +86,11 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         self._close = weakref.finalize(self, _free, native)
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self._vocabulary_size = self._api.llama_vocab_n_tokens(self._vocabulary)
+        ends = [self.tokenize(text, control=True) for text in END_TOKENS]
+        self._ends = {self._api.llama_vocab_eos(self._vocabulary)} | {e[0] for e in ends if len(e) == 1}
         self.width = int(self._api.llama_model_n_embd(model))
         self.context = context
-        self._context = self._new_context(model, threads or len(os.sched_getaffinity(0)))
+        self._context = self._new_context(model, threads or _processors())
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._token_batch = self._api.llama_batch_init(CHUNK, 0, 1)
@@ -101,9 +102,10 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         cls, bundle: Bundle, *, device: str = "auto", threads: int | None = None, context: int | None = None
     ) -> LlamaCppLanguageModel:
         """The bundle's language model; `device` is "auto", "cpu" or "cuda"."""
+        library = load_library()
         path = path_of(bundle.language.file, bundle)
         check_gguf(path, bundle.language.file.bytes)
-        gpu = device.startswith("cuda") or (device == "auto" and load_library().llama_supports_gpu_offload())
+        gpu = device.startswith("cuda") or (device == "auto" and library.llama_supports_gpu_offload())
         model = cls(path, context=context or bundle.language.context, threads=threads, gpu=gpu)
         if model.width != bundle.language.width:
             model.close()
@@ -126,13 +128,12 @@ class LlamaCppLanguageModel(CachedLanguageModel):
 
     def piece(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)
-        count = self._api.llama_token_to_piece(
-            self._open_vocabulary(), token, buffer, len(buffer), 0, False
-        )
+        count = self._api.llama_token_to_piece(self._open_vocabulary(), token, buffer, len(buffer), 0, False)
         return buffer.raw[: max(count, 0)]
 
     def is_end(self, token: int) -> bool:
-        return bool(self._api.llama_vocab_is_eog(self._open_vocabulary(), token))
+        # Not llama_vocab_is_eog: it takes any token spelt like some family's end, here <reponame> too.
+        return token in self._ends
 
     def close(self) -> None:
         self._slots.clear()
@@ -149,9 +150,10 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         for _, run in itertools.groupby(positions, key=lambda position: position.vector_D is not None):
             part = list(run)
             is_padded = len(part) < LEAST_BATCH
-            status = self._api.llama_decode(self._context, self._batch(part * 2 if is_padded else part, start))
+            batch = self._batch(part * LEAST_BATCH if is_padded else part, start)
+            status = self._api.llama_decode(self._context, batch)
             if status != 0:
-                raise BackendError(f"llama.cpp could not compute {len(part)} positions (status {status}).{_why()}")
+                raise BackendError(f"llama.cpp failed to compute {len(part)} positions ({status}).{_why()}")
             start += len(part)
             if is_padded:
                 self._keep(start)
@@ -159,7 +161,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         return np.ctypeslib.as_array(logits, shape=(self._vocabulary_size,)).copy()
 
     def _batch(self, part: Sequence[Position], start: int) -> Any:
-        """Positions of one kind as the library reads them, with logits wanted of each last one."""
+        """Positions of one kind as the library reads them, with logits wanted of the last ones."""
         batch = self._token_batch
         if part[0].vector_D is not None:
             batch = self._vector_batch
@@ -207,6 +209,11 @@ class LlamaCppLanguageModel(CachedLanguageModel):
                 f"llama.cpp cannot make a context of {self.context} positions; memory may be short.{_why()}"
             )
         return context
+
+
+def _processors() -> int:
+    """How many this process may use, where the system tells (not on macOS and Windows)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free(native: list[tuple[Any, Any]]) -> None:

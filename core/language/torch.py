@@ -14,13 +14,11 @@ from tokenizers import Tokenizer
 
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.fetch import path_of
-from minigpt4.core.language.cached import CachedLanguageModel, Position, encodable
+from minigpt4.core.language.cached import END_TOKENS, CachedLanguageModel, Position, encodable
 from minigpt4.core.language.gguf import TOKENIZER, check_gguf, converted_folder, discard
 
 if TYPE_CHECKING:
     from minigpt4.core.bundle import Bundle
-
-END_TOKENS = ("<|im_end|>", "<|endoftext|>", "</s>")
 
 
 class TorchLanguageModel(CachedLanguageModel):
@@ -32,7 +30,13 @@ class TorchLanguageModel(CachedLanguageModel):
     """
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, *, context: int, device: str = "cpu", threads: int | None = None
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        context: int,
+        device: str = "cpu",
+        threads: int | None = None,
     ) -> None:
         """`model` is what `load_causal_lm` gives; `threads` sets torch's number for the whole process."""
         super().__init__()
@@ -48,7 +52,7 @@ class TorchLanguageModel(CachedLanguageModel):
         self._without_control = Tokenizer.from_str(tokenizer.to_str())
         self._without_control.encode_special_tokens = True
         self._pieces = _pieces(tokenizer)
-        self._ends = {tokenizer.token_to_id(text) for text in END_TOKENS} - {None}
+        self._ends = {model.config.eos_token_id, *map(tokenizer.token_to_id, END_TOKENS)}
         self.width = int(model.config.hidden_size)
         self.context = context
 
@@ -102,16 +106,14 @@ class TorchLanguageModel(CachedLanguageModel):
         table = self._model.get_input_embeddings()
         tokens = [position.key if isinstance(position.key, int) else 0 for position in positions]
         embeddings_SD: torch.Tensor = table(torch.tensor(tokens, device=self._device))
-        places = [place for place, position in enumerate(positions) if position.vector_D is not None]
-        if places:
-            vectors = np.stack([position.vector_D for position in positions if position.vector_D is not None])
-            embeddings_SD[torch.tensor(places, device=self._device)] = torch.from_numpy(vectors).to(embeddings_SD)
+        vectors = {place: p.vector_D for place, p in enumerate(positions) if p.vector_D is not None}
+        if vectors:
+            vectors_ND = torch.from_numpy(np.stack(list(vectors.values())))
+            embeddings_SD[list(vectors)] = vectors_ND.to(embeddings_SD)
         return embeddings_SD
 
 
-def load_causal_lm(
-    bundle: Bundle, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
-) -> Any:
+def load_causal_lm(bundle: Bundle, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
     """The transformers model of a bundle, frozen and in eval mode, its weights dequantised.
 
     Raises BundleError where the GGUF is missing or damaged, BackendError where the device is not
@@ -154,10 +156,10 @@ def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # 0.1 s of loading needs none, and stderr belongs to the program
-    model, report = LlamaForCausalLM.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, output_loading_info=True
-    )
+    load: Any = LlamaForCausalLM.from_pretrained
+    hide_progress: Any = logging.disable_progress_bar
+    hide_progress()  # 0.1 s of loading needs none, and stderr belongs to the program
+    model, report = load(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
     if report["missing_keys"] or report["mismatched_keys"]:  # it would go on with random numbers there
         raise ValueError(f"weights are missing: {sorted(report['missing_keys'])[:3]}")
     return model
@@ -175,7 +177,8 @@ def _pieces(tokenizer: Tokenizer) -> list[bytes]:
 
 def _byte_alphabet() -> dict[int, str]:
     """GPT-2's printable character for each byte (bytes_to_unicode of openai/gpt-2's encoder.py)."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    ranges = ("!", "~"), ("¡", "¬"), ("®", "ÿ")
+    printable = [byte for first, last in ranges for byte in range(ord(first), ord(last) + 1)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {
         byte: chr(256 + place) for place, byte in enumerate(others)

@@ -1,0 +1,45 @@
+"""Both backends with mini's real language model, loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minigpt4.core.bundle import Bundle, load_bundle
+from minigpt4.core.language.cached import CachedLanguageModel
+
+BACKENDS = ("torch", "llamacpp")
+
+
+@pytest.fixture(scope="session")
+def mini(mini_home: Path) -> Bundle:
+    return load_bundle("mini")
+
+
+@pytest.fixture(scope="session")
+def torch_model(mini: Bundle) -> Iterator[CachedLanguageModel]:
+    from minigpt4.core.language.torch import TorchLanguageModel
+
+    model = TorchLanguageModel.load(mini)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def llamacpp_model(mini: Bundle) -> Iterator[CachedLanguageModel]:
+    pytest.importorskip("llama_cpp")
+    from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
+
+    model = LlamaCppLanguageModel.load(mini, device="cpu")
+    yield model
+    model.close()
+
+
+@pytest.fixture(params=BACKENDS)
+def model(request: pytest.FixtureRequest) -> CachedLanguageModel:
+    """Each backend in turn, its cache empty."""
+    model: CachedLanguageModel = request.getfixturevalue(f"{request.param}_model")
+    model.reset()
+    return model
