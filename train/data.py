@@ -30,7 +30,7 @@ from minigpt4.train.evaluate.captions import CAPTION_QUESTIONS
 from minigpt4.train.features import Features
 from minigpt4.train.questions import QuestionAnswer
 from minigpt4.train.recipe import Recipe, SourceKind
-from minigpt4.train.sentences import clean_caption, cleaned
+from minigpt4.train.sentences import cleaned
 from minigpt4.train.shards import RawSample, expand, read_shard
 from minigpt4.train.views import is_flipped
 
@@ -179,7 +179,7 @@ def _captions(photo: Photo, count: int, recipe: Recipe, rng: Random) -> list[str
         return rng.sample(photo.captions, min(count, len(photo.captions)))
     label = rng.choice(photo.labels)
     if isinstance(label, str):
-        return [clean_caption(label) or label_caption(label, rng)][:count]
+        return [label_caption(label, rng)]
     # Both names of a class, in either order, so that one caption alone is either.
     precise = rng.random() < recipe.precise_names
     lines = [label_caption(label, rng, precise=float(wanted)) for wanted in (precise, not precise)]

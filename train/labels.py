@@ -34,7 +34,9 @@ def label_caption(label: ImageNetClass | str, rng: Random, *, precise: float = 0
     `precise` is the chance that a class is called by its precise name and not by its everyday word.
     """
     phrase = label_phrase(label, basic=rng.random() >= precise)
-    leads = ("", "", "a photo of ", "a picture of ", f"{_this_is(is_plural_phrase(phrase))} ")
+    # Mostly the bare phrase, as captions of people begin: an opening kept for labels alone would teach
+    # the model to tell the two kinds of photo apart before it says what it sees.
+    leads = ("",) * 8 + ("a photo of ", f"{_this_is(is_plural_phrase(phrase))} ")
     line = f"{rng.choice(leads)}{phrase}."
     return line[0].upper() + line[1:]
 
