@@ -87,7 +87,7 @@ def test_a_run_leaves_its_result_its_log_and_the_last_checkpoints(
 def test_training_lowers_the_loss_on_photos_it_does_not_see(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer]
 ) -> None:
-    trainer = tiny_trainer(tiny_recipe(steps=30))
+    trainer = tiny_trainer(tiny_recipe(steps=30, learning_rate=0.1))
     before = trainer.validation_loss()
     for number in range(30):
         trainer.step(number)
