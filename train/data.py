@@ -42,6 +42,9 @@ CAPTION_REQUESTS = (
 )
 """Stage 2's requests for one sentence; the one that is measured is asked most."""
 
+WHAT_QUESTIONS = 2
+"""With how many questions about the subject itself a list of questions begins."""
+
 _SIDED = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
 
@@ -167,11 +170,10 @@ def lessons(photo: Photo, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
 
 
 def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> list[QuestionAnswer]:
-    """`count` of the questions; the first of them, what is seen, is always asked."""
-    if len(asked) <= count or count == 0:
+    """`count` of the questions; the first two, what this is and what is seen, before the others."""
+    if len(asked) <= count or count <= WHAT_QUESTIONS:
         return asked[:count]
-    first, *others = asked
-    return [first, *rng.sample(others, count - 1)]
+    return asked[:WHAT_QUESTIONS] + rng.sample(asked[WHAT_QUESTIONS:], count - WHAT_QUESTIONS)
 
 
 def _captions(photo: Photo, count: int, recipe: Recipe, rng: Random) -> list[str]:
