@@ -256,7 +256,8 @@ def _typed(hint: Any, entry: Field[Any], value: object, where: str) -> object:
             raise UsageError(f"{where}'{entry.name}' is {value!r}; it must be {_or(get_args(hint))}.")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        # TOML's whole numbers have no end; a float's do.
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if not isinstance(value, hint) or isinstance(value, bool):
         wanted = {int: "a whole number", float: "a number", str: "a text"}[hint]
         raise UsageError(f"{where}'{entry.name}' is {value!r}; it must be {wanted}.")
@@ -265,7 +266,7 @@ def _typed(hint: Any, entry: Field[Any], value: object, where: str) -> object:
         # Written so that nan, which compares false with everything, is refused too.
         if not least <= value <= most or value == math.inf:
             limit = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
-            raise UsageError(f"{where}'{entry.name}' is {value:g}; it must be {limit}.")
+            raise UsageError(f"{where}'{entry.name}' is {value}; it must be {limit}.")
     return value
 
 

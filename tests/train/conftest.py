@@ -116,7 +116,7 @@ class MakeTrainer(Protocol):
     def __call__(self, recipe: Recipe | None = None) -> Trainer: ...
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_recipe() -> MakeRecipe:
     """Recipes for six steps of two photos."""
     return make_recipe
