@@ -99,14 +99,13 @@ def source_shards(data: Path, name: str) -> list[Path]:
 
 
 def photos_of(shards: Iterable[Path], kind: SourceKind, keys: Sequence[str]) -> list[Photo]:
-    """What the shards say about the photos with these keys, in the keys' order.
+    """What the shards say about the photos with these keys, which are in the shards' order.
 
     Raises DataError where a key is no ImageNet photo's though the source says so.
     """
-    wanted = set(keys)
+    # In step with the keys and not by key: shards that are each numbered from 0 share their keys.
     samples = (sample for shard in shards for sample in read_shard(shard))
-    known = {sample.key: _photo(sample, kind) for sample in samples if sample.key in wanted}
-    return [known[key] for key in keys]
+    return [_photo(next(sample for sample in samples if sample.key == key), kind) for key in keys]
 
 
 def _photo(sample: RawSample, kind: SourceKind) -> Photo:

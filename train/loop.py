@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from random import Random
 
 import torch
 from torch import Tensor
 
-from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.errors import DataError, Minigpt4Error
 from minigpt4.core.projection import Projection, save_projection
 from minigpt4.train.checkpoint import RunFolder, load_checkpoint, save_checkpoint
 from minigpt4.train.data import Curriculum, SourceData, Visit, batch_features, lessons
@@ -21,8 +23,11 @@ from minigpt4.train.recipe import Recipe
 
 VALIDATION_BATCH = 16
 
-GROUP_OVERHEAD = 200
-"""What a second pass over the model costs on two cores, in padded tokens."""
+LEAST_GROUPS = 2
+"""Also one thread saves padding by taking short and long rows apart."""
+
+ROW_OVERHEAD = 25
+"""What a row costs besides its answers, in tokens: the picture's vectors and the question."""
 
 
 class TrainingError(Minigpt4Error):
@@ -56,7 +61,12 @@ class Trainer:
         objective: Objective,
         layout: ChatLayout,
         lessons: Lessons,
+        *,
+        threads: int = 1,
     ) -> None:
+        """`threads` is how many of a step's groups pass through the language model at a time."""
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads)
         self.recipe = recipe
         self.projection = projection.requires_grad_(True)
         self._objective = objective
@@ -116,18 +126,28 @@ class Trainer:
     def _add_gradients(self, visits: Sequence[Visit]) -> tuple[float, int]:
         """The batch's mean loss over its label tokens and their number, its gradients left in place.
 
-        Rows of like length go together: a photo of which only a class is known takes a third of the
-        tokens of one with five captions, and padding it to those costs a quarter of a step.
+        Rows of like length go together, because a photo of which only a class is known takes a third
+        of the tokens of one with five captions. The groups pass through the language model side by
+        side, one thread each: on two cores that is 1.2 times as fast as two threads on every operation,
+        and does not collapse where another program wants a core as well.
         """
-        lengths = [sum(len(branch.answer) for branch in self._branches(visit)) for visit in visits]
-        total = sum(lengths)
-        loss = 0.0
-        for group in groups_of_like_length(lengths):
-            mean, tokens = self._loss([visits[place] for place in group], self._sources)
-            share = mean * (tokens / total)
+        rows = [self._branches(visit) for visit in visits]
+        labels = [sum(len(branch.answer) for branch in row) for row in rows]
+        image_BND = self.projection(batch_features(visits, self._sources))
+        gradients = torch.zeros_like(image_BND)
+
+        def learn(group: list[int]) -> float:
+            vectors = image_BND[group].detach().requires_grad_()
+            mean, tokens = self._objective(vectors, [rows[place] for place in group])
+            share = mean * (tokens / sum(labels))
             share.backward()  # type: ignore[no-untyped-call]
-            loss += share.item()
-        return loss, total
+            assert vectors.grad is not None
+            gradients[group] = vectors.grad
+            return share.item()
+
+        losses = list(self._pool.map(learn, groups_of_like_length(labels, max(LEAST_GROUPS, self._threads))))
+        image_BND.backward(gradients)
+        return sum(losses), sum(labels)
 
     def _loss(self, visits: Sequence[Visit], sources: Sequence[SourceData]) -> tuple[Tensor, int]:
         rows = [self._branches(visit) for visit in visits]
@@ -137,22 +157,37 @@ class Trainer:
         return [self._layout.branch(question, answer) for question, answer in visit.asked]
 
 
-def groups_of_like_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Places 0..n-1 in one group, or in two where that saves padding: the short rows and the long.
+def groups_of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Places 0..n-1 in up to `most` groups, so that the costliest is as cheap as can be.
 
-    A row costs its group's longest length; a second group must save more than GROUP_OVERHEAD tokens.
+    A row costs as much as the longest of its group and ROW_OVERHEAD. Groups are runs of the rows in
+    order of length, found by trying, for each number of groups, every place for the last cut.
     """
     order = sorted(range(len(lengths)), key=lambda place: lengths[place])
-    longest = lengths[order[-1]]
-    saved = [(longest - lengths[order[cut - 1]]) * cut for cut in range(1, len(order))]
-    best = max(range(len(saved)), key=saved.__getitem__, default=0)
-    if not saved or saved[best] <= GROUP_OVERHEAD:
-        return [order]
-    return [order[: best + 1], order[best + 1 :]]
+
+    def cost(begin: int, end: int) -> int:
+        return (end - begin) * (lengths[order[end - 1]] + ROW_OVERHEAD)
+
+    # For each end: the cost of the costliest group of the first `end` rows, and where they are cut.
+    best = [(0, [0])] + [(cost(0, end), [0, end]) for end in range(1, len(order) + 1)]
+    for _ in range(min(most, len(order)) - 1):
+        best = best[:1] + [
+            min(
+                best[end],
+                *((max(best[cut][0], cost(cut, end)), [*best[cut][1], end]) for cut in range(1, end)),
+            )
+            for end in range(1, len(order) + 1)
+        ]
+    cuts = best[-1][1]
+    return [order[begin:end] for begin, end in pairwise(cuts)]
 
 
 def _validation_visits(recipe: Recipe, validation: SourceData) -> list[Visit]:
     photos = [place for place, photo in enumerate(validation.photos) if photo][: recipe.validation.photos]
+    if not photos:
+        raise DataError(
+            f"The validation folder '{recipe.validation.name}' holds no photo with a caption to measure."
+        )
     return [
         Visit(0, place, 0, tuple(lessons(validation.photos[place], recipe, Random(f"validation/{place}"))))
         for place in photos

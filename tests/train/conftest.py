@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
@@ -126,3 +131,34 @@ def tiny_recipe() -> MakeRecipe:
 def tiny_trainer() -> MakeTrainer:
     """Trainers that begin alike at every call."""
     return make_trainer
+
+
+def small_photo(seed: int) -> bytes:
+    """A JPEG of 24 x 16 pixels, another for every seed."""
+    values = np.random.default_rng(seed).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "JPEG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def write_shard(tmp_path: Path) -> Callable[..., Path]:
+    """Write a shard below `tmp_path`: each key's photo with its caption.
+
+    `photos` holds the bytes of those that are to be others than a small JPEG of its own.
+    """
+
+    def write(name: str, captions: Mapping[str, str], photos: Mapping[str, bytes] | None = None) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(path, "w") as archive:
+            for place, (key, caption) in enumerate(captions.items()):
+                photo = (photos or {}).get(key) or small_photo(place)
+                meta = json.dumps({"caption": caption}).encode()
+                for suffix, content in (("jpg", photo), ("json", meta)):
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+        return path
+
+    return write
