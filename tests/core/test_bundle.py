@@ -61,10 +61,11 @@ def test_reading_a_bundle_imports_no_torch() -> None:
 
 
 def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
-    manifest = edited("grid = 4", "grid = 8\nname = 'x'\nis_wide = true\nscale = 1.5")
+    manifest = edited("[vision.options]", "[vision.options]\nname = 'x'\nis_wide = true\nscale = 1.5")
     assert bundle_names() == ["mine", "mini"]
     mine = load_bundle("mine")
-    assert mine.vision.options == {"grid": 8, "name": "x", "is_wide": True, "scale": 1.5}
+    own = {"name": "x", "is_wide": True, "scale": 1.5}
+    assert mine.vision.options == {**load_bundle("mini").vision.options, **own}
     assert mine.projection.path == manifest.parent / "mini-projection.safetensors"
 
 
@@ -98,7 +99,11 @@ def test_a_name_like_no_other_lists_what_there_is() -> None:
         ("image_size = 260", "image_size = '260'", r"'vision.image_size' must be a whole number, not '260'"),
         ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be at least 1"),
         ("image_size = 260", "image_size = true", r"'vision.image_size' must be a whole number, not True"),
-        ("grid = 4", "grid = [4]", r"'vision.options.grid' must be a text, a number"),
+        (
+            "[vision.options]",
+            "[vision.options]\nsides = [4]",
+            r"'vision.options.sides' must be a text, a number",
+        ),
         ("std = [0.5019607843137255, ", "std = [0, ", r"'vision.std' is 0; it must lie between"),
         ("mean = [0.4980392156862745, ", "mean = [", r"'vision.mean' must be a list of three numbers"),
         ("mean = [0.4980392156862745, ", "mean = [nan, ", r"'vision.mean' is nan; it must lie between"),
@@ -136,7 +141,7 @@ def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, me
 
 
 def test_sampling_may_be_left_out(edited: Edit) -> None:
-    manifest = edited("grid = 4", "grid = 4")
+    manifest = edited("[sampling]", "[sampling]")
     text = manifest.read_text(encoding="utf-8")
     manifest.write_text(text[: text.index("[sampling]")], encoding="utf-8")
     assert load_bundle("mine").sampling.max_tokens > 0

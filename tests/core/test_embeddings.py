@@ -168,7 +168,8 @@ def test_the_fingerprint_follows_everything_before_the_language_model(
         replace(vision, image_size=261),
         replace(vision, mean=(0.0, 0.0, 0.0)),
         replace(vision, std=(1.0, 1.0, 1.0)),
-        replace(vision, options={**vision.options, "grid": 3}),
+        replace(vision, options={**vision.options, "grid": 9}),
+        replace(vision, architecture="another"),
         replace(vision, file=replace(vision.file, sha256="0" * 64)),
     ]
     fingerprints = {
