@@ -66,7 +66,7 @@ class Picture:
     """A decoded picture: upright, RGB, transparency flattened on white.
 
     `digest` is the SHA-256 (hex) of the file's bytes, so it names the content whatever the
-    file is called. `notices` are sentences for the person, such as that only the first
+    file is called; of an image in memory, that of the pixels here. `notices` are sentences for the person, such as that only the first
     frame of an animation is used.
     """
 
@@ -87,7 +87,7 @@ def open_picture(
         return source
     if isinstance(source, Image.Image):
         image, notices = _upright_rgb(source, name or "the picture")
-        return Picture(image, name or "picture", _digest_of_image(source), notices)
+        return Picture(image, name or "picture", _digest_of_image(image), notices)
     if isinstance(source, bytes):
         data, called = source, name or "the picture"
         short = name or "picture"
@@ -244,5 +244,5 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _digest_of_image(image: Image.Image) -> str:
-    described = f"{image.mode} {image.size}".encode()
-    return hashlib.sha256(described + image.tobytes()).hexdigest()
+    # Of the upright RGB pixels: two images of like bytes may differ in palette or rotation.
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).hexdigest()

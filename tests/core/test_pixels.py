@@ -72,6 +72,13 @@ def test_images_in_memory_differ_in_digest_when_their_pixels_do() -> None:
     )
 
 
+def test_images_in_memory_differ_in_digest_when_only_their_palettes_do() -> None:
+    red, blue = (Image.new("P", (2, 2), 0) for _ in range(2))
+    red.putpalette(RED)
+    blue.putpalette(BLUE)
+    assert open_picture(red).digest != open_picture(blue).digest
+
+
 def test_capitals_in_the_ending_do_not_matter(tmp_path: Path) -> None:
     path = tmp_path / "DSC_0001.JPG"
     path.write_bytes(encoded(Image.new("RGB", (8, 8), RED), "JPEG"))
