@@ -118,11 +118,12 @@ def run_facts(recipe: Recipe, sets: FeatureSets, bundle: Bundle) -> dict[str, st
 
 
 def assemble(
-    recipe: Recipe, data: Path, bundle: Bundle, *, initial: Path | None, report: Report
+    recipe: Recipe, data: Path, bundle: Bundle, *, initial: Path | None, threads: int = 1, report: Report
 ) -> tuple[Trainer, Mapping[str, object]]:
     """The trainer, and the facts for its checkpoints; missing features are computed first.
 
-    `initial` is the projection that training starts from; None starts from random weights.
+    `initial` is the projection that training starts from; None starts from random weights. `threads`
+    is how many parts of a step are computed at a time.
     """
     start = None
     if initial is not None:  # read first: it is what a person may have got wrong
@@ -131,11 +132,13 @@ def assemble(
     make_missing_features(sets, bundle, report)
     lessons = read_lessons(recipe, sets)
     report(ModelLoading())
-    trainer = _trainer(recipe, bundle, lessons, start)
+    trainer = _trainer(recipe, bundle, lessons, start, threads)
     return trainer, run_facts(recipe, sets, bundle)
 
 
-def _trainer(recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection | None) -> Trainer:
+def _trainer(
+    recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection | None, threads: int
+) -> Trainer:
     import torch
 
     language_model = load_causal_lm(bundle, dtype=torch.bfloat16)
@@ -155,4 +158,5 @@ def _trainer(recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection
     layout = ChatLayout(
         template_named(bundle.template), lambda text, control: reader.tokenize(text, control=control)
     )
-    return Trainer(recipe, start, Objective(language_model, layout.prefix), layout, lessons)
+    objective = Objective(language_model, layout.prefix)
+    return Trainer(recipe, start, objective, layout, lessons, threads=threads)

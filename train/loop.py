@@ -11,7 +11,6 @@ from itertools import pairwise
 from random import Random
 
 import torch
-from torch import Tensor
 
 from minigpt4.core.errors import DataError, Minigpt4Error
 from minigpt4.core.projection import Projection, save_projection
@@ -66,7 +65,7 @@ class Trainer:
     ) -> None:
         """`threads` is how many of a step's groups pass through the language model at a time."""
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads)
+        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self.recipe = recipe
         self.projection = projection.requires_grad_(True)
         self._objective = objective
@@ -83,6 +82,11 @@ class Trainer:
             ],
             betas=(recipe.beta1, recipe.beta2),
         )
+
+    @property
+    def photos(self) -> int:
+        """How many photos there are to learn from."""
+        return sum(len(source.photos) for source in self._sources)
 
     def step(self, number: int) -> StepDone:
         """Make step `number` (from 0); raises TrainingError where the loss is no number any more."""
@@ -112,16 +116,19 @@ class Trainer:
             label_tokens=label_tokens,
         )
 
-    @torch.no_grad()
     def validation_loss(self) -> float:
         """The loss per label token on the validation photos, asked the same in every measurement."""
-        total, tokens = 0.0, 0
-        for start in range(0, len(self._validation_visits), VALIDATION_BATCH):
-            visits = self._validation_visits[start : start + VALIDATION_BATCH]
-            loss, label_tokens = self._loss(visits, [self._validation])
-            total += loss.item() * label_tokens
-            tokens += label_tokens
-        return total / tokens
+
+        def measure(visits: Sequence[Visit]) -> tuple[float, int]:
+            with torch.no_grad():  # holds for one thread
+                image_BND = self.projection(batch_features(visits, [self._validation]))
+                loss, tokens = self._objective(image_BND, [self._branches(visit) for visit in visits])
+            return loss.item() * tokens, tokens
+
+        visits = self._validation_visits
+        batches = [visits[at : at + VALIDATION_BATCH] for at in range(0, len(visits), VALIDATION_BATCH)]
+        measured = list(self._pool.map(measure, batches))
+        return sum(loss for loss, _ in measured) / sum(tokens for _, tokens in measured)
 
     def _add_gradients(self, visits: Sequence[Visit]) -> tuple[float, int]:
         """The batch's mean loss over its label tokens and their number, its gradients left in place.
@@ -149,10 +156,6 @@ class Trainer:
         image_BND.backward(gradients)
         return sum(losses), sum(labels)
 
-    def _loss(self, visits: Sequence[Visit], sources: Sequence[SourceData]) -> tuple[Tensor, int]:
-        rows = [self._branches(visit) for visit in visits]
-        return self._objective(self.projection(batch_features(visits, sources)), rows)
-
     def _branches(self, visit: Visit) -> list[Branch]:
         return [self._layout.branch(question, answer) for question, answer in visit.asked]
 
@@ -173,8 +176,8 @@ def groups_of_like_length(lengths: Sequence[int], most: int) -> list[list[int]]:
     for _ in range(min(most, len(order)) - 1):
         best = best[:1] + [
             min(
-                best[end],
-                *((max(best[cut][0], cost(cut, end)), [*best[cut][1], end]) for cut in range(1, end)),
+                [best[end]]
+                + [(max(best[cut][0], cost(cut, end)), [*best[cut][1], end]) for cut in range(1, end)]
             )
             for end in range(1, len(order) + 1)
         ]
@@ -208,8 +211,7 @@ def run_training(
     """
     recipe = trainer.recipe
     begun = _restore(trainer, run, facts)
-    photos = sum(len(source.photos) for source in trainer._sources)
-    report(TrainingBegun(begun + 1, recipe.steps, photos))
+    report(TrainingBegun(begun + 1, recipe.steps, trainer.photos))
     if begun == 0:
         _validate(trainer, run, 0, report)
     for number in range(begun, recipe.steps):
@@ -230,9 +232,11 @@ def run_training(
 
 
 def _restore(trainer: Trainer, run: RunFolder, facts: Mapping[str, object]) -> int:
-    step = 0
-    if run.checkpoints:
-        step = load_checkpoint(run.checkpoints[-1], trainer.projection, trainer.optimizer, facts)
+    if not run.checkpoints:
+        # A run that is killed early must go on from the weights that it began with, which may be
+        # those of an --init that nobody gives again.
+        save_checkpoint(run, 0, trainer.projection, trainer.optimizer, facts)
+    step = load_checkpoint(run.checkpoints[-1], trainer.projection, trainer.optimizer, facts)
     run.forget_after(step if step else -1)
     return step
 

@@ -87,6 +87,8 @@ def _resumed(
         raise UsageError(f"The run in {output} is of stage {kept.stage}, not {stage}.")
     if run.result.is_file():
         raise UsageError(f"The run in {output} has ended; its result is {run.result}.")
+    if not run.checkpoints:
+        raise UsageError(f"The run in {output} ended before it began; delete that folder and begin again.")
     return run, kept
 
 
@@ -140,7 +142,9 @@ def _train(
     if threads is not None:
         torch.set_num_threads(threads)
     with StopSignals() as signals, _watching() as report:
-        trainer, facts = assemble(recipe, data, bundle, initial=start, report=report)
+        trainer, facts = assemble(
+            recipe, data, bundle, initial=start, threads=torch.get_num_threads(), report=report
+        )
         if is_new:
             run.begin(recipe)
         signals.end_the_step_first()
