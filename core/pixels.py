@@ -66,8 +66,8 @@ class Picture:
     """A decoded picture: upright, RGB, transparency flattened on white.
 
     `digest` is the SHA-256 (hex) of the file's bytes, so it names the content whatever the
-    file is called; of an image in memory, that of the pixels here. `notices` are sentences for the person, such as that only the first
-    frame of an animation is used.
+    file is called; of an image in memory, that of the pixels here. `notices` are sentences for
+    the person, such as that only the first frame of an animation is used.
     """
 
     image: Image.Image
