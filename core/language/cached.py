@@ -59,7 +59,7 @@ class CachedLanguageModel(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Free the model's memory; any later call raises BackendError."""
+        """Free the model's memory; computing with it afterwards raises BackendError."""
 
     @abstractmethod
     def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
@@ -169,7 +169,11 @@ class CachedLanguageModel(ABC):
             shared += 1
         if shared < len(self._slots):
             del self._slots[shared:]
-            self._keep(shared)
+            try:
+                self._keep(shared)
+            except BaseException:
+                self.reset()
+                raise
         self._computed = 0
         return positions[shared:]
 
@@ -184,11 +188,11 @@ class CachedLanguageModel(ABC):
             chunk = positions[start : start + CHUNK]
             try:
                 logits_V = self._evaluate(chunk)
+                self._slots += [position.key for position in chunk]
             except BaseException:
                 # Layers may disagree about their length after an interrupt or a lack of memory.
                 self.reset()
                 raise
-            self._slots += [position.key for position in chunk]
             self._computed += len(chunk)
         return logits_V
 

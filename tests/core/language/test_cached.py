@@ -133,6 +133,20 @@ def test_an_interrupt_in_mid_computation_empties_the_cache() -> None:
     assert list(model.generate([1, 2, 3], GREEDY)) == list(Arithmetic().generate([1, 2, 3], GREEDY))
 
 
+def test_an_interrupt_while_the_cache_is_cut_back_empties_it() -> None:
+    class Interrupted(Arithmetic):
+        def _keep(self, length: int) -> None:
+            super()._keep(length)
+            if length:
+                raise KeyboardInterrupt
+
+    model = Interrupted()
+    model.logits([1, 2, 3])
+    with pytest.raises(KeyboardInterrupt):
+        model.logits([1, 4, 5])
+    assert model.cache == [] and model.is_consistent()
+
+
 def test_an_answer_ends_where_the_context_does() -> None:
     model = Arithmetic(context=5)
     answer = list(model.generate([1, 2, 3], Sampling(max_tokens=50, temperature=1.0, seed=2)))
