@@ -25,7 +25,7 @@ from minigpt4.core.home import cache_home
 from minigpt4.core.vision.fingerprint import tower_fingerprint
 
 LIMIT_BYTES = 512 * 1024**2
-"""About 14,000 of mini's pictures, 16 vectors each."""
+"""About 15,000 of mini's pictures: 15 vectors of 576 numbers each."""
 
 KEPT_SHARE = 0.9
 """What is left after a clean-up, so that not every new picture needs one."""
@@ -96,7 +96,7 @@ class EmbeddingCache:
 
     def _bound(self, written: int) -> None:
         """Remove what was used longest ago once all fingerprints together pass the limit."""
-        # Listing 14,000 files takes longer than a picture; between clean-ups a sum is enough.
+        # Listing 15,000 files takes longer than a picture; between clean-ups a sum is enough.
         self._held = _size(self._root) if self._held is None else self._held + written
         if self._held <= self._limit:
             return

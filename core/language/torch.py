@@ -86,6 +86,7 @@ class TorchLanguageModel(CachedLanguageModel):
         if length == 0:
             self._cache = self._new_cache()
         else:
+            # `crop` takes how many to remove, as a negative number; a positive one it refuses.
             self._cache.crop(length - self._cache.get_seq_length())
 
     @torch.inference_mode()

@@ -14,6 +14,7 @@ apart, a class vector passes the projection as a mixture of class names and noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ from torch.nn import functional as F
 from minigpt4.core.errors import BundleError
 
 LARGEST_GRID = 9
+"""The side of EfficientNet-Lite2's feature map at 260 pixels; a finer grid would repeat its cells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class ReadoutOptions:
             )
         numbers: dict[str, float] = {}
         for key, value in options.items():
-            if isinstance(value, bool | str) or value < 0:
+            if isinstance(value, bool | str) or not 0 <= value < math.inf:
                 raise BundleError(
                     f"In the bundle '{bundle}' 'vision.options.{key}' is {value!r}; "
                     "it must be a number from 0."

@@ -71,6 +71,8 @@ def test_a_row_holds_class_vectors_then_feature_vectors() -> None:
         ({"feature_std": 0}, "feature_std"),
         ({"class_grid": True}, "class_grid"),
         ({"feature_mean": "x"}, "feature_mean"),
+        ({"feature_mean": math.nan}, "feature_mean"),
+        ({"feature_std": math.inf}, "feature_std"),
     ],
 )
 def test_a_wrong_option_is_named(change: dict[str, object], named: str) -> None:
