@@ -146,6 +146,27 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
     assert logged(run) == logged(whole)
 
 
+def test_a_run_that_was_killed_early_goes_on_from_the_weights_it_began_with(
+    tiny_trainer: Callable[..., Trainer], new_run: MakeRun
+) -> None:
+    whole = new_run("whole")
+    run_training(tiny_trainer(), whole, facts=FACTS)
+    run = new_run("killed")
+
+    def kill_after_step_1(event: Event) -> None:
+        if isinstance(event, StepDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(tiny_trainer(), run, facts=FACTS, report=kill_after_step_1)
+    resumed = tiny_trainer()
+    with torch.no_grad():  # whoever resumes is not told what the run began with
+        resumed.projection.linear.weight.zero_()
+    run_training(resumed, run, facts=FACTS)
+    assert logged(run) == logged(whole)
+    assert run.result.read_bytes() == whole.result.read_bytes()
+
+
 def test_a_run_does_not_go_on_over_other_data(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun, train_until: TrainUntil
 ) -> None:
