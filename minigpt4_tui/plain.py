@@ -73,7 +73,8 @@ class PlainChat:
                 if not self.take(line):
                     break
             return FAILED if self.failures else 0
-        say(self.ink.quiet("Ask about the picture, or type /help. Ctrl+C stops an answer, Ctrl+D leaves."))
+        begin = "Ask about what you added" if self.pending else "Add a picture with /image PATH, or just ask"
+        say(self.ink.quiet(f"{begin}. Ctrl+C stops an answer, /quit leaves, /help shows more."))
         interrupts = 0
         while interrupts < 2:
             try:

@@ -22,6 +22,7 @@ from minigpt4.core.fetch import (
     path_of,
 )
 from minigpt4.core.sources import megabytes
+from minigpt4.tui.cli.edge import say
 
 models_app = typer.Typer(
     help="List, show and fetch the bundles: models that answer about pictures.",
@@ -121,7 +122,7 @@ def pull_with_progress(bundle: Bundle, *, verify: bool = False, local: Path | No
     if sys.stderr.isatty():
         _pull_with_bars(bundle, verify, local)
     else:
-        ensure(bundle, progress=_line_a_file(), notice=_say, verify=verify, local=local)
+        ensure(bundle, progress=_line_a_file(), notice=say, verify=verify, local=local)
 
 
 def _pull_with_bars(bundle: Bundle, verify: bool, local: Path | None) -> None:
@@ -160,13 +161,9 @@ def _line_a_file() -> Progress:
     def progress(now: FetchProgress) -> None:
         if now.file not in begun:
             begun.add(now.file)
-            _say(f"Fetching {now.file}" + (f" ({megabytes(now.total)})" if now.total else ""))
+            say(f"Fetching {now.file}" + (f" ({megabytes(now.total)})" if now.total else ""))
 
     return progress
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _row(bundle: Bundle) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Options that `ask` and `chat` share: which model, and how the next word is chosen."""
+"""Options that several commands share: which model, and how the next word is chosen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ ProjectionFile = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="How many processor threads to use.")]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Longest answer, in tokens.")]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens", help="Longest answer, in tokens; a word is one or two.")
+]
 Temperature = Annotated[
     float | None, typer.Option("--temperature", help="How adventurous the words are; 0 takes the likeliest.")
 ]

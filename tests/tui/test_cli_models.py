@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import pexpect
 import pytest
@@ -22,18 +21,6 @@ LANGUAGE = b"language" * 50_000
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-class WriteBundle(Protocol):
-    def __call__(
-        self,
-        name: str,
-        *,
-        vision: bytes,
-        vision_sources: Sequence[Mapping[str, str]],
-        language: bytes,
-        language_sources: Sequence[Mapping[str, str]],
-    ) -> Path: ...
-
-
 @pytest.fixture
 def models(tmp_path: Path) -> Run:
     """`minigpt4 models ...` in its own process."""
@@ -46,7 +33,7 @@ def models(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def downloads(tmp_path: Path, write_bundle: WriteBundle) -> Path:
+def downloads(tmp_path: Path, write_bundle: Callable[..., Path]) -> Path:
     """A folder with the files of a bundle `small`, whose manifest looks for them there."""
     folder = tmp_path / "downloads"
     folder.mkdir()

@@ -202,6 +202,19 @@ def test_a_slip_is_one_line_and_the_chat_goes_on(
     assert chat.failures == 1
 
 
+@pytest.mark.parametrize(("added", "advice"), [(True, "Ask about what you added"), (False, "/image PATH")])
+def test_the_first_line_says_how_to_begin(
+    photo: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, added: bool, advice: str
+) -> None:
+    monkeypatch.setattr("minigpt4.tui.plain._at_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    chat = chat_with(ScriptedEngine())
+    if added:
+        chat.take(f"/image {photo}")
+    assert chat.run() == 0
+    assert advice in capsys.readouterr().err
+
+
 def test_help_names_the_commands_and_blank_lines_are_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     engine = ScriptedEngine()
     chat = chat_with(engine)
