@@ -11,15 +11,20 @@ import json
 import os
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from minigpt4.core.home import HOME_VARIABLE, config_home
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+# A machine that was busy for a fifth of a second has found no mistake.
+settings.register_profile("minigpt4", deadline=None)
+settings.load_profile("minigpt4")
 
 
 class RunMinigpt4(Protocol):
@@ -156,6 +161,21 @@ def run_minigpt4(tmp_path: Path) -> RunMinigpt4:
         )
 
     return run
+
+
+@pytest.fixture
+def call_minigpt4(capsys: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `run_minigpt4`, but in the test's own process: for commands that fail before they load anything."""
+    from minigpt4.tui.cli import main
+
+    def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        code = ended.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return call
 
 
 def clean_environment() -> dict[str, str]:
