@@ -42,7 +42,7 @@ $(VENV)/created:
 	@touch $@
 
 $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
-	@echo "Installing minigpt4 into $(VENV) ..."
+	@echo "Installing minigpt4 into $(VENV); torch is large, so the first time takes minutes ..."
 	@$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
 

@@ -1,0 +1,1 @@
+"""How the projection learns: recipes, data, the objective and its loop, and what is measured."""
