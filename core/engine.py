@@ -30,7 +30,7 @@ from minigpt4.core.embeddings import EmbeddingCache, embedding_fingerprint
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.protocol import ImageEmbedding, LanguageModel, PromptPiece, Sampling
 from minigpt4.core.language.sampling import check_sampling
-from minigpt4.core.language.select import load_language_model
+from minigpt4.core.language.select import check_choices, load_language_model
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
 from minigpt4.core.reply import Piece, Reply
@@ -91,10 +91,12 @@ class Engine:
 
         `projection` takes the place of the bundle's own, `context` shortens the model's; `progress`
         and `notice` are told how the fetching goes.
-        Raises UsageError for an unknown name, FetchError, BundleError or BackendError.
+        Raises UsageError for an unknown name or a number out of range, before anything is fetched,
+        FetchError, BundleError or BackendError.
         """
         if isinstance(bundle, str):
             bundle = load_bundle(bundle)
+        check_choices(bundle, backend=backend, device=device, threads=threads, context=context)
         path = projection or bundle.projection.path
         fingerprint = embedding_fingerprint(bundle, path)
         fetch.ensure(bundle, progress=progress, notice=notice)

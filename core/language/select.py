@@ -29,15 +29,7 @@ def load_language_model(
     device, a GPU where the backend can use one. Raises UsageError for an unknown name or a number
     out of range, BackendError where a package or a GPU is missing, BundleError for damaged files.
     """
-    _check_name("backend", backend, BACKENDS)
-    _check_name("device", device.split(":")[0], DEVICES)
-    if threads is not None and threads < 1:
-        raise UsageError(f"{threads} threads cannot compute anything; ask for 1 or more.")
-    if context is not None and not 1 <= context <= bundle.language.context:
-        raise UsageError(
-            f"A context of {context} positions is not possible; '{bundle.name}' was made for 1 to "
-            f"{bundle.language.context}."
-        )
+    check_choices(bundle, backend=backend, device=device, threads=threads, context=context)
     if backend == "auto":
         backend = _best_backend(bundle)
     if backend == "llamacpp":
@@ -47,6 +39,21 @@ def load_language_model(
     from minigpt4.core.language.torch import TorchLanguageModel
 
     return TorchLanguageModel.load(bundle, device=_torch_device(device), threads=threads, context=context)
+
+
+def check_choices(
+    bundle: Bundle, *, backend: str, device: str, threads: int | None, context: int | None
+) -> None:
+    """Raise UsageError for an unknown name or a number out of range; needs no file of the bundle."""
+    _check_name("backend", backend, BACKENDS)
+    _check_name("device", device.split(":")[0], DEVICES)
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads cannot compute anything; ask for 1 or more.")
+    if context is not None and not 1 <= context <= bundle.language.context:
+        raise UsageError(
+            f"A context of {context} positions is not possible; '{bundle.name}' was made for 1 to "
+            f"{bundle.language.context}."
+        )
 
 
 def _best_backend(bundle: Bundle) -> str:

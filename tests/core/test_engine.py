@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -317,6 +318,22 @@ def test_parts_that_do_not_fit_each_other_are_refused() -> None:
     language.width = WIDTH + 1
     with pytest.raises(BundleError, match=r"width 4 .* reads 5"):
         engine_of(language)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"backend": "lama"}, {"device": "gpu"}, {"threads": 0}, {"context": 0}],
+    ids=["backend", "device", "threads", "context"],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_fetched(
+    wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("fetched for nothing")
+
+    monkeypatch.setattr("minigpt4.core.fetch.ensure", fetched)
+    with pytest.raises(UsageError):
+        Engine.load("mini", **wrong)
 
 
 def grey(value: int) -> Image.Image:
