@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -94,9 +95,9 @@ def cached_features(wanted: FeatureSet) -> Features | None:
         header = json.loads((wanted.folder / HEADER).read_text(encoding="utf-8"))
         values = np.load(wanted.folder / ARRAY, mmap_mode="r")
         keys = tuple(str(key) for key in header["keys"])
-    except (OSError, ValueError, KeyError, TypeError):
+        whole = header["fingerprint"] == wanted.fingerprint and values.dtype == np.float16
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-    whole = header["fingerprint"] == wanted.fingerprint and values.dtype == np.float16
     if not whole or values.ndim != 4 or len(values) < len(keys) or values.shape[1] != wanted.views:
         return None
     return Features(keys, values[: len(keys)])
@@ -149,6 +150,9 @@ def _fill(
     keys: list[str] = []
     shape = (wanted.photos, wanted.views, tower.tokens, tower.width)
     values = np.lib.format.open_memmap(draft / ARRAY, mode="w+", dtype=np.float16, shape=shape)
+    with (draft / ARRAY).open("rb+") as file:
+        # The file is a hole so far, and a write through the map to a full disk kills the process.
+        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
     flat = values.reshape(-1, tower.tokens, tower.width)
     pixels = _pixels_of(wanted, keys, skipped)
     done = 0

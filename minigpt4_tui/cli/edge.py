@@ -78,7 +78,7 @@ def sentence(error: Exception) -> str:
         return text
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "There is not enough memory; close other programs, or choose a smaller bundle."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" while writing '{error.filename}'" if error.filename else ""
         return f"The disk is full{where}; free some space and run the same command again."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
