@@ -22,8 +22,8 @@ from minigpt4.train.recipe import Recipe
 
 VALIDATION_BATCH = 16
 
-LEAST_GROUPS = 2
-"""Also one thread saves padding by taking short and long rows apart."""
+GROUPS_A_THREAD = 2
+"""More than one, so that short rows and long ones part, and a thread that is done early takes another."""
 
 ROW_OVERHEAD = 25
 """What a row costs besides its answers, in tokens: the picture's vectors and the question."""
@@ -152,7 +152,7 @@ class Trainer:
             gradients[group] = vectors.grad
             return share.item()
 
-        losses = list(self._pool.map(learn, groups_of_like_length(labels, max(LEAST_GROUPS, self._threads))))
+        losses = list(self._pool.map(learn, groups_of_like_length(labels, GROUPS_A_THREAD * self._threads)))
         image_BND.backward(gradients)
         return sum(losses), sum(labels)
 
