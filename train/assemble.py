@@ -12,7 +12,7 @@ import numpy as np
 from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BundleError, DataError
 from minigpt4.core.language.torch import TorchLanguageModel, load_causal_lm, load_tokenizer
-from minigpt4.core.projection import Projection, load_projection
+from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import template_named
 from minigpt4.core.vision.fingerprint import tower_fingerprint
 from minigpt4.core.vision.tower import load_tower
@@ -118,21 +118,24 @@ def run_facts(recipe: Recipe, sets: FeatureSets, bundle: Bundle) -> dict[str, st
 
 
 def assemble(
-    recipe: Recipe, data: Path, bundle: Bundle, *, initial: Path | None, threads: int = 1, report: Report
+    recipe: Recipe,
+    data: Path,
+    bundle: Bundle,
+    *,
+    initial: Projection | None,
+    threads: int = 1,
+    report: Report,
 ) -> tuple[Trainer, Mapping[str, object]]:
     """The trainer, and the facts for its checkpoints; missing features are computed first.
 
     `initial` is the projection that training starts from; None starts from random weights. `threads`
     is how many parts of a step are computed at a time.
     """
-    start = None
-    if initial is not None:  # read first: it is what a person may have got wrong
-        start = load_projection(initial, bundle.projection.inputs, bundle.projection.outputs)
     sets = feature_sets(recipe, data, bundle)
     make_missing_features(sets, bundle, report)
     lessons = read_lessons(recipe, sets)
     report(ModelLoading())
-    trainer = _trainer(recipe, bundle, lessons, start, threads)
+    trainer = _trainer(recipe, bundle, lessons, initial, threads)
     return trainer, run_facts(recipe, sets, bundle)
 
 

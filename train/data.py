@@ -98,6 +98,12 @@ def source_shards(data: Path, name: str) -> list[Path]:
     return expand([data / name])
 
 
+def check_folders(data: Path, recipe: Recipe) -> None:
+    """Raise DataError where a folder that the recipe needs is missing; no shard is read."""
+    for name in [*(source.name for source in recipe.source if source.weight), recipe.validation.name]:
+        source_shards(data, name)
+
+
 def photos_of(shards: Iterable[Path], kind: SourceKind, keys: Sequence[str]) -> list[Photo]:
     """What the shards say about the photos with these keys, which are in the shards' order.
 

@@ -18,6 +18,7 @@ from minigpt4.tui.cli.edge import say
 
 if TYPE_CHECKING:
     from minigpt4.core.bundle import Bundle
+    from minigpt4.core.projection import Projection
     from minigpt4.train.checkpoint import RunFolder
     from minigpt4.train.events import Event, Report
     from minigpt4.train.recipe import Recipe
@@ -55,13 +56,16 @@ def train(
 ) -> None:
     """Train a bundle's projection, stage 1 or 2."""
     from minigpt4.core.bundle import load_bundle
+    from minigpt4.train.data import check_folders
     from minigpt4.tui.cli.models import pull_with_progress
 
     run, chosen = (
         _resumed(output, stage, recipe, init, settings) if resume else _new(output, stage, recipe, settings)
     )
     bundle = load_bundle(chosen.bundle)
+    # What a person may have got wrong comes before the bundle's files, which may take minutes to fetch.
     start = None if resume else _starting_projection(init, chosen, bundle)
+    check_folders(data.expanduser(), chosen)
     pull_with_progress(bundle)
     _train(run, chosen, bundle, data.expanduser(), start, is_new=not resume, threads=threads)
 
@@ -110,18 +114,21 @@ def _new(
     return run, chosen
 
 
-def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
+def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> Projection | None:
+    from minigpt4.core.projection import load_projection
+
+    path = bundle.projection.path
     if init is not None:
         path = init.expanduser()
-        return path / "projection.safetensors" if path.is_dir() else path
-    if recipe.stage == 1:
+        path = path / "projection.safetensors" if path.is_dir() else path
+    elif recipe.stage == 1:
         return None
-    if not bundle.projection.path.is_file():
+    elif not path.is_file():
         raise UsageError(
             f"Stage 2 goes on from a trained projection, and the bundle '{bundle.name}' has none; "
             "give the result of stage 1 with --init."
         )
-    return bundle.projection.path
+    return load_projection(path, bundle.projection.inputs, bundle.projection.outputs)
 
 
 def _train(
@@ -129,7 +136,7 @@ def _train(
     recipe: Recipe,
     bundle: Bundle,
     data: Path,
-    start: Path | None,
+    start: Projection | None,
     *,
     is_new: bool,
     threads: int | None,
