@@ -12,6 +12,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -261,7 +262,7 @@ def _from_archive(archive: Path, member: str, file: File, part: Path) -> None:
             _copy(inside, out, 0, file.bytes, lambda _: None)
     except KeyError as problem:
         raise SourceError(f"{archive.name} holds no file {member}") from problem
-    except zipfile.BadZipFile as problem:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as problem:
         raise SourceError(f"{archive.name} is damaged: {problem}") from problem
 
 

@@ -442,6 +442,16 @@ def test_a_wheel_got_by_other_means_is_taken(wheel_bundle: Bundle, tmp_path: Pat
     assert is_whole(wheel_bundle.language.file, wheel_bundle)
 
 
+def test_a_wheel_damaged_in_the_middle_is_said_to_be_so(wheel_bundle: Bundle, tmp_path: Path) -> None:
+    wheel = make_wheel(tmp_path / "downloads")
+    content = bytearray(wheel.read_bytes())
+    content[1_000_000:1_200_000] = b"\xff" * 200_000
+    wheel.write_bytes(content)
+    with pytest.raises(FetchError, match=r"small_model-1\.0-py3-none-any\.whl is damaged"):
+        ensure(wheel_bundle, local=wheel)
+    assert visible_and_hidden(wheel_bundle) == ["vision.bin"]
+
+
 def test_a_folder_with_a_wheel_and_a_bare_file_is_enough(
     wheel_bundle: Bundle, tmp_path: Path, vision_file: Path
 ) -> None:
