@@ -29,7 +29,13 @@ LEAST_BYTES = 24
 
 WEIGHTS, CONFIG, TOKENIZER, CONTENTS = "model.safetensors", "config.json", "tokenizer.json", "contents.json"
 STALE_SECONDS = 3600.0
+"""A half-made folder older than this belongs to a process that was killed; a conversion takes seconds."""
+
+CONVERSION_VERSION = 1
+"""To be raised whenever this file converts otherwise; folders of another version are made again."""
+
 CONTROL_TOKEN = 3
+"""What a GGUF's `token_type` says of tokens that mark turns and never stand for text."""
 
 NAMES = {
     "attn_norm": "input_layernorm",
@@ -45,6 +51,7 @@ NAMES = {
     "output_norm": "model.norm",
     "output": "lm_head",
 }
+"""Parts of a Llama as GGUF calls them, and as transformers does."""
 
 
 def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
@@ -96,14 +103,17 @@ def converted_folder(gguf: Path, sha256: str) -> Path:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether every converted file is there with the size and, the small ones, the checksum written.
+    """Whether this version's files are all there with the size and, the small ones, the checksum written.
 
     The checksum of 540 MB of weights would cost half a second at every start; their size tells a
     file cut short, and files reach the disk before the folder gets its name.
     """
     try:
         contents = json.loads((folder / CONTENTS).read_bytes())
-        return all(_fact(folder / name) == contents[name] for name in (WEIGHTS, CONFIG, TOKENIZER))
+        is_current: bool = contents["version"] == CONVERSION_VERSION
+        return is_current and all(
+            _fact(folder / name) == contents[name] for name in (WEIGHTS, CONFIG, TOKENIZER)
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -121,7 +131,8 @@ def _fact(path: Path) -> int | str:
 
 
 def _publish(building: Path, folder: Path) -> None:
-    contents = {name: _fact(building / name) for name in (WEIGHTS, CONFIG, TOKENIZER)}
+    contents: dict[str, int | str] = {"version": CONVERSION_VERSION}
+    contents |= {name: _fact(building / name) for name in (WEIGHTS, CONFIG, TOKENIZER)}
     (building / CONTENTS).write_text(json.dumps(contents))
     for path in building.iterdir():
         with path.open("rb+") as file:

@@ -115,6 +115,15 @@ def test_the_conversion_happens_once(tiny: Path) -> None:
     assert (folder / WEIGHTS).stat().st_mtime_ns == made
 
 
+def test_what_another_version_converted_is_made_again(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = converted_folder(tiny, SHA256)
+    monkeypatch.setattr(module, "CONVERSION_VERSION", module.CONVERSION_VERSION + 1)
+    assert not is_whole(folder)
+    assert converted_folder(tiny, SHA256) == folder
+    assert is_whole(folder)
+    assert len(list(folder.parent.iterdir())) == 1
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, TOKENIZER, module.CONTENTS])
 @pytest.mark.parametrize("damage", ["cut", "gone", "garbled"])
 def test_a_damaged_conversion_is_made_again(tiny: Path, name: str, damage: str) -> None:
