@@ -38,20 +38,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @models_app.command("list")
 def list_bundles(as_json: AsJson = False) -> None:
     """List the bundles: name, size, whether it is here."""
-    rows: list[dict[str, object]] = []
+    bundles: list[Bundle] = []
     broken: list[str] = []
     for name in bundle_names():
         try:
-            rows.append(_row(load_bundle(name)))
+            bundles.append(load_bundle(name))
         except BundleError as problem:
             broken.append(str(problem))
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json.dumps([_row(bundle) for bundle in bundles], indent=2, ensure_ascii=False))
     else:
-        width = max((len(str(row["name"])) for row in rows), default=0)
-        for row in rows:
-            size = megabytes(int(str(row["bytes"])))
-            print(f"{row['name']:<{width}}  {size:>10}  {row['state']:<8}  {row['summary']}")
+        width = max((len(bundle.name) for bundle in bundles), default=0)
+        for bundle in bundles:
+            size = megabytes(_bytes(bundle))
+            print(f"{bundle.name:<{width}}  {size:>10}  {_state(bundle):<8}  {bundle.summary}")
     if broken:
         raise BundleError(" ".join(broken))
 
@@ -169,10 +169,14 @@ def _line_a_file() -> Progress:
 def _row(bundle: Bundle) -> dict[str, object]:
     return {
         "name": bundle.name,
-        "bytes": sum(file.bytes for file in bundle.files),
+        "bytes": _bytes(bundle),
         "state": _state(bundle),
         "summary": bundle.summary,
     }
+
+
+def _bytes(bundle: Bundle) -> int:
+    return sum(file.bytes for file in bundle.files)
 
 
 def _state(bundle: Bundle) -> str:
