@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -159,7 +160,9 @@ def _train(
             trainer, run, facts=facts, report=report, is_stopping=lambda: signals.received is not None
         )
     if not has_ended:
-        say(f"Stopped and saved; go on with: minigpt4 train --resume --output {run.path} --data {data}")
+        command = ["minigpt4", "train", "--resume", "--output", str(run.path), "--data", str(data)]
+        command += ["--threads", str(threads)] if threads is not None else []
+        say(f"Stopped and saved; go on with: {shlex.join(command)}")
         raise typer.Exit(128 + (signals.received or signal.SIGINT))
     print(run.result)
 
