@@ -12,8 +12,8 @@ from types import FrameType
 def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Inside, a first Ctrl+C only makes the yielded function true; a second one interrupts.
 
-    An exception in the middle of the model's own code could leave its key/value cache
-    half written, so the model is asked to stop instead.
+    An exception in the middle of the model's own code costs it all that it has read of the
+    conversation, so it is asked to stop instead.
     """
     interrupted = False
 
