@@ -33,6 +33,8 @@ PromptPiece = int | ImageEmbedding
 class Sampling:
     """How the next token is chosen. `temperature=0` is greedy and ignores the rest of the dice.
 
+    `max_tokens` bounds an answer. The dice fall among the `top_k` most likely tokens (0: all), of
+    these among the fewest whose probabilities reach `top_p`; `seed=None` differs from call to call.
     `repetition_penalty` divides (or multiplies, below zero) the logits of tokens already
     generated in this answer, as in Keskar et al. 2019 (arXiv 1909.05858).
     """
