@@ -59,7 +59,7 @@ def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
 
     Native code may abort the process on a damaged file, so this comes before it.
     """
-    advice = "Fetch it again with `minigpt4 models pull`."
+    advice = fetch_again(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -73,6 +73,11 @@ def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
         raise BundleError(
             f"The language model {path} has {size} bytes instead of {expected_bytes}; it is damaged. {advice}"
         )
+
+
+def fetch_again(path: Path) -> str:
+    """The way out where a bundle's file is damaged; bundles keep their files in folders of their names."""
+    return f"Fetch it again with `minigpt4 models pull {path.parent.name}`."
 
 
 def converted_folder(gguf: Path, sha256: str) -> Path:
@@ -181,8 +186,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     except (ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
         raise BundleError(
             f"The language model {gguf} cannot be converted for torch ({error}); it is damaged or of a kind "
-            "that this program does not know. Fetch it again with `minigpt4 models pull`, or use "
-            "`--backend llamacpp`."
+            f"that this program does not know. {fetch_again(gguf)} Or try `--backend llamacpp`."
         ) from error
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})

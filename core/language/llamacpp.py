@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.fetch import path_of
 from minigpt4.core.language.cached import CHUNK, END_TOKENS, CachedLanguageModel, Position, encodable
-from minigpt4.core.language.gguf import check_gguf
+from minigpt4.core.language.gguf import check_gguf, fetch_again
 
 if TYPE_CHECKING:
     from minigpt4.core.bundle import Bundle
@@ -193,7 +193,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         if not model:
             raise BundleError(
                 f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
-                f"installed llama.cpp does not know. Fetch it again with `minigpt4 models pull`.{_why()}"
+                f"installed llama.cpp does not know. {fetch_again(gguf)}{_why()}"
             )
         return model
 
