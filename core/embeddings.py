@@ -59,7 +59,9 @@ class EmbeddingCache:
         """The embedding (N, D_llm) of the picture with this digest, if it is here and sound."""
         path = self._path(digest)
         try:
-            tokens_ND = np.load(path, allow_pickle=False)
+            # Not np.load: it takes what begins like a zip archive for one, with errors of its own.
+            with path.open("rb") as file:
+                tokens_ND = np.lib.format.read_array(file, allow_pickle=False)
             self._check(tokens_ND)
         except FileNotFoundError:
             return None

@@ -73,6 +73,7 @@ def test_without_a_folder_of_its_own_it_lies_in_the_cache_home(
         b"",
         b"not an array",
         bytes(200),
+        b"PK\x03\x04" + bytes(200),
         pytest.param("cut", id="cut off"),
         pytest.param("nan", id="not finite"),
         pytest.param("shape", id="another shape"),
