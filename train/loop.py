@@ -22,8 +22,9 @@ from minigpt4.train.recipe import Recipe
 
 VALIDATION_BATCH = 16
 
-GROUPS_A_THREAD = 2
-"""More than one, so that short rows and long ones part, and a thread that is done early takes another."""
+GROUPS = 4
+"""How many groups a step's rows part into. The same for any number of threads, so that the sums, and
+with them the losses, are; more than the threads, so that one that is done early takes another group."""
 
 ROW_OVERHEAD = 25
 """What a row costs besides its answers, in tokens: the picture's vectors and the question."""
@@ -64,7 +65,6 @@ class Trainer:
         threads: int = 1,
     ) -> None:
         """`threads` is how many of a step's groups pass through the language model at a time."""
-        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self.recipe = recipe
         self.projection = projection.requires_grad_(True)
@@ -153,7 +153,7 @@ class Trainer:
             gradients[group] = vectors.grad
             return share.item()
 
-        losses = list(self._pool.map(learn, groups_of_like_length(labels, GROUPS_A_THREAD * self._threads)))
+        losses = list(self._pool.map(learn, groups_of_like_length(labels, GROUPS)))
         image_BND.backward(gradients)
         return sum(losses), sum(labels)
 

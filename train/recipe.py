@@ -72,6 +72,10 @@ class Recipe:
     bundle: str
     """The bundle whose projection is trained."""
 
+    start: str = ""
+    """The projection that training starts from where `--init` names none: a file beside the bundle's
+    own. Empty starts from random weights."""
+
     seed: int = _within(0, 2**63 - 1)
     """Decides the first weights and which photos and sentences are drawn when."""
 

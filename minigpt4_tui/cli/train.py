@@ -45,7 +45,7 @@ def train(
         Path | None, typer.Option("--recipe", help="A recipe of your own, in place of the stage's.")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option("--init", help="The projection to start from, such as stage 1's result.")
+        Path | None, typer.Option("--init", help="What to start from: a projection, or the folder of a run.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     settings: Annotated[
@@ -118,16 +118,17 @@ def _new(
 def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> Projection | None:
     from minigpt4.core.projection import load_projection
 
-    path = bundle.projection.path
     if init is not None:
         path = init.expanduser()
         path = path / "projection.safetensors" if path.is_dir() else path
+    elif recipe.start:
+        path = bundle.projection.path.with_name(recipe.start)
     elif recipe.stage == 1:
         return None
-    elif not path.is_file():
+    else:
         raise UsageError(
-            f"Stage 2 goes on from a trained projection, and the bundle '{bundle.name}' has none; "
-            "give the result of stage 1 with --init."
+            "Stage 2 goes on from stage 1: give its run or its result with --init, or name a file that "
+            f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
         )
     return load_projection(path, bundle.projection.inputs, bundle.projection.outputs)
 
