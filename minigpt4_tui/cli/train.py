@@ -122,7 +122,7 @@ def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> P
         path = init.expanduser()
         path = path / "projection.safetensors" if path.is_dir() else path
     elif recipe.start:
-        path = bundle.projection.path.with_name(recipe.start)
+        path = bundle.projection.path.parent / recipe.start
     elif recipe.stage == 1:
         return None
     else:

@@ -199,6 +199,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return Recipe(
         stage=stage,
         bundle=draw(names),
+        start=draw(st.just("") | names),
         seed=draw(st.integers(0, 2**63 - 1)),
         steps=draw(counts),
         photos_per_step=draw(counts),

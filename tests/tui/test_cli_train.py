@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from minigpt4.core.bundle import load_bundle
 from minigpt4.core.fetch import bundles_folder
 from minigpt4.core.projection import Projection, save_projection
 from minigpt4.train.recipe import read_recipe
@@ -87,6 +88,10 @@ def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
         ),
         (["--stage", "1", "--set", "steps"], "'--set steps' is not of the form key=value."),
         (["--stage", "1", "--set", "bundle=mimi"], "There is no bundle 'mimi'; did you mean 'mini'?"),
+        (
+            ["--stage", "2", "--set", "start="],
+            "Stage 2 goes on from stage 1: give its run or its result with --",
+        ),
         (["--recipe", "no.toml"], "The recipe no.toml cannot be read: No such file or directory."),
         (["--resume"], "--resume needs --output: the folder of the run to go on with."),
         (
@@ -132,6 +137,15 @@ def test_a_projection_to_start_from_is_read_before_anything_is_fetched(
     save_projection(tmp_path / "small.safetensors", Projection(3, 2))
     line = only_line(call_minigpt4("train", "--stage", "2", "--init", "small.safetensors"), 1)
     assert "has the shape (2, 3) and (576, 2280) is wanted" in line
+
+
+def test_a_recipe_may_name_where_it_starts_beside_the_bundles_projection(
+    call_minigpt4: Call, data: Path
+) -> None:
+    for name in ("none.safetensors", "no/where.safetensors"):
+        done = call_minigpt4("train", "--stage", "2", "--data", data, "--set", f"start={name}")
+        place = load_bundle("mini").projection.path.parent / name
+        assert only_line(done, 1).startswith(f"There is no projection file {place};")
 
 
 def test_a_run_is_stopped_resumed_and_its_result_answers(
