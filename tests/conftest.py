@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,12 @@ class RunMinigpt4(Protocol):
         cwd: Path | None = None,
         timeout: float = 300,
     ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_interrupt() -> None:
+    """A shell starts background jobs with Ctrl+C ignored, and every process below would inherit that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
