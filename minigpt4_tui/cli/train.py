@@ -145,9 +145,11 @@ def _train(
 ) -> None:
     import torch
 
+    from minigpt4.train.allocator import keep_freed_memory
     from minigpt4.train.assemble import assemble
     from minigpt4.train.loop import run_training
 
+    keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     with StopSignals() as signals, _watching() as report:
