@@ -21,4 +21,5 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     wanted = {M_ARENA_MAX: 1, M_MMAP_MAX: 0, M_TRIM_THRESHOLD: MOST, M_TOP_PAD: 128 * 2**20}
-    return all([bool(mallopt(name, value)) for name, value in wanted.items()])
+    done = [mallopt(name, value) for name, value in wanted.items()]  # each of them, also after a refusal
+    return all(done)
