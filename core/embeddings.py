@@ -30,9 +30,6 @@ LIMIT_BYTES = 512 * 1024**2
 KEPT_SHARE = 0.9
 """What is left after a clean-up, so that not every new picture needs one."""
 
-CODE_VERSION = 1
-"""To be raised whenever `pixels.py` or a tower's code makes other vectors of the same picture."""
-
 log = logging.getLogger(__name__)
 
 
@@ -123,11 +120,7 @@ def embedding_fingerprint(bundle: Bundle, projection: Path) -> str:
             f"The projection file {projection} cannot be read ({error.strerror or error}); "
             "check the path or train one first."
         ) from error
-    made_by = {
-        "code": CODE_VERSION,
-        "tower": tower_fingerprint(bundle.vision),
-        "projection": projection_sha256,
-    }
+    made_by = {"tower": tower_fingerprint(bundle.vision), "projection": projection_sha256}
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -105,6 +105,7 @@ def to_pixels(
     """The picture as a tower wants it: (3, size, size), squashed (not cropped) by bicubic
     resampling, scaled to 0..1, then `(x - mean) / std` for each channel.
     """
+    # Whoever changes these numbers raises CODE_VERSION in vision/fingerprint.py.
     squashed = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     pixels_HWC = np.asarray(squashed, dtype=np.float32) / np.float32(255)
     normalised_HWC = (pixels_HWC - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)

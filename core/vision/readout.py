@@ -10,6 +10,7 @@ Two kinds of vectors, both from frozen weights, in one row of width D = features
 A linear layer cannot compute the first from the second (a softmax stands between them), and the
 first is what lets the projection name a thing of which training showed it a single photo. Kept
 apart, a class vector passes the projection as a mixture of class names and nothing else.
+Whoever changes the vectors raises CODE_VERSION in fingerprint.py.
 """
 
 from __future__ import annotations

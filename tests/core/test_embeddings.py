@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from minigpt4.core.bundle import Bundle, load_bundle
 from minigpt4.core.embeddings import EmbeddingCache, embedding_fingerprint
 from minigpt4.core.errors import BundleError
+from minigpt4.core.vision.fingerprint import CODE_VERSION, tower_fingerprint
 
 TOKENS, WIDTH = 2, 4
 VALUES = np.arange(TOKENS * WIDTH, dtype=np.float32).reshape(TOKENS, WIDTH)
@@ -180,6 +181,15 @@ def test_the_fingerprint_follows_everything_before_the_language_model(
     before = embedding_fingerprint(mini, projection_file)
     projection_file.write_bytes(b"other weights")
     assert embedding_fingerprint(mini, projection_file) != before
+
+
+def test_both_fingerprints_follow_the_version_of_the_code(
+    mini: Bundle, projection_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tower_fingerprint(mini.vision), embedding_fingerprint(mini, projection_file)
+    monkeypatch.setattr("minigpt4.core.vision.fingerprint.CODE_VERSION", CODE_VERSION + 1)
+    after = tower_fingerprint(mini.vision), embedding_fingerprint(mini, projection_file)
+    assert before[0] != after[0] and before[1] != after[1]
 
 
 def test_the_fingerprint_does_not_follow_the_language_model(mini: Bundle, projection_file: Path) -> None:
