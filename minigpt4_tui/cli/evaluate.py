@@ -19,6 +19,7 @@ from minigpt4.tui.cli.edge import say
 from minigpt4.tui.cli.options import ModelChoice
 
 if TYPE_CHECKING:
+    from minigpt4.core.language.protocol import Sampling
     from minigpt4.train.evaluate.captions import Answer, Stage
 
 eval_app = typer.Typer(
@@ -65,7 +66,8 @@ def captions(
 
     choice = _choice(bundle, backend, device, projection, threads)
     question = CAPTION_QUESTIONS[cast("Stage", stage)] if prompt is None else prompt
-    survey = Survey("captions", choice, shards, question, CAPTION_TOKENS, limit, output)
+    sampling = replace(choice.bundle.sampling.greedy(), max_tokens=CAPTION_TOKENS)
+    survey = Survey("captions", choice, shards, question, sampling, limit, output)
 
     def table(answers: Sequence[Answer]) -> dict[str, Any]:
         scores = caption_scores(answers)
@@ -99,7 +101,9 @@ def subjects(
 
     choice = _choice(bundle, backend, device, projection, threads)
     question = SUBJECT_QUESTION if prompt is None else prompt
-    survey = Survey("subjects", choice, shards, question, CAPTION_TOKENS, limit, output)
+    survey = Survey(
+        "subjects", choice, shards, question, _without_dice(choice, CAPTION_TOKENS), limit, output
+    )
 
     def table(answers: Sequence[Answer]) -> dict[str, Any]:
         scores = subject_scores(answers)
@@ -134,8 +138,8 @@ def fluency(
         raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
     choice = _choice(bundle, backend, device, projection, threads)
     question = DETAIL_QUESTION if prompt is None else prompt
-    tokens = max_tokens or choice.bundle.sampling.max_tokens
-    survey = Survey("fluency", choice, shards, question, tokens, limit, output)
+    sampling = _without_dice(choice, max_tokens or choice.bundle.sampling.max_tokens)
+    survey = Survey("fluency", choice, shards, question, sampling, limit, output)
 
     def table(answers: Sequence[Answer]) -> dict[str, Any]:
         scores = fluency_scores(answers)
@@ -152,13 +156,13 @@ def fluency(
 
 @dataclass(frozen=True)
 class Survey:
-    """One question for every photo of some shards; answers are greedy, so that they can be repeated."""
+    """One question for every photo of some shards; `sampling` throws no dice, so that answers can be repeated."""
 
     suite: str
     choice: ModelChoice
     patterns: Sequence[str]
     question: str
-    max_tokens: int
+    sampling: Sampling
     limit: int | None
     output: Path | None
 
@@ -185,18 +189,22 @@ class Survey:
         from minigpt4.train.evaluate.captions import answer_photos, samples_in
         from minigpt4.train.shards import count_photos
 
-        sampling = replace(self.choice.bundle.sampling.greedy(), max_tokens=self.max_tokens)
         total = count_photos(shards)
         total = min(total, self.limit or total)
         answers: list[Answer] = []
         with self.choice.load() as engine, _progress(self.suite, total) as advance:
             samples = samples_in(shards, skipped=skipped)
             for answer in answer_photos(
-                engine, samples, self.question, sampling, skipped=skipped, limit=self.limit
+                engine, samples, self.question, self.sampling, skipped=skipped, limit=self.limit
             ):
                 answers.append(answer)
                 advance(len(answers))
         return answers
+
+
+def _without_dice(choice: ModelChoice, max_tokens: int) -> Sampling:
+    """The bundle's own sampling, with its repetition penalty, at temperature 0."""
+    return replace(choice.bundle.sampling, temperature=0.0, max_tokens=max_tokens)
 
 
 def _choice(
