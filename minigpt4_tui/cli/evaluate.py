@@ -156,7 +156,7 @@ def fluency(
 
 @dataclass(frozen=True)
 class Survey:
-    """One question for every photo of some shards; `sampling` throws no dice, so that answers can be repeated."""
+    """One question for every photo of some shards; without dice, so that answers can be repeated."""
 
     suite: str
     choice: ModelChoice
