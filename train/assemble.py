@@ -146,11 +146,12 @@ def _trainer(
 
     language_model = load_causal_lm(bundle, dtype=torch.bfloat16)
     tokenizer = load_tokenizer(bundle)
+    class_columns = load_tower(bundle).class_columns
     if start is None:
         start = Projection(bundle.projection.inputs, bundle.projection.outputs)
         initialise(
             start.linear,
-            class_columns=load_tower(bundle).class_columns,
+            class_columns=class_columns,
             token_embeddings_VD=language_model.get_input_embeddings().weight,
             tokenizer=tokenizer,
             noise=recipe.initial_std,
@@ -162,4 +163,5 @@ def _trainer(
         template_named(bundle.template), lambda text, control: reader.tokenize(text, control=control)
     )
     objective = Objective(language_model, layout.prefix)
-    return Trainer(recipe, start, objective, layout, lessons, threads=threads)
+    features = slice(0, class_columns.start)
+    return Trainer(recipe, start, objective, layout, lessons, feature_columns=features, threads=threads)

@@ -8,6 +8,7 @@ data beyond the number of its next step.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,17 @@ class Photo:
 
 @dataclass(frozen=True)
 class Visit:
-    """One photo in one view, with what is asked about it and what should be answered."""
+    """One photo in one view, with what is asked about it and what should be answered.
+
+    `number` is the visit's place in the run; of a `hidden` photo only the class vectors are seen.
+    """
 
     source: int
     photo: int
     view: int
     asked: tuple[QuestionAnswer, ...]
+    number: int = 0
+    hidden: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +158,8 @@ class Curriculum:
         view = rng.randrange(1, source.views) if rng.random() < source.cropped else 0
         if is_flipped(view):
             view, known = (view, known.seen_flipped()) if known.seen_flipped() else (0, known)
-        return Visit(place, photo, view, tuple(lessons(known, self._recipe, rng)))
+        hidden = rng.random() < source.hidden
+        return Visit(place, photo, view, tuple(lessons(known, self._recipe, rng)), number, hidden)
 
 
 def lessons(photo: Photo, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
@@ -202,3 +209,19 @@ def batch_features(visits: Sequence[Visit], sources: Sequence[SourceData]) -> Te
     """The features (B, N, D), float32, of the visited views."""
     found = [sources[visit.source].features.values_PVND[visit.photo, visit.view] for visit in visits]
     return torch.from_numpy(np.stack(found).astype(np.float32))
+
+
+def drop_features(features_BND: Tensor, visits: Sequence[Visit], recipe: Recipe, columns: slice) -> None:
+    """Drop the recipe's share of the features, which stand in `columns`, and all of hidden photos, in place.
+
+    Which ones depends on the recipe's seed and the visit's number alone. What is dropped becomes 0, the
+    mean of a standardised feature, and the rest grows so that the expected sum stays.
+    """
+    share = recipe.feature_dropout
+    for features_ND, visit in zip(features_BND[..., columns], visits, strict=True):
+        if visit.hidden:
+            features_ND.zero_()
+        elif share:
+            seed = zlib.crc32(f"{recipe.seed}/{visit.number}".encode())
+            drawn_ND = torch.rand(features_ND.shape, generator=torch.Generator().manual_seed(seed))
+            features_ND.mul_((drawn_ND >= share) / (1 - share))

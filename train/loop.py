@@ -15,7 +15,7 @@ import torch
 from minigpt4.core.errors import DataError, Minigpt4Error
 from minigpt4.core.projection import Projection, save_projection
 from minigpt4.train.checkpoint import RunFolder, load_checkpoint, save_checkpoint
-from minigpt4.train.data import Curriculum, SourceData, Visit, batch_features, lessons
+from minigpt4.train.data import Curriculum, SourceData, Visit, batch_features, drop_features, lessons
 from minigpt4.train.events import Report, Saved, StepDone, TrainingBegun, Validated
 from minigpt4.train.objective import Branch, ChatLayout, Objective
 from minigpt4.train.recipe import Recipe
@@ -62,13 +62,18 @@ class Trainer:
         layout: ChatLayout,
         lessons: Lessons,
         *,
+        feature_columns: slice,
         threads: int = 1,
     ) -> None:
-        """`threads` is how many of a step's groups pass through the language model at a time."""
+        """`threads` is how many of a step's groups pass through the language model at a time.
+
+        `feature_columns` are those of the tower's features, the ones that dropout drops.
+        """
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         self.recipe = recipe
         self.projection = projection.requires_grad_(True)
         self._objective = objective
+        self._feature_columns = feature_columns
         self._layout = layout
         self._sources = lessons.sources
         self._validation = lessons.validation
@@ -141,7 +146,9 @@ class Trainer:
         """
         rows = [self._branches(visit) for visit in visits]
         labels = [sum(len(branch.answer) for branch in row) for row in rows]
-        image_BND = self.projection(batch_features(visits, self._sources))
+        features_BND = batch_features(visits, self._sources)
+        drop_features(features_BND, visits, self.recipe, self._feature_columns)
+        image_BND = self.projection(features_BND)
         gradients = torch.zeros_like(image_BND)
 
         def learn(group: list[int]) -> float:

@@ -47,6 +47,10 @@ class Source:
     cropped: float = _within(0, 1)
     """The share of visits that see a crop instead of the whole photo."""
 
+    hidden: float = _within(0, 1, default=0.0)
+    """The share of visits that see what the tower calls the photo (its class vectors) and nothing of the
+    photo itself, so that a class is learnt as such and not as the few photos that show it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
@@ -117,6 +121,9 @@ class Recipe:
 
     gradient_clip: float = _within(0)
     """The largest norm of the gradient; 0 leaves it as it is."""
+
+    feature_dropout: float = _within(0, 0.9, default=0.0)
+    """The share of the tower's features that each visit drops, so that a photo is not learnt by heart."""
 
     initial_std: float = _within(0, 10)
     """Standard deviation of the first weights, where a run does not start from trained ones."""

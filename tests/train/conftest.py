@@ -25,6 +25,8 @@ from minigpt4.train.objective import ChatLayout, Objective
 from minigpt4.train.recipe import Recipe, Source, Validation
 
 WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
+FEATURE_COLUMNS = slice(0, 4)
+"""The other two stand for class probabilities."""
 VOCABULARY = 131
 CAPTIONS = (
     "A dog runs through the snow.",
@@ -52,13 +54,14 @@ def make_recipe(**changes: Any) -> Recipe:
         "beta2": 0.98,
         "weight_decay": 0.01,
         "gradient_clip": 1.0,
+        "feature_dropout": 0.25,
         "initial_std": 0.1,
         "class_name_scale": 0.0,
         "checkpoint_every": 2,
         "validate_every": 3,
         "source": (
             Source(name="people", kind="captions", weight=0.7, views=VIEWS, cropped=0.5),
-            Source(name="things", kind="labels", weight=0.3, views=1, cropped=0.0),
+            Source(name="things", kind="labels", weight=0.3, views=1, cropped=0.0, hidden=0.5),
         ),
         "validation": Validation(name="val", kind="captions", photos=3),
     }
@@ -106,7 +109,8 @@ def make_trainer(recipe: Recipe | None = None) -> Trainer:
     torch.manual_seed(recipe.seed)
     layout = ChatLayout(SmolLM2(), byte_tokens)
     objective = Objective(tiny_language_model(), layout.prefix)
-    return Trainer(recipe, Projection(FEATURES, WIDTH), objective, layout, lessons)
+    projection = Projection(FEATURES, WIDTH)
+    return Trainer(recipe, projection, objective, layout, lessons, feature_columns=FEATURE_COLUMNS)
 
 
 class MakeRecipe(Protocol):

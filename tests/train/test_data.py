@@ -10,6 +10,7 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from minigpt4.train.data import (
     SourceData,
     Visit,
     batch_features,
+    drop_features,
     lessons,
     photos_of,
     source_shards,
@@ -121,6 +123,7 @@ def test_validation_photos_of_which_nothing_is_known_are_refused(
             trainer._objective,
             trainer._layout,
             Lessons(trainer._sources, SourceData([Photo()], features)),
+            feature_columns=slice(0, 6),
         )
 
 
@@ -247,3 +250,41 @@ def test_features_are_those_of_the_visited_views() -> None:
     batch_BND = batch_features([Visit(1, 2, 1, ()), Visit(0, 0, 0, ())], sources)
     assert batch_BND.shape == (2, 4, 5)
     assert np.array_equal(batch_BND.numpy(), np.stack([values[1][2, 1], values[0][0, 0]]).astype(np.float32))
+
+
+def test_dropped_features_are_the_recipe_s_share_and_classes_stay(tiny_recipe: MakeRecipe) -> None:
+    recipe = tiny_recipe(feature_dropout=0.3)
+    visits = [Visit(0, 0, 0, (), number) for number in range(8)]
+    batch_BND = torch.ones(8, 50, 60)
+    drop_features(batch_BND, visits, recipe, slice(0, 40))
+    features, classes = batch_BND[..., :40], batch_BND[..., 40:]
+    assert (features == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert features[features != 0].unique().tolist() == pytest.approx([1 / 0.7])
+    assert (classes == 1).all()
+
+
+def test_which_features_are_dropped_follows_from_seed_and_visit_alone(tiny_recipe: MakeRecipe) -> None:
+    def dropped(number: int, seed: int) -> torch.Tensor:
+        batch_BND = torch.ones(1, 50, 60)
+        recipe = tiny_recipe(feature_dropout=0.3, seed=seed)
+        drop_features(batch_BND, [Visit(0, 0, 0, (), number)], recipe, slice(0, 60))
+        return batch_BND
+
+    assert torch.equal(dropped(5, seed=1), dropped(5, seed=1))
+    assert not torch.equal(dropped(5, seed=1), dropped(6, seed=1))
+    assert not torch.equal(dropped(5, seed=1), dropped(5, seed=2))
+
+
+def test_of_a_hidden_photo_only_the_classes_are_seen(tiny_recipe: MakeRecipe) -> None:
+    batch_BND = torch.ones(2, 3, 6)
+    hidden = Visit(0, 0, 0, (), 1, hidden=True)
+    drop_features(batch_BND, [hidden, Visit(0, 0, 0, ())], tiny_recipe(feature_dropout=0.0), slice(0, 4))
+    assert batch_BND[0].tolist() == [[0, 0, 0, 0, 1, 1]] * 3
+    assert (batch_BND[1] == 1).all()
+
+
+def test_photos_are_hidden_in_their_source_s_share_of_visits(tiny_recipe: MakeRecipe) -> None:
+    visits = [curriculum(tiny_recipe()).visit(number) for number in range(2000)]
+    shares = [[visit.hidden for visit in visits if visit.source == source] for source in (0, 1)]
+    assert not any(shares[0])
+    assert sum(shares[1]) / len(shares[1]) == pytest.approx(0.5, abs=0.06)
