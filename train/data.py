@@ -43,8 +43,8 @@ CAPTION_REQUESTS = (
 )
 """Stage 2's requests for one sentence; the one that is measured is asked most."""
 
-WHAT_QUESTIONS = 2
-"""With how many questions about the subject itself a list of questions begins."""
+FIRST_QUESTIONS = 1
+"""How many of a list of questions are asked at every visit: what is seen, the first of them."""
 
 _SIDED = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
@@ -182,10 +182,10 @@ def lessons(photo: Photo, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
 
 
 def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> list[QuestionAnswer]:
-    """`count` of the questions; the first two, what this is and what is seen, before the others."""
-    if len(asked) <= count or count <= WHAT_QUESTIONS:
+    """`count` of the questions; the first, what is seen, before the others."""
+    if len(asked) <= count or count <= FIRST_QUESTIONS:
         return asked[:count]
-    return asked[:WHAT_QUESTIONS] + rng.sample(asked[WHAT_QUESTIONS:], count - WHAT_QUESTIONS)
+    return asked[:FIRST_QUESTIONS] + rng.sample(asked[FIRST_QUESTIONS:], count - FIRST_QUESTIONS)
 
 
 def _captions(photo: Photo, count: int, recipe: Recipe, rng: Random) -> list[str]:

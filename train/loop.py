@@ -13,8 +13,8 @@ from random import Random
 import torch
 
 from minigpt4.core.errors import DataError, Minigpt4Error
-from minigpt4.core.projection import Projection, save_projection
-from minigpt4.train.checkpoint import RunFolder, load_checkpoint, save_checkpoint
+from minigpt4.core.projection import Projection, load_projection, save_projection
+from minigpt4.train.checkpoint import PROJECTION, RunFolder, load_checkpoint, save_checkpoint
 from minigpt4.train.data import Curriculum, SourceData, Visit, batch_features, drop_features, lessons
 from minigpt4.train.events import Report, Saved, StepDone, TrainingBegun, Validated
 from minigpt4.train.objective import Branch, ChatLayout, Objective
@@ -236,12 +236,34 @@ def run_training(
             report(Saved(done.step))
         if stopped:
             return False
-    save_projection(run.result, trainer.projection, torch.float16)
+    save_projection(run.result, _result(trainer, run), torch.float16)
     return True
+
+
+def _result(trainer: Trainer, run: RunFolder) -> Projection:
+    """The mean of the last checkpoints, with the recipe's share of what the run began with."""
+    recipe = trainer.recipe
+    ends = [folder / PROJECTION for folder in run.checkpoints[-recipe.averaged_checkpoints :]]
+    shares = {end: (1 - recipe.start_share) / len(ends) for end in ends}
+    if recipe.start_share:
+        shares[run.start] = recipe.start_share
+    shape = trainer.projection.inputs, trainer.projection.outputs, trainer.projection.layers
+    mean = Projection(*shape)
+    with torch.no_grad():
+        for parameter in mean.parameters():
+            parameter.zero_()
+        for path, share in shares.items():
+            for parameter, value in zip(
+                mean.parameters(), load_projection(path, *shape).parameters(), strict=True
+            ):
+                parameter.add_(value, alpha=share)
+    return mean
 
 
 def _restore(trainer: Trainer, run: RunFolder, facts: Mapping[str, object]) -> int:
     if not run.checkpoints:
+        if trainer.recipe.start_share:
+            save_projection(run.start, trainer.projection)
         # A run that is killed early must go on from the weights that it began with, which may be
         # those of an --init that nobody gives again.
         save_checkpoint(run, 0, trainer.projection, trainer.optimizer, facts)

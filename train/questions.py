@@ -19,7 +19,6 @@ from minigpt4.train.phrases import (
     mentioned,
     places_of,
     second_subject,
-    singular,
     stem,
     subject_at,
     tokens,
@@ -78,7 +77,7 @@ def _read(caption: str) -> _Read:
 def question_answers(captions: Sequence[str], rng: Random) -> list[QuestionAnswer]:
     """Every question that the captions of one photo support, with its answer; "What is ..." first.
 
-    Needed for each: what this is, a subject that two captions begin with; what is seen, nothing; what it is
+    Needed for each: what is seen, nothing; what this is, a subject that two captions begin with; what it is
     doing, an action that two of those name; where, a place that three name; colour, two that name it and
     none another; how many, three that say a number and none another. A thing is there if three captions
     name it, and is not there if none names it or anything that goes with it.
@@ -244,22 +243,12 @@ class _Scene:
     def _is(self) -> str:
         return "are" if self.subject.is_plural or self.company else "is"
 
-    def _full(self) -> str:
-        """The noun phrase with what it is doing and where."""
-        action, place = self.action, self.place
-        parts = [self.noun_phrase]
-        if action and (place or action not in _POSTURES):
-            parts.append(action)
-        if place and not (action and place.split()[-1] in map(singular, action.split())):
-            parts.append(place)
-        return " ".join(parts)
-
     def what_questions(self, central: list[str], rng: Random) -> list[QuestionAnswer]:
-        """What this is, and what is seen: where only the subject is agreed, a short central caption."""
-        seen = written(self._full())
-        if self._full() == self.noun_phrase:
-            seen = _shortest(central)
-        return [(rng.choice(WHAT_IS_THIS), written(self.noun_phrase)), (rng.choice(WHAT_IS_SEEN), seen)]
+        """What is seen, in a short central caption; and what this is, the subject alone."""
+        return [
+            (rng.choice(WHAT_IS_SEEN), _shortest(central)),
+            (rng.choice(WHAT_IS_THIS), written(self.noun_phrase)),
+        ]
 
     def doing_question(self) -> list[QuestionAnswer]:
         if not (action := self.action):
@@ -274,8 +263,6 @@ class _Scene:
         return [(f"Where {self._is} {self.definite}?", written(answer))]
 
 
-# Not worth saying alone: "a man standing".
-_POSTURES = frozenset({"standing", "sitting", "lying", "posing", "looking", "playing", "waiting"})
 # Verbs that say nothing without what follows them.
 _NEEDS_OBJECT = frozenset(
     "doing holding taking making carrying riding throwing hitting reaching pulling pushing catching looking "

@@ -125,6 +125,13 @@ class Recipe:
     feature_dropout: float = _within(0, 0.9, default=0.0)
     """The share of the tower's features that each visit drops, so that a photo is not learnt by heart."""
 
+    averaged_checkpoints: int = _within(1, 2, default=1)
+    """The result is the mean of the weights of the last so many checkpoints."""
+
+    start_share: float = _within(0, 1, default=0.0)
+    """How much of the weights that the run began with is in its result: the mean of start and end, which
+    forgets less of what the start knew (Wortsman et al. 2022, arXiv 2109.01903)."""
+
     initial_std: float = _within(0, 10)
     """Standard deviation of the first weights, where a run does not start from trained ones."""
 

@@ -84,6 +84,31 @@ def test_a_run_leaves_its_result_its_log_and_the_last_checkpoints(
     assert torch.equal(result.linear.weight, last.linear.weight.half().float())
 
 
+def test_the_result_keeps_the_recipe_s_share_of_the_start_also_when_resumed(
+    tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
+) -> None:
+    recipe = tiny_recipe(start_share=0.25)
+    began = tiny_trainer(recipe).projection.linear.weight.clone()
+    run = new_run("run")
+    assert not run_training(tiny_trainer(recipe), run, facts=FACTS, is_stopping=lambda: True)
+    assert run_training(tiny_trainer(recipe), run, facts=FACTS)
+    ended = load_projection(run.checkpoints[-1] / "projection.safetensors", 6, 16).linear.weight
+    result = load_projection(run.result, 6, 16).linear.weight
+    assert not torch.allclose(began, ended, atol=1e-3)
+    torch.testing.assert_close(result, 0.25 * began + 0.75 * ended, atol=1e-3, rtol=1e-3)
+
+
+def test_the_result_is_the_mean_of_the_recipe_s_last_checkpoints(
+    tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
+) -> None:
+    run = new_run("run")
+    assert run_training(tiny_trainer(tiny_recipe(averaged_checkpoints=2)), run, facts=FACTS)
+    ends = [load_projection(at / "projection.safetensors", 6, 16).linear.weight for at in run.checkpoints]
+    result = load_projection(run.result, 6, 16).linear.weight
+    assert not torch.allclose(ends[0], ends[1], atol=1e-3)
+    torch.testing.assert_close(result, (ends[0] + ends[1]) / 2, atol=1e-3, rtol=1e-3)
+
+
 def test_training_lowers_the_loss_on_photos_it_does_not_see(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer]
 ) -> None:

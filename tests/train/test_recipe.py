@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from minigpt4.core.bundle import SHIPPED_BUNDLES
 from minigpt4.core.errors import UsageError
 from minigpt4.train.recipe import (
+    SHIPPED_RECIPES,
     Recipe,
     Source,
     Validation,
@@ -40,6 +42,13 @@ def edited(tmp_path: Path) -> Edit:
     return edit
 
 
+@pytest.mark.parametrize("path", sorted(SHIPPED_RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_whole_and_starts_from_a_projection_that_is_shipped(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.bundle == "mini"
+    assert not recipe.start or (SHIPPED_BUNDLES / recipe.start).is_file()
+
+
 @pytest.mark.parametrize("stage", [1, 2])
 def test_the_shipped_recipes_train_mini(stage: int) -> None:
     recipe = read_recipe(shipped_recipe(stage))
@@ -54,11 +63,11 @@ def test_the_shipped_recipes_train_mini(stage: int) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 1200", "stepps = 1200", r"mine\.toml: there is no key 'stepps'; did you mean 'steps'\?"),
+        ("steps = 1600", "stepps = 1600", r"mine\.toml: there is no key 'stepps'; did you mean 'steps'\?"),
         ("views = 2", "view = 2", r"mine\.toml: source 1: there is no key 'view'; did you mean 'views'\?"),
         ("photos = 96", "fotos = 96", r"validation: there is no key 'fotos'; did you mean 'photos'\?"),
         ("seed = 0", "seed = 0\nzzz = 1", r"there is no key 'zzz'; known here: stage, bundle, start, seed"),
-        ("steps = 1200\n", "", r"mine\.toml: 'steps' is missing\."),
+        ("steps = 1600\n", "", r"mine\.toml: 'steps' is missing\."),
         ('kind = "captions"\n', "", r"mine\.toml: source 1: 'kind' is missing\."),
         ("[validation]", "[measured]", r"mine\.toml: a recipe needs a \[validation\] table\."),
     ],
@@ -71,11 +80,11 @@ def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, me
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 1200", 'steps = "many"', r"'steps' is 'many'; it must be a whole number\."),
-        ("steps = 1200", "steps = 1200.5", r"'steps' is 1200\.5; it must be a whole number\."),
-        ("steps = 1200", "steps = true", r"'steps' is True; it must be a whole number\."),
-        ("steps = 1200", "steps = 0", r"'steps' is 0; it must be at least 1\."),
-        ("steps = 1200", "steps = [1]", r"'steps' is \[1\]; it must be a whole number\."),
+        ("steps = 1600", 'steps = "many"', r"'steps' is 'many'; it must be a whole number\."),
+        ("steps = 1600", "steps = 1600.5", r"'steps' is 1600\.5; it must be a whole number\."),
+        ("steps = 1600", "steps = true", r"'steps' is True; it must be a whole number\."),
+        ("steps = 1600", "steps = 0", r"'steps' is 0; it must be at least 1\."),
+        ("steps = 1600", "steps = [1]", r"'steps' is \[1\]; it must be a whole number\."),
         ('bundle = "mini"', "bundle = 3", r"'bundle' is 3; it must be a text\."),
         ("stage = 1", "stage = 3", r"'stage' is 3; it must be between 1 and 2\."),
         ("seed = 0", "seed = -1", r"'seed' is -1; it must be between 0 and "),
