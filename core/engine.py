@@ -28,13 +28,14 @@ from minigpt4.core import fetch
 from minigpt4.core.bundle import Bundle, load_bundle
 from minigpt4.core.embeddings import EmbeddingCache, embedding_fingerprint
 from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, LanguageModel, PromptPiece, Sampling
-from minigpt4.core.language.sampling import check_sampling
-from minigpt4.core.language.select import check_choices, load_language_model
+from minigpt4.core.language.protocol import ImageEmbedding, LanguageModel, PromptPiece, Sampling, Text
+from minigpt4.core.language.sampling import check_beams, check_sampling
+from minigpt4.core.language.select import check_choices, check_memory, load_language_model, needed_files
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.trim import trim
+from minigpt4.core.vision.precision import AUTO
 
 Backend = Literal["auto", "torch", "llamacpp"]
 Encoder = Callable[[Picture], NDArray[np.float32]]
@@ -69,8 +70,8 @@ class Engine:
         self._speaking: weakref.ref[Generator[Piece, None, None]] | None = None
 
         @lru_cache(SEGMENTS_REMEMBERED)
-        def tokenize(text: str, control: bool) -> tuple[int, ...]:
-            return tuple(language.tokenize(text, control=control))
+        def tokenize(*texts: Text) -> tuple[int, ...]:
+            return tuple(language.tokenize(*texts))
 
         self._tokenize = tokenize
 
@@ -84,30 +85,59 @@ class Engine:
         projection: Path | None = None,
         threads: int | None = None,
         context: int | None = None,
+        quant: str = "auto",
+        gpu_layers: int | None = None,
+        dtype: str | None = None,
+        offload: bool = False,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
         """Load a bundle by name, fetching what is missing of its files.
 
-        `projection` takes the place of the bundle's own, `context` shortens the model's; `progress`
-        and `notice` are told how the fetching goes.
-        Raises UsageError for an unknown name or a number out of range, before anything is fetched,
-        FetchError, BundleError or BackendError.
+        `projection` takes the place of the bundle's own, `context` shortens the model's. `quant` is
+        the language model's quantisation, `gpu_layers` how many of its layers llama.cpp puts on a
+        GPU (None: all), `dtype` (fp32, bf16, fp16) what the tower and torch compute in (None: what
+        suits the device). With `offload` the tower is on the GPU only while it looks. `progress` is
+        told how the fetching goes, `notice` of what else takes its time once.
+        Raises UsageError for an unknown name or a number out of range, and BundleError for a projection
+        that is not there, before anything is fetched; FetchError, BundleError or BackendError.
         """
         if isinstance(bundle, str):
             bundle = load_bundle(bundle)
-        check_choices(bundle, backend=backend, device=device, threads=threads, context=context)
-        path = projection or bundle.projection.path
-        fingerprint = embedding_fingerprint(bundle, path)
-        fetch.ensure(bundle, progress=progress, notice=notice)
+        check_choices(
+            bundle,
+            backend=backend,
+            device=device,
+            threads=threads,
+            context=context,
+            quant=quant,
+            gpu_layers=gpu_layers,
+            dtype=dtype,
+            projection=projection,
+        )
+        check_memory(bundle, backend=backend, device=device, context=context, quant=quant, dtype=dtype)
+        path = projection or fetch.projection_path(bundle)
+        fetch.ensure(bundle, progress=progress, notice=notice, files=needed_files(bundle, backend, quant))
+        vision_dtype = dtype or AUTO
+        fingerprint = embedding_fingerprint(bundle, path, vision_dtype)
 
         def encoder() -> Encoder:
             from minigpt4.core.encoder import ImageEncoder
 
-            return ImageEncoder(bundle, path, device=device, threads=threads)
+            return ImageEncoder(
+                bundle, path, device=device, threads=threads, dtype=vision_dtype, offload=offload
+            )
 
         language = load_language_model(
-            bundle, backend=backend, device=device, threads=threads, context=context
+            bundle,
+            backend=backend,
+            device=device,
+            threads=threads,
+            context=context,
+            quant=quant,
+            gpu_layers=gpu_layers,
+            dtype=dtype,
+            notice=notice,
         )
         return cls(bundle, language, encoder, fingerprint)
 
@@ -130,18 +160,23 @@ class Engine:
         conversation: Sequence[Message],
         sampling: Sampling | None = None,
         *,
+        beams: int = 1,
         cancelled: Callable[[], bool] | None = None,
     ) -> Reply:
         """Answer the last message, or continue it where it is the Assistant's own.
 
         The oldest messages are left out where the conversation outgrows the context
-        (`Reply.dropped_messages`). `cancelled` is asked before every token. An earlier reply
-        that is still being made is cancelled when this one is read. Raises UsageError for an
-        empty question or a setting out of range, ContextError for a last message that is
-        longer than the context.
+        (`Reply.dropped_messages`). Over 1, `beams` answers are followed at once and the likeliest
+        comes in one piece, when it is finished; torch alone can do that, and without dice.
+        `cancelled` is asked before every token. An earlier reply that is still being made is
+        cancelled when this one is read. Raises UsageError for an empty question or a setting out
+        of range, ContextError for a last message that is longer than the context, and the reply
+        BackendError where llama.cpp is asked for beams.
         """
         sampling = sampling or self.bundle.sampling
         self._check(conversation, sampling)
+        if beams != 1:
+            check_beams(sampling, beams)
         kept = trim(
             conversation,
             lambda messages: prompt_positions(self._pieces(messages)),
@@ -153,6 +188,8 @@ class Engine:
             self._pieces(kept.messages),
             replace(sampling, max_tokens=kept.room),
             stop=self._template.stop,
+            opening=self._template.opening,
+            beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
             starting=self._starting,

@@ -1,13 +1,23 @@
-"""TOML tables read strictly: a wrong, missing or misspelt key is an error that names itself."""
+"""Manifests as TOML: tables read strictly, where a wrong key names itself, and bundles written."""
 
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import BundleError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from minigpt4.core.bundle import Bundle
 
 
 class Table:
@@ -42,6 +52,13 @@ class Table:
             raise self.error(key, "is empty")
         return value
 
+    def truth(self, key: str) -> bool:
+        """True or false."""
+        value = self._value(key)
+        if not isinstance(value, bool):
+            raise self._wrong_type(key, value, "true or false")
+        return value
+
     def integer(self, key: str, *, least: int) -> int:
         """A whole number of at least `least`."""
         value = self._value(key)
@@ -69,6 +86,10 @@ class Table:
         if not isinstance(value, dict):
             raise self._wrong_type(key, value, f"a table: [{self._prefix}{key}]")
         return Table(value, self.path, f"{self._prefix}{key}.")
+
+    def holds_table(self, key: str) -> bool:
+        """Whether `key` is given as a table, where it may be a text as well."""
+        return self.has(key) and isinstance(self._values[key], dict)
 
     def tables(self, key: str) -> list[Table]:
         """A list of at least one table; close each."""
@@ -128,3 +149,79 @@ def read_manifest(path: Path) -> Table:
         raise BundleError(f"{path}: is not UTF-8 text; save it as UTF-8.") from problem
     except tomllib.TOMLDecodeError as problem:
         raise BundleError(f"{path}: is not valid TOML: {problem}.") from problem
+
+
+def write_manifest(bundle: Bundle, path: Path) -> None:
+    """Write a bundle as a manifest that `load_bundle` reads back as the same bundle.
+
+    The bundle's name is the file's: `path` should end in NAME.toml. Paths are written whole, so the
+    manifest may lie in any folder. Raises OSError where the file cannot be written.
+    """
+    tables = _plain(bundle)
+    del tables["name"]
+    projection, language = tables["projection"], tables["language"]
+    assert isinstance(projection, dict)
+    assert isinstance(language, dict)
+    if "path" in projection:
+        projection["file"] = projection.pop("path")
+    gguf = bundle.language.gguf
+    if gguf is not None and bundle.language.files == (gguf,):
+        (language["file"],) = language.pop("files")
+    with replacing(path) as draft:
+        draft.write_text("\n".join(_toml(tables)).lstrip("\n") + "\n", encoding="utf-8")
+
+
+def _plain(value: DataclassInstance) -> dict[str, Any]:
+    """A dataclass as TOML knows it; what has no value, or stands for nothing, is left out."""
+
+    def plain(item: object) -> object:
+        if is_dataclass(item) and not isinstance(item, type):
+            return _plain(item)
+        if isinstance(item, Mapping):
+            return dict(item)
+        if isinstance(item, tuple | list):
+            return [plain(one) for one in item]
+        return str(item) if isinstance(item, Path) else item
+
+    items = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if items.get("kind", "hub") != "hub":  # a source of another kind has no repository to have a type
+        items.pop("repo_type", None)
+    return {key: item for key, item in items.items() if item not in (None, "", [], {})}
+
+
+def _toml(table: Mapping[str, Any], name: str = "", heading: str = "") -> Iterator[str]:
+    """The lines of a table: its plain values first, then the tables in it."""
+    inner = {key: value for key, value in table.items() if _is_table(value)}
+    if heading and len(inner) < len(table):
+        yield f"\n{heading}"
+    for key, value in table.items():
+        if key not in inner:
+            yield f"{_key(key)} = {_value(value)}"
+    for key, value in inner.items():
+        full = f"{name}.{_key(key)}" if name else _key(key)
+        if isinstance(value, Mapping):
+            yield from _toml(value, full, f"[{full}]")
+        else:
+            for item in value:
+                yield from _toml(item, full, f"[[{full}]]")
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and all(isinstance(v, dict) for v in value))
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            # A JSON text is a TOML text but for one character that JSON lets stand.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        case list():
+            return f"[{', '.join(map(_value, value))}]"
+        case _:
+            return repr(value)

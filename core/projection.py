@@ -1,7 +1,11 @@
-"""The one linear layer between a vision tower and a language model: all that training moves.
+"""The layer between a vision tower and a language model: all that training moves.
 
-On disk it is a safetensors file with `weight` (D_llm, D_vision) and `bias` (D_llm,) in any
-float type; in memory always float32.
+MiniGPT-4 has one linear layer. The paper's ablation has three, of which it tells the number alone;
+here they are D_vision -> D_llm -> D_llm -> D_llm with a GELU between each two.
+
+On disk it is a safetensors file with `weight` (D_llm, D_vision) and `bias` (D_llm,), or with
+`layers.0.weight`, `layers.0.bias`, `layers.1.weight`, ..., in any float type; in memory always
+float32. MiniGPT-4's own checkpoints (.pth) are read as well.
 """
 
 from __future__ import annotations
@@ -9,12 +13,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minigpt4.core.atomic import replacing
+from minigpt4.core.checkpoints import projection_tensors
 from minigpt4.core.errors import BundleError
+from minigpt4.core.widths import confused_sizes, confused_towers
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -22,9 +28,11 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 class Projection(nn.Module):
     """Vision features (B, N, D_vision) -> the language model's input embeddings (B, N, D_llm)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, layers: int = 1) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
+        """The first layer, and the only one in MiniGPT-4 itself."""
+        self.deeper = nn.ModuleList(nn.Linear(outputs, outputs) for _ in range(layers - 1))
 
     @property
     def inputs(self) -> int:
@@ -36,45 +44,43 @@ class Projection(nn.Module):
         """Width of the language model's input embeddings, D_llm."""
         return self.linear.out_features
 
+    @property
+    def layers(self) -> int:
+        """How many linear layers there are: 1, or 3 for the paper's ablation."""
+        return 1 + len(self.deeper)
+
     def forward(self, features_BND: Tensor) -> Tensor:
         """Features (..., D_vision) -> image tokens (..., D_llm)."""
         tokens_BND: Tensor = self.linear(features_BND)
+        for layer in self.deeper:
+            tokens_BND = layer(F.gelu(tokens_BND))
         return tokens_BND
 
+    def named_tensors(self) -> dict[str, Tensor]:
+        """The weights under the names that they have in a file."""
+        if not self.deeper:
+            return dict(self.linear.state_dict())
+        return {
+            f"layers.{index}.{name}": tensor
+            for index, layer in enumerate((self.linear, *self.deeper))
+            for name, tensor in layer.state_dict().items()
+        }
 
-def load_projection(path: Path, inputs: int, outputs: int) -> Projection:
+
+def load_projection(path: Path, inputs: int, outputs: int, layers: int = 1) -> Projection:
     """Read a projection from D_vision=`inputs` to D_llm=`outputs`, in float32 and without gradients.
 
     Raises BundleError where the file is missing, damaged, of another shape or not finite.
     """
-    tensors = _tensors(path)
-    shapes = {"weight": (outputs, inputs), "bias": (outputs,)}
-    for name, shape in shapes.items():
-        if name not in tensors:
-            held = ", ".join(sorted(tensors)) or "nothing"
-            raise BundleError(
-                f"The projection file {path} has no tensor '{name}' (it holds {held}); "
-                "choose a file that `minigpt4 train` wrote."
-            )
-        tensor = tensors[name]
-        if tuple(tensor.shape) != shape:
-            raise BundleError(
-                f"The projection file {path} does not fit this bundle: its '{name}' has the shape "
-                f"{tuple(tensor.shape)} and {shape} is wanted; choose a projection that was trained "
-                "for this bundle."
-            )
-        if tensor.dtype not in FLOATS:
-            raise BundleError(
-                f"The projection file {path} holds '{name}' as {tensor.dtype}, which is no float type "
-                "it may have (float16, bfloat16, float32); save it again as one of these."
-            )
-        if not torch.isfinite(tensor).all():
-            raise BundleError(
-                f"The projection file {path} holds values in '{name}' that are no numbers (NaN or "
-                "infinite); take an earlier checkpoint, or fetch or train the projection again."
-            )
-    projection = Projection(inputs, outputs)
-    projection.linear.load_state_dict({name: tensors[name].float() for name in shapes})
+    found = projection_tensors(path)
+    _check_layers(path, found, layers)
+    projection = Projection(inputs, outputs, layers)
+    held = projection.named_tensors()
+    for name, own in held.items():
+        _check_tensor(path, name, found[name], tuple(own.shape))
+    with torch.no_grad():
+        for name, own in held.items():
+            own.copy_(found[name])
     return projection.eval().requires_grad_(False)
 
 
@@ -85,7 +91,7 @@ def save_projection(path: Path, projection: Projection, dtype: torch.dtype = tor
     """
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
-        for name, tensor in projection.linear.state_dict().items()
+        for name, tensor in projection.named_tensors().items()
     }
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -97,14 +103,40 @@ def save_projection(path: Path, projection: Projection, dtype: torch.dtype = tor
         save_file(tensors, draft, metadata={"format": "pt"})
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise BundleError(f"There is no projection file {path}; check the path or train one first.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+def _check_layers(path: Path, tensors: dict[str, Tensor], layers: int) -> None:
+    found = len(tensors) // 2
+    if found != layers:
         raise BundleError(
-            f"The projection file {path} is damaged or is no safetensors file ({error}); "
-            "fetch or train it again."
-        ) from error
+            f"The projection file {path} does not fit this bundle: it holds {_layers(found)} and "
+            f"{_layers(layers)} {'is' if layers == 1 else 'are'} wanted; choose a projection that was "
+            "trained for this bundle, or correct 'projection.layers' in its manifest."
+        )
+
+
+def _layers(number: int) -> str:
+    return "one layer" if number == 1 else f"{number} layers"
+
+
+def _check_tensor(path: Path, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise BundleError(
+            f"The projection file {path} does not fit this bundle: {_misfit(tuple(tensor.shape), shape)}"
+            f"its '{name}' has the shape {tuple(tensor.shape)} and {shape} is wanted; choose a "
+            "projection that was trained for this bundle."
+        )
+    if tensor.dtype not in FLOATS:
+        raise BundleError(
+            f"The projection file {path} holds '{name}' as {tensor.dtype}, which is no float type "
+            "it may have (float16, bfloat16, float32); save it again as one of these."
+        )
+    if not torch.isfinite(tensor).all():
+        raise BundleError(
+            f"The projection file {path} holds values in '{name}' that are no numbers (NaN or "
+            "infinite); take an earlier checkpoint, or fetch or train the projection again."
+        )
+
+
+def _misfit(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """What a person confused, where the widths tell it; else nothing."""
+    confused = confused_sizes(found[0], wanted[0]) or confused_towers(found[-1], wanted[-1])
+    return f"{confused}; " if confused else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Text, Tokenize
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,10 @@ Message = System | User | Assistant
 
 
 @dataclass(frozen=True)
-class Text:
-    """A segment of text; only a template's own text is `control`, never a person's."""
+class Joined:
+    """A segment of texts that are cut into tokens as one, whoever wrote each of them."""
 
-    text: str
-    control: bool = False
+    texts: tuple[Text, ...]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Image:
     embedding: ImageEmbedding
 
 
-Segment = Text | Image
+Segment = Text | Joined | Image
 
 
 class PromptTemplate(Protocol):
@@ -66,6 +66,14 @@ class PromptTemplate(Protocol):
         """Texts that end an answer besides the model's own end token."""
         ...
 
+    @property
+    def opening(self) -> str | None:
+        """What answers may begin with that is no part of them, white space around them included.
+
+        None: answers are taken as they are.
+        """
+        ...
+
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
         """The whole prompt, up to where the answer begins."""
         ...
@@ -77,6 +85,7 @@ class SmolLM2:
 
     name: str = "smollm2"
     stop: tuple[str, ...] = ("<|im_end|>",)
+    opening: str | None = None
     system: str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
@@ -98,19 +107,119 @@ class SmolLM2:
         return segments
 
 
-def prompt_pieces(
-    segments: Sequence[Segment], tokenize: Callable[[str, bool], Sequence[int]]
-) -> list[PromptPiece]:
-    """Segments as token ids and pictures; `tokenize` takes a text and whether it is control text.
+BOS = Text("<s>", control=True)
+"""The first text of a MiniGPT-4 prompt."""
 
-    Each segment is tokenised on its own: a person's text can neither become a control token
-    nor change how the template's text around it is cut.
+
+@dataclass(frozen=True)
+class MiniGPT4Chat:
+    """The chat forms of MiniGPT-4 (conversation.py of Vision-CAIR/MiniGPT-4, its CONV_VISION_*).
+
+    All text between two pictures is one segment, a picture stands between `<Img>` and `</Img>`, and
+    what a picture's message says follows it after a space. Every picture but the last of a message
+    has a turn of its own. An empty message is its role alone, without the separator.
     """
+
+    name: str
+    user: str
+    assistant: str
+    separator: str
+    opening: str | None = "Assistant:"
+    stop: tuple[str, ...] = ("###",)
+    system: str = (
+        "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I "
+        "provide it to you. Please answer my questions."
+    )
+
+    def segments(self, conversation: Sequence[Message]) -> list[Segment]:
+        messages = list(conversation)
+        system = Text(self.system, control=True)
+        if messages and isinstance(messages[0], System):
+            system = Text(messages.pop(0).text)
+        parts: list[Text | Image] = [BOS, system, self._control(self.separator)]
+        for turn in self._turns(messages):
+            parts.append(self._control(turn.role))
+            if any(isinstance(part, Image) or part.text for part in turn.parts):
+                parts += [*turn.parts, self._control(self.separator)]
+        if not messages or not isinstance(messages[-1], Assistant):
+            parts.append(self._control(self.assistant))
+        elif messages[-1].text:
+            parts.pop()
+        return _joined(parts)
+
+    def _turns(self, messages: Sequence[Message]) -> list[_Turn]:
+        turns: list[_Turn] = []
+        for message in messages:
+            match message:
+                case System(text):
+                    turns.append(_Turn("", [Text(text)]))
+                case Assistant(text):
+                    turns.append(_Turn(self.assistant, list(answer_texts(text))))
+                case User(text, images):
+                    for embedding in images:
+                        marks = self._control("<Img>"), self._control("</Img>")
+                        turns.append(_Turn(self.user, [marks[0], Image(embedding), marks[1]]))
+                    if turns and turns[-1].role == self.user and turns[-1].text.endswith("</Img>"):
+                        turns[-1].parts.extend([self._control(" "), Text(text)])
+                    else:
+                        turns.append(_Turn(self.user, [Text(text)]))
+        return turns
+
+    @staticmethod
+    def _control(text: str) -> Text:
+        return Text(text, control=True)
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One turn of a MiniGPT-4 conversation while it grows."""
+
+    role: str
+    parts: list[Text | Image]
+
+    @property
+    def text(self) -> str:
+        """What it says, pictures left out."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+def answer_texts(answer: str) -> tuple[Text, ...]:
+    """An answer in the forms of MiniGPT-4, whose separator may follow it.
+
+    One # or two at its end are cut together with the separator, as in training: too few to read as
+    one, and the model's own.
+    """
+    body = answer.rstrip("#")
+    hashes = answer[len(body) :]
+    if len(hashes) > 2:
+        return (Text(answer),)
+    return (Text(body), Text(hashes, control=True))
+
+
+def _joined(parts: Sequence[Text | Image]) -> list[Segment]:
+    """Texts between pictures as one segment each, empty ones left out."""
+    segments: list[Segment] = []
+    for is_text, run in groupby(parts, key=lambda part: isinstance(part, Text)):
+        if is_text:
+            segments.append(Joined(tuple(part for part in run if isinstance(part, Text) and part.text)))
+        else:
+            segments += [part for part in run if isinstance(part, Image)]
+    return segments
+
+
+VICUNA_V0 = MiniGPT4Chat("vicuna-v0", user="Human: ", assistant="Assistant: ", separator="###")
+LLAMA2 = MiniGPT4Chat("llama2", user="<s>[INST] ", assistant=" [/INST] ", separator="")
+
+
+def prompt_pieces(segments: Sequence[Segment], tokenize: Tokenize) -> list[PromptPiece]:
+    """Segments as token ids and pictures, each segment tokenised on its own."""
     pieces: list[PromptPiece] = []
     for segment in segments:
         match segment:
-            case Text(text, control):
-                pieces.extend(tokenize(text, control))
+            case Text():
+                pieces.extend(tokenize(segment))
+            case Joined(texts):
+                pieces.extend(tokenize(*texts))
             case Image(embedding):
                 pieces.append(embedding)
     return pieces
@@ -131,7 +240,9 @@ def _role(message: Message) -> str:
             return "assistant"
 
 
-TEMPLATES: dict[str, PromptTemplate] = {template.name: template for template in (SmolLM2(),)}
+TEMPLATES: dict[str, PromptTemplate] = {
+    template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2)
+}
 
 
 def template_named(name: str) -> PromptTemplate:

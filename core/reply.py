@@ -50,7 +50,10 @@ class Reply:
     """Seconds from the first request for a piece to the first token."""
 
     tokens_per_s: float | None
-    """Speed after the first token, without the time that the reader took; None under two tokens."""
+    """Speed after the first token, without the time that the reader took; None under two tokens.
+
+    None, too, for a search over beams, which gives all its tokens at its end.
+    """
 
     def __init__(
         self,
@@ -59,11 +62,16 @@ class Reply:
         sampling: Sampling,
         *,
         stop: Sequence[str],
+        opening: str | None = None,
+        beams: int = 1,
         dropped_messages: int,
         cancelled: Callable[[], bool],
         starting: Callable[[Generator[Piece, None, None]], None],
     ) -> None:
-        """`starting` is called with the iterator before its first piece is made."""
+        """`stop` and `opening` are the prompt template's; over 1, `beams` answers are searched at once.
+
+        `starting` is called with the iterator before its first piece is made.
+        """
         self.text = ""
         self.finish = None
         self.prompt_tokens = prompt_positions(prompt)
@@ -75,7 +83,9 @@ class Reply:
         self._language = language
         self._prompt = prompt
         self._sampling = sampling
-        self._stream = TextStream(stop)
+        self._stop = tuple(stop)
+        self._beams = beams
+        self._stream = TextStream(stop, opening=opening)
         self._cancelled = cancelled
         self._was_cancelled = False
         self._starting = starting
@@ -118,7 +128,7 @@ class Reply:
     def _tokens(self) -> Generator[int, None, None]:
         """The generated tokens, counted and timed, without the time the reader takes between them."""
         spent = 0.0
-        tokens = self._language.generate(self._prompt, self._sampling, self._asked)
+        tokens = self._searched() if self._beams > 1 else self._sampled()
         try:
             while True:
                 begun = time.perf_counter()
@@ -129,7 +139,7 @@ class Reply:
                 self.answer_tokens += 1
                 if self.first_token_s is None:
                     self.first_token_s = spent
-                elif spent > self.first_token_s:
+                elif self._beams == 1 and spent > self.first_token_s:
                     self.tokens_per_s = (self.answer_tokens - 1) / (spent - self.first_token_s)
                 yield token
         finally:
@@ -137,6 +147,14 @@ class Reply:
             close = getattr(tokens, "close", None)
             if close is not None:
                 close()
+
+    def _sampled(self) -> Iterator[int]:
+        return self._language.generate(self._prompt, self._sampling, self._asked)
+
+    def _searched(self) -> Iterator[int]:
+        """A search has no token before its last; a cancel is heeded before it begins."""
+        if not self._asked():
+            yield from self._language.beams(self._prompt, self._sampling, self._beams, stop=self._stop)
 
     def _asked(self) -> bool:
         self._was_cancelled = self._was_cancelled or self._cancelled()

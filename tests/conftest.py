@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import settings
 
 from minigpt4.core.home import HOME_VARIABLE, config_home
+
+if TYPE_CHECKING:
+    from minigpt4.core.bundle import Bundle
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -132,6 +136,118 @@ def write_bundle() -> WriteBundle:
         return manifest
 
     return write
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The original's vectors that are too large for the repository: its language model and what it says."""
+    folder = Path(__file__).parents[2] / "shared" / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"the reference's vectors are not here ({folder})")
+    return folder
+
+
+class ImportTiny(Protocol):
+    """Import the reference's tiny model; `has_qformer=False` for the form of the LLaMA-2 release."""
+
+    def __call__(self, name: str = "tiny", *, has_qformer: bool = True) -> Bundle: ...
+
+
+@pytest.fixture
+def import_tiny(golden: Path) -> ImportTiny:
+    """The tiny MiniGPT-4 whose every number the original code has told, as a bundle in this test's home."""
+    from minigpt4.core.importing import Originals, import_bundle
+
+    model = golden / "tiny_model"
+
+    def import_as(name: str = "tiny", *, has_qformer: bool = True) -> Bundle:
+        originals = Originals(
+            vit=model / "eva_vit.pth",
+            qformer=model / "blip2_pretrained.pth" if has_qformer else None,
+            projection=model / ("minigpt4.pth" if has_qformer else "minigpt4_noqformer.pth"),
+            llm=model / "llama",
+            template="vicuna-v0" if has_qformer else "llama2",
+            geometry=model / "tiny_config.json",
+        )
+        return import_bundle(name, originals)
+
+    return import_as
+
+
+class WriteLlama(Protocol):
+    """Write a Hugging Face folder of a LLaMA with random weights; of `hollow` weights only the headers."""
+
+    def __call__(
+        self,
+        folder: Path,
+        *,
+        width: int = 16,
+        rows: int = 900,
+        tokens: int = 900,
+        spread: float = 0.02,
+        hollow: bool = False,
+    ) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def write_llama() -> WriteLlama:
+    """LLaMAs of one layer, or what looks like one of true width and takes no room on the disk."""
+    from minigpt4.core.language.gguf_writer import LlamaShape
+    from minigpt4.core.language.llama_folder import hugging_face_name
+    from minigpt4.core.language.vocabulary import made_up_vocabulary, sentencepiece_bytes
+    from minigpt4.core.random_weights import write_safetensors
+
+    def write(
+        folder: Path,
+        *,
+        width: int = 16,
+        rows: int = 900,
+        tokens: int = 900,
+        spread: float = 0.02,
+        hollow: bool = False,
+    ) -> Path:
+        shape = LlamaShape(layers=1, width=width, mlp=32, heads=4, key_heads=4, vocabulary=rows, context=2048)
+        shapes = {hugging_face_name(name): size for name, size in shape.tensors().items()}
+        folder.mkdir(parents=True)
+        weights = folder / "model.safetensors"
+
+        def spread_of(name: str, size: tuple[int, ...]) -> float:
+            return spread if len(size) > 1 or spread < 0.01 else -1.0
+
+        if hollow:
+            _write_hollow(weights, shapes)
+        else:
+            write_safetensors(weights, shapes, dtype="fp16", seed=1, spread=spread_of)
+        config = {
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "hidden_size": width,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 4,
+            "vocab_size": rows,
+            "max_position_embeddings": 2048,
+            "rms_norm_eps": 1e-6,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "tokenizer.model").write_bytes(sentencepiece_bytes(made_up_vocabulary(tokens)))
+        return folder
+
+    return write
+
+
+def _write_hollow(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    header: dict[str, object] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "F16", "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
 
 
 @pytest.fixture(scope="session")

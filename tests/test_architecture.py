@@ -31,18 +31,23 @@ FORBIDDEN = {
 }
 
 TORCH_FREE = (
+    "minigpt4.core.announced",
     "minigpt4.core.bundle",
     "minigpt4.core.engine",
     "minigpt4.core.errors",
     "minigpt4.core.fetch",
+    "minigpt4.core.files",
     "minigpt4.core.home",
     "minigpt4.core.language.llamacpp",
     "minigpt4.core.language.protocol",
     "minigpt4.core.language.sampling",
     "minigpt4.core.language.select",
     "minigpt4.core.language.stream",
+    "minigpt4.core.language.weights",
+    "minigpt4.core.memory",
     "minigpt4.core.pixels",
     "minigpt4.core.prompt",
+    "minigpt4.core.received",
     "minigpt4.themes",
 )
 

@@ -36,7 +36,7 @@ from minigpt4.themes import load_theme, theme_names
 assert "mini" in bundle_names()
 for name in bundle_names():
     spec = load_bundle(name).projection
-    if spec.path.exists():
+    if spec.path is not None and spec.path.exists():
         load_projection(spec.path, spec.inputs, spec.outputs)
         print("projection of", name)
 for name in theme_names():

@@ -11,7 +11,9 @@ import numpy as np
 
 from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BundleError, DataError
-from minigpt4.core.language.torch import TorchLanguageModel, load_causal_lm, load_tokenizer
+from minigpt4.core.language.causal_lm import load_causal_lm, load_tokenizer, load_tokens
+from minigpt4.core.language.torch import TorchLanguageModel
+from minigpt4.core.language.weights import language_digest
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import template_named
 from minigpt4.core.vision.fingerprint import tower_fingerprint
@@ -110,8 +112,8 @@ def run_facts(recipe: Recipe, sets: FeatureSets, bundle: Bundle) -> dict[str, st
     """What must be the same for a run to go on exactly, under the names that a person knows."""
     facts = {
         "the recipe": hashlib.sha256(recipe_toml(recipe).encode()).hexdigest(),
-        "the vision tower": tower_fingerprint(bundle.vision),
-        "the language model": bundle.language.file.sha256,
+        "the vision tower": tower_fingerprint(bundle),
+        "the language model": language_digest(bundle),
     }
     facts |= {f"the data of '{one.name}'": one.fingerprint for one in sets.all}
     return facts
@@ -142,15 +144,14 @@ def assemble(
 def _trainer(
     recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection | None, threads: int
 ) -> Trainer:
-    import torch
-
-    language_model = load_causal_lm(bundle, dtype=torch.bfloat16)
+    language_model = load_causal_lm(bundle, dtype="bf16", with_gradients=True)
     tokenizer = load_tokenizer(bundle)
     class_columns = load_tower(bundle).class_columns
     if start is None:
-        start = Projection(bundle.projection.inputs, bundle.projection.outputs)
+        spec = bundle.projection
+        start = Projection(spec.inputs, spec.outputs, spec.layers)
         initialise(
-            start.linear,
+            start,
             class_columns=class_columns,
             token_embeddings_VD=language_model.get_input_embeddings().weight,
             tokenizer=tokenizer,
@@ -158,10 +159,8 @@ def _trainer(
             class_name_scale=recipe.class_name_scale,
             seed=recipe.seed,
         )
-    reader = TorchLanguageModel(language_model, tokenizer, context=bundle.language.context)
-    layout = ChatLayout(
-        template_named(bundle.template), lambda text, control: reader.tokenize(text, control=control)
-    )
+    reader = TorchLanguageModel(language_model, load_tokens(bundle), context=bundle.language.context)
+    layout = ChatLayout(template_named(bundle.template), reader.tokenize)
     objective = Objective(language_model, layout.prefix)
     features = slice(0, class_columns.start)
     return Trainer(recipe, start, objective, layout, lessons, feature_columns=features, threads=threads)

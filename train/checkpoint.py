@@ -3,6 +3,7 @@
 RUN/recipe.toml                            what is trained
 RUN/log.jsonl                              one line a step and a validation
 RUN/checkpoints/STEP/projection.safetensors, state.safetensors, state.json
+RUN/start.safetensors                      the first weights, where the result keeps a share of them
 RUN/projection.safetensors                 the result, float16, once training has ended
 """
 
@@ -40,6 +41,11 @@ class RunFolder:
     def result(self) -> Path:
         """The trained projection."""
         return self.path / PROJECTION
+
+    @property
+    def start(self) -> Path:
+        """What training began with, where the result is to keep a share of it."""
+        return self.path / "start.safetensors"
 
     @property
     def recipe_file(self) -> Path:
@@ -148,7 +154,8 @@ def load_checkpoint(
                 f"The run cannot go on exactly: {name} has changed since the checkpoint {folder}. "
                 "Bring back what it was, or begin a new run."
             )
-    saved = load_projection(folder / PROJECTION, projection.inputs, projection.outputs)
+    shape = (projection.inputs, projection.outputs, projection.layers)
+    saved = load_projection(folder / PROJECTION, *shape)
     projection.load_state_dict(saved.state_dict())
     for name, parameter in projection.named_parameters():
         optimizer.state[parameter] = _moments_of(moments, name, folder)

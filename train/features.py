@@ -71,7 +71,7 @@ class FeatureSet:
 def feature_set(name: str, shards: Sequence[Path], views: int, bundle: Bundle) -> FeatureSet:
     """The set of these shards' photos in `views` views; reads every shard once, for its checksum."""
     facts = {
-        "tower": tower_fingerprint(bundle.vision),
+        "tower": tower_fingerprint(bundle),
         "shards": [_checksum(shard) for shard in shards],
         "views": views,
         "views_version": VERSION if views > 1 else None,

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
+from minigpt4.core.errors import UsageError
+from minigpt4.core.projection import Projection
 from minigpt4.train.classes import load_classes
 
 
 def initialise(
-    linear: nn.Linear,
+    projection: Projection,
     *,
     class_columns: slice,
     token_embeddings_VD: Tensor,
@@ -24,16 +26,26 @@ def initialise(
     class_name_scale: float,
     seed: int,
 ) -> None:
-    """Fill a projection Linear(D_vision, D_llm) in place.
+    """Fill a projection in place.
 
-    Weights are drawn from N(0, noise²) and the bias is 0. Where `class_name_scale` is above 0,
+    The first layer's weights are drawn from N(0, noise²), those of layers behind it from N(0, 1/D_llm),
+    which keeps what they read at its size; biases are 0. Where `class_name_scale` is above 0,
     column c of `class_columns` becomes that scale times the mean of two texts' embeddings: the
     class's own name ("tabby cat") and its everyday word ("cat"), each the mean over its tokens.
+    Raises UsageError where there are layers behind, through which no name would be heard.
     """
+    if class_name_scale and projection.deeper:
+        raise UsageError(
+            f"class_name_scale is {class_name_scale:g}, but a projection of {projection.layers} layers has "
+            "no column that could speak a class's name; give --set class_name_scale=0."
+        )
+    linear = projection.linear
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        linear.weight.normal_(0.0, noise, generator=generator)
-        linear.bias.zero_()
+        for layer in (linear, *projection.deeper):
+            spread = noise if layer is linear else projection.outputs**-0.5
+            layer.weight.normal_(0.0, spread, generator=generator)
+            layer.bias.zero_()
         if not class_name_scale:
             return
         embeddings_VD = token_embeddings_VD.detach().float()

@@ -10,7 +10,7 @@ of one core instead of 57.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minigpt4.core.language.protocol import ImageEmbedding
+from minigpt4.core.language.protocol import ImageEmbedding, Text, Tokenize
 from minigpt4.core.prompt import PromptTemplate, User, prompt_pieces
 
 IGNORED = -100
@@ -43,17 +43,17 @@ class Branch:
 class ChatLayout:
     """Questions and answers as tokens, cut exactly as core/prompt.py cuts them when it answers."""
 
-    def __init__(self, template: PromptTemplate, tokenize: Callable[[str, bool], Sequence[int]]) -> None:
-        """`tokenize` takes a text and whether it is control text."""
+    def __init__(self, template: PromptTemplate, tokenize: Tokenize) -> None:
+        """`tokenize` is the language model's own, or as it."""
         self._template = template
         self._tokenize = tokenize
-        self._end = tuple(tokenize(template.stop[0], True))
+        self._end = tuple(tokenize(Text(template.stop[0], control=True)))
         self.prefix, _ = self._around_picture("")
 
     def branch(self, question: str, answer: str) -> Branch:
         """The branch of a question about one picture, the first of a conversation."""
         _, header = self._around_picture(question)
-        return Branch(header, (*self._tokenize(answer, False), *self._end))
+        return Branch(header, (*self._tokenize(Text(answer)), *self._end))
 
     def _around_picture(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         picture = ImageEmbedding(np.zeros((1, 1), np.float32), key="")

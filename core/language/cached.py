@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
 from minigpt4.core.language.sampling import Sampler
 
 CHUNK = 256
@@ -30,6 +30,14 @@ class Position(NamedTuple):
     vector_D: NDArray[np.float32] | None = None
 
 
+class LanguageTrace(NamedTuple):
+    """A prompt's input embeddings (S, D), None where the backend keeps them to itself, and the
+    logits (V,) of the token after it."""
+
+    inputs_SD: NDArray[np.float32] | None
+    logits_V: NDArray[np.float32]
+
+
 class CachedLanguageModel(ABC):
     """The LanguageModel protocol over three operations that a backend provides.
 
@@ -46,8 +54,8 @@ class CachedLanguageModel(ABC):
         self._call = 0
 
     @abstractmethod
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
-        """Token ids of `text`; only where `control` holds may text become a control token."""
+    def tokenize(self, *texts: Text) -> list[int]:
+        """Token ids of texts that stand side by side; only `control` text may become a control token."""
 
     @abstractmethod
     def piece(self, token: int) -> bytes:
@@ -60,6 +68,19 @@ class CachedLanguageModel(ABC):
     @abstractmethod
     def close(self) -> None:
         """Free the model's memory; computing with it afterwards raises BackendError."""
+
+    def beams(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        beams: int,
+        length_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[int]:
+        """The answer that a search over `beams` parallel ones finds, where the backend has one."""
+        raise BackendError(
+            "Beam search needs the torch backend: choose `--backend torch`, or leave `--beams` out."
+        )
 
     @abstractmethod
     def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
@@ -103,6 +124,15 @@ class CachedLanguageModel(ABC):
         logits_V = self._advance(self._reuse(positions), lambda: False)
         assert logits_V is not None
         return logits_V
+
+    def trace(self, prompt: Sequence[PromptPiece]) -> LanguageTrace:
+        """What `logits` computes, with what went into it; raises as `generate` does."""
+        positions = self._flatten(prompt)
+        return LanguageTrace(self._inputs(positions), self.logits(prompt))
+
+    def _inputs(self, positions: Sequence[Position]) -> NDArray[np.float32] | None:
+        """Input embeddings (S, D) of the positions, where the backend can tell them."""
+        return None
 
     def _decode(
         self,

@@ -22,10 +22,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.home import cache_home
-
-MAGIC = b"GGUF"
-LEAST_BYTES = 24
-"""Magic, version, and the counts of tensors and of metadata."""
+from minigpt4.core.language.gguf_header import LEAST_BYTES, MAGIC, read_header
 
 WEIGHTS, CONFIG, TOKENIZER, CONTENTS = "model.safetensors", "config.json", "tokenizer.json", "contents.json"
 STALE_SECONDS = 3600.0
@@ -55,20 +52,27 @@ NAMES = {
 
 
 def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
-    """Raise BundleError where the file is missing, is no GGUF, or has not its expected size.
+    """Raise BundleError where the file is missing, is no GGUF, or is cut short.
 
-    Native code may abort the process on a damaged file, so this comes before it.
+    Native code may abort the process on a damaged file, so this comes before it. A file of its
+    `expected_bytes` is whole; without them its table of tensors tells where it must end (0.03 s).
     """
     advice = fetch_again(path)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             magic = file.read(len(MAGIC))
+        if magic != MAGIC or size < LEAST_BYTES:
+            raise BundleError(f"The language model {path} is not a GGUF file or is damaged. {advice}")
+        if expected_bytes is None:
+            end = read_header(path).end
+            if size < end:
+                raise ValueError(f"it has {size} bytes, but its weights end at {end}")
     except OSError as error:
         reason = error.strerror or error
         raise BundleError(f"The language model {path} cannot be read: {reason}. {advice}") from error
-    if magic != MAGIC or size < LEAST_BYTES:
-        raise BundleError(f"The language model {path} is not a GGUF file or is damaged. {advice}")
+    except ValueError as error:
+        raise BundleError(f"The language model {path} is cut short or damaged: {error}. {advice}") from error
     if expected_bytes is not None and size != expected_bytes:
         raise BundleError(
             f"The language model {path} has {size} bytes instead of {expected_bytes}; it is damaged. {advice}"
@@ -77,6 +81,8 @@ def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
 
 def fetch_again(path: Path) -> str:
     """The way out where a bundle's file is damaged; bundles keep their files in folders of their names."""
+    if path.parent.name == "gguf":
+        return f"Make it again with `minigpt4 models quantize {path.parent.parent.name}`."
     return f"Fetch it again with `minigpt4 models pull {path.parent.name}`."
 
 

@@ -21,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.fetch import path_of
+from minigpt4.core.fetch import Notice, path_of
 from minigpt4.core.language.cached import CHUNK, END_TOKENS, CachedLanguageModel, Position, encodable
 from minigpt4.core.language.gguf import check_gguf, fetch_again
+from minigpt4.core.language.llama_text import LlamaText
+from minigpt4.core.language.protocol import PromptPiece, Sampling, Text
+from minigpt4.core.language.weights import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
     from minigpt4.core.bundle import Bundle
@@ -34,15 +37,35 @@ LOG_ERROR = 4
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
 
+WITHOUT_GPU = (
+    "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
+    "`--gpu-layers` out."
+)
+
+MOST_CONVERTED_BYTES = 2_000_000_000
+"""An F16 file smaller than this is made without being asked for; it takes seconds."""
+
+MORE_TOKENS = 64
+"""So many tokens more than the bundle's are rows that were added for padding (Vicuna: 32001)."""
+
+LARGE_BYTES = 1 << 30
+"""From this file size on, decoding speed counts more than the same bits from every cut of a prompt.
+
+Then a lone position goes alone and attention is the library's own choice. Measured on one core with
+AVX-512, in processor time: on four layers of 7B's width the copy and plain attention together cost
+Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. A whole 7B
+in Q4_0 is 11 % faster with the copy: there the kernel for two beats the one for a single position.
+"""
+
 LEAST_BATCH = 2
 """Fewest positions, and rows of logits, computed at once; a lone position is followed by a copy,
-which is dropped straight after.
+which is dropped straight after. Models of LARGE_BYTES go without.
 
 A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
 in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
 attention off, logits are the same bit for bit however a prompt is cut, so a reused cache never
-changes a greedy answer. It costs a quarter of the decoding speed (35 instead of 47 tokens a second
-on one core).
+changes a greedy answer. It costs mini a quarter of the decoding speed (35 instead of 47 tokens a
+second on one core).
 """
 
 _complaints: deque[str] = deque(maxlen=3)
@@ -70,27 +93,41 @@ def load_library() -> Any:
 
 
 class LlamaCppLanguageModel(CachedLanguageModel):
-    """A GGUF in llama.cpp, on the CPU or with all layers on a GPU."""
+    """A GGUF in llama.cpp, on the CPU or with some or all layers on a GPU."""
 
-    def __init__(self, gguf: Path, *, context: int, threads: int | None = None, gpu: bool = False) -> None:
-        """Raises BundleError where the file is damaged, BackendError where memory or a GPU is missing."""
+    def __init__(
+        self,
+        gguf: Path,
+        *,
+        context: int,
+        threads: int | None = None,
+        gpu_layers: int | None = 0,
+        expected_bytes: int | None = None,
+    ) -> None:
+        """`gpu_layers=None` puts all layers on the GPU.
+
+        Raises BundleError where the file is damaged, BackendError where memory or a GPU is missing.
+        """
         super().__init__()
-        check_gguf(gguf)
+        check_gguf(gguf, expected_bytes)
         self._api = load_library()
-        if gpu and not self._api.llama_supports_gpu_offload():
-            raise BackendError(
-                "The installed llama.cpp was built without support for a GPU; choose `--device cpu`."
-            )
-        model = self._load_model(gguf, gpu)
+        if gpu_layers != 0 and not self._api.llama_supports_gpu_offload():
+            raise BackendError(WITHOUT_GPU)
+        self._is_large = gguf.stat().st_size >= LARGE_BYTES
+        self._least_batch = 1 if self._is_large else LEAST_BATCH
+        model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
         native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
         self._vocabulary = self._api.llama_model_get_vocab(model)
-        self._vocabulary_size = self._api.llama_vocab_n_tokens(self._vocabulary)
-        ends = [self.tokenize(text, control=True) for text in END_TOKENS]
+        self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
+        self.is_sentencepiece = self._api.llama_vocab_type(self._vocabulary) == self._api.LLAMA_VOCAB_TYPE_SPM
+        self._llama_text = LlamaText(lambda text: self._cut(text, False)) if self.is_sentencepiece else None
+        ends = [self._cut(text, True) for text in END_TOKENS]
         self._ends = {self._api.llama_vocab_eos(self._vocabulary)} | {e[0] for e in ends if len(e) == 1}
+        self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
         self.context = context
-        self._context = self._new_context(model, threads or _processors())
+        self._context = self._new_context(model, threads or processors())
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._token_batch = self._api.llama_batch_init(CHUNK, 0, 1)
@@ -99,25 +136,90 @@ class LlamaCppLanguageModel(CachedLanguageModel):
 
     @classmethod
     def load(
-        cls, bundle: Bundle, *, device: str = "auto", threads: int | None = None, context: int | None = None
+        cls,
+        bundle: Bundle,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        context: int | None = None,
+        quant: str = "auto",
+        gpu_layers: int | None = None,
+        notice: Notice | None = None,
     ) -> LlamaCppLanguageModel:
-        """The bundle's language model; `device` is "auto", "cpu" or "cuda"."""
-        library = load_library()
-        path = path_of(bundle.language.file, bundle)
-        check_gguf(path, bundle.language.file.bytes)
-        gpu = device.startswith("cuda") or (device == "auto" and library.llama_supports_gpu_offload())
-        model = cls(path, context=context or bundle.language.context, threads=threads, gpu=gpu)
-        if model.width != bundle.language.width:
-            model.close()
-            raise BundleError(
-                f"The language model {path} has the width {model.width}, but the bundle '{bundle.name}' "
-                f"says {bundle.language.width}."
+        """The bundle's language model; `device` is "auto", "cpu" or "cuda".
+
+        `gpu_layers=None` puts all layers on the device, where it is a GPU. `notice` is told of the
+        one-time conversion of a small Hugging Face folder.
+        """
+        if device == "cpu" and gpu_layers:
+            raise BackendError(
+                f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
             )
+        has_gpu = load_library().llama_supports_gpu_offload()
+        is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
+        if is_on_gpu and gpu_layers != 0 and not has_gpu:
+            raise BackendError(WITHOUT_GPU)  # before a folder is converted, which takes minutes
+        path = _gguf(bundle, quant, notice or (lambda _: None))
+        model = cls(
+            path,
+            context=context or bundle.language.context,
+            threads=threads,
+            gpu_layers=gpu_layers if is_on_gpu else 0,
+            expected_bytes=_expected_bytes(bundle, path),
+        )
+        try:
+            model._check_fits(bundle, path)
+        except BundleError:
+            model.close()
+            raise
         return model
 
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
+    def _check_fits(self, bundle: Bundle, path: Path) -> None:
+        """Raise BundleError where the file is of another model than the bundle's."""
+        language = bundle.language
+        kind = "SentencePiece" if self.is_sentencepiece else "byte-level"
+        wanted_kind = "byte-level" if bundle.template == "smollm2" else "SentencePiece"
+        for what, found, wanted in (
+            ("architecture", self.architecture, language.architecture),
+            ("width", self.width, language.width),
+            ("kind of vocabulary", kind, wanted_kind),
+        ):
+            if found != wanted:
+                raise BundleError(
+                    f"The language model {path} has the {what} {found}, but the bundle '{bundle.name}' "
+                    f"says {wanted}."
+                )
+        if language.geometry is None:
+            return
+        tokens = language.geometry.vocabulary
+        if not tokens <= self.vocabulary_size < tokens + MORE_TOKENS:
+            raise BundleError(
+                f"The language model {path} has a vocabulary of {self.vocabulary_size} tokens, but the "
+                f"bundle '{bundle.name}' says {tokens}."
+            )
+
+    def tokenize(self, *texts: Text) -> list[int]:
+        self._open_vocabulary()
+        if self._llama_text is not None:
+            return self._llama_text(*texts)
+        return [token for text in texts for token in self._cut(text.text, text.control)]
+
+    def beams(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        beams: int,
+        length_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[int]:
+        raise BackendError(
+            "Beam search needs the torch backend: choose `--backend torch`, or leave `--beams` out."
+        )
+
+    def _cut(self, text: str, control: bool) -> list[int]:
+        """Token ids of one text, whose control tokens are found only where `control` holds."""
         data = encodable(text).encode()
-        room = len(data) + 1  # a token stands for one byte at least
+        room = len(data) + 2  # a token stands for one byte at least; a prefix space may come first
         tokens = (ctypes.c_int32 * room)()
         count = self._api.llama_tokenize(
             self._open_vocabulary(), data, len(data), tokens, room, False, control
@@ -149,16 +251,18 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         # One batch holds either tokens or vectors.
         for _, run in itertools.groupby(positions, key=lambda position: position.vector_D is not None):
             part = list(run)
-            is_padded = len(part) < LEAST_BATCH
-            batch = self._batch(part * LEAST_BATCH if is_padded else part, start)
+            is_padded = len(part) < self._least_batch
+            batch = self._batch(part * self._least_batch if is_padded else part, start)
             status = self._api.llama_decode(self._context, batch)
             if status != 0:
-                raise BackendError(f"llama.cpp failed to compute {len(part)} positions ({status}).{_why()}")
+                raise BackendError(
+                    f"llama.cpp failed to compute {len(part)} positions ({status}).{last_complaint()}"
+                )
             start += len(part)
             if is_padded:
                 self._keep(start)
         logits = self._api.llama_get_logits_ith(self._context, len(part) - 1)
-        return np.ctypeslib.as_array(logits, shape=(self._vocabulary_size,)).copy()
+        return np.ctypeslib.as_array(logits, shape=(self.vocabulary_size,)).copy()
 
     def _batch(self, part: Sequence[Position], start: int) -> Any:
         """Positions of one kind as the library reads them, with logits wanted of the last ones."""
@@ -175,7 +279,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
             batch.pos[place] = start + place
             batch.n_seq_id[place] = 1
             batch.seq_id[place][0] = SEQUENCE
-            batch.logits[place] = place >= len(part) - LEAST_BATCH
+            batch.logits[place] = place >= len(part) - self._least_batch
         return batch
 
     def _open_vocabulary(self) -> Any:
@@ -183,35 +287,79 @@ class LlamaCppLanguageModel(CachedLanguageModel):
             raise BackendError("The language model has been closed; load it again.")
         return self._vocabulary
 
-    def _load_model(self, gguf: Path, gpu: bool) -> Any:
+    def _load_model(self, gguf: Path, gpu_layers: int) -> Any:
         _complaints.clear()
         parameters = self._api.llama_model_default_params()
-        parameters.n_gpu_layers = ALL_LAYERS if gpu else 0
-        # Repacked for a CPU with AMX, Q4_1 weights crash the process (llama-cpp-python 0.3.36).
+        parameters.n_gpu_layers = gpu_layers
+        # Repacked for a CPU with AMX, Q4_0 and Q4_1 crash the process (llama-cpp-python 0.3.36); and
+        # a repacked copy beside the mapped file would take its size in memory once more.
         parameters.use_extra_bufts = False
         model = self._api.llama_model_load_from_file(os.fsencode(gguf), parameters)
         if not model:
             raise BundleError(
                 f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
-                f"installed llama.cpp does not know. {fetch_again(gguf)}{_why()}"
+                f"installed llama.cpp does not know. {fetch_again(gguf)}{last_complaint()}"
             )
         return model
 
     def _new_context(self, model: Any, threads: int) -> Any:
         parameters = self._api.llama_context_default_params()
         parameters.n_ctx = self.context + 1  # room for the copy after a lone last position
-        parameters.flash_attn_type = FLASH_ATTENTION_OFF
+        if not self._is_large:
+            parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
         parameters.n_threads = parameters.n_threads_batch = threads
         context = self._api.llama_init_from_model(model, parameters)
         if not context:
             raise BackendError(
-                f"llama.cpp cannot make a context of {self.context} positions; memory may be short.{_why()}"
+                f"llama.cpp cannot make a context of {self.context} positions; memory may be short."
+                f"{last_complaint()}"
             )
         return context
 
 
-def _processors() -> int:
+def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:
+    """The bundle's GGUF; a small Hugging Face folder is converted on first use."""
+    found = choose_gguf(bundle, quant)
+    if found is not None:
+        return found
+    folder = hf_folder(bundle)
+    if folder is None:
+        if bundle.language.gguf is not None and quant == "auto":
+            return path_of(bundle.language.gguf, bundle)  # not there: it is told as such
+        raise BackendError(
+            f"The bundle '{bundle.name}' has no GGUF{'' if quant == 'auto' else f' of {quant}'} here; "
+            f"fetch it with `minigpt4 models pull {bundle.name} --all`, then make one with "
+            f"`minigpt4 models quantize {bundle.name}`, or choose `--backend torch`."
+        )
+    from minigpt4.core.language.llama_folder import LlamaFolder
+    from minigpt4.core.language.quantize import convert
+
+    if quant not in ("auto", "F16") or LlamaFolder(folder).shape.gguf_bytes("F16") >= MOST_CONVERTED_BYTES:
+        wanted = "Q4_K_M" if quant == "auto" else quant
+        raise BackendError(
+            f"There is no GGUF of '{bundle.name}' for llama.cpp yet; make one with "
+            f"`minigpt4 models quantize {bundle.name} --quant {wanted}`, or choose `--backend torch`."
+        )
+    target = gguf_path(bundle, "F16")
+    notice(f"{folder} is converted for llama.cpp, once: {target}.")
+    convert(folder, target, "F16")
+    return target
+
+
+def _expected_bytes(bundle: Bundle, path: Path) -> int | None:
+    """What the manifest says, if it is the manifest's file and says anything."""
+    own = bundle.language.gguf
+    return own.bytes if own is not None and path_of(own, bundle) == path else None
+
+
+def _metadata(api: Any, model: Any, key: str) -> str:
+    buffer = ctypes.create_string_buffer(256)
+    count = api.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
+
+
+def processors() -> int:
     """How many this process may use, where the system tells (not on macOS and Windows)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -227,5 +375,6 @@ def _keep_complaint(level: int, text: bytes, user_data: object) -> None:
         _complaints.append(text.decode("utf-8", "replace").strip())
 
 
-def _why() -> str:
+def last_complaint() -> str:
+    """The library's last error line as the end of a sentence, or nothing."""
     return f" It says: {_complaints[-1]}" if _complaints else ""

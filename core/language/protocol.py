@@ -29,6 +29,22 @@ PromptPiece = int | ImageEmbedding
 """One token id, or a whole picture."""
 
 
+@dataclass(frozen=True)
+class Text:
+    """A stretch of a prompt's text; only a template's own is `control`, never a person's."""
+
+    text: str
+    control: bool = False
+
+
+class Tokenize(Protocol):
+    """What cuts texts that stand side by side into tokens; see `LanguageModel.tokenize`."""
+
+    def __call__(self, *texts: Text) -> Sequence[int]:
+        """Token ids of the texts as one."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the next token is chosen. `temperature=0` is greedy and ignores the rest of the dice.
@@ -60,8 +76,11 @@ class LanguageModel(Protocol):
     context: int
     """Most positions (tokens and image vectors) that one prompt and its answer may take."""
 
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
-        """Token ids of `text`; only where `control` holds may text become a control token."""
+    def tokenize(self, *texts: Text) -> list[int]:
+        """Token ids of texts that stand side by side, cut together where the family cuts them so.
+
+        Only `control` text may become a control token, or what separates one turn from the next.
+        """
         ...
 
     def piece(self, token: int) -> bytes:
@@ -87,6 +106,22 @@ class LanguageModel(Protocol):
 
     def logits(self, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
         """Logits (V,) of the token after the prompt."""
+        ...
+
+    def beams(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        beams: int,
+        length_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[int]:
+        """The answer that a search over `beams` parallel ones finds, without the end token.
+
+        The search also ends when all of them end with the same of the texts `stop`, which the
+        answer then still has. Raises BackendError where the backend has no beam search,
+        UsageError for fewer than one beam or a `sampling` that rolls dice.
+        """
         ...
 
     def reset(self) -> None:

@@ -96,3 +96,15 @@ def check_sampling(sampling: Sampling) -> None:
     ):
         if not is_right:
             raise UsageError(f"{name} is {value}; it must be {allowed}.")
+
+
+def check_beams(sampling: Sampling, beams: int) -> None:
+    """Raise UsageError for fewer than one beam, and for dice, which a search over beams does not roll."""
+    check_sampling(sampling)
+    if beams < 1:
+        raise UsageError(f"{beams} beams cannot find an answer; ask for 1 (no search) or more.")
+    if sampling.temperature > 0:
+        raise UsageError(
+            f"A search over {beams} beams rolls no dice, and the temperature is {sampling.temperature:g}; "
+            "set it to 0, or leave the beams out."
+        )

@@ -1,28 +1,28 @@
-"""The torch backend: transformers' Llama on the converted GGUF."""
+"""The torch backend: transformers' Llama, from a converted GGUF or a Hugging Face folder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from tokenizers import Tokenizer
 
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.fetch import path_of
-from minigpt4.core.language.cached import END_TOKENS, CachedLanguageModel, Position, encodable
-from minigpt4.core.language.gguf import TOKENIZER, check_gguf, converted_folder, discard
+from minigpt4.core.language.beams import beam_search
+from minigpt4.core.language.cached import CachedLanguageModel, Position
+from minigpt4.core.language.causal_lm import load_causal_lm, load_tokens
+from minigpt4.core.language.protocol import PromptPiece, Sampling, Text
+from minigpt4.core.language.sampling import check_beams
+from minigpt4.core.language.tokens import Tokens
 
 if TYPE_CHECKING:
     from minigpt4.core.bundle import Bundle
 
 
 class TorchLanguageModel(CachedLanguageModel):
-    """A causal language model in float32.
+    """A causal language model; a small one in float32 on a CPU, unless told otherwise.
 
     float32 and not bfloat16: on one core of a CPU with AMX both decode 17 tokens/s (a matrix
     times a vector waits for memory, and bfloat16 kernels read it at half the rate), and in float32
@@ -32,7 +32,7 @@ class TorchLanguageModel(CachedLanguageModel):
     def __init__(
         self,
         model: Any,
-        tokenizer: Tokenizer,
+        tokens: Tokens,
         *,
         context: int,
         device: str = "cpu",
@@ -48,34 +48,74 @@ class TorchLanguageModel(CachedLanguageModel):
         self._device = device
         self._new_cache = DynamicCache
         self._cache = DynamicCache()
-        self._with_control = tokenizer
-        self._without_control = Tokenizer.from_str(tokenizer.to_str())
-        self._without_control.encode_special_tokens = True
-        self._pieces = _pieces(tokenizer)
-        self._ends = {model.config.eos_token_id, *map(tokenizer.token_to_id, END_TOKENS)}
+        self._tokens = tokens
+        self._ends = tokens.ends | _ends(model.config.eos_token_id)
         self.width = int(model.config.hidden_size)
         self.context = context
 
     @classmethod
     def load(
-        cls, bundle: Bundle, *, device: str = "cpu", threads: int | None = None, context: int | None = None
+        cls,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        context: int | None = None,
+        quant: str = "auto",
+        dtype: str | None = None,
+        notice: Callable[[str], None] | None = None,
     ) -> TorchLanguageModel:
-        """The bundle's language model; raises BundleError where its file is missing or damaged."""
-        model = load_causal_lm(bundle, device=device)
-        tokenizer = load_tokenizer(bundle)
-        return cls(
-            model, tokenizer, context=context or bundle.language.context, device=device, threads=threads
-        )
+        """The bundle's language model.
 
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
-        tokenizer = self._with_control if control else self._without_control
-        return list(tokenizer.encode(encodable(text), add_special_tokens=False).ids)
+        `quant` is fp32, bf16, fp16, int8, nf4 or auto, `dtype` the type that is computed in (the
+        first three). Raises BundleError where a file is missing or damaged, BackendError where a
+        package or the device is missing, UsageError for another name.
+        """
+        tokens = load_tokens(bundle)
+        model = load_causal_lm(bundle, device=device, quant=quant, dtype=dtype, notice=notice)
+        rows = model.get_input_embeddings().num_embeddings
+        if rows < len(tokens.pieces):
+            raise BundleError(
+                f"The vocabulary of '{bundle.name}' has {len(tokens.pieces)} tokens, but its language model "
+                f"has only {rows} rows for them; they belong to different models."
+            )
+        return cls(model, tokens, context=context or bundle.language.context, device=device, threads=threads)
+
+    def tokenize(self, *texts: Text) -> list[int]:
+        return self._tokens.tokenize(*texts)
 
     def piece(self, token: int) -> bytes:
-        return self._pieces[token]
+        # Rows that were added to the embedding (Vicuna: 32001 of them) stand for no text.
+        pieces = self._tokens.pieces
+        return pieces[token] if token < len(pieces) else b""
 
     def is_end(self, token: int) -> bool:
         return token in self._ends
+
+    def beams(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        beams: int,
+        length_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[int]:
+        check_beams(sampling, beams)
+        positions = self._flatten(prompt)
+        self._computed = len(positions)
+        with torch.inference_mode():
+            answer = beam_search(
+                self._open_model(),
+                self._embed(positions),
+                beams=beams,
+                length_penalty=length_penalty,
+                repetition_penalty=sampling.repetition_penalty,
+                max_tokens=min(sampling.max_tokens, self.context - len(positions)),
+                ends=self._ends,
+                stops=[reading for text in stop for reading in self._tokens.readings(text)],
+            )
+        self._computed += len(answer)
+        return [token for token in answer if token not in self._ends]
 
     def close(self) -> None:
         self._slots.clear()
@@ -91,20 +131,25 @@ class TorchLanguageModel(CachedLanguageModel):
 
     @torch.inference_mode()
     def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
-        if self._model is None:
-            raise BackendError("The language model has been closed; load it again.")
-        output = self._model(
-            inputs_embeds=self._embed(positions)[None],
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
+        model = self._open_model()
+        output = model.model(
+            inputs_embeds=self._embed(positions)[None], past_key_values=self._cache, use_cache=True
         )
-        logits_V: NDArray[np.float32] = output.logits[0, -1].float().cpu().numpy()
+        # Not the model's own `logits_to_keep`: its slice of three dimensions makes torch copy the whole
+        # head in bfloat16, 2 s for each prompt of a 7B model.
+        logits_V: NDArray[np.float32] = (
+            model.lm_head(output.last_hidden_state[0, -1:])[0].float().cpu().numpy()
+        )
         return logits_V
+
+    @torch.inference_mode()
+    def _inputs(self, positions: Sequence[Position]) -> NDArray[np.float32] | None:
+        inputs_SD: NDArray[np.float32] = self._embed(positions).float().cpu().numpy()
+        return inputs_SD
 
     def _embed(self, positions: Sequence[Position]) -> torch.Tensor:
         """Input embeddings (S, D), the pictures' vectors where tokens would be."""
-        table = self._model.get_input_embeddings()
+        table = self._open_model().get_input_embeddings()
         tokens = [position.key if isinstance(position.key, int) else 0 for position in positions]
         embeddings_SD: torch.Tensor = table(torch.tensor(tokens, device=self._device))
         vectors = {place: p.vector_D for place, p in enumerate(positions) if p.vector_D is not None}
@@ -113,74 +158,14 @@ class TorchLanguageModel(CachedLanguageModel):
             embeddings_SD[list(vectors)] = vectors_ND.to(embeddings_SD)
         return embeddings_SD
 
-
-def load_causal_lm(bundle: Bundle, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
-    """The transformers model of a bundle, frozen and in eval mode, its weights dequantised.
-
-    Raises BundleError where the GGUF is missing or damaged, BackendError where the device is not
-    there or the converted copy cannot be written.
-    """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise BackendError("There is no CUDA device that torch can use; choose `--device cpu`.")
-    gguf = _gguf(bundle)
-    folder = converted_folder(gguf, bundle.language.file.sha256)
-    try:
-        model = _from_folder(folder, dtype)
-    except (SafetensorError, RuntimeError, ValueError, KeyError):
-        discard(folder)
-        model = _from_folder(converted_folder(gguf, bundle.language.file.sha256), dtype)
-    if model.config.hidden_size != bundle.language.width:
-        raise BundleError(
-            f"The language model {gguf} has the width {model.config.hidden_size}, but the bundle "
-            f"'{bundle.name}' says {bundle.language.width}."
-        )
-    return model.to(device).eval().requires_grad_(False)
+    def _open_model(self) -> Any:
+        if self._model is None:
+            raise BackendError("The language model has been closed; load it again.")
+        return self._model
 
 
-def load_tokenizer(bundle: Bundle) -> Tokenizer:
-    """The bundle's tokenizer, without transformers; control tokens in the text become control tokens."""
-    folder = converted_folder(_gguf(bundle), bundle.language.file.sha256)
-    return Tokenizer.from_file(str(folder / TOKENIZER))
-
-
-def _gguf(bundle: Bundle) -> Path:
-    file = bundle.language.file
-    if not file.name.endswith(".gguf"):
-        raise BackendError(f"The torch backend reads GGUF files; the bundle '{bundle.name}' has {file.name}.")
-    path = path_of(file, bundle)
-    check_gguf(path, file.bytes)
-    return path
-
-
-def _from_folder(folder: Path, dtype: torch.dtype) -> Any:
-    # Only the Llama classes: the whole library takes seconds longer to import.
-    from transformers.models.llama.modeling_llama import LlamaForCausalLM
-    from transformers.utils import logging
-
-    load: Any = LlamaForCausalLM.from_pretrained
-    hide_progress: Any = logging.disable_progress_bar
-    hide_progress()  # 0.1 s of loading needs none, and stderr belongs to the program
-    model, report = load(folder, dtype=dtype, local_files_only=True, output_loading_info=True)
-    if report["missing_keys"] or report["mismatched_keys"]:  # it would go on with random numbers there
-        raise ValueError(f"weights are missing: {sorted(report['missing_keys'])[:3]}")
-    return model
-
-
-def _pieces(tokenizer: Tokenizer) -> list[bytes]:
-    """The bytes of every token: the byte-level alphabet undone, control tokens empty."""
-    alphabet = {character: byte for byte, character in _byte_alphabet().items()}
-    control = tokenizer.get_added_tokens_decoder()
-    texts = sorted((index, text) for text, index in tokenizer.get_vocab().items())
-    return [
-        b"" if index in control else bytes(alphabet[character] for character in text) for index, text in texts
-    ]
-
-
-def _byte_alphabet() -> dict[int, str]:
-    """GPT-2's printable character for each byte (bytes_to_unicode of openai/gpt-2's encoder.py)."""
-    ranges = ("!", "~"), ("¡", "¬"), ("®", "ÿ")
-    printable = [byte for first, last in ranges for byte in range(ord(first), ord(last) + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {byte: chr(byte) for byte in printable} | {
-        byte: chr(256 + place) for place, byte in enumerate(others)
-    }
+def _ends(configured: int | list[int] | None) -> frozenset[int]:
+    """The end tokens that a configuration names: none, one or several."""
+    if configured is None:
+        return frozenset()
+    return frozenset([configured] if isinstance(configured, int) else configured)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 
-from minigpt4.core.bundle import VisionSpec
+from minigpt4.core.bundle import Bundle, File
+from minigpt4.core.errors import BundleError
+from minigpt4.core.fetch import digest_of
+from minigpt4.core.vision.precision import AUTO, default_dtype, dtype_for
 
 CODE_VERSION = 1
 """To be raised whenever `pixels.py` or the code of this folder gives other features of the same picture.
@@ -14,9 +17,32 @@ It is the one thing that the caches of image embeddings and of training features
 themselves; both are made anew when it changes.
 """
 
+FLOAT32_ONLY = ("efficientnet-lite2",)
+"""Architectures whose features are the same whatever type was asked for."""
 
-def tower_fingerprint(spec: VisionSpec) -> str:
-    """Equal for two towers only if they give equal features for equal pictures; needs no file."""
-    facts = [CODE_VERSION, spec.architecture, spec.file.sha256, spec.image_size, spec.mean, spec.std]
-    text = json.dumps([*facts, dict(sorted(spec.options.items()))])
-    return hashlib.sha256(text.encode()).hexdigest()
+
+def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
+    """Equal for two towers only if they give equal features for equal pictures; torch is not needed.
+
+    Covers the Q-Former and, where the tower has a choice, the float type; "auto" counts as itself and
+    what it is on this CPU, so a GPU's float16 shares its entries.
+    Raises BundleError where a file's checksum is known neither from the manifest nor from the file.
+    """
+    spec, qformer = bundle.vision, bundle.qformer
+    facts: list[object] = [CODE_VERSION, spec.architecture, _digest(spec.file, bundle)]
+    facts += [spec.image_size, spec.mean, spec.std, dict(sorted(spec.options.items()))]
+    if spec.architecture not in FLOAT32_ONLY:
+        facts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
+    if qformer is not None:
+        facts += [_digest(qformer.file, bundle), dict(sorted(qformer.options.items()))]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _digest(file: File, bundle: Bundle) -> str:
+    digest = digest_of(file, bundle)
+    if digest is None:
+        raise BundleError(
+            f"The vision tower's {file.name} is not here yet, so what it gives cannot be named; "
+            f"fetch it with `minigpt4 models pull {bundle.name}`."
+        )
+    return digest

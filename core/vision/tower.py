@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt4.core.bundle import Bundle
-from minigpt4.core.errors import BundleError
+from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.fetch import path_of
 from minigpt4.core.vision.efficientnet import EfficientNetLite2
+from minigpt4.core.vision.precision import AUTO, dtype_for
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
+from minigpt4.core.vision.stages import VisionStages
+
+ARCHITECTURES = ("efficientnet-lite2", "eva-vit-g")
 
 
 class VisionTower(Protocol):
     """What looks at pixels; its weights never change."""
+
+    network: nn.Module
+    """Everything with weights, for moving them to another device."""
 
     width: int
     """D of its features."""
@@ -27,7 +34,14 @@ class VisionTower(Protocol):
     """Columns of D that hold ImageNet class probabilities; an empty slice where none do."""
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, H, W) -> features (B, N, D), float32."""
+        """Normalised pixels (B, 3, H, W) -> features (B, N, D), float32.
+
+        Raises BackendError where they are no numbers.
+        """
+        ...
+
+    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
+        """The features, and what the tower has before them."""
         ...
 
 
@@ -35,7 +49,7 @@ class EfficientNetTower:
     """mini's tower: EfficientNet-Lite2's feature map, read as a short row of vectors."""
 
     def __init__(self, network: EfficientNetLite2, options: ReadoutOptions) -> None:
-        self._network = network
+        self.network: nn.Module = network
         self._readout = GridReadout(options, network.classifier)
         self.width = self._readout.width
         self.tokens = self._readout.tokens
@@ -45,17 +59,53 @@ class EfficientNetTower:
         """Pixels (B, 3, 260, 260) -> features (B, N, D), float32."""
         pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
-            return self._readout(self._network(pixels_BCHW))
+            return self._readout(self.network(pixels_BCHW))
+
+    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
+        """The features alone: what comes before them is a map, not a row of tokens."""
+        features_BND = self.encode(pixels_BCHW)
+        return VisionStages(features_BND, None, features_BND)
 
 
-def load_tower(bundle: Bundle, *, device: str = "cpu") -> VisionTower:
-    """The bundle's tower on `device`; raises BundleError where its file or its options are wrong."""
+def load_tower(
+    bundle: Bundle, *, device: str = "cpu", dtype: str = AUTO, offload: bool = False
+) -> VisionTower:
+    """The bundle's tower on `device`, computing in `dtype` (fp32, bf16, fp16; auto: the device's own).
+
+    With `offload` its weights have that type and lie in the CPU's memory, to be lent to the device.
+    Raises BundleError where a file or an option is wrong, UsageError for an unknown `dtype`,
+    BackendError for one that the tower does not have.
+    """
+    home = "cpu" if offload else device
+    match bundle.vision.architecture:
+        case "efficientnet-lite2":
+            if dtype != AUTO and dtype_for(dtype, device) != "fp32":
+                raise BackendError(
+                    f"The vision tower of the bundle '{bundle.name}' works in fp32 alone, not in {dtype}."
+                )
+            return _load_efficientnet(bundle, home)
+        case "eva-vit-g":
+            # transformers' BLIP-2 takes 1.7 s to import, which mini does without.
+            from minigpt4.core.vision.eva import load_eva
+
+            spec, qformer = bundle.vision, bundle.qformer
+            return load_eva(
+                (path_of(spec.file, bundle), spec.options),
+                (path_of(qformer.file, bundle), qformer.options) if qformer else None,
+                image_size=spec.image_size,
+                dtype=dtype_for(dtype, device),
+                device=home,
+                bundle=bundle.name,
+            )
+        case unknown:
+            raise BundleError(
+                f"The bundle '{bundle.name}' asks for a vision tower '{unknown}', which this version "
+                f"does not have; it has {' and '.join(ARCHITECTURES)}."
+            )
+
+
+def _load_efficientnet(bundle: Bundle, device: str) -> EfficientNetTower:
     spec = bundle.vision
-    if spec.architecture != "efficientnet-lite2":
-        raise BundleError(
-            f"The bundle '{bundle.name}' asks for a vision tower '{spec.architecture}', "
-            "which this version does not have; it has 'efficientnet-lite2'."
-        )
     options = ReadoutOptions.parse(spec.options, bundle.name)
     path = path_of(spec.file, bundle)
     try:

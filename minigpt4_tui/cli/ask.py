@@ -16,7 +16,7 @@ from minigpt4.tui.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.edge import FAILED, INTERRUPTED, say, say_error
 from minigpt4.tui.cli.interrupt import stopping_on_interrupt
-from minigpt4.tui.cli.options import ModelChoice, sampling_from
+from minigpt4.tui.cli.options import ModelChoice, backend_for, sampling_from
 from minigpt4.tui.plain import cut_short
 
 if TYPE_CHECKING:
@@ -46,12 +46,17 @@ def ask(
     device: options.Device = "auto",
     projection: options.ProjectionFile = None,
     threads: options.Threads = None,
+    quant: options.Quant = "auto",
+    gpu_layers: options.GpuLayers = None,
+    context: options.Context = None,
+    offload_vision: options.OffloadVision = False,
     max_tokens: options.MaxTokens = None,
     temperature: options.Temperature = None,
     top_p: options.TopP = None,
     repetition_penalty: options.RepetitionPenalty = None,
     seed: options.Seed = None,
     greedy: options.Greedy = False,
+    beams: options.Beams = None,
 ) -> None:
     """Answer one question about one or more pictures.
 
@@ -61,7 +66,15 @@ def ask(
     if not question.strip():
         raise UsageError("The question is empty; type what you want to know, in quotes.")
     choice = ModelChoice.of(
-        bundle=bundle, backend=backend, device=device, projection=projection, threads=threads
+        bundle=bundle,
+        backend=backend_for(backend, beams),
+        device=device,
+        projection=projection,
+        threads=threads,
+        quant=quant,
+        gpu_layers=gpu_layers,
+        context=context,
+        offload_vision=offload_vision,
     )
     sampling = sampling_from(
         choice.bundle.sampling,
@@ -71,9 +84,10 @@ def ask(
         repetition_penalty=repetition_penalty,
         seed=seed,
         greedy=greedy,
+        beams=beams,
     )
     attachments = _attachments(image or [])
-    asking = Asking(question, choice, sampling, as_json)
+    asking = Asking(question, choice, sampling, as_json, beams or 1)
     if each:
         asking.about_each(attachments)
     else:
@@ -94,6 +108,7 @@ class Asking:
     choice: ModelChoice
     sampling: Sampling
     as_json: bool
+    beams: int = 1
 
     def about_all(self, attachments: Sequence[Attachment]) -> None:
         """All pictures in one prompt. Raises ImageError for a bad one before the model loads."""
@@ -136,7 +151,10 @@ class Asking:
         with stopping_on_interrupt() as interrupted:
             embeddings = [engine.look(picture) for picture in pictures]
             reply = engine.reply(
-                [User(self.question, images=embeddings)], self.sampling, cancelled=interrupted
+                [User(self.question, images=embeddings)],
+                self.sampling,
+                beams=self.beams,
+                cancelled=interrupted,
             )
             for piece in reply:
                 if not self.as_json:

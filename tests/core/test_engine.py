@@ -17,8 +17,8 @@ from PIL import Image
 
 from minigpt4.core.bundle import Bundle, load_bundle
 from minigpt4.core.engine import Encoder, Engine
-from minigpt4.core.errors import BundleError, ContextError, UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
 from minigpt4.core.reply import Reply
@@ -40,9 +40,10 @@ class ScriptedLanguageModel:
         self.steps = 0
         self.is_closed = False
         self.ended = 0
+        self.searched: tuple[int, tuple[str, ...]] | None = None
 
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
-        return [byte + (CONTROL if control else 0) for byte in text.encode()]
+    def tokenize(self, *texts: Text) -> list[int]:
+        return [byte + (CONTROL if text.control else 0) for text in texts for byte in text.text.encode()]
 
     def piece(self, token: int) -> bytes:
         return bytes([token]) if token < CONTROL else b""
@@ -74,12 +75,24 @@ class ScriptedLanguageModel:
     def logits(self, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
         raise NotImplementedError
 
+    def beams(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        beams: int,
+        length_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[int]:
+        self.prompts.append(list(prompt))
+        self.searched = (beams, tuple(stop))
+        return list(self.script[: sampling.max_tokens])
+
     def reset(self) -> None:
         raise NotImplementedError
 
     @property
     def computed(self) -> int:
-        return prompt_positions(self.prompts[-1]) + self.steps
+        return prompt_positions(self.prompts[-1]) + self.steps if self.prompts else 0
 
     def close(self) -> None:
         self.is_closed = True
@@ -104,6 +117,14 @@ class CountingEncoder:
 @pytest.fixture
 def encoder() -> CountingEncoder:
     return CountingEncoder()
+
+
+@pytest.fixture
+def nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(*_: object, **__: object) -> None:
+        raise AssertionError("fetched for nothing")
+
+    monkeypatch.setattr("minigpt4.core.fetch.ensure", fetched)
 
 
 def small_bundle() -> Bundle:
@@ -250,6 +271,29 @@ def test_speed_is_measured_without_the_readers_own_time(monkeypatch: pytest.Monk
     assert (reply.first_token_s, reply.tokens_per_s) == (1, 1)
 
 
+def test_a_search_over_beams_says_its_finished_answer_up_to_the_stop_text() -> None:
+    language = ScriptedLanguageModel(b"A cat.<|im_end|>A dog.")
+    reply = engine_of(language).reply([User("?")], beams=5)
+    assert reply.read() == "A cat."
+    assert language.searched == (5, ("<|im_end|>",))
+    assert (reply.finish, reply.tokens_per_s) == ("stop", None)
+
+
+def test_a_search_that_is_cancelled_before_it_begins_computes_nothing() -> None:
+    language = ScriptedLanguageModel()
+    reply = engine_of(language).reply([User("?")], beams=5, cancelled=lambda: True)
+    assert (reply.read(), reply.finish, language.searched) == ("", "cancelled", None)
+
+
+@pytest.mark.parametrize(
+    ("beams", "temperature", "words"),
+    [(0, 0.0, "0 beams cannot"), (3, 0.7, "3 beams rolls no dice, and the temperature is 0.7")],
+)
+def test_a_search_that_cannot_be_meant_is_refused(beams: int, temperature: float, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        engine_of(ScriptedLanguageModel()).reply([User("?")], Sampling(temperature=temperature), beams=beams)
+
+
 @pytest.mark.parametrize("question", ["", "   ", "\n\t"])
 def test_an_empty_question_is_refused(question: str) -> None:
     with pytest.raises(UsageError, match="The question is empty"):
@@ -322,18 +366,37 @@ def test_parts_that_do_not_fit_each_other_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"backend": "lama"}, {"device": "gpu"}, {"threads": 0}, {"context": 0}],
-    ids=["backend", "device", "threads", "context"],
+    [
+        {"backend": "lama"},
+        {"device": "gpu"},
+        {"threads": 0},
+        {"context": 0},
+        {"quant": "Q3"},
+        {"quant": "Q4_0", "backend": "torch"},
+        {"gpu_layers": -1},
+        {"dtype": "fp8"},
+    ],
+    ids=str,
 )
-def test_what_cannot_be_meant_is_refused_before_anything_is_fetched(
-    wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fetched(*_: object, **__: object) -> None:
-        raise AssertionError("fetched for nothing")
-
-    monkeypatch.setattr("minigpt4.core.fetch.ensure", fetched)
+@pytest.mark.usefixtures("nothing_is_fetched")
+def test_what_cannot_be_meant_is_refused_before_anything_is_fetched(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         Engine.load("mini", **wrong)
+
+
+@pytest.mark.usefixtures("nothing_is_fetched")
+def test_a_projection_that_is_not_there_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"There is no projection file .*none\.safetensors"):
+        Engine.load("mini", projection=tmp_path / "none.safetensors")
+
+
+@pytest.mark.usefixtures("nothing_is_fetched")
+def test_what_memory_cannot_hold_is_refused_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("minigpt4.core.memory.free_memory", lambda _device: 8 << 30)
+    with pytest.raises(BackendError, match=r"minigpt4-vicuna-7b.*choose `--quant"):
+        Engine.load("minigpt4-vicuna-7b", backend="torch", device="cpu", quant="bf16")
 
 
 def grey(value: int) -> Image.Image:

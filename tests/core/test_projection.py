@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from minigpt4.core.checkpoints import export_projection_pth
 from minigpt4.core.errors import BundleError
 from minigpt4.core.projection import Projection, load_projection, save_projection
 
@@ -84,7 +85,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
     path = tmp_path / "projection.safetensors"
     save_file({"weight": torch.zeros(OUTPUTS, INPUTS), "other": torch.zeros(1)}, path)
-    with pytest.raises(BundleError, match=r"no tensor 'bias' \(it holds other, weight\)"):
+    with pytest.raises(BundleError, match=r"1 tensor missing \(bias\) and 1 tensor not known \(other\)"):
         load_projection(path, INPUTS, OUTPUTS)
 
 
@@ -126,3 +127,85 @@ def test_a_write_that_breaks_off_leaves_the_old_file_and_nothing_else(
         save_projection(path, projection)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_three_layers_have_a_gelu_between_each_two(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    projection = Projection(INPUTS, OUTPUTS, layers=3)
+    features_BND = torch.randn(2, 3, INPUTS)
+    first, second, third = (projection.linear, *projection.deeper)
+    gelu = torch.nn.functional.gelu
+    torch.testing.assert_close(projection(features_BND), third(gelu(second(gelu(first(features_BND))))))
+    path = tmp_path / "three.safetensors"
+    save_projection(path, projection)
+    assert set(load_file(path)) == {f"layers.{i}.{kind}" for i in range(3) for kind in ("weight", "bias")}
+    loaded = load_projection(path, INPUTS, OUTPUTS, layers=3)
+    assert torch.equal(loaded(features_BND), projection(features_BND))
+
+
+@pytest.mark.parametrize(("held", "wanted", "said"), [
+    (1, 3, "it holds one layer and 3 layers are wanted"),
+    (3, 1, "it holds 3 layers and one layer is wanted"),
+])  # fmt: skip
+def test_another_number_of_layers_is_refused(tmp_path: Path, held: int, wanted: int, said: str) -> None:
+    path = tmp_path / "projection.safetensors"
+    save_projection(path, Projection(INPUTS, OUTPUTS, held))
+    with pytest.raises(BundleError, match=said):
+        load_projection(path, INPUTS, OUTPUTS, wanted)
+
+
+def test_a_layer_that_is_missing_between_others_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "projection.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in Projection(4, 4, 3).named_tensors().items()}
+    del tensors["layers.1.bias"]
+    save_file(tensors, path)
+    with pytest.raises(BundleError, match=r"1 tensor missing \(layers\.1\.bias\)"):
+        load_projection(path, 4, 4, 3)
+
+
+@pytest.mark.parametrize(("held", "wanted", "said"), [
+    ((2, 5120), (2, 4096), "this projection is for the 13B model and the bundle has the 7B model"),
+    ((2, 4096), (2, 5120), "this projection is for the 7B model and the bundle has the 13B model"),
+    ((768, 3), (5632, 3), "this projection was trained with a Q-Former and the bundle has no Q-Former"),
+    ((5632, 3), (768, 3), "this projection was trained with no Q-Former and the bundle has a Q-Former"),
+])  # fmt: skip
+def test_a_mixed_up_model_is_named(
+    tmp_path: Path, held: tuple[int, int], wanted: tuple[int, int], said: str
+) -> None:
+    path = tmp_path / "projection.safetensors"
+    save_projection(path, Projection(*held))
+    with pytest.raises(BundleError, match=said):
+        load_projection(path, *wanted)
+
+
+def test_a_minigpt4_checkpoint_loads_as_it_is(vectors: Path) -> None:
+    held = torch.load(vectors / "minigpt4.pth", weights_only=True)["model"]
+    loaded = load_projection(vectors / "minigpt4.pth", 24, 16)
+    assert torch.equal(loaded.linear.weight, held["llama_proj.weight"])
+    assert torch.equal(loaded.linear.bias, held["llama_proj.bias"])
+
+
+def test_what_is_exported_is_what_the_original_reads(tmp_path: Path, projection: Projection) -> None:
+    path = tmp_path / "checkpoint.pth"
+    export_projection_pth(path, projection, epoch=3)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    assert saved["epoch"] == 3
+
+    class Original(torch.nn.Module):
+        """As much of the original's model as its checkpoints speak of."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.llama_proj = torch.nn.Linear(INPUTS, OUTPUTS)
+
+    original = Original()
+    message = original.load_state_dict(saved["model"], strict=False)
+    assert not message.missing_keys and not message.unexpected_keys
+    assert torch.equal(original.llama_proj.weight, projection.linear.weight)
+    assert torch.equal(load_projection(path, INPUTS, OUTPUTS).linear.bias, projection.linear.bias)
+
+
+def test_three_layers_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="A projection of 3 layers"):
+        export_projection_pth(tmp_path / "checkpoint.pth", Projection(INPUTS, OUTPUTS, 3))
+    assert not list(tmp_path.iterdir())

@@ -6,15 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.language.protocol import ImageEmbedding
+from minigpt4.core.language.protocol import ImageEmbedding, Text
 from minigpt4.core.prompt import (
+    LLAMA2,
+    VICUNA_V0,
     Assistant,
     Image,
+    Joined,
     Message,
+    MiniGPT4Chat,
     Segment,
     SmolLM2,
     System,
-    Text,
     User,
     prompt_pieces,
     prompt_positions,
@@ -31,9 +34,9 @@ def written(segments: list[Segment]) -> str:
     )
 
 
-def code_points(text: str, control: bool) -> list[int]:
+def code_points(*texts: Text) -> list[int]:
     """A tokenizer with one token for each character; control text gives negative ones."""
-    return [-ord(letter) if control else ord(letter) for letter in text]
+    return [-ord(letter) if text.control else ord(letter) for text in texts for letter in text.text]
 
 
 def test_a_conversation_is_written_in_the_models_own_chat_form() -> None:
@@ -87,3 +90,58 @@ def test_an_unknown_template_is_named_with_the_known_ones() -> None:
     assert template_named("smollm2") == SmolLM2()
     with pytest.raises(UsageError, match=r"no prompt template 'vicuna'.*smollm2"):
         template_named("vicuna")
+
+
+def said(segments: list[Segment]) -> str:
+    parts = [
+        "".join(text.text for text in segment.texts) if isinstance(segment, Joined) else "|"
+        for segment in segments
+    ]
+    return "".join(parts)
+
+
+SYSTEM = VICUNA_V0.system
+
+
+def test_vicuna_takes_pictures_turns_and_an_answer_to_continue() -> None:
+    conversation: list[Message] = [
+        User("What is this?", images=[PICTURE, OTHER]),
+        Assistant("A cat."),
+        User("And now?", images=[PICTURE]),
+        Assistant("A small"),
+    ]
+    assert said(VICUNA_V0.segments(conversation)) == (
+        f"<s>{SYSTEM}###Human: <Img>|</Img>###Human: <Img>|</Img> What is this?###Assistant: A cat."
+        "###Human: <Img>|</Img> And now?###Assistant: A small"
+    )
+
+
+def test_llama2_takes_pictures_turns_and_an_answer_to_continue() -> None:
+    conversation: list[Message] = [
+        User("What is this?", images=[PICTURE]),
+        Assistant("A cat."),
+        User("Sure?"),
+    ]
+    prompt = f"<s>{SYSTEM}<s>[INST] <Img>|</Img> What is this? [/INST] A cat.<s>[INST] Sure? [/INST] "
+    assert said(LLAMA2.segments(conversation)) == prompt
+    assert said(LLAMA2.segments([*conversation, Assistant("Yes,")])) == f"{prompt}Yes,"
+
+
+@pytest.mark.parametrize("template", [VICUNA_V0, LLAMA2])
+def test_instructions_of_ones_own_take_the_place_of_the_templates(template: MiniGPT4Chat) -> None:
+    text = said(template.segments([System("Be brief."), User("Hi")]))
+    assert text.startswith(f"<s>Be brief.{template.separator}{template.user}Hi")
+
+
+@given(st.text(), st.text(), st.text())
+def test_only_the_templates_own_words_are_control_text_beside_an_answers_last_hashes(
+    system: str, question: str, answer: str
+) -> None:
+    conversation: list[Message] = [System(system), User(question), Assistant(f"{answer}."), User("?")]
+    for template in (VICUNA_V0, LLAMA2):
+        (segment,) = template.segments(conversation)
+        assert isinstance(segment, Joined)
+        controls = {text.text for text in segment.texts if text.control}
+        assert controls <= {"<s>", template.separator, template.user, template.assistant}
+        persons = "".join(text.text for text in segment.texts if not text.control)
+        assert persons == f"{system}{question}{answer}.?"

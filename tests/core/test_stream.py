@@ -98,3 +98,34 @@ def test_an_unfinished_character_at_the_end_is_dropped() -> None:
 @pytest.mark.parametrize("broken", [b"\xff", b"\xf0\x9f\x90", b"\xe7\x8c"])
 def test_a_broken_character_inside_becomes_one_replacement_character(broken: bytes) -> None:
     assert "".join(streamed([b"a", broken, b"b"], [])[0]) == "a\ufffdb"
+
+
+EDGES = st.lists(st.sampled_from([" ", "\n", "Assistant:", "Assis", "a", "猫", "###", "#"]), max_size=10).map(
+    "".join
+)
+
+
+@given(EDGES, st.lists(st.integers(0, 100)))
+def test_with_an_opening_white_space_around_the_answer_and_the_opening_are_left_out(
+    text: str, borders: list[int]
+) -> None:
+    stream = TextStream(["###"], opening="Assistant:")
+    pieces = [*(stream.feed(chunk) for chunk in divided(text.encode(), borders)), stream.finish()]
+    expected = before_first_stop(text, ["###"]).strip()
+    while expected.startswith("Assistant:"):
+        expected = expected.removeprefix("Assistant:").strip()
+    assert "".join(pieces) == expected
+
+
+def test_white_space_inside_an_answer_is_kept_and_waits_for_what_follows() -> None:
+    stream = TextStream(opening="Assistant:")
+    assert [stream.feed(piece) for piece in (b" ", b" The", b" ", b"\n", b"cat", b" ")] == [
+        "", "The", "", "", " \ncat", "",
+    ]  # fmt: skip
+    assert stream.finish() == ""
+
+
+def test_a_held_back_opening_that_was_none_is_shown_at_the_end() -> None:
+    stream = TextStream(opening="Assistant:")
+    assert stream.feed(b"Assis") == ""
+    assert stream.finish() == "Assis"

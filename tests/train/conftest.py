@@ -16,6 +16,7 @@ from PIL import Image
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
+from minigpt4.core.language.protocol import Text
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import SmolLM2
 from minigpt4.train.data import Photo, SourceData
@@ -68,9 +69,17 @@ def make_recipe(**changes: Any) -> Recipe:
     return Recipe(**(values | changes))
 
 
-def byte_tokens(text: str, control: bool) -> list[int]:
+def byte_tokens(*texts: Text) -> list[int]:
     """A token a byte; the end token is one of its own."""
-    return [VOCABULARY - 1] if text == "<|im_end|>" and control else [byte % 128 for byte in text.encode()]
+    return [
+        token
+        for text in texts
+        for token in (
+            [VOCABULARY - 1]
+            if text == Text("<|im_end|>", control=True)
+            else [byte % 128 for byte in text.text.encode()]
+        )
+    ]
 
 
 def tiny_language_model() -> Any:

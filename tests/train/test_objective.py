@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
+from minigpt4.core.language.protocol import Text
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import SmolLM2, User
 from minigpt4.train.objective import IGNORED, AnswerLoss, Branch, ChatLayout, Objective, lay_out
@@ -113,9 +114,12 @@ def test_the_head_loss_is_cross_entropy_with_its_gradient() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def words_as_tokens(text: str, control: bool) -> list[int]:
+def words_as_tokens(*texts: Text) -> list[int]:
     return [
-        zlib.crc32(f"{word}/{control}".encode()) for word in text.replace("\n", " \n ").split(" ") if word
+        zlib.crc32(f"{word}/{text.control}".encode())
+        for text in texts
+        for word in text.text.replace("\n", " \n ").split(" ")
+        if word
     ]
 
 
@@ -123,8 +127,8 @@ def test_questions_are_cut_as_the_chat_template_cuts_them() -> None:
     layout = ChatLayout(SmolLM2(), words_as_tokens)
     branch = layout.branch("What is this?", "A cat.")
     picture_at = SmolLM2().segments([User("What is this?")])
-    whole = [token for segment in picture_at for token in words_as_tokens(segment.text, segment.control)]  # type: ignore[union-attr]
-    line_after_picture = words_as_tokens("\n", True)
+    whole = [token for segment in picture_at for token in words_as_tokens(segment)]  # type: ignore[arg-type]
+    line_after_picture = words_as_tokens(Text("\n", control=True))
     assert [*layout.prefix, *branch.header[len(line_after_picture) :]] == whole
     assert list(branch.header[: len(line_after_picture)]) == line_after_picture
 
@@ -132,6 +136,6 @@ def test_questions_are_cut_as_the_chat_template_cuts_them() -> None:
 def test_an_answer_ends_with_the_end_token() -> None:
     layout = ChatLayout(SmolLM2(), words_as_tokens)
     assert list(layout.branch("", "A cat.").answer) == [
-        *words_as_tokens("A cat.", False),
-        *words_as_tokens("<|im_end|>", True),
+        *words_as_tokens(Text("A cat.")),
+        *words_as_tokens(Text("<|im_end|>", control=True)),
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BackendError
 from minigpt4.core.language.cached import CHUNK, CachedLanguageModel
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<jupyter_code>", "<empty_output>")
 CONTROL_TOKENS = frozenset(range(17))
@@ -38,14 +38,14 @@ def chat(model: CachedLanguageModel, *turns: str | ImageEmbedding) -> list[Promp
     is_open = False
     for turn in turns:
         if not is_open:
-            prompt += model.tokenize(f"<|im_start|>{next(roles)}\n", control=True)
+            prompt += model.tokenize(Text(f"<|im_start|>{next(roles)}\n", control=True))
         if isinstance(turn, ImageEmbedding):
-            prompt += [turn, *model.tokenize("\n", control=True)]
+            prompt += [turn, *model.tokenize(Text("\n", control=True))]
             is_open = True
         else:
-            prompt += model.tokenize(turn, control=False) + model.tokenize("<|im_end|>\n", control=True)
+            prompt += model.tokenize(Text(turn)) + model.tokenize(Text("<|im_end|>\n", control=True))
             is_open = False
-    return prompt + model.tokenize(f"<|im_start|>{next(roles)}\n", control=True)
+    return prompt + model.tokenize(Text(f"<|im_start|>{next(roles)}\n", control=True))
 
 
 def is_known_everywhere(character: str) -> bool:
@@ -68,8 +68,8 @@ tricky_text = st.lists(
 def test_both_backends_read_text_alike_and_never_find_control_tokens_in_it(
     torch_model: CachedLanguageModel, llamacpp_model: CachedLanguageModel, text: str
 ) -> None:
-    tokens = torch_model.tokenize(text, control=False)
-    assert tokens == llamacpp_model.tokenize(text, control=False)
+    tokens = torch_model.tokenize(Text(text))
+    assert tokens == llamacpp_model.tokenize(Text(text))
     assert not CONTROL_TOKENS & set(tokens)
     spoken = b"".join(map(torch_model.piece, tokens))
     assert spoken == bytes(byte for byte in text.encode() if byte not in UNSPOKEN)
@@ -80,17 +80,17 @@ def test_both_backends_read_text_alike_and_never_find_control_tokens_in_it(
 def test_both_backends_read_templates_alike(
     torch_model: CachedLanguageModel, llamacpp_model: CachedLanguageModel, text: str
 ) -> None:
-    assert torch_model.tokenize(text, control=True) == llamacpp_model.tokenize(text, control=True)
+    assert torch_model.tokenize(Text(text, control=True)) == llamacpp_model.tokenize(Text(text, control=True))
 
 
 def test_a_template_becomes_control_tokens(model: CachedLanguageModel) -> None:
-    assert model.tokenize("<|im_start|>user\nHi<|im_end|>\n<|endoftext|>", control=True) == [
+    assert model.tokenize(Text("<|im_start|>user\nHi<|im_end|>\n<|endoftext|>", control=True)) == [
         1, 4093, 198, 26843, 2, 198, 0,
     ]  # fmt: skip
 
 
 def test_bytes_that_were_no_utf8_are_read_as_question_marks(model: CachedLanguageModel) -> None:
-    assert model.tokenize("a\udcffb", control=False) == model.tokenize("a?b", control=False)
+    assert model.tokenize(Text("a\udcffb")) == model.tokenize(Text("a?b"))
 
 
 def test_every_token_stands_for_the_same_bytes(
@@ -111,7 +111,7 @@ def test_the_models_agree_about_what_comes_next(
     for prompt in (
         chat(torch_model, picture(1), "What is in this picture?"),
         chat(torch_model, "Tell me about dogs.", STORY, "And what about cats?"),
-        torch_model.tokenize("The capital of France is the city of", control=False),
+        torch_model.tokenize(Text("The capital of France is the city of")),
     ):
         ours, theirs = torch_model.logits(prompt), llamacpp_model.logits(prompt)
         # llama.cpp rounds activations to 8 bits, torch computes in float32: measured 0.032 to 0.042
@@ -163,7 +163,7 @@ def test_a_picture_of_another_content_is_not_taken_for_the_cached_one(model: Cac
 
 
 def test_a_cancelled_prompt_can_be_taken_up_again(model: CachedLanguageModel) -> None:
-    prompt = model.tokenize(STORY * 36, control=False)
+    prompt = model.tokenize(Text(STORY * 36))
     assert len(prompt) > 2 * CHUNK
     sampling = Sampling(max_tokens=8).greedy()
     expected = list(model.generate(prompt, sampling))
@@ -182,7 +182,7 @@ def test_a_full_context_ends_the_answer_and_not_the_program(mini: Bundle) -> Non
 
     for kind in (TorchLanguageModel, LlamaCppLanguageModel):
         small = kind.load(mini, device="cpu", context=256)
-        prompt = small.tokenize(STORY * 36, control=False)[:253]
+        prompt = small.tokenize(Text(STORY * 36))[:253]
         answer = list(small.generate(prompt, Sampling(max_tokens=50).greedy()))
         assert len(answer) == 4
         small.close()
@@ -196,7 +196,7 @@ def test_a_closed_model_says_so(mini: Bundle) -> None:
     model.close()
     model.close()
     with pytest.raises(BackendError, match="closed"):
-        model.tokenize("Hello", control=False)
+        model.tokenize(Text("Hello"))
 
 
 def test_the_native_library_prints_nothing(mini: Bundle, capfd: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
 from minigpt4.core.language.cached import CHUNK, CachedLanguageModel, Position
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
 
 VOCABULARY = 7
 END = 0
@@ -30,8 +30,8 @@ class Arithmetic(CachedLanguageModel):
         self.cache: list[int | tuple[str, int]] = []
         self.break_after: int | None = None
 
-    def tokenize(self, text: str, *, control: bool) -> list[int]:
-        return [ord(character) % VOCABULARY for character in text]
+    def tokenize(self, *texts: Text) -> list[int]:
+        return [ord(character) % VOCABULARY for text in texts for character in text.text]
 
     def piece(self, token: int) -> bytes:
         return str(token).encode()
@@ -187,3 +187,15 @@ def test_logits_that_are_not_numbers_leave_no_damage_behind() -> None:
     with pytest.raises(BackendError, match="not numbers"):
         list(model.generate([1, 2], GREEDY))
     assert model.cache == [] and model.is_consistent()
+
+
+def test_a_backend_without_beam_search_names_the_one_that_has_it() -> None:
+    with pytest.raises(BackendError, match="torch backend"):
+        Arithmetic().beams([1, 2], GREEDY, 3)
+
+
+def test_a_trace_holds_the_logits_of_the_prompt() -> None:
+    model = Arithmetic()
+    traced = model.trace([1, 2, picture("cat", 3)])
+    assert np.array_equal(traced.logits_V, Arithmetic().logits([1, 2, picture("cat", 3)]))
+    assert traced.inputs_SD is None

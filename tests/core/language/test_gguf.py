@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BackendError, BundleError
@@ -18,6 +21,7 @@ from minigpt4.core.fetch import path_of
 from minigpt4.core.home import HOME_VARIABLE
 from minigpt4.core.language import gguf as module
 from minigpt4.core.language.gguf import CONFIG, TOKENIZER, WEIGHTS, check_gguf, converted_folder, is_whole
+from minigpt4.core.language.gguf_header import LEAST_BYTES, read_header
 
 SHA256 = "5" * 64
 HEADS, WIDTH = 2, 32
@@ -183,14 +187,38 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, options: dict[str, s
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9])
 def test_a_gguf_cut_short_is_refused_by_both_backends(tiny: Path, share: float) -> None:
     content = tiny.read_bytes()
-    tiny.write_bytes(content[: max(int(len(content) * share), module.LEAST_BYTES)])
-    with pytest.raises(BundleError, match=r"tiny\.gguf cannot be converted"):
+    tiny.write_bytes(content[: max(int(len(content) * share), LEAST_BYTES)])
+    with pytest.raises(BundleError, match=r"tiny\.gguf is cut short or damaged: .*(header|weights end)"):
         converted_folder(tiny, SHA256)
     pytest.importorskip("llama_cpp")
     from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 
-    with pytest.raises(BundleError, match=r"llama\.cpp cannot load the language model .*tiny\.gguf"):
+    with pytest.raises(BundleError, match=r"tiny\.gguf is cut short or damaged: .*(header|weights end)"):
         LlamaCppLanguageModel(tiny, context=64)
+
+
+def test_the_header_tells_names_shapes_and_where_the_weights_end(tiny: Path) -> None:
+    from gguf import GGUFReader
+
+    header, reader = read_header(tiny), GGUFReader(tiny)
+    assert {name: tensor.start for name, tensor in header.tensors.items()} == {
+        tensor.name: tensor.data_offset for tensor in reader.tensors
+    }
+    assert header.tensors["blk.0.ffn_up.weight"].shape == (64, WIDTH)
+    assert header.metadata["llama.block_count"] == 1
+    assert header.lengths["tokenizer.ggml.merges"] == 1
+    assert header.end == max(tensor.data_offset + tensor.n_bytes for tensor in reader.tensors)
+
+
+@given(place=st.integers(0, 700), byte=st.integers(0, 255))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_header_is_a_sentence_and_no_crash(tiny: Path, place: int, byte: int) -> None:
+    content = bytearray(tiny.read_bytes())
+    content[place] = byte
+    damaged = tiny.with_name("damaged.gguf")
+    damaged.write_bytes(content)
+    with contextlib.suppress(BundleError):
+        check_gguf(damaged)
 
 
 def test_the_real_conversion_keeps_mini_exactly(mini: Bundle) -> None:

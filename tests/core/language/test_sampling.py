@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.language.protocol import Sampling
-from minigpt4.core.language.sampling import Sampler, nucleus, penalise
+from minigpt4.core.language.sampling import Sampler, check_beams, nucleus, penalise
 
 Logits = NDArray[np.float32]
 some_logits = arrays(np.float32, st.integers(2, 60), elements=st.floats(-30, 30, width=32))
@@ -34,7 +34,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_it(logits: Logits, top_p: flo
     values = logits.astype(np.float64)
     tokens, probabilities = nucleus(values, top_k=top_k, top_p=top_p)
     assert probabilities.sum() >= top_p - 1e-9
-    assert probabilities[:-1].sum() < top_p
+    assert probabilities[:-1].sum() < top_p + 1e-9
     left_out = np.setdiff1d(np.arange(len(values)), tokens)
     assert all(values[left_out] <= values[tokens].min())
 
@@ -107,3 +107,13 @@ def test_a_setting_outside_its_range_is_named(wrong: dict[str, float]) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(UsageError, match=f"{name} is {value}"):
         Sampler(Sampling(**wrong))  # type: ignore[arg-type]
+
+
+def test_a_search_over_beams_needs_a_beam_and_no_dice() -> None:
+    check_beams(Sampling().greedy(), 3)
+    with pytest.raises(UsageError, match="0 beams cannot"):
+        check_beams(Sampling().greedy(), 0)
+    with pytest.raises(UsageError, match=r"3 beams rolls no dice, and the temperature is 0\.7"):
+        check_beams(Sampling(temperature=0.7), 3)
+    with pytest.raises(UsageError, match=r"top_p is 2"):
+        check_beams(Sampling(temperature=0.0, top_p=2.0), 3)

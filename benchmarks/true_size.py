@@ -1,0 +1,98 @@
+"""How a bundle of MiniGPT-4's true size behaves on this machine: load, look, first token, speed, memory.
+
+    minigpt4 models synth minigpt4-vicuna-7b --seed 0 --gguf Q4_0
+    python benchmarks/true_size.py minigpt4-vicuna-7b-synth -i examples/chelsea.png
+
+Random weights cost what trained ones cost. The embedding cache is left out, so the picture is looked at;
+files are in the page cache after the first round, as they are on a machine that has just fetched them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+GIB = 1024**3
+QUESTION = "What is in this picture?"
+
+
+def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> dict[str, float]:
+    """One answer in this process, with what each part of it took."""
+    import minigpt4.core.embeddings
+    from minigpt4.core.bundle import load_bundle
+    from minigpt4.core.engine import Engine
+    from minigpt4.core.fetch import path_of
+    from minigpt4.core.language.weights import choose_gguf
+    from minigpt4.core.prompt import User
+
+    minigpt4.core.embeddings.cache_home = lambda: Path(tempfile.mkdtemp())  # type: ignore[assignment]
+    bundle = load_bundle(bundle_name)
+    gguf = choose_gguf(bundle)
+    assert gguf is not None, f"{bundle_name} has no GGUF; make one with `minigpt4 models quantize`"
+    files = {gguf, *(path_of(file, bundle) for file in bundle.picture_files)}
+    begun = time.perf_counter()
+    engine = Engine.load(bundle, backend="llamacpp", device="cpu", threads=threads)
+    loaded = time.perf_counter()
+    first = engine.look(image)
+    looked = time.perf_counter()
+    assert engine._encoder is not None
+    engine._encoder(_opened(image))
+    again = time.perf_counter()
+    sampling = replace(bundle.sampling.greedy(), max_tokens=tokens)
+    reply = engine.reply([User(QUESTION, images=[first])], sampling)
+    reply.read()
+    assert reply.first_token_s is not None and reply.tokens_per_s is not None, "the answer ended at once"
+    return {
+        "load the language model (s)": loaded - begun,
+        "first look, tower loaded too (s)": looked - loaded,
+        "another look (s)": again - looked,
+        "prompt (positions)": reply.prompt_tokens,
+        "time to first token (s)": reply.first_token_s,
+        "speed (tokens/s)": reply.tokens_per_s,
+        "files (GiB)": sum(file.stat().st_size for file in files) / GIB,
+        "peak memory (GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+    }
+
+
+def _opened(image: Path) -> object:
+    from minigpt4.core.pixels import open_picture
+
+    return open_picture(image)
+
+
+def main() -> None:
+    """Measure in fresh processes and print the medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("bundle")
+    parser.add_argument("-i", "--image", type=Path, required=True)
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.once:
+        print(json.dumps(measure(asked.bundle, asked.image, asked.tokens, asked.threads)))
+        return
+    rounds = []
+    for _ in range(asked.rounds):
+        done = subprocess.run(
+            [sys.executable, __file__, *sys.argv[1:], "--once"], stdout=subprocess.PIPE, check=True, text=True
+        )
+        rounds.append(json.loads(done.stdout.splitlines()[-1]))
+    print(f"| {asked.bundle} | median of {asked.rounds} |\n| --- | ---: |")
+    for name in rounds[0]:
+        print(f"| {name} | {statistics.median(round_[name] for round_ in rounds):.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""How much memory a bundle needs in each quantisation, reckoned from its manifest; torch is not imported.
+
+Sizes of weights follow from the geometry and from how each form stores a number: llama.cpp's mixed
+forms by the rules of its `llama_tensor_get_type`, bitsandbytes' by what its layers keep. Where a GGUF
+is here, its own size counts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from minigpt4.core.bundle import Bundle, LanguageGeometry
+from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.language.weights import (
+    CONFIG,
+    GGUF_QUANTS,
+    TORCH_QUANTS,
+    check_quant,
+    gguf_files,
+    gguf_quant,
+    hf_folder,
+)
+from minigpt4.core.vision.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.vision.precision import AUTO, dtype_for
+
+GIB = 1 << 30
+WORKING_ROOM = GIB // 2
+"""For the interpreter, the libraries and what is computed between two layers: an estimate."""
+
+FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+Q4_0, Q8_0 = 18 / 32, 34 / 32
+Q4_K, Q5_K, Q6_K = 144 / 256, 176 / 256, 210 / 256
+"""Bytes a weight in llama.cpp's block forms: the block's bytes over its weights."""
+
+NF4 = 0.5 + 4 / 64
+"""bitsandbytes' NF4: four bits, and a float32 scale for every 64 weights."""
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def quants_of(bundle: Bundle) -> tuple[str, ...]:
+    """The quantisations that a bundle's language model can be used in, the finest first."""
+    own = bundle.language.gguf
+    if own is not None:
+        return ("fp32", gguf_quant(own.name))
+    return ("bf16", *GGUF_QUANTS[:1], "int8", *GGUF_QUANTS[1:-1], "nf4", *GGUF_QUANTS[-1:])
+
+
+def memory_needed(
+    bundle: Bundle, quant: str, *, device: str = "cpu", tower_dtype: str = AUTO, context: int | None = None
+) -> dict[str, int]:
+    """Bytes by part while the bundle answers with its language model in the quantisation `quant`.
+
+    The vision tower is reckoned in `tower_dtype` (auto: what `device` uses by itself), the key/value
+    cache for `context` positions (None: all of the bundle's). Empty where the manifest tells no
+    geometry and the files are not here. Raises UsageError for an unknown name or type.
+    """
+    check_quant(quant)
+    geometry = geometry_of(bundle)
+    if geometry is None:
+        return {}
+    parts = {"vision tower": _vision_bytes(bundle, FLOAT_BYTES[dtype_for(tower_dtype, device)])}
+    if bundle.qformer is not None:
+        shapes = qformer_shapes(QFormerGeometry.parse(bundle.qformer.options), _vision_width(bundle))
+        parts["Q-Former"] = _count(shapes) * FLOAT_BYTES[dtype_for(tower_dtype, device)]
+    parts["projection"] = _projection_bytes(bundle)
+    parts["language model"] = _language_bytes(bundle, geometry, quant)
+    parts["key/value cache"] = _cache_bytes(bundle, geometry, quant, context or bundle.language.context)
+    parts["working room"] = WORKING_ROOM
+    return parts
+
+
+def require_memory(
+    bundle: Bundle,
+    quant: str,
+    *,
+    device: str = "cpu",
+    tower_dtype: str = AUTO,
+    context: int | None = None,
+    free: int | None = None,
+) -> None:
+    """Raise BackendError where a bundle needs more memory than is free, naming what would fit.
+
+    `free` is in bytes; None asks the machine, or the GPU where `device` is one. Where the need or the
+    room cannot be told, nothing is refused.
+    """
+    free = free if free is not None else free_memory(device)
+
+    def needed(name: str) -> int:
+        parts = memory_needed(bundle, name, device=device, tower_dtype=tower_dtype, context=context)
+        return sum(parts.values())
+
+    if free is None or (wanted := needed(quant)) <= free:
+        return
+    others = {name: needed(name) for name in quants_of(bundle) if needed(name) < wanted}
+    fitting = next((name for name, size in others.items() if size <= free), None)
+    if fitting is not None:
+        advice = f"{fitting} would fit with {gib(others[fitting])}: choose `--quant {fitting}`"
+    elif others:
+        least = min(others, key=others.__getitem__)
+        advice = f"even {least} needs {gib(others[least])}: free memory or choose a smaller bundle"
+    else:
+        advice = "free memory or choose a smaller bundle"
+    place = "on the GPU " if device.startswith("cuda") else ""
+    raise BackendError(
+        f"The bundle '{bundle.name}' in {quant} needs {gib(wanted)} of memory and {gib(free)} are free "
+        f"{place}; {advice}.".replace(" ;", ";")
+    )
+
+
+def free_memory(device: str = "cpu") -> int | None:
+    """Bytes that a program may still take on `device`; None where the system does not tell."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0]) if torch.cuda.is_available() else None
+    limits = [limit for limit in (_machine_free(), _cgroup_free()) if limit is not None]
+    return min(limits, default=None)
+
+
+def gib(count: int) -> str:
+    """Bytes for people who buy memory: "3.6 GiB"."""
+    return f"{count / GIB:.1f} GiB"
+
+
+def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
+    """The language model's sizes: the manifest's, else those in its folder's config.json."""
+    if bundle.language.geometry is not None:
+        return bundle.language.geometry
+    try:
+        folder = hf_folder(bundle)
+    except BundleError:  # who loads the model is told of it; here it only means that nothing is known
+        return None
+    if folder is None:
+        return None
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        heads = int(config["num_attention_heads"])
+        return LanguageGeometry(
+            layers=int(config["num_hidden_layers"]),
+            mlp=int(config["intermediate_size"]),
+            heads=heads,
+            vocabulary=int(config["vocab_size"]),
+            key_value_heads=int(config.get("num_key_value_heads") or heads),
+            shared_embedding=bool(config.get("tie_word_embeddings", False)),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# -- the parts ------------------------------------------------------------------------------------
+
+
+def _vision_bytes(bundle: Bundle, float_bytes: int) -> int:
+    vision = bundle.vision
+    if vision.architecture != "eva-vit-g":  # a small tower computes in the float32 of its file
+        return vision.file.bytes or 0
+    shapes = vision_shapes(ViTGeometry.parse(vision.options, bundle.name), vision.image_size)
+    return _count(shapes) * float_bytes
+
+
+def _vision_width(bundle: Bundle) -> int:
+    return ViTGeometry.parse(bundle.vision.options, bundle.name).width
+
+
+def _projection_bytes(bundle: Bundle) -> int:
+    projection = bundle.projection
+    later = (projection.layers - 1) * (projection.outputs + 1) * projection.outputs
+    return FLOAT_BYTES["fp32"] * ((projection.inputs + 1) * projection.outputs + later)
+
+
+def _count(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+def _cache_bytes(bundle: Bundle, geometry: LanguageGeometry, quant: str, context: int) -> int:
+    """Keys and values of every layer: float32 beside float32 weights, else 16 bits each."""
+    width = bundle.language.width * geometry.key_value_heads // geometry.heads
+    return 2 * geometry.layers * width * context * (4 if quant == "fp32" else 2)
+
+
+def _language_bytes(bundle: Bundle, geometry: LanguageGeometry, quant: str) -> int:
+    if quant not in TORCH_QUANTS:
+        here = gguf_files(bundle).get(quant)
+        own = bundle.language.gguf
+        if here is not None:
+            return here.stat().st_size
+        if own is not None and own.bytes is not None and quant == gguf_quant(own.name):
+            return own.bytes
+    norms = (2 * geometry.layers + 1) * bundle.language.width
+    weights = sum(
+        count * _bytes_a_weight(quant, name, layer, geometry)
+        for name, layer, count in _matrices(bundle.language.width, geometry)
+    )
+    return math.ceil(weights + norms * 4)
+
+
+def _matrices(width: int, geometry: LanguageGeometry) -> Iterator[tuple[str, int, int]]:
+    """Name, layer and number of weights of every matrix of the LLaMA architecture."""
+    keys = width * geometry.key_value_heads // geometry.heads
+    yield "embedding", 0, geometry.vocabulary * width
+    if not geometry.shared_embedding:
+        yield "output", 0, geometry.vocabulary * width
+    for layer in range(geometry.layers):
+        yield "value", layer, keys * width
+        yield "down", layer, geometry.mlp * width
+        yield "rest", layer, 2 * width * width + keys * width + 2 * geometry.mlp * width
+
+
+def _bytes_a_weight(quant: str, matrix: str, layer: int, geometry: LanguageGeometry) -> float:
+    is_mixed_up = matrix in ("value", "down") and _gets_more_bits(layer, geometry.layers)
+    match quant:
+        case "int8" | "nf4":
+            # The tables of embeddings stay in 16 bits; int8's scales, one a row, weigh next to nothing.
+            return 2 if matrix in ("embedding", "output") else {"int8": 1, "nf4": NF4}[quant]
+        case "Q4_0":
+            return Q6_K if matrix == "output" else Q4_0
+        case "Q4_K_M":
+            return Q6_K if matrix == "output" or is_mixed_up else Q4_K
+        case "Q5_K_M":
+            return Q6_K if matrix == "output" or is_mixed_up else Q5_K
+        case "Q8_0":
+            return Q8_0
+        case _:
+            return FLOAT_BYTES.get(quant, 2)
+
+
+def _gets_more_bits(layer: int, layers: int) -> bool:
+    """llama.cpp's rule for the layers whose values and down-projections are kept finer."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+
+
+# -- what is free ---------------------------------------------------------------------------------
+
+
+def _machine_free() -> int | None:
+    try:
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _cgroup_free() -> int | None:
+    """What a container's own limit leaves; file pages in its memory can be given up at any time."""
+    try:
+        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))  # "max" where there is none
+        used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
+        facts = dict(
+            line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+        )
+        return limit - used + int(facts.get("inactive_file", 0)) + int(facts.get("active_file", 0))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,295 @@
+"""Everything between pixels and logits of one question, written down: how two builds are compared.
+
+    minigpt4 models trace BUNDLE -i photo.jpg "What is this?" -o trace.safetensors
+
+The file holds, as float32, `pixels_BCHW`, `vision_BND`, `qformer_BND` (where there is one),
+`image_BND`, `inputs_SD` (the whole prompt as the language model reads it) and `logits_V` (of the
+first token of the answer). Its metadata are JSON texts: `prompt`, `segments`, `versions`,
+`made_with` and, where they were asked for, `greedy_ids`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minigpt4
+from minigpt4.core.atomic import replacing
+from minigpt4.core.bundle import Bundle
+from minigpt4.core.errors import BundleError, ContextError, DataError, UsageError
+from minigpt4.core.fetch import projection_path
+from minigpt4.core.language.cached import CachedLanguageModel
+from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Text
+from minigpt4.core.language.select import load_language_model
+from minigpt4.core.language.weights import GGUF_QUANTS, choose_gguf
+from minigpt4.core.pixels import Picture, to_pixels
+from minigpt4.core.prompt import (
+    BOS,
+    Image,
+    Joined,
+    Segment,
+    User,
+    prompt_pieces,
+    prompt_positions,
+    template_named,
+)
+
+PICTURE_MARK = "<ImageHere>"
+"""What stands for a picture in the text of a prompt, as in the original."""
+
+PACKAGES = ("numpy", "safetensors", "torch", "transformers", "llama-cpp-python")
+
+TABLE = "token_embd.weight"
+"""What GGUF calls the table of input embeddings."""
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TracedSegment:
+    """The text between two pictures, and its tokens."""
+
+    text: str
+    ids: list[int]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What was written down; `arrays` are float32 under the names that the file has."""
+
+    arrays: Mapping[str, NDArray[np.float32]]
+    prompt: str
+    segments: Sequence[TracedSegment]
+    versions: Mapping[str, str]
+    made_with: Mapping[str, str | None]
+    greedy_ids: Sequence[int] | None
+
+    def write(self, path: Path) -> None:
+        """Write it as safetensors; raises DataError where that cannot be."""
+        from safetensors.numpy import save_file
+
+        metadata: dict[str, object] = {
+            "prompt": self.prompt,
+            "segments": [asdict(segment) for segment in self.segments],
+            "versions": dict(self.versions),
+            "made_with": dict(self.made_with),
+        }
+        if self.greedy_ids is not None:
+            metadata["greedy_ids"] = list(self.greedy_ids)
+        texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+        try:
+            with replacing(path) as draft:
+                save_file(dict(self.arrays), draft, metadata=texts)
+        except OSError as error:
+            raise DataError(f"The trace {path} cannot be written: {error.strerror or error}.") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceChoices:
+    """Where and how a trace is made; names as in `Engine.load`. `dtype` is the tower's, and torch's.
+
+    "auto" is torch here, unless `quant` is one of llama.cpp's: what is compared must not depend on
+    which GGUF files happen to be here.
+    """
+
+    backend: str = "auto"
+    device: str = "auto"
+    threads: int | None = None
+    quant: str = "auto"
+    dtype: str | None = None
+    projection: Path | None = None
+
+    @property
+    def language_backend(self) -> str:
+        """Which backend runs the language model."""
+        if self.backend != "auto":
+            return self.backend
+        return "llamacpp" if self.quant in GGUF_QUANTS else "torch"
+
+
+def trace(
+    bundle: Bundle,
+    pixels_BCHW: Pixels,
+    question: str,
+    *,
+    choices: TraceChoices | None = None,
+    greedy: int = 0,
+) -> Trace:
+    """Ask `question` about pictures given as normalised pixels, all of them in one message.
+
+    `greedy` asks for so many of the likeliest tokens in turn, whatever stop texts they make; the
+    model's own end token is the last where it comes. The bundle's files must be here. Raises
+    UsageError for pixels of another size, BundleError, BackendError and ContextError as an engine does.
+    """
+    choices = choices or TraceChoices()
+    if greedy < 0:
+        raise UsageError(f"{greedy} tokens cannot be generated; ask for 0 or more.")
+    arrays = _look(bundle, pixels_BCHW, choices)
+    pictures = [ImageEmbedding(tokens_ND, f"picture {n}") for n, tokens_ND in enumerate(arrays["image_BND"])]
+    segments = template_named(bundle.template).segments([User(question, images=pictures)])
+    language = load_language_model(
+        bundle,
+        backend=choices.language_backend,
+        device=choices.device,
+        threads=choices.threads,
+        quant=choices.quant,
+        dtype=choices.dtype,
+    )
+    try:
+        assert isinstance(language, CachedLanguageModel)
+        prompt = prompt_pieces(segments, language.tokenize)
+        _check_room(prompt_positions(prompt), greedy, language.context)
+        traced = language.trace(prompt)
+        inputs_SD = traced.inputs_SD
+        if inputs_SD is None:
+            inputs_SD = _inputs_of_gguf(bundle, choices.quant, prompt)
+        arrays |= {"inputs_SD": inputs_SD, "logits_V": traced.logits_V}
+        ids = _greedy_ids(language, prompt, traced.logits_V, greedy) if greedy else None
+        texts = _traced_segments(segments, language)
+    finally:
+        language.close()
+    return Trace(
+        arrays={name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()},
+        prompt=_prompt_text(segments),
+        segments=texts,
+        versions=_versions(),
+        made_with={
+            "bundle": bundle.name,
+            "backend": choices.language_backend,
+            "device": choices.device,
+            "quant": choices.quant,
+            "dtype": choices.dtype,
+        },
+        greedy_ids=ids,
+    )
+
+
+def pixels_of(pictures: Sequence[Picture], bundle: Bundle) -> Pixels:
+    """Pictures as the bundle's tower reads them: (B, 3, H, W), normalised."""
+    vision = bundle.vision
+    return np.stack([to_pixels(p.image, vision.image_size, vision.mean, vision.std) for p in pictures])
+
+
+def read_pixels(path: Path) -> Pixels:
+    """Normalised pixels (B, 3, H, W) from a NumPy file that holds them, or one picture's (3, H, W).
+
+    Raises DataError for a file that cannot be read or holds something else than float32 pixels.
+    """
+    try:
+        with path.open("rb") as file:
+            # Not np.load: it takes what begins like a zip archive for one, with errors of its own.
+            pixels = np.lib.format.read_array(file, allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"The pixels {path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, EOFError, MemoryError) as error:
+        raise DataError(f"{path} is no NumPy file of pixels, or it is cut short ({error}).") from error
+    if pixels.dtype != np.float32 or pixels.ndim not in (3, 4) or pixels.shape[-3] != 3 or not pixels.size:
+        raise DataError(
+            f"{path} holds {pixels.dtype} of the shape {pixels.shape}; normalised float32 pixels of the "
+            "shape (3, H, W), or (B, 3, H, W) for several pictures, are wanted."
+        )
+    if not np.isfinite(pixels).all():
+        raise DataError(f"{path} holds pixels that are no numbers; normalise the picture again.")
+    return np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-3:]))
+
+
+def _look(bundle: Bundle, pixels_BCHW: Pixels, choices: TraceChoices) -> dict[str, NDArray[np.float32]]:
+    """The vision half. Its memory is free again when the language model is loaded."""
+    import torch
+
+    from minigpt4.core.encoder import ImageEncoder
+
+    encoder = ImageEncoder(
+        bundle,
+        choices.projection or projection_path(bundle),
+        device=choices.device,
+        threads=choices.threads,
+        dtype=choices.dtype or "auto",
+    )
+    seen = encoder.trace(torch.from_numpy(pixels_BCHW))
+    tensors = {
+        "pixels_BCHW": seen.pixels_BCHW,
+        "vision_BND": seen.vision_BND,
+        "qformer_BND": seen.qformer_BND,
+        "image_BND": seen.image_BND,
+    }
+    return {name: tensor.float().numpy() for name, tensor in tensors.items() if tensor is not None}
+
+
+def _check_room(positions: int, greedy: int, context: int) -> None:
+    if positions + greedy > context:
+        raise ContextError(
+            f"The prompt takes {positions} positions and {greedy} are asked for, but the language model has "
+            f"{context}; ask for fewer."
+        )
+
+
+def _greedy_ids(
+    language: CachedLanguageModel,
+    prompt: Sequence[PromptPiece],
+    logits_V: NDArray[np.float32],
+    count: int,
+) -> list[int]:
+    """`count` of the likeliest ids, or fewer with the end token last; the cache holds what came before."""
+    ids = [int(logits_V.argmax())]
+    while len(ids) < count and not language.is_end(ids[-1]):
+        ids.append(int(language.logits([*prompt, *ids]).argmax()))
+    return ids
+
+
+def _inputs_of_gguf(bundle: Bundle, quant: str, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
+    """The prompt's input embeddings (S, D) from the file: llama.cpp does not show its own."""
+    from gguf import GGMLQuantizationType, dequantize
+
+    from minigpt4.core.language.gguf_header import read_header
+
+    path = choose_gguf(bundle, quant)
+    if path is None:
+        raise BundleError(f"The GGUF of '{bundle.name}' that was traced is gone; run it again.")
+    place = read_header(path).tensors[TABLE]  # llama.cpp has loaded it, so it is there
+    stored = np.memmap(path, np.uint8, "r", place.start, (place.shape[0], place.length // place.shape[0]))
+    kind = GGMLQuantizationType[place.kind]
+    rows = [
+        piece.tokens_ND if isinstance(piece, ImageEmbedding) else dequantize(stored[piece : piece + 1], kind)
+        for piece in prompt
+    ]
+    return np.concatenate(rows).astype(np.float32)
+
+
+def _traced_segments(segments: Sequence[Segment], language: CachedLanguageModel) -> list[TracedSegment]:
+    """One entry for each stretch of text between pictures; the first has the BOS among its ids."""
+    traced = [TracedSegment("", [])]
+    for segment in segments:
+        if isinstance(segment, Image):
+            traced.append(TracedSegment("", []))
+            continue
+        ids = [piece for piece in prompt_pieces([segment], language.tokenize) if isinstance(piece, int)]
+        traced[-1] = TracedSegment(traced[-1].text + _text(segment), traced[-1].ids + ids)
+    return traced
+
+
+def _prompt_text(segments: Sequence[Segment]) -> str:
+    return "".join(PICTURE_MARK if isinstance(s, Image) else _text(s) for s in segments)
+
+
+def _text(segment: Text | Joined) -> str:
+    """The segment's text without the BOS, which the original's tokenizer adds and its prompts do not hold."""
+    texts = segment.texts if isinstance(segment, Joined) else (segment,)
+    return "".join(text.text for text in (texts[1:] if texts[:1] == (BOS,) else texts))
+
+
+def _versions() -> dict[str, str]:
+    found = {"minigpt4": minigpt4.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # llama.cpp is optional
+            continue
+    return found

@@ -1,0 +1,132 @@
+"""What only the loaded model can tell: that it looks at a picture, and that it knows English.
+
+A language model with wrong weights (random, damaged, an un-merged delta) is no better than a guess
+among all V tokens, whose loss is ln V: 10.37 for LLaMA's 32000. That number is the best known sign
+of trouble with MiniGPT-4, so it is called by its name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from minigpt4.core.bundle import Bundle
+from minigpt4.core.fetch import projection_path
+from minigpt4.core.language.protocol import LanguageModel, PromptPiece, Text
+from minigpt4.core.pixels import open_picture
+from minigpt4.core.prompt import (
+    BOS,
+    Assistant,
+    Message,
+    MiniGPT4Chat,
+    PromptTemplate,
+    User,
+    prompt_pieces,
+    template_named,
+)
+from minigpt4.core.verify.check import Check, State
+
+SENTENCE = (
+    "When the rain stopped, the children ran out into the garden and jumped over the puddles until "
+    "their mother called them in for dinner."
+)
+QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
+
+GUESSING = 0.9
+"""From this share of ln V on, a loss is a guess's."""
+
+MUCH = 5.0
+"""A loss over this (a perplexity of 148) is more than any whole model has on plain English."""
+
+
+def deep_checks(bundle: Bundle) -> Iterator[Check]:
+    """Load the tower, then the language model, and ask each for something easy.
+
+    Raises what loading raises (BundleError, BackendError).
+    """
+    yield _picture_check(bundle)
+    from minigpt4.core.language.select import load_language_model
+
+    model = load_language_model(bundle)
+    try:
+        template = template_named(bundle.template)
+        yield sentence_check(model, template)
+        yield answer_check(model, template)
+    finally:
+        model.close()
+
+
+def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
+    """The perplexity of a plain English sentence."""
+    opening = (BOS,) if isinstance(template, MiniGPT4Chat) else ()
+    tokens = model.tokenize(*opening, Text(SENTENCE))
+    loss, vocabulary = mean_loss(model, tokens, start=1)
+    return _judged("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
+
+
+def answer_check(model: LanguageModel, template: PromptTemplate) -> Check:
+    """The loss on a right answer in the bundle's own chat form, without a picture."""
+
+    def pieces(*conversation: Message) -> list[PromptPiece]:
+        return prompt_pieces(template.segments(conversation), model.tokenize)
+
+    prompt, whole = pieces(User(QUESTION)), pieces(User(QUESTION), Assistant(ANSWER))
+    # The prompt ends in a space that belongs to the answer's first word once there is one.
+    start = next(
+        (place for place, (one, other) in enumerate(zip(prompt, whole, strict=False)) if one != other),
+        min(len(prompt), len(whole)),
+    )
+    loss, vocabulary = mean_loss(model, whole, start=start)
+    return _judged("loss", loss, vocabulary, "an answer without a picture")
+
+
+def mean_loss(model: LanguageModel, pieces: Sequence[PromptPiece], *, start: int) -> tuple[float, int]:
+    """The mean of -ln p over the tokens from `start` on, in nats, and V; NaN where a logit is none."""
+    losses: list[float] = []
+    vocabulary = 0
+    for place in range(start, len(pieces)):
+        logits_V = model.logits(pieces[:place]).astype(np.float64)
+        token = pieces[place]
+        assert isinstance(token, int)
+        vocabulary = len(logits_V)
+        largest = logits_V.max()
+        losses.append(float(largest + np.log(np.exp(logits_V - largest).sum()) - logits_V[token]))
+    return sum(losses) / len(losses), vocabulary
+
+
+def _judged(subject: str, loss: float, vocabulary: int, what: str) -> Check:
+    guess = math.log(vocabulary)
+    perplexity = math.exp(min(loss, 100))
+    value: float | None = perplexity if subject == "perplexity" else loss
+    found = f"The loss on {what} is {loss:.2f}, a perplexity of {perplexity:.4g}"
+    state: State = "ok"
+    if not math.isfinite(loss):
+        state, value = "problem", None
+        found = f"The logits on {what} are no numbers: weights or arithmetic overflowed"
+    elif loss >= GUESSING * guess:
+        state = "problem"
+        found += (
+            f": no better than a guess among {vocabulary} tokens (ln {vocabulary} = {guess:.1f}). The "
+            "language model's weights are random, damaged or an un-merged delta"
+        )
+    elif loss > MUCH:
+        state = "warning"
+        found += ", more than a whole model has"
+    if state == "ok":
+        return Check(subject, state, f"{found} (a guess: ln {vocabulary} = {guess:.1f}).", value)
+    way_out = "fetch the language model again, or take another release of it"
+    return Check(subject, state, f"{found}; {way_out}.", value)
+
+
+def _picture_check(bundle: Bundle) -> Check:
+    from minigpt4.core.encoder import ImageEncoder
+
+    encoder = ImageEncoder(bundle, projection_path(bundle))
+    image_ND = encoder(open_picture(Image.linear_gradient("L").convert("RGB")))
+    if not np.isfinite(image_ND).all():
+        return Check("picture", "problem", "The picture's embedding has values that are no numbers.")
+    spread = float(image_ND.std())
+    return Check("picture", "ok", f"A test picture becomes {image_ND.shape[0]} vectors, spread {spread:.3g}.")

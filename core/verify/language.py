@@ -1,0 +1,192 @@
+"""Whether the language model is whole, is a LLaMA of the right size, and has its own vocabulary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigpt4.core.bundle import Bundle
+from minigpt4.core.errors import BundleError
+from minigpt4.core.importing import IMPORT_TEMPLATES
+from minigpt4.core.language.gguf import check_gguf
+from minigpt4.core.language.gguf_header import GgufHeader, GgufTensor, read_header
+from minigpt4.core.language.llama_folder import CONFIG, LlamaFolder, hugging_face_name
+from minigpt4.core.language.vocabulary import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
+from minigpt4.core.language.weights import gguf_files, hf_folder
+from minigpt4.core.verify.check import Check, State, listed
+from minigpt4.core.verify.delta import delta_check
+from minigpt4.core.verify.files import way_back
+from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, weights_check
+from minigpt4.core.widths import LLAMA_SIZES
+
+MORE_ROWS = 256
+"""So many embedding rows more than tokens are padding; more than these are another model's."""
+
+SEPARATOR = (835, "\u2581###")
+"""Where LLaMA's vocabulary has what ends a turn of MiniGPT-4's."""
+
+
+_NOTHING = GgufTensor("", (), 0, 0)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One form of a bundle's language model that is here: a Hugging Face folder or a GGUF."""
+
+    subject: str
+    path: Path
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.is_dir()
+
+
+def language_forms(bundle: Bundle) -> list[Form]:
+    """Those that are here; raises BundleError for a folder of the user's that is gone."""
+    folder = hf_folder(bundle)
+    forms = [] if folder is None else [Form("language", folder)]
+    own = bundle.language.gguf
+    for quant, path in gguf_files(bundle).items():
+        is_only = own is not None and path.name == own.name
+        forms.append(Form("language" if is_only else f"language {quant}", path))
+    return forms
+
+
+def width_of(form: Form) -> int:
+    """The width of its embedding; raises BundleError where that cannot be read."""
+    if form.is_folder:
+        return LlamaFolder(form.path).shape.width
+    return _header(form.path).tensors["token_embd.weight"].shape[-1]
+
+
+def language_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
+    """Width, weights, vocabulary, and whether it is a model and not a delta."""
+    yield from _folder_checks(form, bundle) if form.is_folder else _gguf_checks(form, bundle)
+
+
+def _folder_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
+    from minigpt4.core.tensor_files import read_tensors
+
+    shape = LlamaFolder(form.path).shape
+    yield _width_check(form, bundle, shape.width)
+    wanted = {hugging_face_name(name): size for name, size in shape.tensors().items()}
+    samples = list(tensor_samples(read_tensors(form.path, what="language model"), wanted))
+    yield _shapes_check(form, samples, wanted)
+    way_out = f"fetch {form.path} again" if bundle.language.folder else way_back(bundle)
+    yield weights_check(f"{form.subject} weights", samples, way_out)
+    yield _folder_vocabulary_check(form, bundle, shape.vocabulary)
+    yield delta_check(samples, _called(form.path))
+
+
+def _gguf_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
+    header = _header(form.path)
+    architecture = header.metadata.get("general.architecture")
+    if architecture != bundle.language.architecture:
+        raise BundleError(
+            f"{form.path} holds a model of the architecture '{architecture}', and the bundle asks for "
+            f"'{bundle.language.architecture}'; take the GGUF of the bundle's own model."
+        )
+    rows, width = header.tensors["token_embd.weight"].shape
+    yield _width_check(form, bundle, width)
+    try:
+        samples = list(gguf_samples(form.path, header))
+    except NotImplementedError as error:
+        samples = []
+        yield Check(
+            f"{form.subject} weights",
+            "warning",
+            f"{form.path} is packed in a way that only llama.cpp reads ({error}), so its values were not "
+            "looked at; --deep asks the model itself.",
+        )
+    made = bundle.language.gguf is None
+    way_out = f"remove it, and make it again with `minigpt4 models quantize {bundle.name}`"
+    if samples:
+        yield weights_check(f"{form.subject} weights", samples, way_out if made else way_back(bundle))
+    yield _rows_check(form, header.lengths.get("tokenizer.ggml.tokens", 0), rows, "its list of tokens")
+    if samples:
+        yield delta_check(samples, str(header.metadata.get("general.name", form.path.stem)))
+
+
+def _header(path: Path) -> GgufHeader:
+    check_gguf(path)
+    try:
+        header = read_header(path)
+    except ValueError as error:
+        raise BundleError(
+            f"The language model {path} is damaged: {error}; fetch or make it again."
+        ) from error
+    if len(header.tensors.get("token_embd.weight", _NOTHING).shape) != 2:
+        raise BundleError(f"{path} has no embedding 'token_embd.weight'; it is no language model.")
+    return header
+
+
+def _width_check(form: Form, bundle: Bundle, width: int) -> Check:
+    wanted = bundle.projection.outputs
+    if width == wanted:
+        return Check(form.subject, "ok", f"{form.path.name}, width {width} as the projection gives.")
+    if width in LLAMA_SIZES and wanted in LLAMA_SIZES:
+        confused = (
+            f"this projection is for {LLAMA_SIZES[wanted]} (width {wanted}), and {form.path} is "
+            f"{LLAMA_SIZES[width]} (width {width})"
+        )
+    else:
+        confused = f"the projection gives vectors of width {wanted}, and {form.path} reads {width}"
+    return Check(
+        form.subject, "problem", f"{confused[0].upper()}{confused[1:]}; take the two from the same release."
+    )
+
+
+def _shapes_check(form: Form, samples: list[Sample], wanted: dict[str, tuple[int, ...]]) -> Check:
+    subject = f"{form.subject} shapes"
+    wrong = [sample for sample in samples if sample.shape != wanted[sample.name]]
+    if not wrong:
+        return Check(subject, "ok", f"{len(wanted)} tensors, shaped as {CONFIG} says.")
+    first = wrong[0]
+    return Check(
+        subject,
+        "problem",
+        f"{len(wrong)} tensors have another shape than {CONFIG} says ({listed([one.name for one in wrong])}; "
+        f"the first has {first.shape} instead of {wanted[first.name]}); weights and configuration belong to "
+        "different models: fetch the whole folder again.",
+    )
+
+
+def _folder_vocabulary_check(form: Form, bundle: Bundle, rows: int) -> Check:
+    try:
+        folder_vocabulary(form.path, rows)
+    except BundleError as error:
+        return Check("tokenizer", "problem", str(error))
+    texts = read_sentencepiece(form.path / TOKENIZER_MODEL).texts
+    place, separator = SEPARATOR
+    if bundle.template in IMPORT_TEMPLATES and (len(texts) <= place or texts[place] != separator):
+        return Check(
+            "tokenizer",
+            "warning",
+            f"{form.path / TOKENIZER_MODEL} is not LLaMA's own: token {place} is not '###', which ends a "
+            "turn; take the tokenizer.model of the model's release.",
+        )
+    return _rows_check(form, len(texts), rows, TOKENIZER_MODEL)
+
+
+def _rows_check(form: Form, tokens: int, rows: int, what: str) -> Check:
+    if tokens > rows or rows - tokens > MORE_ROWS:
+        state: State = "problem" if tokens > rows or not tokens else "warning"
+        return Check(
+            "tokenizer",
+            state,
+            f"{what} has {tokens} tokens, but {form.path.name} has {rows} embedding rows; they belong to "
+            "different models: take both from the same release.",
+        )
+    more = f", {rows - tokens} of them padding" if rows > tokens else ""
+    return Check("tokenizer", "ok", f"{tokens} tokens, {rows} embedding rows{more}.")
+
+
+def _called(folder: Path) -> str:
+    """What people call the model: the folder's name and, where the configuration tells it, its origin."""
+    try:
+        origin = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("_name_or_path", "")
+    except (OSError, ValueError):
+        origin = ""
+    return f"{folder.name} {origin}".strip()

@@ -1,0 +1,153 @@
+"""The sizes of EVA's ViT and of the Q-Former, as a manifest's options give them; needs no torch.
+
+MiniGPT-4's own: ViT-G/14 of EVA-CLIP (arXiv 2211.07636) without its last block, and the Q-Former of
+BLIP-2 (arXiv 2301.12597), a BERT-base whose every second layer looks at the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Self
+
+from minigpt4.core.errors import BundleError
+
+Options = Mapping[str, int | float | str | bool]
+PATCHES_JOINED = "patches_joined"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViTGeometry:
+    """`[vision.options]` of the architecture `eva-vit-g`."""
+
+    width: int
+    depth: int
+    """Blocks; a file may hold more, whose last ones are left out (MiniGPT-4 uses 39 of 40)."""
+
+    heads: int
+    mlp: int
+    patch: int
+    """Side of a patch in pixels."""
+
+    patches_joined: int = 1
+    """Without a Q-Former: how many neighbouring patch vectors become one (4 in the LLaMA-2 release)."""
+
+    @classmethod
+    def parse(cls, options: Options, bundle: str = "") -> Self:
+        """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
+        geometry = cls(**_whole_numbers(cls, options, "vision.options", bundle, optional=(PATCHES_JOINED,)))
+        _check_heads(geometry.width, geometry.heads, "vision.options", bundle)
+        return geometry
+
+    def positions(self, image_size: int) -> int:
+        """Vectors that the ViT gives for one picture: its patches and the class token."""
+        return (image_size // self.patch) ** 2 + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class QFormerGeometry:
+    """`[qformer.options]`."""
+
+    queries: int
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    cross_attention_every: int
+    """Layers 0, n, 2n, ... look at the picture."""
+
+    @classmethod
+    def parse(cls, options: Options, bundle: str = "") -> Self:
+        """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
+        geometry = cls(**_whole_numbers(cls, options, "qformer.options", bundle))
+        _check_heads(geometry.width, geometry.heads, "qformer.options", bundle)
+        return geometry
+
+
+def vision_shapes(geometry: ViTGeometry, image_size: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the ViT's tensors under the names of transformers' Blip2VisionModel.
+
+    `post_layernorm` is not among them: it is the Q-Former's `ln_vision`.
+    """
+    width, mlp = geometry.width, geometry.mlp
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.class_embedding": (1, 1, width),
+        "embeddings.position_embedding": (1, geometry.positions(image_size), width),
+        "embeddings.patch_embedding.weight": (width, 3, geometry.patch, geometry.patch),
+        "embeddings.patch_embedding.bias": (width,),
+    }
+    layer: dict[str, tuple[int, ...]] = {
+        **_norm("layer_norm1", width),
+        **_linear("self_attn.qkv", width, 3 * width),
+        **_linear("self_attn.projection", width, width),
+        **_norm("layer_norm2", width),
+        **_linear("mlp.fc1", width, mlp),
+        **_linear("mlp.fc2", mlp, width),
+    }
+    for index in range(geometry.depth):
+        shapes |= {f"encoder.layers.{index}.{name}": shape for name, shape in layer.items()}
+    return shapes
+
+
+def qformer_shapes(geometry: QFormerGeometry, vision_width: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the Q-Former's tensors: `query_tokens`, `ln_vision.*`, then Blip2QFormerModel's names."""
+    width, mlp = geometry.width, geometry.mlp
+    shapes: dict[str, tuple[int, ...]] = {
+        "query_tokens": (1, geometry.queries, width),
+        **_norm("ln_vision", vision_width),
+        **_norm("layernorm", width),
+    }
+    for index in range(geometry.layers):
+        layer = _attention("attention", width, width)
+        if index % geometry.cross_attention_every == 0:
+            layer |= _attention("crossattention", width, vision_width)
+        layer |= _linear("intermediate_query.dense", width, mlp)
+        layer |= _linear("output_query.dense", mlp, width) | _norm("output_query.LayerNorm", width)
+        shapes |= {f"encoder.layer.{index}.{name}": shape for name, shape in layer.items()}
+    return shapes
+
+
+def _attention(name: str, width: int, looked_at: int) -> dict[str, tuple[int, ...]]:
+    return {
+        **_linear(f"{name}.attention.query", width, width),
+        **_linear(f"{name}.attention.key", looked_at, width),
+        **_linear(f"{name}.attention.value", looked_at, width),
+        **_linear(f"{name}.output.dense", width, width),
+        **_norm(f"{name}.output.LayerNorm", width),
+    }
+
+
+def _linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _whole_numbers(
+    geometry: type[ViTGeometry | QFormerGeometry],
+    options: Options,
+    table: str,
+    bundle: str,
+    optional: tuple[str, ...] = (),
+) -> dict[str, int]:
+    place = f"In the bundle '{bundle}'" if bundle else "In the geometry"
+    known = [field.name for field in fields(geometry)]
+    for key in options.keys() ^ set(known):
+        if key in optional:
+            continue
+        state = "unknown" if key in options else "missing"
+        raise BundleError(f"{place} the key '{table}.{key}' is {state}; there is {', '.join(known)}.")
+    numbers: dict[str, int] = {}
+    for key, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BundleError(f"{place} '{table}.{key}' is {value!r}; it must be a whole number from 1.")
+        numbers[key] = value
+    return numbers
+
+
+def _check_heads(width: int, heads: int, table: str, bundle: str) -> None:
+    if width % heads:
+        place = f"In the bundle '{bundle}'" if bundle else "In the geometry"
+        raise BundleError(f"{place} '{table}.heads' is {heads}, which does not divide the width {width}.")

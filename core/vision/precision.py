@@ -1,0 +1,57 @@
+"""In which float type a vision tower computes, decided without torch.
+
+A fingerprint needs the answer for a picture that is cached, where torch is not imported at all.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from minigpt4.core.errors import UsageError
+
+AUTO = "auto"
+SPELLINGS = {
+    "fp32": "fp32",
+    "float32": "fp32",
+    "bf16": "bf16",
+    "bfloat16": "bf16",
+    "fp16": "fp16",
+    "float16": "fp16",
+}
+"""Our names, and torch's for the same types."""
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+"""Processors without either multiply bfloat16 by way of float32, slower than float32 itself."""
+
+CPU_FACTS = Path("/proc/cpuinfo")
+
+
+def default_dtype(device: str) -> str:
+    """The name of the type that is fast and safe on `device` ("cpu", "cuda" or "cuda:0").
+
+    float16 on CUDA as in the original; on a CPU bfloat16 where it multiplies that, else float32.
+    """
+    if device.startswith("cuda"):
+        return "fp16"
+    return "bf16" if has_bf16() else "fp32"
+
+
+def dtype_for(name: str, device: str) -> str:
+    """`name` as one of fp32, bf16, fp16; "auto" is `device`'s default. Raises UsageError for others."""
+    if name == AUTO:
+        return default_dtype(device)
+    if name not in SPELLINGS:
+        raise UsageError(f"There is no float type '{name}'; choose {AUTO}, fp32, bf16 or fp16.")
+    return SPELLINGS[name]
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 itself."""
+    try:
+        facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    flags = next((line for line in facts.splitlines() if line.startswith("flags")), "")
+    return not BF16_FLAGS.isdisjoint(flags.split())

@@ -1,0 +1,59 @@
+"""An imported bundle that tests may damage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from minigpt4.core.bundle import Bundle, load_bundle, manifest_path
+from minigpt4.core.fetch import bundles_folder
+from minigpt4.core.files import File
+from minigpt4.core.importing import Originals, import_bundle
+from minigpt4.core.manifest import write_manifest
+
+
+@pytest.fixture
+def mine(vectors: Path, tmp_path: Path, write_llama: Callable[..., Path]) -> Bundle:
+    """The reference's tiny towers with a LLaMA of its own folder `vicuna`."""
+    originals = Originals(
+        vit=vectors / "eva_vit.pth",
+        qformer=vectors / "blip2_pretrained.pth",
+        projection=vectors / "minigpt4.pth",
+        llm=write_llama(tmp_path / "vicuna"),
+        template="vicuna-v0",
+        geometry=vectors / "tiny_config.json",
+    )
+    return import_bundle("mine", originals)
+
+
+Rewrite = Callable[..., None]
+
+
+@pytest.fixture
+def rewrite(mine: Bundle) -> Rewrite:
+    """Change the tensors of one of the bundle's files; the manifest then has the new file's checksum."""
+
+    def change(name: str, damage: Callable[[dict[str, torch.Tensor]], None]) -> None:
+        path = bundles_folder() / mine.name / name
+        tensors = load_file(path)
+        damage(tensors)
+        path.unlink()
+        save_file(tensors, path)
+        content = path.read_bytes()
+        file = File(name, len(content), hashlib.sha256(content).hexdigest(), ())
+        bundle = load_bundle(mine.name)
+        parts = {
+            "vision.safetensors": lambda: replace(bundle, vision=replace(bundle.vision, file=file)),
+            "projection.safetensors": lambda: replace(
+                bundle, projection=replace(bundle.projection, file=file)
+            ),
+        }
+        write_manifest(parts[name](), manifest_path(mine.name))
+
+    return change
