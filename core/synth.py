@@ -62,7 +62,7 @@ def synth(
 ) -> str:
     """Make the user bundle NAME-synth with random weights of `bundle`'s true sizes; returns its name.
 
-    The language model is a Hugging Face folder in `dtype` (as the tower and the Q-Former are), or
+    The language model is a Hugging Face folder in `dtype` (as the tower is), or
     with `gguf` ("Q4_0", "Q8_0", "F16") that GGUF alone. `tokenizer` is a `tokenizer.model` to use
     in place of a made-up vocabulary. An earlier NAME-synth is replaced. Raises UsageError for a
     bundle whose sizes are not known, BackendError where the disk is too small.
@@ -146,7 +146,9 @@ def _tower_parts(bundle: Bundle, seed: int, dtype: str) -> list[_Part]:
     parts = [_safetensors("vision.safetensors", vision_shapes(vision, bundle.vision.image_size), dtype, seed)]
     if bundle.qformer is not None:
         qformer = QFormerGeometry.parse(bundle.qformer.options, bundle.name)
-        parts.append(_safetensors("qformer.safetensors", qformer_shapes(qformer, vision.width), dtype, seed))
+        # In fp32, as BLIP-2's is and as it computes: it then stays in the file's own memory.
+        of_qformer = qformer_shapes(qformer, vision.width)
+        parts.append(_safetensors("qformer.safetensors", of_qformer, "fp32", seed))
     spec = bundle.projection
     names = [""] if spec.layers == 1 else [f"layers.{layer}." for layer in range(spec.layers)]
     shapes: Shapes = {}
