@@ -1,17 +1,30 @@
-"""However a picture comes (a path, a pasted or dropped line, standard input): one kind of value."""
+"""However a picture comes (path, pasted or dropped line, clipboard, standard input): one kind of value."""
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from minigpt4.core.errors import ImageError, UsageError
-from minigpt4.core.pixels import MAX_FILE_BYTES, Picture, open_picture
+
+if TYPE_CHECKING:
+    # Opening needs numpy and Pillow, and a screen that shows no picture yet needs neither.
+    from minigpt4.core.pixels import Picture
 
 STANDARD_INPUT = "-"
+
+PICTURE_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .jp2 .j2k .jpx "
+    ".ppm .pgm .pbm .pnm .tga .ico".split()
+)
+"""What the names of pictures end in. Only for finding them: a file is opened whatever it is called."""
+
+MOST_COMPLETIONS = 200
 
 
 @dataclass(frozen=True)
@@ -23,8 +36,11 @@ class Attachment:
 
     def open(self) -> Picture:
         """Decode it; raises ImageError where that fails."""
+        from minigpt4.core.pixels import open_picture
+
         if isinstance(self.source, bytes):
-            return open_picture(self.source, "Standard input")
+            called = "Standard input" if self.label == STANDARD_INPUT else self.label
+            return open_picture(self.source, called)
         return open_picture(self.source)
 
 
@@ -37,6 +53,8 @@ def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachm
         if not argument.strip():
             raise UsageError("The path of a picture is empty; give a file, or - for standard input.")
         return Attachment(_path(argument), argument)
+    from minigpt4.core.pixels import MAX_FILE_BYTES
+
     if standard_input is None or standard_input.isatty():
         raise UsageError("'-' reads the picture from standard input; pipe one in, as in `... < photo.jpg`.")
     try:
@@ -65,6 +83,46 @@ def names_files(line: str) -> bool:
     """Whether every word of the line is a file that is there, as when one is dropped on a terminal."""
     found = attachments_in(line)
     return bool(found) and all(isinstance(one.source, Path) and _exists(one.source) for one in found)
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file of that name is likely a picture."""
+    return Path(name).suffix.lower() in PICTURE_ENDINGS
+
+
+def complete_path(prefix: str) -> list[str]:
+    """What a path that is being typed could become: folders (with a / at the end) and pictures.
+
+    Written as the prefix is (with ~, relative), in order. Hidden ones are only found by their dot; where
+    nothing begins as typed, capitals make no difference. What cannot be read completes to nothing.
+    """
+    if prefix == "~":
+        return ["~/"]
+    folder, begun = os.path.split(prefix)
+    # As typed: split() drops the slashes that it splits at.
+    head = prefix[: len(prefix) - len(begun)]
+    found = [
+        (name, is_folder) for name, is_folder in _entries(folder) if begun.startswith(".") or name[0] != "."
+    ]
+    matching = [one for one in found if one[0].startswith(begun)] or [
+        one for one in found if one[0].lower().startswith(begun.lower())
+    ]
+    return sorted(head + name + "/" * is_folder for name, is_folder in matching)[:MOST_COMPLETIONS]
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """Names of the folders (True) and pictures (False) in a folder."""
+    try:
+        with os.scandir(_path(folder)) as listing:
+            for entry in listing:
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:
+                    continue
+                if is_folder or is_picture_name(entry.name):
+                    yield entry.name, is_folder
+    except (OSError, ValueError):
+        return
 
 
 def _path(text: str) -> Path:

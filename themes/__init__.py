@@ -55,7 +55,7 @@ _OPACITY = re.compile(r" \d{1,3}%$")
 
 def theme_names() -> list[str]:
     """Names of all themes, the user's own included; their files are not read yet."""
-    return sorted(_files())
+    return sorted(theme_files())
 
 
 def load_theme(name: str) -> Theme:
@@ -63,7 +63,7 @@ def load_theme(name: str) -> Theme:
 
     Raises UsageError if there is none (with the nearest name), ThemeError if its file is wrong.
     """
-    files = _files()
+    files = theme_files()
     if name not in files:
         near = difflib.get_close_matches(name, files, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(sorted(files))}."
@@ -92,8 +92,14 @@ def read_theme(path: Path) -> Theme:
     return Theme(**table)
 
 
-def _files() -> dict[str, Path]:
-    folders = (Path(__file__).parent, config_home() / "themes")
+def own_themes_folder() -> Path:
+    """Where the user's own themes lie; there may be no such folder yet."""
+    return config_home() / "themes"
+
+
+def theme_files() -> dict[str, Path]:
+    """The file of every theme by name; the user's own stand in for ours."""
+    folders = (Path(__file__).parent, own_themes_folder())
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 

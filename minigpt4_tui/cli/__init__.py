@@ -34,8 +34,12 @@ class Command:
 COMMANDS = {
     "chat": Command("chat", "chat", "Talk about your pictures, turn by turn."),
     "ask": Command("ask", "ask", "Answer one question about one or more pictures."),
+    "history": Command("history", "history_app", "List, search, show, export and delete conversations."),
     "models": Command("models", "models_app", "List, show, download and find model bundles."),
     "train": Command("train", "train", "Train a bundle's projection, stage 1 or 2."),
+    "themes": Command("themes", "themes_app", "List, check and begin colour themes."),
+    "config": Command("config", "config_app", "Show and check the settings."),
+    "doctor": Command("doctor", "doctor", "Look for what is missing or broken, and tell the way out."),
     "eval": Command("evaluate", "eval_app", "Measure how well a bundle answers."),
 }
 

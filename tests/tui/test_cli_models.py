@@ -1,4 +1,4 @@
-"""`minigpt4 models`, as a person or a script calls it: real processes, a real terminal."""
+"""`minigpt4 models`, as a person or a script calls it; the bars on a real terminal."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def models(tmp_path: Path) -> Run:
-    """`minigpt4 models ...` in its own process."""
+def models(call_minigpt4: Run) -> Run:
+    """`minigpt4 models ...` in the test's own process."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "minigpt4.tui", "models", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=120)
+        return call_minigpt4("models", *arguments)
 
     return run
 
@@ -116,29 +115,29 @@ def test_a_notice_beside_the_bars_is_shown_as_it_is(models: Run) -> None:
 
 
 @pytest.mark.usefixtures("downloads")
-def test_files_that_a_gguf_was_made_from_may_be_deleted(call_minigpt4: Run) -> None:
+def test_files_that_a_gguf_was_made_from_may_be_deleted(models: Run) -> None:
     pytest.importorskip("llama_cpp")
-    call_minigpt4("models", "pull", "small")
+    models("pull", "small")
     small = load_bundle("small")
     path = path_of(small.language.file, small)
     path.unlink()
-    assert call_minigpt4("models", "list").stdout.splitlines()[-1].split()[3] == "partly"
+    assert models("list").stdout.splitlines()[-1].split()[3] == "partly"
     gguf = gguf_path(small, "Q4_0")
     gguf.parent.mkdir(parents=True)
     gguf.write_bytes(b"GGUF")
-    assert call_minigpt4("models", "list").stdout.splitlines()[-1].split()[3] == "here"
-    assert f"{path} (0.4 MB, not needed)" in call_minigpt4("models", "show", "small").stdout
-    done = call_minigpt4("models", "pull", "small")
+    assert models("list").stdout.splitlines()[-1].split()[3] == "here"
+    assert f"{path} (0.4 MB, not needed)" in models("show", "small").stdout
+    done = models("pull", "small")
     assert done.stderr == (
         "The language model's own files are left out: its Q4_0 is here; --all fetches them, too.\n"
     )
     assert not path.exists()
-    done = call_minigpt4("models", "pull", "small", "--all")
+    done = models("pull", "small", "--all")
     assert done.stderr == "Fetching language.bin (0.4 MB)\n"
     assert path.read_bytes() == LANGUAGE
     path.unlink()
     path.write_bytes(b"?" + LANGUAGE[1:])
-    assert f"{path} has the wrong SHA-256" in call_minigpt4("models", "pull", "small").stderr
+    assert f"{path} has the wrong SHA-256" in models("pull", "small").stderr
 
 
 def test_a_file_that_cannot_be_had_is_one_line_and_exit_code_1(models: Run, downloads: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from PIL import Image
 
 from minigpt4.core.bundle import load_bundle
 from minigpt4.core.fetch import bundles_folder
+from minigpt4.core.home import config_home
+from minigpt4.core.manifest import write_manifest
 from minigpt4.core.projection import Projection, save_projection
 from minigpt4.train.recipe import read_recipe
 
@@ -137,6 +140,18 @@ def test_a_projection_to_start_from_is_read_before_anything_is_fetched(
     save_projection(tmp_path / "small.safetensors", Projection(3, 2))
     line = only_line(call_minigpt4("train", "--stage", "2", "--init", "small.safetensors"), 1)
     assert "has the shape (2, 3) and (576, 2280) is wanted" in line
+
+
+def test_a_projection_of_three_layers_starts_a_bundle_of_three_layers(
+    call_minigpt4: Call, data: Path, tmp_path: Path
+) -> None:
+    mini = load_bundle("mini")
+    shape = replace(mini.projection, layers=3)
+    (config_home() / "bundles").mkdir(parents=True)
+    write_manifest(replace(mini, projection=shape), config_home() / "bundles" / "deep.toml")
+    save_projection(tmp_path / "deep.safetensors", Projection(shape.inputs, shape.outputs, 3))
+    arguments = ("--stage", "2", "--set", "bundle=deep", "--init", "deep.safetensors", "--data", "nowhere")
+    assert only_line(call_minigpt4("train", *arguments), 1).startswith("There is no data folder nowhere")
 
 
 def test_a_recipe_may_name_where_it_starts_beside_the_bundles_projection(

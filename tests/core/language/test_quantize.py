@@ -183,7 +183,7 @@ def test_a_pickle_with_code_in_it_is_not_run(folder: Path, target: Path, tmp_pat
 
     (folder / "model.safetensors").unlink()
     torch.save({"model.norm.weight": Evil()}, folder / "pytorch_model.bin")
-    with pytest.raises(BundleError, match=r"pytorch_model\.bin holds code .*\('builtins\.getattr'\)"):
+    with pytest.raises(BundleError, match=r"pytorch_model\.bin holds code .*\('getattr'\)"):
         convert(folder, target, "F16")
     assert not (tmp_path / "ran").exists()
 

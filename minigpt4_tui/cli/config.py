@@ -1,0 +1,115 @@
+"""`minigpt4 config`: where the settings are, what holds and why, and whether the file is sound."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+import typer
+
+from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.tui.cli.edge import printable, say
+from minigpt4.tui.settings import Entry, Loaded, load_settings, schema, settings_path
+
+config_app = typer.Typer(
+    help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
+
+
+@config_app.command("path")
+def path() -> None:
+    """Print the path of the settings file.
+
+    It may not exist yet; it is TOML, and 'config show' prints what could stand in it.
+    """
+    print(settings_path())
+
+
+@config_app.command("show")
+def show(
+    about: Annotated[bool, typer.Option("--about", help="Tell what each setting is for.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print every setting with its value and where that comes from.
+
+    The lines are a settings file themselves. Problems go to standard error.
+    """
+    loaded = load_settings()
+    if as_json:
+        print(json.dumps(_as_json(loaded), indent=2, ensure_ascii=False))
+    else:
+        for found in schema():
+            for line in _lines(found, loaded, about):
+                print(line)
+    for problem in loaded.problems:
+        say(printable(problem))
+
+
+@config_app.command("check")
+def check() -> None:
+    """Check the settings file, the environment and the keys.
+
+    Every problem is a line on standard error, and the exit code is 1 if there is one.
+    """
+    problems = list(settings_problems())
+    for problem in problems:
+        say(printable(problem))
+    if problems:
+        raise typer.Exit(1)
+    where = settings_path()
+    print(f"{where} is sound." if where.exists() else f"There is no {where}; the defaults hold.")
+
+
+def settings_problems() -> Iterator[str]:
+    """What is wrong with the settings, the keys and the names in them, as sentences."""
+    from minigpt4.core.bundle import load_bundle
+    from minigpt4.themes import ThemeError, load_theme
+    from minigpt4.tui.keys import bindings
+
+    loaded = load_settings()
+    yield from loaded.problems
+    yield from bindings(loaded.settings.keys).clashes
+    try:
+        load_theme(loaded.settings.theme)
+    except (ThemeError, UsageError) as problem:
+        yield str(problem)
+    try:
+        load_bundle(loaded.settings.bundle)
+    except (BundleError, UsageError) as problem:
+        yield f"bundle = '{loaded.settings.bundle}' cannot be used: {problem}"
+
+
+def _as_json(loaded: Loaded) -> dict[str, Any]:
+    rows = {
+        found.name: {"value": getattr(loaded.settings, found.name), "from": loaded.origins[found.name]}
+        for found in schema()
+    }
+    rows["keys"]["value"] = dict(loaded.settings.keys)
+    return {"path": str(settings_path()), "settings": rows, "problems": list(loaded.problems)}
+
+
+def _lines(found: Entry, loaded: Loaded, about: bool) -> Iterator[str]:
+    if about:
+        yield f"# {found.about}"
+        if found.kind is not dict:
+            yield f"# It is {found.expected()}; {found.variable} in the environment sets it, too."
+    value = getattr(loaded.settings, found.name)
+    if isinstance(value, Mapping):
+        yield f"[{found.name}]"
+        yield from (f"{_toml(action)} = {_toml(list(keys))}" for action, keys in value.items())
+    elif value is None:
+        yield f"# {found.name} is not set"
+    else:
+        yield f"{found.name} = {_toml(value)}  # {loaded.origins[found.name]}"
+    if about:
+        yield ""
+
+
+def _toml(value: object) -> str:
+    """JSON's texts, numbers, lists and truth values are TOML's, too.
+
+    What is not printable is escaped besides: TOML wants that of DEL, and a terminal of much more.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)

@@ -1,0 +1,42 @@
+"""`minigpt4 doctor`: one line for everything that has to work, and the way out where it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from minigpt4.tui.cli.edge import printable
+
+PAINT = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
+WIDTH = max(map(len, PAINT))
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at everything that minigpt4 leans on, and tell the way out where something is amiss.
+
+    A warning is something that works less well than it could; with a problem the exit code is 1.
+    """
+    from minigpt4.tui.doctor import Finding, examine
+
+    found: list[Finding] = []
+    for finding in examine():
+        found.append(finding)
+        if not as_json:
+            print(f"{_painted(finding.state)}  {finding.name:<14}  {printable(finding.detail)}", flush=True)
+            if finding.advice:
+                print(f"{'':<{WIDTH}}  {'':<14}  -> {printable(finding.advice)}", flush=True)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+    if any(finding.state == "problem" for finding in found):
+        raise typer.Exit(1)
+
+
+def _painted(state: str) -> str:
+    shown = f"{state:<{WIDTH}}"
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return shown if plain else f"{PAINT[state]}{shown}\x1b[0m"

@@ -1,0 +1,87 @@
+"""The way between the app and the engine's process: commands go straight, events wait to be fetched."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Protocol
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.wire import EngineChoice, Event, WireMessage
+from minigpt4.tui.engine_status import Dice
+
+if TYPE_CHECKING:
+    from minigpt4.core.language.protocol import Sampling
+
+
+class Process(Protocol):
+    """The part of a Worker that the app needs."""
+
+    def load(self, choice: EngineChoice) -> None: ...
+    def reply(
+        self, request: str, messages: Sequence[WireMessage], sampling: Sampling | None = None
+    ) -> None: ...
+    def count(self, request: str, messages: Sequence[WireMessage]) -> None: ...
+    def cancel(self, request: str) -> None: ...
+    def stop(self, timeout: float = 0.3) -> None: ...
+
+
+MakeProcess = Callable[[Callable[[Event], None]], Process]
+
+
+class EngineLink:
+    """`wake` is called on the process's reader thread, once until the events have been fetched."""
+
+    def __init__(self, make_process: MakeProcess, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._events: deque[Event] = deque()
+        self._awake = False
+        self._bundle = ""
+        self.process = make_process(self._heard)
+
+    def fetch(self) -> list[Event]:
+        """The events since the last time, in order."""
+        self._awake = False
+        found = []
+        while self._events:
+            found.append(self._events.popleft())
+        return found
+
+    def load(self, choice: EngineChoice) -> None:
+        """Load a model, in place of any other."""
+        self._bundle = choice.bundle
+        self.process.load(choice)
+
+    def reply(self, request: str, messages: Sequence[WireMessage], dice: Dice) -> None:
+        """Begin an answer."""
+        self.process.reply(request, messages, self._sampling(dice))
+
+    def count(self, request: str, messages: Sequence[WireMessage]) -> None:
+        """Ask how much room the messages take."""
+        self.process.count(request, messages)
+
+    def cancel(self, request: str) -> None:
+        """End an answer."""
+        self.process.cancel(request)
+
+    def _sampling(self, dice: Dice) -> Sampling | None:
+        """The bundle's own sampling with what was set put over it; None where there is no such bundle."""
+        # Imported when something is asked: it brings numpy along.
+        from minigpt4.core.bundle import load_bundle
+
+        changes = {name: value for name, value in asdict(dice).items() if value is not None}
+        try:
+            return replace(load_bundle(self._bundle).sampling, **changes)
+        except Minigpt4Error:
+            return None
+
+    def stop(self) -> None:
+        """End the process, within the third of a second."""
+        self.process.stop(0.3)
+
+    def _heard(self, event: Event) -> None:
+        self._events.append(event)
+        if not self._awake:
+            self._awake = True
+            self._wake()

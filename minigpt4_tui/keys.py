@@ -1,0 +1,257 @@
+"""What the app can be told by keyboard, and which keys say it: `ACTIONS`, with the user's own keys over them.
+
+An action's id is also the id of its Textual binding, so that `App.set_keymap(bindings(...).keymap())`
+carries the user's keys to wherever the binding is declared.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+UNBOUND = "unbound"
+"""A key that no keyboard has: Textual takes an empty entry of a keymap as none, and keeps the default."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """Something a key does. `scope` is where the key means it: see `SCOPES`."""
+
+    id: str
+    keys: tuple[str, ...]
+    about: str
+    group: str
+    scope: str
+
+
+SCOPES = {
+    "app": "everywhere",
+    "chat": "in a conversation, wherever the focus is",
+    "composer": "while a question is typed",
+    "chips": "on a picture waiting in the composer",
+    "message": "on a message",
+    "picture": "on a picture in a message",
+    "sidebar": "in the list of conversations",
+    "zoom": "while a picture fills the screen",
+    "picker": "while a picture is chosen",
+    "dialog": "in any screen over the conversation",
+}
+_IN_CHAT = ("composer", "chips", "message", "picture", "sidebar")
+_OVER_CHAT = ("zoom", "picker")
+
+_CONVERSATION, _ANSWER, _PICTURES, _APP = "Conversation", "Answer", "Pictures", "Application"
+
+ACTIONS: tuple[Action, ...] = (
+    Action("send", ("enter",), "Send the question", _CONVERSATION, "composer"),
+    Action("newline", ("shift+enter", "ctrl+j"), "Begin a new line", _CONVERSATION, "composer"),
+    Action("edit_last", ("ctrl+up",), "Edit the last question again", _CONVERSATION, "composer"),
+    Action("new_conversation", ("ctrl+n",), "Begin a new conversation", _CONVERSATION, "app"),
+    Action("search", ("ctrl+f", "f3"), "Search all conversations", _CONVERSATION, "app"),
+    Action("export", ("ctrl+s",), "Save the conversation as a file", _CONVERSATION, "chat"),
+    Action(
+        "next_conversation",
+        ("ctrl+pagedown",),
+        "Open the next conversation of the list",
+        _CONVERSATION,
+        "chat",
+    ),
+    Action(
+        "previous_conversation",
+        ("ctrl+pageup",),
+        "Open the conversation above it in the list",
+        _CONVERSATION,
+        "chat",
+    ),
+    Action("rename_conversation", ("r",), "Rename the conversation", _CONVERSATION, "sidebar"),
+    Action(
+        "pin_conversation", ("p",), "Pin the conversation to the top, or let it go", _CONVERSATION, "sidebar"
+    ),
+    Action("delete_conversation", ("d", "delete"), "Delete the conversation", _CONVERSATION, "sidebar"),
+    Action("undelete_conversation", ("u",), "Bring back what was deleted last", _CONVERSATION, "sidebar"),
+    Action("stop", ("escape",), "Stop the answer; otherwise go back to the composer", _ANSWER, "chat"),
+    Action("regenerate", ("ctrl+r",), "Answer the last question once more", _ANSWER, "chat"),
+    Action("continue_answer", ("ctrl+g",), "Let the last answer go on", _ANSWER, "chat"),
+    Action("restart_engine", ("f8",), "Start the model again after it failed", _ANSWER, "chat"),
+    Action("page_up", ("pageup",), "Scroll the conversation up", _ANSWER, "chat"),
+    Action("page_down", ("pagedown",), "Scroll the conversation down", _ANSWER, "chat"),
+    Action("follow_end", ("ctrl+end",), "Go to the end and follow it", _ANSWER, "chat"),
+    Action("next_message", ("down", "j"), "Go to the next message", _ANSWER, "message"),
+    Action("previous_message", ("up", "k"), "Go to the message before", _ANSWER, "message"),
+    Action("next_variant", ("right", "l"), "Show the next variant", _ANSWER, "message"),
+    Action("previous_variant", ("left", "h"), "Show the variant before", _ANSWER, "message"),
+    Action("edit_message", ("e",), "Edit the message; what came after stays reachable", _ANSWER, "message"),
+    Action("copy_message", ("c",), "Copy the message", _ANSWER, "message"),
+    Action("copy_code", ("y",), "Copy a block of code of the message", _ANSWER, "message"),
+    Action("pick_picture", ("ctrl+o",), "Choose pictures from a folder", _PICTURES, "chat"),
+    Action("paste", ("ctrl+v",), "Paste a picture, or text, from the clipboard", _PICTURES, "composer"),
+    Action("complete_path", ("tab",), "Complete the path after /image", _PICTURES, "composer"),
+    Action("remove_picture", ("delete", "backspace"), "Take the picture out", _PICTURES, "chips"),
+    Action("zoom_picture", ("enter", "space"), "Show the picture on the whole screen", _PICTURES, "picture"),
+    Action("model_view", ("m",), "Show what the model sees of the picture", _PICTURES, "zoom"),
+    Action("next_picture", ("right",), "Show the next picture", _PICTURES, "zoom"),
+    Action("previous_picture", ("left",), "Show the picture before", _PICTURES, "zoom"),
+    Action("select_picture", ("space",), "Choose one more picture", _PICTURES, "picker"),
+    Action("palette", ("ctrl+p",), "Open the command palette", _APP, "app"),
+    Action("toggle_sidebar", ("ctrl+b", "f9"), "Show or hide the list of conversations", _APP, "chat"),
+    Action("help", ("f1",), "Show all keys", _APP, "app"),
+    Action("models", ("f2",), "Choose a model", _APP, "app"),
+    Action("settings", ("f4",), "Change the settings", _APP, "app"),
+    Action("themes", ("ctrl+t",), "Choose a theme", _APP, "app"),
+    Action("close", ("escape",), "Go back to the conversation", _APP, "dialog"),
+    Action("quit", ("ctrl+q",), "Leave", _APP, "app"),
+)
+
+_BY_ID = {action.id: action for action in ACTIONS}
+_MODIFIERS = ("alt", "ctrl", "hyper", "meta", "shift", "super")
+_OTHER_NAMES = {
+    "control": "ctrl",
+    "option": "alt",
+    "cmd": "super",
+    "esc": "escape",
+    "return": "enter",
+    "del": "delete",
+    "ins": "insert",
+    "pgup": "pageup",
+    "page_up": "pageup",
+    "pgdn": "pagedown",
+    "page_down": "pagedown",
+}
+_SAME_BYTES = {"ctrl+i": "Tab", "ctrl+m": "Enter", "ctrl+h": "Backspace"}
+"""Terminals send one and the same byte for both, unless they speak kitty's keyboard protocol."""
+
+
+@dataclass(frozen=True)
+class Bindings:
+    """The keys of every action, and in `clashes` what was wrong or in each other's way, as sentences."""
+
+    keys: Mapping[str, tuple[str, ...]]
+    clashes: tuple[str, ...]
+
+    def keymap(self) -> dict[str, str]:
+        """For `App.set_keymap`; an action without keys has `UNBOUND` for one."""
+        return {action: ",".join(keys) or UNBOUND for action, keys in self.keys.items()}
+
+
+def bindings(wanted: Mapping[str, tuple[str, ...]]) -> Bindings:
+    """The defaults with the user's own keys (`Settings.keys`) over them.
+
+    A key that the user gave to an action is taken from another's defaults; of two that both were
+    given it, the earlier of `ACTIONS` keeps it. Either is told.
+    """
+    told: list[str] = []
+    own = {action: _sound(action, keys, told) for action, keys in wanted.items() if _is_known(action, told)}
+    keys = {action.id: list(own.get(action.id, action.keys)) for action in ACTIONS}
+    order = sorted(ACTIONS, key=lambda action: action.id not in own)
+    for place, winner in enumerate(order):
+        for loser in order[place + 1 :]:
+            for key in [key for key in keys[loser.id] if key in keys[winner.id] and _overlap(winner, loser)]:
+                keys[loser.id].remove(key)
+                told.append(
+                    f"The key '{key}' is given to '{winner.id}' and to '{loser.id}'; '{winner.id}' keeps it. "
+                    f"Choose another in keys.{loser.id}."
+                )
+    return Bindings({action: tuple(found) for action, found in keys.items()}, tuple(told))
+
+
+def key_name(key: str) -> str | None:
+    """A key as Textual names it ("Ctrl+/" is "ctrl+slash"), None where there is no such key."""
+    typed = key.strip()
+    head, plus, last = typed.rpartition("+")
+    if typed == "+" or typed.endswith("++"):
+        head, plus, last = typed[:-2], typed[:-2], "+"
+    modifiers = [_OTHER_NAMES.get(part, part) for part in head.lower().split("+")] if plus else []
+    if not set(modifiers) <= set(_MODIFIERS):
+        return None
+    if len(last) != 1:
+        last = _OTHER_NAMES.get(last.lower(), last.lower())
+        if last not in _named_keys():
+            return None
+    elif not last.isprintable():
+        return None
+    elif last.isalnum():
+        last = _letter(last, modifiers)
+    else:
+        last = _sign_name(last)
+    return "+".join([*sorted(set(modifiers)), last])
+
+
+def _letter(letter: str, modifiers: list[str]) -> str:
+    """Shift and a letter is the capital, as terminals send it; with other modifiers case means nothing."""
+    if modifiers == ["shift"]:
+        modifiers.clear()
+        return letter.upper()
+    return letter.lower() if modifiers else letter
+
+
+def _is_known(action: str, told: list[str]) -> bool:
+    if action in _BY_ID:
+        return True
+    near = difflib.get_close_matches(action, _BY_ID, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "the help screen lists them."
+    told.append(f"There is no action '{action}' that keys.{action} could be for; {hint}")
+    return False
+
+
+def _sound(action: str, keys: tuple[str, ...], told: list[str]) -> tuple[str, ...]:
+    """The keys that can work; the action's defaults where some were given and none of them can."""
+    found = tuple(dict.fromkeys(_usable(action, keys, told)))
+    return found if found or not keys else _BY_ID[action].keys
+
+
+def _usable(action: str, keys: tuple[str, ...], told: list[str]) -> Iterator[str]:
+    for key in keys:
+        name = key_name(key)
+        if name is None:
+            told.append(
+                f"keys.{action} = '{key}' is not a key; write one such as ctrl+t, alt+up, f5 or a letter."
+            )
+        elif _is_typed(name) and _BY_ID[action].scope in ("app", "chat", "composer"):
+            told.append(
+                f"keys.{action} = '{key}' could not be typed any more, as it works while you write; "
+                f"write it with ctrl or alt."
+            )
+        else:
+            if name in _SAME_BYTES:
+                told.append(
+                    f"keys.{action} = '{key}' is {_SAME_BYTES[name]} in many terminals, which cannot tell "
+                    "the two apart; another key is safer."
+                )
+            yield name
+
+
+def _is_typed(name: str) -> bool:
+    """Whether the key writes a letter or a sign."""
+    from textual.keys import key_to_character
+
+    return name == "space" or key_to_character(name) is not None
+
+
+def _overlap(one: Action, other: Action) -> bool:
+    """Whether both may be meant at the same place."""
+    scopes = {one.scope, other.scope}
+    inside = {"chat": _IN_CHAT, "dialog": _OVER_CHAT}
+    return (
+        len(scopes) == 1
+        or "app" in scopes
+        or any(outer in scopes and scopes & set(inner) for outer, inner in inside.items())
+    )
+
+
+@cache
+def _named_keys() -> frozenset[str]:
+    """Names such as "escape", "f5" and "slash"; `_OTHER_NAMES` has turned "return" into "enter"."""
+    from textual.keys import Keys
+
+    names = {key.value for key in Keys if key.value.isalnum()} - {"return"}
+    return frozenset(names | {_sign_name(sign) for sign in string.punctuation} | {"space"})
+
+
+def _sign_name(sign: str) -> str:
+    from textual.keys import KEY_NAME_REPLACEMENTS
+
+    name = unicodedata.name(sign, sign).lower().replace("-", "_").replace(" ", "_")
+    return KEY_NAME_REPLACEMENTS.get(name, name)

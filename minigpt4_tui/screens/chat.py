@@ -1,0 +1,291 @@
+"""The conversation on the screen, and what people do with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import on
+from textual.binding import BindingType
+
+from minigpt4.tui.attachments import Attachment, attachments_in, names_files
+from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.screens import plug
+from minigpt4.tui.screens.stage import Stage
+from minigpt4.tui.slash import command_in, nearest
+from minigpt4.tui.store import StoredMessage, StoredPicture
+from minigpt4.tui.widgets.chips import ChipRow
+from minigpt4.tui.widgets.composer import Composer, looks_dropped
+from minigpt4.tui.widgets.message import MessageView
+from minigpt4.tui.widgets.trouble import Step
+
+if TYPE_CHECKING:
+    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.widgets.picture import Thumbnail
+
+TWICE_S = 2.0
+"""Seconds within which a second Ctrl+C leaves."""
+
+
+class ChatScreen(Stage):
+    """Asking, answering once more, editing, copying: every action of the scope "chat"."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
+
+    def __init__(self, host: MiniGPT4App) -> None:
+        super().__init__(host)
+        self._copied = ("", -1)
+        self._interrupted_at = 0.0
+
+    # Pictures
+
+    def show_pictures(self, pictures: Sequence[StoredPicture]) -> None:
+        """Add pictures to the next question."""
+        self.foot.add(pictures)
+
+    @on(ChipRow.Zoomed)
+    def _zoom_chip(self, event: ChipRow.Zoomed) -> None:
+        self._zoom(self.foot.pictures, event.index)
+
+    def on_thumbnail_zoomed(self, event: Thumbnail.Zoomed) -> None:
+        """A picture of a message is to be seen, with the others of its message."""
+        for view in self.transcript.views:
+            if event.picture in view.message.pictures:
+                pictures = view.message.pictures
+                self._zoom(pictures, pictures.index(event.picture))
+                return
+
+    def _zoom(self, pictures: Sequence[StoredPicture], index: int = 0) -> None:
+        self.host.push_screen(plug("zoom_picture")(list(pictures), index))
+
+    # Asking
+
+    @on(Composer.Sent)
+    def _sent(self, event: Composer.Sent) -> None:
+        command = command_in(event.text)
+        if command is not None:
+            self.composer.take(event.typed)
+            self.call_later(self._run_command, command.action, event.text)
+        elif self._names_files(event.text):
+            self.composer.take(event.typed)
+        elif event.text.startswith("/") and "\n" not in event.text:
+            self.host.say(nearest(event.text), "warning")
+        elif self.foot.editing is not None:
+            self._send_edited(self.foot.editing, event)
+        elif self._may_ask():
+            asked = self.host.guarded(lambda: self.talk.ask(event.text, self.foot.pictures))
+            if asked:
+                self.foot.asked(event.typed)
+
+    async def _run_command(self, action: str, line: str) -> None:
+        if action == "attach_path":
+            self._attach_line(line.partition(" ")[2])
+        else:
+            await self._act(action)
+
+    async def _act(self, action: str) -> None:
+        await self.run_action(action if hasattr(self, f"action_{action}") else f"app.{action}")
+
+    def _may_ask(self) -> bool:
+        """Whether an answer can be begun now; says so where not."""
+        if self.talk.answering is not None:
+            self.host.say(f"An answer is being written; {self.host.key('stop')} stops it.", "warning")
+            return False
+        return self.host.ready_engine()
+
+    def _names_files(self, text: str) -> bool:
+        if not looks_dropped(text):
+            return False
+        if not names_files(text):
+            return False
+        self.host.attach(attachments_in(text))
+        return True
+
+    def _attach_line(self, line: str) -> None:
+        found = attachments_in(line)
+        if not found:
+            self.host.say("/image needs the path of a picture, as in `/image photo.jpg`.", "warning")
+        self.host.attach(found)
+
+    @on(Composer.Dropped)
+    def _dropped(self, event: Composer.Dropped) -> None:
+        if not self._names_files(event.text):
+            self.composer.type(event.text)
+
+    @on(Composer.Called)
+    async def _called(self, event: Composer.Called) -> None:
+        await self.run_action(event.action)
+
+    @on(Composer.Left)
+    def _left(self) -> None:
+        if views := self.transcript.views:
+            views[-1].focus()
+
+    @on(Step.Taken)
+    async def _step(self, event: Step.Taken) -> None:
+        await self._act(event.action)
+
+    def _send_edited(self, message_id: str, event: Composer.Sent) -> None:
+        message = self.talk.message(message_id)
+        if message is not None:
+            if message.role == "user" and not self._may_ask():
+                return
+            if not self.host.guarded(lambda: self.talk.edit(message_id, event.text)):
+                return
+        self.foot.leave_editing(event.typed)
+
+    # What keys do
+
+    def action_stop(self) -> None:
+        """Close what is open, stop what runs, or go back to the composer: one thing at a time."""
+        if self.composer.close_choices():
+            return
+        if self.host.guarded(self.talk.stop):
+            return
+        if not self.composer.has_focus:
+            self.composer.focus()
+        else:
+            self.foot.leave_editing()
+
+    def action_interrupt(self) -> None:
+        """Ctrl+C: stop the answer, or clear the line; twice leaves."""
+        if self.host.guarded(self.talk.stop):
+            return
+        now = time.monotonic()
+        if self.composer.text:
+            self.composer.replace_text("")
+        elif now - self._interrupted_at < TWICE_S:
+            self.call_later(self.host.run_action, "app.quit")
+        else:
+            self.host.say(f"Ctrl+C again, or {self.host.key('quit')}, leaves.")
+        self._interrupted_at = now
+
+    def action_regenerate(self) -> None:
+        """Another answer to the question of the message in focus, or to the last one."""
+        view = self.focused if isinstance(self.focused, MessageView) else None
+        chosen = view.message.id if view is not None else None
+        if self._may_ask() and self.host.guarded(lambda: self.talk.regenerate(chosen)) is False:
+            self.host.say("There is no question yet to answer once more.", "warning")
+
+    def action_continue_answer(self) -> None:
+        """Let the last answer go on."""
+        if self._may_ask() and self.host.guarded(self.talk.continue_answer) is False:
+            self.host.say("There is no answer yet that could go on.", "warning")
+
+    def action_restart_engine(self) -> None:
+        """Load the model again."""
+        self.host.restart_engine()
+
+    def action_edit_last(self) -> None:
+        """Take the last question back into the composer."""
+        message = self.talk.last("user")
+        if message is None:
+            self.host.say("There is no question yet to edit.", "warning")
+        else:
+            self.foot.begin_editing(message)
+
+    def action_copy_last(self) -> None:
+        """Copy the last answer."""
+        self._copy(self.talk.last("assistant"))
+
+    def action_copy_last_code(self) -> None:
+        """Copy the last block of code."""
+        view = next((view for view in reversed(self.transcript.views) if view.code_blocks), None)
+        self._copy_code(view)
+
+    def action_page_up(self) -> None:
+        """Scroll towards the beginning."""
+        self.transcript.scroll_page_up(animate=not self.host.settings.reduced_motion)
+
+    def action_page_down(self) -> None:
+        """Scroll towards the end."""
+        self.transcript.scroll_page_down(animate=not self.host.settings.reduced_motion)
+
+    async def action_follow_end(self) -> None:
+        """Go to the end and stay there."""
+        await self.transcript.to_end()
+
+    def action_pick_picture(self) -> None:
+        """Choose pictures from a folder."""
+        self.host.push_screen(plug("pick_picture")(), lambda chosen: self.host.attach(chosen or []))
+
+    def action_paste(self) -> None:
+        """Take the clipboard's picture; where there is none, its text."""
+        from minigpt4.tui.clipboard import ClipboardProblem, clipboard_image, clipboard_text
+
+        def look() -> bytes | str | ClipboardProblem:
+            found = clipboard_image()
+            if isinstance(found, bytes):
+                return found
+            text = self.host.clipboard or clipboard_text()
+            return text if text and isinstance(text, str) else found
+
+        def then(found: bytes | str | ClipboardProblem) -> None:
+            if isinstance(found, bytes):
+                self.host.attach([Attachment(found, "clipboard")])
+            elif isinstance(found, str):
+                self.composer.type(found)
+            else:
+                self.host.say(found.sentence, "warning")
+
+        self.host.in_background(look, then)
+
+    def action_export(self) -> None:
+        """Save the conversation as a file."""
+        if self.talk.conversation is None:
+            self.host.say("There is nothing to save yet.", "warning")
+        else:
+            self.host.push_screen(plug("export")(self.talk.conversation.id))
+
+    def action_next_conversation(self) -> None:
+        """The one below in the list."""
+        self.host.guarded(lambda: self.host.open_neighbour(1))
+
+    def action_previous_conversation(self) -> None:
+        """The one above in the list."""
+        self.host.guarded(lambda: self.host.open_neighbour(-1))
+
+    @on(MessageView.Wanted)
+    async def _wanted(self, event: MessageView.Wanted) -> None:
+        view, message = event.view, event.view.message
+        match event.what:
+            case "next_message" | "previous_message":
+                await self._go(view, 1 if event.what == "next_message" else -1)
+            case "next_variant" | "previous_variant":
+                step = 1 if event.what == "next_variant" else -1
+                self.host.guarded(lambda: self.talk.show_variant(message.id, step))
+            case "edit_message":
+                self.foot.begin_editing(message)
+            case "copy_message":
+                self._copy(message)
+            case "copy_code":
+                self._copy_code(view)
+            case "zoom_picture" if message.pictures:
+                self._zoom(message.pictures)
+
+    async def _go(self, view: MessageView, step: int) -> None:
+        found = await self.transcript.neighbour(view, step)
+        if found is not None:
+            found.focus()
+        elif step > 0:
+            self.composer.focus()
+
+    def _copy(self, message: StoredMessage | None) -> None:
+        if message is None:
+            self.host.say("There is no answer yet to copy.", "warning")
+        else:
+            self.host.copy_to_clipboard(self.talk.as_it_stands(message).text)
+            self.host.say("Copied the message.")
+
+    def _copy_code(self, view: MessageView | None) -> None:
+        blocks = view.code_blocks if view is not None else []
+        if view is None or not blocks:
+            self.host.say("There is no block of code here.", "warning")
+            return
+        before, place = self._copied
+        place = (place + 1) % len(blocks) if before == view.message.id else 0
+        self._copied = (view.message.id, place)
+        self.host.copy_to_clipboard(blocks[place])
+        which = f" {place + 1} of {len(blocks)}" if len(blocks) > 1 else ""
+        self.host.say(f"Copied the block of code{which}.")

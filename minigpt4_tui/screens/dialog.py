@@ -1,0 +1,121 @@
+"""What all screens that lie over the conversation have in common: a panel, a heading and a line of keys."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.widgets.rows import Rows
+
+if TYPE_CHECKING:
+    from minigpt4.tui.app import MiniGPT4App
+
+T = TypeVar("T")
+
+
+class Dialog(ModalScreen[T]):
+    """A panel in the middle; Escape closes it. Classes below give a `body`, a heading and a hint."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("dialog")]
+    # Textual declares it so that mypy takes it for a field of instances.
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (14, "-tall")]  # noqa: RUF012
+    CSS = """
+    Dialog.-over {
+        align: center middle;
+        background: $background 60%;
+
+        .box { width: 90%; max-width: 90; height: 90%; max-height: 30; background: $surface; padding: 1 2; }
+        .box.-slim { max-width: 70; max-height: 22; }
+        .box.-low { max-height: 16; }
+        .heading { text-style: bold; color: $text-primary; height: 1; margin-bottom: 1; }
+        .note { height: auto; margin-top: 1; }
+        .problem { height: auto; margin-top: 1; color: $text-error; }
+        .hint { margin-top: 1; }
+        Input, Input:focus { border: none; height: 1; padding: 0 1; background: $panel; margin-bottom: 1; }
+    }
+    Dialog.-over.-flat {
+        .box { width: 100%; height: 100%; padding: 0 1; }
+        .heading, .hint, .note { display: none; }
+        Input, Input:focus { margin-bottom: 0; }
+    }
+    """
+    SCOPED_CSS = False  # else the panel itself, and classes below, would be out of its reach
+    HEADING = ""
+    HINT = ""
+    SHAPE = ""
+    """Class of the panel: -slim or -low where it holds little."""
+
+    def __init__(self) -> None:
+        super().__init__(classes="-over")
+
+    @property
+    def host(self) -> MiniGPT4App:
+        """The app, with what it offers to its screens."""
+        return cast("MiniGPT4App", self.app)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes=f"box {self.SHAPE}"):
+            yield Static(self.heading(), classes="heading", markup=False)
+            yield from self.body()
+            yield Static(self.hint(), classes="hint quiet", markup=False)
+
+    def heading(self) -> str:
+        """The words at the top."""
+        return self.HEADING
+
+    def hint(self) -> str:
+        """What the keys do here."""
+        return " · ".join(filter(None, (self.HINT, f"{self.host.key('close')} closes")))
+
+    def body(self) -> ComposeResult:
+        """What lies between the heading and the hint."""
+        yield from ()
+
+    def action_close(self) -> None:
+        """Back to what lies below."""
+        self.dismiss(None)
+
+
+class ListDialog(Dialog[T]):
+    """A line to type in and a list below it: letters go to the line, the arrows and Enter to the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "list('cursor_down')", show=False),
+        Binding("up", "list('cursor_up')", show=False),
+        Binding("pagedown", "list('page_down')", show=False),
+        Binding("pageup", "list('page_up')", show=False),
+    ]
+    PLACEHOLDER = ""
+
+    def body(self) -> ComposeResult:
+        yield Input(placeholder=self.PLACEHOLDER, id="query")
+        yield Rows(id="rows", is_driven=True)
+        yield Static("", classes="note quiet", id="note", markup=False)
+
+    @property
+    def rows(self) -> Rows:
+        """The list."""
+        return self.query_one("#rows", Rows)
+
+    @property
+    def typed(self) -> str:
+        """What stands in the line."""
+        return self.query_one("#query", Input).value
+
+    def say_below(self, text: str) -> None:
+        """A sentence under the list."""
+        self.query_one("#note", Static).update(text)
+
+    def action_list(self, what: str) -> None:
+        """Move the list's cursor."""
+        getattr(self.rows, f"action_{what}")()
+
+    def on_input_submitted(self) -> None:
+        """Enter chooses in the list."""
+        self.rows.action_select()

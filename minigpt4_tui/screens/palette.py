@@ -1,0 +1,67 @@
+"""What the command palette offers: every action that needs nothing chosen, every theme, every bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from minigpt4.core.bundle import bundle_names
+from minigpt4.themes import theme_names
+from minigpt4.tui.engine_status import choice_from
+from minigpt4.tui.keys import ACTIONS
+from minigpt4.tui.text import shown_line
+
+if TYPE_CHECKING:
+    from minigpt4.tui.app import MiniGPT4App
+
+NOT_HERE = ("palette", "page_up", "page_down", "stop")
+"""Actions that make no sense once the palette was opened, or that only keys are for."""
+
+
+class Commands(Provider):
+    """Found by any letters of what they do, in order."""
+
+    @property
+    def host(self) -> MiniGPT4App:
+        """The app."""
+        return cast("MiniGPT4App", self.app)
+
+    async def discover(self) -> Hits:
+        """The actions, before anything is typed."""
+        for name, about, run in self._actions():
+            yield DiscoveryHit(name, run, help=about)
+
+    async def search(self, query: str) -> Hits:
+        """What matches, themes and bundles too."""
+        matcher = self.matcher(query)
+        for name, about, run in (*self._actions(), *self._choices()):
+            score = matcher.match(name)
+            if score > 0:
+                yield Hit(score, matcher.highlight(name), run, text=name, help=about)
+
+    def _actions(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+        for action in ACTIONS:
+            if action.scope in ("app", "chat") and action.id not in NOT_HERE:
+                yield action.about, self.host.key(action.id), self._runner(action.id, action.scope)
+
+    def _choices(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+        host = self.host
+        for name in theme_names():
+            yield f"Theme: {shown_line(name)}", "", self._theme(name)
+        for name in bundle_names():
+            choice = replace(choice_from(host.settings), bundle=name, quant="auto")
+            yield f"Model: {shown_line(name)}", "", partial(host.switch_model, choice)
+
+    def _theme(self, name: str) -> Callable[[], Any]:
+        return lambda: self.host.guarded(lambda: self.host.change_setting("theme", name))
+
+    def _runner(self, action: str, scope: str) -> Callable[[], Awaitable[object]]:
+        async def run() -> None:
+            host = self.host
+            await host.run_action(action, default_namespace=host if scope == "app" else host.chat)
+
+        return run

@@ -1,0 +1,265 @@
+"""Choosing pictures from folders: a tree, a filter that is typed, a look at the picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.timer import Timer
+from textual.widgets import Static, Tree
+
+from minigpt4.tui.attachments import attachments_in, complete_path, names_files
+from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.browsing import Found, found_below
+from minigpt4.tui.text import shown_line
+from minigpt4.tui.widgets.picture import PictureArea, View
+from minigpt4.tui.widgets.picture_tree import Entry, PictureTree
+
+if TYPE_CHECKING:
+    from minigpt4.tui.app import MiniGPT4App
+
+REST_S = 0.1
+"""Seconds that the cursor rests on a picture before it is opened."""
+
+PREVIEW_COLUMNS, PREVIEW_ROWS = 26, 14
+MOST_LETTERS = 200
+MOST_NAMED = 3
+
+
+class PickerScreen(ModalScreen[list[Path]]):
+    """Gives the chosen pictures, in the order in which they were chosen; none where it is left."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings_of("dialog"),
+        Binding("tab", "complete", show=False),
+    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide")]  # noqa: RUF012 (declared so by Textual)
+    AUTO_FOCUS = "PictureTree"
+    DEFAULT_CSS = """
+    PickerScreen {
+        align: center middle;
+        background: $background 60%;
+
+        #box { width: 90%; max-width: 100; height: 90%; max-height: 34; background: $surface; padding: 1 2; }
+        #folder { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+        #filter { height: 1; margin: 1 0; padding: 0 1; background: $panel; text-wrap: nowrap; }
+        #both { height: 1fr; }
+        PictureTree { width: 1fr; height: 100%; background: $surface; scrollbar-size-horizontal: 0; }
+        PictureTree:focus { background-tint: $foreground 0%; }
+        #look { width: 26; height: 100%; margin-left: 2; }
+        #about { height: auto; width: 100%; color: $foreground 70%; }
+        #chosen { height: 1; margin-top: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+        #hint { height: 1; color: $foreground 70%; text-wrap: nowrap; text-overflow: ellipsis; }
+
+        &.-narrow #look { display: none; }
+        &.-narrow #box { width: 100%; height: 100%; padding: 0 1; }
+    }
+    """
+
+    start: ClassVar[Path | None] = None
+    """Where somebody looked last: the next picture is often beside it."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__()
+        self.folder = folder or self._remembered()
+        self.letters = ""
+        self._search = 0
+        self._resting: Timer | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="box"):
+            yield Static(id="folder", markup=False)
+            yield Static(id="filter", markup=False)
+            with Horizontal(id="both"):
+                yield PictureTree()
+                with Vertical(id="look"):
+                    yield PictureArea((PREVIEW_COLUMNS, PREVIEW_ROWS))
+                    yield Static(id="about", markup=False)
+            yield Static(id="chosen", markup=False)
+            yield Static(id="hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Show the folder."""
+        self._go(self.folder)
+        self._write_chosen()
+
+    @property
+    def tree_of_pictures(self) -> PictureTree:
+        """The tree."""
+        return self.query_one(PictureTree)
+
+    def action_close(self) -> None:
+        """Clear the filter; without one, leave and choose nothing."""
+        if self.letters:
+            self._filter("")
+        else:
+            self._finish([])
+
+    def action_complete(self) -> None:
+        """Complete the name of a folder or picture, as far as it is certain; go into a folder."""
+        head = str(self.folder).rstrip("/") + "/"
+        whole = os.path.commonprefix(complete_path(head + self.letters))  # noqa: RUF071 (letters are meant)
+        if len(whole) > len(head + self.letters):
+            self._filter(whole.removeprefix(head))
+
+    @on(PictureTree.Typed)
+    def _typed(self, event: PictureTree.Typed) -> None:
+        if event.letters:
+            self._filter((self.letters + event.letters)[:MOST_LETTERS])
+        elif self.letters:
+            self._filter(self.letters[:-1])
+        else:
+            self._go(self.folder.parent)
+
+    @on(PictureTree.Pasted)
+    def _pasted(self, event: PictureTree.Pasted) -> None:
+        if names_files(event.text):
+            self._finish([one.source for one in attachments_in(event.text) if isinstance(one.source, Path)])
+        elif _folder_in(self.folder, event.text + "/") is not None:
+            self._filter(event.text + "/")
+        else:
+            self._filter((self.letters + event.text)[:MOST_LETTERS])
+
+    @on(PictureTree.Above)
+    def _above(self) -> None:
+        if not self.letters:
+            self._go(self.folder.parent)
+
+    @on(PictureTree.Chose)
+    def _chose(self) -> None:
+        self._write_chosen()
+
+    @on(PictureTree.Taken)
+    def _taken(self, event: PictureTree.Taken) -> None:
+        self._finish(list(self.tree_of_pictures.chosen) or [event.path])
+
+    @on(Tree.NodeHighlighted)
+    def _highlighted(self, event: Tree.NodeHighlighted[Entry]) -> None:
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(REST_S, self._look)
+
+    @on(PictureArea.Opened)
+    def _opened(self, event: PictureArea.Opened) -> None:
+        entry = self.tree_of_pictures.highlighted
+        if entry is not None and entry.kind == "picture":
+            wide, high = event.pixels
+            self._about(entry, f"{wide} × {high}")
+
+    @on(PictureArea.Failed)
+    def _failed(self, event: PictureArea.Failed) -> None:
+        entry = self.tree_of_pictures.highlighted
+        if entry is not None and entry.kind == "picture":
+            self._about(entry, "cannot be opened")
+
+    def _go(self, folder: Path) -> None:
+        self.folder = PickerScreen.start = folder
+        self.letters = ""
+        self._search += 1
+        self.query_one("#folder", Static).update(
+            Content.assemble(("Choose pictures", "bold"), "   ", shown_line(_homely(folder), 200))
+        )
+        self._write_filter()
+        self.tree_of_pictures.fill(folder)
+
+    def _filter(self, letters: str) -> None:
+        folder = _folder_in(self.folder, letters) if letters else self.folder
+        if folder is not None:
+            self._go(folder)
+            return
+        self.letters = letters
+        self._write_filter()
+        self._search += 1
+        search, folder = self._search, self.folder
+        self._host.in_background(
+            lambda: found_below(folder, letters, lambda: search != self._search),
+            lambda found: self._found(search, found),
+        )
+
+    def _found(self, search: int, found: Found) -> None:
+        if search != self._search or not self.is_attached:
+            return
+        note = "" if found.is_all else "… and maybe more: type on"
+        if not found.pictures:
+            note = "no picture is called that" if found.is_all else "none found among the first thousands"
+        entries = [Entry(path, "picture", str(path.relative_to(self.folder))) for path in found.pictures]
+        self.tree_of_pictures.fill_with(entries, note)
+
+    def _look(self) -> None:
+        entry = self.tree_of_pictures.highlighted
+        area = self.query_one(PictureArea)
+        if entry is None or entry.kind != "picture" or self.has_class("-narrow"):
+            area.show(None)
+            self.query_one("#about", Static).update("")
+        else:
+            area.show(View(entry.path))
+            self._about(entry, "…")
+
+    def _about(self, entry: Entry, size: str) -> None:
+        self.query_one("#about", Static).update(f"{shown_line(entry.path.name, 3 * PREVIEW_COLUMNS)}\n{size}")
+
+    def _write_filter(self) -> None:
+        text = Content.assemble("Find: ", (shown_line(self.letters, 60), "bold"), ("▏", "$primary"))
+        if not self.letters:
+            text = Content.assemble(
+                "Find: ", ("type a part of a name, or a path; Tab completes it", "$foreground 60%")
+            )
+        self.query_one("#filter", Static).update(text)
+
+    def _write_chosen(self) -> None:
+        chosen = list(self.tree_of_pictures.chosen)
+        line = self.query_one("#chosen", Static)
+        names = ", ".join(shown_line(path.name, 30) for path in chosen[:MOST_NAMED])
+        more = f" and {len(chosen) - MOST_NAMED} more" if len(chosen) > MOST_NAMED else ""
+        line.update(f"{len(chosen)} chosen: {names}{more}" if chosen else "")
+        key = self._host.key
+        parts = (f"Enter attach {len(chosen) or ''}".rstrip(), f"{key('select_picture')} several")
+        more_keys = ("Backspace one up", f"{key('close')} cancel")
+        self.query_one("#hint", Static).update("   ".join([*parts, *more_keys]))
+
+    def _finish(self, chosen: list[Path]) -> None:
+        self._search += 1
+        self.dismiss(chosen)
+
+    @property
+    def _host(self) -> MiniGPT4App:
+        return cast("MiniGPT4App", self.app)
+
+    @classmethod
+    def _remembered(cls) -> Path:
+        for folder in (cls.start, _here()):
+            if folder is not None and folder.is_dir():
+                return folder
+        return Path.home()
+
+
+def _here() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:
+        # Deleted under the program.
+        return None
+
+
+def _homely(folder: Path) -> str:
+    """With ~ for the home folder."""
+    try:
+        return str(Path("~") / folder.relative_to(Path.home()))
+    except (ValueError, RuntimeError):
+        return str(folder)
+
+
+def _folder_in(folder: Path, letters: str) -> Path | None:
+    """The folder that the letters name, from that folder on, their last one a slash; None otherwise."""
+    try:
+        path = (folder / Path(letters).expanduser()).resolve()
+        return path if letters.endswith("/") and path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        return None

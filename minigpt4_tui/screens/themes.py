@@ -1,0 +1,103 @@
+"""Choosing colours: each theme is on the whole screen while the cursor is on it, and follows its file."""
+
+from __future__ import annotations
+
+from textual import on
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.widgets import Static
+from textual.widgets.option_list import Option
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.themes import load_theme, own_themes_folder, theme_files, theme_names
+from minigpt4.themes.watch import ThemeWatch
+from minigpt4.tui.screens.dialog import Dialog
+from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.theming import take_change, textual_theme
+from minigpt4.tui.widgets.rows import Rows
+
+POLL_S = 0.5
+"""How often it is looked whether a theme's file was edited."""
+
+SAMPLE = Content("  ").join(
+    Content.styled(f"● {name}", f"${name}")
+    for name in ("primary", "secondary", "accent", "success", "warning", "error")
+)
+
+
+class ThemesScreen(Dialog[None]):
+    """Enter keeps the theme, Escape the one before."""
+
+    HEADING = "Themes"
+    HINT = "↑↓ try · Enter keeps"
+    SHAPE = "-slim"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watch = ThemeWatch()
+
+    def body(self) -> ComposeResult:
+        yield Rows(id="themes")
+        yield Static(SAMPLE, classes="note")
+        yield Static("", classes="note", id="problem", markup=False)
+
+    def on_mount(self) -> None:
+        """The theme in force has the cursor."""
+        self._list()
+        self.set_interval(POLL_S, self._poll)
+
+    def _list(self) -> None:
+        rows = self.query_one(Rows)
+        names = theme_names()
+        options = [Option(_row(name, name == self.host.settings.theme), id=name) for name in names]
+        rows.fill(options, keep=rows.chosen or self.host.settings.theme)
+
+    def _poll(self) -> None:
+        changes = self._watch.poll()
+        for change in changes:
+            take_change(self.app, change)
+        if changes:
+            self._list()
+            self._show(self.query_one(Rows).chosen or "")
+
+    @on(Rows.OptionHighlighted)
+    def _try(self, event: Rows.OptionHighlighted) -> None:
+        self._show(event.option_id or "")
+
+    def _show(self, name: str) -> None:
+        problem = _problem(name)
+        self.query_one("#problem", Static).update(shown(problem))
+        if not problem and name != self.app.theme:
+            self.host.use_theme(name)
+
+    @on(Rows.OptionSelected)
+    def _keep(self, event: Rows.OptionSelected) -> None:
+        name = event.option_id or ""
+        if not _problem(name):
+            self.host.guarded(lambda: self.host.change_setting("theme", name))
+            self.dismiss(None)
+
+    def action_close(self) -> None:
+        """Back to the theme that was kept."""
+        self.host.use_theme(self.host.settings.theme)
+        self.dismiss(None)
+
+
+def _problem(name: str) -> str:
+    """What is wrong with a theme's file, as a sentence; empty where nothing is."""
+    try:
+        textual_theme(load_theme(name))
+    except Minigpt4Error as problem:
+        return str(problem)
+    return ""
+
+
+def _row(name: str, is_kept: bool) -> Content:
+    try:
+        theme = load_theme(name)
+        kind = "the terminal's own colours" if theme.ansi else "dark" if theme.dark else "light"
+    except Minigpt4Error:
+        kind = "cannot be used"
+    own = " · yours" if theme_files()[name].parent == own_themes_folder() else ""
+    mark = ("● ", "bold") if is_kept else "  "
+    return Content.assemble(mark, (shown_line(name, 30).ljust(18), "bold"), (kind + own, "dim"))

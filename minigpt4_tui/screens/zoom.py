@@ -1,0 +1,131 @@
+"""A picture on the whole screen, and what the model sees of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.store_records import StoredPicture
+from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.widgets.picture import PictureArea, View, size_of
+
+if TYPE_CHECKING:
+    from minigpt4.tui.app import MiniGPT4App
+
+
+class ZoomScreen(ModalScreen[None]):
+    """Several pictures are gone through with left and right, from the one at `index` on."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("zoom"), *bindings_of("dialog")]
+    DEFAULT_CSS = """
+    ZoomScreen {
+        background: $background;
+
+        #room { height: 1fr; width: 100%; align: center middle; padding: 1 2 0 2; }
+        #trouble { width: auto; max-width: 60; padding: 1 3; background: $surface; color: $text-error; }
+        #trouble { display: none; }
+        #caption { width: 100%; height: auto; text-align: center; padding: 0 2; }
+        #keys { width: 100%; height: 1; text-align: center; color: $foreground 70%; text-wrap: nowrap;
+                text-overflow: ellipsis; }
+    }
+    """
+
+    def __init__(self, pictures: Sequence[StoredPicture], index: int = 0) -> None:
+        super().__init__()
+        self.pictures = list(pictures)
+        self.index = max(0, min(index, len(self.pictures) - 1))
+        self.is_model_view = False
+
+    def compose(self) -> ComposeResult:
+        with Container(id="room"):
+            yield PictureArea()
+            yield Static(id="trouble", markup=False)
+        yield Static(id="caption", markup=False)
+        yield Static(id="keys", markup=False)
+
+    def on_mount(self) -> None:
+        """Show the first one."""
+        self._draw()
+
+    def action_model_view(self) -> None:
+        """Change between the picture and what the model sees of it."""
+        self.is_model_view = not self.is_model_view
+        self._draw()
+
+    def action_next_picture(self) -> None:
+        """The one after, if there is one."""
+        self._go(self.index + 1)
+
+    def action_previous_picture(self) -> None:
+        """The one before, if there is one."""
+        self._go(self.index - 1)
+
+    def action_close(self) -> None:
+        """Back to the conversation."""
+        self.dismiss()
+
+    @property
+    def _host(self) -> MiniGPT4App:
+        return cast("MiniGPT4App", self.app)
+
+    def _go(self, index: int) -> None:
+        if 0 <= index < len(self.pictures):
+            self.index = index
+            self._draw()
+
+    def _draw(self) -> None:
+        if not self.pictures:
+            return
+        picture = self.pictures[self.index]
+        area = self.query_one(PictureArea)
+        area.display = True
+        self.query_one("#trouble").display = False
+        if self.is_model_view:
+            area.show(View(picture.path, self._host.settings.bundle))
+        else:
+            area.show(View(picture.path), (picture.width, picture.height))
+        if self._host.settings.images == "off":
+            self._say("Pictures are not drawn: the setting images is off.")
+        self._caption(size_of(picture))
+        self._keys()
+
+    def _caption(self, about: str) -> None:
+        picture = self.pictures[self.index]
+        place = f"{self.index + 1} of {len(self.pictures)}   " if len(self.pictures) > 1 else ""
+        name = shown_line(picture.name, max(10, self.app.size.width - 30))
+        self.query_one("#caption", Static).update(Content.assemble(place, (name, "bold"), "   ", about))
+
+    def _keys(self) -> None:
+        key = self._host.key
+        other = "the picture" if self.is_model_view else "what the model sees"
+        parts = [f"{key('model_view')} {other}"]
+        if len(self.pictures) > 1:
+            parts.append(f"{key('previous_picture')} {key('next_picture')} others")
+        self.query_one("#keys", Static).update("   ".join([*parts, f"{key('close')} back"]))
+
+    def _say(self, sentence: str) -> None:
+        self.query_one(PictureArea).display = False
+        trouble = self.query_one("#trouble", Static)
+        trouble.update(shown(sentence))
+        trouble.display = True
+
+    @on(PictureArea.Opened)
+    def _opened(self, event: PictureArea.Opened) -> None:
+        if self.is_model_view:
+            wide, high = event.pixels
+            bundle = shown_line(self._host.settings.bundle, 30)
+            self._caption(f"as {bundle} sees it: squashed to {wide} × {high}")
+
+    @on(PictureArea.Failed)
+    def _failed(self, event: PictureArea.Failed) -> None:
+        path = self.pictures[self.index].path
+        self._say(event.sentence if path.exists() else "The picture's file is gone from the disk.")

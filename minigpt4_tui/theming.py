@@ -1,0 +1,203 @@
+"""From theme files to Textual's themes: checked, so that no file stops the app; exchanged while it runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from functools import cache
+from typing import Any
+
+from textual.app import App
+from textual.color import Color, ColorParseError
+from textual.design import ColorSystem
+from textual.theme import Theme as TextualTheme
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.themes import Theme, ThemeError, load_theme, theme_files, theme_names
+from minigpt4.themes.contrast import READABLE, Rgb, contrast
+from minigpt4.themes.watch import ThemeChange
+
+TEXT_STYLES = frozenset(
+    "none not bold b dim d italic i underline u underline2 uu reverse r strike s blink".split()
+)
+
+GROUNDS = ("background", "surface", "panel")
+TEXTS = (
+    *("foreground", "text", "text-muted", "foreground-muted", "link-color", "footer-key-foreground"),
+    *("primary", "secondary", "accent", "success", "warning", "error"),
+    *(f"text-{role}" for role in ("primary", "secondary", "accent", "success", "warning", "error")),
+    *(f"markdown-h{level}-color" for level in range(1, 7)),
+)
+"""Variables that widgets write text in, on any of `GROUNDS`."""
+
+ON_THEIR_OWN = (
+    ("block-cursor-foreground", "block-cursor-background"),
+    ("block-cursor-blurred-foreground", "block-cursor-blurred-background"),
+    ("input-cursor-foreground", "input-cursor-background"),
+    ("input-selection-foreground", "input-selection-background"),
+    ("screen-selection-foreground", "screen-selection-background"),
+    ("footer-foreground", "footer-background"),
+    ("footer-description-foreground", "footer-background"),
+    ("link-color-hover", "link-background-hover"),
+    *(("button-color-foreground", role) for role in ("primary", "success", "warning", "error")),
+    *((f"text-{role}", f"{role}-muted") for role in ("primary", "secondary", "success", "warning", "error")),
+)
+"""Texts that have a ground of their own, which lies over the surface."""
+
+XTERM = {
+    name: rgb
+    for prefix, colours in {
+        "": (0, 0xCD0000, 0x00CD00, 0xCDCD00, 0x0000EE, 0xCD00CD, 0x00CDCD, 0xE5E5E5),
+        "bright_": (0x7F7F7F, 0xFF0000, 0x00FF00, 0xFFFF00, 0x5C5CFF, 0xFF00FF, 0x00FFFF, 0xFFFFFF),
+    }.items()
+    for name, rgb in zip(
+        (f"{prefix}{name}" for name in "black red green yellow blue magenta cyan white".split()),
+        ((value >> 16, value >> 8 & 255, value & 255) for value in colours),
+        strict=True,
+    )
+}
+"""xterm's sixteen colours, for want of knowing the terminal's: what ansi_NAME is reckoned as."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How a text stands out on its ground: `text` and `ground` are variables of the style sheet."""
+
+    text: str
+    ground: str
+    ratio: float
+
+    @property
+    def is_readable(self) -> bool:
+        """WCAG's least for text."""
+        return self.ratio >= READABLE
+
+
+def textual_theme(theme: Theme) -> TextualTheme:
+    """The theme as Textual takes it.
+
+    Raises ThemeError for a variable whose value would stop the app when its style sheet is read.
+    """
+    for name, value in theme.variables.items():
+        _check_variable(theme.name, name, value)
+    return TextualTheme(**dataclasses.asdict(theme))
+
+
+def readings(theme: Theme) -> list[Reading]:
+    """The contrast of each text on each of its grounds, the derived colours included.
+
+    What lies in the terminal's own text colour, or on its own background, is not known and left out.
+    Raises ThemeError as `textual_theme` does.
+    """
+    variables = textual_theme(theme).to_color_system().generate()
+    found = []
+    pairs = [(text, ground) for text in TEXTS for ground in GROUNDS]
+    for text, ground in (*pairs, *ON_THEIR_OWN):
+        ratio = _ratio(variables, text, ground)
+        if ratio is not None:
+            found.append(Reading(text, ground, ratio))
+    return found
+
+
+def register_themes(app: App[Any]) -> list[str]:
+    """Give the app every theme that is sound; sentences about those that are not."""
+    problems = []
+    for name in theme_names():
+        try:
+            app.register_theme(textual_theme(load_theme(name)))
+        except Minigpt4Error as problem:
+            problems.append(str(problem))
+    return problems
+
+
+def take_change(app: App[Any], change: ThemeChange) -> str | None:
+    """Put an edited theme in the old one's place, on the screen too; the sentence that tells what is wrong.
+
+    A theme that is gone or wrong stays as it was until the app is left.
+    """
+    if change.theme is None:
+        return change.problem
+    try:
+        theme = textual_theme(change.theme)
+    except ThemeError as problem:
+        return str(problem)
+    app.register_theme(theme)
+    if app.theme == theme.name:
+        # Textual does not repaint for a theme of the same name: another first, then it again.
+        app.theme = "textual-dark" if theme.name != "textual-dark" else "textual-light"
+        app.theme = theme.name
+    return None
+
+
+@cache
+def _known_variables() -> dict[str, str]:
+    """Textual's variables, each with a value that it has."""
+    return ColorSystem("#777777").generate()
+
+
+def _check_variable(theme: str, name: str, value: str) -> None:
+    where = f"In the theme {theme_files().get(theme, theme)}, variables.{name} = {value!r}"
+    known = _known_variables()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        if near:
+            raise ThemeError(f"{where} has no effect; did you mean '{near[0]}'?")
+    elif name.endswith("-style"):
+        wrong = [word for word in value.split() if word not in TEXT_STYLES]
+        if wrong:
+            raise ThemeError(
+                f"{where} is not a text style; write words such as bold, underline, reverse or none."
+            )
+    elif not _is_color(value):
+        raise ThemeError(
+            f"{where} is not a colour; write one such as #5fa8d3, with ' 35%' after it if you like."
+        )
+
+
+def _is_color(value: str) -> bool:
+    if value in ("transparent", "initial"):
+        return True
+    try:
+        _color(value)
+    except (ValueError, ColorParseError):
+        return False
+    return True
+
+
+def _color(value: str) -> Color:
+    """A colour with its opacity, as in "#5fa8d3 35%" or "auto 60%"; raises ValueError or ColorParseError."""
+    word, _, opacity = value.partition(" ")
+    share = int(opacity.strip().removesuffix("%")) / 100 if opacity else 1.0
+    color = Color(255, 255, 255, auto=True) if word == "auto" else Color.parse(word)
+    return color.multiply_alpha(share)
+
+
+def _ratio(variables: dict[str, str], text: str, ground: str) -> float | None:
+    below = _drawn(variables["background"], None)
+    surface = _drawn(variables["surface"], below)
+    behind = _drawn(variables[ground], below if ground in GROUNDS else surface)
+    see_through = variables[text] in ("transparent", "initial") or _color(variables[text]).a == 0
+    # Textual leaves such a text the colour that it has.
+    before = _drawn(variables["foreground" if see_through else text], behind)
+    return None if behind is None or before is None else contrast(before, behind)
+
+
+def _drawn(value: str, below: Rgb | None) -> Rgb | None:
+    """The opaque colour that a variable's value comes to over what lies below it; None where unknown."""
+    if value.startswith("ansi_"):
+        return XTERM.get(value.removeprefix("ansi_"))
+    color = _color(value)
+    if color.auto or color.a < 1:
+        # `+` turns "auto" into black or white, whichever shows better.
+        return None if below is None else (Color(*below) + color).rgb
+    return color.rgb
+
+
+def contrast_problems(theme: Theme) -> list[str]:
+    """Sentences about texts that are hard to read, the worst first."""
+    return [
+        f"In the theme '{theme.name}', '{found.text}' on '{found.ground}' has a contrast of "
+        f"{found.ratio:.1f}; text needs {READABLE}."
+        for found in sorted(readings(theme), key=lambda found: found.ratio)
+        if not found.is_readable
+    ]

@@ -1,0 +1,234 @@
+"""The messages of a conversation, of which only those near the view are widgets.
+
+A conversation may have thousands of messages, and a screen lays out all widgets that it has. So a
+window of them is kept, which moves when the person comes near one of its ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.geometry import Size
+from textual.widgets import Static
+
+from minigpt4.tui.store import StoredMessage
+from minigpt4.tui.widgets.message import MessageView
+
+WINDOW = 40
+"""Most messages that are widgets at one time, but for a step."""
+
+STEP = 16
+"""How many the window moves at once."""
+
+
+class Transcript(VerticalScroll, can_focus=False):
+    """Follows its end until the person scrolls away, and again once they are back."""
+
+    def __init__(self, make: Callable[[StoredMessage], MessageView]) -> None:
+        super().__init__(id="transcript")
+        self._make = make
+        self._path: Sequence[StoredMessage] = ()
+        self._start = 0
+        self._end = 0
+        self._lock = asyncio.Lock()
+        self._pin: tuple[MessageView, float] | None = None
+        self._moving = False
+        self._holding = False
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="earlier", markup=False)
+
+    def on_mount(self) -> None:
+        """No messages yet, so none above them."""
+        self._tell_earlier()
+
+    @property
+    def views(self) -> list[MessageView]:
+        """The messages that are widgets, in order."""
+        return [child for child in self.children if isinstance(child, MessageView) and not child._pruning]
+
+    @property
+    def shows_end(self) -> bool:
+        """Whether the last message is one of them."""
+        return self._end >= len(self._path)
+
+    def view(self, message_id: str) -> MessageView | None:
+        """The widget of the message, where it has one now."""
+        return next((view for view in reversed(self.views) if view.message.id == message_id), None)
+
+    async def show(self, path: Sequence[StoredMessage], landing: str | None = None) -> None:
+        """Another path; the view goes to the message `landing`, or to the end."""
+        async with self._lock:
+            self._path = path
+            place = next((at for at, one in enumerate(path) if one.id == landing), None)
+            self._end = len(path) if place is None else min(len(path), place + WINDOW // 2)
+            self._start = max(0, self._end - WINDOW)
+            with self.app.batch_update():
+                await self.remove_children(MessageView)
+                await self.mount_all([self._make(one) for one in path[self._start : self._end]])
+                self._tell_earlier()
+        view = self.view(landing) if landing else None
+        if view is None or self.shows_end and place == len(path) - 1:
+            self.anchor()
+        else:
+            self.anchor(self.shows_end)
+            self.release_anchor()
+            self.call_after_refresh(self.scroll_to_widget, view, animate=False, top=True)
+
+    async def add(self, path: Sequence[StoredMessage]) -> None:
+        """Take in what has come to the path's end, which comes into view."""
+        if not self.shows_end or len(path) < self._end:
+            await self.show(path)
+            return
+        async with self._lock:
+            fresh = [self._make(one) for one in path[self._end :]]
+            self._path, self._end = path, len(path)
+            if not fresh:
+                return
+            surplus = self._end - self._start - WINDOW - STEP
+            with self.app.batch_update():
+                await self.mount_all(fresh)
+                if surplus > 0:
+                    await self._drop(self.views[:surplus])
+                    self._start += surplus
+                    self._tell_earlier()
+        self.anchor()
+
+    @property
+    def follows(self) -> bool:
+        """Whether new text at the end moves the view along."""
+        return self.is_anchored and not self._anchor_released
+
+    async def to_end(self) -> None:
+        """Go to the last message, and follow what comes."""
+        if not self.shows_end:
+            await self.show(self._path)
+        self.anchor()
+
+    async def neighbour(self, view: MessageView, step: int) -> MessageView | None:
+        """The message before (-1) or after (1) one, made a widget where it is none yet."""
+        views = self.views
+        place = views.index(view) + step if view in views else -1
+        if not 0 <= place < len(views):
+            await self._extend(step)
+            views = self.views
+            place = views.index(view) + step if view in views else -1
+        return views[place] if 0 <= place < len(views) else None
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Move the window before its end is seen."""
+        super().watch_scroll_y(old_value, new_value)
+        if self._pin is not None and not self._holding:
+            # The person scrolls on while messages come: what they see then is held.
+            view, offset = self._pin
+            self._pin = (view, offset + old_value - new_value)
+        near = max(self.size.height, 8)
+        if not self._moving:
+            if new_value < old_value and new_value < near and self._start > 0:
+                self._begin_extending(-1)
+            elif new_value > old_value and new_value > self.max_scroll_y - near and not self.shows_end:
+                self._begin_extending(1)
+
+    @property
+    def _anchored(self) -> bool:
+        """Textual's own flag. A conversation that leaves room stands at the top, not at the bottom."""
+        return self._wants_end and self.virtual_size.height > self.size.height
+
+    @_anchored.setter
+    def _anchored(self, wanted: bool) -> None:
+        self._wants_end = wanted
+
+    def watch_virtual_size(self, _old: Size, _new: Size) -> None:
+        """Keep what is seen where it is while messages above it come and go."""
+        self._hold()
+        if self.follows:
+            self.call_after_refresh(self._keep_up)
+
+    def _keep_up(self) -> None:
+        """Where a conversation has just outgrown its room, the layout did not know that it should follow."""
+        if self.follows and self.scroll_y < self.max_scroll_y:
+            self.scroll_end(animate=False, immediate=True)
+
+    def _begin_extending(self, step: int) -> None:
+        self._moving = True
+        self.run_worker(self._extend(step), exclusive=False)
+
+    async def _extend(self, step: int) -> None:
+        """Move the window by a step; first what comes, then what goes, so that each can be made up for."""
+        self._moving = True
+        try:
+            async with self._lock:
+                views = self.views
+                if not views or (self._start == 0 if step < 0 else self.shows_end):
+                    return
+                seen = next((view for view in views if view.virtual_region.bottom > self.scroll_y), views[0])
+                self._pin = (seen, seen.virtual_region.y - self.scroll_y)
+                self.anchor(False)
+                await self._take_in(views, step)
+                await self._settled()
+                await self._let_go_of(self.views, step)
+                await self._settled()
+                if self.shows_end:
+                    # Set without going there, as `anchor` would.
+                    self._anchored, self._anchor_released = True, True
+        finally:
+            self._pin = None
+            self._moving = False
+
+    async def _take_in(self, views: list[MessageView], step: int) -> None:
+        if step < 0:
+            start = max(0, self._start - STEP)
+            fresh = [self._make(one) for one in self._path[start : self._start]]
+            self._start = start
+            with self.app.batch_update():
+                await self.mount_all(fresh, before=views[0])
+                self._tell_earlier()
+        else:
+            fresh = [self._make(one) for one in self._path[self._end : self._end + STEP]]
+            self._end += len(fresh)
+            with self.app.batch_update():
+                await self.mount_all(fresh)
+
+    async def _let_go_of(self, views: list[MessageView], step: int) -> None:
+        surplus = len(views) - WINDOW
+        if surplus <= 0:
+            return
+        with self.app.batch_update():
+            if step < 0:
+                self._end -= surplus
+                await self._drop(views[-surplus:])
+            else:
+                self._start += surplus
+                await self._drop(views[:surplus])
+                self._tell_earlier()
+
+    async def _settled(self) -> None:
+        """Wait until all messages have been laid out."""
+        for _ in range(20):
+            await self.wait_for_refresh()
+            if all(view.size.height for view in self.views):
+                break
+        self._hold()
+
+    async def _drop(self, views: Sequence[MessageView]) -> None:
+        for view in views:
+            await view.remove()
+
+    def _hold(self) -> None:
+        """Scroll so that the pinned message is where it was."""
+        if self._pin is None or not self._pin[0].is_attached:
+            return
+        view, offset = self._pin
+        self._holding = True
+        try:
+            self.scroll_to(y=view.virtual_region.y - offset, animate=False, force=True, immediate=True)
+        finally:
+            self._holding = False
+
+    def _tell_earlier(self) -> None:
+        line = self.query_one("#earlier", Static)
+        line.update(f"↑ {self._start:,} earlier message{'s' if self._start != 1 else ''}")
+        line.display = self._start > 0

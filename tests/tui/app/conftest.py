@@ -1,0 +1,161 @@
+"""The app with a store of its own, settings of nobody, and an engine that says what a test tells it to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from textual.pilot import Pilot
+
+from minigpt4.core.wire import Counted, EngineChoice, Event, Finished, Phase, Ready, Said, WireMessage
+from minigpt4.tui.app import MiniGPT4App
+from minigpt4.tui.settings import load_settings
+from minigpt4.tui.store import Store, StoredPicture
+
+
+@dataclass
+class FakeProcess:
+    """Stands for a Worker: writes down what it is told, and says what the test has it say."""
+
+    on_event: Callable[[Event], None]
+    loads: bool = True
+    loaded: list[EngineChoice] = field(default_factory=list)
+    asked: list[tuple[str, tuple[WireMessage, ...], Any]] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    stopped: int = 0
+
+    def load(self, choice: EngineChoice) -> None:
+        self.loaded.append(choice)
+        if self.loads:
+            self.on_event(Ready(choice.bundle, "llamacpp", 1000, 9, 0.2))
+
+    def reply(self, request: str, messages: Sequence[WireMessage], sampling: Any = None) -> None:
+        self.asked.append((request, tuple(messages), sampling))
+
+    def count(self, request: str, messages: Sequence[WireMessage]) -> None:
+        self.on_event(Counted(request, 10 * len(messages), 1000, 0))
+
+    def cancel(self, request: str) -> None:
+        self.cancelled.append(request)
+
+    def stop(self, timeout: float = 0.3) -> None:
+        self.stopped += 1
+
+    @property
+    def request(self) -> str:
+        """The id of the last question."""
+        return self.asked[-1][0]
+
+    def begin(self, *pieces: str) -> None:
+        """Say the beginning of an answer to it."""
+        self.on_event(Phase(self.request, "writing"))
+        for piece in pieces:
+            self.on_event(Said(self.request, piece))
+
+    def answer(self, *pieces: str, finish: Any = "stop") -> None:
+        """Say a whole answer."""
+        self.begin(*pieces)
+        text = "".join(pieces)
+        self.on_event(Finished(self.request, finish, text, 30, len(pieces), 0.5, 20.0))
+
+
+@dataclass
+class Stage:
+    """An app that runs, and what it runs with."""
+
+    app: MiniGPT4App
+    pilot: Pilot[None]
+    engine: FakeProcess
+    store: Store
+
+    async def until(self, holds: Callable[[], Any], seconds: float = 60) -> None:
+        """Wait until it holds; fails when it does not within the time."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, "it never came true"
+            await self.pilot.pause()
+            await asyncio.sleep(0.005)
+        await self.pilot.pause()
+
+    async def ask(self, question: str) -> None:
+        """Type a question and send it."""
+        before = len(self.engine.asked)
+        self.app.chat.composer.replace_text(question)
+        await self.pilot.press("enter")
+        await self.until(lambda: len(self.engine.asked) > before)
+
+    async def talk(self, question: str, *answer: str) -> None:
+        """Ask, and have it answered."""
+        await self.ask(question)
+        self.engine.answer(*answer)
+        await self.until(lambda: self.app.talk.answering is None)
+        await self.pilot.pause()
+
+    @property
+    def shown(self) -> list[str]:
+        """The texts of the messages on the screen."""
+        return [view.message.text for view in self.app.chat.transcript.views]
+
+    def text(self) -> str:
+        """All that the screen shows."""
+        lines = []
+        for strip in self.app.screen._compositor.render_strips():
+            lines.append("".join(segment.text for segment in strip))
+        return "\n".join(lines)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(tmp_path / "kept" / "conversations.sqlite3")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def picture(store: Store) -> StoredPicture:
+    return store.keep_picture(_png((40, 30)), "cat.png")
+
+
+def _png(size: tuple[int, int]) -> bytes:
+    out = BytesIO()
+    Image.new("RGB", size, (90, 140, 190)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def png() -> Callable[[tuple[int, int]], bytes]:
+    """The bytes of a picture of that size."""
+    return _png
+
+
+@pytest.fixture
+def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
+    """Run an app until the block ends; `flags` are settings as the command line gives them."""
+
+    @asynccontextmanager
+    async def run(
+        flags: Mapping[str, Any] | None = None,
+        *,
+        pictures: Iterable[Path] = (),
+        conversation: str | None = None,
+        loads: bool = True,
+        size: tuple[int, int] = (80, 24),
+    ) -> AsyncIterator[Stage]:
+        settings = load_settings({"sidebar": "closed", "reduced_motion": True, **(flags or {})}, {})
+        app = MiniGPT4App(settings, store, lambda heard: FakeProcess(heard, loads), pictures, conversation)
+        async with app.run_test(size=size) as pilot:
+            engine = app.link.process
+            assert isinstance(engine, FakeProcess)
+            now = Stage(app, pilot, engine, store)
+            await now.until(lambda: app.is_begun and app.focused is not None)
+            yield now
+
+    return run

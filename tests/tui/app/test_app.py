@@ -1,0 +1,80 @@
+"""What the app holds for all its screens: settings, the model, the theme, the store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+Play = Any
+
+
+async def test_settings_change_at_once(play: Play) -> None:
+    async with play() as now:
+        app = now.app
+        heard: list[str] = []
+        app.settings_changed.subscribe(app.chat, heard.append)
+        app.change_setting("theme", "paper")
+        assert app.theme == "paper"
+        app.change_setting("temperature", 0.3)
+        await now.ask("What is this?")
+        assert now.engine.asked[0][2].temperature == 0.3
+        app.change_setting("keys.help", ("f7",))
+        assert app.key("help") == "F7"
+        await now.until(lambda: heard == ["theme", "temperature", "keys.help"])
+        from minigpt4.tui.settings import load_settings
+
+        assert load_settings({}, {}).settings.temperature == 0.3
+
+
+async def test_settings_of_a_conversation_leave_the_file_alone(play: Play) -> None:
+    async with play() as now:
+        app = now.app
+        app.change_setting("temperature", 0.3, here=True)
+        await now.talk("What is this?", "A cat.")
+        assert now.engine.asked[0][2].temperature == 0.3
+        assert app.talk.conversation is not None
+        kept = app.talk.conversation.id
+        app.new_conversation()
+        assert app.settings.temperature is None
+        app.open_conversation(kept)
+        assert app.settings.temperature == 0.3
+
+
+async def test_the_model_of_a_conversation_is_loaded_when_it_is_asked(play: Play) -> None:
+    async with play() as now:
+        app = now.app
+        await now.until(lambda: now.engine.loaded)
+        app.change_setting("backend", "torch", here=True)
+        await now.talk("What is this?", "A cat.")
+        assert [choice.backend for choice in now.engine.loaded] == ["auto", "torch"]
+        app.new_conversation()
+        assert len(now.engine.loaded) == 2
+        await now.ask("And here?")
+        assert now.engine.loaded[-1].backend == "auto"
+
+
+async def test_a_theme_that_is_wrong_is_told_and_changes_nothing(play: Play) -> None:
+    async with play({"theme": "harbour"}) as now:
+        app, pilot = now.app, now.pilot
+        assert not app.use_theme("no-such")
+        await pilot.pause()
+        assert app.theme == "harbour"
+        assert any("no-such" in note.message for note in app._notifications)
+
+
+async def test_a_locked_database_loses_no_question(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    from minigpt4.tui.store import Store, StoreError
+
+    async with play() as now:
+        app, pilot = now.app, now.pilot
+
+        def locked(*_: object, **__: object) -> None:
+            raise StoreError("The database is locked; close the other program.")
+
+        monkeypatch.setattr(Store, "add_message", locked)
+        app.chat.composer.replace_text("What is this?")
+        await pilot.press("enter")
+        await now.until(lambda: any("locked" in note.message for note in app._notifications))
+        assert app.chat.composer.text == "What is this?"
+        assert now.engine.asked == []
