@@ -318,7 +318,9 @@ def bytes_so_far(part: Path) -> int:
 
 
 def _largest_file(folder: Path) -> int:
-    return max((_size(path) for path in folder.rglob("*") if path.is_file()), default=0)
+    # Not rglob: pip removes folders meanwhile, which os.walk passes over.
+    sizes = (_size(Path(place, name)) for place, _, names in os.walk(folder) for name in names)
+    return max(sizes, default=0)
 
 
 def _copy(source: IO[bytes], out: IO[bytes], done: int, limit: int, report: Report) -> None:

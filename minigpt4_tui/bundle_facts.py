@@ -8,7 +8,8 @@ from typing import Literal
 
 from minigpt4.core.bundle import Bundle, bundle_names, load_bundle
 from minigpt4.core.errors import BundleError
-from minigpt4.core.fetch import is_present, known_bytes, missing
+from minigpt4.core.fetch import is_present, known_bytes
+from minigpt4.core.language.select import needed_files
 from minigpt4.core.language.weights import gguf_files, hf_folder
 from minigpt4.core.memory import gib, memory_needed, quants_of
 from minigpt4.core.sources import size_text
@@ -89,10 +90,10 @@ def _size(bundle: Bundle) -> str:
 
 
 def _state(bundle: Bundle) -> State:
-    absent = len(missing(bundle))
-    if not absent and _has_language(bundle):
+    present = [is_present(file, bundle) for file in needed_files(bundle)]
+    if all(present) and _has_language(bundle):
         return "here"
-    return "absent" if absent == len(bundle.files) else "partly"
+    return "partly" if any(present) else "absent"
 
 
 def _has_language(bundle: Bundle) -> bool:

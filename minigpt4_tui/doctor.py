@@ -154,11 +154,13 @@ def bundles() -> Iterator[Finding]:
 
 def _bundle(name: str, is_chosen: bool) -> Iterator[Finding]:
     from minigpt4.core.bundle import load_bundle
-    from minigpt4.core.fetch import bundles_folder, missing
+    from minigpt4.core.fetch import bundles_folder, is_present
+    from minigpt4.core.language.select import needed_files
     from minigpt4.core.language.weights import gguf_files, hf_folder
 
     bundle = load_bundle(name)
-    absent = missing(bundle)
+    needed = needed_files(bundle)
+    absent = [file for file in needed if not is_present(file, bundle)]
     pull = f"`minigpt4 models pull {name}` fetches it"
     if not absent:
         if bundle.language.folder is not None:
@@ -166,7 +168,7 @@ def _bundle(name: str, is_chosen: bool) -> Iterator[Finding]:
         kinds = ", ".join(gguf_files(bundle))
         place = f"{name}, in {bundles_folder() / name}"
         yield Finding("bundle", "ok", f"{place} ({kinds})" if kinds else place)
-    elif len(absent) < len(bundle.files):
+    elif len(absent) < len(needed):
         lacking = ", ".join(file.name for file in absent[:3])
         yield Finding("bundle", "warning", f"{name}: {len(absent)} files are missing ({lacking})", pull)
     elif is_chosen:

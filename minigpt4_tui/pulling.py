@@ -80,15 +80,18 @@ def main(bundle: str) -> int:
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from minigpt4.core.bundle import load_bundle
-    from minigpt4.core.fetch import ensure, missing
+    from minigpt4.core.fetch import ensure, is_present
+    from minigpt4.core.language.select import needed_files
 
     try:
         found = load_bundle(bundle)
+        files = needed_files(found)
         ensure(
             found,
+            files=files,
             progress=_Reporter(out),
             notice=lambda sentence: _tell(out, {"notice": sentence}),
-            verify=not missing(found),
+            verify=all(is_present(file, found) for file in files),
         )
     except Minigpt4Error as problem:
         _tell(out, {"error": str(problem)})

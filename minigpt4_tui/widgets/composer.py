@@ -9,6 +9,7 @@ from textual import events
 from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import Static, TextArea
 
 from minigpt4.tui.attachments import complete_path
@@ -82,6 +83,12 @@ class Composer(TextArea):
             placeholder="Ask about a picture, or drop one here",
         )
         self.cursor_blink = not still
+
+    def render_line(self, y: int) -> Strip:
+        """A line; blank where there is no column that the placeholder could be wrapped to."""
+        if self.content_size.width < 1:
+            return Strip.blank(self.size.width)
+        return super().render_line(y)
 
     def action_send(self) -> None:
         """Hand the text over; whoever takes it clears the composer."""

@@ -14,6 +14,7 @@ from minigpt4.core.bundle import Bundle
 from minigpt4.core.errors import BackendError
 from minigpt4.core.language.cached import CHUNK, CachedLanguageModel
 from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
+from minigpt4.core.prompt import prompt_positions
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<jupyter_code>", "<empty_output>")
 CONTROL_TOKENS = frozenset(range(17))
@@ -123,13 +124,13 @@ def test_the_models_agree_about_what_comes_next(
 
 
 def test_a_prompt_gives_the_same_answer_however_much_of_it_was_cached(model: CachedLanguageModel) -> None:
-    sampling = Sampling(max_tokens=16).greedy()
+    sampling = Sampling(max_tokens=6).greedy()
     turns: list[str | ImageEmbedding] = []
     questions: list[list[str | ImageEmbedding]] = [
         [picture(1), "What is in this picture?"],
         ["Are you sure? Tell me more about it."],
         [picture(2), picture(3, length=1), "And these two?"],
-        ["Thanks! " + STORY * 16 + "What did the dog do?"],
+        ["Thanks! " + STORY * 9 + "What did the dog do?"],
     ]
     for question in questions:
         turns += question
@@ -139,11 +140,13 @@ def test_a_prompt_gives_the_same_answer_however_much_of_it_was_cached(model: Cac
         model.reset()
         assert list(model.generate(prompt, sampling)) == kept
         assert model.computed > computed or len(turns) == len(question)
-        model.reset()
-        for length in range(1, min(len(prompt), 6)):  # a cache filled in small steps
-            model.logits(prompt[:length])
-        assert list(model.generate(prompt, sampling)) == kept
+        if question is questions[0]:
+            model.reset()
+            for length in range(1, 6):  # a cache filled in small steps
+                model.logits(prompt[:length])
+            assert list(model.generate(prompt, sampling)) == kept
         turns.append(b"".join(map(model.piece, kept)).decode(errors="replace"))
+    assert prompt_positions(prompt) > CHUNK
 
 
 def test_logits_do_not_depend_on_how_the_prompt_was_cut(model: CachedLanguageModel) -> None:
@@ -163,9 +166,9 @@ def test_a_picture_of_another_content_is_not_taken_for_the_cached_one(model: Cac
 
 
 def test_a_cancelled_prompt_can_be_taken_up_again(model: CachedLanguageModel) -> None:
-    prompt = model.tokenize(Text(STORY * 36))
-    assert len(prompt) > 2 * CHUNK
-    sampling = Sampling(max_tokens=8).greedy()
+    prompt = model.tokenize(Text(STORY * 16))
+    assert len(prompt) > CHUNK
+    sampling = Sampling(max_tokens=4).greedy()
     expected = list(model.generate(prompt, sampling))
     model.reset()
     questions = iter([False, True])
