@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from queue import SimpleQueue
@@ -45,6 +45,7 @@ from minigpt4.core.wire import (
     Phase,
     Ready,
     Said,
+    SamplingFields,
     WireError,
     WireMessage,
     frame,
@@ -125,22 +126,25 @@ class Worker:
         self,
         request: str,
         messages: Sequence[WireMessage],
-        sampling: Sampling | None = None,
+        sampling: Sampling | SamplingFields | None = None,
         *,
         beams: int = 1,
     ) -> None:
         """Answer the last message, or continue it where it is the assistant's; one after the other.
 
-        `sampling` None is the bundle's own. Tells of it by Counted, Phase and Said, and at the end
-        by Finished or Failed.
+        Of `sampling`, fields that are None or left out are the bundle's own. Tells of it by Counted,
+        Phase and Said, and at the end by Finished or Failed.
         """
-        fields = None if sampling is None else asdict(sampling)
-        self._ask(Answer(request, tuple(messages), fields, beams))
+        self._ask(Answer(request, tuple(messages), _fields(sampling), beams))
 
-    def count(self, request: str, messages: Sequence[WireMessage], sampling: Sampling | None = None) -> None:
+    def count(
+        self,
+        request: str,
+        messages: Sequence[WireMessage],
+        sampling: Sampling | SamplingFields | None = None,
+    ) -> None:
         """Tell by Counted what the messages take; of counts that wait only the newest is answered."""
-        fields = None if sampling is None else asdict(sampling)
-        self._ask(Count(request, tuple(messages), fields))
+        self._ask(Count(request, tuple(messages), _fields(sampling)))
 
     def cancel(self, request: str) -> None:
         """End an answer, whether begun or waiting: Finished ("cancelled") follows, with what was said.
@@ -305,6 +309,10 @@ class _Child:
                 held += len(data)
                 while held - len(self._stderr[0]) >= DETAILS:
                     held -= len(self._stderr.popleft())
+
+
+def _fields(sampling: Sampling | SamplingFields | None) -> SamplingFields | None:
+    return sampling if sampling is None or isinstance(sampling, Mapping) else asdict(sampling)
 
 
 def _thread(name: str, target: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> threading.Thread:

@@ -9,7 +9,7 @@ from typing import Literal
 from minigpt4.core.bundle import Bundle, bundle_names, load_bundle
 from minigpt4.core.errors import BundleError
 from minigpt4.core.fetch import is_present, known_bytes
-from minigpt4.core.language.select import needed_files
+from minigpt4.core.language.select import choose_backend, needed_files
 from minigpt4.core.language.weights import gguf_files, hf_folder
 from minigpt4.core.memory import gib, memory_needed, quants_of
 from minigpt4.core.sources import size_text
@@ -68,8 +68,8 @@ def facts_of(bundle: Bundle) -> BundleFacts:
     return BundleFacts(
         name=bundle.name,
         summary=bundle.summary,
-        state=_state(bundle),
-        size=_size(bundle),
+        state=state_of(bundle),
+        size=size_of(bundle),
         made_of=_made_of(bundle),
         parts=tuple(
             Part(file.name, known_bytes(file, bundle), is_present(file, bundle)) for file in bundle.files
@@ -79,29 +79,37 @@ def facts_of(bundle: Bundle) -> BundleFacts:
     )
 
 
-def _size(bundle: Bundle) -> str:
-    """All files together; roughly, from the parts in 16 bits, where a size is not known beforehand."""
+def bytes_of(bundle: Bundle) -> int | None:
+    """The size of all files together; None where one is not known before it is fetched."""
     sizes = [known_bytes(file, bundle) for file in bundle.files]
-    if None not in sizes:
-        return size_text(sum(size for size in sizes if size is not None))
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def size_of(bundle: Bundle) -> str:
+    """All files together; roughly, from the parts in 16 bits, where a size is not known beforehand."""
+    exact = bytes_of(bundle)
+    if exact is not None:
+        return size_text(exact)
     parts = memory_needed(bundle, "bf16", tower_dtype="fp16")
     weights = sum(size for part, size in parts.items() if part not in NOT_IN_FILES)
     return f"~{size_text(weights)}" if weights else "?"
 
 
-def _state(bundle: Bundle) -> State:
+def state_of(bundle: Bundle) -> State:
+    """Whether what is needed to answer with the bundle is here."""
     present = [is_present(file, bundle) for file in needed_files(bundle)]
-    if all(present) and _has_language(bundle):
+    if all(present) and has_language(bundle):
         return "here"
     return "partly" if any(present) else "absent"
 
 
-def _has_language(bundle: Bundle) -> bool:
+def has_language(bundle: Bundle) -> bool:
     """Whether a language model in a folder of the user's is there; what is fetched counts among the files."""
     try:
         return bundle.language.folder is None or hf_folder(bundle) is not None
     except BundleError:
-        return False
+        return choose_backend(bundle) == "llamacpp"  # a GGUF that was made from it
 
 
 def _made_of(bundle: Bundle) -> tuple[tuple[str, str], ...]:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import asdict
+from typing import Protocol
 
-from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.wire import EngineChoice, Event, WireMessage
+from minigpt4.core.wire import EngineChoice, Event, SamplingFields, WireMessage
 from minigpt4.tui.engine_status import Dice
-
-if TYPE_CHECKING:
-    from minigpt4.core.language.protocol import Sampling
 
 
 class Process(Protocol):
@@ -20,7 +16,7 @@ class Process(Protocol):
 
     def load(self, choice: EngineChoice) -> None: ...
     def reply(
-        self, request: str, messages: Sequence[WireMessage], sampling: Sampling | None = None
+        self, request: str, messages: Sequence[WireMessage], sampling: SamplingFields | None = None
     ) -> None: ...
     def count(self, request: str, messages: Sequence[WireMessage]) -> None: ...
     def cancel(self, request: str) -> None: ...
@@ -37,7 +33,6 @@ class EngineLink:
         self._wake = wake
         self._events: deque[Event] = deque()
         self._awake = False
-        self._bundle = ""
         self.process = make_process(self._heard)
 
     def fetch(self) -> list[Event]:
@@ -50,12 +45,11 @@ class EngineLink:
 
     def load(self, choice: EngineChoice) -> None:
         """Load a model, in place of any other."""
-        self._bundle = choice.bundle
         self.process.load(choice)
 
     def reply(self, request: str, messages: Sequence[WireMessage], dice: Dice) -> None:
         """Begin an answer."""
-        self.process.reply(request, messages, self._sampling(dice))
+        self.process.reply(request, messages, asdict(dice))
 
     def count(self, request: str, messages: Sequence[WireMessage]) -> None:
         """Ask how much room the messages take."""
@@ -64,17 +58,6 @@ class EngineLink:
     def cancel(self, request: str) -> None:
         """End an answer."""
         self.process.cancel(request)
-
-    def _sampling(self, dice: Dice) -> Sampling | None:
-        """The bundle's own sampling with what was set put over it; None where there is no such bundle."""
-        # Imported when something is asked: it brings numpy along.
-        from minigpt4.core.bundle import load_bundle
-
-        changes = {name: value for name, value in asdict(dice).items() if value is not None}
-        try:
-            return replace(load_bundle(self._bundle).sampling, **changes)
-        except Minigpt4Error:
-            return None
 
     def stop(self) -> None:
         """End the process, within the third of a second."""

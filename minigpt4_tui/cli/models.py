@@ -20,10 +20,11 @@ from minigpt4.core.fetch import (
     known_bytes,
     path_of,
 )
-from minigpt4.core.language.select import choose_backend, needed_files
-from minigpt4.core.language.weights import gguf_files, hf_folder
+from minigpt4.core.language.select import needed_files
+from minigpt4.core.language.weights import gguf_files
 from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
 from minigpt4.core.sources import size_text
+from minigpt4.tui.bundle_facts import bytes_of, has_language, size_of, state_of
 from minigpt4.tui.cli import model_files, model_making
 from minigpt4.tui.cli.edge import say
 from minigpt4.tui.cli.progress import showing_progress
@@ -37,9 +38,6 @@ models_app = typer.Typer(
 
 WORTH_ANNOUNCING = 1_000_000_000
 """Bytes from which a fetch is long enough to be told of beforehand."""
-
-NOT_IN_FILES = ("key/value cache", "working room")
-"""Parts of a bundle's memory that it has no files for."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -60,8 +58,8 @@ def list_bundles(as_json: AsJson = False) -> None:
     else:
         width = max((len(bundle.name) for bundle in bundles), default=0)
         for bundle in bundles:
-            size = size_text(exact) if (exact := _bytes(bundle)) is not None else _rough_size(bundle)
-            print(f"{bundle.name:<{width}}  {size:>10}  {_state(bundle):<8}  {bundle.summary}")
+            state = state_of(bundle)
+            print(f"{bundle.name:<{width}}  {size_of(bundle):>10}  {state:<8}  {bundle.summary}")
     if broken:
         raise BundleError(" ".join(broken))
 
@@ -145,43 +143,10 @@ def _announce(plan: FetchPlan) -> None:
 def _row(bundle: Bundle) -> dict[str, object]:
     return {
         "name": bundle.name,
-        "bytes": _bytes(bundle),
-        "state": _state(bundle),
+        "bytes": bytes_of(bundle),
+        "state": state_of(bundle),
         "summary": bundle.summary,
     }
-
-
-def _bytes(bundle: Bundle) -> int | None:
-    """The size of all files together; None where one is not known before it is fetched."""
-    total = 0
-    for file in bundle.files:
-        size = known_bytes(file, bundle)
-        if size is None:
-            return None
-        total += size
-    return total
-
-
-def _rough_size(bundle: Bundle) -> str:
-    """What the files will come to, from the sizes of the parts in 16 bits."""
-    parts = memory_needed(bundle, "bf16", tower_dtype="fp16")
-    weights = sum(size for part, size in parts.items() if part not in NOT_IN_FILES)
-    return f"~{size_text(weights)}" if weights else "?"
-
-
-def _state(bundle: Bundle) -> str:
-    present = [is_present(file, bundle) for file in needed_files(bundle)]
-    if all(present) and _has_language(bundle):
-        return "here"
-    return "partly" if any(present) else "absent"
-
-
-def _has_language(bundle: Bundle) -> bool:
-    """Whether a language model in a folder of the user's is there; what is fetched counts among the files."""
-    try:
-        return bundle.language.folder is None or hf_folder(bundle) is not None
-    except BundleError:
-        return choose_backend(bundle) == "llamacpp"  # a GGUF that was made from it
 
 
 def _file_state(file: File, bundle: Bundle) -> str:
@@ -218,7 +183,7 @@ def _file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
         for source in file.sources:
             yield "from", source.label
     if bundle.language.folder is not None:
-        state = "here" if _has_language(bundle) else "absent"
+        state = "here" if has_language(bundle) else "absent"
         yield "folder", f"{bundle.language.folder} (the language model, {state})"
     for quant, path in _made_ggufs(bundle).items():
         yield "gguf", f"{path} ({quant}, {size_text(path.stat().st_size)}, here)"
@@ -259,7 +224,7 @@ def _details(bundle: Bundle) -> dict[str, object]:
     if bundle.language.gguf is not None and len(bundle.language.files) == 1:
         (language["file"],) = language.pop("files")
     details["manifest"] = manifest_path(bundle.name)
-    details["state"] = _state(bundle)
+    details["state"] = state_of(bundle)
     details["gguf"] = gguf_files(bundle)
     details["memory"] = _memory(bundle)
     plain = _plain(details)

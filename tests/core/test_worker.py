@@ -205,6 +205,14 @@ def test_the_sampling_and_the_beams_reach_the_model(shared: tuple[Worker, Listen
     assert "0 beams" in heard.failed("refused").sentence
 
 
+def test_fields_of_the_sampling_that_nobody_set_are_the_bundle_s_own(shared: tuple[Worker, Listener]) -> None:
+    worker, heard = shared
+    worker.reply("some", [user("seed:")], {"seed": 7, "temperature": None, "max_tokens": None})
+    worker.reply("none", [user("seed:")], {})
+    assert heard.finished("some").text == "7 0.0"
+    assert heard.finished("none").text == "None 0.0"
+
+
 def test_an_answer_at_the_end_is_continued(shared: tuple[Worker, Listener]) -> None:
     worker, heard = shared
     worker.reply("more", [user("What?"), WireMessage("assistant", "say: and a dog")])
