@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from minigpt4.core.errors import ImageError, UsageError
 
@@ -26,6 +27,16 @@ PICTURE_ENDINGS = frozenset(
 
 MOST_COMPLETIONS = 200
 
+LONGEST_DROP = 100_000
+"""Letters of a text that may be dropped files: room for hundreds of them."""
+
+WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
+"""How paths of Windows begin."""
+
+WINDOWS_WORDS = re.compile(r"""\"([^"]+)\"|'([^']+)'|(\S+)""")
+WINDOWS_DRIVES = Path("/mnt")
+"""Where Linux on Windows (WSL) has its drives, each as a folder called by its letter."""
+
 
 @dataclass(frozen=True)
 class Attachment:
@@ -33,6 +44,15 @@ class Attachment:
 
     source: Path | bytes
     label: str
+
+    @property
+    def name(self) -> str:
+        """What the picture is called, without its folder."""
+        return self.label if isinstance(self.source, bytes) else self.source.name
+
+    def read(self) -> bytes:
+        """The file's own bytes; raises OSError."""
+        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def open(self) -> Picture:
         """Decode it; raises ImageError where that fails."""
@@ -63,26 +83,28 @@ def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachm
         raise ImageError(f"Standard input cannot be read: {error.strerror}.") from error
 
 
-def attachments_in(line: str) -> list[Attachment]:
-    """The pictures that a typed, pasted or dropped line names.
+def attachments_in(text: str) -> list[Attachment]:
+    """The pictures that a typed, pasted or dropped text names.
 
-    A line that is a file's path as it stands, spaces and all, is that file; any other is
-    read as a shell would read it: quotes, backslashes, several words. Nothing is opened.
+    A text that is a file's path as it stands, spaces and all, is that file. Otherwise it is read as a
+    shell would read it: quotes, backslashes, several words; or, where that leads to no files, as a
+    path a line. Nothing is opened.
     """
-    line = line.strip()
-    if _exists(_path(line)):
-        return [Attachment(_path(line), line)]
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        words = [line]
-    return [Attachment(_path(word), word) for word in words]
+    bare = text.strip()
+    if _exists(_path(bare)):
+        return [Attachment(_path(bare), bare)]
+    words = [Attachment(_path(word), word) for word in _words(text)]
+    if "\n" in bare and not _are_files(words):
+        lines = [one for line in bare.splitlines() if line.strip() for one in attachments_in(line)]
+        if _are_files(lines):
+            return lines
+    return words
 
 
-def names_files(line: str) -> bool:
-    """Whether every word of the line is a file that is there, as when one is dropped on a terminal."""
-    found = attachments_in(line)
-    return bool(found) and all(isinstance(one.source, Path) and _exists(one.source) for one in found)
+def names_files(text: str) -> bool:
+    """Whether every word of the text is a file that is there, as when one is dropped on a terminal."""
+    # A book that is pasted need not be taken apart into words.
+    return len(text) <= LONGEST_DROP and _are_files(attachments_in(text))
 
 
 def is_picture_name(name: str) -> bool:
@@ -125,14 +147,41 @@ def _entries(folder: str) -> Iterator[tuple[str, bool]]:
         return
 
 
-def _path(text: str) -> Path:
-    if text.startswith("file://"):
-        return Path(unquote(urlsplit(text).path))
+def _words(text: str) -> list[str]:
+    if WINDOWS.match(text.lstrip(" \"'")):
+        # Its backslashes are no escapes.
+        return ["".join(groups) for groups in WINDOWS_WORDS.findall(text)]
     try:
-        return Path(text).expanduser()
+        return shlex.split(text)
+    except ValueError:
+        return [text.strip()]
+
+
+def _are_files(found: Sequence[Attachment]) -> bool:
+    return bool(found) and all(isinstance(one.source, Path) and _exists(one.source) for one in found)
+
+
+def _path(text: str) -> Path:
+    """What a word names: an address, a path of Windows, or a path with or without ~."""
+    if text.startswith("file:/"):
+        # Some desktops leave out the host with its slashes.
+        address = re.sub(r"^//[^/]*", "", text.removeprefix("file:"))
+        # A percent sign stands for a byte: names need not be UTF-8.
+        path = os.fsdecode(unquote_to_bytes(os.fsencode(address)))
+        return _of_windows(path[1:]) or Path(path)
+    try:
+        return _of_windows(text) or Path(text).expanduser()
     except RuntimeError:
         # "~stranger": no such user, so it is a file's own name.
         return Path(text)
+
+
+def _of_windows(text: str) -> Path | None:
+    """A file of Windows as Linux sees it there (WSL); None where there is no such drive."""
+    if not WINDOWS.match(text):
+        return None
+    drive = WINDOWS_DRIVES / text[0].lower()
+    return drive / text[3:].replace("\\", "/") if drive.is_dir() else None
 
 
 def _exists(path: Path) -> bool:

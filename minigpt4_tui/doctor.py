@@ -37,10 +37,10 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """All findings, the quick ones first; the slow libraries are being tried meanwhile."""
-    from minigpt4.tui.doctor_libraries import LlamaProbe, TorchProbe, packages
+    from minigpt4.tui.doctor_libraries import ImportProbe, LlamaProbe, TorchProbe, packages
     from minigpt4.tui.doctor_terminal import clipboard, pictures, terminal
 
-    with TorchProbe() as torch, LlamaProbe() as llama:
+    with TorchProbe() as torch, ImportProbe() as imports, LlamaProbe() as llama:
         for name, check in (
             ("python", python),
             ("packages", packages),
@@ -53,6 +53,7 @@ def examine() -> Iterator[Finding]:
             ("bundles", bundles),
             ("memory", memory),
             ("conversations", conversations),
+            ("imports", imports.findings),
             ("llama.cpp", llama.findings),
             ("torch", torch.findings),
         ):
@@ -65,6 +66,9 @@ def safely(name: str, check: Callable[[], Iterator[Finding]]) -> Iterator[Findin
         yield from check()
     except Minigpt4Error as problem:
         yield Finding(name, "problem", str(problem), "the sentence tells where; mend it, or take it away")
+    except (ImportError, SyntaxError, SystemExit) as problem:
+        detail = f"could not be looked at ({type(problem).__name__}: {problem})"
+        yield Finding(name, "problem", detail, "a package is broken; the last lines tell which")
     except Exception as problem:
         detail = f"could not be looked at ({type(problem).__name__}: {problem})"
         yield Finding(name, "problem", detail, "this is a bug in minigpt4; please report this line")

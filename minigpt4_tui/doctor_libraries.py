@@ -1,4 +1,4 @@
-"""The doctor's look at installed packages, and at torch and llama.cpp in processes of their own.
+"""The doctor's look at installed packages, each tried in a process of its own.
 
 A library built for another processor ends its process without a word; ours has to stay to tell of it.
 """
@@ -12,12 +12,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from minigpt4.tui.doctor import Finding
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 PATIENCE = 120
 """Seconds that importing torch may take: a cold disk needs about thirty."""
@@ -25,21 +29,24 @@ PATIENCE = 120
 CPU_FEATURES = {"AVX": "avx", "AVX2": "avx2", "FMA": "fma", "F16C": "f16c", "AVX512": "avx512f"}
 """llama.cpp's names for what speeds it up most, and Linux's."""
 
+MODULES = {"pillow": "PIL", "markdown-it-py": "markdown_it", "huggingface-hub": "huggingface_hub"}
+"""Packages whose module is called otherwise."""
+
+TRIED_ELSEWHERE = ("torch", "textual-image")
+"""Not imported with the others: one has its own lines, the other asks the terminal while it is imported."""
+
 REBUILD = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 
 
 def packages() -> Iterator[Finding]:
     """Whether each package that minigpt4 asks for is here, in a version that it works with."""
-    from packaging.requirements import Requirement
-
     try:
-        wanted = [Requirement(line) for line in importlib.metadata.requires("minigpt4") or []]
+        wanted = _requirements()
     except importlib.metadata.PackageNotFoundError:
         yield Finding(
             "packages", "warning", "minigpt4 itself is not installed", "`pip install -e .` installs it"
         )
         return
-    wanted = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
     wrong = 0
     for requirement in wanted:
         found = _version(requirement.name)
@@ -51,6 +58,14 @@ def packages() -> Iterator[Finding]:
     yield Finding("packages", "ok", f"{len(wanted) - wrong} of {len(wanted)} as they should be")
 
 
+def _requirements() -> list[Requirement]:
+    """What minigpt4 asks for on this machine, its extras left out."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(line) for line in importlib.metadata.requires("minigpt4") or []]
+    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -58,16 +73,27 @@ def _version(package: str) -> str | None:
         return None
 
 
-class LibraryProbe:
+class LibraryProbe(ABC):
     """A library tried in a process that starts at once and is asked at the end."""
 
     name: ClassVar[str]
     script: ClassVar[str]
     """Prints a JSON object as its last line."""
 
+    reinstall: ClassVar[str]
+    """The way out where it is broken."""
+
+    @abstractmethod
+    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
+        """Findings from what the script printed."""
+
+    def arguments(self) -> list[str]:
+        """What the script finds in `sys.argv[1:]`."""
+        return []
+
     def __enter__(self) -> Self:
         # -P: a file of the working folder must not stand in for a library.
-        command = [sys.executable, "-P", "-c", self.script]
+        command = [sys.executable, "-P", "-c", self.script, *self.arguments()]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -94,24 +120,70 @@ class LibraryProbe:
         code = self._process.returncode
         lines = output.strip().splitlines()
         if code == 0 and lines:
-            yield from self.judge(json.loads(lines[-1]))
+            try:
+                yield from self.judge(json.loads(lines[-1]))
+            except (ValueError, TypeError, LookupError):
+                yield Finding(self.name, "problem", f"answers oddly: {lines[-1][:200]}", self.reinstall)
         elif code < 0:
             ended = signal.Signals(-code).name
             other = "; it was built for another processor" if -code == signal.SIGILL else ""
-            yield Finding(self.name, "problem", f"ended its process with {ended}{other}", self.reinstall)
+            yield self.ended(f"ended its process with {ended}{other}", lines)
         else:
             last = (complaints.strip().splitlines() or ["no message"])[-1]
             yield self.absent(last)
 
-    reinstall: ClassVar[str]
-
-    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
-        """Findings from what the script printed."""
-        raise NotImplementedError
+    def ended(self, how: str, lines: list[str]) -> Finding:
+        """The finding where its process is gone, after having printed `lines`."""
+        del lines
+        return Finding(self.name, "problem", how, self.reinstall)
 
     def absent(self, complaint: str) -> Finding:
         """The finding where it cannot be imported."""
         return Finding(self.name, "problem", f"cannot be imported: {complaint}", self.reinstall)
+
+
+class ImportProbe(LibraryProbe):
+    """All other packages: one may be here in the right version, and broken."""
+
+    name = "imports"
+    reinstall = "`pip check` tells which packages do not fit each other"
+    script = """
+import importlib, json, sys
+broken = {}
+for package, module in (one.split("=") for one in sys.argv[1:]):
+    print(package, flush=True)
+    try:
+        importlib.import_module(module)
+    except BaseException as problem:
+        broken[package] = f"{type(problem).__name__}: {problem}"
+print(json.dumps(broken))
+"""
+
+    def arguments(self) -> list[str]:
+        """The packages that are here, each with its module."""
+        try:
+            wanted = [one.name for one in _requirements()]
+        except (importlib.metadata.PackageNotFoundError, ImportError):
+            return []
+        here = [name for name in wanted if name not in TRIED_ELSEWHERE and _version(name)]
+        return [f"{name}={MODULES.get(name.lower(), name.replace('-', '_'))}" for name in here]
+
+    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
+        """Each package that cannot be imported."""
+        for package, problem in facts.items():
+            yield Finding(
+                package,
+                "problem",
+                f"cannot be imported: {problem}",
+                f"`pip install --force-reinstall --no-cache-dir {package}`",
+            )
+        if not facts:
+            yield Finding(self.name, "ok", "every package can be imported")
+
+    def ended(self, how: str, lines: list[str]) -> Finding:
+        """The package that was tried last ended the process."""
+        package = lines[-1] if lines else self.name
+        return Finding(package, "problem", how, f"`pip install --force-reinstall --no-cache-dir {package}`")
 
 
 class TorchProbe(LibraryProbe):
@@ -175,7 +247,8 @@ print(json.dumps({
         here = processor_flags()
         unused = [name for name, flag in CPU_FEATURES.items() if flag in here and name not in built]
         gpu = "with a GPU" if facts["gpu"] else "without a GPU"
-        detail = f"{facts['version']}, built {gpu}, for {', '.join(sorted(built)) or 'any processor'}"
+        uses = [name for name in CPU_FEATURES if name in built]
+        detail = f"{facts['version']}, built {gpu}, for {', '.join(uses) or 'any processor'}"
         if unused:
             text = f"{detail}; the processor also has {', '.join(unused)}, and answers could come faster"
             yield Finding(self.name, "warning", text, self.reinstall)

@@ -9,25 +9,34 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Protocol
 
-from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.errors import ImageError, Minigpt4Error
 from minigpt4.core.language.protocol import ImageEmbedding, Sampling
-from minigpt4.core.pixels import Picture
-from minigpt4.core.prompt import Assistant, Message, User
+from minigpt4.core.pixels import Picture, open_picture
+from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.reply import Reply
-from minigpt4.tui.attachments import attachments_in, names_files
+from minigpt4.tui.attachments import Attachment, attachments_in, names_files
 from minigpt4.tui.cli.edge import FAILED, INTERRUPTED, printable, say, say_error
 from minigpt4.tui.cli.interrupt import stopping_on_interrupt
 from minigpt4.tui.ink import Ink
+from minigpt4.tui.record import Record
+from minigpt4.tui.store_records import SHOWN_ID, State, StoredMessage, StoredPicture
+from minigpt4.tui.text import shown_line
 
 PROMPT = "> "
 
+PATIENCE_S = 2.0
+"""Seconds of silence after which a person at a terminal is told what is being done."""
+
 COMMANDS = {
     "/image": "PATH...   add pictures to your next message (dropping a file on the terminal does it too)",
-    "/clear": "          forget the conversation and its pictures",
+    "/clear": "          begin a new conversation",
     "/help": "           show this",
     "/quit": "           leave (Ctrl+D does it too)",
 }
@@ -51,15 +60,28 @@ class Replying(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A picture for the next message: as the model reads it, and as it is kept (None: it is not)."""
+
+    embedding: ImageEmbedding
+    stored: StoredPicture | None
+
+
 @dataclass
 class PlainChat:
-    """One conversation; `conversation` and `pending` (pictures for the next message) are its state."""
+    """One conversation; `conversation` and `pending` (pictures for the next message) are its state.
+
+    `system_prompt` stands before it where it is not empty; `record` is where it is written down.
+    """
 
     engine: Replying
     sampling: Sampling
     ink: Ink = field(default_factory=Ink)
+    record: Record = field(default_factory=Record)
+    system_prompt: str = ""
     conversation: list[Message] = field(default_factory=list)
-    pending: list[ImageEmbedding] = field(default_factory=list)
+    pending: list[Waiting] = field(default_factory=list)
     failures: int = 0
     _dropped: int = 0
 
@@ -75,6 +97,13 @@ class PlainChat:
             return FAILED if self.failures else 0
         begin = "Ask about what you added" if self.pending else "Add a picture with /image PATH, or just ask"
         say(self.ink.quiet(f"{begin}. Ctrl+C stops an answer, /quit leaves, /help shows more."))
+        code = self._talk()
+        if self.record.conversation is not None:
+            name = self.record.conversation.id[:SHOWN_ID]
+            say(self.ink.quiet(f"`minigpt4 chat --resume {name}` goes on with this conversation."))
+        return code
+
+    def _talk(self) -> int:
         interrupts = 0
         while interrupts < 2:
             try:
@@ -100,7 +129,7 @@ class PlainChat:
                 return False
             if command == "/image":
                 self._attach_line(rest)
-            elif command == "/clear":
+            elif command in ("/clear", "/new"):
                 self._clear()
             elif command == "/help":
                 say("\n".join(f"{name} {what}" for name, what in COMMANDS.items()))
@@ -115,13 +144,38 @@ class PlainChat:
             say_error(error)
         return True
 
-    def attach(self, picture: Picture) -> None:
-        """Add a picture to the next message, and say which and how large it is."""
-        self.pending.append(self.engine.look(picture))
+    def attach(self, attachment: Attachment, picture: Picture | None = None) -> None:
+        """Add a picture, `picture` where it is open already, to the next message, and say which one it is."""
+        picture = picture or attachment.open()
+        with self._telling(f"Looking at {printable(picture.name)} ..."):
+            seen = self.engine.look(picture)
+        self.pending.append(Waiting(seen, self.record.keep(attachment)))
         width, height = picture.image.size
         say(self.ink.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
         for notice in picture.notices:
             say(self.ink.warning(notice))
+
+    def go_on(self, title: str, path: Sequence[StoredMessage]) -> None:
+        """Take up a kept conversation where it ended; a picture that is gone is said and left out."""
+        for message in path:
+            if message.role == "user":
+                images = [one for picture in message.pictures for one in self._seen_again(picture)]
+                self.conversation.append(User(message.text, images=tuple(images)))
+            elif message.text:
+                self.conversation.append(Assistant(message.text))
+        count = "1 message" if len(path) == 1 else f"{len(path)} messages"
+        say(self.ink.quiet(f"Going on with '{shown_line(title, 80)}', {count}."))
+        if _at_terminal():
+            for message in path[-2:]:
+                who = "You asked" if message.role == "user" else "The answer was"
+                say(self.ink.quiet(f"{who}: {shown_line(message.text, 500)}"))
+
+    def _seen_again(self, picture: StoredPicture) -> Iterator[ImageEmbedding]:
+        try:
+            yield self.engine.look(open_picture(picture.path))
+        except ImageError:
+            name = printable(picture.name)
+            say(self.ink.warning(f"The kept picture {name} cannot be read any more; it is left out."))
 
     def _attach_line(self, line: str) -> None:
         found = attachments_in(line)
@@ -129,13 +183,14 @@ class PlainChat:
             self.failures += 1
             say("minigpt4: /image needs the path of a picture, as in `/image photo.jpg`.")
         for one in found:
-            self.attach(one.open())
+            self.attach(one)
 
     def _clear(self) -> None:
         self.conversation.clear()
         self.pending.clear()
         self._dropped = 0
-        say(self.ink.quiet("The conversation and its pictures are forgotten."))
+        self.record.begin_anew()
+        say(self.ink.quiet("A new conversation begins; the model knows nothing of the one before."))
 
     def _unknown(self, command: str) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
@@ -144,15 +199,16 @@ class PlainChat:
         say(f"minigpt4: There is no command {printable(command)}; {advice}")
 
     def _answer(self, question: str) -> None:
-        asked = User(question, images=tuple(self.pending))
+        asked = User(question, images=tuple(one.embedding for one in self.pending))
+        system = [System(self.system_prompt)] if self.system_prompt else []
         with stopping_on_interrupt() as interrupted:
-            reply = self.engine.reply([*self.conversation, asked], self.sampling, cancelled=interrupted)
+            messages = [*system, *self.conversation, asked]
+            reply = self.engine.reply(messages, self.sampling, cancelled=interrupted)
             if reply.dropped_messages > self._dropped:
                 say(self.ink.warning(_left_out(reply.dropped_messages)))
             self._dropped = reply.dropped_messages
-            for piece in reply:
-                print(piece.text, end="", flush=True)
-        print(flush=True)
+            self.record.begin(question, [one.stored for one in self.pending if one.stored is not None])
+            self._say(reply)
         self.conversation += [asked, Assistant(reply.text)]
         self.pending.clear()
         if reply.finish == "cancelled":
@@ -162,6 +218,40 @@ class PlainChat:
             say(self.ink.quiet("(Stopped; what was said so far stays in the conversation.)"))
         if reply.finish == "length":
             say(self.ink.warning(cut_short(reply, self.sampling)))
+
+    def _say(self, reply: Reply) -> None:
+        """Print the answer while it is made, and write it down, whatever ends it."""
+        state: State = "stopped"
+        stats: dict[str, float | int | str | None] = {"finish": "cancelled"}
+        try:
+            pieces = iter(reply)
+            with self._telling("Thinking ..."):
+                begun = list(islice(pieces, 1))
+            for piece in chain(begun, pieces):
+                print(piece.text, end="", flush=True)
+                self.record.grow(reply.text)
+            print(flush=True)
+            state = "stopped" if reply.finish == "cancelled" else "done"
+            stats = _stats(reply)
+        except Minigpt4Error as error:
+            state, stats = "failed", {"problem": str(error)}
+            raise
+        finally:
+            self.record.end(reply.text, state, stats)
+
+    @contextmanager
+    def _telling(self, words: str) -> Iterator[None]:
+        """Say what is being done where it takes its time: no bar and no spinner could be heard."""
+        if not _at_terminal():
+            yield
+            return
+        timer = threading.Timer(PATIENCE_S, say, [self.ink.quiet(words)])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _prompted_line(self) -> str:
         if sys.stdout.isatty():
@@ -179,6 +269,16 @@ def cut_short(reply: Reply, sampling: Sampling) -> str:
     if reply.answer_tokens < sampling.max_tokens:
         return f"(The answer was cut off after {reply.answer_tokens} tokens: the model's context is full.)"
     return f"(The answer was cut off after {reply.answer_tokens} tokens; --max-tokens allows more.)"
+
+
+def _stats(reply: Reply) -> dict[str, float | int | str | None]:
+    return {
+        "finish": reply.finish,
+        "answer_tokens": reply.answer_tokens,
+        "prompt_tokens": reply.prompt_tokens,
+        "tokens_per_s": reply.tokens_per_s,
+        "first_token_s": reply.first_token_s,
+    }
 
 
 def _left_out(messages: int) -> str:

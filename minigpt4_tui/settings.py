@@ -119,7 +119,7 @@ class Settings:
     keys: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
         metadata={
-            "about": 'Keys of your own, as in send = ["ctrl+s"]; [] leaves an action without one.',
+            "about": 'Keys of your own, as in send = ["alt+enter"]; [] leaves an action without one.',
             "kind": dict,
             "group": "Keys",
         },

@@ -45,6 +45,7 @@ from minigpt4.tui.store_rows import (
     BELOW,
     CHILDREN,
     INFO,
+    LATEST,
     TAKEN,
     VARIANTS,
     as_kept,
@@ -54,17 +55,17 @@ from minigpt4.tui.store_rows import (
     insert_message,
     insert_whole,
     message_rows,
+    named_row,
     new_id,
-    rows_beginning,
     to_json,
     whole_row,
 )
-from minigpt4.tui.store_search import search
 from minigpt4.tui.store_writers import Writer, is_alive
 
 __all__ = [
     "HIT",
     "HIT_END",
+    "LATEST",
     "ConversationInfo",
     "Hit",
     "Store",
@@ -130,6 +131,10 @@ class Store:
         if self._temporary is not None:
             self._temporary.cleanup()
 
+    def be_patient(self, seconds: float) -> None:
+        """How long the calling thread waits for another's lock from now on; a screen must not wait long."""
+        self._database.be_patient(seconds)
+
     def version(self) -> int:
         """A number that changes, as the calling thread sees it, when anybody else has written to the file."""
         with self._database.reading() as connection:
@@ -191,17 +196,9 @@ class Store:
             return conversation_row(connection, conversation)
 
     def find(self, beginning: str, *, among_deleted: bool = False) -> ConversationInfo:
-        """The one conversation whose id begins as a person typed it; raises UsageError."""
-        beginning = storable(beginning)
+        """The one conversation whose id begins as a person typed it, or the `LATEST`; raises UsageError."""
         with self._database.reading() as connection:
-            found = rows_beginning(connection, beginning, among_deleted)
-        if not found or not beginning:
-            there = "deleted conversation" if among_deleted else "conversation"
-            way = " --deleted" if among_deleted else ""
-            raise UsageError(f"There is no {there} '{beginning}'; `minigpt4 history list{way}` shows them.")
-        if len(found) > 1 and found[0].id != beginning:
-            raise UsageError(f"{len(found)} conversations begin with '{beginning}'; give more of the id.")
-        return found[0]
+            return named_row(connection, storable(beginning), among_deleted)
 
     def settings(self, conversation: str) -> Settings:
         """What was chosen for this conversation alone."""
@@ -288,8 +285,9 @@ class Store:
             if not title and role == "user":
                 title = title_of(message.text, kept)
             connection.execute(
-                "UPDATE conversations SET leaf = ?, updated = ?, title = ?, messages = messages + 1 "
-                "WHERE id = ?",
+                # What another instance deleted, and somebody goes on with here, is wanted again.
+                "UPDATE conversations SET leaf = ?, updated = ?, title = ?, messages = messages + 1, "
+                "deleted = NULL WHERE id = ?",
                 (message.id, message.created, title, conversation),
             )
         return message
@@ -372,6 +370,8 @@ class Store:
     def search(self, query: str, limit: int) -> Hits:
         """Where all words of `query` are found: titles that were given first, then the newest messages."""
         with self._database.reading() as connection:
+            from minigpt4.tui.store_search import search
+
             return search(connection, query, limit)
 
     def _change(self, conversation: str, assignment: str, *values: object) -> None:

@@ -84,6 +84,12 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def be_patient(self, seconds: float) -> None:
+        """Wait that long for locks on the calling thread, in place of `patience`."""
+        with self._sentences():
+            self._connection().execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
+            self._of_thread.patience = seconds
+
     def close(self) -> None:
         """Close every thread's connection; a second call does nothing."""
         self._closed = True
@@ -175,7 +181,7 @@ class Database:
         if code in LOCKED:
             return (
                 f"The conversations in '{self.path}' have been locked by another program for over "
-                f"{self._patience:g} s; close it and try again."
+                f"{getattr(self._of_thread, 'patience', self._patience):g} s; close it and try again."
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             return self._read_only()

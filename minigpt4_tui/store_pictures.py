@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import time
 import warnings
@@ -36,6 +35,8 @@ class PictureFolder:
 
     def keep(self, data: bytes, name: str) -> StoredPicture:
         """Keep a picture file's bytes; the same bytes take no second room. Raises ImageError, StoreError."""
+        import hashlib
+
         digest = hashlib.sha256(data).hexdigest()
         with self._database.reading() as connection:
             row = connection.execute(

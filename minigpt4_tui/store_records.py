@@ -18,6 +18,9 @@ STATES: tuple[State, ...] = ("done", "writing", "stopped", "failed")
 Stats = Mapping[str, float | int | str]
 Settings = Mapping[str, Any]
 
+SHOWN_ID = 8
+"""Digits of an id that people are shown; any beginning that only one id has is understood."""
+
 TITLE_LENGTH = 60
 """Letters of a title made from a question: what a sidebar shows in one or two lines."""
 

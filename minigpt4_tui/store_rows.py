@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
+import os
 import sqlite3
 from typing import Any
 
+from minigpt4.core.errors import UsageError
 from minigpt4.tui.store_pictures import PictureFolder
 from minigpt4.tui.store_records import (
     ConversationInfo,
@@ -19,6 +20,9 @@ from minigpt4.tui.store_records import (
 )
 
 INFO = "id, title, created, updated, pinned, messages"
+
+LATEST = "last"
+"""What people say for the conversation in which something was said last; ids are hexadecimal."""
 
 ABOVE = """
 seq IN (
@@ -58,7 +62,7 @@ SELECT EXISTS (SELECT 1 FROM conversations WHERE id = ?1) OR EXISTS (SELECT 1 FR
 
 def new_id() -> str:
     """A name that no other conversation or message has: 16 hexadecimal digits."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def to_json(settings: Settings) -> str:
@@ -85,13 +89,24 @@ def conversation_row(connection: sqlite3.Connection, conversation: str) -> Conve
     return info_of(row)
 
 
-def rows_beginning(
-    connection: sqlite3.Connection, beginning: str, among_deleted: bool
-) -> list[ConversationInfo]:
-    """The conversations whose id begins so."""
-    deleted = "IS NOT NULL" if among_deleted else "IS NULL"
-    query = f"SELECT {INFO} FROM conversations WHERE deleted {deleted} AND substr(id, 1, ?) = ? ORDER BY id"
-    return [info_of(row) for row in connection.execute(query, (len(beginning), beginning))]
+def named_row(connection: sqlite3.Connection, beginning: str, among_deleted: bool) -> ConversationInfo:
+    """The conversation whose id begins so, or the latest; raises UsageError where there is not one alone."""
+    there = "deleted conversation" if among_deleted else "conversation"
+    found_in, newest = ("IS NOT NULL", "deleted") if among_deleted else ("IS NULL", "updated")
+    chosen = f"SELECT {INFO} FROM conversations WHERE deleted {found_in}"
+    if beginning == LATEST:
+        row = connection.execute(f"{chosen} ORDER BY {newest} DESC LIMIT 1").fetchone()
+        if row is None:
+            raise UsageError(f"There is no {there} yet, so none is the last.")
+        return info_of(row)
+    query = f"{chosen} AND substr(id, 1, ?) = ? ORDER BY id"
+    found = [info_of(row) for row in connection.execute(query, (len(beginning), beginning))]
+    if not found or not beginning:
+        way = " --deleted" if among_deleted else ""
+        raise UsageError(f"There is no {there} '{beginning}'; `minigpt4 history list{way}` shows them.")
+    if len(found) > 1 and found[0].id != beginning:
+        raise UsageError(f"{len(found)} conversations begin with '{beginning}'; give more of the id.")
+    return found[0]
 
 
 def conversation_of(connection: sqlite3.Connection, message: str) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from pathlib import Path
 
 
@@ -16,7 +15,7 @@ class Writer:
     """This instance, as the messages that it is writing name it; `id` is made up once."""
 
     def __init__(self, folder: Path) -> None:
-        self.id = secrets.token_hex(8)
+        self.id = os.urandom(8).hex()
         self._folder = folder
         self._handle: int | None = None
 

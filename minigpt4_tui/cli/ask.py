@@ -14,19 +14,20 @@ import typer
 from minigpt4.core.errors import ImageError, UsageError
 from minigpt4.tui.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.edge import FAILED, INTERRUPTED, say, say_error
+from minigpt4.tui.cli.edge import FAILED, INTERRUPTED, printable, say, say_error
 from minigpt4.tui.cli.interrupt import stopping_on_interrupt
-from minigpt4.tui.cli.options import ModelChoice, backend_for, sampling_from
+from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen
 from minigpt4.tui.plain import cut_short
+from minigpt4.tui.settings import load_settings
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
-    from minigpt4.core.language.protocol import Sampling
     from minigpt4.core.pixels import Picture
     from minigpt4.core.reply import Reply
 
 
 def ask(
+    ctx: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
     image: Annotated[
         list[str] | None,
@@ -41,12 +42,12 @@ def ask(
         bool, typer.Option("--each", help="Ask about each picture by itself, in turn, with one model load.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object an answer, one a line.")] = False,
-    bundle: options.BundleName = "mini",
-    backend: options.BackendName = "auto",
-    device: options.Device = "auto",
+    bundle: options.BundleGiven = None,
+    backend: options.BackendGiven = None,
+    device: options.DeviceGiven = None,
     projection: options.ProjectionFile = None,
     threads: options.Threads = None,
-    quant: options.Quant = "auto",
+    quant: options.QuantGiven = None,
     gpu_layers: options.GpuLayers = None,
     context: options.Context = None,
     offload_vision: options.OffloadVision = False,
@@ -57,37 +58,31 @@ def ask(
     seed: options.Seed = None,
     greedy: options.Greedy = False,
     beams: options.Beams = None,
+    system_prompt: options.SystemPrompt = None,
 ) -> None:
     """Answer one question about one or more pictures.
 
     Several pictures belong to one question, in the order given, unless --each is there.
-    The answer goes to standard output, everything else to standard error.
+    The answer goes to standard output, everything else to standard error. What is not given here
+    comes from the settings, as `minigpt4 config show` prints them.
     """
+    del bundle, backend, device, threads, quant, gpu_layers, context, system_prompt
+    del max_tokens, temperature, top_p, repetition_penalty, seed
     if not question.strip():
         raise UsageError("The question is empty; type what you want to know, in quotes.")
-    choice = ModelChoice.of(
-        bundle=bundle,
-        backend=backend_for(backend, beams),
-        device=device,
+    loaded = load_settings()
+    chosen = options.choose(
+        loaded,
+        options.typed(ctx, (*MODEL, *SAMPLING, "system_prompt")),
         projection=projection,
-        threads=threads,
-        quant=quant,
-        gpu_layers=gpu_layers,
-        context=context,
         offload_vision=offload_vision,
-    )
-    sampling = sampling_from(
-        choice.bundle.sampling,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        repetition_penalty=repetition_penalty,
-        seed=seed,
         greedy=greedy,
         beams=beams,
     )
+    for problem in loaded.problems:
+        say(f"minigpt4: {printable(problem)}")
     attachments = _attachments(image or [])
-    asking = Asking(question, choice, sampling, as_json, beams or 1)
+    asking = Asking(question, chosen, as_json, beams or 1)
     if each:
         asking.about_each(attachments)
     else:
@@ -105,15 +100,14 @@ class Asking:
     """One question, to be put about pictures; the model is loaded once a picture has opened."""
 
     question: str
-    choice: ModelChoice
-    sampling: Sampling
+    chosen: Chosen
     as_json: bool
     beams: int = 1
 
     def about_all(self, attachments: Sequence[Attachment]) -> None:
         """All pictures in one prompt. Raises ImageError for a bad one before the model loads."""
         pictures = [one.open() for one in attachments]
-        with self.choice.load() as engine:
+        with self.chosen.model.load() as engine:
             self._answer(engine, pictures, [one.label for one in attachments])
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
@@ -131,7 +125,7 @@ class Asking:
                     failures += 1
                     continue
                 if engine is None:
-                    engine = self.choice.load()
+                    engine = self.chosen.model.load()
                 if not self.as_json and len(attachments) > 1:
                     print(f"{one.label}: ", end="", flush=True)
                 self._answer(engine, [picture], [one.label])
@@ -142,17 +136,18 @@ class Asking:
             raise typer.Exit(FAILED)
 
     def _answer(self, engine: Engine, pictures: Sequence[Picture], labels: Sequence[str]) -> None:
-        from minigpt4.core.prompt import User
+        from minigpt4.core.prompt import System, User
 
         notices = _picture_notices(pictures, labels)
         for notice in notices:
             say(notice)
+        system = [System(self.chosen.system_prompt)] if self.chosen.system_prompt else []
         begun = time.perf_counter()
         with stopping_on_interrupt() as interrupted:
             embeddings = [engine.look(picture) for picture in pictures]
             reply = engine.reply(
-                [User(self.question, images=embeddings)],
-                self.sampling,
+                [*system, User(self.question, images=embeddings)],
+                self.chosen.sampling,
                 beams=self.beams,
                 cancelled=interrupted,
             )
@@ -165,7 +160,7 @@ class Asking:
         else:
             print(flush=True)
         if reply.finish == "length":
-            say(cut_short(reply, self.sampling))
+            say(cut_short(reply, self.chosen.sampling))
         if reply.finish == "cancelled":
             raise typer.Exit(INTERRUPTED)
 

@@ -9,10 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import typer
+from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import Minigpt4Error
+
+if TYPE_CHECKING:
+    from typer import TyperException
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -21,9 +23,20 @@ INTERRUPTED = 130
 
 @dataclass
 class Edge:
-    """How errors are shown; the command line's own `--debug` sets it while it is parsed."""
+    """How errors are shown; the command line's own `--debug` and the command set it while it is parsed."""
 
     debug: bool = False
+    command: str = ""
+
+
+def fill_closed_streams() -> None:
+    """Let a stream that the caller closed (`>&-`) lead nowhere.
+
+    Python has None for it, and the next file that is opened, such as the database, would get its number.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def say(line: str) -> None:
@@ -45,26 +58,23 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
-def run_at_edge(command: Callable[[], None], edge: Edge) -> int:
-    """Run `command`; return the process's exit code, with errors said in one line."""
+def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
+    """Run `command`; return the process's exit code (None is 0), with errors said in one line."""
     try:
-        command()
+        code = command()
         sys.stdout.flush()
-        return 0
+        return code or 0
     except BrokenPipeError:
         # `minigpt4 ask ... | head -1`: the reader has what it wanted. Python flushes stdout
         # once more at exit, so it gets somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
-    except typer.Exit as request:
-        return request.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except typer.Abort:
-        return INTERRUPTED
-    except typer.TyperException as error:
-        return _usage(error)
     except Exception as error:
+        asked = _asked_by_typer(error, edge.command)
+        if asked is not None:
+            return asked
         if edge.debug:
             traceback.print_exc()
         say(f"minigpt4: {sentence(error)}")
@@ -89,14 +99,31 @@ def sentence(error: Exception) -> str:
     )
 
 
-def _usage(error: typer.TyperException) -> int:
+def _asked_by_typer(error: Exception, called: str) -> int | None:
+    """The exit code with which typer ends a command; None for what is not of its raising."""
+    if "typer" not in sys.modules:
+        return None
+    import typer
+
+    match error:
+        case typer.Exit():
+            return error.exit_code
+        case typer.Abort():
+            return INTERRUPTED
+        case typer.TyperException():
+            return _usage(error, called)
+    return None
+
+
+def _usage(error: TyperException, called: str) -> int:
     message = error.format_message().strip()
     if not message or message.startswith("Usage:"):
         # A group called without a command answers with its help page.
         say(message)
         return WRONG_USAGE
     context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "minigpt4"
+    # An option without its value is refused before the command's own context is there.
+    command = context.command_path if context is not None else f"minigpt4 {called}".strip()
     message = printable(message).rstrip(".")
     message = re.sub(r" \(Possible options: (.*)\)$", r"; did you mean \1?", message)
     stop = "" if message.endswith("?") else "."

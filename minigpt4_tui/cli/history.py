@@ -1,4 +1,4 @@
-"""`minigpt4 history`: the kept conversations from the shell: list, search, show, export, import, delete."""
+"""`minigpt4 history`: the kept conversations from the shell."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.edge import say
 from minigpt4.tui.store import HIT, HIT_END, ConversationInfo, Hit, Store, StoredMessage
+from minigpt4.tui.store_records import SHOWN_ID
 from minigpt4.tui.text import shown, shown_line
 
 history_app = typer.Typer(
@@ -26,16 +27,18 @@ history_app = typer.Typer(
     add_completion=False,
 )
 
-SHOWN_ID = 8
-"""Digits of an id that lists show; any beginning that only one id has is understood."""
-
 EVERYTHING = sys.maxsize
 
 Form = Literal["markdown", "html", "json"]
 ENDINGS: dict[str, Form] = {".md": "markdown", ".html": "html", ".htm": "html", ".json": "json"}
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="The beginning of an id, as 'history list' shows it.")]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Beginnings of ids.")]
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="The beginning of an id, as 'history list' shows it, or 'last' for the latest."
+    ),
+]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Beginnings of ids, or 'last'.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
@@ -47,7 +50,11 @@ def list_conversations(
     deleted: Annotated[bool, typer.Option("--deleted", help="Those that 'restore' can bring back.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the conversations, the latest first."""
+    """List the conversations, the latest first.
+
+    A line holds the id, when something was said last, the number of messages, * where it is pinned, and the
+    title. Pinned ones come first.
+    """
     with _store() as store:
         wanted = EVERYTHING if everything else limit
         infos = store.deleted()[:wanted] if deleted else store.list(wanted)
@@ -117,9 +124,10 @@ def export(
         typer.Option("--output", "-o", metavar="PATH", help="A folder for markdown, else a file or folder."),
     ] = None,
 ) -> None:
-    """Write conversations as Markdown with pictures, HTML pages or JSON.
+    """Write conversations as Markdown, HTML or JSON.
 
-    Without --output JSON and a single page go to standard output. Prints the paths of the files.
+    Markdown comes with its pictures in a folder beside it, HTML and JSON hold them. Without --output
+    JSON and a single page go to standard output. Prints the paths of the files.
     """
     with _store() as store:
         if everything == bool(conversations):
@@ -140,7 +148,10 @@ def export(
 def import_conversations(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A JSON export; - for standard input.")],
 ) -> None:
-    """Add the conversations of a JSON export; prints the ids of the new ones."""
+    """Add the conversations of a JSON export.
+
+    Prints the ids of the new ones; those that are here already are left as they are.
+    """
     from minigpt4.tui.history_export import from_json
 
     content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
@@ -186,6 +197,24 @@ def rename(
     """Give a conversation another title."""
     with _store() as store:
         store.rename(store.find(conversation).id, " ".join(title))
+
+
+@history_app.command("pin")
+def pin(conversations: Ids) -> None:
+    """Hold conversations at the top of the list."""
+    _pin(conversations, True)
+
+
+@history_app.command("unpin")
+def unpin(conversations: Ids) -> None:
+    """Let pinned conversations go back to their place."""
+    _pin(conversations, False)
+
+
+def _pin(conversations: list[str], pinned: bool) -> None:
+    with _store() as store:
+        for info in [store.find(one) for one in conversations]:
+            store.pin(info.id, pinned)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Ctrl+C while an answer is being made: the answer ends, and what was said is kept."""
+"""Ctrl+C and other signals: what has begun ends in good order, and what was said is kept."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 
 @contextmanager
@@ -29,3 +30,17 @@ def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
     finally:
         # None: a handler that was not set from Python, and cannot be put back by it.
         signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
+
+
+def end_on_signals() -> None:
+    """Until the app heeds them, let signals end the program by way of its `finally`.
+
+    The terminal that is being asked what it can do gets its old mode back that way.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)

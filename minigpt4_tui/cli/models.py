@@ -115,16 +115,22 @@ def path(
 
 
 def pull_with_progress(
-    bundle: Bundle, files: Sequence[File] | None = None, *, verify: bool = False, local: Path | None = None
+    bundle: Bundle,
+    files: Sequence[File] | None = None,
+    *,
+    verify: bool = False,
+    local: Path | None = None,
+    bars: bool = True,
 ) -> None:
     """Fetch what is missing of a bundle's `files` (None: of all), progress on stderr.
 
-    On a terminal a bar a file, elsewhere a line a file; nothing if all is there. Raises FetchError.
+    On a terminal a bar a file, elsewhere and without `bars` a line a file; nothing if all is there.
+    Raises FetchError.
     """
     wanted = bundle.files if files is None else files
     if not verify and all(is_present(file, bundle) for file in wanted):
         return
-    with showing_progress("Fetching") as progress:
+    with showing_progress("Fetching", bars=bars) as progress:
         ensure(
             bundle, files=wanted, progress=progress, notice=say, begin=_announce, verify=verify, local=local
         )

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from minigpt4.core.bundle import Bundle, load_bundle
 from minigpt4.core.errors import UsageError
-from minigpt4.core.language.protocol import Sampling
-from minigpt4.core.language.select import BACKENDS, DEVICES, check_choices, check_memory, needed_files
 from minigpt4.tui.cli.edge import say
 
 if TYPE_CHECKING:
+    from minigpt4.core.bundle import Bundle
     from minigpt4.core.engine import Backend, Engine
+    from minigpt4.core.language.protocol import Sampling
+    from minigpt4.tui.settings import Loaded
 
-BundleName = Annotated[str, typer.Option("--bundle", "-b", help="Which model bundle answers.")]
-BackendName = Annotated[
-    str,
-    typer.Option("--backend", help="auto, torch or llamacpp; auto takes llama.cpp where it is installed."),
-]
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
+SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
+
+PROJECTION = "projection.safetensors"
+"""What a training run calls its result."""
+
+_BUNDLE = typer.Option("--bundle", "-b", help="Which model bundle answers.")
+_BACKEND = typer.Option(
+    "--backend", help="auto, torch or llamacpp; auto takes llama.cpp where it is installed."
+)
+_DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N.")
+_QUANT = typer.Option(
+    "--quant",
+    help="How the language model's weights are kept: fp32, bf16, fp16, int8 or nf4 by torch; F16, Q8_0, "
+    "Q5_K_M, Q4_K_M or Q4_0 by llama.cpp; auto takes what is here and suits the device.",
+)
+
+BundleName = Annotated[str, _BUNDLE]
+BackendName = Annotated[str, _BACKEND]
+Device = Annotated[str, _DEVICE]
+Quant = Annotated[str, _QUANT]
+
+# The same where the settings decide what is not typed.
+BundleGiven = Annotated[str | None, _BUNDLE]
+BackendGiven = Annotated[str | None, _BACKEND]
+DeviceGiven = Annotated[str | None, _DEVICE]
+QuantGiven = Annotated[str | None, _QUANT]
+
 ProjectionFile = Annotated[
     Path | None,
-    typer.Option("--projection", help="A projection of your own training, in place of the bundle's."),
-]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="How many processor threads to use.")]
-Quant = Annotated[
-    str,
     typer.Option(
-        "--quant",
-        help="How the language model's weights are kept: fp32, bf16, fp16, int8 or nf4 by torch; F16, Q8_0, "
-        "Q5_K_M, Q4_K_M or Q4_0 by llama.cpp; auto takes what is here and suits the device.",
+        "--projection",
+        metavar="FILE",
+        help="A projection of your own training, in place of the bundle's; or the folder of its run.",
     ),
 ]
+Threads = Annotated[int | None, typer.Option("--threads", help="How many processor threads to use.")]
 GpuLayers = Annotated[
     int | None,
     typer.Option("--gpu-layers", help="llama.cpp: how many layers lie on the GPU; all of them otherwise."),
@@ -65,6 +84,9 @@ RepetitionPenalty = Annotated[
     float | None, typer.Option("--repetition-penalty", help="Over 1 discourages words already used.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same answer.")]
+SystemPrompt = Annotated[
+    str | None, typer.Option("--system-prompt", help="What the model is told before the conversation.")
+]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the likeliest word, with no dice.")]
 
 
@@ -97,6 +119,10 @@ class ModelChoice:
         offload_vision: bool = False,
     ) -> ModelChoice:
         """From the options as they were typed."""
+        # Here, as the app has the same options, and neither bundles nor numpy before its first frame.
+        from minigpt4.core.bundle import load_bundle
+        from minigpt4.core.language.select import BACKENDS, DEVICES, check_choices
+
         if backend not in BACKENDS:
             raise UsageError(f"There is no backend '{backend}'; choose {', '.join(BACKENDS)}.")
         if re.sub(r"^cuda:\d+$", "cuda", device) not in DEVICES:
@@ -104,7 +130,7 @@ class ModelChoice:
         if threads is not None and threads < 1:
             raise UsageError(f"--threads is {threads}; it must be at least 1.")
         chosen = load_bundle(bundle)
-        projection = projection.expanduser() if projection else None
+        projection = projection_file(projection)
         check_choices(
             chosen,
             backend=backend,
@@ -126,8 +152,9 @@ class ModelChoice:
             offload_vision=offload_vision,
         )
 
-    def fetch(self, dtype: str | None = None) -> None:
+    def fetch(self, dtype: str | None = None, *, bars: bool = True) -> None:
         """Bring what is missing of the files, unless memory would not hold them (BackendError)."""
+        from minigpt4.core.language.select import check_memory, needed_files
         from minigpt4.tui.cli.models import pull_with_progress
 
         check_memory(
@@ -138,13 +165,14 @@ class ModelChoice:
             quant=self.quant,
             dtype=dtype,
         )
-        pull_with_progress(self.bundle, needed_files(self.bundle, self.backend, self.quant))
+        files = needed_files(self.bundle, self.backend, self.quant)
+        pull_with_progress(self.bundle, files, bars=bars)
 
-    def load(self) -> Engine:
-        """The engine, its files fetched first where they are missing, with progress on stderr."""
+    def load(self, *, bars: bool = True) -> Engine:
+        """The engine, its files fetched first where they are missing, with progress (`bars`) on stderr."""
         from minigpt4.core.engine import Engine
 
-        self.fetch()
+        self.fetch(bars=bars)
         return Engine.load(
             self.bundle,
             backend=cast("Backend", self.backend),
@@ -157,6 +185,80 @@ class ModelChoice:
             offload=self.offload_vision,
             notice=say,
         )
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the settings and the command line come to together."""
+
+    model: ModelChoice
+    sampling: Sampling
+    system_prompt: str
+    theme: str
+
+
+def typed(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
+    """The options of those names that were given on the command line."""
+    return {name: value for name in names if (value := context.params[name]) is not None}
+
+
+def choose(
+    loaded: Loaded,
+    given: Mapping[str, Any],
+    *,
+    projection: Path | None = None,
+    offload_vision: bool = False,
+    greedy: bool = False,
+    beams: int | None = None,
+) -> Chosen:
+    """The settings with what was `given` on the command line over them; raises UsageError."""
+    settings = loaded.settings
+    names = (*MODEL, *SAMPLING, "system_prompt", "theme")
+    values = {name: getattr(settings, name) for name in names} | dict(given)
+    model = {name: values[name] for name in MODEL}
+    model["backend"] = backend_for(model["backend"], beams)
+    dice = {name: values[name] for name in SAMPLING}
+    if (greedy or (beams or 1) > 1) and "temperature" not in given:
+        dice["temperature"] = None
+    try:
+        chosen = ModelChoice.of(**model, projection=projection, offload_vision=offload_vision)
+    except UsageError as error:
+        kept = [name for name in MODEL if name not in given and loaded.origins[name] != "default"]
+        if not kept:
+            raise
+        # What is at fault may be nothing that was typed.
+        raise UsageError(
+            f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` tells where that is set.)"
+        ) from error
+    sampling = sampling_from(chosen.bundle.sampling, **dice, greedy=greedy, beams=beams)
+    return Chosen(chosen, sampling, values["system_prompt"] or "", values["theme"])
+
+
+def check_model(loaded: Loaded, projection: Path | None) -> None:
+    """Raise UsageError or BundleError where what was typed of the model cannot be, before the app starts.
+
+    What only the settings say is left to the app, in which it can be mended.
+    """
+    flags = [name for name in MODEL if loaded.origins[name] == "flag"]
+    if not flags and projection is None:
+        return
+    settings = loaded.settings
+    ModelChoice.of(**{name: getattr(settings, name) for name in MODEL}, projection=projection)
+
+
+def projection_file(given: Path | None) -> Path | None:
+    """The file that `--projection` names: itself, or the result in the folder of a training run."""
+    if given is None:
+        return None
+    path = given.expanduser()
+    if not path.is_dir():
+        return path
+    if (result := path / PROJECTION).is_file():
+        return result
+    raise UsageError(
+        f"The folder {path} holds no {PROJECTION}, which a training run writes at its end; give the folder "
+        "of a run that has ended, or a file."
+    )
 
 
 def backend_for(backend: str, beams: int | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from minigpt4.tui.cli.edge import say
 
 
 @contextmanager
-def showing_progress(verb: str) -> Iterator[Progress]:
-    """What is to be told how far each file has come; `verb` begins its line ("Writing")."""
-    if sys.stderr.isatty():
+def showing_progress(verb: str, *, bars: bool = True) -> Iterator[Progress]:
+    """What is to be told how far each file has come; `verb` begins its line ("Writing").
+
+    Without `bars` there are lines at a terminal, too: a screen reader reads a moving bar again and again.
+    """
+    if bars and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _bars() as progress:
             yield progress
     else:

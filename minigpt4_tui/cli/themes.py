@@ -46,9 +46,10 @@ def check(
         list[str] | None, typer.Argument(metavar="[THEME]...", help="Names or TOML files; all without one.")
     ] = None,
 ) -> None:
-    """Check theme files: keys, colours, and how well each text can be read.
+    """Check theme files.
 
-    What is hard to read is told; only a theme that cannot be used ends in exit code 1.
+    Looks at keys, colours, and how well each text can be read. What is hard to read is told; only a
+    theme that cannot be used ends in exit code 1.
     """
     from minigpt4.tui.theming import contrast_problems
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from minigpt4.core.errors import ImageError, UsageError
+from minigpt4.tui import attachments as module
 from minigpt4.tui.attachments import Attachment, attachment, attachments_in, complete_path, names_files
+
+# Whatever Linux lets a file be called, bytes that are no UTF-8 among them.
+any_path = (
+    st.binary(min_size=1, max_size=30)
+    .filter(lambda name: 0 not in name)
+    .map(lambda name: Path(os.fsdecode(b"/nowhere/" + name)))
+)
 
 
 @pytest.fixture
@@ -41,6 +54,59 @@ def test_what_terminals_paste_for_a_dropped_file_is_that_file(photos: tuple[Path
     assert names_files(f"{pasted} {photos[0]}")
 
 
+@given(any_path)
+def test_whatever_a_file_is_called_dropping_it_quoted_names_it(path: Path) -> None:
+    name = str(path)
+    assert sources(shlex.quote(name)) == [path]
+    assert sources('"' + re.sub(r'(["\\])', r"\\\1", name) + '"') == [path]
+    assert sources(path.as_uri()) == [path]
+    assert sources(path.as_uri().replace("file://", "file:")) == [path]
+
+
+@given(st.lists(any_path.filter(lambda path: "\n" not in str(path)), min_size=1, max_size=3))
+def test_several_dropped_with_backslashes_are_several(paths: list[Path]) -> None:
+    escaped = [re.sub(r"([^\w/.-])", r"\\\1", str(path), flags=re.ASCII) for path in paths]
+    assert sources(" ".join(escaped)) == paths
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_files_may_come_a_line_each_spaces_and_all(
+    photos: tuple[Path, Path], tmp_path: Path, end: str
+) -> None:
+    spaced = tmp_path / "two words.png"
+    spaced.touch()
+    lines = [str(spaced), str(photos[0]), photos[1].as_uri()]
+    assert sources(end.join(lines) + end) == [spaced, *photos]
+    assert names_files(end.join(lines))
+    assert not names_files(end.join([*lines, "what are these?"]))
+
+
+def test_an_address_may_name_a_host_and_hold_signs_that_should_be_escaped(tmp_path: Path) -> None:
+    assert sources("file://localhost/a%20b.jpg") == [Path("/a b.jpg")]
+    odd = tmp_path / "50% #1?.png"
+    odd.touch()
+    assert sources(f"file://{odd}") == [odd]
+
+
+def test_a_path_of_windows_is_found_where_linux_has_its_drives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "c" / "Users" / "Ann Lee"
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(module, "WINDOWS_DRIVES", tmp_path)
+    (folder / "a.jpg").touch()
+    there = folder / "a.jpg"
+    assert sources(r'"C:\Users\Ann Lee\a.jpg"') == [there]
+    assert sources(r"C:\Users\Ann Lee\a.jpg") == [there]
+    assert sources("file:///C:/Users/Ann%20Lee/a.jpg") == [there]
+    assert sources(r'"C:\Users\Ann Lee\a.jpg" C:\b.png') == [there, tmp_path / "c" / "b.png"]
+    assert sources(r"D:\b.png") == [Path(r"D:\b.png")], "an error can then name it as it was typed"
+
+
+def test_a_book_that_is_pasted_is_not_taken_for_files(photos: tuple[Path, Path]) -> None:
+    assert not names_files(f"{photos[0]} " * 100_000)
+
+
 def test_a_question_names_no_files(photos: tuple[Path, Path]) -> None:
     assert not names_files("What is this?")
     assert not names_files(f"{photos[0]} what is this?")
@@ -58,6 +124,11 @@ def test_a_dash_is_standard_input() -> None:
     assert attachment("-", BytesIO(b"bytes")) == Attachment(b"bytes", "-")
     with pytest.raises(UsageError, match="reads the picture from standard input"):
         attachment("-", None)
+
+
+def test_a_picture_is_called_without_its_folder(photos: tuple[Path, Path]) -> None:
+    assert attachment(str(photos[1])).name == photos[1].name
+    assert Attachment(b"", "clipboard.png").name == "clipboard.png"
 
 
 def test_bytes_are_called_by_their_label() -> None:

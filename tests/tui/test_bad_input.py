@@ -108,6 +108,7 @@ def test_an_empty_question_is_wrong_usage(call_minigpt4, question) -> None:
         (["ask", "-i", "", QUESTION], "The path of a picture is empty"),
         (["ask", "--each", QUESTION], "--each asks about pictures one by one, but none is given"),
         (["chat", "-"], "'-' cannot be a picture here"),
+        (["chat", "--resume"], "Option '--resume' requires an argument. `minigpt4 chat --help` shows"),
     ],
 )
 def test_wrong_usage_is_one_line_with_the_value_and_the_way_out(call_minigpt4, arguments, sentence) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -11,15 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.home import config_home, data_home
-from minigpt4.tui import doctor, doctor_libraries, doctor_terminal
+from minigpt4.tui import doctor, doctor_terminal
 from minigpt4.tui.doctor import Finding, State, safely
-from minigpt4.tui.doctor_libraries import LibraryProbe, LlamaProbe, TorchProbe
 from minigpt4.tui.settings import settings_path
 from minigpt4.tui.store import Store
 
@@ -197,83 +194,6 @@ def test_a_file_that_another_program_holds_is_a_warning() -> None:
     connection.execute("BEGIN EXCLUSIVE")
     assert only(doctor.conversations()).state == "warning"
     connection.close()
-
-
-# -- libraries ----------------------------------------------------------------------------------------
-
-
-def probe_of(script: str, kind: type[LibraryProbe] = TorchProbe) -> list[Finding]:
-    class Scripted(kind):  # type: ignore[valid-type, misc]
-        pass
-
-    Scripted.script = script
-    with Scripted() as probe:
-        return list(probe.findings())
-
-
-def test_a_library_that_ends_its_process_is_a_problem_with_a_way_out() -> None:
-    found = only(iter(probe_of("import os, signal; os.kill(os.getpid(), signal.SIGILL)", LlamaProbe)))
-    assert found.state == "problem" and "SIGILL; it was built for another processor" in found.detail
-    assert "pip install" in found.advice
-
-
-def test_a_library_that_cannot_be_imported_is_told_with_its_own_words() -> None:
-    found = only(iter(probe_of("raise ImportError('libcudart.so.12: no such file')")))
-    assert found.state == "problem" and "libcudart.so.12" in found.detail
-
-
-def test_a_library_that_never_loads_is_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_libraries, "PATIENCE", 0.2)
-    found = only(iter(probe_of("import threading; threading.Event().wait()")))
-    assert found.state == "problem" and "did not load" in found.detail
-
-
-def test_llama_cpp_is_an_extra_and_its_absence_a_warning() -> None:
-    found = only(iter(probe_of("raise ModuleNotFoundError(\"No module named 'llama_cpp'\")", LlamaProbe)))
-    assert found.state == "warning" and "minigpt4[llama]" in found.advice
-
-
-def facts(**changes: Any) -> dict[str, Any]:
-    return {"version": "2", "built": None, "threads": 2, "gpus": []} | changes
-
-
-@pytest.mark.parametrize(
-    ("given", "driver", "states", "told"),
-    [
-        (facts(), False, ["ok", "ok"], "the processor does the work"),
-        (facts(), True, ["ok", "warning"], "built without CUDA"),
-        (facts(built="12.8"), True, ["ok", "warning"], "cannot use it"),
-        (facts(built="12.8", gpus=[["H", 2**30, 2**31]]), True, ["ok", "ok"], "H, 1.0 of 2.0 GiB free"),
-    ],
-)
-def test_a_gpu_that_torch_cannot_use_is_told(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], driver: bool, states: list[str], told: str
-) -> None:
-    monkeypatch.setattr(doctor_libraries, "has_nvidia_gpu", lambda: driver)
-    found = list(TorchProbe().judge(given))
-    assert [one.state for one in found] == states
-    assert told in found[-1].detail
-
-
-def test_features_of_the_processor_that_llama_cpp_leaves_unused_are_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    given = {"version": "0.3", "system": "CPU : AVX = 1 | AVX2 = 1 | FMA = 0 | F16C = 1 | ", "gpu": False}
-    monkeypatch.setattr(doctor_libraries, "processor_flags", lambda: frozenset({"avx", "avx2", "f16c"}))
-    assert only(LlamaProbe().judge(given)).state == "ok"
-    monkeypatch.setattr(doctor_libraries, "processor_flags", lambda: frozenset({"avx", "fma", "avx512f"}))
-    found = only(LlamaProbe().judge(given))
-    assert found.state == "warning" and "also has FMA, AVX512" in found.detail
-
-
-def test_a_package_that_is_missing_or_too_old_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = ["pytest>=8", "pytest<1", "no-such-package-here>=3", "llama-cpp-python; extra == 'llama'"]
-    monkeypatch.setattr(importlib.metadata, "requires", lambda _: wanted)
-    old, absent, rest = doctor_libraries.packages()
-    assert old.state == absent.state == "problem"
-    assert "<1 is needed" in old.detail and "no-such-package-here is missing" in absent.detail
-    assert "`pip install 'no-such-package-here>=3'`" in absent.advice
-    assert rest.detail == "1 of 3 as they should be"
 
 
 # -- terminal and clipboard ------------------------------------------------------------------------

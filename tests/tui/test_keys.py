@@ -142,9 +142,9 @@ async def test_textual_takes_the_keymap() -> None:
 
     app = Keyed()
     async with app.run_test() as pilot:
-        app.set_keymap(bindings({"search": ("ctrl+/",), "export": ()}).keymap())
+        app.set_keymap(bindings({"search": ("ctrl+/",), "edit_last": ()}).keymap())
         await pilot.press("ctrl+slash")
         assert app.noted == "search"
         app.noted = ""
-        await pilot.press("ctrl+s")
+        await pilot.press("ctrl+up")
         assert app.noted == ""

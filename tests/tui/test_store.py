@@ -348,3 +348,17 @@ def test_a_window_can_tell_that_another_has_written(store: Store) -> None:
     other.new_conversation()
     assert store.version() != before
     other.close()
+
+
+def test_the_last_conversation_is_the_one_in_which_something_was_said_last_pinned_or_not(
+    store: Store,
+) -> None:
+    with pytest.raises(UsageError, match="There is no conversation yet"):
+        store.find("last")
+    store.add_whole([whole(1), whole(2), whole(3)])
+    store.pin("c00001")
+    store.delete("c00003")
+    assert store.find("last").id == "c00002"
+    assert store.find("last", among_deleted=True).id == "c00003"
+    store.add_message("c00001", None, "user", "Once more")
+    assert store.find("last").id == "c00001"

@@ -1,0 +1,105 @@
+"""What tests of the line by line chat share: an engine that says what it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minigpt4.core.home import HOME_VARIABLE
+from minigpt4.core.language.protocol import ImageEmbedding, Sampling
+from minigpt4.core.pixels import Picture
+from minigpt4.core.prompt import Message
+from minigpt4.core.reply import Piece
+
+
+@dataclass
+class ScriptedReply:
+    """A reply of given pieces that heeds the cancel signal as a real one does."""
+
+    pieces: Sequence[str | Exception]
+    finish_with: str
+    dropped_messages: int
+    cancelled: Callable[[], bool]
+    text: str = ""
+    finish: str | None = None
+    answer_tokens: int = 0
+    prompt_tokens: int = 7
+    first_token_s: float | None = 0.25
+    tokens_per_s: float | None = None
+
+    def __iter__(self) -> Iterator[Piece]:
+        for piece in self.pieces:
+            if self.cancelled():
+                self.finish = "cancelled"
+                return
+            if isinstance(piece, Exception):
+                raise piece
+            self.text += piece
+            self.answer_tokens += 1
+            yield Piece(piece)
+            if piece.endswith("^C"):
+                os.kill(os.getpid(), signal.SIGINT)
+        self.finish = self.finish_with
+
+
+@dataclass
+class ScriptedEngine:
+    """Answers with `pieces`; remembers what it was asked."""
+
+    pieces: Sequence[str] = ("A ", "cat.")
+    finish: str = "stop"
+    dropped: int = 0
+    error: Exception | None = None
+    breaks: Exception | None = None
+    """Raised in the middle of an answer."""
+    asked: list[list[Message]] = field(default_factory=list)
+
+    def look(self, source: Picture) -> ImageEmbedding:
+        return ImageEmbedding(np.zeros((1, 1), np.float32), key=source.name)
+
+    def reply(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ScriptedReply:
+        del sampling
+        if self.error:
+            raise self.error
+        self.asked.append(list(conversation))
+        pieces = [*self.pieces, self.breaks] if self.breaks else self.pieces
+        return ScriptedReply(pieces, self.finish, self.dropped, cancelled or (lambda: False))
+
+
+@pytest.fixture
+def scripted_engine() -> type[ScriptedEngine]:
+    """To be called with what the engine is to say, and how."""
+    return ScriptedEngine
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A picture with a space in its name, 30 x 20 pixels."""
+    path = tmp_path / "my cat.png"
+    Image.new("RGB", (30, 20)).save(path)
+    return path
+
+
+@pytest.fixture
+def own_home(mini_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home that holds mini and nothing else, for this process and its children."""
+    home = tmp_path / "own-home"
+    (home / "data").mkdir(parents=True)
+    (mini_home / "cache").mkdir(exist_ok=True)
+    (home / "data" / "bundles").symlink_to(mini_home / "data" / "bundles")
+    (home / "cache").symlink_to(mini_home / "cache")
+    monkeypatch.setenv(HOME_VARIABLE, str(home))
+    return home
