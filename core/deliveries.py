@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from minigpt4.core.wire import Event, Failed, Finished, Loading, Said
 
@@ -72,8 +73,9 @@ class Deliveries:
                         if more.request != request:
                             break
                         texts.append(more.text)
+                        event = more
                         self._waiting.popleft()
-                    return Said(request, "".join(texts))
+                    return replace(event, text="".join(texts))
                 case Loading(file):
                     while self._waiting and isinstance(newer := self._waiting[0][1], Loading):
                         if newer.file != file:

@@ -228,7 +228,7 @@ class Service:
             if not is_writing:
                 self._tell(Phase(request, "writing"))
                 is_writing = True
-            self._tell(Said(request, piece.text))
+            self._tell(Said(request, piece.text, reply.first_token_s, reply.tokens_per_s))
             self._count_newest()
         self._tell(
             Finished(

@@ -130,10 +130,12 @@ class Phase:
 
 @dataclass(frozen=True)
 class Said:
-    """More of an answer; never empty."""
+    """More of an answer, never empty, and how quick the answer is up to here, as Finished tells it."""
 
     request: str
     text: str
+    first_token_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)

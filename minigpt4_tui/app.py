@@ -5,45 +5,51 @@ No model library is imported here, nor numpy: the first picture of the screen wa
 
 from __future__ import annotations
 
-import asyncio
-import signal
+import gc
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.screen import Screen
 from textual.signal import Signal
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.wire import EngineChoice, Notice, Ready
-from minigpt4.themes import load_theme
 from minigpt4.tui.attachments import Attachment
-from minigpt4.tui.background import PatientApp
 from minigpt4.tui.binding import bindings_of, key_label
 from minigpt4.tui.changes import Added, Change, Changed, Opened
 from minigpt4.tui.engine_link import EngineLink, MakeProcess
 from minigpt4.tui.engine_status import Dice, EngineStatus, choice_from, own_temperature
 from minigpt4.tui.keys import bindings
+from minigpt4.tui.layers import LayeredApp
 from minigpt4.tui.screens import plug
 from minigpt4.tui.screens.chat import ChatScreen
 from minigpt4.tui.settings import Loaded, Settings, entry, save_setting
 from minigpt4.tui.store import Store, StoredPicture
 from minigpt4.tui.talk import Options, Talk
-from minigpt4.tui.theming import textual_theme
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
+    from minigpt4.core.wire import EngineChoice
+
 MODEL_FIELDS = ("bundle", "backend", "device", "quant", "gpu_layers", "threads", "context")
-LEAVING = (signal.SIGTERM, signal.SIGHUP)
+GARBAGE = (2_000, 10, 1_000)
+"""Python's defaults look through everything each second while an answer comes: keys waited up to 0.1 s."""
+
+LOCK_S = 0.3
+"""Longest wait of the screen for another program's lock on the store; afterwards it is tried again."""
+
+DELETED_KEPT_S = 30 * 24 * 3600
+"""Seconds for which a deleted conversation can be brought back."""
 
 
-class MiniGPT4App(PatientApp, inherit_bindings=False):
+class MiniGPT4App(LayeredApp, inherit_bindings=False):
     """`pictures` wait in the composer, `conversation` is opened, once the screen has been painted."""
 
     TITLE = "minigpt4"
@@ -84,7 +90,7 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
         self.engine_changed: Signal[EngineStatus] = Signal(self, "engine_changed")
         self._still()
         self.chat = ChatScreen(self)
-        self.use_theme(self.settings.theme)
+        self.begin_theme(self.settings.theme)
 
     @property
     def settings(self) -> Settings:
@@ -100,13 +106,11 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
     def on_mount(self) -> None:
         """Paint first; all else follows."""
         self.set_keymap(self._keys.keymap())
-        for number in LEAVING:
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                asyncio.get_running_loop().add_signal_handler(number, self._leave, number)
         self.call_after_refresh(self._begin)
 
     async def _begin(self) -> None:
         self.is_begun = True
+        self.guarded(lambda: self.store.be_patient(LOCK_S))
         if self.engine.state == "off":
             self.restart_engine()
         self.set_interval(0.5, lambda: self.guarded(self.talk.tick, rarely=True))
@@ -118,30 +122,34 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
         if conversation is not None:
             self.open_conversation(conversation)
         self.attach(pictures)
+        self.follow_themes()
         self.in_background(self.store.recover, self._recovered)
-        # The first question need not wait for what this imports.
-        self.in_background(lambda: own_temperature(self.settings.bundle), lambda _: None)
+        self.in_background(self._foresee, lambda _: None)
+        if not gc.isenabled():
+            # What has been built up to here stays: it need not be looked through again and again.
+            gc.freeze()
+            gc.set_threshold(*GARBAGE)
+            gc.enable()
+
+    def _foresee(self) -> None:
+        """Import what the first answer needs, so that it need not wait for that."""
+        importlib.import_module("minigpt4.tui.widgets.answer")
+        own_temperature(self.settings.bundle)
 
     def _recovered(self, count: int) -> None:
         if count:
             self.conversations_changed.publish("")
             if self.talk.conversation is not None and self.talk.answering is None:
                 self.open_conversation(self.talk.conversation.id)
-
-    async def action_quit(self) -> None:
-        """Leave, whatever is being done."""
-        self.close_down()
-        self.exit()
+        self.in_background(lambda: self.store.purge_deleted(DELETED_KEPT_S), lambda _: None)
 
     def close_down(self) -> None:
         """Write down what is being said and end the engine; may be called twice."""
-        with suppress(Minigpt4Error):
-            self.talk.close()
-        self.link.stop()
-
-    def _leave(self, number: int) -> None:
-        self.close_down()
-        self.exit(return_code=128 + number)
+        try:
+            with suppress(Minigpt4Error):
+                self.talk.close()
+        finally:
+            self.link.stop()
 
     # The conversation
 
@@ -176,9 +184,7 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
         """On a thread of its own, as decoding takes its time."""
         one = Attachment(source, str(source)) if isinstance(source, Path) else source
         picture = one.open()
-        data = one.source if isinstance(one.source, bytes) else one.source.read_bytes()
-        name = one.label if isinstance(one.source, bytes) else one.source.name
-        return self.store.keep_picture(data, name), picture.notices
+        return self.store.keep_picture(one.read(), one.name), picture.notices
 
     def _kept(self, kept: tuple[StoredPicture, tuple[str, ...]]) -> None:
         self.chat.show_pictures([kept[0]])
@@ -236,6 +242,8 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
     @on(EngineSpoke)
     def _engine_spoke(self) -> None:
         """Take in what the engine said."""
+        from minigpt4.core.wire import Notice, Ready
+
         for event in self.link.fetch():
             after = self.engine.after(event)
             if after is not self.engine:
@@ -276,6 +284,8 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
             self.chat.call_later(self.chat.draw_sidebar)
         elif name in MODEL_FIELDS:
             self.restart_engine()
+        elif name == "system_prompt":
+            self.guarded(self.talk.measure)
         self.settings_changed.publish(key)
 
     def _keep_setting(self, key: str, value: Any, *, here: bool) -> None:
@@ -295,24 +305,15 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
             self.loaded = self.loaded.with_value(name, entry(name).default if value is None else value)
         self._in_force = self.loaded.for_conversation(self.talk.own_settings)
 
-    def use_theme(self, name: str, *, again: bool = False) -> bool:
-        """Show a theme, read anew; False where its file cannot be used, which is said."""
-        try:
-            found = textual_theme(load_theme(name))
-        except Minigpt4Error as error:
-            self.call_later(self.say, str(error), "error")
-            return False
-        self.register_theme(found)
-        if again and self.theme == name:
-            # Textual repaints only for another theme.
-            self.theme = "textual-dark" if name != "textual-dark" else "textual-light"
-        self.theme = name
-        return True
-
     def _still(self) -> None:
         still = self.settings.reduced_motion
         self.animation_level = "none" if still else "full"
         self.set_class(still, "-still")
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """A cursor that blinks is motion, too, in the line of any screen."""
+        if isinstance(getattr(event.widget, "cursor_blink", None), bool):
+            event.widget.cursor_blink = not self.settings.reduced_motion  # type: ignore[attr-defined]
 
     # Screens
 
@@ -331,34 +332,9 @@ class MiniGPT4App(PatientApp, inherit_bindings=False):
             self.chat.action_interrupt()
 
     def action_new_conversation(self) -> None:
+        """Begin anew, whatever lies over the conversation."""
+        self.back_to_chat()
         self.new_conversation()
-
-    def action_search(self) -> None:
-        self._show("search")
-
-    def action_help(self) -> None:
-        self._show("help")
-
-    def action_models(self) -> None:
-        self._show("models")
-
-    def action_settings(self) -> None:
-        self._show("settings")
-
-    def action_themes(self) -> None:
-        self._show("themes")
-
-    def action_palette(self) -> None:
-        """All commands, by name."""
-        from textual.command import CommandPalette
-
-        if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(id="--command-palette"))
-
-    def _show(self, name: str) -> None:
-        kind = plug(name)
-        if not isinstance(self.screen, kind):
-            self.push_screen(kind())
 
 
 def _palette() -> type[Provider]:

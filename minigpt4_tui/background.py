@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from textual import on
-from textual.app import App
+from textual import events, on
+from textual.filter import LineFilter
 from textual.message import Message
+from textual.widgets import Input, TextArea
 
 from minigpt4.core.errors import Minigpt4Error
+from minigpt4.tui.harmless import Harmless
+from minigpt4.tui.leaving import LeavableApp
 from minigpt4.tui.text import shown
 
 T = TypeVar("T")
 Severity = Literal["information", "warning", "error"]
 
+MOST_LETTERS = 10_000
+"""Of a paste into a line or a text area; the composer has room for more."""
+
+GUARD = Harmless()
+
 AGAIN_S = 30.0
 """Seconds for which an error that comes again and again is not said again."""
 
 
-class PatientApp(App[None], inherit_bindings=False):
+class PatientApp(LeavableApp, inherit_bindings=False):
     """An app whose errors are sentences, and whose long work delays neither the screen nor leaving."""
 
     @dataclass
@@ -34,6 +42,24 @@ class PatientApp(App[None], inherit_bindings=False):
     def __init__(self) -> None:
         super().__init__()
         self._said: dict[str, float] = {}
+        self.key_at = 0.0
+        """When a key was pressed last, by `time.monotonic`."""
+
+    async def on_event(self, event: events.Event) -> None:
+        """A book that is pasted into a line would hold up the screen."""
+        if isinstance(event, events.Key):
+            self.key_at = time.monotonic()
+        if isinstance(event, events.Paste) and self._pastes_into_line:
+            event = events.Paste(event.text[:MOST_LETTERS])
+        await super().on_event(event)
+
+    @property
+    def _pastes_into_line(self) -> bool:
+        return isinstance(self.focused, Input | TextArea) and self.focused.id != "composer"
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own, and the guard."""
+        return [*super().get_line_filters(), GUARD]
 
     def say(self, sentence: str, severity: Severity = "information") -> None:
         """A sentence at the edge of the screen, for some seconds."""

@@ -6,10 +6,11 @@ from textual.binding import Binding
 
 from minigpt4.tui.keys import ACTIONS
 
-_PRIORITY = ("quit", "page_up", "page_down", "follow_end", "toggle_sidebar")
-"""Actions whose keys a text area has a meaning of its own for, or that must work everywhere.
+_PRIORITY = ("page_up", "page_down", "follow_end", "toggle_sidebar", "close")
+"""Actions whose keys a line or a text area has a meaning of its own for.
 
-Their keys overtake letters that were typed before them and are still on their way to the composer.
+Like those of the scope "app", which work in every screen, their keys overtake letters that were typed
+before them and are still on their way to the composer.
 """
 
 
@@ -21,7 +22,7 @@ def bindings_of(scope: str) -> list[Binding]:
             action.id,
             action.about,
             show=False,
-            priority=action.id in _PRIORITY,
+            priority=scope == "app" or action.id in _PRIORITY,
             id=action.id,
         )
         for action in ACTIONS

@@ -23,10 +23,12 @@ class Added:
 
 @dataclass(frozen=True)
 class Grew:
-    """The answer being written has more text."""
+    """The answer being written has more text, and how quick it is up to here, where that is known."""
 
     message: str
     piece: str
+    first_token_s: float | None = None
+    tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
-from minigpt4.core.wire import EngineChoice, Event, SamplingFields, WireMessage
 from minigpt4.tui.engine_status import Dice
+
+if TYPE_CHECKING:
+    from minigpt4.core.wire import EngineChoice, Event, SamplingFields, WireMessage
 
 
 class Process(Protocol):
@@ -23,7 +26,7 @@ class Process(Protocol):
     def stop(self, timeout: float = 0.3) -> None: ...
 
 
-MakeProcess = Callable[[Callable[[Event], None]], Process]
+MakeProcess = Callable[[Callable[["Event"], None]], Process]
 
 
 class EngineLink:
@@ -33,7 +36,12 @@ class EngineLink:
         self._wake = wake
         self._events: deque[Event] = deque()
         self._awake = False
-        self.process = make_process(self._heard)
+        self._make_process = make_process
+
+    @cached_property
+    def process(self) -> Process:
+        """Made when it is first needed, which is after the first frame of the screen."""
+        return self._make_process(self._heard)
 
     def fetch(self) -> list[Event]:
         """The events since the last time, in order."""

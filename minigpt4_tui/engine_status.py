@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from minigpt4.core.wire import Died, EngineChoice, Event, Failed, Loading, Ready
 from minigpt4.tui.settings import Settings
+
+if TYPE_CHECKING:
+    # Here and in the app `wire` is imported where it is used: its many classes cost a first frame 6 ms.
+    from minigpt4.core.wire import EngineChoice, Event
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class EngineStatus:
 
     def after(self, event: Event) -> EngineStatus:
         """What holds once the event has come; the same object where it tells nothing of the process."""
+        from minigpt4.core.wire import Died, Failed, Loading, Ready
+
         match event:
             case Loading(file, done, total):
                 return replace(self, state="loading", file=file, done=done, total=total)
@@ -49,6 +54,8 @@ class EngineStatus:
 
 def choice_from(settings: Settings, *, projection: Path | None = None, offload: bool = False) -> EngineChoice:
     """The model that the settings name."""
+    from minigpt4.core.wire import EngineChoice
+
     return EngineChoice(
         bundle=settings.bundle,
         backend=settings.backend,

@@ -38,10 +38,11 @@ SCOPES = {
     "sidebar": "in the list of conversations",
     "zoom": "while a picture fills the screen",
     "picker": "while a picture is chosen",
+    "editor": "while the system prompt is written",
     "dialog": "in any screen over the conversation",
 }
 _IN_CHAT = ("composer", "chips", "message", "picture", "sidebar")
-_OVER_CHAT = ("zoom", "picker")
+_OVER_CHAT = ("zoom", "picker", "editor")
 
 _CONVERSATION, _ANSWER, _PICTURES, _APP = "Conversation", "Answer", "Pictures", "Application"
 
@@ -67,12 +68,10 @@ ACTIONS: tuple[Action, ...] = (
         "chat",
     ),
     Action("rename_conversation", ("r",), "Rename the conversation", _CONVERSATION, "sidebar"),
-    Action(
-        "pin_conversation", ("p",), "Pin the conversation to the top, or let it go", _CONVERSATION, "sidebar"
-    ),
+    Action("pin_conversation", ("p",), "Pin the conversation, or let it go", _CONVERSATION, "sidebar"),
     Action("delete_conversation", ("d", "delete"), "Delete the conversation", _CONVERSATION, "sidebar"),
     Action("undelete_conversation", ("u",), "Bring back what was deleted last", _CONVERSATION, "sidebar"),
-    Action("stop", ("escape",), "Stop the answer; otherwise go back to the composer", _ANSWER, "chat"),
+    Action("stop", ("escape",), "Stop the answer, or go back to the composer", _ANSWER, "chat"),
     Action("regenerate", ("ctrl+r",), "Answer the last question once more", _ANSWER, "chat"),
     Action("continue_answer", ("ctrl+g",), "Let the last answer go on", _ANSWER, "chat"),
     Action("restart_engine", ("f8",), "Start the model again after it failed", _ANSWER, "chat"),
@@ -83,11 +82,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous_message", ("up", "k"), "Go to the message before", _ANSWER, "message"),
     Action("next_variant", ("right", "l"), "Show the next variant", _ANSWER, "message"),
     Action("previous_variant", ("left", "h"), "Show the variant before", _ANSWER, "message"),
-    Action("edit_message", ("e",), "Edit the message; what came after stays reachable", _ANSWER, "message"),
+    Action("edit_message", ("e",), "Edit the message; nothing after it is lost", _ANSWER, "message"),
     Action("copy_message", ("c",), "Copy the message", _ANSWER, "message"),
     Action("copy_code", ("y",), "Copy a block of code of the message", _ANSWER, "message"),
     Action("pick_picture", ("ctrl+o",), "Choose pictures from a folder", _PICTURES, "chat"),
-    Action("paste", ("ctrl+v",), "Paste a picture, or text, from the clipboard", _PICTURES, "composer"),
+    Action("paste", ("ctrl+v",), "Paste a picture or text from the clipboard", _PICTURES, "composer"),
     Action("complete_path", ("tab",), "Complete the path after /image", _PICTURES, "composer"),
     Action("remove_picture", ("delete", "backspace"), "Take the picture out", _PICTURES, "chips"),
     Action("zoom_picture", ("enter", "space"), "Show the picture on the whole screen", _PICTURES, "picture"),
@@ -101,6 +100,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("models", ("f2",), "Choose a model", _APP, "app"),
     Action("settings", ("f4",), "Change the settings", _APP, "app"),
     Action("themes", ("ctrl+t",), "Choose a theme", _APP, "app"),
+    Action("save", ("ctrl+s",), "Keep what was written", _APP, "editor"),
     Action("close", ("escape",), "Go back to the conversation", _APP, "dialog"),
     Action("quit", ("ctrl+q",), "Leave", _APP, "app"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,14 +25,22 @@ _decoding = threading.Lock()
 """One at a time: a picture may take 256 MB while it is decoded."""
 
 
+@dataclass(frozen=True)
+class Preview:
+    """A picture in the size that a screen needs; `pixels` are its own width and height."""
+
+    image: Image
+    pixels: tuple[int, int]
+
+
 class _Kept:
     """The last few pictures of one size; only used under `_decoding`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._images: OrderedDict[tuple[object, ...], Image] = OrderedDict()
+        self._images: OrderedDict[tuple[object, ...], Preview] = OrderedDict()
 
-    def get(self, key: tuple[object, ...], make: Callable[[], Image]) -> Image:
+    def get(self, key: tuple[object, ...], make: Callable[[], Preview]) -> Preview:
         if key not in self._images:
             self._images[key] = make()
         self._images.move_to_end(key)
@@ -43,25 +52,25 @@ class _Kept:
 _small, _large, _seen = _Kept(SMALL_KEPT), _Kept(LARGE_KEPT), _Kept(LARGE_KEPT)
 
 
-def preview(source: Path | bytes, longest: int) -> Image:
+def preview(source: Path | bytes, longest: int) -> Preview:
     """The picture, upright, RGB, made smaller unless its longer side is at most about `longest` pixels.
 
     Raises ImageError, also where the file has gone since it was last shown.
     """
     kept, most = (_small, SMALL) if longest <= SMALL else (_large, LARGE)
 
-    def make() -> Image:
-        image = _opened(source)
+    def make() -> Preview:
+        opened = _opened(source)
         # A copy: the whole picture must not stay in memory for its small one.
-        image = image.copy()
+        image = opened.copy()
         image.thumbnail((most, most), reducing_gap=2)
-        return image
+        return Preview(image, opened.size)
 
     with _decoding:
         return kept.get(_key(source), make)
 
 
-def what_the_model_sees(source: Path | bytes, bundle: str) -> Image:
+def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
     """The square of pixels that the bundle's vision tower gets: the picture squashed, not cropped.
 
     Raises ImageError, and BundleError or UsageError where there is no such bundle.
@@ -73,14 +82,15 @@ def what_the_model_sees(source: Path | bytes, bundle: str) -> Image:
         return _seen.get((*_key(source), size), lambda: _squashed(_opened(source), size))
 
 
-def _squashed(image: Image, size: int) -> Image:
+def _squashed(image: Image, size: int) -> Preview:
     import numpy as np
     from PIL.Image import fromarray
 
     from minigpt4.core.pixels import to_pixels
 
     pixels_CHW = to_pixels(image, size, (0.0,) * 3, (1.0,) * 3)
-    return fromarray(np.rint(pixels_CHW.transpose(1, 2, 0) * 255).astype(np.uint8))
+    image = fromarray(np.rint(pixels_CHW.transpose(1, 2, 0) * 255).astype(np.uint8))
+    return Preview(image, image.size)
 
 
 def _opened(source: Path | bytes) -> Image:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from minigpt4.core.wire import Counted, Died, Event, Failed, Finished, Phase, Said, WireMessage
 from minigpt4.tui.changes import Added, Change, Changed, Grew, Measured, Opened, Phased
 from minigpt4.tui.engine_status import Dice
+from minigpt4.tui.keeping import Keeper
 from minigpt4.tui.store import ConversationInfo, Store, StoredMessage, StoredPicture
+
+if TYPE_CHECKING:
+    from minigpt4.core.wire import Event, Finished, Said, WireMessage
 
 FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
@@ -51,7 +54,6 @@ class Answering:
     flushed_at: float
     unflushed: bool = False
     phase: str = "thinking"
-    pieces: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Talk:
         self._options = options
         self._tell = told
         self._clock = clock
+        self._keeper = Keeper(store, clock)
         self._stopped: dict[str, str] = {}
         self._counting = ""
 
@@ -112,6 +115,11 @@ class Talk:
         self.path = self.store.path(conversation)
         self._tell(Opened(landing))
         self.measure()
+
+    def look_again(self) -> None:
+        """Take in the title that the conversation has by now."""
+        if self.conversation is not None:
+            self.conversation = self.store.get(self.conversation.id)
 
     def message(self, message_id: str) -> StoredMessage | None:
         """The message of that id on the path."""
@@ -215,10 +223,12 @@ class Talk:
 
     def handle(self, event: Event) -> None:
         """Take in one event of the child process; those of a request long gone are passed over."""
+        from minigpt4.core.wire import Counted, Died, Failed, Finished, Phase, Said
+
         match event:
-            case Said(request, text):
+            case Said(request):
                 if answering := self._current(request):
-                    self._grow(answering, text)
+                    self._grow(answering, event)
             case Phase(request, phase):
                 if answering := self._current(request):
                     answering.phase = phase
@@ -236,18 +246,22 @@ class Talk:
                     self._end("failed", {"problem": sentence})
 
     def tick(self) -> None:
-        """To be called about once a second: writes down what an answer has said since."""
+        """To be called about once a second: writes down what an answer has said since, and what is owed."""
+        self._keeper.retry()
         answering = self.answering
         if answering is None or not answering.unflushed:
             return
         if self._clock() - answering.flushed_at >= FLUSH_S:
             answering.flushed_at = self._clock()
-            self.store.update_text(answering.message, answering.text, "writing")
+            self._keeper.keep(answering.message, answering.text, "writing")
             answering.unflushed = False
 
     def close(self) -> None:
         """Write down what there is; the answer being written becomes one that was stopped."""
-        self.stop()
+        try:
+            self.stop()
+        finally:
+            self._keeper.retry(now=True)
 
     # How it is done
 
@@ -285,6 +299,7 @@ class Talk:
         stats = {"bundle": self._options().bundle}
         if message.state != "writing" or message.stats != stats:
             self.store.update_text(message.id, message.text, "writing", stats)
+            self._keeper.forget(message.id)
         self.answering = Answering(request, message.id, message.text, self._clock())
         self._tell(Changed(self._replace(message.id, state="writing", stats=stats)))
         self._tell(Phased(self.answering.phase))
@@ -297,11 +312,10 @@ class Talk:
             dice = replace(dice, temperature=UNEQUAL_TEMPERATURE)
         return dice if dice.seed is None else replace(dice, seed=dice.seed + variants - 1)
 
-    def _grow(self, answering: Answering, text: str) -> None:
-        answering.text += text
-        answering.pieces += 1
+    def _grow(self, answering: Answering, said: Said) -> None:
+        answering.text += said.text
         answering.unflushed = True
-        self._tell(Grew(answering.message, text))
+        self._tell(Grew(answering.message, said.text, said.first_token_s, said.tokens_per_s))
         self.tick()
 
     def _finished(self, event: Finished) -> None:
@@ -312,7 +326,7 @@ class Talk:
             # It was stopped here before the child heard of it; now its speed is known, too.
             message = self.message(self._stopped.pop(event.request))
             if message is not None and message.state == "stopped":
-                self.store.update_text(message.id, message.text, "stopped", stats)
+                self._keeper.keep(message.id, message.text, "stopped", stats)
                 self._tell(Changed(self._replace(message.id, stats=stats)))
         else:
             return
@@ -327,7 +341,7 @@ class Talk:
         stats = {"bundle": self._options().bundle, **stats}
         changed = self._replace(answering.message, text=answering.text, state=state, stats=stats)
         try:
-            self.store.update_text(answering.message, answering.text, state, stats)
+            self._keeper.keep(answering.message, answering.text, state, stats)
         finally:
             self._tell(Changed(changed))
             self._tell(Phased(None))
@@ -354,15 +368,14 @@ class Talk:
 
     def _wire(self) -> list[WireMessage]:
         """The path as the engine takes it; answers that came to nothing are left out."""
+        from minigpt4.core.wire import WireMessage
+
         system = self._options().system_prompt
         messages = [WireMessage("system", system)] if system else []
-        return messages + list(_told(self.path))
-
-
-def _told(path: Iterable[StoredMessage]) -> Iterable[WireMessage]:
-    for message in path:
-        if message.role == "user" or message.text:
-            yield WireMessage(message.role, message.text, tuple(one.path for one in message.pictures))
+        said = (message for message in self.path if message.role == "user" or message.text)
+        return messages + [
+            WireMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in said
+        ]
 
 
 def _stats(event: Finished, bundle: str) -> dict[str, float | int | str]:

@@ -156,6 +156,26 @@ def test_what_screens_import_reaches_no_model_library_by_a_detour() -> None:
     assert loaded_after_importing(modules) & {"torch", "transformers", "llama_cpp"} == set()
 
 
+def test_the_first_frame_of_the_chat_waits_for_nothing_that_only_later_ones_need() -> None:
+    first = ["minigpt4.tui.cli", "minigpt4.tui.cli.screen", "minigpt4.tui.app"]
+    later = {"typer", "pydantic", "numpy", "PIL", "markdown_it", "tomlkit", "minigpt4.core.wire"}
+    assert loaded_after_importing(first) & later == set()
+
+
+def test_options_that_nobody_typed_are_not_checked() -> None:
+    script = (
+        "import sys\nfrom minigpt4.tui.cli import main\n"
+        "try: main(['chat', '--plain', '--bundle', 'no such bundle', 'photo.jpg'])\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "no such bundle" in done.stderr
+    loaded = done.stdout.split()
+    assert "typer" in loaded and "pydantic" not in loaded
+
+
 def test_answering_about_a_known_picture_can_do_without_torch() -> None:
     assert loaded_after_importing(list(TORCH_FREE)) & {"torch", "transformers"} == set()
 

@@ -17,12 +17,15 @@ from minigpt4.tui.slash import command_in, nearest
 from minigpt4.tui.store import StoredMessage, StoredPicture
 from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.composer import Composer, looks_dropped
+from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
-from minigpt4.tui.widgets.trouble import Step
+from minigpt4.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.widgets.code_block import CodeBlock
     from minigpt4.tui.widgets.picture import Thumbnail
+    from minigpt4.tui.widgets.trouble import Step
 
 TWICE_S = 2.0
 """Seconds within which a second Ctrl+C leaves."""
@@ -122,8 +125,12 @@ class ChatScreen(Stage):
         if views := self.transcript.views:
             views[-1].focus()
 
-    @on(Step.Taken)
-    async def _step(self, event: Step.Taken) -> None:
+    async def on_step_taken(self, event: Step.Taken) -> None:
+        """One of the next steps of the card of trouble was clicked."""
+        await self._act(event.action)
+
+    @on(KeyLine.Taken)
+    async def _step(self, event: KeyLine.Taken) -> None:
         await self._act(event.action)
 
     def _send_edited(self, message_id: str, event: Composer.Sent) -> None:
@@ -195,16 +202,27 @@ class ChatScreen(Stage):
         self._copy_code(view)
 
     def action_page_up(self) -> None:
-        """Scroll towards the beginning."""
-        self.transcript.scroll_page_up(animate=not self.host.settings.reduced_motion)
+        """Scroll towards the beginning; in a list, its cursor."""
+        if isinstance(self.focused, Rows):
+            self.focused.page(-1)
+        else:
+            self.transcript.scroll_page_up(animate=not self.host.settings.reduced_motion)
 
     def action_page_down(self) -> None:
-        """Scroll towards the end."""
-        self.transcript.scroll_page_down(animate=not self.host.settings.reduced_motion)
+        """Scroll towards the end; in a list, its cursor."""
+        if isinstance(self.focused, Rows):
+            self.focused.page(1)
+        else:
+            self.transcript.scroll_page_down(animate=not self.host.settings.reduced_motion)
 
-    async def action_follow_end(self) -> None:
+    def action_follow_end(self) -> None:
         """Go to the end and stay there."""
-        await self.transcript.to_end()
+        self.beside(self.transcript.to_end())
+
+    def action_offer_commands(self) -> None:
+        """List the commands, as the first letter of one does."""
+        self.composer.focus()
+        self.composer.replace_text("/")
 
     def action_pick_picture(self) -> None:
         """Choose pictures from a folder."""
@@ -247,11 +265,12 @@ class ChatScreen(Stage):
         self.host.guarded(lambda: self.host.open_neighbour(-1))
 
     @on(MessageView.Wanted)
-    async def _wanted(self, event: MessageView.Wanted) -> None:
+    def _wanted(self, event: MessageView.Wanted) -> None:
         view, message = event.view, event.view.message
         match event.what:
             case "next_message" | "previous_message":
-                await self._go(view, 1 if event.what == "next_message" else -1)
+                # Not here: messages that come into view are laid out by this screen.
+                self.beside(self._go(view, 1 if event.what == "next_message" else -1))
             case "next_variant" | "previous_variant":
                 step = 1 if event.what == "next_variant" else -1
                 self.host.guarded(lambda: self.talk.show_variant(message.id, step))
@@ -277,6 +296,11 @@ class ChatScreen(Stage):
         else:
             self.host.copy_to_clipboard(self.talk.as_it_stands(message).text)
             self.host.say("Copied the message.")
+
+    def on_code_block_copied(self, event: CodeBlock.Copied) -> None:
+        """The word in the corner of a block was clicked."""
+        self.host.copy_to_clipboard(event.code)
+        self.host.say("Copied the block of code.")
 
     def _copy_code(self, view: MessageView | None) -> None:
         blocks = view.code_blocks if view is not None else []

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app import MiniGPT4App
 
 T = TypeVar("T")
+
+
+def hints(*parts: str | Content) -> Content:
+    """The line of keys; empty parts are left out."""
+    return Content(" · ").join(Content(part) if isinstance(part, str) else part for part in parts if part)
 
 
 class Dialog(ModalScreen[T]):
@@ -33,10 +41,10 @@ class Dialog(ModalScreen[T]):
         .box { width: 90%; max-width: 90; height: 90%; max-height: 30; background: $surface; padding: 1 2; }
         .box.-slim { max-width: 70; max-height: 22; }
         .box.-low { max-height: 16; }
-        .heading { text-style: bold; color: $text-primary; height: 1; margin-bottom: 1; }
-        .note { height: auto; margin-top: 1; }
-        .problem { height: auto; margin-top: 1; color: $text-error; }
-        .hint { margin-top: 1; }
+        .heading { text-style: bold; color: $text-primary; height: 1; padding: 0 1; margin-bottom: 1; }
+        .note { height: auto; padding: 0 1; margin-top: 1; }
+        .problem { height: auto; padding: 0 1; margin-top: 1; color: $text-error; }
+        .hint { padding: 0 1; margin-top: 1; }
         Input, Input:focus { border: none; height: 1; padding: 0 1; background: $panel; margin-bottom: 1; }
     }
     Dialog.-over.-flat {
@@ -63,19 +71,24 @@ class Dialog(ModalScreen[T]):
         with Vertical(classes=f"box {self.SHAPE}"):
             yield Static(self.heading(), classes="heading", markup=False)
             yield from self.body()
-            yield Static(self.hint(), classes="hint quiet", markup=False)
+            yield KeyLine(self.hint(), classes="hint quiet")
 
     def heading(self) -> str:
         """The words at the top."""
         return self.HEADING
 
-    def hint(self) -> str:
+    def hint(self) -> Content:
         """What the keys do here."""
-        return " · ".join(filter(None, (self.HINT, f"{self.host.key('close')} closes")))
+        return hints(self.HINT, step(f"{self.host.key('close')} closes", "close"))
 
     def body(self) -> ComposeResult:
         """What lies between the heading and the hint."""
         yield from ()
+
+    @on(KeyLine.Taken)
+    async def _take_step(self, event: KeyLine.Taken) -> None:
+        event.stop()
+        await self.run_action(event.action)
 
     def action_close(self) -> None:
         """Back to what lies below."""

@@ -18,10 +18,10 @@ from minigpt4.tui.text import shown_line
 from minigpt4.tui.widgets.rows import Rows
 
 WAYS = {
-    "markdown": ("Save as Markdown", "what is shown, its pictures in a folder beside it"),
+    "markdown": ("Save as Markdown", "what is shown, pictures in a folder beside it"),
     "html": ("Save as HTML", "what is shown, one page with the pictures inside"),
-    "json": ("Save as JSON", "every branch and picture; minigpt4 reads it again"),
-    "import": ("Read a JSON file", "the line above names it; its conversations join the list"),
+    "json": ("Save as JSON", "every branch and picture, to be read again"),
+    "import": ("Read a JSON file", "the one named above; it joins the list"),
 }
 
 

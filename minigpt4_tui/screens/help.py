@@ -16,13 +16,13 @@ from minigpt4.tui.widgets.rows import Rows
 
 MOVING = (
     ("Tab, Shift+Tab", "Go to the next place, or the one before", "everywhere"),
-    ("↑ ↓ PgUp PgDn Home End", "Move in a list", "in lists"),
+    ("↑ ↓ PgUp PgDn", "Move in a list; Home and End to its ends", "in lists"),
     ("Enter", "Choose", "in lists"),
     ("Mouse", "Click what you want, turn the wheel to scroll", "everywhere"),
 )
 """What Textual itself does in every screen."""
 
-KEYS_WIDTH = 24
+KEYS_WIDTH = 20
 
 
 class HelpScreen(ListDialog[None]):

@@ -31,6 +31,7 @@ class ModelsScreen(Dialog[None]):
 
     HEADING = "Models"
     HINT = "↑↓ choose · Enter shows it"
+    SHAPE = "-low"
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,9 +92,9 @@ class BundleScreen(Dialog[bool]):
     HINT = "↑↓ choose · Enter does it · Tab reads below"
     DEFAULT_CSS = """
     BundleScreen {
-        #progress { height: auto; }
+        #progress { height: auto; padding: 0 1; }
         #actions { height: auto; max-height: 50%; }
-        #facts { margin-top: 1; height: 1fr; scrollbar-size-vertical: 1; scrollbar-background: $surface; }
+        #facts { margin-top: 1; height: 1fr; padding: 0 1; }
         #facts:focus { background: $panel; }
     }
     """

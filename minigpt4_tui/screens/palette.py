@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 
 from minigpt4.core.bundle import bundle_names
 from minigpt4.themes import theme_names
@@ -22,6 +23,10 @@ NOT_HERE = ("palette", "page_up", "page_down", "stop")
 """Actions that make no sense once the palette was opened, or that only keys are for."""
 
 
+NAME_COLUMNS = 46
+"""Of a command's name, so that the keys stand in line."""
+
+
 class Commands(Provider):
     """Found by any letters of what they do, in order."""
 
@@ -32,16 +37,16 @@ class Commands(Provider):
 
     async def discover(self) -> Hits:
         """The actions, before anything is typed."""
-        for name, about, run in self._actions():
-            yield DiscoveryHit(name, run, help=about)
+        for name, key, run in self._actions():
+            yield DiscoveryHit(_row(Content(name), key), run, text=name)
 
     async def search(self, query: str) -> Hits:
         """What matches, themes and bundles too."""
         matcher = self.matcher(query)
-        for name, about, run in (*self._actions(), *self._choices()):
+        for name, key, run in (*self._actions(), *self._choices()):
             score = matcher.match(name)
             if score > 0:
-                yield Hit(score, matcher.highlight(name), run, text=name, help=about)
+                yield Hit(score, _row(matcher.highlight(name), key), run, text=name)
 
     def _actions(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for action in ACTIONS:
@@ -62,6 +67,12 @@ class Commands(Provider):
     def _runner(self, action: str, scope: str) -> Callable[[], Awaitable[object]]:
         async def run() -> None:
             host = self.host
+            if scope == "chat":
+                host.back_to_chat()
             await host.run_action(action, default_namespace=host if scope == "app" else host.chat)
 
         return run
+
+
+def _row(name: Content, key: str) -> Content:
+    return Content.assemble(name, " " * (NAME_COLUMNS - name.cell_length), (key, "dim"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.timer import Timer
@@ -18,7 +18,9 @@ from textual.widgets import Static, Tree
 from minigpt4.tui.attachments import attachments_in, complete_path, names_files
 from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.browsing import Found, found_below
+from minigpt4.tui.screens.dialog import hints
 from minigpt4.tui.text import shown_line
+from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.picture import PictureArea, View
 from minigpt4.tui.widgets.picture_tree import Entry, PictureTree
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 REST_S = 0.1
 """Seconds that the cursor rests on a picture before it is opened."""
 
-PREVIEW_COLUMNS, PREVIEW_ROWS = 26, 14
+NAME_COLUMNS = 78
+"""Of the previewed picture's name: three lines beside the tree."""
+
 MOST_LETTERS = 200
 MOST_NAMED = 3
 
@@ -40,7 +44,7 @@ class PickerScreen(ModalScreen[list[Path]]):
         *bindings_of("dialog"),
         Binding("tab", "complete", show=False),
     ]
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide")]  # noqa: RUF012 (declared so by Textual)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide"), (110, "-broad")]  # noqa: RUF012 (declared so by Textual)
     AUTO_FOCUS = "PictureTree"
     DEFAULT_CSS = """
     PickerScreen {
@@ -48,16 +52,31 @@ class PickerScreen(ModalScreen[list[Path]]):
         background: $background 60%;
 
         #box { width: 90%; max-width: 100; height: 90%; max-height: 34; background: $surface; padding: 1 2; }
-        #folder { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+        #folder { height: 1; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
         #filter { height: 1; margin: 1 0; padding: 0 1; background: $panel; text-wrap: nowrap; }
         #both { height: 1fr; }
-        PictureTree { width: 1fr; height: 100%; background: $surface; scrollbar-size-horizontal: 0; }
+        PictureTree {
+            width: 1fr;
+            height: 100%;
+            margin-left: 1;
+            background: $surface;
+            scrollbar-size-horizontal: 0;
+        }
         PictureTree:focus { background-tint: $foreground 0%; }
         #look { width: 26; height: 100%; margin-left: 2; }
-        #about { height: auto; width: 100%; color: $foreground 70%; }
-        #chosen { height: 1; margin-top: 1; text-wrap: nowrap; text-overflow: ellipsis; }
-        #hint { height: 1; color: $foreground 70%; text-wrap: nowrap; text-overflow: ellipsis; }
+        #frame { height: 1fr; width: 100%; }
+        #about { height: auto; width: 100%; color: $foreground 70%; margin-bottom: 1; }
+        #chosen { height: 1; padding: 0 1; margin-top: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+        #hint {
+            height: 1;
+            padding: 0 1;
+            margin-top: 1;
+            color: $text-muted;
+            text-wrap: nowrap;
+            text-overflow: ellipsis;
+        }
 
+        &.-broad #look { width: 44; }
         &.-narrow #look { display: none; }
         &.-narrow #box { width: 100%; height: 100%; padding: 0 1; }
     }
@@ -80,10 +99,11 @@ class PickerScreen(ModalScreen[list[Path]]):
             with Horizontal(id="both"):
                 yield PictureTree()
                 with Vertical(id="look"):
-                    yield PictureArea((PREVIEW_COLUMNS, PREVIEW_ROWS))
                     yield Static(id="about", markup=False)
+                    with Container(id="frame"):
+                        yield PictureArea()
             yield Static(id="chosen", markup=False)
-            yield Static(id="hint", markup=False)
+            yield KeyLine(id="hint")
 
     def on_mount(self) -> None:
         """Show the folder."""
@@ -108,6 +128,10 @@ class PickerScreen(ModalScreen[list[Path]]):
         whole = os.path.commonprefix(complete_path(head + self.letters))  # noqa: RUF071 (letters are meant)
         if len(whole) > len(head + self.letters):
             self._filter(whole.removeprefix(head))
+
+    @on(KeyLine.Taken)
+    async def _take_step(self, event: KeyLine.Taken) -> None:
+        await self.run_action(event.action)
 
     @on(PictureTree.Typed)
     def _typed(self, event: PictureTree.Typed) -> None:
@@ -164,7 +188,9 @@ class PickerScreen(ModalScreen[list[Path]]):
         self.letters = ""
         self._search += 1
         self.query_one("#folder", Static).update(
-            Content.assemble(("Choose pictures", "bold"), "   ", shown_line(_homely(folder), 200))
+            Content.assemble(
+                ("Choose pictures", "bold $text-primary"), "   ", shown_line(_homely(folder), 200)
+            )
         )
         self._write_filter()
         self.tree_of_pictures.fill(folder)
@@ -203,7 +229,7 @@ class PickerScreen(ModalScreen[list[Path]]):
             self._about(entry, "…")
 
     def _about(self, entry: Entry, size: str) -> None:
-        self.query_one("#about", Static).update(f"{shown_line(entry.path.name, 3 * PREVIEW_COLUMNS)}\n{size}")
+        self.query_one("#about", Static).update(f"{shown_line(entry.path.name, NAME_COLUMNS)}\n{size}")
 
     def _write_filter(self) -> None:
         text = Content.assemble("Find: ", (shown_line(self.letters, 60), "bold"), ("▏", "$primary"))
@@ -220,9 +246,9 @@ class PickerScreen(ModalScreen[list[Path]]):
         more = f" and {len(chosen) - MOST_NAMED} more" if len(chosen) > MOST_NAMED else ""
         line.update(f"{len(chosen)} chosen: {names}{more}" if chosen else "")
         key = self._host.key
-        parts = (f"Enter attach {len(chosen) or ''}".rstrip(), f"{key('select_picture')} several")
-        more_keys = ("Backspace one up", f"{key('close')} cancel")
-        self.query_one("#hint", Static).update("   ".join([*parts, *more_keys]))
+        parts = (f"Enter attaches {len(chosen) or ''}".rstrip(), f"{key('select_picture')} marks several")
+        leave = step(f"{key('close')} closes", "close")
+        self.query_one("#hint", Static).update(hints(*parts, "Backspace up", leave))
 
     def _finish(self, chosen: list[Path]) -> None:
         self._search += 1

@@ -13,9 +13,11 @@ from textual.widgets.option_list import Option
 
 from minigpt4.core.bundle import bundle_names
 from minigpt4.tui.keys import ACTIONS, bindings
-from minigpt4.tui.screens.dialog import Dialog, ListDialog
+from minigpt4.tui.screens.dialog import Dialog, ListDialog, hints
+from minigpt4.tui.screens.prompt import Given, PromptScreen, without_room
 from minigpt4.tui.settings import Entry, Origin, schema
 from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.widgets.key_line import step
 from minigpt4.tui.widgets.rows import Rows
 
 FROM = {
@@ -116,6 +118,8 @@ class SettingsScreen(ListDialog[None]):
             self._list()
         elif key == "theme":
             self.host.action_themes()
+        elif key == "system_prompt":
+            self._write_prompt()
         elif self._lines[key].entry is not None and self._lines[key].entry.kind is bool:  # type: ignore[union-attr]
             self._set(key, not self._lines[key].value)
         else:
@@ -123,6 +127,17 @@ class SettingsScreen(ListDialog[None]):
             self.app.push_screen(
                 ValueScreen(line, is_here=self._is_here), lambda found: self._answered(key, found)
             )
+
+    def _write_prompt(self) -> None:
+        """Several lines, where the template has room for them; what stands there may always be taken out."""
+        value = self._lines["system_prompt"].value
+        why_not = self.host.guarded(lambda: without_room(self.host.settings.bundle))
+        if why_not is not None:
+            if why_not:
+                self.host.say(why_not, "warning")
+            if not why_not or value:
+                screen = PromptScreen(value or "", is_here=self._is_here)
+                self.app.push_screen(screen, lambda found: self._answered("system_prompt", found))
 
     def _answered(self, key: str, found: Given | None) -> None:
         if found is not None:
@@ -137,13 +152,6 @@ class SettingsScreen(ListDialog[None]):
             if clash not in before:
                 self.host.say(clash, "warning")
         self._list()
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a setting is to be; None takes back what was set."""
-
-    value: Any
 
 
 class ValueScreen(Dialog[Given | None]):
@@ -163,19 +171,19 @@ class ValueScreen(Dialog[Given | None]):
     def heading(self) -> str:
         return self._line.key
 
-    def hint(self) -> str:
+    def hint(self) -> Content:
         way = (
             "↑↓ choose · Enter takes it"
             if self._choices
             else f"Enter takes it; nothing typed means {self._unset}"
         )
-        return f"{way} · {self.host.key('close')} leaves it as it was"
+        return hints(way, step(f"{self.host.key('close')} leaves it as it was", "close"))
 
     def body(self) -> ComposeResult:
         if self._choices:
             yield Rows(id="choices")
         else:
-            yield Input(_typed(self._line.value), id="value", placeholder=self._unset)
+            yield Input(shown_line(_typed(self._line.value)), id="value", placeholder=self._unset)
         yield Static(self._line.about, classes="note", markup=False)
         yield Static("", classes="problem", id="problem", markup=False)
 

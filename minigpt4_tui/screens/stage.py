@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -23,11 +25,11 @@ from minigpt4.tui.widgets.foot import Foot
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.status import Room, Speed, StatusLine
 from minigpt4.tui.widgets.transcript import Transcript
-from minigpt4.tui.widgets.trouble import TroubleCard
 from minigpt4.tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
     from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.widgets.trouble import TroubleCard
 
 ROOM_FOR_SIDEBAR = 100
 """Columns from which on the list of conversations is shown by itself."""
@@ -51,6 +53,8 @@ class Stage(Screen[None]):
         super().__init__()
         self.host = host
         self._sidebar_wanted: bool | None = None
+        self._changes: asyncio.Queue[Change] = asyncio.Queue()
+        self._advised: set[tuple[str, bool]] = set()
 
     @property
     def talk(self) -> Talk:
@@ -60,23 +64,23 @@ class Stage(Screen[None]):
     def compose(self) -> ComposeResult:
         key = self.host.key
         ways = (
-            (key("pick_picture"), "choose pictures, or drop them on this window"),
-            (key("paste"), "paste a picture from the clipboard"),
-            ("/", "all commands, such as /image PATH"),
-            (key("help"), "all keys"),
+            (key("pick_picture"), "choose pictures, or drop them on this window", "pick_picture"),
+            (key("paste"), "paste a picture from the clipboard", "paste"),
+            ("/", "all commands, such as /image PATH", "offer_commands"),
+            (key("help"), "all keys", "help"),
         )
         with Horizontal(id="body"), Vertical(id="conversation"):
             yield Static("", id="title", markup=False)
             yield Welcome(ways)
             yield Transcript(self._make)
-            yield TroubleCard((key("restart_engine"), key("models"), key("settings")))
             yield Foot(still=self.host.settings.reduced_motion, leave_key=key("stop"))
 
     def on_mount(self) -> None:
         """An empty conversation, until another is opened."""
-        for name in ("#trouble", "#transcript"):
-            self.query_one(name).display = False
+        self.transcript.display = False
         self._draw_title()
+        self.host.conversations_changed.subscribe(self, self._retitle)
+        self.beside(self._keep_drawing())
 
     # Drawing
 
@@ -103,31 +107,68 @@ class Stage(Screen[None]):
     def show_engine(self, engine: EngineStatus) -> None:
         """What has become of the engine."""
         self.status.engine = engine
-        self.query_one(TroubleCard).show(engine)
+        self._show_trouble(engine)
         self.foot.count_pictures(engine.image_tokens)
         if engine.context and self.status.room.context != engine.context:
             self.status.room = Room(self.status.room.positions, self.status.room.pending, engine.context)
 
+    def _show_trouble(self, engine: EngineStatus) -> None:
+        """The card is made when something breaks for the first time."""
+        for card in self.query("#trouble"):
+            cast("TroubleCard", card).show(engine)
+            return
+        if engine.state == "dead":
+            from minigpt4.tui.widgets.trouble import TroubleCard
+
+            keys = [self.host.key(action) for action in ("restart_engine", "models", "settings")]
+            self.query_one("#conversation").mount(TroubleCard(keys, engine), before="#foot")
+
     @on(Happened)
-    async def _draw(self, event: Happened) -> None:
-        match event.change:
+    def _happened(self, event: Happened) -> None:
+        self._changes.put_nowait(event.change)
+
+    async def _keep_drawing(self) -> None:
+        while True:
+            await self._draw(await self._changes.get())
+
+    def beside(self, work: Coroutine[object, object, None]) -> None:
+        """Do something beside the screen's own work: what is laid out waits for the screen.
+
+        So the screen must not wait for it. An app that ends takes away the widgets it is about.
+        """
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception as error:
+                # As for an error of the screen's own; a worker would wrap it up.
+                if self.app.is_running:
+                    self.app._handle_exception(error)
+
+        self.run_worker(run())
+
+    async def _draw(self, change: Change) -> None:
+        match change:
             case Opened(landing):
                 await self._draw_opened(landing)
             case Added():
                 await self.transcript.add(tuple(self.talk.path))
                 self._draw_emptiness()
-            case Grew(message_id, _):
+            case Grew(message_id):
                 view = self.transcript.view(message_id)
                 if view is not None:
                     view.grow(self.talk.as_it_stands(view.message).text)
+                self.status.tell_speed(Speed(change.first_token_s, change.tokens_per_s))
             case Changed(message):
                 await self._draw_changed(message)
             case Phased(phase):
                 self.status.phase = phase
+                if phase is not None and phase != "writing":
+                    self.status.speed = Speed()
                 if self.talk.answering and (view := self.transcript.view(self.talk.answering.message)):
                     view.show_phase(phase)
             case Measured(positions, context, dropped):
-                self.status.room = Room(positions, self.status.room.pending, context, dropped)
+                self._draw_room(Room(positions, self.status.room.pending, context, dropped))
 
     async def _draw_opened(self, landing: str | None) -> None:
         self.foot.leave_editing()
@@ -149,6 +190,15 @@ class Stage(Screen[None]):
         if str(speed):
             self.status.speed = speed
 
+    def _draw_room(self, room: Room) -> None:
+        """The bar; and once in a conversation what to do before it is full, and when it is."""
+        self.status.room = room
+        current = self.talk.conversation
+        told = (current.id if current is not None else "", bool(room.dropped))
+        if room.advice and told not in self._advised:
+            self._advised |= {told, (told[0], False)}
+            self.host.say(room.advice.format(key=self.host.key("new_conversation")), "warning")
+
     def _draw_emptiness(self) -> None:
         empty = not self.talk.path
         self.query_one(Welcome).display = empty
@@ -162,9 +212,12 @@ class Stage(Screen[None]):
             title = self.talk.path[0].text
         self.query_one("#title", Static).update(shown_line(title, 60) or "New conversation")
 
-    def retitle(self) -> None:
-        """The conversation may have been renamed."""
-        self._draw_title()
+    def _retitle(self, conversation: str) -> None:
+        """The conversation may have been given its title, or another, here or by another instance."""
+        current = self.talk.conversation
+        if current is not None and conversation in ("", current.id):
+            self.host.guarded(self.talk.look_again, rarely=True)
+            self._draw_title()
 
     def _make(self, message: StoredMessage) -> MessageView:
         return MessageView(self.talk.as_it_stands(message), variant=self._variant(message))

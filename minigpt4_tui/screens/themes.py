@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from textual import on
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.content import Content
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import load_theme, own_themes_folder, theme_files, theme_names
-from minigpt4.themes.watch import ThemeWatch
 from minigpt4.tui.screens.dialog import Dialog
 from minigpt4.tui.text import shown, shown_line
-from minigpt4.tui.theming import take_change, textual_theme
+from minigpt4.tui.theming import textual_theme
 from minigpt4.tui.widgets.rows import Rows
-
-POLL_S = 0.5
-"""How often it is looked whether a theme's file was edited."""
 
 SAMPLE = Content("  ").join(
     Content.styled(f"● {name}", f"${name}")
@@ -32,10 +29,6 @@ class ThemesScreen(Dialog[None]):
     HINT = "↑↓ try · Enter keeps"
     SHAPE = "-slim"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._watch = ThemeWatch()
-
     def body(self) -> ComposeResult:
         yield Rows(id="themes")
         yield Static(SAMPLE, classes="note")
@@ -44,7 +37,7 @@ class ThemesScreen(Dialog[None]):
     def on_mount(self) -> None:
         """The theme in force has the cursor."""
         self._list()
-        self.set_interval(POLL_S, self._poll)
+        self.host.themes_changed.subscribe(self, self._edited)
 
     def _list(self) -> None:
         rows = self.query_one(Rows)
@@ -52,13 +45,9 @@ class ThemesScreen(Dialog[None]):
         options = [Option(_row(name, name == self.host.settings.theme), id=name) for name in names]
         rows.fill(options, keep=rows.chosen or self.host.settings.theme)
 
-    def _poll(self) -> None:
-        changes = self._watch.poll()
-        for change in changes:
-            take_change(self.app, change)
-        if changes:
-            self._list()
-            self._show(self.query_one(Rows).chosen or "")
+    def _edited(self, _name: str) -> None:
+        self._list()
+        self._show(self.query_one(Rows).chosen or "")
 
     @on(Rows.OptionHighlighted)
     def _try(self, event: Rows.OptionHighlighted) -> None:
@@ -66,7 +55,9 @@ class ThemesScreen(Dialog[None]):
 
     def _show(self, name: str) -> None:
         problem = _problem(name)
-        self.query_one("#problem", Static).update(shown(problem))
+        line = self.query_one("#problem", Static)
+        line.update(shown(problem))
+        line.display = bool(problem)
         if not problem and name != self.app.theme:
             self.host.use_theme(name)
 
@@ -77,10 +68,11 @@ class ThemesScreen(Dialog[None]):
             self.host.guarded(lambda: self.host.change_setting("theme", name))
             self.dismiss(None)
 
-    def action_close(self) -> None:
-        """Back to the theme that was kept."""
-        self.host.use_theme(self.host.settings.theme)
-        self.dismiss(None)
+    def dismiss(self, result: None = None) -> AwaitComplete:
+        """Leave, however that comes about; back to the theme that was kept."""
+        if self.app.theme != self.host.settings.theme:
+            self.host.use_theme(self.host.settings.theme)
+        return super().dismiss(result)
 
 
 def _problem(name: str) -> str:

@@ -14,8 +14,10 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.screens.dialog import hints
 from minigpt4.tui.store_records import StoredPicture
 from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.picture import PictureArea, View, size_of
 
 if TYPE_CHECKING:
@@ -30,11 +32,11 @@ class ZoomScreen(ModalScreen[None]):
     ZoomScreen {
         background: $background;
 
-        #room { height: 1fr; width: 100%; align: center middle; padding: 1 2 0 2; }
+        #room { height: 1fr; width: 100%; align: center middle; padding: 1 2; }
         #trouble { width: auto; max-width: 60; padding: 1 3; background: $surface; color: $text-error; }
         #trouble { display: none; }
         #caption { width: 100%; height: auto; text-align: center; padding: 0 2; }
-        #keys { width: 100%; height: 1; text-align: center; color: $foreground 70%; text-wrap: nowrap;
+        #keys { width: 100%; height: 1; text-align: center; color: $text-muted; text-wrap: nowrap;
                 text-overflow: ellipsis; }
     }
     """
@@ -50,11 +52,15 @@ class ZoomScreen(ModalScreen[None]):
             yield PictureArea()
             yield Static(id="trouble", markup=False)
         yield Static(id="caption", markup=False)
-        yield Static(id="keys", markup=False)
+        yield KeyLine(id="keys")
 
     def on_mount(self) -> None:
         """Show the first one."""
         self._draw()
+
+    @on(KeyLine.Taken)
+    async def _take_step(self, event: KeyLine.Taken) -> None:
+        await self.run_action(event.action)
 
     def action_model_view(self) -> None:
         """Change between the picture and what the model sees of it."""
@@ -107,10 +113,12 @@ class ZoomScreen(ModalScreen[None]):
     def _keys(self) -> None:
         key = self._host.key
         other = "the picture" if self.is_model_view else "what the model sees"
-        parts = [f"{key('model_view')} {other}"]
+        parts = [step(f"{key('model_view')} shows {other}", "model_view")]
         if len(self.pictures) > 1:
-            parts.append(f"{key('previous_picture')} {key('next_picture')} others")
-        self.query_one("#keys", Static).update("   ".join([*parts, f"{key('close')} back"]))
+            parts.append(step(f"{key('previous_picture')} the one before", "previous_picture"))
+            parts.append(step(f"{key('next_picture')} the next one", "next_picture"))
+        leave = step(f"{key('close')} closes", "close")
+        self.query_one("#keys", Static).update(hints(*parts, leave))
 
     def _say(self, sentence: str) -> None:
         self.query_one(PictureArea).display = False

@@ -10,38 +10,51 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
-from textual.widgets import Static, TextArea
+from textual.widgets import TextArea
 
-from minigpt4.tui.attachments import complete_path
+from minigpt4.tui.attachments import WINDOWS, complete_path
 from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.keys import ACTIONS
 from minigpt4.tui.slash import choices_for, complete
 from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.widgets.key_line import KeyLine, step
 
 if TYPE_CHECKING:
     from minigpt4.tui.app import MiniGPT4App
 
-MOST_LETTERS = 100_000
-"""Most that a paste brings in: several times any context, and few enough to type on quickly."""
+MOST_LETTERS = 32_000
+"""Most that the composer holds: several times the contexts of our bundles, and few enough to type on.
+
+In a single line of 100,000 a key took a quarter of a second, as the text area wraps all of it anew.
+"""
 
 MOST_CHOICES = 7
 """Lines of the list above the composer."""
 
 
-class Choices(Static):
-    """What a line that begins with a slash could become."""
+class Choices(KeyLine):
+    """What a line that begins with a slash could become; a click takes one."""
+
+    def __init__(self) -> None:
+        super().__init__(is_plain=False, id="choices")
 
     def show(self, choices: tuple[tuple[str, str], ...]) -> None:
-        """List them, or vanish where there are none."""
+        """List them, or vanish where there are none; of a path its last part, which tells them apart."""
         self.display = bool(choices)
-        width = max((len(name) for name, _ in choices), default=0)
+        labels = [shown_line(name if about else _last_part(name), 60) for name, about in choices]
+        width = max(map(len, labels), default=0)
         lines = [
-            Content.assemble((shown_line(name, 60).ljust(min(width, 60)), "$primary"), f"  {about}")
-            for name, about in choices[:MOST_CHOICES]
+            step(Content.assemble((label.ljust(width), "$primary"), f"  {about}"), name)
+            for label, (name, about) in list(zip(labels, choices, strict=True))[:MOST_CHOICES]
         ]
         if len(choices) > MOST_CHOICES:
             lines.append(Content.styled(f"… {len(choices) - MOST_CHOICES} more", "$text-muted"))
         self.update(Content("\n").join(lines))
+
+
+def _last_part(path: str) -> str:
+    head = path.rstrip("/").rpartition("/")[0]
+    return path[len(head) :].lstrip("/") or path
 
 
 class Composer(TextArea):
@@ -83,6 +96,7 @@ class Composer(TextArea):
             placeholder="Ask about a picture, or drop one here",
         )
         self.cursor_blink = not still
+        self._completed = ""
 
     def render_line(self, y: int) -> Strip:
         """A line; blank where there is no column that the placeholder could be wrapped to."""
@@ -114,8 +128,15 @@ class Composer(TextArea):
             return
         done = complete(self.text, complete_path)
         if done.line != self.text:
+            self._completed = done.line
             self.replace_text(done.line)
         self._choices.show(done.choices)
+
+    def choose(self, choice: str) -> None:
+        """Take one of the list above: a command, or a path after one."""
+        head, space, _ = self.text.partition(" ")
+        self.replace_text(f"{head} {choice}" if space else f"{choice} ")
+        self.focus()
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Leave an empty composer for the messages."""
@@ -159,17 +180,19 @@ class Composer(TextArea):
         return was_open
 
     def on_text_area_changed(self) -> None:
-        """Offer the commands while one is typed."""
-        self._choices.show(choices_for(self.text))
+        """Offer the commands while one is typed; what Tab offered stands until something is typed."""
+        if self.text != self._completed:
+            self._completed = ""
+            self._choices.show(choices_for(self.text))
 
     async def _on_key(self, event: events.Key) -> None:
         """Our own keys before the text area's, and in the order in which they were pressed."""
         host = cast("MiniGPT4App", self.app)
         for action in ACTIONS:
-            if action.scope == "composer" and event.key in host.keys_of(action.id):
+            if action.scope in ("composer", "chat") and event.key in host.keys_of(action.id):
                 event.stop()
                 event.prevent_default()
-                await self.run_action(action.id)
+                await self.run_action(action.id if action.scope == "composer" else f"screen.{action.id}")
                 return
 
     async def _on_paste(self, event: events.Paste) -> None:
@@ -187,5 +210,5 @@ class Composer(TextArea):
 
 def looks_dropped(text: str) -> bool:
     """Whether a paste may be files dropped on the terminal: these come with whole paths, often quoted."""
-    text = text.strip()
-    return len(text) < 20_000 and text.lstrip("'\"").startswith(("/", "~", "file://"))
+    bare = text.strip().lstrip("'\"")
+    return len(text) < 20_000 and (bare.startswith(("/", "~", "file:/")) or bool(WINDOWS.match(bare)))

@@ -11,7 +11,7 @@ from textual.widgets import Static, TextArea
 
 from minigpt4.tui.store import StoredMessage, StoredPicture
 from minigpt4.tui.widgets.chips import ChipRow
-from minigpt4.tui.widgets.composer import Choices, Composer
+from minigpt4.tui.widgets.composer import MOST_LETTERS, Choices, Composer
 from minigpt4.tui.widgets.status import StatusLine
 
 LETTERS_A_TOKEN = 4
@@ -33,7 +33,7 @@ class Foot(Vertical):
         self._image_tokens = 0
 
     def compose(self) -> ComposeResult:
-        yield Choices("", id="choices", markup=False)
+        yield Choices()
         yield Static("", id="editing", markup=False)
         yield ChipRow(id="chips")
         yield Composer(still=self._still)
@@ -71,7 +71,13 @@ class Foot(Vertical):
         self._estimate()
 
     def begin_editing(self, message: StoredMessage) -> None:
-        """Take a message's text into the composer."""
+        """Take a message's text into the composer; one that it cannot hold is left alone."""
+        if len(message.text) > MOST_LETTERS:
+            sentence = (
+                f"The message has {len(message.text):,} letters, more than can be edited here; copy it."
+            )
+            self.app.notify(sentence, severity="warning", markup=False)
+            return
         self.editing = message.id
         self.composer.replace_text(message.text)
         self.composer.focus()
@@ -87,6 +93,11 @@ class Foot(Vertical):
         if was:
             self.composer.take(self.composer.text if typed is None else typed)
         return was
+
+    @on(Choices.Taken)
+    def _choose(self, event: Choices.Taken) -> None:
+        event.stop()
+        self.composer.choose(event.action)
 
     @on(ChipRow.Removed)
     def _removed(self, event: ChipRow.Removed) -> None:

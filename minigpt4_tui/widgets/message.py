@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from markdown_it import MarkdownIt
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -14,37 +14,34 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.timer import Timer
-from textual.widgets import Markdown, Static
-from textual.widgets.markdown import MarkdownFence, MarkdownStream
+from textual.widgets import Static
 
 from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.screens import plug
 from minigpt4.tui.store import StoredMessage
 from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.status import PHASES, Speed
+
+if TYPE_CHECKING:
+    from textual.widgets import Markdown
+    from textual.widgets.markdown import MarkdownStream
+
+    from minigpt4.tui.background import PatientApp
+    from minigpt4.tui.widgets.answer import AnswerText
 
 MOST_LETTERS = 60_000
 """Of one message, on the screen; a pasted book is kept whole, and shown by its beginning."""
 
 DRAW_S = 0.05
-"""Seconds between two paintings of an answer that grows: more often costs the model's own time."""
+"""Least seconds between two paintings of an answer that grows: more often costs the model's own time."""
 
+REST = 3
+"""How many times as long as painting took it then rests, so that keys come in between in a long answer."""
 
-def _parser() -> MarkdownIt:
-    # With HTML on, tags of an answer would vanish instead of being read.
-    return MarkdownIt("gfm-like", {"html": False})
-
-
-class AnswerText(Markdown):
-    """Markdown of a model: its links open nothing by themselves, its HTML is text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(_bounded(text), parser_factory=_parser, open_links=False)
-
-    @property
-    def code_blocks(self) -> list[str]:
-        """The blocks of code, in order."""
-        return [fence.code for fence in self.query(MarkdownFence)]
+PAUSE_S = 0.15
+MOST_REST_S = 1.0
+"""Seconds without a key after which it is painted while somebody types; those after which it is anyhow."""
 
 
 class MessageView(Vertical, can_focus=True):
@@ -67,16 +64,21 @@ class MessageView(Vertical, can_focus=True):
         self._pending = ""
         self._taken = len(message.text)
         self._timer: Timer | None = None
+        self._rest_s = DRAW_S
+        self._worked_s = 0.0
+        self._drawn_at = 0.0
         self._stream: MarkdownStream | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(self._head(), classes="head", markup=False)
+        yield KeyLine(self._head(), is_plain=False, classes="head")
         if self.message.pictures:
             with Horizontal(classes="pictures"):
                 for picture in self.message.pictures:
                     yield plug("thumbnail")(picture)
         if self.message.role == "assistant":
-            yield AnswerText(self.message.text)
+            from minigpt4.tui.widgets.answer import AnswerText
+
+            yield AnswerText(_bounded(self.message.text))
         elif self.message.text:
             yield Static(_bounded(self.message.text), classes="said", markup=False)
         yield Static(self._foot(), classes="foot", markup=False)
@@ -97,7 +99,7 @@ class MessageView(Vertical, can_focus=True):
         self._taken = len(text)
         self.phase = "writing"
         if self._timer is None:
-            self._timer = self.set_timer(DRAW_S, self._draw)
+            self._timer = self.set_timer(self._rest_s, self._draw_in_a_pause)
 
     async def settle(self, message: StoredMessage, variant: tuple[int, int]) -> None:
         """The message's state has changed; its text is complete where it is not being written."""
@@ -108,7 +110,7 @@ class MessageView(Vertical, can_focus=True):
             await self._stream.stop()
             self._stream = None
         if message.role == "assistant" and message.state != "writing":
-            body = self.query_one(AnswerText)
+            body = self._answer
             if body.source != _bounded(message.text):
                 await body.update(_bounded(message.text))
         self.query_one(".head", Static).update(self._head())
@@ -122,7 +124,7 @@ class MessageView(Vertical, can_focus=True):
     @property
     def code_blocks(self) -> list[str]:
         """The blocks of code in it."""
-        return self.query_one(AnswerText).code_blocks if self.message.role == "assistant" else []
+        return self._answer.code_blocks if self.message.role == "assistant" else []
 
     def action_next_message(self) -> None:
         self._want("next_message")
@@ -148,8 +150,13 @@ class MessageView(Vertical, can_focus=True):
     def action_zoom_picture(self) -> None:
         self._want("zoom_picture")
 
-    @on(Markdown.LinkClicked)
-    def _link(self, event: Markdown.LinkClicked) -> None:
+    @on(KeyLine.Taken)
+    def _take_step(self, event: KeyLine.Taken) -> None:
+        event.stop()
+        self._want(event.action)
+
+    def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
+        """Copy the address: to open what a model made up is the person's own decision."""
         event.stop()
         self.app.copy_to_clipboard(event.href)
         self.app.notify(f"Copied {shown_line(event.href, 120)}", markup=False)
@@ -157,16 +164,35 @@ class MessageView(Vertical, can_focus=True):
     def _want(self, what: str) -> None:
         self.post_message(self.Wanted(self, what))
 
+    @property
+    def _answer(self) -> AnswerText:
+        from minigpt4.tui.widgets.answer import AnswerText
+
+        return self.query_one(AnswerText)
+
+    async def _draw_in_a_pause(self) -> None:
+        now = time.monotonic()
+        if now - cast("PatientApp", self.app).key_at < PAUSE_S and now - self._drawn_at < MOST_REST_S:
+            self._timer = self.set_timer(DRAW_S, self._draw_in_a_pause)
+        else:
+            await self._draw()
+
     async def _draw(self) -> None:
         self._timer = None
-        piece, self._pending = shown(self._pending), ""
-        if not piece or not self.is_mounted:
+        self._drawn_at = time.monotonic()
+        if not self._pending or not self.is_mounted:
             return
-        body = self.query_one(AnswerText)
+        body = self._answer
+        room = max(MOST_LETTERS - len(body.source), 0)
+        piece, self._pending = shown(self._pending[:room]), ""
+        # The thread's own seconds: on a busy machine nothing is gained by painting less.
+        worked_before, self._worked_s = self._worked_s, time.thread_time()
         if self._stream is None:
-            self._stream = Markdown.get_stream(body)
+            self._stream = body.get_stream(body)
             self._refresh_foot()
-        if len(body.source) < MOST_LETTERS:
+        else:
+            self._rest_s = min(max(DRAW_S, REST * (self._worked_s - worked_before)), MOST_REST_S)
+        if piece:
             await self._stream.write(piece)
 
     def _head(self) -> Content:
@@ -179,7 +205,9 @@ class MessageView(Vertical, can_focus=True):
         colour = "$text-primary" if message.role == "user" else "$text-accent"
         parts = [Content.styled(name, f"bold {colour}")]
         if count > 1:
-            parts.append(Content.styled(f"   ‹ {place + 1} of {count} ›", "$text-muted"))
+            before, after = step(" ‹ ", "previous_variant"), step(" › ", "next_variant")
+            variant = Content.assemble("  ", before, f"{place + 1} of {count}", after)
+            parts.append(variant.stylize("$text-muted"))
         if self.has_focus and message.role == "assistant":
             parts.append(Content.styled(f"   {_measured(message.stats)}", "$text-muted"))
         return Content("").join(parts)

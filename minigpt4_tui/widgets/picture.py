@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -61,7 +61,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture as strips. `pixels` are the terminal's own, used wherever nothing lies over them."""
+    """A picture of `size` as strips; `pixels` are the terminal's own, used where nothing lies over them."""
 
     size: tuple[int, int]
     cells: list[Strip]
@@ -75,29 +75,29 @@ def draw(wish: Wish) -> Drawing:
     wide, high = wish.columns, wish.rows
     longest = max(wide * wish.cell.width, high * wish.cell.height)
     view = wish.view
-    image = (
+    found = (
         preview(view.source, longest)
         if view.bundle is None
         else what_the_model_sees(view.source, view.bundle)
     )
     if wish.colourless:
-        return Drawing(image.size, dots(image, wide, high, dark=wish.dark))
-    cells = half_blocks(image, wide, high)
+        return Drawing(found.pixels, dots(found.image, wide, high, dark=wish.dark))
+    drawing = Drawing(found.pixels, half_blocks(found.image, wide, high))
     try:
-        return _in_pixels(image, wish, cells)
+        return _in_pixels(found.image, wish, drawing)
     except GraphicsError:
-        return Drawing(image.size, cells)
+        return drawing
 
 
-def _in_pixels(image: Image, wish: Wish, cells: list[Strip]) -> Drawing:
+def _in_pixels(image: Image, wish: Wish, drawing: Drawing) -> Drawing:
     match wish.protocol:
         case "sixel":
-            return Drawing(image.size, cells, sixel_strips(image, wish.columns, wish.rows, wish.cell))
+            return replace(drawing, pixels=sixel_strips(image, wish.columns, wish.rows, wish.cell))
         case "kitty":
             sent = kitty_picture(image, wish.columns, wish.rows, wish.cell)
-            return Drawing(image.size, cells, sent.strips, sent.send, sent.forget)
+            return replace(drawing, pixels=sent.strips, send=sent.send, forget=sent.forget)
         case _:
-            return Drawing(image.size, cells)
+            return drawing
 
 
 class PictureArea(Widget):

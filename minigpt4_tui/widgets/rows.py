@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rich.segment import Segment
+from rich.style import Style
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -25,14 +28,8 @@ class Rows(OptionList):
         background-tint: transparent;
         text-wrap: nowrap;
         text-overflow: ellipsis;
-        scrollbar-size-vertical: 1;
-        scrollbar-color: $foreground 15%;
-        scrollbar-color-hover: $foreground 30%;
-        scrollbar-color-active: $primary;
-        scrollbar-background: $surface;
-        scrollbar-background-hover: $surface;
-        scrollbar-background-active: $surface;
     }
+    Rows > .option-list--option { padding: 0 1; }
     Rows > .option-list--option-disabled { color: $foreground 70%; }
     Rows.-driven > .option-list--option-highlighted {
         color: $block-cursor-foreground;
@@ -61,6 +58,19 @@ class Rows(OptionList):
         self.highlighted = next(iter(kept or places), None)
         if kept:
             self.scroll_to(y=top, animate=False)
+
+    def render_line(self, y: int) -> Strip:
+        """A line; under the cursor nothing is dim, as it could hardly be read on its ground."""
+        strip = super().render_line(y)
+        ground = self.get_component_rich_style("option-list--option-highlighted").bgcolor
+        if ground is None or all(part.style is None or part.style.bgcolor != ground for part in strip):
+            return strip
+        clear = Style(dim=False)
+        return Strip(Segment.apply_style(strip, post_style=clear), strip.cell_length)
+
+    def page(self, step: int) -> None:
+        """Move the cursor by what is seen at once, up (-1) or down (1)."""
+        self._move_page(-1 if step < 0 else 1)
 
     @property
     def chosen(self) -> str | None:

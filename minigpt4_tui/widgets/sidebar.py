@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.store import ConversationInfo
 from minigpt4.tui.text import shown_line
+from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.rows import Rows
 
 if TYPE_CHECKING:
@@ -48,18 +49,23 @@ class Sidebar(Vertical):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("sidebar")]
     DEFAULT_CSS = """
     Sidebar {
-        padding: 1 0 0 1;
+        padding-top: 1;
 
-        .heading { text-style: bold; color: $text-primary; padding: 0 2; margin-bottom: 1; }
+        .heading { text-style: bold; color: $text-primary; padding: 0 3; margin-bottom: 1; }
+        Rows:blur > .option-list--option-highlighted {
+            color: $foreground;
+            background: transparent;
+            text-style: none;
+        }
         NewName, NewName:focus {
             border: none;
             width: 1fr;
             height: 1;
             padding: 0 1;
-            margin-top: 1;
+            margin: 1 1 0 1;
             background: $panel;
         }
-        .hint { padding: 0 2; margin: 1 0; }
+        .hint { padding: 0 3; margin: 1 0; }
     }
     .-flat Sidebar { padding: 0; .heading, .hint { display: none; } NewName { margin: 0; } }
     """
@@ -69,6 +75,7 @@ class Sidebar(Vertical):
         self._infos: list[ConversationInfo] = []
         self._is_whole = False
         self._deleted: list[str] = []
+        self._left = ""
         self._renaming = ""
         self._version = -1
 
@@ -89,9 +96,10 @@ class Sidebar(Vertical):
         yield Static("Conversations", classes="heading", markup=False)
         yield Rows(id="conversations")
         yield NewName(id="new-name", placeholder="A new name")
-        cells = [f"{key(action)} {about}".ljust(12) for action, about in keys]
-        hint = "\n".join("".join(cells[row : row + 2]) for row in (0, 2))
-        yield Static(hint, classes="hint quiet", markup=False)
+        cells = [Content(f"{key(action)} {about}".ljust(12)) for action, about in keys]
+        cells = [step(cell, action) for cell, (action, _) in zip(cells, keys, strict=True)]
+        hint = Content("\n").join(Content("").join(cells[row : row + 2]) for row in (0, 2))
+        yield KeyLine(hint, classes="hint quiet")
 
     def on_mount(self) -> None:
         """Read the first page, and hear of changes from then on."""
@@ -109,7 +117,7 @@ class Sidebar(Vertical):
             version = self.host.guarded(self.host.store.version)
             if version is not None and version != self._version:
                 if self._version >= 0:
-                    self._read()
+                    self.host.conversations_changed.publish("")
                 self._version = version
 
     def _read(self) -> None:
@@ -145,7 +153,7 @@ class Sidebar(Vertical):
                 rows.append(Option(Content.assemble("\n  ", (group, "bold")), disabled=True))
             is_open = current is not None and info.id == current.id
             title = shown_line(info.title, 80) or "New conversation"
-            mark = ("● ", "bold") if is_open else "  "
+            mark = ("● ", "$primary") if is_open else "  "
             rows.append(Option(Content.assemble(mark, (title, "bold" if is_open else "")), id=info.id))
         return rows
 
@@ -163,6 +171,11 @@ class Sidebar(Vertical):
         return next((info for info in self._infos if info.id == self.rows.chosen), None)
 
     # What keys do
+
+    @on(KeyLine.Taken)
+    async def _take_step(self, event: KeyLine.Taken) -> None:
+        event.stop()
+        await self.run_action(event.action)
 
     @on(Rows.OptionSelected)
     async def _open(self, event: Rows.OptionSelected) -> None:
@@ -205,6 +218,7 @@ class Sidebar(Vertical):
         self._deleted.append(info.id)
         current = self.host.talk.conversation
         if current is not None and current.id == info.id:
+            self._left = info.id
             self.host.new_conversation()
         self._move_to(below)
         back = self.host.key("undelete_conversation")
@@ -220,6 +234,9 @@ class Sidebar(Vertical):
             return
         back = self._deleted.pop()
         if self._do(lambda: store.undelete(back), back):
+            if back == self._left and not self.host.talk.path:
+                # Nothing was begun since in its place.
+                self.host.open_conversation(back)
             self._move_to(back)
 
     def _do(self, work: Callable[[], None], conversation: str) -> bool:
@@ -231,11 +248,6 @@ class Sidebar(Vertical):
 
         if not self.host.guarded(done):
             return False
-        talk = self.host.talk
-        if talk.conversation is not None and talk.conversation.id == conversation:
-            talk.conversation = self.host.guarded(lambda: talk.store.get(conversation)) or talk.conversation
-            self.host.chat.retitle()
-        self._read()
         self.host.conversations_changed.publish(conversation)
         return True
 

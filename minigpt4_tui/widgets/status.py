@@ -17,6 +17,9 @@ from minigpt4.tui.text import shown_line
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_CELLS = 10
+SPEED_S = 0.25
+"""Seconds for which a speed stands that is told while an answer is written: so long, to be read."""
+
 NEARLY_FULL = 0.85
 """Share of the context from which on it is said that messages will be left out soon."""
 
@@ -46,6 +49,21 @@ class Room:
             one = self.dropped == 1
             return "oldest message left out" if one else f"{self.dropped} oldest messages left out"
         return "context nearly full" if self.share >= NEARLY_FULL else ""
+
+    @property
+    def advice(self) -> str:
+        """What to do about it, as sentences; `{key}` stands for the key of a new conversation."""
+        if self.dropped:
+            return (
+                "The context is full, and the oldest messages are no longer read by the model. "
+                "{key} begins a new conversation; this one is kept."
+            )
+        if self.positions < NEARLY_FULL * self.context or not self.context:
+            return ""
+        return (
+            f"The context is {min(self.positions * 100 // self.context, 100)}% full; the oldest messages "
+            "will soon be left out of what the model reads. {key} begins a new conversation."
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,7 @@ class StatusLine(Widget):
         self._still = still
         self._frame = 0
         self._since = 0.0
+        self._told_at = 0.0
         self._clock: Timer | None = None
 
     def on_mount(self) -> None:
@@ -107,6 +126,12 @@ class StatusLine(Widget):
         if before.state != after.state:
             self._since = time.monotonic()
             self._pace()
+
+    def tell_speed(self, speed: Speed) -> None:
+        """How quick the answer is up to now; may be told with every word."""
+        now = time.monotonic()
+        if str(speed) and (not str(self.speed) or now - self._told_at >= SPEED_S):
+            self.speed, self._told_at = speed, now
 
     def took(self, *, positions: int | None = None, pending: int | None = None) -> None:
         """Change parts of the room that is taken."""

@@ -12,16 +12,21 @@ from collections.abc import Callable, Sequence
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.geometry import Size
+from textual.reactive import Reactive, ReactiveType
+from textual.widget import Widget
 from textual.widgets import Static
 
 from minigpt4.tui.store import StoredMessage
 from minigpt4.tui.widgets.message import MessageView
 
-WINDOW = 40
-"""Most messages that are widgets at one time, but for a step."""
+AROUND = 2
+"""Screenfuls of messages above and below the view that are widgets: all are laid out for each new word."""
 
-STEP = 16
-"""How many the window moves at once."""
+WINDOW = 40
+"""Most messages that are made widgets at once, however little room they take."""
+
+PICTURE_ROWS = 12
+"""Of a picture in a message with what stands under it, about."""
 
 
 class Transcript(VerticalScroll, can_focus=False):
@@ -64,8 +69,8 @@ class Transcript(VerticalScroll, can_focus=False):
         async with self._lock:
             self._path = path
             place = next((at for at, one in enumerate(path) if one.id == landing), None)
-            self._end = len(path) if place is None else min(len(path), place + WINDOW // 2)
-            self._start = max(0, self._end - WINDOW)
+            self._end = len(path) if place is None else self._reach(place, 1)
+            self._start = self._reach(self._end if place is None else place, -1)
             with self.app.batch_update():
                 await self.remove_children(MessageView)
                 await self.mount_all([self._make(one) for one in path[self._start : self._end]])
@@ -77,6 +82,7 @@ class Transcript(VerticalScroll, can_focus=False):
             self.anchor(self.shows_end)
             self.release_anchor()
             self.call_after_refresh(self.scroll_to_widget, view, animate=False, top=True)
+        self.call_after_refresh(self._fill)
 
     async def add(self, path: Sequence[StoredMessage]) -> None:
         """Take in what has come to the path's end, which comes into view."""
@@ -88,12 +94,12 @@ class Transcript(VerticalScroll, can_focus=False):
             self._path, self._end = path, len(path)
             if not fresh:
                 return
-            surplus = self._end - self._start - WINDOW - STEP
+            far = self._far(-1)
             with self.app.batch_update():
                 await self.mount_all(fresh)
-                if surplus > 0:
-                    await self._drop(self.views[:surplus])
-                    self._start += surplus
+                if far:
+                    await self._drop(far)
+                    self._start += len(far)
                     self._tell_earlier()
         self.anchor()
 
@@ -125,32 +131,25 @@ class Transcript(VerticalScroll, can_focus=False):
             # The person scrolls on while messages come: what they see then is held.
             view, offset = self._pin
             self._pin = (view, offset + old_value - new_value)
-        near = max(self.size.height, 8)
         if not self._moving:
-            if new_value < old_value and new_value < near and self._start > 0:
+            if new_value < old_value and new_value < self._near and self._start > 0:
                 self._begin_extending(-1)
-            elif new_value > old_value and new_value > self.max_scroll_y - near and not self.shows_end:
+            elif new_value > old_value and new_value > self.max_scroll_y - self._near and not self.shows_end:
                 self._begin_extending(1)
 
-    @property
-    def _anchored(self) -> bool:
-        """Textual's own flag. A conversation that leaves room stands at the top, not at the bottom."""
-        return self._wants_end and self.virtual_size.height > self.size.height
+    def set_reactive(self, reactive: Reactive[ReactiveType], value: ReactiveType) -> None:
+        """As the layout sets it; a conversation that leaves room stands at the top, not at the bottom.
 
-    @_anchored.setter
-    def _anchored(self, wanted: bool) -> None:
-        self._wants_end = wanted
+        Where the end is followed, Textual's layout scrolls by less than nothing to bring it to the bottom.
+        """
+        if reactive in (Widget.scroll_y, Widget.scroll_target_y) and isinstance(value, int | float):
+            super().set_reactive(reactive, max(value, 0))
+        else:
+            super().set_reactive(reactive, value)
 
     def watch_virtual_size(self, _old: Size, _new: Size) -> None:
         """Keep what is seen where it is while messages above it come and go."""
         self._hold()
-        if self.follows:
-            self.call_after_refresh(self._keep_up)
-
-    def _keep_up(self) -> None:
-        """Where a conversation has just outgrown its room, the layout did not know that it should follow."""
-        if self.follows and self.scroll_y < self.max_scroll_y:
-            self.scroll_end(animate=False, immediate=True)
 
     def _begin_extending(self, step: int) -> None:
         self._moving = True
@@ -164,46 +163,82 @@ class Transcript(VerticalScroll, can_focus=False):
                 views = self.views
                 if not views or (self._start == 0 if step < 0 else self.shows_end):
                     return
+                followed = self.follows
                 seen = next((view for view in views if view.virtual_region.bottom > self.scroll_y), views[0])
                 self._pin = (seen, seen.virtual_region.y - self.scroll_y)
                 self.anchor(False)
                 await self._take_in(views, step)
                 await self._settled()
-                await self._let_go_of(self.views, step)
+                await self._let_go_of(step)
                 await self._settled()
-                if self.shows_end:
+                if followed:
+                    # Nobody scrolled: it was only seen that there is room for more.
+                    self.anchor()
+                elif self.shows_end:
                     # Set without going there, as `anchor` would.
                     self._anchored, self._anchor_released = True, True
         finally:
             self._pin = None
             self._moving = False
+        self.call_after_refresh(self._fill)
 
     async def _take_in(self, views: list[MessageView], step: int) -> None:
         if step < 0:
-            start = max(0, self._start - STEP)
+            start = self._reach(self._start, -1)
             fresh = [self._make(one) for one in self._path[start : self._start]]
             self._start = start
             with self.app.batch_update():
                 await self.mount_all(fresh, before=views[0])
                 self._tell_earlier()
         else:
-            fresh = [self._make(one) for one in self._path[self._end : self._end + STEP]]
+            fresh = [self._make(one) for one in self._path[self._end : self._reach(self._end, 1)]]
             self._end += len(fresh)
             with self.app.batch_update():
                 await self.mount_all(fresh)
 
-    async def _let_go_of(self, views: list[MessageView], step: int) -> None:
-        surplus = len(views) - WINDOW
-        if surplus <= 0:
+    async def _let_go_of(self, step: int) -> None:
+        """Of the side that the view moves away from."""
+        far = self._far(-step)
+        if not far:
             return
         with self.app.batch_update():
             if step < 0:
-                self._end -= surplus
-                await self._drop(views[-surplus:])
+                self._end -= len(far)
+                await self._drop(far)
             else:
-                self._start += surplus
-                await self._drop(views[:surplus])
+                self._start += len(far)
+                await self._drop(far)
                 self._tell_earlier()
+
+    def _far(self, step: int) -> list[MessageView]:
+        """The messages above (-1) or below (1) the view that are further from it than they need be."""
+        room = AROUND * self.size.height
+        if step < 0:
+            return [view for view in self.views if 0 < view.virtual_region.bottom < self.scroll_y - room]
+        edge = self.scroll_y + self.size.height + room
+        return [view for view in self.views if view.virtual_region.y > edge]
+
+    def _reach(self, place: int, step: int) -> int:
+        """How far some screenfuls of messages go from a place, up (-1) or down (1), as far as can be told."""
+        screen = self.app.size
+        rows, most = AROUND * screen.height, WINDOW
+        while rows > 0 and most > 0 and (place > 0 if step < 0 else place < len(self._path)):
+            place += step
+            message = self._path[place if step < 0 else place - 1]
+            rows -= 4 + message.text.count("\n") + len(message.text) // max(screen.width, 1)
+            rows -= PICTURE_ROWS if message.pictures else 0
+            most -= 1
+        return place
+
+    def _fill(self) -> None:
+        """Messages may take less room than was thought; then nothing could be scrolled to bring more."""
+        if not self._moving and self._start > 0 and self.max_scroll_y < self._near:
+            self._begin_extending(-1)
+
+    @property
+    def _near(self) -> int:
+        """Rows before the end of what are widgets at which more are made so."""
+        return max(self.size.height, 8)
 
     async def _settled(self) -> None:
         """Wait until all messages have been laid out."""

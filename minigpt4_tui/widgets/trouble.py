@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual import events
@@ -39,10 +40,10 @@ class Step(Static):
 class TroubleCard(Vertical):
     """Hidden while the engine is well. `keys` are those of restarting, of the models and of the settings."""
 
-    def __init__(self, keys: tuple[str, str, str]) -> None:
+    def __init__(self, keys: Sequence[str], engine: EngineStatus) -> None:
         super().__init__(id="trouble")
         self._keys = keys
-        self._details = ""
+        self._engine = engine
 
     def compose(self) -> ComposeResult:
         yield Static("", classes="sentence", markup=False)
@@ -53,8 +54,18 @@ class TroubleCard(Vertical):
             yield Step(self._keys[1], "chooses a model", "models")
             yield Step(self._keys[2], "shows the settings", "settings")
 
+    def on_mount(self) -> None:
+        """Say what broke since it was made."""
+        self._write()
+
     def show(self, engine: EngineStatus) -> None:
         """Say what broke, or vanish."""
+        self._engine = engine
+        if self.is_mounted:
+            self._write()
+
+    def _write(self) -> None:
+        engine = self._engine
         self.display = engine.state == "dead"
         lines = shown(engine.details).strip().splitlines()[-MOST_DETAILS:]
         self.query_one(".sentence", Static).update(shown(engine.sentence))

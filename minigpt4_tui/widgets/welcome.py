@@ -7,11 +7,13 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from minigpt4.tui.widgets.key_line import KeyLine, step
+
 
 class Welcome(Vertical):
-    """A few lines in the middle; `ways` are keys (or words to type) and what they do."""
+    """A few lines in the middle; `ways` are keys (or words to type), what they do, and the action."""
 
-    def __init__(self, ways: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, ways: tuple[tuple[str, str, str], ...]) -> None:
         super().__init__(id="welcome")
         self._ways = ways
 
@@ -19,8 +21,9 @@ class Welcome(Vertical):
         yield Static("minigpt4", classes="name", markup=False)
         motto = "Talk about your own pictures. Nothing leaves this machine."
         yield Static(motto, classes="motto", markup=False)
-        width = max(len(key) for key, _ in self._ways)
+        width = max(len(key) for key, _, _ in self._ways)
         lines = [
-            Content.assemble((key.rjust(width), "$text-accent"), f"   {about}") for key, about in self._ways
+            step(Content.assemble((key.rjust(width), "$text-accent"), f"   {about}"), action)
+            for key, about, action in self._ways
         ]
-        yield Static(Content("\n").join(lines), classes="ways", markup=False)
+        yield KeyLine(Content("\n").join(lines), is_plain=False, classes="ways")

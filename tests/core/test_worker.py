@@ -153,6 +153,8 @@ def test_an_answer_arrives_in_pieces_with_its_phases_and_numbers(shared: tuple[W
     assert heard.said("streams") == finished.text == "A cat on a mat."
     assert (finished.finish, finished.answer_tokens) == ("stop", 15)
     assert finished.first_token_s is not None
+    last = [one for one in about if isinstance(one, Said)][-1]
+    assert (last.first_token_s, last.tokens_per_s) == (finished.first_token_s, finished.tokens_per_s)
 
 
 def test_the_model_is_described_when_it_is_ready(shared: tuple[Worker, Listener]) -> None:
@@ -374,7 +376,7 @@ def test_waiting_words_join_and_waiting_reports_make_way() -> None:
     events: list[Event] = [
         *(Loading("a", done, 3) for done in (1, 2, 3)),
         *(Loading("b", done, 3) for done in (1, 2)),
-        *(Said("1", letter) for letter in "abc"),
+        *(Said("1", letter, 0.5, speed) for letter, speed in (("a", None), ("b", 9.0), ("c", 8.0))),
         *(Said("2", letter) for letter in "de"),
         Finished("2", "stop", "de"),
     ]
@@ -386,7 +388,7 @@ def test_waiting_words_join_and_waiting_reports_make_way() -> None:
     assert heard.events[1:] == [
         Loading("a", 3, 3),
         Loading("b", 2, 3),
-        Said("1", "abc"),
+        Said("1", "abc", 0.5, 8.0),
         Said("2", "de"),
         Finished("2", "stop", "de"),
     ]

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,10 @@ def png() -> Callable[[tuple[int, int]], bytes]:
 
 @pytest.fixture
 def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
-    """Run an app until the block ends; `flags` are settings as the command line gives them."""
+    """Run an app until the block ends; `flags` are settings as the command line gives them.
+
+    `kept` is a store in place of the fixture's, and what was wrong with another one.
+    """
 
     @asynccontextmanager
     async def run(
@@ -148,13 +151,16 @@ def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
         conversation: str | None = None,
         loads: bool = True,
         size: tuple[int, int] = (80, 24),
+        kept: tuple[Store, str] | None = None,
     ) -> AsyncIterator[Stage]:
         settings = load_settings({"sidebar": "closed", "reduced_motion": True, **(flags or {})}, {})
-        app = MiniGPT4App(settings, store, lambda heard: FakeProcess(heard, loads), pictures, conversation)
+        opened, problem = kept or (store, "")
+        settings = replace(settings, problems=(*settings.problems, problem))
+        app = MiniGPT4App(settings, opened, lambda heard: FakeProcess(heard, loads), pictures, conversation)
         async with app.run_test(size=size) as pilot:
             engine = app.link.process
             assert isinstance(engine, FakeProcess)
-            now = Stage(app, pilot, engine, store)
+            now = Stage(app, pilot, engine, opened)
             await now.until(lambda: app.is_begun and app.focused is not None)
             yield now
 

@@ -78,3 +78,51 @@ async def test_a_locked_database_loses_no_question(play: Play, monkeypatch: pyte
         await now.until(lambda: any("locked" in note.message for note in app._notifications))
         assert app.chat.composer.text == "What is this?"
         assert now.engine.asked == []
+
+
+async def test_what_was_deleted_over_thirty_days_ago_goes_for_good(
+    play: Play, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    old, young = store.new_conversation(), store.new_conversation()
+    now_s = time.time()
+    for info, days in ((old, 31), (young, 29)):
+        monkeypatch.setattr(time, "time", lambda days=days: now_s - days * 86_400)
+        store.delete(info.id)
+    monkeypatch.undo()
+    async with play() as now:
+        await now.until(lambda: [info.id for info in store.deleted()] == [young.id])
+
+
+async def test_an_edited_theme_is_seen_in_the_conversation_and_a_wrong_one_told_once(play: Play) -> None:
+    from minigpt4.themes import own_themes_folder
+
+    file = own_themes_folder() / "mine.toml"
+    file.parent.mkdir(parents=True)
+    theme = 'name = "mine"\nprimary = "{}"\nbackground = "#101010"\nforeground = "#eeeeee"\n'
+    file.write_text(theme.format("#ff0000"))
+    async with play({"theme": "mine"}) as now:
+        app = now.app
+        file.write_text(theme.format("#00ff01"))
+        await now.until(lambda: app.get_theme("mine").primary == "#00ff01")
+        await now.until(lambda: app.get_css_variables()["primary"] == "#00FF01")
+        file.write_text(theme.format("bluish"))
+        await now.until(lambda: any("'bluish'" in note.message for note in app._notifications))
+        file.write_text(theme.format("#0000ff"))
+        await now.until(lambda: app.get_css_variables()["primary"] == "#0000FF")
+        assert app.theme == "mine"
+        assert sum("'bluish'" in note.message for note in app._notifications) == 1
+
+
+async def test_a_theme_that_cannot_be_used_at_the_start_is_put_on_once_it_is_mended(play: Play) -> None:
+    from minigpt4.themes import own_themes_folder
+
+    file = own_themes_folder() / "mine.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text('name = "mine"\nprimary = "bluish"\n')
+    async with play({"theme": "mine"}) as now:
+        await now.until(lambda: any("bluish" in note.message for note in now.app._notifications))
+        assert now.app.theme == "harbour"
+        file.write_text('name = "mine"\nprimary = "#0000ff"\n')
+        await now.until(lambda: now.app.theme == "mine")

@@ -10,7 +10,9 @@ from textual import events
 
 from minigpt4.core.wire import Counted, Died, Failed, Finished, Loading, Notice, Phase, Ready
 from minigpt4.tui.store import StoredPicture
-from minigpt4.tui.widgets.message import AnswerText, MessageView
+from minigpt4.tui.widgets.answer import AnswerText
+from minigpt4.tui.widgets.composer import MOST_LETTERS
+from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.trouble import TroubleCard
 
 CODE = "Two ways:\n\n```python\nnap()\n```\n\nor\n\n```\nsleep\n```\n"
@@ -159,7 +161,7 @@ async def test_a_dead_engine_shows_a_card_and_starts_again(play: Play) -> None:
         now.engine.begin("A c")
         now.engine.on_event(Failed(now.engine.request, "The model's process was killed."))
         now.engine.on_event(Died("The model's process was killed.", "Choose a smaller model.", "[/] Killed"))
-        await now.until(lambda: app.query_one(TroubleCard).display)
+        await now.until(lambda: any(card.display for card in app.query(TroubleCard)))
         assert "Choose a smaller model." in now.text()
         assert "[/] Killed" in now.text()
         assert now.shown == ["What is this?", "A c"]
@@ -366,7 +368,7 @@ async def test_a_book_that_is_pasted_is_cut_and_typing_stays_possible(play: Play
         app = now.app
         app.post_message(events.Paste("word \x1b[31m" * 1_000_000))
         await now.until(lambda: app.chat.composer.text)
-        assert len(app.chat.composer.text) == 100_000
+        assert len(app.chat.composer.text) == MOST_LETTERS
         assert "\x1b" not in app.chat.composer.text
         assert any("letters" in note.message for note in app._notifications)
 

@@ -185,3 +185,12 @@ async def test_small_terminals_have_the_tree_alone(play: Play, photos: Path, siz
         picking = await opened(now, photos)
         await now.pilot.press("enter")
         await picking.until(lambda: picking.given == [photos / "apple.png"])
+
+
+async def test_the_preview_of_a_large_picture_tells_its_own_size(
+    play: Play, tmp_path: Path, png: Callable[[tuple[int, int]], bytes]
+) -> None:
+    (tmp_path / "large.png").write_bytes(png((1600, 1200)))
+    async with play({"images": "halfblock"}, size=(120, 40)) as now:
+        await now.app.push_screen(PickerScreen(tmp_path))
+        await now.until(lambda: "1600 × 1200" in now.text())

@@ -122,3 +122,26 @@ async def test_found_text_with_escapes_is_harmless(store: Store, play: Play) -> 
         await look_for(on, "evil")
         await on.until(lambda: len(found(on)) == 1)
         assert "evil ␛[31m [/red] word" in found(on)[0]
+
+
+async def test_nothing_is_dim_on_the_ground_of_the_cursor(store: Store, play: Play) -> None:
+    say(store, "dog one", "-")
+    say(store, "dog two", "-")
+    async with play() as on:
+        screen = await look_for(on, "dog")
+        await on.until(lambda: len(found(on)) == 2)
+        on_cursor, below = screen.rows.render_line(0), screen.rows.render_line(2)
+        assert not any(part.style and part.style.dim for part in on_cursor)
+        assert any(part.style and part.style.dim for part in below)
+
+
+async def test_with_reduced_motion_no_cursor_blinks(play: Play) -> None:
+    async with play({"reduced_motion": True}) as on:
+        screen = await look_for(on, "")
+        assert not on.app.focused.cursor_blink
+        await on.pilot.press("escape")
+        await on.until(lambda: on.app.screen is not screen)
+        assert not on.app.chat.composer.cursor_blink
+    async with play({"reduced_motion": False}) as on:
+        await look_for(on, "")
+        assert on.app.focused.cursor_blink

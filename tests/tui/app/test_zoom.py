@@ -80,7 +80,7 @@ def test_what_the_model_sees_are_its_own_pixels(pictures: list[StoredPicture]) -
     seen = what_the_model_sees(pictures[0].path, "mini")
     with Image.open(pictures[0].path) as image:
         squashed = image.resize((size, size), Image.Resampling.BICUBIC)
-    assert seen.tobytes() == squashed.tobytes()
+    assert seen.image.tobytes() == squashed.tobytes()
 
 
 async def test_escape_closes(play: Play, pictures: list[StoredPicture]) -> None:
