@@ -1,0 +1,107 @@
+"""An engine's process without a model, which talks at a steady pace; and the program with it for an engine.
+
+    python benchmarks/talker.py chat      `minigpt4 chat`, answered by the talker
+    python benchmarks/talker.py           the talker itself, on pipes
+
+It says a token each fiftieth of a second, for ever: what is measured beside it is then the app alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+
+from minigpt4.core.serving import own_pipes
+from minigpt4.core.wire import (
+    Answer,
+    Cancel,
+    Count,
+    Counted,
+    Event,
+    Finished,
+    Load,
+    Phase,
+    Ready,
+    Said,
+    frame,
+    read_command,
+)
+
+TOKENS_PER_S = 50
+CONTEXT = 1_000_000
+ANSWER = """The picture shows a *small harbour* in the morning, with a row of boats and two gulls above them.
+
+- a red boat, nearest to the quay
+- a blue one behind it, its sails down
+
+```python
+boats = [boat for boat in harbour if boat.is_afloat]
+```
+
+"""
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        be_the_program()
+    else:
+        Talker().listen()
+
+
+def be_the_program() -> None:
+    """The command line, with this file in place of the engine's."""
+    from minigpt4.core import worker
+    from minigpt4.tui import cli
+
+    worker.COMMAND = (sys.executable, "-P", __file__)
+    cli.main()
+
+
+class Talker:
+    """Knows nothing, and answers everything."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = own_pipes()
+        self._lock = threading.Lock()
+        self._talking = ""
+
+    def listen(self) -> None:
+        """Until the parent is gone."""
+        while (command := read_command(self._reader)) is not None:
+            match command:
+                case Load(choice):
+                    self._tell(Ready(choice.bundle, "talker", CONTEXT, 9, 0.0))
+                case Count(request, messages):
+                    self._tell(Counted(request, 20 * len(messages), CONTEXT, 0))
+                case Answer(request):
+                    self._talking = request
+                    threading.Thread(target=self._talk, args=(request,), daemon=True).start()
+                case Cancel():
+                    self._talking = ""
+        os._exit(0)
+
+    def _talk(self, request: str) -> None:
+        self._tell(Phase(request, "thinking"))
+        self._tell(Phase(request, "writing"))
+        said = ""
+        words = ANSWER.replace(" ", " \0").replace("\n", "\n\0").split("\0")
+        begun = time.monotonic()
+        for number, word in enumerate(itertools.cycle(words)):
+            time.sleep(max(0.0, begun + number / TOKENS_PER_S - time.monotonic()))
+            if self._talking != request:
+                break
+            self._tell(Said(request, word))
+            said += word
+        self._tell(Finished(request, "cancelled", said, 20, number, 0.0, TOKENS_PER_S))
+
+    def _tell(self, event: Event) -> None:
+        with self._lock:
+            self._writer.write(frame(event))
+            self._writer.flush()
+
+
+if __name__ == "__main__":
+    main()
