@@ -36,6 +36,7 @@ COMMANDS = {
     "ask": Command("ask", "ask", "Answer one question about one or more pictures."),
     "history": Command("history", "history_app", "List, search, show, export and delete conversations."),
     "models": Command("models", "models_app", "List, show, download and find model bundles."),
+    "data": Command("data", "data_app", "Choose, fetch and look through photos to learn from."),
     "train": Command("train", "train", "Train a bundle's projection, stage 1 or 2."),
     "themes": Command("themes", "themes_app", "List, check and begin colour themes."),
     "config": Command("config", "config_app", "Show and check the settings."),
