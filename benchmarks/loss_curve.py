@@ -26,7 +26,7 @@ def curves(run: Path) -> tuple[list[Point], list[Point]]:
         row = json.loads(line)
         if "val_loss" in row:
             validations.append((row["step"], row["val_loss"]))
-        else:
+        elif "loss" in row:
             steps.append((row["step"], row["loss"]))
     return steps, validations
 

@@ -74,9 +74,40 @@ class PromptTemplate(Protocol):
         """
         ...
 
+    @property
+    def begin(self) -> tuple[Text, ...]:
+        """What the model expects in front of anything at all."""
+        ...
+
+    @property
+    def training(self) -> TrainingPrompt | None:
+        """How stage 2 of the paper asks for a description; None where it never did of this family."""
+        ...
+
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
         """The whole prompt, up to where the answer begins."""
         ...
+
+    def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        """An answer and what ends it, side by side as a model learns them."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainingPrompt:
+    """The form of stage 2's training (section 3.3 of arXiv 2304.10592): a picture and an instruction.
+
+    It lacks the chat's own introduction, and a space stands before the assistant's mark.
+    """
+
+    before: str
+    between: str
+    after: str
+
+    def segments(self, instruction: str, picture: ImageEmbedding) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
+        first, middle, last = (Text(text, control=True) for text in (self.before, self.between, self.after))
+        return [Joined((BOS, first)), Image(picture), Joined((middle, Text(instruction), last))]
 
 
 @dataclass(frozen=True)
@@ -86,6 +117,8 @@ class SmolLM2:
     name: str = "smollm2"
     stop: tuple[str, ...] = ("<|im_end|>",)
     opening: str | None = None
+    begin: tuple[Text, ...] = ()
+    training: TrainingPrompt | None = None
     system: str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
@@ -106,6 +139,9 @@ class SmolLM2:
             segments.append(Text("<|im_start|>assistant\n", control=True))
         return segments
 
+    def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        return (Text(answer), Text(self.stop[0], control=True))
+
 
 BOS = Text("<s>", control=True)
 """The first text of a MiniGPT-4 prompt."""
@@ -124,6 +160,11 @@ class MiniGPT4Chat:
     user: str
     assistant: str
     separator: str
+    end: str
+    """What ends an answer in training."""
+
+    training: TrainingPrompt | None
+    begin: tuple[Text, ...] = (BOS,)
     opening: str | None = "Assistant:"
     stop: tuple[str, ...] = ("###",)
     system: str = (
@@ -146,6 +187,9 @@ class MiniGPT4Chat:
         elif messages[-1].text:
             parts.pop()
         return _joined(parts)
+
+    def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        return (*answer_texts(answer), self._control(self.end))
 
     def _turns(self, messages: Sequence[Message]) -> list[_Turn]:
         turns: list[_Turn] = []
@@ -207,8 +251,22 @@ def _joined(parts: Sequence[Text | Image]) -> list[Segment]:
     return segments
 
 
-VICUNA_V0 = MiniGPT4Chat("vicuna-v0", user="Human: ", assistant="Assistant: ", separator="###")
-LLAMA2 = MiniGPT4Chat("llama2", user="<s>[INST] ", assistant=" [/INST] ", separator="")
+VICUNA_V0 = MiniGPT4Chat(
+    "vicuna-v0",
+    user="Human: ",
+    assistant="Assistant: ",
+    separator="###",
+    end="###",
+    training=TrainingPrompt("###Human: <Img>", "</Img> ", " ###Assistant: "),
+)
+LLAMA2 = MiniGPT4Chat(
+    "llama2",
+    user="<s>[INST] ",
+    assistant=" [/INST] ",
+    separator="",
+    end="</s>",
+    training=TrainingPrompt("[INST] <Img>", "</Img> ", " [/INST] "),
+)
 
 
 def prompt_pieces(segments: Sequence[Segment], tokenize: Tokenize) -> list[PromptPiece]:

@@ -1,166 +1,234 @@
-"""From a recipe and a data folder to a trainer that can take its first step."""
+"""From a recipe and photos to a trainer that can take its first step."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from minigpt4.core.bundle import Bundle
-from minigpt4.core.errors import BundleError, DataError
-from minigpt4.core.language.causal_lm import load_causal_lm, load_tokenizer, load_tokens
+from minigpt4.core.errors import DataError
+from minigpt4.core.language.causal_lm import load_causal_lm, load_tokens
+from minigpt4.core.language.quantised import QUANTS
+from minigpt4.core.language.tokens import Tokens
 from minigpt4.core.language.torch import TorchLanguageModel
 from minigpt4.core.language.weights import language_digest
-from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import template_named
-from minigpt4.core.vision.fingerprint import tower_fingerprint
-from minigpt4.core.vision.tower import load_tower
-from minigpt4.train.data import SourceData, photos_of, source_shards
-from minigpt4.train.events import FeaturesMade, FeaturesMissing, ModelLoading, PhotoLeftOut, Report
-from minigpt4.train.features import Features, FeatureSet, cached_features, compute_features, feature_set
-from minigpt4.train.initialise import initialise
-from minigpt4.train.loop import Lessons, Trainer
-from minigpt4.train.objective import ChatLayout, Objective
-from minigpt4.train.recipe import Recipe, SourceKind, recipe_toml
+from minigpt4.core.vision.tower import VisionTower
+from minigpt4.train.answers import Answers, question_of
+from minigpt4.train.data import Data, feature_plan, is_worth_keeping, open_data, order_of
+from minigpt4.train.events import ModelLoading, Note, Report
+from minigpt4.train.feature_making import make_missing_features
+from minigpt4.train.features import Features, cached_features
+from minigpt4.train.initialise import name_classes
+from minigpt4.train.layout import Layout, layout_for
+from minigpt4.train.loader import Loader
+from minigpt4.train.objective import Objective
+from minigpt4.train.recipe import Recipe
+from minigpt4.train.trained_part import TrainedPart, begin_part, feature_shape, tower_facts, tower_for
+from minigpt4.train.trainer import Trainer
+from minigpt4.train.utilisation import utilisation_of
+from minigpt4.train.visits import Batch, Batches, Curriculum, Visit, validation_visits
+from minigpt4.train.world import World
+
+LoadTower = Callable[[], VisionTower]
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A trainer, and the parts that it was put together from."""
+
+    trainer: Trainer
+    facts: Mapping[str, str]
+    """What must be the same for a run to go on exactly, besides the recipe, under names for a person."""
+
+    photos: int
+    """How many different photos there are to learn from."""
+
+    language_model: Any
+    tokens: Tokens
+    layout: Layout
+    objective: Objective
+    batches: Batches
+    sample_photos: Mapping[str, bytes]
+    """The encoded pictures that are answered about, by key; in the process that writes, if at all."""
+
+
+@contextmanager
+def assemble(
+    recipe: Recipe,
+    data: Sequence[str],
+    bundle: Bundle,
+    world: World,
+    *,
+    start: Path | None,
+    workers: int,
+    report: Report,
+) -> Iterator[Assembled]:
+    """All that a run needs, for one of its processes; the threads that read photos end with the context.
+
+    `bundle` is `bundle_for(recipe, ...)` and its files are here; `data` are the places of the photos,
+    `start` is what `begin_part` begins with. Features that are worth keeping and not in the cache are
+    computed first, by all processes together.
+    """
+    tower = cache(partial(tower_for, recipe, bundle, str(world.device)))
+    photos = open_data(recipe, data, report)
+    features = _features(recipe, bundle, photos, world, tower, workers=workers, report=report)
+    if features is not None:
+        tower.cache_clear()  # what it gives is kept, and its gigabytes are the language model's now
+    curriculum = Curriculum(recipe, photos.sources, order_of(recipe, photos))
+    with Loader(
+        curriculum.visit,
+        photos,
+        features,
+        bundle.vision,
+        batch_size=recipe.batch_size,
+        rank=world.rank,
+        size=world.size,
+        workers=workers,
+        pinned=world.device.type == "cuda",
+    ) as loader:
+        report(ModelLoading())
+        parts = _Parts(recipe, bundle, world, photos, loader, tower, looks=features is None)
+        yield parts.assembled(start, report)
 
 
 @dataclass(frozen=True)
-class FeatureSets:
-    """The features that a recipe needs: one set a source (None where its weight is 0), and validation's."""
+class _Parts:
+    """What a trainer is put together from; `looks`: pictures pass through the tower at every visit."""
 
-    sources: tuple[FeatureSet | None, ...]
-    validation: FeatureSet
+    recipe: Recipe
+    bundle: Bundle
+    world: World
+    photos: Data
+    loader: Loader
+    tower: LoadTower
+    looks: bool
 
-    @property
-    def all(self) -> list[FeatureSet]:
-        """Those that are needed, each once."""
-        needed = [*self.sources, self.validation]
-        return list({one.fingerprint: one for one in needed if one is not None}.values())
-
-
-def feature_sets(recipe: Recipe, data: Path, bundle: Bundle) -> FeatureSets:
-    """Which features the recipe needs; raises DataError naming a folder that is missing."""
-    return FeatureSets(
-        sources=tuple(
-            feature_set(source.name, source_shards(data, source.name), source.views, bundle)
-            if source.weight
-            else None
-            for source in recipe.source
-        ),
-        validation=feature_set(
-            recipe.validation.name, source_shards(data, recipe.validation.name), 1, bundle
-        ),
-    )
-
-
-def make_missing_features(sets: FeatureSets, bundle: Bundle, report: Report) -> None:
-    """Compute what the cache lacks, its size told first."""
-    missing = [one for one in sets.all if cached_features(one) is None]
-    if not missing:
-        return
-    total = sum(one.photos * one.views for one in missing)
-    report(
-        FeaturesMissing(
-            photos=sum(one.photos for one in missing), views=total, bytes=sum(one.size for one in missing)
+    def assembled(self, start: Path | None, report: Report) -> Assembled:
+        recipe, bundle, device = self.recipe, self.bundle, str(self.world.device)
+        model, tokens = _language_model(recipe, bundle, device, report), load_tokens(bundle)
+        language = TorchLanguageModel(model, tokens, context=bundle.language.context, device=device)
+        layout = layout_for(recipe, template_named(bundle.template), language.tokenize)
+        objective = Objective(model, layout.prefix)
+        measured = validation_visits(recipe, self.photos.validation)
+        sampled = self._sampled(measured)
+        trainer = Trainer(
+            recipe,
+            self._begun(start, language, model.get_input_embeddings().weight),
+            objective,
+            layout,
+            self.loader,
+            validation=lambda: self.loader.validation(measured),
+            world=self.world,
+            tower=self.tower() if self.looks else None,
+            feature_columns=self._feature_columns(),
+            threads=torch.get_num_threads(),
+            utilisation=utilisation_of(recipe, bundle, self.world),
+            answers=None
+            if sampled is None
+            else Answers(language, layout, question_of(recipe), sampled.keys, sampled.features_BND),
         )
-    )
-    tower = load_tower(bundle)
-    found = (tower.tokens, tower.width)
-    wanted = (bundle.projection.image_tokens, bundle.projection.inputs)
-    if found != wanted:
-        raise BundleError(
-            f"The bundle '{bundle.name}' does not fit together: its vision tower gives (N, D) = {found} and "
-            f"its projection reads {wanted}; correct `image_tokens` or `inputs` in its manifest."
+        facts = {
+            "the vision tower": tower_facts(recipe, bundle),
+            "the language model": language_digest(bundle),
+            **self.photos.facts,
+        }
+        pictures = sampled.pictures if sampled is not None else {}
+        return Assembled(
+            trainer, facts, self.photos.photos, model, tokens, layout, objective, self.loader, pictures
         )
-    done = 0
-    for one in missing:
-        name = one.name
 
-        def advance(views: int) -> None:
-            nonlocal done
-            done += views
-            report(FeaturesMade(done, total))
+    def _begun(self, start: Path | None, language: TorchLanguageModel, embeddings_VD: Tensor) -> TrainedPart:
+        recipe = self.recipe
+        part = begin_part(recipe, self.bundle, start)
+        if start is None and recipe.class_name_scale:
+            name_classes(
+                part.projection,
+                class_columns=self.tower().class_columns,
+                token_embeddings_VD=embeddings_VD,
+                tokenize=language.tokenize,
+                scale=recipe.class_name_scale,
+            )
+        return part
 
-        def skipped(key: str, reason: str, name: str = name) -> None:
-            report(PhotoLeftOut(name, key, reason))
+    def _feature_columns(self) -> slice:
+        """The columns that dropout drops: all but those that name classes."""
+        if not self.recipe.feature_dropout and not any(source.hidden for source in self.recipe.source):
+            return slice(0, 0)
+        classes = self.tower().class_columns
+        return slice(0, classes.start if classes.stop > classes.start else self.tower().width)
 
-        compute_features(one, tower, advance=advance, skipped=skipped)
+    def _sampled(self, measured: Sequence[Visit]) -> _Sampled | None:
+        """The first photos that are measured; only the process that writes asks about them."""
+        if not self.recipe.sample_photos or self.world.rank != 0:
+            return None
+        # Of what is given to `validation` this process has every so-manieth; here it is to have all.
+        visits = [visit for visit in measured[: self.recipe.sample_photos] for _ in range(self.world.size)]
+        batches = [batch for batch in self.loader.validation(visits) if batch.visits]
+        if not batches:
+            return None
+        seen = [visit for batch in batches for visit in batch.visits]
+        return _Sampled(
+            [visit.key for visit in seen],
+            torch.cat([self._seen(batch) for batch in batches]),
+            {visit.key: self.photos.validation.read(visit.photo) for visit in seen},
+        )
+
+    def _seen(self, batch: Batch) -> Tensor:
+        """The features of a batch, on the CPU."""
+        if batch.features_BND is not None:
+            return batch.features_BND
+        assert batch.pixels_BCHW is not None
+        return self.tower().encode(batch.pixels_BCHW.to(self.world.device)).cpu().clone()
 
 
-def read_lessons(recipe: Recipe, sets: FeatureSets) -> Lessons:
-    """The features of `sets`, which must be in the cache, beside what is known of their photos."""
-    kinds = [source.kind for source in recipe.source]
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """The fixed photos that are answered about: keys, features (B, N, D), and the encoded pictures by key."""
 
-    def data_of(one: FeatureSet | None, kind: SourceKind) -> SourceData:
-        if one is None:
-            return SourceData([], Features((), np.zeros((0, 1, 1, 1), np.float16)))
+    keys: Sequence[str]
+    features_BND: Tensor
+    pictures: Mapping[str, bytes]
+
+
+def _features(
+    recipe: Recipe,
+    bundle: Bundle,
+    photos: Data,
+    world: World,
+    tower: LoadTower,
+    *,
+    workers: int,
+    report: Report,
+) -> list[Features] | None:
+    """The features of all photos, from the cache; None where it is better to look at each visit."""
+    plan = feature_plan(photos, bundle.vision, tower_facts(recipe, bundle), feature_shape(recipe, bundle))
+    if not is_worth_keeping(recipe, plan):
+        return None
+    make_missing_features(plan, tower, report, device=str(world.device), workers=workers)
+    found = []
+    for one in plan:
         features = cached_features(one)
         if features is None:
             raise DataError(f"The features of '{one.name}' are gone from the cache; run the command again.")
-        return SourceData(photos_of(one.shards, kind, features.keys), features)
+        found.append(features)
+    return found
 
-    return Lessons(
-        sources=[data_of(one, kind) for one, kind in zip(sets.sources, kinds, strict=True)],
-        validation=data_of(sets.validation, recipe.validation.kind),
+
+def _language_model(recipe: Recipe, bundle: Bundle, device: str, report: Report) -> Any:
+    return load_causal_lm(
+        bundle,
+        device=device,
+        quant=recipe.precision,
+        # What is kept in fewer bits is computed in bfloat16 everywhere: float16 would need its scaler.
+        dtype="bf16" if recipe.precision in QUANTS else None,
+        with_gradients=True,
+        notice=lambda sentence: report(Note(sentence)),
     )
-
-
-def run_facts(recipe: Recipe, sets: FeatureSets, bundle: Bundle) -> dict[str, str]:
-    """What must be the same for a run to go on exactly, under the names that a person knows."""
-    facts = {
-        "the recipe": hashlib.sha256(recipe_toml(recipe).encode()).hexdigest(),
-        "the vision tower": tower_fingerprint(bundle),
-        "the language model": language_digest(bundle),
-    }
-    facts |= {f"the data of '{one.name}'": one.fingerprint for one in sets.all}
-    return facts
-
-
-def assemble(
-    recipe: Recipe,
-    data: Path,
-    bundle: Bundle,
-    *,
-    initial: Projection | None,
-    threads: int = 1,
-    report: Report,
-) -> tuple[Trainer, Mapping[str, object]]:
-    """The trainer, and the facts for its checkpoints; missing features are computed first.
-
-    `initial` is the projection that training starts from; None starts from random weights. `threads`
-    is how many parts of a step are computed at a time.
-    """
-    sets = feature_sets(recipe, data, bundle)
-    make_missing_features(sets, bundle, report)
-    lessons = read_lessons(recipe, sets)
-    report(ModelLoading())
-    trainer = _trainer(recipe, bundle, lessons, initial, threads)
-    return trainer, run_facts(recipe, sets, bundle)
-
-
-def _trainer(
-    recipe: Recipe, bundle: Bundle, lessons: Lessons, start: Projection | None, threads: int
-) -> Trainer:
-    language_model = load_causal_lm(bundle, dtype="bf16", with_gradients=True)
-    tokenizer = load_tokenizer(bundle)
-    class_columns = load_tower(bundle).class_columns
-    if start is None:
-        spec = bundle.projection
-        start = Projection(spec.inputs, spec.outputs, spec.layers)
-        initialise(
-            start,
-            class_columns=class_columns,
-            token_embeddings_VD=language_model.get_input_embeddings().weight,
-            tokenizer=tokenizer,
-            noise=recipe.initial_std,
-            class_name_scale=recipe.class_name_scale,
-            seed=recipe.seed,
-        )
-    reader = TorchLanguageModel(language_model, load_tokens(bundle), context=bundle.language.context)
-    layout = ChatLayout(template_named(bundle.template), reader.tokenize)
-    objective = Objective(language_model, layout.prefix)
-    features = slice(0, class_columns.start)
-    return Trainer(recipe, start, objective, layout, lessons, feature_columns=features, threads=threads)

@@ -1,227 +1,235 @@
-"""What is learnt at each visit of a photo, in an order that depends on the seed alone.
-
-Visit number i of a run is a pure function of the recipe's seed and i: which source, which photo,
-which view of it, and which questions and answers. A resumed run therefore needs no memory of the
-data beyond the number of its next step.
-"""
+"""The photos that a run learns from and is measured on: a recipe's sources, found and opened."""
 
 from __future__ import annotations
 
-import re
-import zlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
-from random import Random
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from minigpt4.core.bundle import VisionSpec
 from minigpt4.core.errors import DataError
-from minigpt4.train.captions import (
-    STAGE2_INSTRUCTIONS,
-    label_caption,
-    label_question_answers,
-    paragraph,
-    question_answers,
-)
-from minigpt4.train.classes import ImageNetClass, load_classes
-from minigpt4.train.evaluate.captions import CAPTION_QUESTIONS
-from minigpt4.train.features import Features
-from minigpt4.train.questions import QuestionAnswer
-from minigpt4.train.recipe import Recipe, SourceKind
-from minigpt4.train.sentences import cleaned
-from minigpt4.train.shards import RawSample, expand, read_shard
-from minigpt4.train.views import is_flipped
+from minigpt4.train.events import Report
+from minigpt4.train.features import FeatureSet
+from minigpt4.train.order import Order
+from minigpt4.train.photos.opening import FORMS, holds_photos, open_photos
+from minigpt4.train.photos.photo_set import PhotoSet
+from minigpt4.train.photos.remote import is_remote
+from minigpt4.train.photos.selection import Selection, held_out
+from minigpt4.train.recipe import Recipe, Source, Validation
 
-CAPTION_REQUESTS = (
-    CAPTION_QUESTIONS[2],
-    CAPTION_QUESTIONS[2],
-    "Describe the picture in one sentence.",
-    "Write a short caption for this picture.",
-)
-"""Stage 2's requests for one sentence; the one that is measured is asked most."""
-
-FIRST_QUESTIONS = 1
-"""How many of a list of questions are asked at every visit: what is seen, the first of them."""
-
-_SIDED = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Photo:
-    """What is known of one photo: people's captions, or a label (a class, or a phrase) alone."""
-
-    captions: tuple[str, ...] = ()
-    labels: tuple[ImageNetClass | str, ...] = ()
-
-    def seen_flipped(self) -> Photo:
-        """What still holds where left and right are exchanged."""
-        return Photo(tuple(text for text in self.captions if not _SIDED.search(text)), self.labels)
-
-    def __bool__(self) -> bool:
-        """Whether anything is left to learn of it."""
-        return bool(self.captions or self.labels)
-
-
-@dataclass(frozen=True)
-class Visit:
-    """One photo in one view, with what is asked about it and what should be answered.
-
-    `number` is the visit's place in the run; of a `hidden` photo only the class vectors are seen.
-    """
-
-    source: int
-    photo: int
-    view: int
-    asked: tuple[QuestionAnswer, ...]
-    number: int = 0
-    hidden: bool = False
+CACHE_ANYWAY = 8 * 10**9
+"""Bytes. Features that take no more are kept however seldom a run sees a photo: the next run sees it too."""
 
 
 @dataclass(frozen=True, eq=False)
-class SourceData:
-    """A source's photos and their features, index by index."""
+class Data:
+    """A run's photos.
 
-    photos: Sequence[Photo]
-    features: Features
-
-
-def source_shards(data: Path, name: str) -> list[Path]:
-    """The shards of a source below the data folder; DataError says what is expected where it is missing."""
-    if not data.is_dir():
-        raise DataError(
-            f"There is no data folder {data}; give one with --data. It should hold the folder '{name}' "
-            "with .tar shards of KEY.jpg and KEY.json."
-        )
-    if not (data / name).is_dir():
-        held = ", ".join(sorted(place.name for place in data.iterdir() if place.is_dir())) or "no folder"
-        raise DataError(
-            f"The data folder {data} has no folder '{name}' (it holds {held}); put .tar shards of KEY.jpg "
-            f"and KEY.json there, or leave the source out with --set 'source.{name}.weight=0'."
-        )
-    return expand([data / name])
-
-
-def check_folders(data: Path, recipe: Recipe) -> None:
-    """Raise DataError where a folder that the recipe needs is missing; no shard is read."""
-    for name in [*(source.name for source in recipe.source if source.weight), recipe.validation.name]:
-        source_shards(data, name)
-
-
-def photos_of(shards: Iterable[Path], kind: SourceKind, keys: Sequence[str]) -> list[Photo]:
-    """What the shards say about the photos with these keys, which are in the shards' order.
-
-    Raises DataError where a key is no ImageNet photo's though the source says so.
+    `sources` are the recipe's, in its order, without what is held out of them (empty where the
+    weight is 0); `validation` is what is measured. `wholes` are the sets that their photos are of,
+    each with the number of views that are seen of it.
     """
-    # In step with the keys and not by key: shards that are each numbered from 0 share their keys.
-    samples = (sample for shard in shards for sample in read_shard(shard))
-    return [_photo(next(sample for sample in samples if sample.key == key), kind) for key in keys]
+
+    sources: tuple[Selection, ...]
+    validation: Selection
+    wholes: tuple[tuple[PhotoSet, int], ...]
+
+    @property
+    def photos(self) -> int:
+        """How many different photos there are to learn from."""
+        return sum(len(source) for source in self.sources)
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The sets' fingerprints, under names that a person knows."""
+        return {f"the data of '{whole.name}'": whole.fingerprint for whole, _ in self.wholes}
 
 
-def _photo(sample: RawSample, kind: SourceKind) -> Photo:
-    if kind == "captions":
-        return Photo(captions=tuple(cleaned(sample.captions)))
-    if kind == "labels":
-        return Photo(labels=sample.captions)
-    wnid = sample.key.rpartition("/")[2].partition("_")[0]
-    for one in load_classes():
-        if one.wnid == wnid:
-            return Photo(labels=(one,))
-    raise DataError(
-        f"The photo '{sample.key}' of {sample.shard} is not of a known ImageNet class: its key should begin "
-        "with a WordNet id such as n02123045; set the source's 'kind' to 'labels' or 'captions'."
+def with_own_photos(recipe: Recipe, data: Sequence[str]) -> Recipe:
+    """The recipe for the photos that `data` names: folders that hold its sources, or photos themselves.
+
+    Where not all of its sources are there, and every place holds photos itself, those become the
+    sources: pictures of one's own, with people's captions, seen as the recipe sees its first source
+    of that kind, and some of them held out to be measured.
+    """
+    if all(_place_of(data, name) is not None for name in _names(recipe)):
+        return recipe
+    if not data or not all(holds_photos(place) for place in data):
+        return recipe
+    of_people = [source for source in recipe.source if source.kind == "captions"]
+    like = of_people[0] if of_people else Source(name="", kind="captions", weight=1.0)
+    own = tuple(replace(like, name=_label(place, data), weight=1.0) for place in dict.fromkeys(data))
+    validation = Validation(name="", kind="captions", photos=recipe.validation.photos)
+    return replace(recipe, source=own, validation=validation)
+
+
+def check_places(recipe: Recipe, data: Sequence[str]) -> None:
+    """Raise DataError where something that the recipe needs is missing; nothing is opened."""
+    for name in _names(recipe):
+        if _place_of(data, name) is None:
+            raise DataError(_missing(name, data))
+
+
+def open_data(recipe: Recipe, data: Sequence[str], report: Report) -> Data:
+    """Open the recipe's sources and what is measured, below the places of `data`.
+
+    Photos that cannot be used are told to `report`. Raises DataError where a place is missing or
+    holds no photos, or too few to hold any out.
+    """
+    check_places(recipe, data)
+    sources: list[Selection] = []
+    wholes: list[tuple[PhotoSet, int]] = []
+    held: list[tuple[Selection, float]] = []
+    is_held_out = not recipe.validation.name
+    for source in recipe.source:
+        if not source.weight:
+            sources.append(Selection(source.name, ()))
+            continue
+        whole = open_photos(_found(data, source.name), name=source.name, report=report)
+        wholes.append((whole, source.views))
+        places = None
+        if is_held_out and source.kind == recipe.validation.kind:
+            places, measured = held_out(whole)
+            held.append((Selection(source.name, (whole,), measured), source.weight))
+        sources.append(Selection(source.name, (whole,), places))
+    if is_held_out:
+        return Data(tuple(sources), _joined(held, recipe), tuple(wholes))
+    name = recipe.validation.name
+    own = open_photos(_found(data, name), name=name, report=report)
+    return Data(tuple(sources), Selection(name, (own,)), (*wholes, (own, 1)))
+
+
+def known_photos(recipe: Recipe, data: Sequence[str]) -> int | None:
+    """How many different photos the sources hold; None where nobody can tell without fetching them."""
+    total = 0
+    for source in recipe.source:
+        place = _place_of(data, source.name) if source.weight else None
+        if source.weight and (place is None or is_remote(place)):
+            return None
+        try:
+            total += len(open_photos(place)) if place is not None else 0
+        except DataError:
+            return None
+    return total
+
+
+def order_of(recipe: Recipe, data: Data) -> Order:
+    """The order in which the recipe visits the photos."""
+    weights = [source.weight for source in recipe.source]
+    return Order(recipe.seed, [len(source) for source in data.sources], weights)
+
+
+def feature_plan(
+    data: Data, vision: VisionSpec, tower: str, shape: tuple[int, int]
+) -> tuple[FeatureSet, ...]:
+    """The features of all the data's photos, (N, D) = `shape` of each view.
+
+    `tower` is the fingerprint of what gives them (core/vision/fingerprint.py).
+    """
+    return tuple(FeatureSet(whole, views, tower, *shape, vision) for whole, views in data.wholes)
+
+
+def is_worth_keeping(recipe: Recipe, plan: Sequence[FeatureSet]) -> bool:
+    """Whether features are better kept than made at each visit.
+
+    They are not where a run sees most photos once, as the paper's first stage does: its 5 million
+    would take 245 GB and save nothing.
+    """
+    visits = recipe.steps * recipe.batch_size
+    size = sum(one.size for one in plan)
+    return size <= CACHE_ANYWAY or visits >= 2 * sum(len(one.photos) * one.views for one in plan)
+
+
+def _names(recipe: Recipe) -> Iterator[str]:
+    """What the recipe needs, each once."""
+    names = [source.name for source in recipe.source if source.weight]
+    return iter(dict.fromkeys([*names, recipe.validation.name] if recipe.validation.name else names))
+
+
+def _joined(held: Sequence[tuple[Selection, float]], recipe: Recipe) -> Selection:
+    """What is held out of several sources, in their ratio from the first photo on."""
+    if not held:
+        raise DataError(
+            f"No source is of the kind '{recipe.validation.kind}', of which photos are to be held out; set "
+            "'validation.kind' to a source's, or name photos to measure with --set validation.name=FOLDER."
+        )
+    sets, weights = [one for one, _ in held], [weight for _, weight in held]
+    order = Order(0, [len(one) for one in sets], weights)
+    total = sum(len(one) for one in sets)
+    origins: list[tuple[int, int]] = []
+    for number in count():
+        place = order.at(number)
+        if place.epoch:
+            # One of them has ended: what is left of the others is not in the ratio, and comes last.
+            taken = set(origins)
+            origins += [
+                (owner, there)
+                for owner, one in enumerate(sets)
+                for there in range(len(one))
+                if (owner, there) not in taken
+            ]
+            break
+        origins.append((place.source, place.photo))
+        if len(origins) == total:
+            break
+    places = np.array([sets[owner].origin(there)[1] for owner, there in origins], dtype=np.int64)
+    owners = np.array([owner for owner, _ in origins], dtype=np.int64)
+    return Selection("the held-out photos", [one.origin(0)[0] for one in sets], places, owners)
+
+
+def _found(data: Sequence[str], name: str) -> str:
+    place = _place_of(data, name)
+    if place is None:
+        raise DataError(_missing(name, data))
+    return place
+
+
+def _place_of(data: Sequence[str], name: str) -> str | None:
+    """Where a source lies: below one of the places, or it is one of them itself."""
+    for place in data:
+        if not is_remote(place):
+            below = Path(place).expanduser() / name
+            if below.exists():
+                return str(below)
+    for place in data:
+        if _label(place, data) == name and holds_photos(place):
+            return place
+    return None
+
+
+def _label(place: str, data: Sequence[str]) -> str:
+    """What a place is called: so much of its end as tells it from the others."""
+    ends = [_parts(other) for other in dict.fromkeys(data) if _parts(other) != _parts(place)]
+    parts = _parts(place)
+    length = next(
+        (length for length in range(1, len(parts)) if all(end[-length:] != parts[-length:] for end in ends)),
+        len(parts),
     )
+    return "/".join(parts[-length:])
 
 
-class Curriculum:
-    """Draws the visits of a run."""
-
-    def __init__(self, recipe: Recipe, sources: Sequence[Sequence[Photo]]) -> None:
-        """`sources` holds the photos of each of the recipe's sources, none where its weight is 0."""
-        self._recipe = recipe
-        self._sources = sources
-        self._usable = [[place for place, photo in enumerate(photos) if photo] for photos in sources]
-        for source, usable in zip(recipe.source, self._usable, strict=True):
-            if source.weight and not usable:
-                raise DataError(f"The source '{source.name}' holds no photo with a caption to learn from.")
-
-    def visit(self, number: int) -> Visit:
-        """Visit `number` (from 0) of the run."""
-        rng = Random(f"{self._recipe.seed}/{number}")
-        weights = [source.weight for source in self._recipe.source]
-        (place,) = rng.choices(range(len(weights)), weights)
-        source = self._recipe.source[place]
-        photo = rng.choice(self._usable[place])
-        known = self._sources[place][photo]
-        view = rng.randrange(1, source.views) if rng.random() < source.cropped else 0
-        if is_flipped(view):
-            view, known = (view, known.seen_flipped()) if known.seen_flipped() else (0, known)
-        hidden = rng.random() < source.hidden
-        return Visit(place, photo, view, tuple(lessons(known, self._recipe, rng)), number, hidden)
+def _parts(place: str) -> tuple[str, ...]:
+    if is_remote(place):
+        return tuple(part for part in place.partition("?")[0].split("/") if part)
+    path = Path(place).expanduser()
+    path = path.resolve() if ".." in path.parts else path.absolute()
+    return path.parts[1:]
 
 
-def lessons(photo: Photo, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
-    """What is asked at one visit of a photo; at least one question."""
-    if recipe.stage == 1:
-        lines = _captions(photo, max(1, _count(recipe.captions_per_photo, rng)), recipe, rng)
-        return [(CAPTION_QUESTIONS[1], line) for line in lines]
-    questions = _count(recipe.questions_per_photo, rng)
-    if photo.labels:
-        label = rng.choice(photo.labels)
-        return label_question_answers(label, rng, precise=recipe.precise_names)[: max(1, questions)]
-    asked = _some_questions(question_answers(photo.captions, rng), questions, rng)
-    for _ in range(_count(recipe.details_per_photo, rng)):
-        description = paragraph(photo.captions, rng)
-        if description is not None:
-            asked.append((rng.choice(STAGE2_INSTRUCTIONS), description))
-    captions = _count(recipe.captions_per_photo, rng)
-    lines = _captions(photo, captions if asked else max(1, captions), recipe, rng)
-    return asked + [(rng.choice(CAPTION_REQUESTS), line) for line in lines]
-
-
-def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> list[QuestionAnswer]:
-    """`count` of the questions; the first, what is seen, before the others."""
-    if len(asked) <= count or count <= FIRST_QUESTIONS:
-        return asked[:count]
-    return asked[:FIRST_QUESTIONS] + rng.sample(asked[FIRST_QUESTIONS:], count - FIRST_QUESTIONS)
-
-
-def _captions(photo: Photo, count: int, recipe: Recipe, rng: Random) -> list[str]:
-    if photo.captions:
-        return rng.sample(photo.captions, min(count, len(photo.captions)))
-    label = rng.choice(photo.labels)
-    if isinstance(label, str):
-        return [label_caption(label, rng)]
-    # Both names of a class, in either order, so that one caption alone is either.
-    precise = rng.random() < recipe.precise_names
-    lines = [label_caption(label, rng, precise=float(wanted)) for wanted in (precise, not precise)]
-    return list(dict.fromkeys(lines))[:count]
-
-
-def _count(mean: float, rng: Random) -> int:
-    """`mean` rounded down or up, by chance, so that it is met on average."""
-    return int(mean) + (rng.random() < mean % 1)
-
-
-def batch_features(visits: Sequence[Visit], sources: Sequence[SourceData]) -> Tensor:
-    """The features (B, N, D), float32, of the visited views."""
-    found = [sources[visit.source].features.values_PVND[visit.photo, visit.view] for visit in visits]
-    return torch.from_numpy(np.stack(found).astype(np.float32))
-
-
-def drop_features(features_BND: Tensor, visits: Sequence[Visit], recipe: Recipe, columns: slice) -> None:
-    """Drop the recipe's share of the features, which stand in `columns`, and all of hidden photos, in place.
-
-    Which ones depends on the recipe's seed and the visit's number alone. What is dropped becomes 0, the
-    mean of a standardised feature, and the rest grows so that the expected sum stays.
-    """
-    share = recipe.feature_dropout
-    for features_ND, visit in zip(features_BND[..., columns], visits, strict=True):
-        if visit.hidden:
-            features_ND.zero_()
-        elif share:
-            seed = zlib.crc32(f"{recipe.seed}/{visit.number}".encode())
-            drawn_ND = torch.rand(features_ND.shape, generator=torch.Generator().manual_seed(seed))
-            features_ND.mul_((drawn_ND >= share) / (1 - share))
+def _missing(name: str, data: Sequence[str]) -> str:
+    places = " and ".join(data) or "data"
+    if not any(is_remote(place) or Path(place).expanduser().exists() for place in data):
+        return (
+            f"There is no data folder {places}; give one with --data. It should hold the folder '{name}' "
+            f"with .tar shards of KEY.jpg and KEY.json; or give photos of your own: {FORMS}."
+        )
+    folders = [Path(place).expanduser() for place in data if Path(place).expanduser().is_dir()]
+    held = sorted(place.name for folder in folders for place in folder.iterdir() if place.is_dir())
+    return (
+        f"The data folder {places} has no folder '{name}' (it holds {', '.join(held) or 'no folder'}); put "
+        f".tar shards of KEY.jpg and KEY.json there, or leave the source out with --set "
+        f"'source.{name}.weight=0'. Photos of your own are known by one of these: {FORMS}."
+    )

@@ -1,189 +1,230 @@
 """The frozen tower's features of whole sets of photos, computed once and kept on disk.
 
-A set is a folder of the cache with `features.npy` (P photos, V views, N, D; float16, read through
-a memory map) and `features.json`. Its name holds a fingerprint of everything that the features
-follow from, so features of other photos, views or towers are never mistaken for it.
+    cache_home()/features/NAME-FINGERPRINT/features.json     what they follow from
+    cache_home()/features/NAME-FINGERPRINT/part-00000.npy    (P photos, V views, N, D), float16
+
+The fingerprint covers everything that the features follow from: tower, photos, views. Parts are
+read through memory maps, and each appears whole or not at all, so that work that was cut off goes
+on with the next part. A photo that cannot be opened has NaN for features.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from minigpt4.core.bundle import Bundle, VisionSpec
-from minigpt4.core.errors import DataError, ImageError
+from minigpt4.core.atomic import replacing
+from minigpt4.core.bundle import VisionSpec
 from minigpt4.core.home import cache_home
-from minigpt4.core.pixels import open_picture, to_pixels
-from minigpt4.core.vision.fingerprint import tower_fingerprint
-from minigpt4.core.vision.tower import VisionTower
-from minigpt4.train.shards import Skip, count_photos, read_shard
-from minigpt4.train.views import VERSION, view_of
+from minigpt4.train.photos.photo_set import PhotoError, PhotoSet
+from minigpt4.train.pixels import pixels_of
+from minigpt4.train.views import VERSION
 
-BATCH = 32
-"""Views that the tower sees at once; larger batches are no faster on two cores."""
+PART_BYTES = 64 * 2**20
+"""A part is as many photos as fill so much: seconds of a GPU's work, or a minute of a CPU's."""
 
-ARRAY, HEADER = "features.npy", "features.json"
+HEADER = "features.json"
 
+_OTHER = {"tower": "another tower", "photos": "other photos", "views": "other views"}
 
-@dataclass(frozen=True, eq=False)
-class Features:
-    """The features (P, V, N, D), float16, of the photos with these keys, in the shards' order."""
-
-    keys: tuple[str, ...]
-    values_PVND: NDArray[np.float16]
+Values = NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Which features are meant: the photos of some shards, as a bundle's tower sees them.
+    """Which features are meant: (N, D) of each of the photos, in `views` views, as a tower sees them.
 
-    `photos` is how many the shards list, `size` the bytes their features take.
+    `tower` is the tower's fingerprint (core/vision/fingerprint.py).
     """
 
-    name: str
-    shards: tuple[Path, ...]
+    photos: PhotoSet
     views: int
-    fingerprint: str
-    photos: int
-    size: int
+    tower: str
+    tokens: int
+    width: int
     vision: VisionSpec
+
+    @property
+    def name(self) -> str:
+        """What people call the photos."""
+        return self.photos.name
+
+    @cached_property
+    def facts(self) -> Mapping[str, object]:
+        """What the features follow from, each under the name that a person knows."""
+        facts: dict[str, object] = {"tower": self.tower, "photos": self.photos.fingerprint}
+        facts["views"] = [self.views, VERSION] if self.views > 1 else 1
+        return facts
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal only for equal features."""
+        facts = [*self.facts.values(), self.tokens, self.width, self.part_photos]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     @property
     def folder(self) -> Path:
         """Where they are kept."""
-        plain = re.sub(r"[^A-Za-z0-9]+", "-", self.name).strip("-")
-        return cache_home() / "features" / f"{plain}-{self.fingerprint[:16]}"
+        return cache_home() / "features" / f"{_plain(self.name)}-{self.fingerprint[:16]}"
+
+    @property
+    def photo_bytes(self) -> int:
+        """What the features of one photo take on disk."""
+        return self.views * self.tokens * self.width * np.dtype(np.float16).itemsize
+
+    @property
+    def size(self) -> int:
+        """What all of them take on disk, in bytes."""
+        return len(self.photos) * self.photo_bytes
+
+    @property
+    def part_photos(self) -> int:
+        """Photos of a part; the last part may have fewer."""
+        return max(1, PART_BYTES // self.photo_bytes)
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts, in the photos' order."""
+        return [Part(self, first) for first in range(0, len(self.photos), self.part_photos)]
 
 
-def feature_set(name: str, shards: Sequence[Path], views: int, bundle: Bundle) -> FeatureSet:
-    """The set of these shards' photos in `views` views; reads every shard once, for its checksum."""
-    facts = {
-        "tower": tower_fingerprint(bundle),
-        "shards": [_checksum(shard) for shard in shards],
-        "views": views,
-        "views_version": VERSION if views > 1 else None,
-    }
-    photos = count_photos(shards)
-    shape = bundle.projection.image_tokens * bundle.projection.inputs
-    return FeatureSet(
-        name=name,
-        shards=tuple(shards),
-        views=views,
-        fingerprint=hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
-        photos=photos,
-        size=photos * views * shape * np.dtype(np.float16).itemsize,
-        vision=bundle.vision,
-    )
+@dataclass(frozen=True)
+class Part:
+    """The features of the photos from `first` on."""
+
+    whole: FeatureSet
+    first: int
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.whole.folder / f"part-{self.first // self.whole.part_photos:05d}.npy"
+
+    @property
+    def places(self) -> range:
+        """Its photos."""
+        return range(self.first, min(self.first + self.whole.part_photos, len(self.whole.photos)))
+
+    @property
+    def views(self) -> int:
+        """How many views of photos the tower has to see for it."""
+        return len(self.places) * self.whole.views
+
+    def read(self) -> Values | None:
+        """Its features (P, V, N, D), mapped; None where they are missing, cut off or of another form."""
+        try:
+            values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, EOFError, ValueError):
+            return None
+        whole = self.whole
+        shape = (len(self.places), whole.views, whole.tokens, whole.width)
+        return values if values.dtype == np.float16 and values.shape == shape else None
+
+    def write(self, values_PVND: Values) -> None:
+        """Put its file in place; raises OSError where the disk is full."""
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):  # of a process that was killed
+            left.unlink()
+        with replacing(self.path) as draft, draft.open("wb") as file:
+            np.save(file, values_PVND)
+
+
+class Features:
+    """The features of a set of photos, part behind part."""
+
+    def __init__(
+        self,
+        parts: Sequence[Values],
+        part_photos: int,
+        photos: PhotoSet | None = None,
+        vision: VisionSpec | None = None,
+    ) -> None:
+        """`photos` and `vision` say why a photo without features cannot be opened."""
+        self._parts = parts
+        self._part_photos = part_photos
+        self._photos = photos
+        self._vision = vision
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and D."""
+        tokens, width = self._parts[0].shape[2:]
+        return tokens, width
+
+    def of(self, photo: int, view: int) -> Values:
+        """The features (N, D) of a photo in a view; raises PhotoError where it could not be opened."""
+        number, place = divmod(photo, self._part_photos)
+        values_ND = np.array(self._parts[number][place, view])
+        if np.isnan(values_ND[0, 0]):
+            self._refuse(photo)
+        return values_ND
+
+    def _refuse(self, photo: int) -> None:
+        if self._photos is None or self._vision is None:
+            raise PhotoError("", str(photo), "it could not be opened")
+        for _ in pixels_of(self._photos, photo, [0], self._vision):
+            pass
+        # It can be opened now, but what is learnt of it may not depend on when.
+        raise PhotoError(
+            self._photos.name, self._photos.key(photo), "it could not be opened when its features were made"
+        )
 
 
 def cached_features(wanted: FeatureSet) -> Features | None:
-    """The features from the cache; None where they are missing, cut off or of another making."""
-    try:
-        header = json.loads((wanted.folder / HEADER).read_text(encoding="utf-8"))
-        values = np.load(wanted.folder / ARRAY, mmap_mode="r")
-        keys = tuple(str(key) for key in header["keys"])
-        whole = header["fingerprint"] == wanted.fingerprint and values.dtype == np.float16
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
+    """The features from the cache; None where one of their parts is missing or not as it should be."""
+    if _facts_in(wanted.folder) != wanted.facts:
         return None
-    if not whole or values.ndim != 4 or len(values) < len(keys) or values.shape[1] != wanted.views:
-        return None
-    return Features(keys, values[: len(keys)])
+    found = []
+    for part in wanted.parts:
+        values = part.read()
+        if values is None:
+            return None
+        found.append(values)
+    return Features(found, wanted.part_photos, wanted.photos, wanted.vision)
 
 
-def compute_features(
-    wanted: FeatureSet,
-    tower: VisionTower,
-    *,
-    advance: Callable[[int], None] = lambda _views: None,
-    skipped: Skip = lambda _key, _reason: None,
-) -> Features:
-    """Look at every photo of the set and keep the features; `advance` is told how many views were seen.
+def begin_folder(wanted: FeatureSet) -> None:
+    """Make the folder and its header; one that says something else loses its parts."""
+    if _facts_in(wanted.folder) == wanted.facts:
+        return
+    # Not the whole folder: other processes hold locks in it.
+    for part in wanted.folder.glob("part-*.npy"):
+        part.unlink()
+    with replacing(wanted.folder / HEADER) as draft:
+        header = {"name": wanted.name, "facts": wanted.facts}
+        draft.write_text(json.dumps(header, indent=2), encoding="utf-8")
 
-    Photos that cannot be opened are left out and told to `skipped`. The set appears in the cache
-    whole or not at all. Raises DataError where the shards hold no photo that can be used, OSError
-    where the disk is full.
+
+def stale_folders(wanted: FeatureSet) -> Iterator[tuple[Path, str]]:
+    """Folders with features under the same name that do not fit, and in a few words why not.
+
+    Those in another number of views are another recipe's and not mentioned.
     """
-    folder = wanted.folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
-    if free < wanted.size:
-        # Said before an hour of work, not after.
-        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    for folder in sorted(wanted.folder.parent.glob(f"{_plain(wanted.name)}-*")):
+        is_ours = re.fullmatch(r"[0-9a-f]{16}", folder.name.removeprefix(f"{_plain(wanted.name)}-"))
+        facts = _facts_in(folder)
+        if is_ours and facts is None:
+            yield folder, "an older form of the cache"
+        elif is_ours and facts is not None:
+            changed = [name for name, fact in wanted.facts.items() if facts.get(name) != fact]
+            if set(changed) - {"views"}:
+                yield folder, " and ".join(_OTHER[name] for name in changed)
+
+
+def _facts_in(folder: Path) -> Mapping[str, object] | None:
     try:
-        keys = _fill(draft, wanted, tower, advance, skipped)
-        if not keys:
-            raise DataError(f"The shards of '{wanted.name}' hold no photo with a caption that can be opened.")
-        header = {"fingerprint": wanted.fingerprint, "name": wanted.name, "keys": keys}
-        (draft / HEADER).write_text(json.dumps(header), encoding="utf-8")
-        draft.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            draft.rename(folder)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            # Another process has just put the same features there.
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    features = cached_features(wanted)
-    assert features is not None
-    return features
+        facts = json.loads((folder / HEADER).read_text(encoding="utf-8"))["facts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
-def _fill(
-    draft: Path, wanted: FeatureSet, tower: VisionTower, advance: Callable[[int], None], skipped: Skip
-) -> list[str]:
-    keys: list[str] = []
-    shape = (wanted.photos, wanted.views, tower.tokens, tower.width)
-    values = np.lib.format.open_memmap(draft / ARRAY, mode="w+", dtype=np.float16, shape=shape)
-    with (draft / ARRAY).open("rb+") as file:
-        # The file is a hole so far, and a write through the map to a full disk kills the process.
-        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-    flat = values.reshape(-1, tower.tokens, tower.width)
-    pixels = _pixels_of(wanted, keys, skipped)
-    done = 0
-    while batch := list(islice(pixels, BATCH)):
-        features_BND = tower.encode(torch.from_numpy(np.stack(batch)))
-        flat[done : done + len(batch)] = features_BND.cpu().numpy()
-        done += len(batch)
-        advance(len(batch))
-    values.flush()
-    return keys
-
-
-def _pixels_of(wanted: FeatureSet, keys: list[str], skipped: Skip) -> Iterator[NDArray[np.float32]]:
-    """Every view of every photo as the tower's pixels; the keys of the photos are added to `keys`."""
-    vision = wanted.vision
-    for shard in wanted.shards:
-        for sample in read_shard(shard, skipped=skipped):
-            try:
-                photo = open_picture(sample.jpg, name=sample.key).image
-            except ImageError as error:
-                skipped(sample.key, str(error))
-                continue
-            keys.append(sample.key)
-            for view in range(wanted.views):
-                seen = view_of(photo, sample.key, view)
-                yield to_pixels(seen, vision.image_size, vision.mean, vision.std)
-
-
-def _checksum(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"The shard {path} cannot be read: {error.strerror or error}.") from error
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")

@@ -14,15 +14,20 @@ import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from minigpt4.core.errors import DataError, UsageError
+from minigpt4.train.photos.photo_set import captions_in, lacks_captions
 
 MEMBER_LIMIT = 64 * 1024 * 1024
-"""Bytes. A photo or its captions above this is refused: no camera writes one, a bomb does."""
+"""Bytes. A photo above this is refused: no camera writes one, a bomb does."""
+
+META_LIMIT = 1024 * 1024
+"""Bytes. So are captions: parsing JSON takes twenty times its size in memory."""
 
 MOST_SHARDS = 1_000_000
 PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+META_SUFFIXES = ("json", "txt")
 
 _BLOCK = 512
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -47,14 +52,6 @@ class RawSample:
         return captions_in(self.meta)
 
 
-def captions_in(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The captions that a sample's metadata holds, possibly none."""
-    captions = meta.get("captions")
-    if not isinstance(captions, list):
-        captions = [meta.get("caption")]
-    return tuple(text.strip() for text in captions if isinstance(text, str) and text.strip())
-
-
 def expand(patterns: Iterable[str | Path]) -> list[Path]:
     """The shards that folders, globs and brace patterns (`{00000..00005}.tar`, `{a,b}.tar`) name.
 
@@ -63,7 +60,7 @@ def expand(patterns: Iterable[str | Path]) -> list[Path]:
     """
     shards: dict[Path, None] = {}
     for pattern in patterns:
-        for path in _braces(str(pattern)):
+        for path in expand_braces(str(pattern)):
             shards.update(dict.fromkeys(_named(path)))
     return list(shards)
 
@@ -75,11 +72,71 @@ def read_shard(path: Path, *, skipped: Skip | None = None) -> Iterator[RawSample
     DataError once everything readable before the damage has been yielded.
     """
     tell = skipped or (lambda _key, _reason: None)
-    for key, parts in itertools.groupby(_members(path, tell), key=lambda part: part[0]):
-        files = {suffix: content for _, suffix, content in parts}
-        sample = _sample(key, files, path, tell)
-        if sample is not None:
-            yield sample
+    with _opened(path) as file:
+        for found in samples_of(path, tell):
+            try:
+                meta = parsed_meta(found.meta.read(file), found.meta.suffix)
+            except ValueError as fault:
+                tell(found.key, str(fault))
+                continue
+            yield RawSample(key=found.key, jpg=found.photo.read(file), meta=meta, shard=path)
+
+
+class Span(NamedTuple):
+    """Where in its shard a file of `size` bytes begins; `suffix` is in small letters."""
+
+    suffix: str
+    offset: int
+    size: int
+
+    def read(self, file: BinaryIO) -> bytes:
+        """Its content."""
+        file.seek(self.offset)
+        return file.read(self.size)
+
+
+class Sample(NamedTuple):
+    """A photo and its captions, not yet read."""
+
+    key: str
+    photo: Span
+    meta: Span
+
+
+def samples_of(path: Path, tell: Skip) -> Iterator[Sample]:
+    """The samples that a shard's headers list, in its order; nothing but the headers is read.
+
+    What has no photo or no captions is told to `tell`. Raises DataError as `read_shard` does.
+    """
+    damage: list[DataError] = []
+    for key, members in itertools.groupby(_members(path, damage), key=lambda member: member[0]):
+        found = [member[1] for member in members]
+        spans = {span.suffix: span for span in found if isinstance(span, Span)}
+        photo = next((spans[suffix] for suffix in PHOTO_SUFFIXES if suffix in spans), None)
+        meta = next((spans[suffix] for suffix in META_SUFFIXES if suffix in spans), None)
+        if photo is not None and meta is not None:
+            yield Sample(key, photo, meta)
+            continue
+        fault = next((span for span in found if isinstance(span, str)), None)
+        tell(key, fault or ("no photo" if photo is None else "no caption"))
+    for error in damage:
+        raise error
+
+
+def parsed_meta(content: bytes, suffix: str) -> Mapping[str, Any]:
+    """What a sample's JSON or text says; raises ValueError with a short phrase where it holds no caption."""
+    meta: object
+    try:
+        meta = json.loads(content) if suffix == "json" else {"caption": content.decode("utf-8")}
+    except UnicodeDecodeError:
+        raise ValueError("a caption that is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise ValueError("unreadable JSON") from None
+    if not isinstance(meta, dict):
+        raise ValueError("no caption")
+    if not captions_in(meta):
+        raise ValueError(lacks_captions(meta))
+    return meta
 
 
 def count_photos(shards: Iterable[Path]) -> int:
@@ -92,48 +149,44 @@ def count_photos(shards: Iterable[Path]) -> int:
     return total
 
 
-def _sample(key: str, files: dict[str, bytes], shard: Path, tell: Skip) -> RawSample | None:
-    photo = next((files[suffix] for suffix in PHOTO_SUFFIXES if suffix in files), None)
-    if photo is None:
-        tell(key, "no photo")
-        return None
-    meta: object = {}
-    if "json" in files:
-        try:
-            meta = json.loads(files["json"])
-        except (ValueError, RecursionError):
-            tell(key, "unreadable JSON")
-            return None
-    elif "txt" in files:
-        meta = {"caption": files["txt"].decode("utf-8", errors="replace")}
-    if not isinstance(meta, dict) or not captions_in(meta):
-        tell(key, "no caption")
-        return None
-    return RawSample(key=key, jpg=photo, meta=meta, shard=shard)
+def _members(path: Path, damage: list[DataError]) -> Iterator[tuple[str, Span | str]]:
+    """Key and place of every plain file that samples are made of, or why it is not to be read.
 
-
-def _members(path: Path, tell: Skip) -> Iterator[tuple[str, str, bytes]]:
-    """Key, lower-case suffix and content of every plain file that samples are made of."""
-    count = 0
+    What ends the archive before its end goes to `damage`.
+    """
+    count = end = 0
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-            for member in archive:
-                count += 1
-                key, suffix = _split(member.name)
-                if not member.isreg() or suffix not in (*PHOTO_SUFFIXES, "json", "txt"):
-                    continue
-                if member.size > MEMBER_LIMIT:
-                    tell(key, f"a {suffix} of more than {MEMBER_LIMIT // 2**20} MB")
-                    continue
-                content = archive.extractfile(member)
-                assert content is not None  # holds for every regular member
-                yield key, suffix, content.read()
-            if not _ends_cleanly(file, archive.offset):
-                raise tarfile.ReadError("no end-of-archive mark")
+        with _opened(path) as file:
+            length = file.seek(0, 2)
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in archive:
+                    if member.size < 0 or not end <= member.offset_data <= length - member.size:
+                        raise tarfile.ReadError("unexpected end of data")
+                    count, end = count + 1, member.offset_data
+                    key, suffix = _split(member.name)
+                    if member.isreg() and suffix in (*PHOTO_SUFFIXES, *META_SUFFIXES):
+                        yield key, _fault(member, suffix) or Span(suffix, member.offset_data, member.size)
+                if not _ends_cleanly(file, archive.offset):
+                    raise tarfile.ReadError("no end-of-archive mark")
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        damage.append(DataError(_damage(path, count, error)))
+    except OSError as error:
+        damage.append(DataError(f"The shard {path} cannot be read: {error.strerror or error}."))
+
+
+def _fault(member: tarfile.TarInfo, suffix: str) -> str | None:
+    limit = MEMBER_LIMIT if suffix in PHOTO_SUFFIXES else META_LIMIT
+    if member.size > limit:
+        return f"a {suffix} of more than {limit // 2**20} MB"
+    return f"a {suffix} with holes" if member.issparse() else None
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
     except FileNotFoundError:
         raise DataError(f"There is no shard {path}; check the path.") from None
-    except (tarfile.TarError, EOFError) as error:
-        raise DataError(_damage(path, count, error)) from None
     except OSError as error:
         raise DataError(f"The shard {path} cannot be read: {error.strerror or error}.") from None
 
@@ -187,7 +240,8 @@ def _matches(pattern: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def _braces(pattern: str) -> Iterator[str]:
+def expand_braces(pattern: str) -> Iterator[str]:
+    """The names that a brace pattern stands for; raises UsageError for one that stands for too many."""
     if Path(pattern).exists():
         yield pattern
         return
@@ -198,7 +252,7 @@ def _braces(pattern: str) -> Iterator[str]:
         return
     middles = _span(found) if span else found[1].split(",")
     for middle in middles:
-        yield from _braces(pattern[: found.start()] + middle + pattern[found.end() :])
+        yield from expand_braces(pattern[: found.start()] + middle + pattern[found.end() :])
 
 
 def _span(found: re.Match[str]) -> Iterator[str]:

@@ -126,6 +126,30 @@ class EvaTower:
         )
 
 
+class UpToQFormer:
+    """A tower whose features are what its Q-Former reads, for training that one; its own is let go."""
+
+    def __init__(self, tower: EvaTower, geometry: ViTGeometry, image_size: int) -> None:
+        self._patches = tower.patches
+        vision = tower.network[0]  # type: ignore[index]
+        self._norm = vision.post_layernorm
+        self.network: nn.Module = nn.ModuleList([vision])
+        self.tokens = geometry.positions(image_size)
+        self.width = geometry.width
+        self.class_columns = slice(0, 0)
+
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, H, W) -> the ViT's normalised tokens (B, N, D), class token first."""
+        with torch.inference_mode():
+            vision_BND: Tensor = self._norm(self._patches(pixels_BCHW))
+        return vision_BND
+
+    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
+        """These tokens alone."""
+        vision_BND = self.encode(pixels_BCHW)
+        return VisionStages(vision_BND, None, vision_BND)
+
+
 def load_eva(
     vision: tuple[Path, Options],
     qformer: tuple[Path, Options] | None,
@@ -146,7 +170,7 @@ def load_eva(
     norm = {"weight": torch.ones(geometry.width), "bias": torch.zeros(geometry.width)}
     network: QueryTransformer | None = None
     if qformer is not None:
-        network, norm = _load_qformer(*qformer, geometry.width, device, bundle)
+        network, norm = load_qformer(*qformer, geometry.width, device=device, bundle=bundle)
     tensors = vision_tensors(vision_path, vision_options, image_size)
     with torch.device("meta"):
         model = Blip2VisionModel(_vision_config(geometry, image_size))
@@ -159,10 +183,13 @@ def load_eva(
     return tower
 
 
-def _load_qformer(
-    path: Path, options: Options, vision_width: int, device: str, bundle: str
+def load_qformer(
+    path: Path, options: Options, vision_width: int, *, device: str = "cpu", bundle: str = ""
 ) -> tuple[QueryTransformer, dict[str, Tensor]]:
-    """The Q-Former, and the weight and bias of `ln_vision` that came with it."""
+    """The Q-Former, and the weight and bias of `ln_vision` that came with it.
+
+    Raises BundleError where the file or an option is wrong, or it reads vectors of another width.
+    """
     geometry = QFormerGeometry.parse(options, bundle)
     tensors = qformer_tensors(path, options)
     norm = {name: tensors.pop(f"ln_vision.{name}") for name in ("weight", "bias")}

@@ -1,34 +1,29 @@
-"""`minigpt4 train --stage 1|2`: train the projection of a bundle on folders of shards."""
+"""`minigpt4 train`: teach the projection of a bundle, in one process or many, or tell what that takes."""
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.sources import size_text
 from minigpt4.tui.cli.edge import say
+from minigpt4.tui.cli.stop_signals import StopSignals
+from minigpt4.tui.cli.train_progress import watching
 
 if TYPE_CHECKING:
     from minigpt4.core.bundle import Bundle
-    from minigpt4.core.projection import Projection
-    from minigpt4.train.checkpoint import RunFolder
-    from minigpt4.train.events import Event, Report
+    from minigpt4.train.distributed import Seat
     from minigpt4.train.recipe import Recipe
-
-STEPS_A_LINE = 25
-"""How often a line is written where there is no terminal to draw a bar on."""
-
-SMOOTHING = 0.97
-"""The loss that is shown is a running mean: single steps jump about by a tenth."""
+    from minigpt4.train.run_folder import RunFolder
+    from minigpt4.train.world import World
 
 
 def train(
@@ -36,296 +31,328 @@ def train(
         int | None, typer.Option("--stage", min=1, max=2, help="1: captions. 2: questions and answers.")
     ] = None,
     data: Annotated[
-        Path, typer.Option("--data", help="The folder that holds the recipe's folders of shards.")
-    ] = Path("data"),
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="Your pictures with captions, or the folder with the recipe's sources; again for more.",
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Whose projection; the recipe's own otherwise.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder: new, or the one to resume.")
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="A recipe of your own, in place of the stage's.")
+        str | None,
+        typer.Option("--recipe", metavar="NAME|FILE", help="A recipe by name or file, not the stage's."),
     ] = None,
     init: Annotated[
         Path | None, typer.Option("--init", help="What to start from: a projection, or the folder of a run.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    force_recipe: Annotated[
+        bool,
+        typer.Option("--force-recipe", help="With --resume: go on though recipe, bundle or data changed."),
+    ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
     ] = None,
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, help="Processes, one a GPU; on a CPU they share its cores.")
+    ] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option("--threads", min=1, help="How many processor threads to use.")
+        int | None, typer.Option("--threads", min=1, help="Processor threads of each process.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Threads that open pictures ahead, in each process.")
+    ] = 2,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Tell memory, hours and disk; fetch and train nothing.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", help="With --estimate: A100, H100, 4090 or CPU; this machine else.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --estimate: for programs.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write figures for TensorBoard too, into the run's folder.")
+    ] = False,
+    watch: Annotated[
+        list[Path] | None, typer.Option("--watch", help="Follow a run's folder; again for several at once.")
     ] = None,
 ) -> None:
-    """Train a bundle's projection, stage 1 or 2."""
-    from minigpt4.core.bundle import load_bundle
-    from minigpt4.train.data import check_folders
-    from minigpt4.tui.cli.models import pull_with_progress
+    """Train a bundle's projection, stage 1 or 2.
 
-    run, chosen = (
-        _resumed(output, stage, recipe, init, settings) if resume else _new(output, stage, recipe, settings)
-    )
-    bundle = load_bundle(chosen.bundle)
-    # What a person may have got wrong comes before the bundle's files, which may take minutes to fetch.
-    start = None if resume else _starting_projection(init, chosen, bundle)
-    check_folders(data.expanduser(), chosen)
-    pull_with_progress(bundle)
-    _train(run, chosen, bundle, data.expanduser(), start, is_new=not resume, threads=threads)
+    Your own pictures: a folder of photo.jpg with photo.txt, or with captions.jsonl or captions.csv.
+    """
+    if watch:
+        from minigpt4.tui.watching.app import watch_runs
+
+        watch_runs([path.expanduser() for path in watch])
+        return
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is '{device}'; give auto, cpu or cuda (each process takes its own GPU).")
+    places = data or ["data"]
+    if resume:
+        plan = _resumed(output, stage, recipe, init, settings, bundle, places, force_recipe)
+    else:
+        plan = _new(output, stage, recipe, init, settings, bundle, places)
+    if estimate:
+        _estimate(plan, on, devices, as_json=as_json)
+    elif devices > 1 and _seat() is None:
+        _begin_many(plan, devices)
+    else:
+        raise typer.Exit(
+            _train(
+                plan, device, threads=threads, workers=workers, tensorboard=tensorboard, force=force_recipe
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, from what and where to; everything a person typed has been read."""
+
+    folder: RunFolder
+    recipe: Recipe
+    bundle: Bundle
+    """In the form that the recipe gives it."""
+
+    data: tuple[str, ...]
+    init: Path | None
+    is_new: bool
 
 
 def _resumed(
     output: Path | None,
     stage: int | None,
-    recipe: Path | None,
+    recipe: str | None,
     init: Path | None,
     settings: list[str] | None,
-) -> tuple[RunFolder, Recipe]:
-    from minigpt4.train.checkpoint import RunFolder
+    bundle: str | None,
+    data: list[str],
+    force: bool,
+) -> Plan:
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+    from minigpt4.train.run_folder import RunFolder
 
     if output is None:
         raise UsageError("--resume needs --output: the folder of the run to go on with.")
-    given = {"--recipe": recipe, "--init": init, "--set": settings}
+    given = {"--recipe": recipe, "--set": settings, "--bundle": bundle}
     for option, value in given.items():
-        if value:
-            raise UsageError(f"{option} cannot be given with --resume: a run keeps what it began with.")
-    run = RunFolder(output.expanduser())
-    kept = run.recipe()
+        if value and not force:
+            raise UsageError(
+                f"{option} cannot be given with --resume: a run keeps what it began with; to go on with "
+                "something else all the same, add --force-recipe."
+            )
+    if init:
+        raise UsageError("--init cannot be given with --resume: a run goes on from its own weights.")
+    folder = RunFolder(output.expanduser())
+    kept = folder.recipe()
+    if recipe is not None:
+        kept = read_recipe(recipe_path(recipe))
+    kept = with_settings(kept, [*([f"bundle={bundle}"] if bundle else []), *(settings or [])])
     if stage not in (None, kept.stage):
         raise UsageError(f"The run in {output} is of stage {kept.stage}, not {stage}.")
-    if run.result.is_file():
-        raise UsageError(f"The run in {output} has ended; its result is {run.result}.")
-    if not run.checkpoints:
+    if folder.result.is_file() and not force:
+        raise UsageError(f"The run in {output} has ended; its result is {folder.result}.")
+    if not folder.checkpoints:
         raise UsageError(f"The run in {output} ended before it began; delete that folder and begin again.")
-    return run, kept
+    return _plan(folder, kept, data, None, is_new=False)
 
 
 def _new(
-    output: Path | None, stage: int | None, recipe: Path | None, settings: list[str] | None
-) -> tuple[RunFolder, Recipe]:
-    from minigpt4.train.checkpoint import RunFolder
-    from minigpt4.train.recipe import read_recipe, shipped_recipe, with_settings
+    output: Path | None,
+    stage: int | None,
+    recipe: str | None,
+    init: Path | None,
+    settings: list[str] | None,
+    bundle: str | None,
+    data: list[str],
+) -> Plan:
+    from minigpt4.train.data import with_own_photos
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, stage_recipe, with_settings
+    from minigpt4.train.run_folder import RunFolder
 
     if stage is None and recipe is None:
         raise UsageError("Which stage is to be trained? Give --stage 1 or --stage 2.")
-    path = recipe.expanduser() if recipe is not None else shipped_recipe(stage or 1)
-    chosen = with_settings(read_recipe(path), settings or [])
+    name = recipe if recipe is not None else stage_recipe(stage or 1, bundle or "mini")
+    chosen = read_recipe(recipe_path(name))
+    # Own pictures first: then --set reaches the sources that they have become.
+    chosen = with_own_photos(chosen, data)
+    chosen = with_settings(chosen, [*([f"bundle={bundle}"] if bundle else []), *(settings or [])])
     if stage not in (None, chosen.stage):
-        raise UsageError(f"The recipe {path} is of stage {chosen.stage}, not {stage}.")
-    folder = output.expanduser() if output is not None else Path("runs") / f"stage{chosen.stage}"
-    run = RunFolder(folder)
-    run.check_new()
-    return run, chosen
+        raise UsageError(f"The recipe {name} is of stage {chosen.stage}, not {stage}.")
+    folder = RunFolder(output.expanduser() if output is not None else Path("runs") / f"stage{chosen.stage}")
+    return _plan(folder, chosen, data, init, is_new=True)
 
 
-def _starting_projection(init: Path | None, recipe: Recipe, bundle: Bundle) -> Projection | None:
+def _plan(folder: RunFolder, recipe: Recipe, data: list[str], init: Path | None, *, is_new: bool) -> Plan:
+    from minigpt4.core.bundle import load_bundle
+    from minigpt4.train.recipe import bundle_for
+
+    bundle = bundle_for(recipe, load_bundle(recipe.bundle))
+    return Plan(folder, recipe, bundle, tuple(data), _start(init, recipe, bundle) if is_new else None, is_new)
+
+
+def _start(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
+    """The projection or run to start from; None for random weights."""
     from minigpt4.core.fetch import projection_path
-    from minigpt4.core.projection import load_projection
 
     if init is not None:
-        path = init.expanduser()
-        path = path / "projection.safetensors" if path.is_dir() else path
-    elif recipe.start:
-        path = projection_path(bundle).parent / recipe.start
-    elif recipe.stage == 1:
+        return init.expanduser()
+    if recipe.start:
+        return projection_path(bundle).parent / recipe.start
+    if recipe.stage == 1:
         return None
-    else:
+    raise UsageError(
+        "Stage 2 goes on from stage 1: give its run or its result with --init, or name a file that "
+        f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
+    )
+
+
+def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> None:
+    from minigpt4.train.data import known_photos
+    from minigpt4.train.estimate import device_named, estimate, estimate_text, this_device
+
+    device = device_named(on) if on is not None else this_device()
+    photos = known_photos(plan.recipe, plan.data)
+    found = estimate(plan.recipe, plan.bundle, device=device, processes=devices, photos=photos)
+    print(
+        json.dumps(found.as_json(), indent=2) if as_json else estimate_text(found, plan.recipe, plan.bundle)
+    )
+
+
+def _prepare(plan: Plan) -> None:
+    """What a person may have got wrong, then the bundle's files, which may take minutes to fetch."""
+    from minigpt4.train.data import check_places
+    from minigpt4.train.trained_part import check_start
+    from minigpt4.tui.cli.models import pull_with_progress
+
+    if plan.is_new:
+        plan.folder.check_new()
+        check_start(plan.init, plan.recipe, plan.bundle)
+    check_places(plan.recipe, plan.data)
+    pull_with_progress(plan.bundle)
+
+
+def _seat() -> Seat | None:
+    import os
+
+    from minigpt4.train.distributed import seat_from
+
+    return seat_from(os.environ)
+
+
+def _begin_many(plan: Plan, devices: int) -> None:
+    """The same command once a process; what can be refused is refused here, once."""
+    if devices > plan.recipe.batch_size:
         raise UsageError(
-            "Stage 2 goes on from stage 1: give its run or its result with --init, or name a file that "
-            f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
+            f"--devices {devices} are more processes than a step has photos ({plan.recipe.batch_size}); give "
+            "fewer, or more photos with --set batch_size=N."
         )
-    spec = bundle.projection
-    return load_projection(path, spec.inputs, spec.outputs, spec.layers)
+    _prepare(plan)
+    from minigpt4.train.distributed import launch
+
+    raise typer.Exit(launch([sys.executable, "-P", "-m", "minigpt4.tui", *sys.argv[1:]], devices))
 
 
 def _train(
-    run: RunFolder,
-    recipe: Recipe,
-    bundle: Bundle,
-    data: Path,
-    start: Projection | None,
-    *,
-    is_new: bool,
-    threads: int | None,
-) -> None:
+    plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool, force: bool
+) -> int:
+    """Train in this process, alone or with others; returns the exit code."""
+    from minigpt4.train.distributed import device_of, end_with_parent, joined
+    from minigpt4.train.errors import TrainingElsewhereError
+    from minigpt4.train.world import Alone
+
+    seat = _seat()
+    end_with_parent()
+    if seat is not None and seat.size > plan.recipe.batch_size:
+        raise UsageError(
+            f"There are {seat.size} processes and a step has {plan.recipe.batch_size} photos; start fewer, "
+            "or give more photos with --set batch_size=N."
+        )
+    _use_threads(threads)
+    is_first = seat is None or seat.rank == 0
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals(is_quiet=not is_first))
+        where = device_of(device, seat.local_rank if seat else 0)
+        world: World
+        try:
+            if is_first:
+                _prepare(plan)
+                stack.enter_context(plan.folder.held())
+            world = stack.enter_context(joined(seat, where)) if seat else Alone(where)
+            has_ended = _run(plan, world, stop, workers=workers, tensorboard=tensorboard, force=force)
+        except TrainingElsewhereError:
+            if is_first:
+                raise
+            return 1  # the one that failed, and the first, have said it
+    if has_ended:
+        if is_first:
+            print(plan.folder.result)
+        return 0
+    if is_first:
+        say(f"Stopped and saved; go on with: {shlex.join(_to_resume(plan, threads))}")
+    return 128 + (stop.received or signal.SIGINT)
+
+
+def _run(
+    plan: Plan, world: World, stop: StopSignals, *, workers: int, tensorboard: bool, force: bool
+) -> bool:
+    """Assemble the trainer and train; whether the run has come to its end."""
+    from minigpt4.train.assemble import assemble
+    from minigpt4.train.events import Event
+    from minigpt4.train.loop import Run
+    from minigpt4.train.preflight import require_sound
+
+    with ExitStack() as stack:
+        shown = [stack.enter_context(watching())] if world.rank == 0 else []
+        if tensorboard and world.rank == 0:
+            from minigpt4.train.tensorboard import writing_to
+
+            shown.append(stack.enter_context(writing_to(plan.folder.path)))
+
+        def report(event: Event) -> None:
+            for show in shown:
+                show(event)
+
+        made = stack.enter_context(
+            assemble(
+                plan.recipe, plan.data, plan.bundle, world, start=plan.init, workers=workers, report=report
+            )
+        )
+        require_sound(made, plan.bundle, report)
+        if world.rank == 0:
+            if plan.is_new:
+                plan.folder.begin(plan.recipe)
+            elif force:
+                plan.folder.write_recipe(plan.recipe)
+        stop.end_the_step_first()
+        run = Run(
+            made.trainer,
+            plan.folder,
+            facts=made.facts,
+            report=report,
+            is_stopping=lambda: stop.received is not None,
+            force=force,
+            sample_photos=made.sample_photos,
+        )
+        return run.train(made.photos)
+
+
+def _use_threads(threads: int | None) -> None:
     import torch
 
     from minigpt4.train.allocator import keep_freed_memory
-    from minigpt4.train.assemble import assemble
-    from minigpt4.train.loop import run_training
 
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)
-    with StopSignals() as signals, _watching() as report:
-        trainer, facts = assemble(
-            recipe, data, bundle, initial=start, threads=torch.get_num_threads(), report=report
-        )
-        if is_new:
-            run.begin(recipe)
-        signals.end_the_step_first()
-        has_ended = run_training(
-            trainer, run, facts=facts, report=report, is_stopping=lambda: signals.received is not None
-        )
-    if not has_ended:
-        command = ["minigpt4", "train", "--resume", "--output", str(run.path), "--data", str(data)]
-        command += ["--threads", str(threads)] if threads is not None else []
-        say(f"Stopped and saved; go on with: {shlex.join(command)}")
-        raise typer.Exit(128 + (signals.received or signal.SIGINT))
-    print(run.result)
 
 
-class StopSignals:
-    """Ctrl+C and a terminate request: at once while things are prepared, after the step while training.
-
-    A second one always ends the process at once.
-    """
-
-    def __init__(self) -> None:
-        self.received: int | None = None
-        self._waits = False
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> StopSignals:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
-
-    def end_the_step_first(self) -> None:
-        """From now on a first signal only sets `received`."""
-        self._waits = True
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        first, self.received = self.received is None, number
-        if self._waits and first:
-            say("Finishing the step and saving; once more to stop at once.")
-            return
-        # An exception and not the default action, so that half-written files are taken away.
-        raise SystemExit(128 + number)
-
-
-@contextmanager
-def _watching() -> Iterator[Report]:
-    """Show a run's events: bars on a terminal's stderr, lines where stderr is something else."""
-    if sys.stderr.isatty():
-        with _bars() as report:
-            yield report
-    else:
-        yield Lines().show
-
-
-class Lines:
-    """A run's events as lines on stderr, now and then."""
-
-    def __init__(self) -> None:
-        self._last, self._loss = 0, RunningMean()
-        self._tenth = 0
-
-    def show(self, event: Event) -> None:
-        """One event."""
-        from minigpt4.train.events import FeaturesMade, StepDone, TrainingBegun
-
-        match event:
-            case FeaturesMade(done, total):
-                tenth = 10 * done // total
-                if tenth > self._tenth:
-                    say(f"features: {done} of {total} views")
-                self._tenth = tenth
-            case TrainingBegun():
-                self._last = event.last
-                say(sentence_of(event))
-            case StepDone():
-                mean = self._loss.after(event.loss)
-                if event.step % STEPS_A_LINE == 0 or event.step == self._last:
-                    say(
-                        f"step {event.step} of {self._last}: loss {mean:.4f}, lr {event.lr:.2e}, "
-                        f"{event.samples_per_s:.1f} photos/s"
-                    )
-            case _:
-                say(sentence_of(event))
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[Event], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from minigpt4.train.events import FeaturesMade, FeaturesMissing, StepDone, TrainingBegun
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as progress:
-        task = TaskID(-1)
-        loss = RunningMean()
-
-        def show(event: Event) -> None:
-            nonlocal task
-            match event:
-                case FeaturesMissing():
-                    progress.console.print(sentence_of(event), markup=False, highlight=False)
-                    task = progress.add_task("features", total=event.views, figures="")
-                case FeaturesMade(done, _):
-                    progress.update(task, completed=done)
-                case TrainingBegun(first, last, _):
-                    task = progress.add_task("training", total=last, completed=first - 1, figures="")
-                case StepDone():
-                    figures = (
-                        f"loss {loss.after(event.loss):.4f}  lr {event.lr:.2e}  "
-                        f"{event.samples_per_s:.1f} photos/s"
-                    )
-                    progress.update(task, completed=event.step, figures=figures)
-                case _:
-                    progress.console.print(sentence_of(event), markup=False, highlight=False)
-
-        yield show
-
-
-class RunningMean:
-    """An exponential running mean, from the first value on."""
-
-    def __init__(self) -> None:
-        self._mean: float | None = None
-
-    def after(self, value: float) -> float:
-        """The mean once `value` is in it."""
-        self._mean = value if self._mean is None else SMOOTHING * self._mean + (1 - SMOOTHING) * value
-        return self._mean
-
-
-def sentence_of(event: Event) -> str:
-    """An event in one line."""
-    from minigpt4.train import events
-
-    match event:
-        case events.FeaturesMissing(photos, views, size):
-            return (
-                f"The tower looks at {photos} photos ({views} views) once; "
-                f"their features take {size_text(size)} of the cache."
-            )
-        case events.PhotoLeftOut(source, key, reason):
-            return f"left out of {source}: {key}: {reason}"
-        case events.ModelLoading():
-            return "Loading the language model ..."
-        case events.TrainingBegun(first, last, photos):
-            return f"Training on {photos} photos, steps {first} to {last}."
-        case events.Validated(step, val_loss):
-            return f"step {step}: validation loss {val_loss:.4f}"
-        case events.Saved(step):
-            return f"step {step}: checkpoint saved"
-        case _:
-            return str(event)
+def _to_resume(plan: Plan, threads: int | None) -> list[str]:
+    command = ["minigpt4", "train", "--resume", "--output", str(plan.folder.path)]
+    command += [part for place in plan.data for part in ("--data", place)]
+    return command + (["--threads", str(threads)] if threads is not None else [])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from minigpt4.core.errors import UsageError
 from minigpt4.core.language.protocol import ImageEmbedding, Text
 from minigpt4.core.prompt import (
+    BOS,
     LLAMA2,
     VICUNA_V0,
     Assistant,
@@ -145,3 +146,32 @@ def test_only_the_templates_own_words_are_control_text_beside_an_answers_last_ha
         assert controls <= {"<s>", template.separator, template.user, template.assistant}
         persons = "".join(text.text for text in segment.texts if not text.control)
         assert persons == f"{system}{question}{answer}.?"
+
+
+@pytest.mark.parametrize("template", [VICUNA_V0, LLAMA2], ids=lambda template: template.name)
+def test_training_asks_without_introduction_and_with_a_space_before_the_assistant(
+    template: MiniGPT4Chat,
+) -> None:
+    assert template.training is not None
+    before, image, after = template.training.segments("Describe it.", PICTURE)
+    assert isinstance(before, Joined)
+    assert isinstance(after, Joined)
+    assert image == Image(PICTURE)
+    whole = ["".join(text.text for text in segment.texts) for segment in (before, after)]
+    assert (
+        whole
+        == {
+            "vicuna-v0": ["<s>###Human: <Img>", "</Img> Describe it. ###Assistant: "],
+            "llama2": ["<s>[INST] <Img>", "</Img> Describe it. [/INST] "],
+        }[template.name]
+    )
+    # What is asked is a person's and never marks a turn; all around it is the template's own.
+    assert [text.control for text in after.texts] == [True, False, True]
+
+
+def test_an_answer_is_learnt_with_what_ends_it() -> None:
+    assert SmolLM2().learnt_answer("A cat.") == (Text("A cat."), Text("<|im_end|>", control=True))
+    ends = {template.name: template.learnt_answer("C#")[-1] for template in (VICUNA_V0, LLAMA2)}
+    assert ends == {"vicuna-v0": Text("###", control=True), "llama2": Text("</s>", control=True)}
+    assert VICUNA_V0.learnt_answer("C#")[:-1] == (Text("C"), Text("#", control=True))
+    assert [template.begin for template in (SmolLM2(), VICUNA_V0, LLAMA2)] == [(), (BOS,), (BOS,)]

@@ -19,11 +19,15 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from minigpt4.core.language.protocol import Text
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import SmolLM2
-from minigpt4.train.data import Photo, SourceData
-from minigpt4.train.features import Features
-from minigpt4.train.loop import Lessons, Trainer
-from minigpt4.train.objective import ChatLayout, Objective
+from minigpt4.train.layout import ChatLayout
+from minigpt4.train.objective import Objective
+from minigpt4.train.order import Order
+from minigpt4.train.photos.photo_set import NO_CAPTION, PhotoError
 from minigpt4.train.recipe import Recipe, Source, Validation
+from minigpt4.train.trained_part import TrainedPart
+from minigpt4.train.trainer import Trainer
+from minigpt4.train.visits import Batch, Curriculum, LeftOut, Visit, share_of_step, validation_visits
+from minigpt4.train.world import Alone, World
 
 WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
 FEATURE_COLUMNS = slice(0, 4)
@@ -45,19 +49,23 @@ def make_recipe(**changes: Any) -> Recipe:
         "bundle": "mini",
         "seed": 3,
         "steps": 6,
-        "photos_per_step": 2,
+        "batch_size": 2,
+        "precision": "fp32",
         "captions_per_photo": 2.0,
         "precise_names": 0.5,
+        "prompt": "chat",
+        "caption_form": "written",
         "learning_rate": 0.01,
-        "final_learning_rate": 0.1,
+        "warmup_rate": 0.005,
+        "floor_rate": 0.001,
         "warmup_steps": 2,
+        "cosine_over": "rest",
         "beta1": 0.9,
         "beta2": 0.98,
         "weight_decay": 0.01,
         "gradient_clip": 1.0,
         "feature_dropout": 0.25,
         "initial_std": 0.1,
-        "class_name_scale": 0.0,
         "checkpoint_every": 2,
         "validate_every": 3,
         "source": (
@@ -97,29 +105,76 @@ def tiny_language_model() -> Any:
     return LlamaForCausalLM(config).eval().requires_grad_(False)
 
 
-def source_data(photos: Sequence[Photo], views: int, seed: int) -> SourceData:
-    """Photos with random features."""
-    shape = (len(photos), views, IMAGE_TOKENS, FEATURES)
-    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float16)
-    return SourceData(photos, Features(tuple(str(place) for place in range(len(photos))), values))
+class ToldPhotos:
+    """Photos of which only the captions exist; one without any is damaged."""
+
+    def __init__(self, name: str, captions: Sequence[Sequence[str]]) -> None:
+        self.name = name
+        self._captions = captions
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    def key(self, place: int) -> str:
+        return f"{self.name}-{place}"
+
+    def meta(self, place: int) -> Mapping[str, Any]:
+        if not self._captions[place]:
+            raise PhotoError(self.name, self.key(place), NO_CAPTION)
+        return {"captions": list(self._captions[place])}
 
 
-def make_trainer(recipe: Recipe | None = None) -> Trainer:
+class ArrayBatches:
+    """Batches whose features are drawn by source, photo and view, here in memory."""
+
+    def __init__(self, curriculum: Curriculum, recipe: Recipe, world: World) -> None:
+        self._curriculum = curriculum
+        self._recipe = recipe
+        self._world = world
+
+    def batch(self, step: int) -> Batch:
+        numbers = share_of_step(step, self._recipe.batch_size, self._world.rank, self._world.size)
+        drawn = [self._curriculum.visit(number) for number in numbers]
+        visits = [visit for visit in drawn if isinstance(visit, Visit)]
+        return Batch(
+            tuple(visits),
+            features_BND=features_of(visits) if visits else None,
+            left_out=tuple(one for one in drawn if isinstance(one, LeftOut)),
+        )
+
+
+def features_of(visits: Sequence[Visit]) -> torch.Tensor:
+    """Random features, the same for the same source, photo and view."""
+    shape = (IMAGE_TOKENS, FEATURES)
+    drawn = [
+        np.random.default_rng([visit.source, visit.photo, visit.view]).standard_normal(shape)
+        for visit in visits
+    ]
+    return torch.from_numpy(np.stack(drawn).astype(np.float16))
+
+
+def make_trainer(recipe: Recipe | None = None, world: World | None = None, threads: int = 1) -> Trainer:
     """A trainer from random weights, the same at every call."""
-    recipe = recipe or make_recipe()
-    people = [Photo(captions=CAPTIONS[place:] + CAPTIONS[:place]) for place in range(4)]
-    lessons = Lessons(
-        sources=[
-            source_data(people, VIEWS, seed=1),
-            source_data([Photo(labels=("a photo of a grand piano.",))], 1, seed=2),
-        ],
-        validation=source_data(people, 1, seed=3),
-    )
-    torch.manual_seed(recipe.seed)
+    recipe, world = recipe or make_recipe(), world or Alone()
+    people = ToldPhotos("people", [CAPTIONS[place:] + CAPTIONS[:place] for place in range(4)])
+    sources = [people, ToldPhotos("things", [("a photo of a grand piano.",)])]
+    order = Order(recipe.seed, [len(one) for one in sources], [one.weight for one in recipe.source])
+    measured = validation_visits(recipe, people)[world.rank :: world.size]
     layout = ChatLayout(SmolLM2(), byte_tokens)
-    objective = Objective(tiny_language_model(), layout.prefix)
-    projection = Projection(FEATURES, WIDTH)
-    return Trainer(recipe, projection, objective, layout, lessons, feature_columns=FEATURE_COLUMNS)
+    objective = Objective(tiny_language_model().to(world.device), layout.prefix)
+    torch.manual_seed(recipe.seed)
+    part = TrainedPart(Projection(FEATURES, WIDTH, recipe.layers or 1))
+    return Trainer(
+        recipe,
+        part,
+        objective,
+        layout,
+        ArrayBatches(Curriculum(recipe, sources, order), recipe, world),
+        validation=lambda: [Batch(tuple(measured), features_BND=features_of(measured))] if measured else [],
+        world=world,
+        feature_columns=FEATURE_COLUMNS,
+        threads=threads,
+    )
 
 
 class MakeRecipe(Protocol):
@@ -131,7 +186,9 @@ class MakeRecipe(Protocol):
 class MakeTrainer(Protocol):
     """A tiny trainer of the recipe, of the tiny one by default."""
 
-    def __call__(self, recipe: Recipe | None = None) -> Trainer: ...
+    def __call__(
+        self, recipe: Recipe | None = None, world: World | None = None, threads: int = 1
+    ) -> Trainer: ...
 
 
 @pytest.fixture(scope="session")

@@ -6,30 +6,24 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models
 
 from minigpt4.core.errors import UsageError
+from minigpt4.core.language.protocol import Text
 from minigpt4.core.projection import Projection
-from minigpt4.train.initialise import initialise
+from minigpt4.train.classes import load_classes
+from minigpt4.train.initialise import initialise, name_classes
 
 
-def initialised(layers: int, **changes: Any) -> Projection:
+def initialised(layers: int, noise: float = 0.01, seed: int = 3) -> Projection:
     projection = Projection(200, 300, layers)
-    settings: dict[str, Any] = {
-        "class_columns": slice(0, 0),
-        "token_embeddings_VD": torch.zeros(4, 300),
-        "tokenizer": Tokenizer(models.BPE()),
-        "noise": 0.01,
-        "class_name_scale": 0.0,
-        "seed": 3,
-    }
-    initialise(projection, **(settings | changes))
+    initialise(projection, noise=noise, seed=seed)
     return projection
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_a_seed_gives_the_same_weights_again(layers: int) -> None:
-    first, again, other = (initialised(layers, seed=seed).named_tensors() for seed in (3, 3, 4))
+@pytest.mark.parametrize("noise", [0.01, 0.0])
+def test_a_seed_gives_the_same_weights_again(layers: int, noise: float) -> None:
+    first, again, other = (initialised(layers, noise, seed).named_tensors() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
@@ -43,6 +37,46 @@ def test_layers_behind_the_first_keep_what_they_read_at_its_size() -> None:
     assert not any(tensor.any() for name, tensor in projection.named_tensors().items() if "bias" in name)
 
 
+def test_without_noise_weights_are_drawn_as_torch_draws_a_linear_layer_s() -> None:
+    torch.manual_seed(0)
+    ours, torchs = initialised(1, noise=0.0).linear, torch.nn.Linear(200, 300)
+    for name in ("weight", "bias"):
+        own, theirs = ours.get_parameter(name).detach(), torchs.get_parameter(name).detach()
+        assert own.abs().max().item() == pytest.approx(200**-0.5, rel=0.05)
+        assert own.std().item() == pytest.approx(theirs.std().item(), rel=0.1)
+
+
+def letters_as_tokens(*texts: Text) -> list[int]:
+    return [ord(letter) % 50 for text in texts for letter in text.text]
+
+
+def named(layers: int = 1, **changes: Any) -> Projection:
+    projection = Projection(1010, 8, layers)
+    initialise(projection, noise=0.0, seed=0)
+    settings: dict[str, Any] = {
+        "class_columns": slice(10, 1010),
+        "token_embeddings_VD": torch.arange(50.0)[:, None].expand(50, 8),
+        "tokenize": letters_as_tokens,
+        "scale": 2.0,
+    }
+    name_classes(projection, **(settings | changes))
+    return projection
+
+
+def test_a_class_starts_as_the_mean_of_its_two_names() -> None:
+    weight = named().linear.weight
+    for place in (0, 281, 999):
+        one = load_classes()[place]
+        means = [sum(letters_as_tokens(Text(f" {name}"))) / (len(name) + 1) for name in (one.name, one.basic)]
+        assert weight[:, 10 + place].tolist() == pytest.approx([sum(means)] * 8)
+    assert weight[:, :10].abs().max() < 1010**-0.5
+
+
 def test_class_names_are_not_spoken_through_layers_behind() -> None:
-    with pytest.raises(UsageError, match=r"class_name_scale is 1, .*3 layers.*--set class_name_scale=0"):
-        initialised(3, class_name_scale=1.0)
+    with pytest.raises(UsageError, match=r"class_name_scale is 2, .*3 layers.*--set class_name_scale=0"):
+        named(layers=3)
+
+
+def test_a_tower_that_knows_no_classes_has_none_to_name() -> None:
+    with pytest.raises(UsageError, match=r"vision tower names no classes; give --set class_name_scale=0"):
+        named(class_columns=slice(0, 0))

@@ -22,7 +22,7 @@ from minigpt4.core.fetch import bundles_folder
 from minigpt4.core.home import config_home
 from minigpt4.core.manifest import write_manifest
 from minigpt4.core.projection import Projection, save_projection
-from minigpt4.train.recipe import read_recipe
+from minigpt4.train.recipe_file import read_recipe
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -32,7 +32,7 @@ SHRUNK = [
     f"--set={setting}"
     for setting in (
         "steps=12",
-        "photos_per_step=2",
+        "batch_size=2",
         "captions_per_photo=1",
         "checkpoint_every=100",
         "validate_every=100",
@@ -216,7 +216,8 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
     assert [row["step"] for row in rows if "val_loss" in row] == [0, 12]
-    assert all(np.isfinite(row.get("loss", row.get("val_loss"))) for row in rows)
+    losses = [row[name] for row in rows for name in ("loss", "val_loss") if name in row]
+    assert np.isfinite(losses).all()
     assert (run / "checkpoints" / "12" / "state.safetensors").is_file()
     assert "has ended; its result is" in call_minigpt4(*resume).stderr
 

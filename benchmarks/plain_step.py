@@ -1,0 +1,74 @@
+"""A training step of MiniGPT-4 as it is written when nothing is saved: what training_step.py compares with.
+
+Every picture passes through the tower at every visit, captions stand in one padded batch, the prompt
+before the picture is read anew for each of them, and the output layer is computed at every position:
+the form of the released code (minigpt4/models/minigpt_base.py of Vision-CAIR/MiniGPT-4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minigpt4.core.projection import Projection
+from minigpt4.core.vision.tower import VisionTower
+from minigpt4.train.layout import Branch, Layout
+from minigpt4.train.recipe import Recipe
+
+IGNORED = -100
+
+
+class PlainStep:
+    """Tower, projection, language model and optimiser, and one step over a batch of pictures."""
+
+    def __init__(
+        self, recipe: Recipe, projection: Projection, model: Any, tower: VisionTower, layout: Layout
+    ) -> None:
+        self._projection = projection.requires_grad_(True)
+        self._model = model
+        self._tower = tower
+        self._layout = layout
+        linear = projection.linear
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [linear.weight], "weight_decay": recipe.weight_decay},
+                {"params": [linear.bias], "weight_decay": 0.0},
+            ],
+            lr=recipe.warmup_rate,
+            betas=(recipe.beta1, recipe.beta2),
+        )
+
+    def __call__(self, pixels_BCHW: Tensor, branches: Sequence[Branch]) -> float:
+        """One step over B pictures with one caption each; returns the loss."""
+        self._optimizer.zero_grad()
+        features_BND = self._tower.encode(pixels_BCHW).clone()
+        image_BND = self._projection(features_BND)
+        embeddings_BSD, mask_BS, labels_BS = self._padded(image_BND, branches)
+        loss = self._model(
+            inputs_embeds=embeddings_BSD, attention_mask=mask_BS, labels=labels_BS, use_cache=False
+        ).loss
+        loss.backward()
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _padded(self, image_BND: Tensor, branches: Sequence[Branch]) -> tuple[Tensor, Tensor, Tensor]:
+        """Embeddings, attention mask and labels, padded on the right."""
+        embed = self._model.get_input_embeddings()
+        prefix = list(self._layout.prefix)
+        rows = [[*branch.header, *branch.answer] for branch in branches]
+        longest = max(map(len, rows))
+        tokens_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+        B, N, _ = image_BND.shape
+        before_BPD = embed(torch.tensor([prefix] * B, dtype=torch.long))
+        embeddings_BSD = torch.cat([before_BPD, image_BND.to(before_BPD.dtype), embed(tokens_BT)], dim=1)
+        start = len(prefix) + N
+        mask_BS = torch.zeros(B, start + longest, dtype=torch.long)
+        labels_BS = torch.full((B, start + longest), IGNORED)
+        for place, (row, branch) in enumerate(zip(rows, branches, strict=True)):
+            mask_BS[place, : start + len(row)] = 1
+            answer = torch.tensor(branch.answer)
+            labels_BS[place, start + len(branch.header) : start + len(row)] = answer
+        return embeddings_BSD, mask_BS, labels_BS

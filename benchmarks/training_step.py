@@ -1,0 +1,324 @@
+"""Training's step against the same step written plainly: photos a second, and peak memory.
+
+    python benchmarks/training_step.py mini DATA/flickr8k/train
+    python benchmarks/training_step.py 7b DATA/flickr8k/train
+
+Three processes, each with its own models, take turns: the plain step (plain_step.py), ours with the
+tower at work, and ours with its features in the cache. Same photos, captions, weights and types; one
+caption a photo. `7b` has the widths of MiniGPT-4 with Vicuna 7B, random weights, and two layers of
+each of ViT, Q-Former and language model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from minigpt4.core.vision.tower import VisionTower
+    from minigpt4.train.layout import Layout
+    from minigpt4.train.recipe import Recipe
+    from minigpt4.train.visits import Visit
+
+FORMS = ("plain", "ours, looking", "ours, cached")
+BATCH = {"mini": 16, "7b": 64}
+"""mini's own, and what each GPU of the paper had."""
+SLICE_LAYERS = 2
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What both steps are made of."""
+
+    recipe: Recipe
+    model: Any
+    tower: VisionTower
+    layout: Layout
+    inputs: int
+    outputs: int
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+def mini_parts() -> Parts:
+    """The bundle mini with its own weights, in bfloat16, asked as in its stage 1."""
+    from minigpt4.core.bundle import load_bundle
+    from minigpt4.core.fetch import ensure
+    from minigpt4.core.language.causal_lm import load_causal_lm, load_tokens
+    from minigpt4.core.prompt import template_named
+    from minigpt4.core.vision.tower import load_tower
+    from minigpt4.train.layout import layout_for
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+
+    bundle = load_bundle("mini")
+    ensure(bundle, progress=None)
+    changes = ["captions_per_photo=1", f"batch_size={BATCH['mini']}"]
+    recipe = with_settings(read_recipe(recipe_path("mini-stage1")), changes)
+    model = load_causal_lm(bundle, quant="bf16", with_gradients=True)
+    layout = layout_for(recipe, template_named(bundle.template), load_tokens(bundle).tokenize)
+    spec, vision = bundle.projection, bundle.vision
+    return Parts(
+        recipe, model, load_tower(bundle), layout, spec.inputs, spec.outputs, vision.image_size, vision.mean,
+        vision.std,
+    )  # fmt: skip
+
+
+def slice_parts() -> Parts:
+    """Two layers of everything at MiniGPT-4's widths, random weights, bfloat16, stage 1 of the paper."""
+    import torch
+    from transformers import Blip2VisionConfig, Blip2VisionModel, LlamaConfig, LlamaForCausalLM
+
+    from minigpt4.core.bundle import load_bundle
+    from minigpt4.core.language.protocol import Text
+    from minigpt4.core.memory import geometry_of
+    from minigpt4.core.prompt import VICUNA_V0
+    from minigpt4.core.vision.eva import EvaTower, QueryTransformer
+    from minigpt4.core.vision.geometry import QFormerGeometry, ViTGeometry
+    from minigpt4.train.layout import PlainLayout
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+
+    bundle = load_bundle("minigpt4-vicuna-7b")
+    geometry = geometry_of(bundle)
+    assert geometry is not None
+    assert bundle.qformer is not None
+    vit = ViTGeometry.parse(bundle.vision.options | {"depth": SLICE_LAYERS})
+    former = QFormerGeometry.parse(bundle.qformer.options | {"layers": SLICE_LAYERS})
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    vision = Blip2VisionModel(
+        Blip2VisionConfig(
+            hidden_size=vit.width,
+            intermediate_size=vit.mlp,
+            num_hidden_layers=vit.depth,
+            num_attention_heads=vit.heads,
+            patch_size=vit.patch,
+            image_size=bundle.vision.image_size,
+        )
+    )
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=geometry.vocabulary,
+            hidden_size=bundle.language.width,
+            intermediate_size=geometry.mlp,
+            num_hidden_layers=SLICE_LAYERS,
+            num_attention_heads=geometry.heads,
+        )
+    )
+    torch.set_default_dtype(torch.float32)
+    qformer = QueryTransformer(former, vit.width)
+    torch.nn.init.normal_(qformer.query_tokens, std=0.02)
+    vision.post_layernorm.float()
+    for part in (vision, qformer, model):
+        part.eval().requires_grad_(False)
+    tower = _InBfloat16(EvaTower(vision, qformer, vit, bundle.vision.image_size))
+    recipe = with_settings(read_recipe(recipe_path("stage1")), [f"batch_size={BATCH['7b']}"])
+
+    def tokenize(*texts: Text) -> list[int]:
+        """A third of its letters: as many tokens as LLaMA's vocabulary has for English."""
+        joined = "".join(text.text for text in texts).encode()
+        return [1 + joined[at] % 31_000 for at in range(0, len(joined), 3)]
+
+    spec = bundle.projection
+    return Parts(
+        recipe, model, tower, PlainLayout(VICUNA_V0, tokenize, recipe.text_tokens), spec.inputs, spec.outputs,
+        bundle.vision.image_size, bundle.vision.mean, bundle.vision.std,
+    )  # fmt: skip
+
+
+class _InBfloat16:
+    """The tower, with pixels in its own type and `ln_vision` in float32."""
+
+    def __init__(self, tower: Any) -> None:
+        self._tower = tower
+        self.network, self.width, self.tokens = tower.network, tower.width, tower.tokens
+        self.class_columns = tower.class_columns
+
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        import torch
+
+        with torch.inference_mode():
+            hidden_BND = self._tower.patches(pixels_BCHW.bfloat16()).float()
+            features_BND: Tensor = self._tower._qformer(self._tower._vision.post_layernorm(hidden_BND))
+            return features_BND
+
+    def stages(self, pixels_BCHW: Tensor) -> Any:
+        raise NotImplementedError
+
+
+# -- one process a form ---------------------------------------------------------------------------
+
+
+def serve(size: str, form: str, data: str, threads: int) -> None:
+    """Answer every line on standard input with the seconds of one more step."""
+    import torch
+
+    torch.set_num_threads(threads)
+    from minigpt4.train.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    parts = mini_parts() if size == "mini" else slice_parts()
+    step = _plain(parts, data) if form == "plain" else _ours(parts, data, is_cached="cached" in form)
+    print("ready", flush=True)
+    for number, _ in enumerate(sys.stdin):
+        begun = time.perf_counter()
+        loss = step(number)
+        seconds = time.perf_counter() - begun
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"seconds": seconds, "loss": loss, "peak": peak}), flush=True)
+
+
+def _visits(parts: Parts, data: str) -> list[list[tuple[Visit, bytes]]]:
+    """The photos of a few steps, with one caption each."""
+    from minigpt4.train.photos.opening import open_photos
+    from minigpt4.train.visits import Visit
+
+    photos = open_photos(data)
+    size = parts.recipe.batch_size
+    steps = []
+    for step in range(6):
+        places = range(step * size, (step + 1) * size)
+        steps.append(
+            [
+                (Visit(0, at, 0, (("", photos.meta(at)["captions"][at % 5]),), number=at), photos.read(at))
+                for at in places
+            ]
+        )
+    return steps
+
+
+def _pixels(parts: Parts, photos: Sequence[bytes]) -> Tensor:
+    import numpy as np
+    import torch
+
+    from minigpt4.core.pixels import open_picture, to_pixels
+
+    one = [to_pixels(open_picture(photo).image, parts.image_size, parts.mean, parts.std) for photo in photos]
+    return torch.from_numpy(np.stack(one))
+
+
+def _plain(parts: Parts, data: str) -> Any:
+    import torch
+    from plain_step import PlainStep
+
+    from minigpt4.core.projection import Projection
+
+    torch.manual_seed(1)
+    step = PlainStep(
+        parts.recipe, Projection(parts.inputs, parts.outputs), parts.model, parts.tower, parts.layout
+    )
+    steps = _visits(parts, data)
+
+    def run(number: int) -> float:
+        visits = steps[number % len(steps)]
+        pixels_BCHW = _pixels(parts, [photo for _, photo in visits])
+        return step(pixels_BCHW, [parts.layout.branch(*visit.asked[0]) for visit, _ in visits])
+
+    return run
+
+
+def _ours(parts: Parts, data: str, *, is_cached: bool) -> Any:
+    import torch
+
+    from minigpt4.core.projection import Projection
+    from minigpt4.train.objective import Objective
+    from minigpt4.train.trained_part import TrainedPart
+    from minigpt4.train.trainer import Trainer
+    from minigpt4.train.visits import Batch
+
+    torch.manual_seed(1)
+    steps = _visits(parts, data)
+
+    def pixels_of(step: int) -> Tensor:
+        return _pixels(parts, [photo for _, photo in steps[step]])
+
+    if is_cached:
+        kept = [parts.tower.encode(pixels_of(step)).half() for step in range(len(steps))]
+
+    class Drawn:
+        def batch(self, number: int) -> Batch:
+            step = number % len(steps)
+            visits = tuple(visit for visit, _ in steps[step])
+            if is_cached:
+                return Batch(visits, features_BND=kept[step])
+            return Batch(visits, pixels_BCHW=pixels_of(step))
+
+    trainer = Trainer(
+        parts.recipe,
+        TrainedPart(Projection(parts.inputs, parts.outputs)),
+        Objective(parts.model, parts.layout.prefix),
+        parts.layout,
+        Drawn(),
+        validation=list,
+        tower=parts.tower,
+        threads=torch.get_num_threads(),
+    )
+    return lambda number: trainer.step(number).loss
+
+
+# -- taking turns ---------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Let the three take turns and print medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("size", choices=list(BATCH))
+    parser.add_argument("data", help="photos with captions: a folder of shards")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.form:
+        serve(given.size, given.form, given.data, given.threads)
+        return
+    children = {form: _child(given, form) for form in FORMS}
+    rows: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
+    for number in range(given.rounds + 1):
+        for form, child in children.items():
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write("step\n")
+            child.stdin.flush()
+            row = json.loads(child.stdout.readline())
+            if number:  # the first step of each makes what later ones find made
+                rows[form].append(row)
+    for child in children.values():
+        child.communicate()
+    rates = {
+        form: BATCH[given.size] / statistics.median(row["seconds"] for row in rows[form]) for form in FORMS
+    }
+    print(f"{given.size}, {BATCH[given.size]} photos a step, {given.threads} threads, {given.rounds} rounds")
+    for form in FORMS:
+        peak = max(row["peak"] for row in rows[form]) / GIB
+        print(
+            f"  {form:<14} {rates[form]:6.2f} photos/s  {rates[form] / rates['plain']:5.2f} x  "
+            f"peak {peak:.2f} GiB  first loss {rows[form][0]['loss']:.4f}"
+        )
+
+
+def _child(given: argparse.Namespace, form: str) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, given.size, given.data, "--threads", str(given.threads)]
+    child = subprocess.Popen(
+        [*command, "--form", form], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    line = child.stdout.readline()
+    assert line == "ready\n", f"'{form}' could not begin: {line!r}"
+    return child
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Recipes as TOML: read strictly, changed by typed settings, and written so that they read back equal."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minigpt4.core.errors import UsageError
+from minigpt4.train.recipe import Recipe, Source, Validation
+from minigpt4.train.recipe_file import read_recipe, recipe_path, recipe_toml, with_settings
+
+MakeRecipe = Callable[..., Recipe]
+Edit = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edit:
+    """mini's first recipe with one text replaced."""
+
+    def edit(old: str, new: str) -> Path:
+        text = recipe_path("mini-stage1").read_text(encoding="utf-8")
+        assert old in text
+        path = tmp_path / "mine.toml"
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return path
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 1600", "stepps = 1600", r"mine\.toml: there is no key 'stepps'; did you mean 'steps'\?"),
+        ("views = 2", "view = 2", r"mine\.toml: source 1: there is no key 'view'; did you mean 'views'\?"),
+        ("photos = 96", "fotos = 96", r"validation: there is no key 'fotos'; did you mean 'photos'\?"),
+        ("seed = 0", "seed = 0\nzzz = 1", r"there is no key 'zzz'; known here: stage, bundle, start, seed"),
+        ("steps = 1600\n", "", r"mine\.toml: 'steps' is missing\."),
+        ('kind = "captions"\n', "", r"mine\.toml: source 1: 'kind' is missing\."),
+        ("[validation]", "[measured]", r"mine\.toml: a recipe needs a \[validation\] table\."),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_recipe(edited(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("steps = 1600", 'steps = "many"', r"'steps' is 'many'; it must be a whole number\."),
+        ("steps = 1600", "steps = 1600.5", r"'steps' is 1600\.5; it must be a whole number\."),
+        ("steps = 1600", "steps = true", r"'steps' is True; it must be a whole number\."),
+        ("steps = 1600", "steps = 0", r"'steps' is 0; it must be at least 1\."),
+        ("steps = 1600", "steps = [1]", r"'steps' is \[1\]; it must be a whole number\."),
+        ('bundle = "mini"', "bundle = 3", r"'bundle' is 3; it must be a text\."),
+        ("stage = 1", "stage = 3", r"'stage' is 3; it must be between 1 and 2\."),
+        ("seed = 0", "seed = -1", r"'seed' is -1; it must be between 0 and "),
+        ("learning_rate = 5e-3", "learning_rate = nan", r"'learning_rate' is nan; it must be between 0"),
+        pytest.param(
+            "learning_rate = 5e-3", f"learning_rate = 1{'0' * 400}", r"'learning_rate' is inf;", id="huge"
+        ),
+        pytest.param("seed = 0", f"seed = 1{'0' * 400}", r"'seed' is 10+; it must be", id="huge seed"),
+        ("gradient_clip = 1.0", "gradient_clip = inf", r"'gradient_clip' is inf; it must be at least 0\."),
+        ("cropped = 0.3", "cropped = 1.5", r"source 1: 'cropped' is 1\.5; it must be between 0 and 1\."),
+        ("views = 2", "views = 65", r"source 1: 'views' is 65; it must be between 1 and 64\."),
+        ('prompt = "chat"', 'prompt = "talk"', r"'prompt' is 'talk'; it must be 'none' or 'instruction' or"),
+        ("seed = 0", "seed = 0\nlayers = 2", r"'layers' is 2; it must be 0 or 1 or 3\."),
+        ("seed = 0", "seed = 0\nlayers = true", r"'layers' is True; it must be 0 or 1 or 3\."),
+        ("seed = 0", 'seed = 0\ninstructions = "One."', r"'instructions' is 'One\.'; it must be a list of t"),
+        ("seed = 0", "seed = 0\ninstructions = [1]", r"'instructions' is \[1\]; it must be a list of texts"),
+        (
+            'kind = "captions"',
+            'kind = "caption"',
+            r"source 1: 'kind' is 'caption'; it must be 'captions' or 'imagenet' or 'labels'\.",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_type_or_size_is_named(edited: Edit, old: str, new: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_recipe(edited(old, new))
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    with pytest.raises(UsageError, match=r"recipe\.toml cannot be read: No such file"):
+        read_recipe(path)
+    for content in (b"steps = = 1", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=r"recipe\.toml is not valid TOML"):
+            read_recipe(path)
+    path.write_bytes(b"steps = 1")
+    with pytest.raises(UsageError, match=r"recipe\.toml: a recipe needs at least one \[\[source\]\] table"):
+        read_recipe(path)
+
+
+def test_settings_change_single_keys_each_read_as_its_own_type(tiny_recipe: MakeRecipe) -> None:
+    recipe = tiny_recipe()
+    typed = ["steps=9", "learning_rate = 1", "bundle=big", "source.people.weight=2", "validation.photos=5"]
+    people, things = recipe.source
+    assert with_settings(recipe, typed) == replace(
+        recipe,
+        steps=9,
+        learning_rate=1.0,
+        bundle="big",
+        source=(replace(people, weight=2.0), things),
+        validation=replace(recipe.validation, photos=5),
+    )
+    assert isinstance(with_settings(recipe, ["learning_rate=1"]).learning_rate, float)
+
+
+def test_a_list_of_texts_is_set_as_toml_has_it(tiny_recipe: MakeRecipe) -> None:
+    changed = with_settings(tiny_recipe(), ["prompt=instruction", 'instructions=["One, two.", "Three."]'])
+    assert changed.instructions == ("One, two.", "Three.")
+
+
+def test_a_choice_among_numbers_is_set_as_a_number(tiny_recipe: MakeRecipe) -> None:
+    assert with_settings(tiny_recipe(), ["layers=3"]).layers == 3
+    with pytest.raises(UsageError, match=r"--set layers=2: 'layers' is 2; it must be 0 or 1 or 3"):
+        with_settings(tiny_recipe(), ["layers=2"])
+    with pytest.raises(UsageError, match=r"--set layers=three: 'layers' must be a whole number"):
+        with_settings(tiny_recipe(), ["layers=three"])
+
+
+def test_a_recipe_is_found_by_its_name_or_its_file(tmp_path: Path) -> None:
+    assert recipe_path("stage2").name == "stage2.toml"
+    own = tmp_path / "own.toml"
+    assert recipe_path(str(own)) == own  # whether it is there is told when it is read
+    with pytest.raises(UsageError, match=r"There is no recipe 'stag2'; did you mean 'stage2'\?"):
+        recipe_path("stag2")
+    with pytest.raises(
+        UsageError, match=r"There is no recipe 'xyz'; there is ablation-no-qformer, .* a file"
+    ):
+        recipe_path("xyz")
+
+
+def test_a_source_is_found_by_any_name_a_folder_may_have() -> None:
+    changed = with_settings(read_recipe(recipe_path("mini-stage1")), ["source.flickr8k/train.views=3"])
+    assert changed.source[0].views == 3
+    dotted = replace(changed, source=(replace(changed.source[0], name="my.photos.2020"),))
+    assert with_settings(dotted, ["source.my.photos.2020.kind=labels"]).source[0].kind == "labels"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("steps", r"'--set steps' is not of the form key=value\."),
+        ("=3", r"'--set =3' is not of the form key=value\."),
+        ("stps=3", r"--set stps=3: there is no key 'stps'; did you mean 'steps'\?"),
+        ("steps=1.5", r"--set steps=1\.5: 'steps' must be a whole number\."),
+        ("steps=", r"--set steps=: 'steps' must be a whole number\."),
+        ("learning_rate=fast", r"'learning_rate' must be a number\."),
+        ("learning_rate=nan", r"'learning_rate' is nan; it must be between 0 and 10\."),
+        ("learning_rate=1e999", r"'learning_rate' is inf; it must be between 0 and 10\."),
+        ("stage=2.0", r"'stage' must be a whole number\."),
+        ("instructions=One.", r"'instructions' must be a list of texts, as in \["),
+        (
+            "precision=fp8",
+            r"'precision' is 'fp8'; it must be 'fp32' or 'bf16' or 'fp16' or 'int8' or 'nf4'\.",
+        ),
+        ("source.people.weigth=1", r"there is no key 'weigth'; did you mean 'weight'\?"),
+        ("source.persons.weight=1", r"there is no source 'persons'; there is 'people' or 'things'\."),
+        ("source.people.kind=words", r"'kind' is 'words'; it must be 'captions' or"),
+        ("source=people", r"'source' is a table; set one of its own keys"),
+        ("validation=val", r"'validation' is a table; set one of its own keys"),
+        ("validation.photos=0", r"'photos' is 0; it must be at least 1\."),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_told_as_it_was_typed(
+    tiny_recipe: MakeRecipe, setting: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        with_settings(tiny_recipe(), [setting])
+
+
+names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+kinds = st.sampled_from(["captions", "imagenet", "labels"])
+shares = st.floats(0, 1)
+sources = st.builds(
+    Source, name=names, kind=kinds, weight=st.floats(0.001, 1e9), views=st.integers(2, 64), cropped=shares
+)
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    stage = draw(st.integers(1, 2))
+    prompt = draw(st.sampled_from(["none", "instruction", "chat"]))
+    asked = st.floats(0, 9) if stage == 2 and prompt == "chat" else st.just(0.0)
+    counts = st.integers(1, 10**9)
+    peak = draw(st.floats(0, 10))
+    samples = draw(st.integers(0, 64))
+    return Recipe(
+        stage=stage,
+        bundle=draw(names),
+        start=draw(st.just("") | names),
+        seed=draw(st.integers(0, 2**63 - 1)),
+        steps=draw(counts),
+        batch_size=draw(counts),
+        micro_batch=draw(st.just(0) | counts),
+        precision=draw(st.sampled_from(["fp32", "bf16", "fp16", "int8", "nf4"])),
+        captions_per_photo=draw(st.floats(1, 9)),
+        questions_per_photo=draw(asked),
+        details_per_photo=draw(asked),
+        precise_names=draw(shares),
+        prompt=prompt,
+        instructions=tuple(draw(st.lists(names, min_size=1, max_size=3))) if prompt == "instruction" else (),
+        caption_form=draw(st.sampled_from(["written", "blip", "raw"])),
+        text_tokens=draw(st.just(0) | counts),
+        learning_rate=peak,
+        warmup_rate=draw(st.floats(0, peak)),
+        floor_rate=draw(st.floats(0, peak)),
+        warmup_steps=draw(st.integers(0, 10**9)),
+        cosine_over=draw(st.sampled_from(["all", "rest"])),
+        beta1=draw(st.floats(0, 0.9999)),
+        beta2=draw(st.floats(0, 0.99999)),
+        weight_decay=draw(st.floats(0, 10)),
+        gradient_clip=draw(st.floats(0, 1e300)),
+        initial_std=draw(st.floats(0, 10)),
+        class_name_scale=draw(st.floats(0, 1000)),
+        layers=draw(st.sampled_from([0, 1, 3])),
+        qformer=draw(st.sampled_from(["frozen", "none", "trained"])),
+        checkpoint_every=draw(counts),
+        validate_every=draw(counts),
+        sample_every=draw(counts) if samples else 0,
+        sample_photos=samples,
+        bad_share=draw(shares),
+        source=tuple(draw(st.lists(sources, min_size=1, max_size=3, unique_by=lambda one: one.name))),
+        validation=Validation(name=draw(st.just("") | names), kind=draw(kinds), photos=draw(counts)),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(recipe=recipes())
+def test_a_written_recipe_reads_back_equal(recipe: Recipe) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "recipe.toml"
+        path.write_text(recipe_toml(recipe), encoding="utf-8")
+        assert read_recipe(path) == recipe

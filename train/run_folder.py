@@ -1,0 +1,144 @@
+"""A training run's folder: where its parts lie, who may write to it, and its log.
+
+RUN/recipe.toml                            what is trained
+RUN/log.jsonl                              one JSON object a line: steps, validations, answers, notes
+RUN/checkpoints/STEP/                      projection.safetensors, state.safetensors, state.json, recipe.toml
+RUN/start/                                 the first weights, where the result keeps a share of them
+RUN/projection.safetensors                 the result, float16, once training has ended
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from minigpt4.core.atomic import replacing
+from minigpt4.core.errors import UsageError
+from minigpt4.train.recipe import Recipe
+from minigpt4.train.recipe_file import read_recipe, recipe_toml
+
+LOCK_TRIES, LOCK_PAUSE_S = 4, 0.03
+
+PROJECTION, RECIPE, LOG, LOCK = "projection.safetensors", "recipe.toml", "log.jsonl", ".lock"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one training run."""
+
+    path: Path
+
+    @property
+    def result(self) -> Path:
+        """The trained projection."""
+        return self.path / PROJECTION
+
+    @property
+    def start(self) -> Path:
+        """What training began with, where the result is to keep a share of it."""
+        return self.path / "start"
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe of this run."""
+        return self.path / RECIPE
+
+    @property
+    def log_file(self) -> Path:
+        """One JSON object a line."""
+        return self.path / LOG
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """What holds the checkpoints, each in a folder called after its step."""
+        return self.path / "checkpoints"
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """Folders of whole checkpoints, the oldest first."""
+        found = self.checkpoints_folder.glob("*")
+        return sorted((place for place in found if place.name.isdigit()), key=lambda place: int(place.name))
+
+    def check_new(self) -> None:
+        """UsageError where the folder holds anything already."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--output {self.path} is a file; name a folder that is empty or not there yet.")
+        if self.path.is_dir() and any(place.name != LOCK for place in self.path.iterdir()):
+            raise UsageError(
+                f"The folder {self.path} is not empty; go on with the run in it with --resume, "
+                "or name another folder with --output."
+            )
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from training in this folder; UsageError where one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("a+", encoding="utf-8") as file:
+            try:
+                _lock(file)
+            except OSError as error:
+                file.seek(0)
+                raise UsageError(
+                    f"Another process ({file.read().strip() or 'unknown'}) is training in {self.path}; wait "
+                    "for it, stop it, or name another folder with --output."
+                ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield
+
+    def begin(self, recipe: Recipe) -> None:
+        """Put the recipe there; UsageError where the folder holds anything already."""
+        self.check_new()
+        self.write_recipe(recipe)
+
+    def write_recipe(self, recipe: Recipe) -> None:
+        """Write the run's recipe, over the one that is there."""
+        with replacing(self.recipe_file) as draft:
+            draft.write_text(recipe_toml(recipe), encoding="utf-8")
+
+    def recipe(self) -> Recipe:
+        """The recipe that was put there; UsageError where there is no run."""
+        if not self.recipe_file.is_file():
+            raise UsageError(f"There is no run to resume in {self.path}; leave --resume out to begin one.")
+        return read_recipe(self.recipe_file)
+
+    def append(self, row: Mapping[str, object]) -> None:
+        """Add a line to the log."""
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop what the log says about later steps: they are going to be made again."""
+        if not self.log_file.is_file():
+            return
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if _step(line) <= step]
+        with replacing(self.log_file) as draft:
+            draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def _lock(file: TextIO) -> None:
+    """Take the lock; whoever watches holds it for an instant, so one refusal is none."""
+    for _ in range(LOCK_TRIES - 1):
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(LOCK_PAUSE_S)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _step(line: str) -> float:
+    """The step that a line tells of; a note belongs to none and stays."""
+    try:
+        row = json.loads(line)
+        return float(row["step"]) if "step" in row else float("-inf")
+    except (ValueError, TypeError):
+        return float("inf")  # half a line, from a process that was killed
