@@ -34,6 +34,7 @@ from minigpt4.core.language.select import check_choices, check_memory, load_lang
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
 from minigpt4.core.reply import Piece, Reply
+from minigpt4.core.run_projection import run_projection
 from minigpt4.core.trim import trim
 from minigpt4.core.vision.precision import AUTO
 
@@ -104,6 +105,9 @@ class Engine:
         """
         if isinstance(bundle, str):
             bundle = load_bundle(bundle)
+        if projection is not None:
+            found = run_projection(projection)
+            bundle, projection = found.fitted(bundle), found.file
         check_choices(
             bundle,
             backend=backend,

@@ -77,12 +77,12 @@ def chat(
             f"--greedy and --temperature {temperature:g} contradict each other; give one of them."
         )
     files = [picture_of(name) for name in images or []]
-    projection = options.projection_file(projection)
     if plain or not is_at_screen():
         code = _plain(given, files, resume, projection, offload_vision, greedy)
     else:
         if greedy:
             given |= {"temperature": 0.0, "repetition_penalty": 1.0}
+        projection = options.of_run(given, projection)
         loaded = load_settings(given | {"images": pictures})
         options.check_model(loaded, projection)
         code = open_app(loaded, files, resume, projection, offload_vision)

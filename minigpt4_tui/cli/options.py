@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
-PROJECTION = "projection.safetensors"
-"""What a training run calls its result."""
-
 _BUNDLE = typer.Option("--bundle", "-b", help="Which model bundle answers.")
 _BACKEND = typer.Option(
     "--backend", help="auto, torch or llamacpp; auto takes llama.cpp where it is installed."
@@ -52,7 +49,7 @@ ProjectionFile = Annotated[
     typer.Option(
         "--projection",
         metavar="FILE",
-        help="A projection of your own training, in place of the bundle's; or the folder of its run.",
+        help="A projection of your own training, in place of the bundle's; or the folder of its run or checkpoint.",
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="How many processor threads to use.")]
@@ -130,7 +127,11 @@ class ModelChoice:
         if threads is not None and threads < 1:
             raise UsageError(f"--threads is {threads}; it must be at least 1.")
         chosen = load_bundle(bundle)
-        projection = projection_file(projection)
+        if projection is not None:
+            from minigpt4.core.run_projection import run_projection
+
+            found = run_projection(projection.expanduser())
+            chosen, projection = found.fitted(chosen), found.file
         check_choices(
             chosen,
             backend=backend,
@@ -212,9 +213,10 @@ def choose(
     beams: int | None = None,
 ) -> Chosen:
     """The settings with what was `given` on the command line over them; raises UsageError."""
-    settings = loaded.settings
+    settings, given = loaded.settings, dict(given)
+    projection = of_run(given, projection)
     names = (*MODEL, *SAMPLING, "system_prompt", "theme")
-    values = {name: getattr(settings, name) for name in names} | dict(given)
+    values = {name: getattr(settings, name) for name in names} | given
     model = {name: values[name] for name in MODEL}
     model["backend"] = backend_for(model["backend"], beams)
     dice = {name: values[name] for name in SAMPLING}
@@ -246,19 +248,21 @@ def check_model(loaded: Loaded, projection: Path | None) -> None:
     ModelChoice.of(**{name: getattr(settings, name) for name in MODEL}, projection=projection)
 
 
-def projection_file(given: Path | None) -> Path | None:
-    """The file that `--projection` names: itself, or the result in the folder of a training run."""
-    if given is None:
+def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
+    """The file that `--projection` names: itself, or that of a training run or one of its checkpoints.
+
+    Where no bundle was typed, the one that it was trained for is put among what was `given`.
+    """
+    if projection is None:
         return None
-    path = given.expanduser()
-    if not path.is_dir():
-        return path
-    if (result := path / PROJECTION).is_file():
-        return result
-    raise UsageError(
-        f"The folder {path} holds no {PROJECTION}, which a training run writes at its end; give the folder "
-        "of a run that has ended, or a file."
-    )
+    from minigpt4.core.run_projection import run_projection
+
+    found = run_projection(projection.expanduser())
+    if found.bundle:
+        given.setdefault("bundle", found.bundle)
+    if found.step is not None:
+        say(f"The run has not ended; step {found.step} of it answers.")
+    return found.file
 
 
 def backend_for(backend: str, beams: int | None) -> str:

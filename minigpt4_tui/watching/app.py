@@ -5,13 +5,10 @@ Folders are read on another thread once a second, so that neither a slow disk no
 
 from __future__ import annotations
 
-import asyncio
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,12 +20,9 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.signal import Signal
 from textual.widgets import Static
 
-from minigpt4.core.errors import Minigpt4Error
-from minigpt4.themes import load_theme
-from minigpt4.tui.background import PatientApp
 from minigpt4.tui.keys import bindings
-from minigpt4.tui.settings import Loaded, Settings, entry, load_settings
-from minigpt4.tui.theming import textual_theme
+from minigpt4.tui.settings import Loaded, Settings, load_settings
+from minigpt4.tui.themed import ThemedApp
 from minigpt4.tui.watching.answers import Answers, Asked, Said
 from minigpt4.tui.watching.bar import NAMES, ViewBar
 from minigpt4.tui.watching.chart import Chart
@@ -46,7 +40,6 @@ LOOK_S = 1.0
 WIDE = 110
 """Columns from which on curves and answers stand beside each other."""
 
-LEAVING = (signal.SIGTERM, signal.SIGHUP)
 HINT = "1-5 Tab views   ← → step   ↑ ↓ run   x log steps   Esc newest   q leave"
 
 
@@ -73,6 +66,8 @@ def watch_runs(folders: list[Path]) -> None:
     app = WatchApp(loaded, tails, names)
     question.wait()
     app.run()
+    if app.fault is not None:
+        raise app.fault
     if app.return_code:
         raise typer.Exit(app.return_code)
 
@@ -82,7 +77,7 @@ def _at_screen() -> bool:
     return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
-class WatchApp(PatientApp, inherit_bindings=False):
+class WatchApp(ThemedApp, inherit_bindings=False):
     """Follows runs by their folders."""
 
     TITLE = "minigpt4"
@@ -137,9 +132,6 @@ class WatchApp(PatientApp, inherit_bindings=False):
         from minigpt4.train.run_log import RunLog
 
         super().__init__()
-        if self.no_color:
-            # Textual makes greys of the colours that it knows, and black of the terminal's own.
-            self.ansi_color = False
         self.settings: Settings = loaded.settings
         self.settings_changed: Signal[str] = Signal(self, "settings_changed")
         self.logs = [RunLog(tail.folder) for tail in tails]
@@ -155,19 +147,9 @@ class WatchApp(PatientApp, inherit_bindings=False):
         self._problems = loaded.problems
         self._is_looking = False
         self.animation_level = "none" if self.settings.reduced_motion else "full"
-        self._put_on(self.settings.theme)
+        self.begin_theme(self.settings.theme)
         for log, tail in zip(self.logs, self._tails, strict=True):
             log.take(tail.news())
-
-    def _put_on(self, name: str) -> None:
-        """Put the theme on; where its file is wrong, ours, and that is said."""
-        try:
-            found = textual_theme(load_theme(name))
-        except Minigpt4Error as error:
-            self.call_later(self.say, str(error), "error")
-            found = textual_theme(load_theme(entry("theme").default))
-        self.register_theme(found)
-        self.theme = found.name
 
     def compose(self) -> ComposeResult:
         yield ViewBar()
@@ -184,14 +166,10 @@ class WatchApp(PatientApp, inherit_bindings=False):
     def on_mount(self) -> None:
         """Draw what is known, and look again every second."""
         self.set_keymap(bindings(self.settings.keys).keymap())
-        for number in LEAVING:
-            with suppress(NotImplementedError, RuntimeError, ValueError):
-                asyncio.get_running_loop().add_signal_handler(
-                    number, lambda code: self.exit(return_code=code), 128 + number
-                )
         for problem in self._problems:
             self.say(problem, "warning")
         self.draw()
+        self.follow_themes()
         self.set_interval(LOOK_S, self.look)
 
     # The folders
