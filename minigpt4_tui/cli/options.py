@@ -49,7 +49,7 @@ ProjectionFile = Annotated[
     typer.Option(
         "--projection",
         metavar="FILE",
-        help="A projection of your own training, in place of the bundle's; or the folder of its run or checkpoint.",
+        help="A projection of your own training, in place of the bundle's; or the folder of its run.",
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="How many processor threads to use.")]
