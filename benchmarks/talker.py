@@ -33,12 +33,24 @@ from minigpt4.core.wire import (
 TOKENS_PER_S = 50
 CONTEXT = 1_000_000
 ANSWER = """The picture shows a *small harbour* in the morning, with a row of boats and two gulls above them.
+The light comes from the left, low and yellow, and the water is so still that every mast stands in it a
+second time. Nobody is to be seen on the quay, but a door of the nearest house is open.
+
+Three things are worth a second look:
 
 - a red boat, nearest to the quay
 - a blue one behind it, its sails down
+- the lamp at the end of the pier, which is still lit
+
+Behind the houses a road climbs the hill in two long bends, with a wall of grey stones beside it. A cart
+stands at the upper bend, too far away to tell what it carries; the horse has its head down, as if it had
+been waiting there for a while. On the slope above there are sheep, or white stones.
+
+The boats that float could be counted like this:
 
 ```python
 boats = [boat for boat in harbour if boat.is_afloat]
+print(len(boats))
 ```
 
 """

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.signal import Signal
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import load_theme
-from minigpt4.themes.watch import ThemeWatch
 from minigpt4.tui.background import PatientApp
 from minigpt4.tui.settings import entry
 from minigpt4.tui.theming import take_change, textual_theme
+
+if TYPE_CHECKING:
+    from minigpt4.themes.watch import ThemeWatch
 
 THEME_LOOK_S = 1.0
 """How often it is looked whether a theme's file was edited: under a millisecond each time."""
@@ -27,7 +31,6 @@ class ThemedApp(PatientApp, inherit_bindings=False):
         """A theme's file is new, edited or gone; its name."""
         self._missed_theme = ""
         self._first_colours: dict[str, str] | None = None
-        self._theme_watch = ThemeWatch()
 
     def refresh_css(self, animate: bool = True) -> None:
         """Not for the first theme, which all is built with: every style sheet would be parsed twice."""
@@ -56,10 +59,13 @@ class ThemedApp(PatientApp, inherit_bindings=False):
     def follow_themes(self) -> None:
         """From now on an edited file is seen on the screen; what is wrong in it is said."""
         self._first_colours = None
-        self.set_interval(THEME_LOOK_S, self._look_at_themes)
+        from minigpt4.themes.watch import ThemeWatch
 
-    def _look_at_themes(self) -> None:
-        for change in self._theme_watch.poll():
+        watch = ThemeWatch()
+        self.set_interval(THEME_LOOK_S, lambda: self._look_at_themes(watch))
+
+    def _look_at_themes(self, watch: ThemeWatch) -> None:
+        for change in watch.poll():
             problem = take_change(self, change)
             if change.name in (self.theme, self._missed_theme):
                 if problem is not None:

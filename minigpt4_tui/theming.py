@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textual.app import App
 from textual.color import Color, ColorParseError
@@ -15,7 +15,9 @@ from textual.theme import Theme as TextualTheme
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import Theme, ThemeError, load_theme, theme_files, theme_names
 from minigpt4.themes.contrast import READABLE, Rgb, contrast
-from minigpt4.themes.watch import ThemeChange
+
+if TYPE_CHECKING:
+    from minigpt4.themes.watch import ThemeChange
 
 TEXT_STYLES = frozenset(
     "none not bold b dim d italic i underline u underline2 uu reverse r strike s blink".split()

@@ -13,7 +13,6 @@ from minigpt4.tui.attachments import Attachment, attachments_in, names_files
 from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.screens import plug
 from minigpt4.tui.screens.stage import Stage
-from minigpt4.tui.slash import command_in, nearest
 from minigpt4.tui.store import StoredMessage, StoredPicture
 from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.composer import Composer, looks_dropped
@@ -66,6 +65,8 @@ class ChatScreen(Stage):
 
     @on(Composer.Sent)
     def _sent(self, event: Composer.Sent) -> None:
+        from minigpt4.tui.slash import command_in, nearest
+
         command = command_in(event.text)
         if command is not None:
             self.composer.take(event.typed)

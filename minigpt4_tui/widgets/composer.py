@@ -15,7 +15,6 @@ from textual.widgets import TextArea
 from minigpt4.tui.attachments import WINDOWS, complete_path
 from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.keys import ACTIONS
-from minigpt4.tui.slash import choices_for, complete
 from minigpt4.tui.text import shown, shown_line
 from minigpt4.tui.widgets.key_line import KeyLine, step
 
@@ -126,6 +125,8 @@ class Composer(TextArea):
         if not self.text.startswith("/") or "\n" in self.text:
             self.screen.focus_next()
             return
+        from minigpt4.tui.slash import complete
+
         done = complete(self.text, complete_path)
         if done.line != self.text:
             self._completed = done.line
@@ -182,6 +183,8 @@ class Composer(TextArea):
     def on_text_area_changed(self) -> None:
         """Offer the commands while one is typed; what Tab offered stands until something is typed."""
         if self.text != self._completed:
+            from minigpt4.tui.slash import choices_for
+
             self._completed = ""
             self._choices.show(choices_for(self.text))
 

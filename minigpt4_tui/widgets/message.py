@@ -40,8 +40,11 @@ REST = 3
 """How many times as long as painting took it then rests, so that keys come in between in a long answer."""
 
 PAUSE_S = 0.15
-MOST_REST_S = 1.0
-"""Seconds without a key after which it is painted while somebody types; those after which it is anyhow."""
+MOST_REST_S = 0.5
+"""Seconds without a key after which it is painted while somebody types; most seconds that it waits for it."""
+
+ECHO_S, NEXT_KEY_S = 0.015, 0.05
+"""Seconds after a key between which it is on the screen, and the next one is not yet pressed."""
 
 
 class MessageView(Vertical, can_focus=True):
@@ -171,11 +174,14 @@ class MessageView(Vertical, can_focus=True):
         return self.query_one(AnswerText)
 
     async def _draw_in_a_pause(self) -> None:
+        """Between two keys: one that is pressed while this is painted would be seen late."""
         now = time.monotonic()
-        if now - cast("PatientApp", self.app).key_at < PAUSE_S and now - self._drawn_at < MOST_REST_S:
-            self._timer = self.set_timer(DRAW_S, self._draw_in_a_pause)
-        else:
+        since_key = now - cast("PatientApp", self.app).key_at
+        late = (now - self._drawn_at) / MOST_REST_S
+        if since_key >= PAUSE_S or (late >= 1 and ECHO_S <= since_key <= NEXT_KEY_S) or late >= 2:
             await self._draw()
+        else:
+            self._timer = self.set_timer(ECHO_S, self._draw_in_a_pause)
 
     async def _draw(self) -> None:
         self._timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -389,3 +390,13 @@ async def test_a_short_conversation_stands_at_the_top(play: Play) -> None:
         assert "You" in now.text().splitlines()[3]
         await now.talk("More?", "word\n\n" * 40 + "the end")
         await now.until(lambda: "the end" in now.text())
+
+
+async def test_an_answer_appears_also_while_somebody_types_without_a_pause(play: Play) -> None:
+    async with play() as now:
+        await now.ask("Which bird is this?")
+        now.engine.begin("A robin.")
+        end = time.monotonic() + 20
+        while "A robin." not in now.text():
+            await now.pilot.press("a")
+            assert time.monotonic() < end, "typing held up the answer"
