@@ -221,6 +221,12 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     assert (run / "checkpoints" / "12" / "state.safetensors").is_file()
     assert "has ended; its result is" in call_minigpt4(*resume).stderr
 
+    told = call_minigpt4(
+        "train", "--stage", "1", "--data", data, *SHRUNK, "--estimate", "--json", "--on", "cpu"
+    )
+    estimated = json.loads(told.stdout)["memory_total_bytes"]
+    assert 0.6 < max(row["memory"] for row in rows if "loss" in row) / estimated < 1.6
+
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")
     asked = run_minigpt4("ask", "--projection", result, "--max-tokens", "4", "-i", "red.png", "What is this?")
     assert asked.returncode == 0, asked.stderr
