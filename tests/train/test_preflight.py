@@ -1,0 +1,147 @@
+"""The seconds before hours of training: parts that do not fit and batches that teach nothing are named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from minigpt4.core.bundle import Bundle, load_bundle
+from minigpt4.train.assemble import Assembled
+from minigpt4.train.errors import TrainingError
+from minigpt4.train.events import Event, Note
+from minigpt4.train.layout import Branch
+from minigpt4.train.preflight import chance_sentence, preflight, require_sound
+from minigpt4.train.trainer import Trainer
+from minigpt4.train.visits import Batch, LeftOut
+
+
+@dataclass
+class OneBatch:
+    """The same batch at every step."""
+
+    only: Batch
+
+    def batch(self, step: int) -> Batch:
+        return self.only
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    return load_bundle("mini")
+
+
+@pytest.fixture
+def sound(tiny_trainer: Callable[..., Trainer]) -> Assembled:
+    """The tiny trainer and its parts."""
+    trainer = tiny_trainer()
+    model = trainer.objective._model
+    return Assembled(
+        trainer=trainer,
+        facts={},
+        photos=5,
+        language_model=model,
+        tokens=SimpleNamespace(pieces=[b""] * 131),  # type: ignore[arg-type]
+        layout=trainer.layout,
+        objective=trainer.objective,
+        batches=trainer.batches,
+        sample_photos={},
+    )
+
+
+def findings(made: Assembled, bundle: Bundle) -> list[tuple[str, str]]:
+    return [(one.state, one.sentence) for one in preflight(made, bundle)]
+
+
+def test_a_sound_run_has_no_problem(sound: Assembled, bundle: Bundle) -> None:
+    assert [sentence for state, sentence in findings(sound, bundle) if state == "problem"] == []
+
+
+def test_7b_and_13b_mixed_up_are_named(
+    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound.language_model.config, "hidden_size", 5120)
+    monkeypatch.setattr(sound.trainer.part.projection.linear, "out_features", 4096)
+    (state, sentence) = findings(sound, bundle)[0]
+    assert state == "problem"
+    assert "this projection is for the 7B model and the bundle has the 13B model" in sentence
+
+
+def test_a_tokenizer_of_another_model_is_named(sound: Assembled, bundle: Bundle) -> None:
+    larger: Any = SimpleNamespace(pieces=[b""] * 500)
+    (state, sentence) = findings(replace(sound, tokens=larger), bundle)[0]
+    assert state == "problem"
+    assert "has 500 tokens and its language model 131" in sentence
+
+
+def test_weights_that_are_a_difference_are_taken_for_a_delta(sound: Assembled, bundle: Bundle) -> None:
+    with torch.no_grad():
+        for parameter in sound.language_model.parameters():
+            parameter.mul_(1e-4)
+    assert any("Vicuna delta" in sentence for _, sentence in findings(sound, bundle))
+
+
+def test_a_first_step_without_a_photo_names_the_reasons(sound: Assembled, bundle: Bundle) -> None:
+    empty = Batch(
+        (), left_out=(LeftOut("mine", "a", "broken JPEG", 0), LeftOut("mine", "b", "no caption", 1))
+    )
+    (state, sentence) = findings(replace(sound, batches=OneBatch(empty)), bundle)[-1]
+    assert state == "problem"
+    assert "None of the 2 photos of the first step can be learnt from (broken JPEG; no caption)" in sentence
+
+
+def test_captions_that_never_reach_the_loss_are_told(
+    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound.layout, "branch", lambda _question, _answer: Branch((1,), ()))
+    (state, sentence) = findings(sound, bundle)[-1]
+    assert state == "problem"
+    assert "no token to predict" in sentence
+
+
+def test_answers_that_lose_their_end_are_worth_a_warning(
+    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = sound.layout.branch
+
+    def cut(question: str, answer: str) -> Branch:
+        return replace(whole(question, answer), is_cut=True)
+
+    monkeypatch.setattr(sound.layout, "branch", cut)
+    assert any(
+        state == "warning" and "100% of the first answers are longer" in sentence
+        for state, sentence in findings(sound, bundle)
+    )
+
+
+def test_a_loss_that_is_no_number_is_a_problem(
+    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound.trainer, "loss_of", lambda _batch, _most: math.nan)
+    assert any(
+        state == "problem" and "The loss of the first photos is nan" in sentence
+        for state, sentence in findings(sound, bundle)
+    )
+
+
+def test_a_loss_at_ln_of_the_vocabulary_is_called_by_its_name() -> None:
+    assert "ln(32000) = 10.373" in chance_sentence(10.375, 32_000)
+    assert "not merged" in chance_sentence(10.375, 32_000)
+    assert chance_sentence(4.1, 32_000) == ""
+
+
+def test_warnings_are_told_and_problems_end_the_run(
+    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Event] = []
+    monkeypatch.setattr(sound.trainer, "loss_of", lambda _batch, _most: math.log(131))
+    require_sound(sound, bundle, told.append)
+    assert any(isinstance(event, Note) and "ln(131)" in event.sentence for event in told)
+    monkeypatch.setattr(sound.trainer, "loss_of", lambda _batch, _most: math.inf)
+    with pytest.raises(TrainingError, match="The loss of the first photos is inf"):
+        require_sound(sound, bundle, told.append)
