@@ -84,7 +84,7 @@ def slice_parts() -> Parts:
     from minigpt4.core.language.protocol import Text
     from minigpt4.core.memory import geometry_of
     from minigpt4.core.prompt import VICUNA_V0
-    from minigpt4.core.vision.eva import EvaTower, QueryTransformer
+    from minigpt4.core.vision.eva import LN_VISION_EPS, EvaTower, Float32LayerNorm, QueryTransformer
     from minigpt4.core.vision.geometry import QFormerGeometry, ViTGeometry
     from minigpt4.train.layout import PlainLayout
     from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
@@ -119,10 +119,10 @@ def slice_parts() -> Parts:
     torch.set_default_dtype(torch.float32)
     qformer = QueryTransformer(former, vit.width)
     torch.nn.init.normal_(qformer.query_tokens, std=0.02)
-    vision.post_layernorm.float()
+    vision.post_layernorm = Float32LayerNorm(vit.width, eps=LN_VISION_EPS)
     for part in (vision, qformer, model):
         part.eval().requires_grad_(False)
-    tower = _InBfloat16(EvaTower(vision, qformer, vit, bundle.vision.image_size))
+    tower = EvaTower(vision, qformer, vit, bundle.vision.image_size)
     recipe = with_settings(read_recipe(recipe_path("stage1")), [f"batch_size={BATCH['7b']}"])
 
     def tokenize(*texts: Text) -> list[int]:
@@ -135,26 +135,6 @@ def slice_parts() -> Parts:
         recipe, model, tower, PlainLayout(VICUNA_V0, tokenize, recipe.text_tokens), spec.inputs, spec.outputs,
         bundle.vision.image_size, bundle.vision.mean, bundle.vision.std,
     )  # fmt: skip
-
-
-class _InBfloat16:
-    """The tower, with pixels in its own type and `ln_vision` in float32."""
-
-    def __init__(self, tower: Any) -> None:
-        self._tower = tower
-        self.network, self.width, self.tokens = tower.network, tower.width, tower.tokens
-        self.class_columns = tower.class_columns
-
-    def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        import torch
-
-        with torch.inference_mode():
-            hidden_BND = self._tower.patches(pixels_BCHW.bfloat16()).float()
-            features_BND: Tensor = self._tower._qformer(self._tower._vision.post_layernorm(hidden_BND))
-            return features_BND
-
-    def stages(self, pixels_BCHW: Tensor) -> Any:
-        raise NotImplementedError
 
 
 # -- one process a form ---------------------------------------------------------------------------
