@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -145,8 +144,11 @@ def serve(size: str, form: str, data: str, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    from minigpt4.core.memory import most_held
+    from minigpt4.core.shape_caches import bound_shape_caches
     from minigpt4.train.allocator import keep_freed_memory
 
+    bound_shape_caches()
     keep_freed_memory()
     parts = mini_parts() if size == "mini" else slice_parts()
     step = _plain(parts, data) if form == "plain" else _ours(parts, data, is_cached="cached" in form)
@@ -155,7 +157,7 @@ def serve(size: str, form: str, data: str, threads: int) -> None:
         begun = time.perf_counter()
         loss = step(number)
         seconds = time.perf_counter() - begun
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = most_held()
         print(json.dumps({"seconds": seconds, "loss": loss, "peak": peak}), flush=True)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> 
     from minigpt4.core.engine import Engine
     from minigpt4.core.fetch import path_of
     from minigpt4.core.language.weights import choose_gguf
+    from minigpt4.core.memory import most_held
     from minigpt4.core.prompt import User
 
     minigpt4.core.embeddings.cache_home = lambda: Path(tempfile.mkdtemp())  # type: ignore[assignment]
@@ -58,7 +58,7 @@ def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> 
         "time to first token (s)": reply.first_token_s,
         "speed (tokens/s)": reply.tokens_per_s,
         "files (GiB)": sum(file.stat().st_size for file in files) / GIB,
-        "peak memory (GiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB,
+        "peak memory (GiB)": most_held() / GIB,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from minigpt4.core.language.quantised import QUANTS
+from minigpt4.core.memory import most_held
 from minigpt4.core.vision.tower import VisionTower
 from minigpt4.train.arithmetic import Work
 from minigpt4.train.errors import TrainingError
@@ -338,4 +338,4 @@ def _most_memory(device: torch.device) -> int:
     """Most bytes held so far, of the GPU or else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return most_held()

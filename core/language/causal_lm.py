@@ -16,6 +16,7 @@ from minigpt4.core.language.llama_weights import load_llama
 from minigpt4.core.language.quantised import QUANTS, load_quantised
 from minigpt4.core.language.tokens import TOKENIZER_MODEL, ByteLevelTokens, SentencePieceTokens, Tokens
 from minigpt4.core.language.weights import TORCH_QUANTS, hf_folder, language_digest
+from minigpt4.core.shape_caches import bound_shape_caches
 from minigpt4.core.vision.precision import default_dtype, dtype_for
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def load_causal_lm(
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BackendError("There is no CUDA device that torch can use; choose `--device cpu`.")
+    bound_shape_caches()
 
     def load(folder: Path, kept: str, computed: torch.dtype) -> Any:
         if kept not in QUANTS:

@@ -345,8 +345,10 @@ def _run(
 def _use_threads(threads: int | None) -> None:
     import torch
 
+    from minigpt4.core.shape_caches import bound_shape_caches
     from minigpt4.train.allocator import keep_freed_memory
 
+    bound_shape_caches()
     keep_freed_memory()
     if threads is not None:
         torch.set_num_threads(threads)

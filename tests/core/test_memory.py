@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +154,21 @@ def test_the_smaller_of_the_machines_and_the_containers_room_counts(
     assert free_memory() == 50 * 1024
     (tmp_path / "memory.max").write_text("40000\n", encoding="ascii")
     assert free_memory() == 13_000
+
+
+PARENT = """
+import subprocess, sys
+ballast = b"." * 400_000_000
+subprocess.run([sys.executable, "-c", "from minigpt4.core.memory import most_held; print(most_held())"])
+"""
+
+
+def test_what_a_process_held_does_not_begin_at_what_its_parent_holds() -> None:
+    held = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True, check=True).stdout
+    assert 1e6 < int(held) < 300e6
+
+
+def test_what_a_process_held_is_known_without_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = memory.most_held()
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert known / 2 < memory.most_held()
