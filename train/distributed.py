@@ -30,6 +30,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.train.errors import TrainingElsewhereError
+from minigpt4.train.world import T
 
 RENDEZVOUS = "MINIGPT4_RENDEZVOUS"
 """The file through which processes that were started here find each other."""
@@ -131,10 +132,15 @@ class Together:
 
     def all_reduce(self, tensor: Tensor) -> None:
         """Make `tensor` the sum of every process's, in place; TrainingError where one of them has gone."""
-        try:
+        with self._hearing_of_failures():
             dist.all_reduce(tensor)
-        except RuntimeError as error:
-            raise TrainingElsewhereError(self._note() or NO_NOTE) from error
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Every process's items, in the order of their ranks; TrainingError where one of them has gone."""
+        gathered: list[Sequence[T]] = [()] * self.size
+        with self._hearing_of_failures():
+            dist.all_gather_object(gathered, items)
+        return [item for one in gathered for item in one]
 
     def barrier(self) -> None:
         """Return once every process has come here; TrainingError where one of them has gone."""
@@ -147,6 +153,13 @@ class Together:
         what = f"has failed: {error}" if isinstance(error, Exception) else "was stopped."
         with suppress(RuntimeError):
             self._notes.set(NOTE, f"Process {self.rank + 1} of {self.size} {what}")
+
+    @contextmanager
+    def _hearing_of_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise TrainingElsewhereError(self._note() or NO_NOTE) from error
 
     def _note(self) -> str:
         end = time.monotonic() + NOTE_WAIT_S

@@ -128,13 +128,11 @@ class Run:
 
     def _check_left_out(self, done: StepDone) -> None:
         """Name the photos that could not be learnt from; too many of them end the run."""
-        recipe = self._trainer.recipe
-        for one in self._trainer.left_out:
+        recipe, trainer = self._trainer.recipe, self._trainer
+        for one in trainer.world.gather(trainer.left_out) if done.left_out else ():
             event = PhotoLeftOut(one.source, one.key, one.reason)
             if self._writes:
-                self._log(
-                    {"step": done.step, "left_out": one.key, "source": one.source, "reason": one.reason}
-                )
+                self._log({"step": done.step, **asdict(event)})
             self._report(event)
         self._seen += recipe.batch_size
         self._left_out += done.left_out

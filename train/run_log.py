@@ -262,7 +262,7 @@ def _event(row: Mapping[str, Any]) -> LogEvent | None:
         ]
         return Sampled(_step(row), tuple(answers))
     if "reason" in row:
-        return PhotoLeftOut(str(row["source"]), str(row["left_out"]), str(row["reason"]))
+        return PhotoLeftOut(str(row["source"]), str(row["key"]), str(row["reason"]))
     return Note(str(row["sentence"])) if "sentence" in row else None
 
 

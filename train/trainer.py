@@ -110,9 +110,10 @@ class Trainer:
         trees = self.trees(batch.visits)
         work, left_out = self._all_work(batch, trees)
         if not work.label_tokens:
+            reasons = " ".join(sorted({f"{one.key}: {one.reason}." for one in batch.left_out[:3]}))
             raise TrainingError(
                 f"Nothing could be learnt in step {number + 1}: all its {left_out} photos were left out; "
-                "look for the reasons in the log, and at the data with `minigpt4 data inspect`."
+                f"look at the data with `minigpt4 data inspect`. {reasons}".rstrip()
             )
         self._clear_gradients()
         share = self._add_gradients(batch, trees, work.label_tokens)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class World(Protocol):
@@ -34,6 +37,10 @@ class World(Protocol):
         """
         ...
 
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Every process's items, in the order of their ranks; they must be picklable."""
+        ...
+
     def barrier(self) -> None:
         """Return once every process has come here."""
         ...
@@ -49,6 +56,10 @@ class Alone:
 
     def all_reduce(self, tensor: Tensor) -> None:
         """The sum of one is itself."""
+
+    def gather(self, items: Sequence[T]) -> list[T]:
+        """Its own are all there are."""
+        return list(items)
 
     def barrier(self) -> None:
         """Nobody to wait for."""

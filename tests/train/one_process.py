@@ -43,9 +43,11 @@ def main() -> None:
                     time.sleep(0.05)
                 rows.append(asdict(trainer.step(number)))
             rows.append({"val_loss": trainer.validation_loss()})
+            gathered = world.gather([f"process {world.rank}"] * (world.rank + 1))
             if world.rank == 0:
                 weight = trainer.part.projection.linear.weight
-                (folder / "rows.json").write_text(json.dumps({"rows": rows, "weight": weight.tolist()}))
+                found = {"rows": rows, "weight": weight.tolist(), "gathered": gathered}
+                (folder / "rows.json").write_text(json.dumps(found))
     except Minigpt4Error as error:
         (folder / f"error-{seat.rank}").write_text(str(error))
         sys.exit(1)

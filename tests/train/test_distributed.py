@@ -45,6 +45,8 @@ def trained_by(folder: Path, count: int) -> dict[str, Any]:
 
 def test_one_two_and_four_processes_have_the_same_losses(folder: Path) -> None:
     one, two, four = (trained_by(folder, count) for count in (1, 2, 4))
+    assert one["gathered"] == ["process 0"]
+    assert two["gathered"] == ["process 0", "process 1", "process 1"]
     for several in (two, four):
         for mine, its in zip(one["rows"], several["rows"], strict=True):
             for name in ("loss", "grad_norm", "val_loss"):

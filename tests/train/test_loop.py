@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from minigpt4.train.recipe import Recipe
 from minigpt4.train.run_folder import RunFolder
 from minigpt4.train.trainer import Trainer
 from minigpt4.train.visits import LeftOut
+from minigpt4.train.world import Alone
 
 FACTS = {"the language model": "m1", "the data of 'people'": "d1"}
 CLOCKED = ("samples_per_s", "data_wait", "memory", "mfu")
@@ -277,19 +278,29 @@ def test_photos_that_are_left_out_are_named_in_the_log(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     trainer, run = tiny_trainer(), new_run("run")
-    bad = LeftOut("people", "people-3", "broken JPEG", 1)
+    mine, its = LeftOut("people", "people-3", "broken JPEG", 1), LeftOut("cats", "cat-1", "not a picture", 2)
     step = trainer.step
 
-    def with_a_bad_photo(number: int) -> StepDone:
+    def with_bad_photos(number: int) -> StepDone:
         done = step(number)
-        trainer.left_out = (bad,) if number == 1 else ()
-        return done
+        trainer.left_out = (mine,) if number == 1 else ()
+        return replace(done, left_out=2 if number == 1 else 0)
 
-    trainer.step = with_a_bad_photo  # type: ignore[method-assign]
+    class WithAnother(Alone):
+        """As if a second process had left a photo out too."""
+
+        def gather(self, items: Sequence[Any]) -> list[Any]:
+            return [*items, its]
+
+    trainer.world = WithAnother()
+    trainer.step = with_bad_photos  # type: ignore[method-assign]
     events: list[Event] = []
     run_training(trainer, run, report=events.append)
-    assert PhotoLeftOut("people", "people-3", "broken JPEG") in events
-    assert {"step": 2, "left_out": "people-3", "source": "people", "reason": "broken JPEG"} in logged(run)
+    named = [event for event in events if isinstance(event, PhotoLeftOut)]
+    assert named == [PhotoLeftOut(one.source, one.key, one.reason) for one in (mine, its)]
+    assert [row for row in logged(run) if "reason" in row] == [
+        {"step": 2, "source": one.source, "key": one.key, "reason": one.reason} for one in (mine, its)
+    ]
 
 
 def test_too_many_bad_photos_end_the_run(

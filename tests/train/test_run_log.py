@@ -56,7 +56,7 @@ def test_what_the_run_writes_is_read_back_event_by_event(run: RunFolder) -> None
 
 
 def test_a_photo_that_was_left_out_is_counted_and_no_curve_has_it(run: RunFolder) -> None:
-    run.append({"step": 1, "left_out": "x.jpg", "source": "mine", "reason": "not a picture"})
+    run.append({"step": 1, "key": "x.jpg", "source": "mine", "reason": "not a picture"})
     log = follow(run)()
     assert log.left_out == 1
     assert len(log.loss) == 0
