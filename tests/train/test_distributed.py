@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,23 @@ def test_one_two_and_four_processes_have_the_same_losses(folder: Path) -> None:
         torch.testing.assert_close(
             torch.tensor(one["weight"]), torch.tensor(several["weight"]), atol=1e-5, rtol=1e-5
         )
+
+
+def test_two_machines_under_torchrun_have_the_losses_of_one_process(folder: Path) -> None:
+    one = trained_by(folder, 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    torchrun += ["--rdzv-backend", "c10d", "--rdzv-endpoint", place, str(ONE_PROCESS), str(folder), "trains"]
+    machines = [subprocess.Popen(torchrun, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for machine in machines:
+        _, errors = machine.communicate(timeout=120)
+        assert machine.returncode == 0, errors
+    two = json.loads((folder / "rows.json").read_text())
+    assert two["gathered"] == ["process 0", "process 1", "process 1"]
+    for mine, its in zip(one["rows"], two["rows"], strict=True):
+        assert its.get("loss") == pytest.approx(mine.get("loss"), rel=1e-5)
 
 
 def test_a_process_that_fails_ends_the_others_with_its_own_words(folder: Path) -> None:
