@@ -324,9 +324,9 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         self.query_one("#runs").scroll_to(y=run, animate=False)
         self.draw()
 
-    @on(ViewBar.Wanted)
-    def _view_wanted(self, event: ViewBar.Wanted) -> None:
-        self.action_view(event.view)
+    @on(ViewBar.Taken)
+    def _view_taken(self, event: ViewBar.Taken) -> None:
+        self.action_view(event.action)
 
     @on(RunList.Wanted)
     def _run_wanted(self, event: RunList.Wanted) -> None:

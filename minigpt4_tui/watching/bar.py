@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from textual.content import Content
-from textual.message import Message
-from textual.style import Style
-from textual.widgets import Static
 
 from minigpt4.tui.watching.views import ANSWERS, VIEWS
+from minigpt4.tui.widgets.key_line import KeyLine, step
 
 NAMES = {**{view.id: view.name for view in VIEWS}, ANSWERS: "answers"}
 """Every view by its id, in the order of their keys."""
 
 
-class ViewBar(Static):
-    """The views with their number keys; a click shows one."""
+class ViewBar(KeyLine):
+    """The views with their number keys; `Taken` is the id of the one that was clicked."""
 
-    ALLOW_SELECT = False
     DEFAULT_CSS = """
     ViewBar {
         height: 1;
@@ -27,35 +22,16 @@ class ViewBar(Static):
         color: $text-muted;
         text-wrap: nowrap;
         text-overflow: ellipsis;
-        link-color: $text-muted;
-        link-style: none;
-        link-background: transparent;
-        link-color-hover: $foreground;
-        link-style-hover: underline;
-        link-background-hover: transparent;
     }
     """
 
-    @dataclass
-    class Wanted(Message):
-        """A view was clicked."""
-
-        view: str
-
     def __init__(self) -> None:
-        super().__init__(markup=False)
-        # Links have one colour, and the chosen view another.
-        self.auto_links = False
+        super().__init__(is_plain=False)
 
     def show(self, chosen: str) -> None:
         """Mark the chosen one."""
         parts: list[Content] = []
         for number, (view, name) in enumerate(NAMES.items(), start=1):
             look = "bold underline $text-primary" if view == chosen else ""
-            word = Content.assemble(f"{number} ", (name, look))
-            parts.append(word.stylize(Style.from_meta({"@click": ("want", (view,))})))
+            parts.append(step(Content.assemble(f"{number} ", (name, look)), view))
         self.update(Content("   ").join(parts))
-
-    def action_want(self, view: str) -> None:
-        """It was clicked."""
-        self.post_message(self.Wanted(view))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from minigpt4.core.language.causal_lm import choose_precision, load_causal_lm, l
 from minigpt4.core.language.llama_weights import load_llama
 from minigpt4.core.language.protocol import Sampling, Text
 from minigpt4.core.language.torch import TorchLanguageModel
+from minigpt4.core.shape_caches import CAPACITIES
 
 WriteLlama = Callable[..., Path]
 GREEDY = Sampling(max_tokens=5).greedy()
@@ -186,3 +188,10 @@ def test_a_missing_device_is_a_sentence(folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendError, match="no CUDA device"):
         load_causal_lm(bundle_of(folder), device="cuda")
+
+
+def test_a_model_that_is_loaded_keeps_few_old_shapes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CAPACITIES:
+        monkeypatch.delenv(name, raising=False)
+    load_causal_lm(bundle_of(folder))
+    assert all(int(os.environ[name]) < 1024 for name in CAPACITIES)
