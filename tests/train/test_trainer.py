@@ -269,7 +269,8 @@ def test_photos_left_out_are_named_and_the_others_learnt(tiny_trainer: MakeTrain
 def test_a_step_without_a_photo_ends_training_and_names_the_way_out(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     trainer.batches = Served(Batch((), left_out=(BAD, BAD)))
-    with pytest.raises(TrainingError, match=r"in step 1: all its 2 photos were left out; .*data inspect"):
+    named = rf"all its 2 photos .*data inspect`\. {BAD.key}: {BAD.reason}"
+    with pytest.raises(TrainingError, match=named):
         trainer.step(0)
 
 
