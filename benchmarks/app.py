@@ -33,10 +33,10 @@ from pathlib import Path
 
 from terminal import Terminal
 
-from minigpt4.core.bundle import load_bundle
-from minigpt4.core.fetch import missing
-from minigpt4.core.home import HOME_VARIABLE, cache_home, data_home
-from minigpt4.tui.store import FILE_NAME, ConversationInfo, Store, StoredMessage, WholeConversation
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.download.fetch import missing
+from minigpt4.core.paths import HOME_VARIABLE, cache_home, data_home
+from minigpt4.tui.history.store import FILE_NAME, ConversationInfo, Store, StoredMessage, WholeConversation
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "minigpt4")
 TALKING = (sys.executable, str(Path(__file__).with_name("talker.py")), "chat")

@@ -21,7 +21,7 @@ from typing import Any
 
 from minigpt4.core.language import llamacpp
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel, load_library
-from minigpt4.core.language.protocol import Sampling
+from minigpt4.core.types import Sampling
 
 PROMPT = list(range(300, 332))
 CONTEXT = 512

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minigpt4.core.bundle import load_bundle
-from minigpt4.train.data import Data
-from minigpt4.train.features import Features
-from minigpt4.train.loader import Loader
-from minigpt4.train.order import Order
-from minigpt4.train.photos.opening import open_photos
-from minigpt4.train.photos.selection import Selection
-from minigpt4.train.visits import Visit
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.train.batches.loader import Loader
+from minigpt4.train.batches.run_data import Data
+from minigpt4.train.batches.samples import Visit
+from minigpt4.train.batches.shuffle import Order
+from minigpt4.train.data.open import open_photos
+from minigpt4.train.data.subset import Selection
+from minigpt4.train.features.cache import Features
 
 BUNDLE = "minigpt4-vicuna-7b"
 """Whose pixels are made: 224 x 224, as the paper's."""

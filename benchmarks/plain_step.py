@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minigpt4.core.projection import Projection
 from minigpt4.core.vision.tower import VisionTower
-from minigpt4.train.layout import Branch, Layout
+from minigpt4.train.packing.sequence import Branch, Layout
 from minigpt4.train.recipe import Recipe
 
 IGNORED = -100

@@ -14,8 +14,7 @@ import sys
 import threading
 import time
 
-from minigpt4.core.serving import own_pipes
-from minigpt4.core.wire import (
+from minigpt4.core.worker.messages import (
     Answer,
     Cancel,
     Count,
@@ -29,6 +28,7 @@ from minigpt4.core.wire import (
     frame,
     read_command,
 )
+from minigpt4.core.worker.server import own_pipes
 
 TOKENS_PER_S = 50
 CONTEXT = 1_000_000
@@ -65,7 +65,7 @@ def main() -> None:
 
 def be_the_program() -> None:
     """The command line, with this file in place of the engine's."""
-    from minigpt4.core import worker
+    from minigpt4.core.worker import client as worker
     from minigpt4.tui import cli
 
     worker.COMMAND = (sys.executable, "-P", __file__)

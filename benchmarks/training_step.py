@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from minigpt4.core.vision.tower import VisionTower
-    from minigpt4.train.layout import Layout
+    from minigpt4.train.batches.samples import Visit
+    from minigpt4.train.packing.sequence import Layout
     from minigpt4.train.recipe import Recipe
-    from minigpt4.train.visits import Visit
 
 FORMS = ("plain", "ours, looking", "ours, cached")
 BATCH = {"mini": 16, "7b": 64}
@@ -53,12 +53,12 @@ class Parts:
 
 def mini_parts() -> Parts:
     """The bundle mini with its own weights, in bfloat16, asked as in its stage 1."""
-    from minigpt4.core.bundle import load_bundle
-    from minigpt4.core.fetch import ensure
-    from minigpt4.core.language.causal_lm import load_causal_lm, load_tokens
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.download.fetch import ensure
+    from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
     from minigpt4.core.prompt import template_named
     from minigpt4.core.vision.tower import load_tower
-    from minigpt4.train.layout import layout_for
+    from minigpt4.train.packing.sequence import layout_for
     from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
 
     bundle = load_bundle("mini")
@@ -79,13 +79,13 @@ def slice_parts() -> Parts:
     import torch
     from transformers import Blip2VisionConfig, Blip2VisionModel, LlamaConfig, LlamaForCausalLM
 
-    from minigpt4.core.bundle import load_bundle
-    from minigpt4.core.language.protocol import Text
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
     from minigpt4.core.memory import geometry_of
     from minigpt4.core.prompt import VICUNA_V0
+    from minigpt4.core.types import Text
     from minigpt4.core.vision.eva import LN_VISION_EPS, EvaTower, Float32LayerNorm, QueryTransformer
-    from minigpt4.core.vision.geometry import QFormerGeometry, ViTGeometry
-    from minigpt4.train.layout import PlainLayout
+    from minigpt4.train.packing.sequence import PlainLayout
     from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
 
     bundle = load_bundle("minigpt4-vicuna-7b")
@@ -145,8 +145,8 @@ def serve(size: str, form: str, data: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     from minigpt4.core.memory import most_held
-    from minigpt4.core.shape_caches import bound_shape_caches
-    from minigpt4.train.allocator import keep_freed_memory
+    from minigpt4.core.torch_memory import bound_shape_caches
+    from minigpt4.train.malloc import keep_freed_memory
 
     bound_shape_caches()
     keep_freed_memory()
@@ -163,8 +163,8 @@ def serve(size: str, form: str, data: str, threads: int) -> None:
 
 def _visits(parts: Parts, data: str) -> list[list[tuple[Visit, bytes]]]:
     """The photos of a few steps, with one caption each."""
-    from minigpt4.train.photos.opening import open_photos
-    from minigpt4.train.visits import Visit
+    from minigpt4.train.batches.samples import Visit
+    from minigpt4.train.data.open import open_photos
 
     photos = open_photos(data)
     size = parts.recipe.batch_size
@@ -214,10 +214,10 @@ def _ours(parts: Parts, data: str, *, is_cached: bool) -> Any:
     import torch
 
     from minigpt4.core.projection import Projection
-    from minigpt4.train.objective import Objective
-    from minigpt4.train.trained_part import TrainedPart
+    from minigpt4.train.batches.samples import Batch
+    from minigpt4.train.packing.loss import Objective
+    from minigpt4.train.trainable import TrainedPart
     from minigpt4.train.trainer import Trainer
-    from minigpt4.train.visits import Batch
 
     torch.manual_seed(1)
     steps = _visits(parts, data)

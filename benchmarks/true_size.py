@@ -25,15 +25,15 @@ QUESTION = "What is in this picture?"
 
 def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> dict[str, float]:
     """One answer in this process, with what each part of it took."""
-    import minigpt4.core.embeddings
-    from minigpt4.core.bundle import load_bundle
+    import minigpt4.core.embedding_cache
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.download.fetch import path_of
     from minigpt4.core.engine import Engine
-    from minigpt4.core.fetch import path_of
-    from minigpt4.core.language.weights import choose_gguf
     from minigpt4.core.memory import most_held
     from minigpt4.core.prompt import User
+    from minigpt4.core.weights.locate import choose_gguf
 
-    minigpt4.core.embeddings.cache_home = lambda: Path(tempfile.mkdtemp())  # type: ignore[assignment]
+    minigpt4.core.embedding_cache.cache_home = lambda: Path(tempfile.mkdtemp())  # type: ignore[assignment]
     bundle = load_bundle(bundle_name)
     gguf = choose_gguf(bundle)
     assert gguf is not None, f"{bundle_name} has no GGUF; make one with `minigpt4 models quantize`"

@@ -24,19 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from minigpt4.core import fetch
-from minigpt4.core.bundle import Bundle, load_bundle
-from minigpt4.core.embeddings import EmbeddingCache, embedding_fingerprint
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.download import fetch
+from minigpt4.core.dtypes import AUTO
+from minigpt4.core.embedding_cache import EmbeddingCache, embedding_fingerprint
 from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, LanguageModel, PromptPiece, Sampling, Text
+from minigpt4.core.language.load import check_choices, check_memory, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
-from minigpt4.core.language.select import check_choices, check_memory, load_language_model, needed_files
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
 from minigpt4.core.reply import Piece, Reply
-from minigpt4.core.run_projection import run_projection
 from minigpt4.core.trim import trim
-from minigpt4.core.vision.precision import AUTO
+from minigpt4.core.types import ImageEmbedding, LanguageModel, PromptPiece, Sampling, Text
+from minigpt4.core.weights.run_projection import run_projection
 
 Backend = Literal["auto", "torch", "llamacpp"]
 Encoder = Callable[[Picture], NDArray[np.float32]]
@@ -126,7 +126,7 @@ class Engine:
         fingerprint = embedding_fingerprint(bundle, path, vision_dtype)
 
         def encoder() -> Encoder:
-            from minigpt4.core.encoder import ImageEncoder
+            from minigpt4.core.vision.encoder import ImageEncoder
 
             return ImageEncoder(
                 bundle, path, device=device, threads=threads, dtype=vision_dtype, offload=offload

@@ -14,9 +14,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from minigpt4.core.bundle import Bundle, LanguageGeometry
+from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
+from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.weights import (
+from minigpt4.core.weights.locate import (
     CONFIG,
     GGUF_QUANTS,
     TORCH_QUANTS,
@@ -25,8 +27,6 @@ from minigpt4.core.language.weights import (
     gguf_quant,
     hf_folder,
 )
-from minigpt4.core.vision.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
-from minigpt4.core.vision.precision import AUTO, dtype_for
 
 GIB = 1 << 30
 WORKING_ROOM = GIB // 2

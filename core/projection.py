@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt4.core.atomic import replacing
-from minigpt4.core.checkpoints import projection_tensors
+from minigpt4.core.bundles.known_widths import confused_sizes, confused_towers
 from minigpt4.core.errors import BundleError
-from minigpt4.core.widths import confused_sizes, confused_towers
+from minigpt4.core.weights.released import projection_tensors
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 

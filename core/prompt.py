@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Protocol
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Text, Tokenize
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
 
 
 @dataclass(frozen=True)

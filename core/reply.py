@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from minigpt4.core.language.protocol import LanguageModel, PromptPiece, Sampling
-from minigpt4.core.language.stream import TextStream
+from minigpt4.core.language.detokenizer import TextStream
 from minigpt4.core.prompt import prompt_positions
+from minigpt4.core.types import LanguageModel, PromptPiece, Sampling
 
 Finish = Literal["stop", "length", "cancelled"]
 

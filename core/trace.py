@@ -22,13 +22,11 @@ from numpy.typing import NDArray
 
 import minigpt4
 from minigpt4.core.atomic import replacing
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.errors import BundleError, ContextError, DataError, UsageError
-from minigpt4.core.fetch import projection_path
-from minigpt4.core.language.cached import CachedLanguageModel
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Text
-from minigpt4.core.language.select import load_language_model
-from minigpt4.core.language.weights import GGUF_QUANTS, choose_gguf
+from minigpt4.core.language.base import CachedLanguageModel
+from minigpt4.core.language.load import load_language_model
 from minigpt4.core.pixels import Picture, to_pixels
 from minigpt4.core.prompt import (
     BOS,
@@ -40,6 +38,8 @@ from minigpt4.core.prompt import (
     prompt_positions,
     template_named,
 )
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Text
+from minigpt4.core.weights.locate import GGUF_QUANTS, choose_gguf
 
 PICTURE_MARK = "<ImageHere>"
 """What stands for a picture in the text of a prompt, as in the original."""
@@ -204,7 +204,7 @@ def _look(bundle: Bundle, pixels_BCHW: Pixels, choices: TraceChoices) -> dict[st
     """The vision half. Its memory is free again when the language model is loaded."""
     import torch
 
-    from minigpt4.core.encoder import ImageEncoder
+    from minigpt4.core.vision.encoder import ImageEncoder
 
     encoder = ImageEncoder(
         bundle,
@@ -248,7 +248,7 @@ def _inputs_of_gguf(bundle: Bundle, quant: str, prompt: Sequence[PromptPiece]) -
     """The prompt's input embeddings (S, D) from the file: llama.cpp does not show its own."""
     from gguf import GGMLQuantizationType, dequantize
 
-    from minigpt4.core.language.gguf_header import read_header
+    from minigpt4.core.weights.gguf.header import read_header
 
     path = choose_gguf(bundle, quant)
     if path is None:

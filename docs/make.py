@@ -6,8 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from minigpt4.core.home import HOME_VARIABLE
-from minigpt4.tui.reference import keys_page, settings_page
+from minigpt4.core.paths import HOME_VARIABLE
+from minigpt4.tui.cli.reference import keys_page, settings_page
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:

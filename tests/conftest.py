@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import settings
 
-from minigpt4.core.home import HOME_VARIABLE, config_home
+from minigpt4.core.paths import HOME_VARIABLE, config_home
 
 if TYPE_CHECKING:
-    from minigpt4.core.bundle import Bundle
+    from minigpt4.core.bundles.bundle import Bundle
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -63,8 +63,8 @@ def _nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def mini_home(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A MINIGPT4_HOME that holds the bundle `mini`, for this process and its children."""
     # Imported here: a slip in either then fails the tests that need mini, not all of them.
-    from minigpt4.core.bundle import load_bundle
-    from minigpt4.core.fetch import ensure
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.download.fetch import ensure
 
     kept = os.environ.get("MINIGPT4_TEST_HOME")
     home = Path(kept).absolute() if kept else Path(request.config.cache.mkdir("minigpt4-home"))
@@ -156,7 +156,7 @@ class ImportTiny(Protocol):
 @pytest.fixture
 def import_tiny(golden: Path) -> ImportTiny:
     """The tiny MiniGPT-4 whose every number the original code has told, as a bundle in this test's home."""
-    from minigpt4.core.importing import Originals, import_bundle
+    from minigpt4.core.weights.import_bundle import Originals, import_bundle
 
     model = golden / "tiny_model"
 
@@ -192,10 +192,10 @@ class WriteLlama(Protocol):
 @pytest.fixture(scope="session")
 def write_llama() -> WriteLlama:
     """LLaMAs of one layer, or what looks like one of true width and takes no room on the disk."""
-    from minigpt4.core.language.gguf_writer import LlamaShape
-    from minigpt4.core.language.llama_folder import hugging_face_name
-    from minigpt4.core.language.vocabulary import made_up_vocabulary, sentencepiece_bytes
-    from minigpt4.core.random_weights import write_safetensors
+    from minigpt4.core.weights.gguf.writer import LlamaShape
+    from minigpt4.core.weights.hf_folder import hugging_face_name
+    from minigpt4.core.weights.random_weights import write_safetensors
+    from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
 
     def write(
         folder: Path,

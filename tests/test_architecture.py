@@ -31,23 +31,23 @@ FORBIDDEN = {
 }
 
 TORCH_FREE = (
-    "minigpt4.core.announced",
-    "minigpt4.core.bundle",
+    "minigpt4.core.download.remote_size",
+    "minigpt4.core.bundles.bundle",
     "minigpt4.core.engine",
     "minigpt4.core.errors",
-    "minigpt4.core.fetch",
-    "minigpt4.core.files",
-    "minigpt4.core.home",
+    "minigpt4.core.download.fetch",
+    "minigpt4.core.bundles.source",
+    "minigpt4.core.paths",
     "minigpt4.core.language.llamacpp",
-    "minigpt4.core.language.protocol",
+    "minigpt4.core.types",
     "minigpt4.core.language.sampling",
-    "minigpt4.core.language.select",
-    "minigpt4.core.language.stream",
-    "minigpt4.core.language.weights",
+    "minigpt4.core.language.load",
+    "minigpt4.core.language.detokenizer",
+    "minigpt4.core.weights.locate",
     "minigpt4.core.memory",
     "minigpt4.core.pixels",
     "minigpt4.core.prompt",
-    "minigpt4.core.received",
+    "minigpt4.core.download.checksum_note",
     "minigpt4.themes",
 )
 
@@ -157,8 +157,8 @@ def test_what_screens_import_reaches_no_model_library_by_a_detour() -> None:
 
 
 def test_the_first_frame_of_the_chat_waits_for_nothing_that_only_later_ones_need() -> None:
-    first = ["minigpt4.tui.cli", "minigpt4.tui.cli.screen", "minigpt4.tui.app"]
-    later = {"typer", "pydantic", "numpy", "PIL", "markdown_it", "tomlkit", "minigpt4.core.wire"}
+    first = ["minigpt4.tui.cli", "minigpt4.tui.cli.chat.app", "minigpt4.tui.app.app"]
+    later = {"typer", "pydantic", "numpy", "PIL", "markdown_it", "tomlkit", "minigpt4.core.worker.messages"}
     assert loaded_after_importing(first) & later == set()
 
 

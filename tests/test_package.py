@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.home import HOME_VARIABLE
+from minigpt4.core.paths import HOME_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"core": "core", "train": "train", "themes": "themes", "minigpt4_tui": "tui"}
@@ -29,7 +29,7 @@ TRAPS = ("train.py", "core/__init__.py", "themes.py", "tui.py", "minigpt4_tui.py
 
 SHIPPED_PARTS = """
 import dataclasses, sys
-from minigpt4.core.bundle import bundle_names, load_bundle
+from minigpt4.core.bundles.bundle import bundle_names, load_bundle
 from minigpt4.core.projection import load_projection
 from minigpt4.themes import load_theme, theme_names
 

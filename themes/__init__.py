@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
-from minigpt4.core.home import config_home
+from minigpt4.core.paths import config_home
 from minigpt4.themes.color import FORMS, is_color, looks_like_color
 
 

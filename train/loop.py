@@ -9,7 +9,6 @@ import torch
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.projection import save_projection
-from minigpt4.train.checkpoint import changes_since, load_checkpoint, require_unchanged, save_checkpoint
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import (
     Note,
@@ -21,9 +20,10 @@ from minigpt4.train.events import (
     TrainingBegun,
     Validated,
 )
-from minigpt4.train.run_folder import RunFolder
-from minigpt4.train.run_log import sample_picture
-from minigpt4.train.trained_part import mean_of_parts, save_part
+from minigpt4.train.run.checkpoint import changes_since, load_checkpoint, require_unchanged, save_checkpoint
+from minigpt4.train.run.folder import RunFolder
+from minigpt4.train.run.log import sample_picture
+from minigpt4.train.trainable import mean_of_parts, save_part
 from minigpt4.train.trainer import Trainer
 
 

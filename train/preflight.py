@@ -13,15 +13,15 @@ from typing import Literal
 
 from torch import Tensor
 
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.known_widths import confused_sizes
 from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.samples import Sample
-from minigpt4.core.widths import confused_sizes
-from minigpt4.train.assemble import Assembled
+from minigpt4.train.batches.samples import Batch
+from minigpt4.train.build import Assembled
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import Note, Report
-from minigpt4.train.objective import label_tokens
-from minigpt4.train.visits import Batch
+from minigpt4.train.packing.loss import label_tokens
 
 SAMPLED_ROWS = 64
 MOST_PHOTOS = 8

@@ -10,9 +10,9 @@ import math
 from dataclasses import MISSING, dataclass, field
 from typing import Any, Literal
 
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.errors import UsageError
-from minigpt4.core.run_projection import reshaped
+from minigpt4.core.weights.run_projection import reshaped
 
 SourceKind = Literal["captions", "imagenet", "labels"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4"]

@@ -11,22 +11,22 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from minigpt4.core.language.quantised import QUANTS
 from minigpt4.core.memory import most_held
 from minigpt4.core.vision.tower import VisionTower
-from minigpt4.train.arithmetic import Work
+from minigpt4.core.weights.bnb_quantize import QUANTS
+from minigpt4.train.batches.samples import Batch, Batches, LeftOut, Visit, drop_features
+from minigpt4.train.distributed.process_group import Alone, World
 from minigpt4.train.errors import TrainingError
+from minigpt4.train.estimate.flops import Work
+from minigpt4.train.estimate.mfu import Utilisation
 from minigpt4.train.events import Answer, StepDone
-from minigpt4.train.grouping import groups_of
-from minigpt4.train.layout import Branch, Layout
-from minigpt4.train.objective import Objective, label_tokens
-from minigpt4.train.packing import tree_length
+from minigpt4.train.lr_schedule import learning_rate_at
+from minigpt4.train.packing.loss import Objective, label_tokens
+from minigpt4.train.packing.micro_batches import groups_of
+from minigpt4.train.packing.pack import tree_length
+from minigpt4.train.packing.sequence import Branch, Layout
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.schedule import learning_rate_at
-from minigpt4.train.trained_part import TrainedPart
-from minigpt4.train.utilisation import Utilisation
-from minigpt4.train.visits import Batch, Batches, LeftOut, Visit, drop_features
-from minigpt4.train.world import Alone, World
+from minigpt4.train.trainable import TrainedPart
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.fetch import Notice, path_of
-from minigpt4.core.language.cached import CHUNK, END_TOKENS, CachedLanguageModel, Position, encodable
-from minigpt4.core.language.gguf import check_gguf, fetch_again
-from minigpt4.core.language.llama_text import LlamaText
-from minigpt4.core.language.protocol import PromptPiece, Sampling, Text
-from minigpt4.core.language.weights import choose_gguf, gguf_path, hf_folder
+from minigpt4.core.language.base import CHUNK, END_TOKENS, CachedLanguageModel, Position, encodable
+from minigpt4.core.language.llama_tokenizer import LlamaText
+from minigpt4.core.types import PromptPiece, Sampling, Text
+from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
+from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
-    from minigpt4.core.bundle import Bundle
+    from minigpt4.core.bundles.bundle import Bundle
 
 INSTALL = "pip install 'minigpt4[llama]'"
 ALL_LAYERS = 999
@@ -332,8 +332,8 @@ def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:
             f"fetch it with `minigpt4 models pull {bundle.name} --all`, then make one with "
             f"`minigpt4 models quantize {bundle.name}`, or choose `--backend torch`."
         )
-    from minigpt4.core.language.llama_folder import LlamaFolder
-    from minigpt4.core.language.quantize import convert
+    from minigpt4.core.weights.gguf.from_hf import convert
+    from minigpt4.core.weights.hf_folder import LlamaFolder
 
     if quant not in ("auto", "F16") or LlamaFolder(folder).shape.gguf_bytes("F16") >= MOST_CONVERTED_BYTES:
         wanted = "Q4_K_M" if quant == "auto" else quant

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.core.language.protocol import Sampling
+from minigpt4.core.types import Sampling
 
 
 class Sampler:

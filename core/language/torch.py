@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.beams import beam_search
-from minigpt4.core.language.cached import CachedLanguageModel, Position
-from minigpt4.core.language.causal_lm import load_causal_lm, load_tokens
-from minigpt4.core.language.protocol import PromptPiece, Sampling, Text
+from minigpt4.core.language.base import CachedLanguageModel, Position
+from minigpt4.core.language.beam_search import beam_search
+from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.language.sampling import check_beams
-from minigpt4.core.language.tokens import Tokens
+from minigpt4.core.language.tokenizers import Tokens
+from minigpt4.core.types import PromptPiece, Sampling, Text
 
 if TYPE_CHECKING:
-    from minigpt4.core.bundle import Bundle
+    from minigpt4.core.bundles.bundle import Bundle
 
 
 class TorchLanguageModel(CachedLanguageModel):

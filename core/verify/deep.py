@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from minigpt4.core.bundle import Bundle
-from minigpt4.core.fetch import projection_path
-from minigpt4.core.language.protocol import LanguageModel, PromptPiece, Text
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
     BOS,
@@ -27,7 +26,8 @@ from minigpt4.core.prompt import (
     prompt_pieces,
     template_named,
 )
-from minigpt4.core.verify.check import Check, State
+from minigpt4.core.types import LanguageModel, PromptPiece, Text
+from minigpt4.core.verify.finding import Check, State
 
 SENTENCE = (
     "When the rain stopped, the children ran out into the garden and jumped over the puddles until "
@@ -48,7 +48,7 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
     Raises what loading raises (BundleError, BackendError).
     """
     yield _picture_check(bundle)
-    from minigpt4.core.language.select import load_language_model
+    from minigpt4.core.language.load import load_language_model
 
     model = load_language_model(bundle)
     try:
@@ -122,7 +122,7 @@ def _judged(subject: str, loss: float, vocabulary: int, what: str) -> Check:
 
 
 def _picture_check(bundle: Bundle) -> Check:
-    from minigpt4.core.encoder import ImageEncoder
+    from minigpt4.core.vision.encoder import ImageEncoder
 
     encoder = ImageEncoder(bundle, projection_path(bundle))
     image_ND = encoder(open_picture(Image.linear_gradient("L").convert("RGB")))

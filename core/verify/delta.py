@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from minigpt4.core.verify.check import Check
+from minigpt4.core.verify.finding import Check
 from minigpt4.core.verify.samples import Sample
 
 NORM = 0.05

@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.known_widths import LLAMA_SIZES
 from minigpt4.core.errors import BundleError
-from minigpt4.core.importing import IMPORT_TEMPLATES
-from minigpt4.core.language.gguf import check_gguf
-from minigpt4.core.language.gguf_header import GgufHeader, GgufTensor, read_header
-from minigpt4.core.language.llama_folder import CONFIG, LlamaFolder, hugging_face_name
-from minigpt4.core.language.vocabulary import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
-from minigpt4.core.language.weights import gguf_files, hf_folder
-from minigpt4.core.verify.check import Check, State, listed
+from minigpt4.core.verify.checksums import way_back
 from minigpt4.core.verify.delta import delta_check
-from minigpt4.core.verify.files import way_back
+from minigpt4.core.verify.finding import Check, State, listed
 from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, weights_check
-from minigpt4.core.widths import LLAMA_SIZES
+from minigpt4.core.weights.gguf.header import GgufHeader, GgufTensor, read_header
+from minigpt4.core.weights.gguf.to_hf import check_gguf
+from minigpt4.core.weights.hf_folder import CONFIG, LlamaFolder, hugging_face_name
+from minigpt4.core.weights.import_bundle import IMPORT_TEMPLATES
+from minigpt4.core.weights.locate import gguf_files, hf_folder
+from minigpt4.core.weights.sentencepiece_vocab import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
 
 MORE_ROWS = 256
 """So many embedding rows more than tokens are padding; more than these are another model's."""
@@ -67,7 +67,7 @@ def language_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
 
 
 def _folder_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
-    from minigpt4.core.tensor_files import read_tensors
+    from minigpt4.core.weights.read_tensors import read_tensors
 
     shape = LlamaFolder(form.path).shape
     yield _width_check(form, bundle, shape.width)

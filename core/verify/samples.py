@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.language.gguf_header import GgufHeader, GgufTensor
-from minigpt4.core.verify.check import Check, State, listed
+from minigpt4.core.verify.finding import Check, State, listed
+from minigpt4.core.weights.gguf.header import GgufHeader, GgufTensor
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfig, Blip2VisionModel
 
-from minigpt4.core.checkpoints import qformer_tensors, vision_tensors
+from minigpt4.core.bundles.geometry import Options, QFormerGeometry, ViTGeometry
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.vision.geometry import Options, QFormerGeometry, ViTGeometry
 from minigpt4.core.vision.stages import VisionStages
+from minigpt4.core.weights.released import qformer_tensors, vision_tensors
 
 LN_VISION_EPS = 1e-5
 """LAVIS builds `ln_vision` with torch's own default; the ViT's blocks have 1e-6, the Q-Former 1e-12."""

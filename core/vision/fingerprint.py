@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 
-from minigpt4.core.bundle import Bundle, File
+from minigpt4.core.bundles.bundle import Bundle, File
+from minigpt4.core.download.fetch import digest_of
+from minigpt4.core.dtypes import AUTO, default_dtype, dtype_for
 from minigpt4.core.errors import BundleError
-from minigpt4.core.fetch import digest_of
-from minigpt4.core.vision.precision import AUTO, default_dtype, dtype_for
 
 CODE_VERSION = 1
 """To be raised whenever `pixels.py` or the code of this folder gives other features of the same picture.

@@ -7,11 +7,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.download.fetch import path_of
+from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.fetch import path_of
 from minigpt4.core.vision.efficientnet import EfficientNetLite2
-from minigpt4.core.vision.precision import AUTO, dtype_for
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
 from minigpt4.core.vision.stages import VisionStages
 

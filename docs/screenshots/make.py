@@ -22,14 +22,14 @@ from terminal_svg import to_svg
 from textual.color import Color
 from textual.pilot import Pilot
 
-from minigpt4.core.bundle import load_bundle
-from minigpt4.core.fetch import ensure
-from minigpt4.core.home import HOME_VARIABLE, cache_home, data_home
-from minigpt4.core.worker import Worker
-from minigpt4.tui.app import MiniGPT4App
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.download.fetch import ensure
+from minigpt4.core.paths import HOME_VARIABLE, cache_home, data_home
+from minigpt4.core.worker.client import Worker
+from minigpt4.tui.app.app import MiniGPT4App
+from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.picker import PickerScreen
-from minigpt4.tui.settings import load_settings
-from minigpt4.tui.store import Store
+from minigpt4.tui.settings.settings import load_settings
 from minigpt4.tui.widgets.picture import PictureArea
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from minigpt4.tui.cli.edge import Edge, fill_closed_streams, run_at_edge
+from minigpt4.tui.cli.errors import Edge, fill_closed_streams, run_at_edge
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,12 +24,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(given: list[str], edge: Edge) -> int:
     if given[:1] == ["chat"] and not any(word.startswith("-") for word in given):
-        from minigpt4.tui.cli.screen import chat_without_options, is_at_screen
+        from minigpt4.tui.cli.chat.app import chat_without_options, is_at_screen
 
         # Where no option was typed there is nothing to parse, and typer costs the first frame 25 ms.
         if is_at_screen():
             return chat_without_options(given[1:])
-    from minigpt4.tui.cli.table import run_command
+    from minigpt4.tui.cli.commands import run_command
 
     run_command(given, edge)
     return 0

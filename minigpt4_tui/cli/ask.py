@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minigpt4.core.errors import ImageError, UsageError
-from minigpt4.tui.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.edge import FAILED, INTERRUPTED, printable, say, say_error
-from minigpt4.tui.cli.interrupt import stopping_on_interrupt
+from minigpt4.tui.cli.chat.plain import cut_short
+from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
 from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen
-from minigpt4.tui.plain import cut_short
-from minigpt4.tui.settings import load_settings
+from minigpt4.tui.cli.signals import stopping_on_interrupt
+from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
+from minigpt4.tui.settings.settings import load_settings
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.tui.cli.edge import printable, say
-from minigpt4.tui.settings import Entry, Loaded, load_settings, schema, settings_path
+from minigpt4.tui.cli.errors import printable, say
+from minigpt4.tui.settings.settings import Entry, Loaded, load_settings, schema, settings_path
 
 config_app = typer.Typer(
     help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -63,9 +63,9 @@ def check() -> None:
 
 def settings_problems() -> Iterator[str]:
     """What is wrong with the settings, the keys and the names in them, as sentences."""
-    from minigpt4.core.bundle import load_bundle
+    from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.themes import ThemeError, load_theme
-    from minigpt4.tui.keys import bindings
+    from minigpt4.tui.settings.keys import bindings
 
     loaded = load_settings()
     yield from loaded.problems

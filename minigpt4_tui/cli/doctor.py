@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from minigpt4.tui.cli.edge import printable
+from minigpt4.tui.cli.errors import printable
 
 PAINT = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
 WIDTH = max(map(len, PAINT))
@@ -23,7 +23,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     list of objects, one a line, whose keys are name, state (ok, warning or problem), detail, and advice,
     the way out, which is empty where all is well.
     """
-    from minigpt4.tui.doctor import Finding, examine
+    from minigpt4.tui.doctor.checks import Finding, examine
 
     found: list[Finding] = []
     for finding in examine():

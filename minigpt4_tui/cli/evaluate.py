@@ -15,12 +15,12 @@ import typer
 
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.edge import say
+from minigpt4.tui.cli.errors import say
 from minigpt4.tui.cli.options import ModelChoice
 
 if TYPE_CHECKING:
-    from minigpt4.core.language.protocol import Sampling
-    from minigpt4.train.evaluate.captions import Answer, Stage
+    from minigpt4.core.types import Sampling
+    from minigpt4.train.evaluate.evaluate import Answer, Stage
 
 eval_app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +62,7 @@ def captions(
     as_json: AsJson = False,
 ) -> None:
     """Compare short captions with people's own: CIDEr-D, BLEU-1 to 4 and subject rate."""
-    from minigpt4.train.evaluate.captions import CAPTION_QUESTIONS, CAPTION_TOKENS, caption_scores
+    from minigpt4.train.evaluate.evaluate import CAPTION_QUESTIONS, CAPTION_TOKENS, caption_scores
 
     choice = _choice(bundle, backend, device, projection, threads)
     question = CAPTION_QUESTIONS[cast("Stage", stage)] if prompt is None else prompt
@@ -97,7 +97,7 @@ def subjects(
     as_json: AsJson = False,
 ) -> None:
     """Ask "What is in this picture?" and count the answers that name what people see."""
-    from minigpt4.train.evaluate.captions import CAPTION_TOKENS, SUBJECT_QUESTION, subject_scores
+    from minigpt4.train.evaluate.evaluate import CAPTION_TOKENS, SUBJECT_QUESTION, subject_scores
 
     choice = _choice(bundle, backend, device, projection, threads)
     question = SUBJECT_QUESTION if prompt is None else prompt
@@ -132,7 +132,7 @@ def fluency(
     as_json: AsJson = False,
 ) -> None:
     """Ask "Describe this image in detail." and count the answers that repeat or break off."""
-    from minigpt4.train.evaluate.captions import DETAIL_QUESTION, fluency_scores
+    from minigpt4.train.evaluate.evaluate import DETAIL_QUESTION, fluency_scores
 
     if max_tokens is not None and max_tokens < 1:
         raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
@@ -168,7 +168,7 @@ class Survey:
 
     def run(self, table: Callable[[Sequence[Answer]], dict[str, Any]], *, as_json: bool) -> None:
         """Ask, score, and print the scores; nothing is written before all of it is done."""
-        from minigpt4.train.shards import expand
+        from minigpt4.train.data.webdataset import expand
 
         _check_output(self.output)
         shards = expand(self.patterns)
@@ -186,8 +186,8 @@ class Survey:
             _print_table(scores)
 
     def _ask(self, shards: Sequence[Path], skipped: Callable[[str, str], None]) -> list[Answer]:
-        from minigpt4.train.evaluate.captions import answer_photos, samples_in
-        from minigpt4.train.shards import count_photos
+        from minigpt4.train.data.webdataset import count_photos
+        from minigpt4.train.evaluate.evaluate import answer_photos, samples_in
 
         total = count_photos(shards)
         total = min(total, self.limit or total)
@@ -229,7 +229,7 @@ def _check_output(output: Path | None) -> None:
 
 def _write_answers(output: Path, answers: Sequence[Answer]) -> None:
     from minigpt4.core.atomic import replacing
-    from minigpt4.train.evaluate.captions import judged
+    from minigpt4.train.evaluate.evaluate import judged
 
     with replacing(output) as draft, draft.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in judged(answers))

@@ -15,10 +15,10 @@ import typer
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.edge import say
-from minigpt4.tui.store import HIT, HIT_END, ConversationInfo, Hit, Store, StoredMessage
-from minigpt4.tui.store_records import SHOWN_ID
-from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.cli.errors import say
+from minigpt4.tui.history.records import SHOWN_ID
+from minigpt4.tui.history.store import HIT, HIT_END, ConversationInfo, Hit, Store, StoredMessage
+from minigpt4.tui.terminal.sanitize import shown, shown_line
 
 history_app = typer.Typer(
     help="List, search, show, export and delete the kept conversations.",
@@ -139,7 +139,7 @@ def export(
             case "html":
                 _export_html(store, infos, output)
             case "json":
-                from minigpt4.tui.history_export import to_json
+                from minigpt4.tui.history.export import to_json
 
                 _write(to_json(store, [info.id for info in infos]), output)
 
@@ -152,7 +152,7 @@ def import_conversations(
 
     Prints the ids of the new ones; those that are here already are left as they are.
     """
-    from minigpt4.tui.history_export import from_json
+    from minigpt4.tui.history.export import from_json
 
     content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     with _store() as store:
@@ -246,7 +246,7 @@ def _form(form: str | None, output: Path | None) -> Form:
 
 
 def _export_markdown(store: Store, infos: list[ConversationInfo], output: Path | None) -> None:
-    from minigpt4.tui.history_export import to_markdown
+    from minigpt4.tui.history.export import to_markdown
 
     folder = output or Path()
     if folder.is_file() or folder.suffix.lower() == ".md":
@@ -258,7 +258,7 @@ def _export_markdown(store: Store, infos: list[ConversationInfo], output: Path |
 
 
 def _export_html(store: Store, infos: list[ConversationInfo], output: Path | None) -> None:
-    from minigpt4.tui.history_export import file_stem, to_html
+    from minigpt4.tui.history.export import file_stem, to_html
 
     if len(infos) == 1 and not (output and output.is_dir()):
         _write(to_html(store, infos[0].id), output)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.edge import say
+from minigpt4.tui.cli.errors import say
 
 if TYPE_CHECKING:
-    from minigpt4.core.bundle import Bundle
+    from minigpt4.core.bundles.bundle import Bundle
     from minigpt4.core.engine import Backend, Engine
-    from minigpt4.core.language.protocol import Sampling
-    from minigpt4.tui.settings import Loaded
+    from minigpt4.core.types import Sampling
+    from minigpt4.tui.settings.settings import Loaded
 
 MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
@@ -117,8 +117,8 @@ class ModelChoice:
     ) -> ModelChoice:
         """From the options as they were typed."""
         # Here, as the app has the same options, and neither bundles nor numpy before its first frame.
-        from minigpt4.core.bundle import load_bundle
-        from minigpt4.core.language.select import BACKENDS, DEVICES, check_choices
+        from minigpt4.core.bundles.bundle import load_bundle
+        from minigpt4.core.language.load import BACKENDS, DEVICES, check_choices
 
         if backend not in BACKENDS:
             raise UsageError(f"There is no backend '{backend}'; choose {', '.join(BACKENDS)}.")
@@ -128,7 +128,7 @@ class ModelChoice:
             raise UsageError(f"--threads is {threads}; it must be at least 1.")
         chosen = load_bundle(bundle)
         if projection is not None:
-            from minigpt4.core.run_projection import run_projection
+            from minigpt4.core.weights.run_projection import run_projection
 
             found = run_projection(projection.expanduser())
             chosen, projection = found.fitted(chosen), found.file
@@ -155,8 +155,8 @@ class ModelChoice:
 
     def fetch(self, dtype: str | None = None, *, bars: bool = True) -> None:
         """Bring what is missing of the files, unless memory would not hold them (BackendError)."""
-        from minigpt4.core.language.select import check_memory, needed_files
-        from minigpt4.tui.cli.models import pull_with_progress
+        from minigpt4.core.language.load import check_memory, needed_files
+        from minigpt4.tui.cli.models.models import pull_with_progress
 
         check_memory(
             self.bundle,
@@ -255,7 +255,7 @@ def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
     """
     if projection is None:
         return None
-    from minigpt4.core.run_projection import run_projection
+    from minigpt4.core.weights.run_projection import run_projection
 
     found = run_projection(projection.expanduser())
     if found.bundle:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from minigpt4.core.fetch import FetchProgress, Progress
-from minigpt4.core.sources import size_text
-from minigpt4.tui.cli.edge import say
+from minigpt4.core.download.fetch import FetchProgress, Progress
+from minigpt4.core.download.sources import size_text
+from minigpt4.tui.cli.errors import say
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import typer
 from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.themes import Theme, load_theme, own_themes_folder, read_theme, theme_files, theme_names
-from minigpt4.tui.cli.edge import printable, say, say_error
+from minigpt4.tui.cli.errors import printable, say, say_error
 
 themes_app = typer.Typer(
     help="List, check and begin colour themes: a TOML file each.",
@@ -51,7 +51,7 @@ def check(
     Looks at keys, colours, and how well each text can be read. What is hard to read is told; only a
     theme that cannot be used ends in exit code 1.
     """
-    from minigpt4.tui.theming import contrast_problems
+    from minigpt4.tui.app.textual_theme import contrast_problems
 
     failed = False
     for name in wanted or theme_names():

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import on
 from textual.binding import BindingType
 
-from minigpt4.tui.attachments import Attachment, attachments_in, names_files
-from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.history.store import StoredMessage, StoredPicture
+from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
 from minigpt4.tui.screens import plug
-from minigpt4.tui.screens.stage import Stage
-from minigpt4.tui.store import StoredMessage, StoredPicture
+from minigpt4.tui.screens.chat_view import Stage
+from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.composer import Composer, looks_dropped
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.widgets.option_rows import Rows
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
     from minigpt4.tui.widgets.code_block import CodeBlock
+    from minigpt4.tui.widgets.engine_error import Step
     from minigpt4.tui.widgets.picture import Thumbnail
-    from minigpt4.tui.widgets.trouble import Step
 
 TWICE_S = 2.0
 """Seconds within which a second Ctrl+C leaves."""
@@ -65,7 +65,7 @@ class ChatScreen(Stage):
 
     @on(Composer.Sent)
     def _sent(self, event: Composer.Sent) -> None:
-        from minigpt4.tui.slash import command_in, nearest
+        from minigpt4.tui.conversation.slash_commands import command_in, nearest
 
         command = command_in(event.text)
         if command is not None:
@@ -231,7 +231,7 @@ class ChatScreen(Stage):
 
     def action_paste(self) -> None:
         """Take the clipboard's picture; where there is none, its text."""
-        from minigpt4.tui.clipboard import ClipboardProblem, clipboard_image, clipboard_text
+        from minigpt4.tui.images.clipboard import ClipboardProblem, clipboard_image, clipboard_text
 
         def look() -> bytes | str | ClipboardProblem:
             found = clipboard_image()

@@ -12,12 +12,12 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.widgets.key_line import KeyLine, step
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.widgets.option_rows import Rows
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 T = TypeVar("T")
 

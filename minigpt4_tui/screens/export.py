@@ -11,11 +11,11 @@ from textual.widgets import Input
 from textual.widgets.option_list import Option
 
 from minigpt4.core.atomic import replacing
-from minigpt4.tui.history_export import file_stem, from_json, to_html, to_json, to_markdown
+from minigpt4.tui.history.export import file_stem, from_json, to_html, to_json, to_markdown
+from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.dialog import ListDialog
-from minigpt4.tui.store import Store
-from minigpt4.tui.text import shown_line
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.widgets.option_rows import Rows
 
 WAYS = {
     "markdown": ("Save as Markdown", "what is shown, pictures in a folder beside it"),
@@ -71,7 +71,7 @@ class ExportScreen(ListDialog[None]):
             self.dismiss(None)
 
     def _failed(self, error: Exception) -> None:
-        from minigpt4.tui.cli.edge import sentence
+        from minigpt4.tui.cli.errors import sentence
 
         if self.is_attached:
             self.say_below(shown_line(sentence(error)))

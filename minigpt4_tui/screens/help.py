@@ -7,12 +7,12 @@ from textual.content import Content
 from textual.widgets import Input
 from textual.widgets.option_list import Option
 
-from minigpt4.tui.binding import key_label
-from minigpt4.tui.keys import ACTIONS, SCOPES, bindings
+from minigpt4.tui.conversation.slash_commands import COMMANDS
 from minigpt4.tui.screens.dialog import ListDialog
-from minigpt4.tui.slash import COMMANDS
-from minigpt4.tui.text import shown_line
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.settings.bindings import key_label
+from minigpt4.tui.settings.keys import ACTIONS, SCOPES, bindings
+from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.widgets.option_rows import Rows
 
 MOVING = (
     ("Tab, Shift+Tab", "Go to the next place, or the one before", "everywhere"),

@@ -11,15 +11,15 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
-from minigpt4.core.language.weights import GGUF_QUANTS, TORCH_QUANTS
+from minigpt4.core.download.sources import size_text
 from minigpt4.core.memory import free_memory, gib
-from minigpt4.core.sources import size_text
-from minigpt4.tui.bundle_facts import BundleFacts, all_facts
-from minigpt4.tui.engine_status import choice_from
-from minigpt4.tui.pulling import RUNNING, Pull
+from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS
+from minigpt4.tui.conversation.engine_status import choice_from
+from minigpt4.tui.models.background_download import RUNNING, Pull
+from minigpt4.tui.models.bundle_info import BundleFacts, all_facts
 from minigpt4.tui.screens.dialog import Dialog
-from minigpt4.tui.text import shown, shown_line
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.terminal.sanitize import shown, shown_line
+from minigpt4.tui.widgets.option_rows import Rows
 
 REDRAW_S = 0.25
 

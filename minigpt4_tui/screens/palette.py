@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
 
-from minigpt4.core.bundle import bundle_names
+from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.themes import theme_names
-from minigpt4.tui.engine_status import choice_from
-from minigpt4.tui.keys import ACTIONS
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.conversation.engine_status import choice_from
+from minigpt4.tui.settings.keys import ACTIONS
+from minigpt4.tui.terminal.sanitize import shown_line
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 NOT_HERE = ("palette", "page_up", "page_down", "stop")
 """Actions that make no sense once the palette was opened, or that only keys are for."""

@@ -15,17 +15,17 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Static, Tree
 
-from minigpt4.tui.attachments import attachments_in, complete_path, names_files
-from minigpt4.tui.binding import bindings_of
-from minigpt4.tui.browsing import Found, found_below
+from minigpt4.tui.images.attachments import attachments_in, complete_path, names_files
+from minigpt4.tui.images.browse import Found, found_below
 from minigpt4.tui.screens.dialog import hints
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown_line
 from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.picture import PictureArea, View
 from minigpt4.tui.widgets.picture_tree import Entry, PictureTree
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 REST_S = 0.1
 """Seconds that the cursor rests on a picture before it is opened."""

@@ -10,8 +10,8 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Static, TextArea
 
-from minigpt4.tui.binding import bindings_of
 from minigpt4.tui.screens.dialog import Dialog, hints
+from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.widgets.key_line import step
 
 MARK = "\x00room\x00"
@@ -30,9 +30,9 @@ def without_room(bundle: str) -> str:
 
     Raises Minigpt4Error where there is no such bundle.
     """
-    from minigpt4.core.bundle import load_bundle
-    from minigpt4.core.language.protocol import Text as Said
+    from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.prompt import Joined, System, User, template_named
+    from minigpt4.core.types import Text as Said
 
     template = load_bundle(bundle).template
     for segment in template_named(template).segments([System(MARK), User("")]):

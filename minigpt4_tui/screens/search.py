@@ -10,10 +10,10 @@ from textual.content import Content
 from textual.widgets import Input
 from textual.widgets.option_list import Option
 
+from minigpt4.tui.history.store import HIT, HIT_END, Hit
 from minigpt4.tui.screens.dialog import ListDialog
-from minigpt4.tui.store import HIT, HIT_END, Hit
-from minigpt4.tui.text import shown_line
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.widgets.option_rows import Rows
 
 PAGE = 50
 """Hits that are looked for at first, and as many more whenever the end of the list is near."""

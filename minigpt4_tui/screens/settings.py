@@ -11,14 +11,14 @@ from textual.content import Content
 from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
-from minigpt4.core.bundle import bundle_names
-from minigpt4.tui.keys import ACTIONS, bindings
+from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.tui.screens.dialog import Dialog, ListDialog, hints
 from minigpt4.tui.screens.prompt import Given, PromptScreen, without_room
-from minigpt4.tui.settings import Entry, Origin, schema
-from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.settings.keys import ACTIONS, bindings
+from minigpt4.tui.settings.settings import Entry, Origin, schema
+from minigpt4.tui.terminal.sanitize import shown, shown_line
 from minigpt4.tui.widgets.key_line import step
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.widgets.option_rows import Rows
 
 FROM = {
     "default": "",

@@ -11,10 +11,10 @@ from textual.widgets.option_list import Option
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import load_theme, own_themes_folder, theme_files, theme_names
+from minigpt4.tui.app.textual_theme import textual_theme
 from minigpt4.tui.screens.dialog import Dialog
-from minigpt4.tui.text import shown, shown_line
-from minigpt4.tui.theming import textual_theme
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.terminal.sanitize import shown, shown_line
+from minigpt4.tui.widgets.option_rows import Rows
 
 SAMPLE = Content("  ").join(
     Content.styled(f"● {name}", f"${name}")

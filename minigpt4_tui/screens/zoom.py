@@ -13,15 +13,15 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.history.records import StoredPicture
 from minigpt4.tui.screens.dialog import hints
-from minigpt4.tui.store_records import StoredPicture
-from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown, shown_line
 from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.picture import PictureArea, View, size_of
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 
 class ZoomScreen(ModalScreen[None]):

@@ -15,9 +15,9 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from minigpt4.tui.binding import bindings_of
-from minigpt4.tui.store_records import StoredPicture
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.history.records import StoredPicture
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown_line
 
 NAME_COLUMNS = 24
 CROSS = " ✕"

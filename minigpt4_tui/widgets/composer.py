@@ -12,14 +12,14 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from minigpt4.tui.attachments import WINDOWS, complete_path
-from minigpt4.tui.binding import bindings_of
-from minigpt4.tui.keys import ACTIONS
-from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.images.attachments import WINDOWS, complete_path
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.settings.keys import ACTIONS
+from minigpt4.tui.terminal.sanitize import shown, shown_line
 from minigpt4.tui.widgets.key_line import KeyLine, step
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 MOST_LETTERS = 32_000
 """Most that the composer holds: several times the contexts of our bundles, and few enough to type on.
@@ -125,7 +125,7 @@ class Composer(TextArea):
         if not self.text.startswith("/") or "\n" in self.text:
             self.screen.focus_next()
             return
-        from minigpt4.tui.slash import complete
+        from minigpt4.tui.conversation.slash_commands import complete
 
         done = complete(self.text, complete_path)
         if done.line != self.text:
@@ -183,7 +183,7 @@ class Composer(TextArea):
     def on_text_area_changed(self) -> None:
         """Offer the commands while one is typed; what Tab offered stands until something is typed."""
         if self.text != self._completed:
-            from minigpt4.tui.slash import choices_for
+            from minigpt4.tui.conversation.slash_commands import choices_for
 
             self._completed = ""
             self._choices.show(choices_for(self.text))

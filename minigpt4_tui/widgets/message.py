@@ -16,10 +16,10 @@ from textual.message import Message
 from textual.timer import Timer
 from textual.widgets import Static
 
-from minigpt4.tui.binding import bindings_of
+from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.screens import plug
-from minigpt4.tui.store import StoredMessage
-from minigpt4.tui.text import shown, shown_line
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown, shown_line
 from minigpt4.tui.widgets.key_line import KeyLine, step
 from minigpt4.tui.widgets.status import PHASES, Speed
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from textual.widgets import Markdown
     from textual.widgets.markdown import MarkdownStream
 
-    from minigpt4.tui.background import PatientApp
+    from minigpt4.tui.app.base import PatientApp
     from minigpt4.tui.widgets.answer import AnswerText
 
 MOST_LETTERS = 60_000

@@ -18,18 +18,18 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.tui.binding import bindings_of
-from minigpt4.tui.drawing import dots, fit, half_blocks
-from minigpt4.tui.picture_protocol import CellSize, Protocol, cell_size, picture_protocol
-from minigpt4.tui.previews import preview, what_the_model_sees
-from minigpt4.tui.store_records import StoredPicture
-from minigpt4.tui.terminal_graphics import GraphicsError, kitty_picture, sixel_strips
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.history.records import StoredPicture
+from minigpt4.tui.images.half_blocks import dots, fit, half_blocks
+from minigpt4.tui.images.preview import preview, what_the_model_sees
+from minigpt4.tui.images.sixel_kitty import GraphicsError, kitty_picture, sixel_strips
+from minigpt4.tui.images.terminal_protocol import CellSize, Protocol, cell_size, picture_protocol
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 COLUMNS, ROWS = 24, 10
 """Most cells of a thumbnail; never more than a third of the screen's rows."""

@@ -14,12 +14,12 @@ from textual.message import Message
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from minigpt4.tui.binding import bindings_of
-from minigpt4.tui.browsing import Listing, listing
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.images.browse import Listing, listing
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown_line
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 CHOSEN, NOT_CHOSEN = "● ", "  "
 

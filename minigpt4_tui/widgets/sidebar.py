@@ -14,14 +14,14 @@ from textual.content import Content
 from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
-from minigpt4.tui.binding import bindings_of
-from minigpt4.tui.store import ConversationInfo
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.history.store import ConversationInfo
+from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.terminal.sanitize import shown_line
 from minigpt4.tui.widgets.key_line import KeyLine, step
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.widgets.option_rows import Rows
 
 if TYPE_CHECKING:
-    from minigpt4.tui.app import MiniGPT4App
+    from minigpt4.tui.app.app import MiniGPT4App
 
 PAGE = 100
 """Conversations read at once: more than the tallest screens show."""

@@ -12,8 +12,8 @@ from textual.reactive import reactive
 from textual.timer import Timer
 from textual.widget import Widget
 
-from minigpt4.tui.engine_status import EngineStatus
-from minigpt4.tui.text import shown_line
+from minigpt4.tui.conversation.engine_status import EngineStatus
+from minigpt4.tui.terminal.sanitize import shown_line
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_CELLS = 10

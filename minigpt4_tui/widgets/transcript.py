@@ -16,7 +16,7 @@ from textual.reactive import Reactive, ReactiveType
 from textual.widget import Widget
 from textual.widgets import Static
 
-from minigpt4.tui.store import StoredMessage
+from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.widgets.message import MessageView
 
 AROUND = 2

@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.bundle import Bundle, LanguageSpec, ProjectionSpec, QFormerSpec, VisionSpec
-from minigpt4.core.fetch import path_of
-from minigpt4.core.files import File
-from minigpt4.core.language.protocol import Sampling
+from minigpt4.core.bundles.bundle import (
+    Bundle,
+    LanguageSpec,
+    ProjectionSpec,
+    QFormerSpec,
+    VisionSpec,
+    load_bundle,
+)
+from minigpt4.core.bundles.source import File
+from minigpt4.core.download.fetch import path_of
+from minigpt4.core.types import Sampling
 
 VECTORS = Path(__file__).parents[1] / "golden"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -31,6 +38,12 @@ class TinyWeights:
     vision_options: dict[str, int]
     qformer_options: dict[str, int]
     image_size: int
+
+
+@pytest.fixture(scope="session")
+def mini(mini_home: Path) -> Bundle:
+    """The shipped bundle, its files here."""
+    return load_bundle("mini")
 
 
 @pytest.fixture(scope="session")

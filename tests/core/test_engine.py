@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from minigpt4.core.bundle import Bundle, load_bundle
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.engine import Encoder, Engine
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
 from minigpt4.core.reply import Reply
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
 
 WIDTH, TOKENS, CONTEXT = 4, 3, 400
 CONTROL = 1000
@@ -124,7 +124,7 @@ def nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     def fetched(*_: object, **__: object) -> None:
         raise AssertionError("fetched for nothing")
 
-    monkeypatch.setattr("minigpt4.core.fetch.ensure", fetched)
+    monkeypatch.setattr("minigpt4.core.download.fetch.ensure", fetched)
 
 
 def small_bundle() -> Bundle:

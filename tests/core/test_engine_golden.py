@@ -13,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.source import File, Source
 from minigpt4.core.engine import Backend, Engine
 from minigpt4.core.errors import FetchError
-from minigpt4.core.files import File, Source
-from minigpt4.core.language.protocol import ImageEmbedding, Sampling
-from minigpt4.core.language.quantize import convert
-from minigpt4.core.language.weights import gguf_path
 from minigpt4.core.prompt import Assistant, Message, User
+from minigpt4.core.types import ImageEmbedding, Sampling
+from minigpt4.core.weights.gguf.from_hf import convert
+from minigpt4.core.weights.locate import gguf_path
 
 GREEDY = Sampling(max_tokens=24, temperature=0.0, repetition_penalty=1.0)
 BACKENDS: tuple[Backend, ...] = ("torch", "llamacpp")

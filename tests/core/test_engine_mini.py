@@ -11,8 +11,8 @@ import pytest
 
 from minigpt4.core.engine import Backend, Engine
 from minigpt4.core.errors import ContextError
-from minigpt4.core.language.protocol import Sampling
 from minigpt4.core.prompt import Assistant, Message, User
+from minigpt4.core.types import Sampling
 
 GREEDY = Sampling(max_tokens=24, temperature=0.0, repetition_penalty=1.0)
 CONTEXT = 512

@@ -11,13 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from minigpt4.core.bundle import Bundle, LanguageSpec, load_bundle
-from minigpt4.core.encoder import ImageEncoder
+from minigpt4.core.bundles.bundle import Bundle, LanguageSpec, load_bundle
 from minigpt4.core.engine import Engine
-from minigpt4.core.language.protocol import Sampling
-from minigpt4.core.language.select import load_language_model
+from minigpt4.core.language.load import load_language_model
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, User
+from minigpt4.core.types import Sampling
+from minigpt4.core.vision.encoder import ImageEncoder
 from minigpt4.core.vision.tower import load_tower
 
 pytestmark = [

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from minigpt4.core import memory
-from minigpt4.core.bundle import load_bundle
+from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.core.language.weights import gguf_path
 from minigpt4.core.memory import GIB, free_memory, memory_needed, quants_of, require_memory
+from minigpt4.core.weights.locate import gguf_path
 
 VOCABULARY_BYTES = 1_000_000
 """More than a GGUF's vocabulary and tensor table take; the reckoning leaves them out."""

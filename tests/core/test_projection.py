@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minigpt4.core.checkpoints import export_projection_pth
 from minigpt4.core.errors import BundleError
 from minigpt4.core.projection import Projection, load_projection, save_projection
+from minigpt4.core.weights.released import export_projection_pth
 
 INPUTS, OUTPUTS = 6, 4
 

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.language.protocol import ImageEmbedding, Text
 from minigpt4.core.prompt import (
     BOS,
     LLAMA2,
@@ -24,6 +23,7 @@ from minigpt4.core.prompt import (
     prompt_positions,
     template_named,
 )
+from minigpt4.core.types import ImageEmbedding, Text
 
 PICTURE = ImageEmbedding(np.zeros((3, 2), np.float32), key="a")
 OTHER = ImageEmbedding(np.zeros((5, 2), np.float32), key="b")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from minigpt4.core.bundle import Bundle, load_bundle
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.errors import ContextError, DataError, UsageError
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.trace import Trace, TraceChoices, pixels_of, read_pixels, trace

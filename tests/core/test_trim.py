@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import ContextError
-from minigpt4.core.language.protocol import ImageEmbedding
 from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.trim import LEAST_ANSWER, trim
+from minigpt4.core.types import ImageEmbedding
 
 PICTURE = ImageEmbedding(np.zeros((16, 2), np.float32), key="a")
 

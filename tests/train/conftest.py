@@ -16,18 +16,18 @@ from PIL import Image
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-from minigpt4.core.language.protocol import Text
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import SmolLM2
-from minigpt4.train.layout import ChatLayout
-from minigpt4.train.objective import Objective
-from minigpt4.train.order import Order
-from minigpt4.train.photos.photo_set import NO_CAPTION, PhotoError
+from minigpt4.core.types import Text
+from minigpt4.train.batches.samples import Batch, Curriculum, LeftOut, Visit, share_of_step, validation_visits
+from minigpt4.train.batches.shuffle import Order
+from minigpt4.train.data.dataset import NO_CAPTION, PhotoError
+from minigpt4.train.distributed.process_group import Alone, World
+from minigpt4.train.packing.loss import Objective
+from minigpt4.train.packing.sequence import ChatLayout
 from minigpt4.train.recipe import Recipe, Source, Validation
-from minigpt4.train.trained_part import TrainedPart
+from minigpt4.train.trainable import TrainedPart
 from minigpt4.train.trainer import Trainer
-from minigpt4.train.visits import Batch, Curriculum, LeftOut, Visit, share_of_step, validation_visits
-from minigpt4.train.world import Alone, World
 
 WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
 FEATURE_COLUMNS = slice(0, 4)

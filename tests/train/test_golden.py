@@ -14,20 +14,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from minigpt4.core.bundle import Bundle
-from minigpt4.core.fetch import projection_path
-from minigpt4.core.language.causal_lm import load_causal_lm, load_tokens
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.download.fetch import projection_path
+from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.prompt import LLAMA2, VICUNA_V0, MiniGPT4Chat
 from minigpt4.core.vision.tower import VisionTower, load_tower
-from minigpt4.train.layout import Layout, layout_for
-from minigpt4.train.lessons import blip_caption
-from minigpt4.train.objective import Objective
+from minigpt4.train.batches.examples import blip_caption
+from minigpt4.train.batches.samples import Batch, Visit
+from minigpt4.train.lr_schedule import learning_rate_at
+from minigpt4.train.packing.loss import Objective
+from minigpt4.train.packing.sequence import Layout, layout_for
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_path
-from minigpt4.train.schedule import learning_rate_at
-from minigpt4.train.trained_part import begin_part
+from minigpt4.train.trainable import begin_part
 from minigpt4.train.trainer import Trainer
-from minigpt4.train.visits import Batch, Visit
 
 IGNORED = -100
 IMAGE = -1

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-from minigpt4.train.layout import Branch
-from minigpt4.train.objective import Objective, label_tokens
+from minigpt4.train.distributed.process_group import Alone
+from minigpt4.train.packing.loss import Objective, label_tokens
+from minigpt4.train.packing.sequence import Branch
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.trainer import Trainer
-from minigpt4.train.world import Alone
 
 pytestmark = [
     pytest.mark.gpu,

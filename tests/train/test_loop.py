@@ -13,14 +13,14 @@ import torch
 
 from minigpt4.core.errors import BundleError, DataError, UsageError
 from minigpt4.core.projection import load_projection
+from minigpt4.train.batches.samples import LeftOut
+from minigpt4.train.distributed.process_group import Alone
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import Event, Note, PhotoLeftOut, Saved, StepDone, TrainingBegun, Validated
 from minigpt4.train.loop import Run
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.run_folder import RunFolder
+from minigpt4.train.run.folder import RunFolder
 from minigpt4.train.trainer import Trainer
-from minigpt4.train.visits import LeftOut
-from minigpt4.train.world import Alone
 
 FACTS = {"the language model": "m1", "the data of 'people'": "d1"}
 CLOCKED = ("samples_per_s", "data_wait", "memory", "mfu")
@@ -254,7 +254,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
 
     def fill_the_disk(event: Event) -> None:
         if event == Saved(2):
-            monkeypatch.setattr("minigpt4.train.checkpoint.save_part", full)
+            monkeypatch.setattr("minigpt4.train.run.checkpoint.save_part", full)
 
     with pytest.raises(TrainingError, match=r"step 4 .*No space left.*step 2 is whole.*--resume"):
         run_training(tiny_trainer(), run, report=fill_the_disk)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from minigpt4.core.bundle import Bundle, load_bundle
-from minigpt4.train.assemble import Assembled
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.train.batches.samples import Batch, LeftOut
+from minigpt4.train.build import Assembled
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import Event, Note
-from minigpt4.train.layout import Branch
+from minigpt4.train.packing.sequence import Branch
 from minigpt4.train.preflight import chance_sentence, preflight, require_sound
 from minigpt4.train.trainer import Trainer
-from minigpt4.train.visits import Batch, LeftOut
 
 
 @dataclass

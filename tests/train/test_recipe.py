@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from minigpt4.core.bundle import SHIPPED_BUNDLES, Bundle, bundle_names, load_bundle
+from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES, Bundle, bundle_names, load_bundle
 from minigpt4.core.errors import UsageError
 from minigpt4.core.prompt import template_named
-from minigpt4.train.captions import STAGE2_INSTRUCTIONS
+from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS
 from minigpt4.train.recipe import Recipe, Source, bundle_for, checked
 from minigpt4.train.recipe_file import (
     SHIPPED_RECIPES,

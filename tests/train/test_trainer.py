@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from minigpt4.core.vision.stages import VisionStages
-from minigpt4.train.arithmetic import Work
+from minigpt4.train.batches.samples import Batch, LeftOut
 from minigpt4.train.errors import TrainingError
+from minigpt4.train.estimate.flops import Work
 from minigpt4.train.events import Answer, StepDone
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.trainer import SCALE, Trainer
-from minigpt4.train.visits import Batch, LeftOut
 
 MakeRecipe = Callable[..., Recipe]
 MakeTrainer = Callable[..., Trainer]
@@ -94,7 +94,7 @@ def test_parts_of_a_step_make_the_whole(
 def test_more_threads_compute_the_same_groups_to_the_bit(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minigpt4.train.grouping.POSITIONS_PER_GROUP", 100)
+    monkeypatch.setattr("minigpt4.train.packing.micro_batches.POSITIONS_PER_GROUP", 100)
     recipe = tiny_recipe(batch_size=6)
     runs = [tiny_trainer(recipe, threads=threads) for threads in (1, 3)]
     done = [[without_clock(trainer.step(number)) for number in range(3)] for trainer in runs]

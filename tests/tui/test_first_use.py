@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from minigpt4.core.bundle import Bundle, load_bundle
-from minigpt4.core.fetch import bundles_folder, is_whole, path_of
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.download.fetch import bundles_folder, is_whole, path_of
 from minigpt4.core.projection import Projection, save_projection
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

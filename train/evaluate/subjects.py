@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.evaluate.words import words
+from minigpt4.train.evaluate.ptb_tokenizer import words
 
 AGREEMENT = 3 / 5
 """Share of a photo's captions that must have a word before it is the photo's subject."""

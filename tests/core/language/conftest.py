@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from minigpt4.core.bundle import Bundle, load_bundle
-from minigpt4.core.language.cached import CachedLanguageModel
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.language.base import CachedLanguageModel
 
 BACKENDS = ("torch", "llamacpp")
-
-
-@pytest.fixture(scope="session")
-def mini(mini_home: Path) -> Bundle:
-    return load_bundle("mini")
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from minigpt4.core.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.errors import BackendError
-from minigpt4.core.language.cached import CHUNK, CachedLanguageModel
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling, Text
+from minigpt4.core.language.base import CHUNK, CachedLanguageModel
 from minigpt4.core.prompt import prompt_positions
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>", "<jupyter_code>", "<empty_output>")
 CONTROL_TOKENS = frozenset(range(17))

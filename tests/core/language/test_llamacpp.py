@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minigpt4.core.bundle import Bundle, LanguageGeometry, load_bundle
+from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
+from minigpt4.core.bundles.source import File
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.files import File
 from minigpt4.core.language import llamacpp as module
-from minigpt4.core.language.protocol import ImageEmbedding, Sampling, Text
-from minigpt4.core.language.quantize import convert
-from minigpt4.core.language.weights import gguf_path
+from minigpt4.core.types import ImageEmbedding, Sampling, Text
+from minigpt4.core.weights.gguf.from_hf import convert
+from minigpt4.core.weights.locate import gguf_path
 
 pytest.importorskip("llama_cpp")
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel

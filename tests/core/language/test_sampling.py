@@ -10,8 +10,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.core.language.protocol import Sampling
 from minigpt4.core.language.sampling import Sampler, check_beams, nucleus, penalise
+from minigpt4.core.types import Sampling
 
 Logits = NDArray[np.float32]
 some_logits = arrays(np.float32, st.integers(2, 60), elements=st.floats(-30, 30, width=32))

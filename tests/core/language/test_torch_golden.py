@@ -13,10 +13,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from minigpt4.core.language.llama_weights import load_llama
-from minigpt4.core.language.protocol import ImageEmbedding, PromptPiece, Sampling
 from minigpt4.core.language.sampling import nucleus
-from minigpt4.core.language.tokens import SentencePieceTokens
+from minigpt4.core.language.tokenizers import SentencePieceTokens
 from minigpt4.core.language.torch import TorchLanguageModel
 from minigpt4.core.prompt import (
     LLAMA2,
@@ -27,6 +25,8 @@ from minigpt4.core.prompt import (
     prompt_pieces,
     prompt_positions,
 )
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.weights.hf_model import load_llama
 
 FOLDER = Path(__file__).parents[2] / "golden"
 CHAT: dict[str, Any] = json.loads((FOLDER / "chat.json").read_text())

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt4.core.language.gguf_header import read_header
-from minigpt4.core.language.quantize import convert
 from minigpt4.core.verify import samples
 from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, weights_check
+from minigpt4.core.weights.gguf.from_hf import convert
+from minigpt4.core.weights.gguf.header import read_header
 
 
 def test_a_small_tensor_is_read_to_its_last_value() -> None:

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minigpt4.core.bundle import Bundle
-from minigpt4.core.checkpoints import qformer_tensors, vision_tensors
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.download.fetch import path_of
+from minigpt4.core.dtypes import has_bf16
 from minigpt4.core.errors import BackendError, BundleError, UsageError
-from minigpt4.core.fetch import path_of
 from minigpt4.core.projection import load_projection
 from minigpt4.core.vision.eva import EvaTower, load_eva
-from minigpt4.core.vision.precision import has_bf16
 from minigpt4.core.vision.tower import load_tower
+from minigpt4.core.weights.released import qformer_tensors, vision_tensors
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 JOINED = 4

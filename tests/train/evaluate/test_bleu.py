@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt4.train.evaluate.bleu import bleu
-from minigpt4.train.evaluate.words import words
+from minigpt4.train.evaluate.ptb_tokenizer import words
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parent / "coco_reference.json").read_text("utf-8"))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.evaluate.cider import cider_d, cider_d_each
-from minigpt4.train.evaluate.words import words
+from minigpt4.train.evaluate.ptb_tokenizer import words
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parent / "coco_reference.json").read_text("utf-8"))
 

@@ -15,10 +15,19 @@ import pytest
 from PIL import Image
 from textual.pilot import Pilot
 
-from minigpt4.core.wire import Counted, EngineChoice, Event, Finished, Phase, Ready, Said, WireMessage
-from minigpt4.tui.app import MiniGPT4App
-from minigpt4.tui.settings import load_settings
-from minigpt4.tui.store import Store, StoredPicture
+from minigpt4.core.worker.messages import (
+    Counted,
+    EngineChoice,
+    Event,
+    Finished,
+    Phase,
+    Ready,
+    Said,
+    WireMessage,
+)
+from minigpt4.tui.app.app import MiniGPT4App
+from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.settings.settings import load_settings
 
 
 @dataclass

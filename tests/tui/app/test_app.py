@@ -22,7 +22,7 @@ async def test_settings_change_at_once(play: Play) -> None:
         app.change_setting("keys.help", ("f7",))
         assert app.key("help") == "F7"
         await now.until(lambda: heard == ["theme", "temperature", "keys.help"])
-        from minigpt4.tui.settings import load_settings
+        from minigpt4.tui.settings.settings import load_settings
 
         assert load_settings({}, {}).settings.temperature == 0.3
 
@@ -64,7 +64,7 @@ async def test_a_theme_that_is_wrong_is_told_and_changes_nothing(play: Play) -> 
 
 
 async def test_a_locked_database_loses_no_question(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    from minigpt4.tui.store import Store, StoreError
+    from minigpt4.tui.history.store import Store, StoreError
 
     async with play() as now:
         app, pilot = now.app, now.pilot

@@ -7,11 +7,11 @@ from typing import Any
 
 from textual.geometry import Offset
 
+from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.help import HelpScreen
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.screens.settings import SettingsScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
-from minigpt4.tui.store import Store, StoredPicture
 from minigpt4.tui.widgets.message import MessageView
 
 Play = Any

@@ -12,16 +12,16 @@ from textual import events
 from textual._styles_cache import StylesCache
 from textual.strip import Strip
 
-from minigpt4.core.home import config_home
-from minigpt4.core.wire import Died, Failed, Loading, Notice
+from minigpt4.core.paths import config_home
+from minigpt4.core.worker.messages import Died, Failed, Loading, Notice
 from minigpt4.themes import own_themes_folder
+from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.export import ExportScreen
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.screens.prompt import PromptScreen
 from minigpt4.tui.screens.settings import SettingsScreen, ValueScreen
 from minigpt4.tui.screens.themes import ThemesScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
-from minigpt4.tui.store import Store
 
 Play = Any
 MakePng = Any

@@ -8,7 +8,8 @@ import pytest
 from textual.command import CommandPalette
 from textual.widgets import Input
 
-from minigpt4.core.home import config_home
+from minigpt4.core.paths import config_home
+from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.help import HelpScreen
 from minigpt4.tui.screens.models import ModelsScreen
 from minigpt4.tui.screens.picker import PickerScreen
@@ -17,8 +18,7 @@ from minigpt4.tui.screens.search import SearchScreen
 from minigpt4.tui.screens.settings import SettingsScreen, ValueScreen
 from minigpt4.tui.screens.themes import ThemesScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
-from minigpt4.tui.store import Store, StoredPicture
-from minigpt4.tui.widgets.rows import Rows
+from minigpt4.tui.widgets.option_rows import Rows
 
 Play = Any
 

@@ -22,9 +22,9 @@ import pytest
 from PIL import Image, ImageDraw
 from pytest_textual_snapshot import SVGImageExtension
 
-from minigpt4.core.wire import Died
+from minigpt4.core.worker.messages import Died
+from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.picker import PickerScreen
-from minigpt4.tui.store import Store, StoredPicture
 from minigpt4.tui.widgets.picture import PictureArea
 
 Play = Any
@@ -128,7 +128,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     def turn(days_ago: float) -> None:
         moment = calendar.timegm(TODAY.utctimetuple()) - days_ago * 86_400
-        monkeypatch.setattr("minigpt4.tui.store.time", SimpleNamespace(time=lambda: moment))
+        monkeypatch.setattr("minigpt4.tui.history.store.time", SimpleNamespace(time=lambda: moment))
 
     return turn
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from minigpt4.tui import clipboard
-from minigpt4.tui.clipboard import ClipboardProblem
+from minigpt4.tui.images import clipboard
+from minigpt4.tui.images.clipboard import ClipboardProblem
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigpt4.core.language.protocol import ImageEmbedding, Sampling
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Message, User
+from minigpt4.core.types import ImageEmbedding, Sampling
 from minigpt4.tui.cli import main
 from minigpt4.tui.cli.options import ModelChoice
 

@@ -1,0 +1,57 @@
+"""Whether a bundle's files are here, in full size and with their checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from minigpt4.core.bundles.bundle import Bundle, File
+from minigpt4.core.download.checksum_note import received
+from minigpt4.core.download.fetch import is_whole, known_bytes, path_of
+from minigpt4.core.download.sources import size_text
+from minigpt4.core.language.load import needed_files
+from minigpt4.core.verify.finding import Check
+
+QUICK_BYTES = 3 << 30
+"""So many bytes in all are read for checksums where nobody asked for more: all but a language model's."""
+
+
+def file_checks(bundle: Bundle, *, all_checksums: bool) -> Iterator[Check]:
+    """One check for each file, in the order of the parts."""
+    room = QUICK_BYTES
+    needed = needed_files(bundle)
+    for file in bundle.files:
+        path = path_of(file, bundle)
+        if file not in needed and not path.exists():
+            yield Check(file.name, "ok", "not here, nor needed: llama.cpp reads the GGUF made from it.")
+            continue
+        size = path.stat().st_size if path.is_file() else 0
+        has_room = size <= room
+        room -= size if has_room else 0
+        yield _file_check(file, bundle, has_room=all_checksums or has_room)
+
+
+def _file_check(file: File, bundle: Bundle, *, has_room: bool) -> Check:
+    path = path_of(file, bundle)
+    if not path.is_file():
+        return Check(file.name, "problem", f"{path} is missing; {way_back(bundle)}.")
+    size, wanted = path.stat().st_size, known_bytes(file, bundle)
+    if wanted is not None and size != wanted:
+        return Check(
+            file.name,
+            "problem",
+            f"{path} has {size} of {wanted} bytes: it is cut off or of another kind; {way_back(bundle)}.",
+        )
+    if file.sha256 is None and received(path) is None:
+        return Check(file.name, "ok", f"{size_text(size)}; its checksum has not been published.")
+    if not has_room:
+        return Check(file.name, "ok", f"{size_text(size)}, the right size; its checksum takes --deep.")
+    if not is_whole(file, bundle):
+        return Check(file.name, "problem", f"{path} has another SHA-256 than it should; {way_back(bundle)}.")
+    return Check(file.name, "ok", f"{size_text(size)}, the right SHA-256.")
+
+
+def way_back(bundle: Bundle) -> str:
+    """How to have the bundle's files again, as the end of a sentence."""
+    if any(file.sources for file in bundle.files):
+        return f"fetch it again with `minigpt4 models pull {bundle.name}`"
+    return "make the bundle again (`minigpt4 models import`, or `synth`)"

@@ -1,0 +1,78 @@
+"""All that can be said about a bundle: `minigpt4 models verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path
+from minigpt4.core.download.fetch import is_present
+from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.verify.checksums import file_checks, way_back
+from minigpt4.core.verify.finding import Check, worst
+from minigpt4.core.verify.language import Form, language_checks, language_forms, width_of
+from minigpt4.core.verify.vision import projection_check, qformer_check, vision_check
+
+
+def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
+    """Check a bundle, one finding after the other; it takes seconds, also for 26 GB.
+
+    Small files are read whole and large ones in samples; `deep` computes every checksum and loads
+    the model. What is wrong is a finding and not raised, but an unknown name is a UsageError.
+    """
+    path = manifest_path(name)
+    try:
+        bundle = load_bundle(name)
+    except BundleError as error:
+        yield Check("manifest", "problem", str(error))
+        return
+    yield Check("manifest", "ok", f"{path}")
+    found = []
+    for check in _quick_checks(bundle, deep):
+        found.append(check)
+        yield check
+    if not deep:
+        return
+    if worst(found) == "problem":
+        yield Check("deep", "warning", "The model was not loaded; mend the problems above first.")
+        return
+    from minigpt4.core.verify.deep import deep_checks
+
+    yield from _findings("deep", lambda: deep_checks(bundle))
+
+
+def _quick_checks(bundle: Bundle, all_checksums: bool) -> Iterator[Check]:
+    yield from file_checks(bundle, all_checksums=all_checksums)
+    if is_present(bundle.vision.file, bundle):
+        yield from _findings("vision", lambda: iter([vision_check(bundle)]))
+    qformer = bundle.qformer
+    if qformer is not None and is_present(qformer.file, bundle):
+        yield from _findings("qformer", lambda: iter([qformer_check(bundle)]))
+    forms: list[Form] = []
+    yield from _findings("language", lambda: _find(bundle, forms))
+    widths: list[int] = []
+    for form in forms:
+        yield from _findings(form.subject, partial(_language, form, bundle, widths))
+    file = bundle.projection.file
+    if file is None or is_present(file, bundle):
+        width = widths[0] if widths else None
+        yield from _findings("projection", lambda: iter([projection_check(bundle, width)]))
+
+
+def _find(bundle: Bundle, forms: list[Form]) -> Iterator[Check]:
+    forms += language_forms(bundle)
+    if not forms:
+        yield Check("language", "problem", f"No weights of the language model are here; {way_back(bundle)}.")
+
+
+def _language(form: Form, bundle: Bundle, widths: list[int]) -> Iterator[Check]:
+    widths.append(width_of(form))
+    yield from language_checks(form, bundle)
+
+
+def _findings(subject: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+    """The checks, with what goes wrong in between as the last of them."""
+    try:
+        yield from checks()
+    except (BundleError, BackendError) as error:
+        yield Check(subject, "problem", str(error))

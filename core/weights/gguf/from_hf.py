@@ -1,0 +1,157 @@
+"""A Hugging Face LLaMA folder as a GGUF file: F16, or smaller through llama.cpp's own quantiser."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt4.core.atomic import replacing
+from minigpt4.core.download.fetch import FetchProgress, Progress
+from minigpt4.core.download.sources import SourceError, require_space
+from minigpt4.core.errors import BackendError, BundleError, UsageError
+from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
+from minigpt4.core.weights.hf_folder import LlamaFolder, hugging_face_name
+from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
+
+ROWS_BYTES = 256 << 20
+"""Bytes of rows that the quantiser holds at once (its own choice would be 8 GiB)."""
+
+POLL_S = 0.2
+"""Between two looks at how much the quantiser has written."""
+
+
+def convert(
+    folder: Path,
+    target: Path,
+    quant: str,
+    progress: Progress | None = None,
+    *,
+    threads: int | None = None,
+) -> None:
+    """Write `folder`'s model to `target` as a GGUF of this quantisation.
+
+    Tensor by tensor: memory holds the largest one (1.2 GB for a 13B's embedding in bfloat16), the disk for a
+    while an F16 file beside the target. Raises UsageError for an unknown quantisation, BundleError
+    where the folder is no whole LLaMA, BackendError where the disk is too small or llama.cpp missing.
+    """
+    if quant not in FILE_TYPES:
+        raise UsageError(f"There is no quantisation '{quant}' here; there is {', '.join(FILE_TYPES)}.")
+    source = LlamaFolder(folder)
+    report = progress or (lambda _: None)
+    if quant != "F16":
+        _library()  # missing, it is told before the long part
+    _check_space(target, source.shape, quant)
+    try:
+        if quant == "F16":
+            with replacing(target) as draft:
+                _write_f16(source, draft, target.name, report)
+            return
+        with _temporary(target) as plain:
+            _write_f16(source, plain, f"{target.stem} as F16", report)
+            with replacing(target) as draft:
+                _quantise(plain, draft, quant, threads, _Steps(target.name, source.shape, quant, report))
+    except OSError as error:
+        raise BackendError(
+            f"{target} cannot be written: {error.strerror or error}; free some space or choose another disk."
+        ) from error
+
+
+def _write_f16(source: LlamaFolder, path: Path, label: str, report: Progress) -> None:
+    shape = source.shape
+    vocabulary = folder_vocabulary(source.folder, shape.vocabulary)
+    total = shape.gguf_bytes("F16")
+
+    def content(name: str, tensor_shape: tuple[int, ...], kind: str) -> NDArray[Any]:
+        theirs = hugging_face_name(name)
+        weight = source.read(theirs, tensor_shape)
+        if ".attn_q." in name:
+            weight = rotary_pairs(weight, shape.heads)
+        elif ".attn_k." in name:
+            weight = rotary_pairs(weight, shape.key_heads)
+        with np.errstate(over="ignore"):
+            packed = np.ascontiguousarray(weight, dtype=np.float32 if kind == "F32" else np.float16)
+        if not np.isfinite(packed).all():
+            raise BundleError(f"{source.folder}: {theirs} holds numbers that are too large or not numbers.")
+        return packed
+
+    write_gguf(
+        path,
+        shape,
+        vocabulary,
+        name=source.folder.name,
+        quant="F16",
+        kind=plain_kind,
+        content=content,
+        written=lambda done: report(FetchProgress(label, done, total)),
+    )
+
+
+def rotary_pairs(weight: NDArray[Any], heads: int) -> NDArray[Any]:
+    """From transformers' order of a head's rows (first half, second half) to llama.cpp's (rotated
+    pairs adjacent): `permute` in llama.cpp's convert_hf_to_gguf.py, the inverse of gguf.py's."""
+    rows = weight.shape[0] // heads // 2
+    return weight.reshape(heads, 2, rows, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+
+
+class _Steps:
+    """Tells the progress of the quantiser from the size of what it has written."""
+
+    def __init__(self, label: str, shape: LlamaShape, quant: str, report: Progress) -> None:
+        self._label, self._total, self._report = label, shape.gguf_bytes(quant), report
+
+    def tell(self, path: Path) -> None:
+        self._report(FetchProgress(self._label, min(path.stat().st_size, self._total), self._total))
+
+
+def _quantise(plain: Path, draft: Path, quant: str, threads: int | None, steps: _Steps) -> None:
+    """llama.cpp's `llama_model_quantize` in a thread of its own: it cannot be interrupted, we can."""
+    from minigpt4.core.language.llamacpp import last_complaint, processors
+
+    library = _library()
+    parameters = library.llama_model_quantize_default_params()
+    parameters.ftype = FILE_TYPES[quant]
+    parameters.nthread = threads or processors()
+    parameters.max_buf_size = ROWS_BYTES
+    results: list[int] = []
+
+    def work() -> None:
+        results.append(library.llama_model_quantize(os.fsencode(plain), os.fsencode(draft), parameters))
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(POLL_S)
+        steps.tell(draft)
+    if results != [0]:
+        raise BackendError(f"llama.cpp failed to quantise {plain} to {quant}.{last_complaint()}")
+
+
+def _library() -> Any:
+    from minigpt4.core.language.llamacpp import load_library
+
+    return load_library()
+
+
+def _check_space(target: Path, shape: LlamaShape, quant: str) -> None:
+    needed = shape.gguf_bytes("F16") + (shape.gguf_bytes(quant) if quant != "F16" else 0)
+    folder = next(folder for folder in target.absolute().parents if folder.is_dir())
+    try:
+        require_space(folder, needed)
+    except SourceError as error:
+        raise BackendError(f"{target.name} cannot be made: {error}.") from error
+
+
+@contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A path beside the target that is gone afterwards, whatever happens."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        yield Path(folder) / "f16.gguf"

@@ -1,0 +1,286 @@
+"""A user bundle from the files that MiniGPT-4's authors released, or from anybody's in their form.
+
+The ViT, the Q-Former and the projection are written as our own safetensors into the bundle's folder;
+the language model, by far the largest, is used where it lies. Nothing appears before all is right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from minigpt4.core.bundles.bundle import (
+    SHIPPED_BUNDLES,
+    Bundle,
+    File,
+    LanguageGeometry,
+    LanguageSpec,
+    ProjectionSpec,
+    QFormerSpec,
+    VisionSpec,
+    load_bundle,
+)
+from minigpt4.core.bundles.geometry import ViTGeometry
+from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
+from minigpt4.core.download.sources import SourceError, require_space
+from minigpt4.core.errors import BackendError, BundleError, UsageError
+from minigpt4.core.paths import config_home
+from minigpt4.core.projection import load_projection
+from minigpt4.core.weights.geometry_file import TowerGeometry, read_geometry
+from minigpt4.core.weights.gguf.writer import LlamaShape
+from minigpt4.core.weights.hf_folder import LlamaFolder
+from minigpt4.core.weights.released import projection_tensors, qformer_tensors, vision_tensors
+from minigpt4.core.weights.safetensors_writer import file_bytes, write_tensors
+from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
+
+IMPORT_TEMPLATES = ("vicuna-v0", "llama2")
+"""The prompt forms that MiniGPT-4's releases were trained with."""
+
+RELEASED = "minigpt4-vicuna-7b"
+RELEASED_WITHOUT_QFORMER = "minigpt4-llama2-7b"
+"""The shipped bundles whose widths, picture statistics, context and sampling hold unless told otherwise."""
+
+VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "projection.safetensors"
+LONGEST_NAME = 64
+
+STALE_SECONDS = 3600.0
+"""A half-made folder older than this belongs to a process that was killed; an import takes minutes."""
+
+Parts = dict[str, Mapping[str, Tensor]]
+"""The tensors of each file that is to be written, by the file's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Originals:
+    """What a bundle is to be made of; `qformer` is None for the form without one.
+
+    `vit` and `qformer` are the original's checkpoints, safetensors of ours, or the hub's BLIP-2
+    (its folder, index or file); `geometry` is a JSON file for other widths than the released ones.
+    """
+
+    vit: Path
+    qformer: Path | None
+    projection: Path
+    llm: Path
+    template: str
+    geometry: Path | None = None
+
+
+def import_bundle(
+    name: str, originals: Originals, *, force: bool = False, progress: Progress | None = None
+) -> Bundle:
+    """Make the user bundle `name`; `force` replaces one of the user's that has this name.
+
+    Raises UsageError for a name that cannot be used or an unknown template, BundleError where a file
+    is not what it should be or does not fit the others, BackendError where the disk is too small.
+    """
+    _check_name(name, force)
+    _check_template(originals.template)
+    released = load_bundle(RELEASED if originals.qformer else RELEASED_WITHOUT_QFORMER)
+    geometry = _geometry(originals, released)
+    llm = originals.llm.expanduser().absolute()
+    _check_apart(name, llm)
+    shape = _language_shape(llm)
+    parts = _parts(originals, geometry, shape.width)
+    folder = bundles_folder() / name
+    _check_space(name, folder, sum(map(file_bytes, parts.values())))
+    try:
+        with _replaced(folder) as (draft, publish):
+            files = {file: _written(draft / file, parts[file], progress) for file in parts}
+            bundle = _bundle(name, originals, released, geometry, shape, llm, files)
+            publish(lambda: write_manifest(bundle, _manifest(name)))
+    except OSError as error:
+        raise BackendError(
+            f"'{name}' cannot be written: {error.filename or folder}: {error.strerror or error}; mend that, "
+            "or set MINIGPT4_HOME to a folder of your own."
+        ) from error
+    return load_bundle(name)
+
+
+def _check_name(name: str, force: bool) -> None:
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None or len(name) > LONGEST_NAME:
+        raise UsageError(
+            f"'{name}' cannot be a bundle's name; use letters, digits and . _ -, a letter or digit first, "
+            f"at most {LONGEST_NAME}."
+        )
+    if (SHIPPED_BUNDLES / f"{name}.toml").exists():
+        raise UsageError(f"'{name}' is a bundle that comes with minigpt4; choose another name.")
+    taken = next((path for path in (_manifest(name), bundles_folder() / name) if path.exists()), None)
+    if taken is not None and not force:
+        raise UsageError(
+            f"There is a bundle '{name}' already ({taken}); choose another name, or give --force to "
+            "replace it."
+        )
+
+
+def _check_template(template: str) -> None:
+    if template not in IMPORT_TEMPLATES:
+        near = difflib.get_close_matches(template, IMPORT_TEMPLATES, n=1, cutoff=0.4)
+        advice = f"did you mean '{near[0]}'?" if near else f"there is {' and '.join(IMPORT_TEMPLATES)}."
+        raise UsageError(f"There is no prompt template '{template}' for MiniGPT-4; {advice}")
+
+
+def _manifest(name: str) -> Path:
+    return config_home() / "bundles" / f"{name}.toml"
+
+
+def _geometry(originals: Originals, released: Bundle) -> TowerGeometry:
+    vision = released.vision
+    if originals.geometry is None:
+        qformer = released.qformer.options if released.qformer else None
+        return TowerGeometry(image_size=vision.image_size, vision=vision.options, qformer=qformer)
+    joined = None if originals.qformer else ViTGeometry.parse(vision.options).patches_joined
+    return read_geometry(originals.geometry.expanduser(), patches_joined=joined)
+
+
+def _check_apart(name: str, llm: Path) -> None:
+    """--force takes the earlier bundle's folder away, which must not hold what the new one uses."""
+    if llm.resolve().is_relative_to((bundles_folder() / name).resolve()):
+        raise UsageError(
+            f"The language model {llm} lies in the folder of '{name}' itself, which is replaced; move it "
+            "elsewhere."
+        )
+
+
+def _language_shape(llm: Path) -> LlamaShape:
+    """The language model's sizes; its files and its vocabulary are checked on the way."""
+    if not llm.is_dir():
+        fault = "is a file" if llm.exists() else "is not there"
+        raise BundleError(f"{llm} {fault}; --llm takes the Hugging Face folder of a LLaMA model.")
+    shape = LlamaFolder(llm).shape
+    folder_vocabulary(llm, shape.vocabulary)
+    return shape
+
+
+def _parts(originals: Originals, geometry: TowerGeometry, width: int) -> Parts:
+    """All tensors, mapped and not read, checked against the geometry and against each other."""
+    projection = originals.projection.expanduser()
+    layers = len(projection_tensors(projection)) // 2
+    loaded = load_projection(projection, geometry.width, width, layers)
+    vision = vision_tensors(originals.vit.expanduser(), geometry.vision, geometry.image_size)
+    parts: Parts = {VISION: vision}
+    if originals.qformer is not None and geometry.qformer is not None:
+        qformer = qformer_tensors(originals.qformer.expanduser(), geometry.qformer)
+        read = qformer["ln_vision.weight"].numel()
+        if read != geometry.vision["width"]:
+            raise BundleError(
+                f"The Q-Former's file {originals.qformer} reads vectors of {read} numbers and the vision "
+                f"tower gives {geometry.vision['width']}; take both from the same model."
+            )
+        parts[QFORMER] = qformer
+    return parts | {PROJECTION: loaded.named_tensors()}
+
+
+def _check_space(name: str, folder: Path, needed: int) -> None:
+    existing = next(parent for parent in folder.parents if parent.is_dir())
+    try:
+        require_space(existing, needed)
+    except SourceError as error:
+        raise BackendError(f"'{name}' cannot be made: {error}.") from error
+
+
+def _written(path: Path, tensors: Mapping[str, Tensor], progress: Progress | None) -> File:
+    total = file_bytes(tensors)
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress(FetchProgress(path.name, done, total))
+
+    report(0)
+    facts = write_tensors(path, tensors, report)
+    return File(path.name, facts.bytes, facts.sha256, ())
+
+
+def _bundle(
+    name: str,
+    originals: Originals,
+    released: Bundle,
+    geometry: TowerGeometry,
+    shape: LlamaShape,
+    llm: Path,
+    files: Mapping[str, File],
+) -> Bundle:
+    layers = len(projection_tensors(originals.projection.expanduser())) // 2
+    vision = released.vision
+    return Bundle(
+        name=name,
+        summary=f"MiniGPT-4 with {originals.projection.name} and the language model in {llm.name}",
+        license="that of the imported files",
+        vision=VisionSpec(
+            vision.architecture, files[VISION], geometry.image_size, vision.mean, vision.std, geometry.vision
+        ),
+        qformer=QFormerSpec(files[QFORMER], geometry.qformer) if geometry.qformer else None,
+        projection=ProjectionSpec(
+            None, files[PROJECTION], geometry.width, shape.width, geometry.image_tokens, layers
+        ),
+        language=LanguageSpec(
+            released.language.architecture,
+            min(released.language.context, shape.context),
+            shape.width,
+            (),
+            llm,
+            LanguageGeometry(
+                layers=shape.layers,
+                mlp=shape.mlp,
+                heads=shape.heads,
+                vocabulary=shape.vocabulary,
+                key_value_heads=shape.key_heads,
+                shared_embedding=shape.is_tied,
+            ),
+        ),
+        template=originals.template,
+        sampling=released.sampling,
+    )
+
+
+Publish = Callable[[Callable[[], None]], None]
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[tuple[Path, Publish]]:
+    """A folder to write to, and what puts it in `folder`'s place.
+
+    `publish` is given the last step (the manifest): where that fails, the earlier folder is back.
+    Nothing else is left behind either way. An earlier folder goes whole, with the GGUF files that
+    were made of the earlier language model.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(folder)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".import", dir=folder.parent))
+    new, earlier = work / "new", work / "earlier"
+    new.mkdir()
+
+    def publish(last_step: Callable[[], None]) -> None:
+        if folder.exists():
+            folder.rename(earlier)
+        try:
+            new.rename(folder)
+            last_step()
+        except BaseException:
+            if folder.exists():
+                folder.rename(new)
+            if earlier.exists():
+                earlier.rename(folder)
+            raise
+
+    try:
+        yield new, publish
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.parent.glob(f".{folder.name}.*.import"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)

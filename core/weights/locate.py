@@ -1,0 +1,122 @@
+"""Where a bundle's language model lies: as a Hugging Face folder, as GGUF files, or both.
+
+Nothing is loaded here, and torch is not imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.download.fetch import bundles_folder, digest_of, is_present, path_of
+from minigpt4.core.errors import BundleError, UsageError
+
+TORCH_QUANTS = ("fp32", "bf16", "fp16", "int8", "nf4")
+GGUF_QUANTS = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0")
+"""Those that `models quantize` makes; a manifest's own GGUF may be of another kind."""
+
+GGUF_PREFERRED = ("Q4_K_M", "Q5_K_M", "Q4_0", "Q8_0", "F16")
+"""The order in which `auto` takes what is there: quick at little loss first."""
+
+CONFIG = "config.json"
+NAMELESS = "GGUF"
+"""What stands for the quantisation of a file whose name does not tell it."""
+
+_QUANT_IN_NAME = re.compile(r"(?:^|[.\-_])(BF16|F16|F32|I?Q\d_[0-9A-Z]+(?:_[A-Z]+)?)\.gguf$", re.IGNORECASE)
+
+
+def check_quant(quant: str) -> None:
+    """Raise UsageError for a name that is no quantisation, with the nearest that is one."""
+    known = ("auto", *TORCH_QUANTS, *GGUF_QUANTS)
+    if quant in known or gguf_quant(f".{quant}.gguf") == quant != NAMELESS:
+        return
+    same = [name for name in known if name.lower() == quant.lower()]
+    near = same or difflib.get_close_matches(quant, known, n=1, cutoff=0.4)
+    advice = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known)}."
+    raise UsageError(f"There is no quantisation '{quant}'; {advice}")
+
+
+def hf_folder(bundle: Bundle) -> Path | None:
+    """The Hugging Face folder (config.json, weights, tokenizer) of the language model.
+
+    It is the user's own, or the bundle's where its files have been fetched; None where the bundle
+    has only a GGUF or its files are not here. Raises BundleError for a folder of the user's that
+    is not there or holds no config.json.
+    """
+    own = bundle.language.folder
+    if own is not None:
+        if not (own / CONFIG).is_file():
+            fault = f"holds no {CONFIG}" if own.is_dir() else "is not there"
+            raise BundleError(
+                f"The folder {own} of the language model of '{bundle.name}' {fault}; "
+                "correct 'language.folder' in its manifest."
+            )
+        return own
+    files = bundle.language.files
+    if any(file.name == CONFIG for file in files) and all(is_present(file, bundle) for file in files):
+        return bundles_folder() / bundle.name
+    return None
+
+
+def gguf_path(bundle: Bundle, quant: str) -> Path:
+    """Where the GGUF of that quantisation lies or belongs."""
+    own = bundle.language.gguf
+    if own is not None and quant == gguf_quant(own.name):
+        return path_of(own, bundle)
+    return bundles_folder() / bundle.name / "gguf" / f"{bundle.name}-{quant}.gguf"
+
+
+def gguf_files(bundle: Bundle) -> dict[str, Path]:
+    """The GGUF files that are here, by quantisation: the manifest's own and those made from the folder."""
+    found: dict[str, Path] = {}
+    own = bundle.language.gguf
+    if own is not None and is_present(own, bundle):
+        found[gguf_quant(own.name)] = path_of(own, bundle)
+    made = bundles_folder() / bundle.name / "gguf"
+    for quant in GGUF_QUANTS:
+        path = made / f"{bundle.name}-{quant}.gguf"
+        if quant not in found and path.is_file():
+            found[quant] = path
+    return found
+
+
+def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
+    """The GGUF to use, or None where it is not here.
+
+    `auto` takes the manifest's own, else the first of GGUF_PREFERRED. Raises UsageError for a name
+    that is no quantisation.
+    """
+    check_quant(quant)
+    found = gguf_files(bundle)
+    if quant != "auto":
+        return found.get(quant)
+    own = bundle.language.gguf
+    order = ((gguf_quant(own.name),) if own else ()) + GGUF_PREFERRED
+    return next((found[name] for name in order if name in found), None)
+
+
+def gguf_quant(name: str) -> str:
+    """The quantisation that a GGUF's file name ends with; NAMELESS where it tells none."""
+    match = _QUANT_IN_NAME.search(name)
+    return match[1].upper() if match else NAMELESS
+
+
+def language_digest(bundle: Bundle) -> str:
+    """64 hex digits that name the language model's weights; equal only for equal files.
+
+    One file's own SHA-256 where it is known or can be computed. A user's folder is named by its
+    files' sizes and times of change: reading 26 GB only to name them would take minutes. What is
+    not here yet counts by its name.
+    """
+    files, folder = bundle.language.files, bundle.language.folder
+    if len(files) == 1 and (digest := digest_of(files[0], bundle)):
+        return digest
+    facts: list[tuple[str, object]] = [(file.name, digest_of(file, bundle)) for file in files]
+    if folder is not None and folder.is_dir():
+        paths = sorted(path for path in folder.iterdir() if path.is_file())
+        facts += [(path.name, (path.stat().st_size, path.stat().st_mtime_ns)) for path in paths]
+    return hashlib.sha256(json.dumps([str(folder), facts]).encode()).hexdigest()

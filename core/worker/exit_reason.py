@@ -1,0 +1,86 @@
+"""Why an engine's process ended, said to the person who can mend it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from contextlib import suppress
+
+from minigpt4.core.worker.messages import Died
+
+DETAILS = 8192
+"""Bytes of its stderr that are kept: a Python traceback and what native code said before it."""
+
+SMALLER = (
+    "Close other programs, or choose a smaller quantisation, a shorter context or the bundle 'mini'; "
+    "then restart the model."
+)
+DAMAGED = (
+    "Restart the model. If it happens again, run `minigpt4 models verify` on its bundle, "
+    "or choose the other backend (torch or llamacpp)."
+)
+ADVICE = {
+    signal.SIGKILL: ("was killed, most likely because memory ran out", SMALLER),
+    signal.SIGSEGV: ("crashed in native code", DAMAGED),
+    signal.SIGABRT: ("gave up in native code", DAMAGED),
+    signal.SIGBUS: (
+        "lost a file or memory that it was reading",
+        "Check that the disk of the model files is there and not full; then restart the model.",
+    ),
+    signal.SIGFPE: ("crashed in native code", DAMAGED),
+    signal.SIGILL: (
+        "met an instruction that this processor does not have",
+        "Install llama-cpp-python again so that it is compiled on this machine "
+        "(pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python), "
+        "or choose the backend torch.",
+    ),
+}
+IMPORT_ERROR = re.compile(r"^(?:ModuleNotFoundError|ImportError): (.*)$", re.MULTILINE)
+
+
+def died(code: int, stderr: str) -> Died:
+    """The event for a process that ended with `code` (negative: a signal) after saying `stderr`."""
+    if code < 0:
+        return _signalled(-code, stderr)
+    missing = IMPORT_ERROR.findall(stderr)
+    if code and missing:
+        reason = str(missing[-1]).strip().rstrip(".")
+        return Died(
+            f"The model's process could not load a package: {reason}.",
+            "Install minigpt4 again, with the extra of the backend (pip install 'minigpt4[llama]' for "
+            "llama.cpp); `minigpt4 doctor` shows what is missing.",
+            stderr,
+        )
+    return Died(
+        f"The model's process ended by itself (exit code {code}).",
+        "Restart the model; what it said last is below.",
+        stderr,
+    )
+
+
+def not_started(error: OSError, program: str) -> Died:
+    """The event for a process that could not be started at all."""
+    return Died(
+        f"The model's process could not be started ({program or 'no Python'}: {error.strerror or error}).",
+        "Close other programs if memory is short; otherwise install minigpt4 again.",
+    )
+
+
+def nonsense(reason: str, stderr: str) -> Died:
+    """The event for a process that wrote something that is no event."""
+    return Died(
+        f"The model's process sent something that cannot be read: {reason}.",
+        "Restart the model; if it happens again, install minigpt4 again.",
+        stderr,
+    )
+
+
+def _signalled(number: int, stderr: str) -> Died:
+    name = f"signal {number}"
+    with suppress(ValueError):
+        name = f"{name}, {signal.Signals(number).name}"
+    what, advice = "was ended from outside", "Restart the model."
+    for known, said in ADVICE.items():
+        if known == number:
+            what, advice = said
+    return Died(f"The model's process {what} ({name}).", advice, stderr)

@@ -1,0 +1,61 @@
+"""What conversations take of a model's context, told without looking at their pictures."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from minigpt4.core.errors import ContextError
+from minigpt4.core.prompt import Message, prompt_pieces, prompt_positions, template_named
+from minigpt4.core.trim import trim
+from minigpt4.core.types import ImageEmbedding, Text
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine import Engine
+
+TEXTS_REMEMBERED = 512
+LONGEST_REMEMBERED = 10_000
+"""Characters: a draft that is counted at every key must not be kept 512 times when it is a book."""
+
+
+class Counter:
+    """Counts prompts as an engine would make them; it leaves the engine's key/value cache alone."""
+
+    picture: ImageEmbedding
+    """Stands for any picture: of the right size, with nothing in it."""
+
+    def __init__(self, engine: Engine) -> None:
+        shape = engine.bundle.projection
+        nothing_ND = np.broadcast_to(np.float32(0), (shape.image_tokens, shape.outputs))
+        self.picture = ImageEmbedding(nothing_ND, key="any")
+        self._context = engine.language.context
+        self._language = engine.language
+        self._template = template_named(engine.bundle.template)
+        self._remembered: OrderedDict[tuple[Text, ...], list[int]] = OrderedDict()
+
+    def count(self, conversation: Sequence[Message], max_tokens: int) -> tuple[int, int]:
+        """Positions of the prompt for an answer of `max_tokens`, and how many messages it leaves out.
+
+        Where the last message alone is too long, the positions are those of all messages.
+        """
+        try:
+            kept = trim(conversation, self._positions, context=self._context, max_tokens=max_tokens)
+        except ContextError:
+            return self._positions(conversation), 0
+        return self._positions(kept.messages), kept.dropped
+
+    def _positions(self, conversation: Sequence[Message]) -> int:
+        return prompt_positions(prompt_pieces(self._template.segments(conversation), self._tokenize))
+
+    def _tokenize(self, *texts: Text) -> list[int]:
+        known = self._remembered.get(texts)
+        if known is None:
+            known = self._language.tokenize(*texts)
+            if sum(len(text.text) for text in texts) <= LONGEST_REMEMBERED:
+                self._remembered[texts] = known
+                if len(self._remembered) > TEXTS_REMEMBERED:
+                    self._remembered.popitem(last=False)
+        return known

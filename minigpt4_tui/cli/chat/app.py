@@ -1,0 +1,117 @@
+"""The chat in the app: what comes before its first frame and after its last.
+
+typer is not imported here: `minigpt4 chat photo.jpg` comes straight to the app, see `minigpt4.tui.cli`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt4.core.errors import Minigpt4Error, UsageError
+from minigpt4.tui.cli.errors import printable, say
+from minigpt4.tui.cli.signals import end_on_signals
+from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
+from minigpt4.tui.settings.settings import Loaded, load_settings
+
+if TYPE_CHECKING:
+    from minigpt4.core.worker.client import Worker
+    from minigpt4.core.worker.messages import Event
+    from minigpt4.tui.app.app import MiniGPT4App
+    from minigpt4.tui.history.store import Store
+
+
+def is_at_screen() -> bool:
+    """Whether there is a person at a terminal that can be drawn on."""
+    # The app draws on standard error, so that a command may take what it prints at its end.
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
+
+
+def chat_without_options(images: Sequence[str]) -> int:
+    """`minigpt4 chat IMAGE...` at a screen, as the command does it; returns the exit code."""
+    return open_app(load_settings(), [picture_of(name) for name in images], None, None, False)
+
+
+def open_app(
+    loaded: Loaded, files: Sequence[Attachment], resume: str | None, projection: Path | None, offload: bool
+) -> int:
+    """The app, until the person leaves it; returns the exit code."""
+    from minigpt4.tui.images.terminal_protocol import ask_terminal
+
+    for one in files:
+        if isinstance(one.source, Path) and not one.source.exists():
+            raise UsageError(f"There is no file '{one.source}'; give the path of a picture.")
+    end_on_signals()
+    if not os.environ.get("NO_COLOR"):
+        # Empty it means nothing (no-color.org), but Textual takes it for a wish.
+        os.environ.pop("NO_COLOR", None)
+    # Until the screen is there next to nothing is garbage, and looking for it takes 20 ms.
+    gc.disable()
+    store, problem = open_store(resume)
+    try:
+        if problem:
+            loaded = replace(loaded, problems=(*loaded.problems, problem))
+        if resume is not None and store.notice:
+            say(f"minigpt4: {printable(store.notice)}")
+        conversation = store.find(resume).id if resume is not None else None
+        # The terminal answers while the app is imported; not before, or a shell would get the answer.
+        question = ask_terminal(loaded.settings.images)
+        from minigpt4.tui.app.app import MiniGPT4App
+
+        app = MiniGPT4App(loaded, store, _worker, files, conversation, projection=projection, offload=offload)
+        question.wait()
+        try:
+            app.run()
+        finally:
+            app.close_down()
+        if app.fault is not None:
+            if not problem:
+                _tell_where_it_is_kept(app)
+            raise app.fault
+        return app.return_code or 0
+    finally:
+        store.close()
+        # Python would look through all that was imported once more before it ends: 0.1 s.
+        gc.freeze()
+
+
+def _worker(on_event: Callable[[Event], None]) -> Worker:
+    """The engine's process; imported once the screen is there."""
+    from minigpt4.core.worker.client import Worker
+
+    return Worker(on_event)
+
+
+def _tell_where_it_is_kept(app: MiniGPT4App) -> None:
+    """What was said is not lost with the app."""
+    conversation = app.talk.conversation
+    if conversation is not None:
+        say(f"What was said is kept: `minigpt4 chat --resume {conversation.id}` goes on with it.")
+
+
+def open_store(resume: str | None) -> tuple[Store, str]:
+    """The kept conversations; where they cannot be opened a store for this time, and the sentence why.
+
+    Raises StoreError where one of them is to be gone on with.
+    """
+    from minigpt4.tui.history.store import Store
+
+    try:
+        return Store.open(), ""
+    except Minigpt4Error as error:
+        if resume is not None:
+            raise
+        return Store.temporary(), f"{error} What is said now is not kept."
+
+
+def picture_of(name: str) -> Attachment:
+    """The picture that an argument names; raises UsageError for standard input."""
+    if name == STANDARD_INPUT:
+        raise UsageError("'-' cannot be a picture here: standard input is what you type; give a file.")
+    return attachment(name)

@@ -1,0 +1,299 @@
+"""The plain chat: line by line, in any terminal, or fed through a pipe.
+
+Answers go to standard output, everything else to standard error, so that
+`minigpt4 chat photo.jpg < questions.txt > answers.txt` holds answers alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Protocol
+
+from minigpt4.core.errors import ImageError, Minigpt4Error
+from minigpt4.core.pixels import Picture, open_picture
+from minigpt4.core.prompt import Assistant, Message, System, User
+from minigpt4.core.reply import Reply
+from minigpt4.core.types import ImageEmbedding, Sampling
+from minigpt4.tui.cli.chat.plain_history import Record
+from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
+from minigpt4.tui.cli.signals import stopping_on_interrupt
+from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
+from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
+from minigpt4.tui.terminal.ansi import Ink
+from minigpt4.tui.terminal.sanitize import shown_line
+
+PROMPT = "> "
+
+PATIENCE_S = 2.0
+"""Seconds of silence after which a person at a terminal is told what is being done."""
+
+COMMANDS = {
+    "/image": "PATH...   add pictures to your next message (dropping a file on the terminal does it too)",
+    "/clear": "          begin a new conversation",
+    "/help": "           show this",
+    "/quit": "           leave (Ctrl+D does it too)",
+}
+
+
+class Replying(Protocol):
+    """The part of an Engine that a chat needs."""
+
+    def look(self, source: Picture) -> ImageEmbedding:
+        """A picture as the language model reads it."""
+        ...
+
+    def reply(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Reply:
+        """The answer to the last message."""
+        ...
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A picture for the next message: as the model reads it, and as it is kept (None: it is not)."""
+
+    embedding: ImageEmbedding
+    stored: StoredPicture | None
+
+
+@dataclass
+class PlainChat:
+    """One conversation; `conversation` and `pending` (pictures for the next message) are its state.
+
+    `system_prompt` stands before it where it is not empty; `record` is where it is written down.
+    """
+
+    engine: Replying
+    sampling: Sampling
+    ink: Ink = field(default_factory=Ink)
+    record: Record = field(default_factory=Record)
+    system_prompt: str = ""
+    conversation: list[Message] = field(default_factory=list)
+    pending: list[Waiting] = field(default_factory=list)
+    failures: int = 0
+    _dropped: int = 0
+
+    def run(self) -> int:
+        """Talk until the person leaves; returns the exit code.
+
+        Through a pipe a line that failed makes the code 1; at a terminal it was seen and said.
+        """
+        if not _at_terminal():
+            for line in sys.stdin:
+                if not self.take(line):
+                    break
+            return FAILED if self.failures else 0
+        begin = "Ask about what you added" if self.pending else "Add a picture with /image PATH, or just ask"
+        say(self.ink.quiet(f"{begin}. Ctrl+C stops an answer, /quit leaves, /help shows more."))
+        code = self._talk()
+        if self.record.conversation is not None:
+            name = self.record.conversation.id[:SHOWN_ID]
+            say(self.ink.quiet(f"`minigpt4 chat --resume {name}` goes on with this conversation."))
+        return code
+
+    def _talk(self) -> int:
+        interrupts = 0
+        while interrupts < 2:
+            try:
+                if not self.take(self._prompted_line()):
+                    return 0
+                interrupts = 0
+            except KeyboardInterrupt:
+                interrupts += 1
+                say("" if interrupts == 2 else self.ink.quiet("\nCtrl+C again, or /quit, leaves."))
+            except EOFError:
+                say("")
+                return 0
+        return INTERRUPTED
+
+    def take(self, line: str) -> bool:
+        """Act on one line that was typed; False once the person wants to leave."""
+        line = line.strip()
+        if not line:
+            return True
+        command, _, rest = line.partition(" ")
+        try:
+            if command in ("/quit", "/exit"):
+                return False
+            if command == "/image":
+                self._attach_line(rest)
+            elif command in ("/clear", "/new"):
+                self._clear()
+            elif command == "/help":
+                say("\n".join(f"{name} {what}" for name, what in COMMANDS.items()))
+            elif names_files(line):
+                self._attach_line(line)
+            elif line.startswith("/"):
+                self._unknown(command)
+            else:
+                self._answer(line)
+        except Minigpt4Error as error:
+            self.failures += 1
+            say_error(error)
+        return True
+
+    def attach(self, attachment: Attachment, picture: Picture | None = None) -> None:
+        """Add a picture, `picture` where it is open already, to the next message, and say which one it is."""
+        picture = picture or attachment.open()
+        with self._telling(f"Looking at {printable(picture.name)} ..."):
+            seen = self.engine.look(picture)
+        self.pending.append(Waiting(seen, self.record.keep(attachment)))
+        width, height = picture.image.size
+        say(self.ink.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
+        for notice in picture.notices:
+            say(self.ink.warning(notice))
+
+    def go_on(self, title: str, path: Sequence[StoredMessage]) -> None:
+        """Take up a kept conversation where it ended; a picture that is gone is said and left out."""
+        for message in path:
+            if message.role == "user":
+                images = [one for picture in message.pictures for one in self._seen_again(picture)]
+                self.conversation.append(User(message.text, images=tuple(images)))
+            elif message.text:
+                self.conversation.append(Assistant(message.text))
+        count = "1 message" if len(path) == 1 else f"{len(path)} messages"
+        say(self.ink.quiet(f"Going on with '{shown_line(title, 80)}', {count}."))
+        if _at_terminal():
+            for message in path[-2:]:
+                who = "You asked" if message.role == "user" else "The answer was"
+                say(self.ink.quiet(f"{who}: {shown_line(message.text, 500)}"))
+
+    def _seen_again(self, picture: StoredPicture) -> Iterator[ImageEmbedding]:
+        try:
+            yield self.engine.look(open_picture(picture.path))
+        except ImageError:
+            name = printable(picture.name)
+            say(self.ink.warning(f"The kept picture {name} cannot be read any more; it is left out."))
+
+    def _attach_line(self, line: str) -> None:
+        found = attachments_in(line)
+        if not found:
+            self.failures += 1
+            say("minigpt4: /image needs the path of a picture, as in `/image photo.jpg`.")
+        for one in found:
+            self.attach(one)
+
+    def _clear(self) -> None:
+        self.conversation.clear()
+        self.pending.clear()
+        self._dropped = 0
+        self.record.begin_anew()
+        say(self.ink.quiet("A new conversation begins; the model knows nothing of the one before."))
+
+    def _unknown(self, command: str) -> None:
+        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]}?" if near else "/help lists what there is."
+        self.failures += 1
+        say(f"minigpt4: There is no command {printable(command)}; {advice}")
+
+    def _answer(self, question: str) -> None:
+        asked = User(question, images=tuple(one.embedding for one in self.pending))
+        system = [System(self.system_prompt)] if self.system_prompt else []
+        with stopping_on_interrupt() as interrupted:
+            messages = [*system, *self.conversation, asked]
+            reply = self.engine.reply(messages, self.sampling, cancelled=interrupted)
+            if reply.dropped_messages > self._dropped:
+                say(self.ink.warning(_left_out(reply.dropped_messages)))
+            self._dropped = reply.dropped_messages
+            self.record.begin(question, [one.stored for one in self.pending if one.stored is not None])
+            self._say(reply)
+        self.conversation += [asked, Assistant(reply.text)]
+        self.pending.clear()
+        if reply.finish == "cancelled":
+            if not _at_terminal():
+                # A script that feeds questions is to end, not to go on with its next line.
+                raise KeyboardInterrupt
+            say(self.ink.quiet("(Stopped; what was said so far stays in the conversation.)"))
+        if reply.finish == "length":
+            say(self.ink.warning(cut_short(reply, self.sampling)))
+
+    def _say(self, reply: Reply) -> None:
+        """Print the answer while it is made, and write it down, whatever ends it."""
+        state: State = "stopped"
+        stats: dict[str, float | int | str | None] = {"finish": "cancelled"}
+        try:
+            pieces = iter(reply)
+            with self._telling("Thinking ..."):
+                begun = list(islice(pieces, 1))
+            for piece in chain(begun, pieces):
+                print(piece.text, end="", flush=True)
+                self.record.grow(reply.text)
+            print(flush=True)
+            state = "stopped" if reply.finish == "cancelled" else "done"
+            stats = _stats(reply)
+        except Minigpt4Error as error:
+            state, stats = "failed", {"problem": str(error)}
+            raise
+        finally:
+            self.record.end(reply.text, state, stats)
+
+    @contextmanager
+    def _telling(self, words: str) -> Iterator[None]:
+        """Say what is being done where it takes its time: no bar and no spinner could be heard."""
+        if not _at_terminal():
+            yield
+            return
+        timer = threading.Timer(PATIENCE_S, say, [self.ink.quiet(words)])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _prompted_line(self) -> str:
+        if sys.stdout.isatty():
+            return input(self.ink.prompt(PROMPT) if _line_editing() else PROMPT)
+        # `input` would write its prompt into whatever stdout is redirected to.
+        print(PROMPT, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line
+
+
+def cut_short(reply: Reply, sampling: Sampling) -> str:
+    """The notice under an answer that ran to its limit."""
+    if reply.answer_tokens < sampling.max_tokens:
+        return f"(The answer was cut off after {reply.answer_tokens} tokens: the model's context is full.)"
+    return f"(The answer was cut off after {reply.answer_tokens} tokens; --max-tokens allows more.)"
+
+
+def _stats(reply: Reply) -> dict[str, float | int | str | None]:
+    return {
+        "finish": reply.finish,
+        "answer_tokens": reply.answer_tokens,
+        "prompt_tokens": reply.prompt_tokens,
+        "tokens_per_s": reply.tokens_per_s,
+        "first_token_s": reply.first_token_s,
+    }
+
+
+def _left_out(messages: int) -> str:
+    count = "oldest message was" if messages == 1 else f"{messages} oldest messages were"
+    return f"(The conversation outgrew the model's context: its {count} left out.)"
+
+
+def _line_editing() -> bool:
+    """Give `input` arrow keys and a history of this chat's lines, where Python was built with them."""
+    try:
+        importlib.import_module("readline")
+    except ImportError:
+        return False
+    return True
+
+
+def _at_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()

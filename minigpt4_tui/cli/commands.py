@@ -1,0 +1,156 @@
+"""The commands and what they are for; each module is imported only when its command is called.
+
+`minigpt4 --help` therefore knows nothing of models; it answers from the table below.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+import minigpt4
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.cli.errors import Edge
+
+PROGRAM = "minigpt4"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command lives (`attribute` is a function or a typer app) and what it is for."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS = {
+    "chat": Command("chat", "chat", "Talk about your pictures, turn by turn."),
+    "ask": Command("ask", "ask", "Answer one question about one or more pictures."),
+    "history": Command("history", "history_app", "List, search, show, export and delete conversations."),
+    "models": Command("models", "models_app", "List, show, download and find model bundles."),
+    "train": Command("train", "train", "Train a bundle's projection, stage 1 or 2."),
+    "data": Command("data", "data_app", "Choose, fetch and look through photos to learn from."),
+    "themes": Command("themes", "themes_app", "List, check and begin colour themes."),
+    "config": Command("config", "config_app", "Show and check the settings."),
+    "doctor": Command("doctor", "doctor", "Look for what is missing or broken, and tell the way out."),
+    "eval": Command("evaluate", "eval_app", "Measure how well a bundle answers."),
+}
+
+
+class Spared:
+    """typer's check of one parameter, where there is anything to check.
+
+    It is pydantic's, which takes 50 ms to import and is asked also about options that nobody typed.
+    """
+
+    def __init__(self, check: Callable[[], Any]) -> None:
+        self._check = check
+
+    def __call__(self) -> Spared:
+        """What typer calls for the check."""
+        return self
+
+    def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
+        """The value that the command is called with; raises typer.BadParameter."""
+        kind = param.type_descriptor.annotation
+        if value is None or isinstance(kind, type) and isinstance(value, kind):
+            return value if value is not None or param.nargs != -1 and not param.multiple else ()
+        if get_origin(kind) is list and all(isinstance(one, get_args(kind)[0]) for one in value):
+            return list(value)
+        return self._check().coerce(value, param=param, ctx=ctx)
+
+
+def _spared(command: Any) -> Any:
+    """The command, its parameters and `--help` spared of checks."""
+    params_of = command.get_params
+
+    def get_params(ctx: Any) -> list[Any]:
+        found: list[Any] = params_of(ctx)
+        for parameter in found:
+            if not isinstance(parameter.get_runtime_param, Spared):
+                parameter.get_runtime_param = Spared(parameter.get_runtime_param)
+        return found
+
+    command.get_params = get_params
+    return command
+
+
+class CommandTable(TyperGroup):
+    """The table of commands; a module is imported when its command is called for by name."""
+
+    def list_commands(self, _ctx: Any) -> list[str]:
+        """Names in the order of the table, as the help page shows them."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = COMMANDS[cmd_name]
+        module = importlib.import_module(f"minigpt4.tui.cli.{command.module}")
+        target = getattr(module, command.attribute)
+        if isinstance(target, typer.Typer):
+            return get_group(target)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(target)
+        return _spared(get_command(single))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As usual; a name that is not in the table gets the nearest one suggested."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
+            advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}."
+            raise UsageError(f"There is no command '{name}'; {advice}")
+        if isinstance(ctx.obj, Edge):
+            ctx.obj.command = name
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: Any, formatter: Any) -> None:
+        """The table, one line a command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+app = typer.Typer(
+    name=PROGRAM,
+    cls=CommandTable,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {minigpt4.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where in the code an error happened.")] = False,
+) -> None:
+    """Chat with a local vision-language model about your own pictures, and train it."""
+    context.obj.debug = debug
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def run_command(arguments: list[str], edge: Edge) -> None:
+    """Parse what was typed, and do it; raises what the command raises, and typer.Exit with an exit code."""
+    command = _spared(get_command(app))
+    with command.make_context(PROGRAM, arguments, obj=edge) as context:
+        command.invoke(context)

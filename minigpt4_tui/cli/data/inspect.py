@@ -1,0 +1,129 @@
+"""`minigpt4 data inspect PLACE...`: look through photos before they are learnt from."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt4.core.download.fetch import FetchProgress
+from minigpt4.core.errors import DataError
+from minigpt4.tui.cli.errors import say
+from minigpt4.tui.cli.progress import showing_progress
+
+if TYPE_CHECKING:
+    from minigpt4.train.data.dataset import PhotoSet
+    from minigpt4.train.events import Event, PhotoLeftOut
+
+PHOTOS_A_LINE = 1000
+"""How often a line of progress is written where there is no terminal to draw a bar on."""
+
+
+def inspect(
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PLACE",
+            help="Folders, lists or shards of photos with captions: whatever 'train --data' takes.",
+        ),
+    ],
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="The recipe whose caption form and longest text count.")
+    ] = "mini-stage1",
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Another bundle than the recipe's.")
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Write a contact sheet: an .html or .png file.")
+    ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Photos on the sheet, by chance.")] = 48,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed puts the same photos on the sheet.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Photos opened at a time; otherwise the cores.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all that was found as JSON.")] = False,
+) -> None:
+    """Count photos, open each of them, measure captions, and find what is there twice."""
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.train.inspection.caption_lengths import caption_lengths
+    from minigpt4.train.inspection.contact_sheet import check_sheet, write_sheet
+    from minigpt4.train.inspection.inspection import inspect_photos
+    from minigpt4.train.recipe_file import read_recipe, recipe_path
+    from minigpt4.tui.cli.data.report import parts_of, record_of, report_lines
+
+    if sheet is not None:
+        sheet = sheet.expanduser()
+        check_sheet(sheet)
+    chosen = read_recipe(recipe_path(recipe))
+    chosen = replace(chosen, bundle=bundle or chosen.bundle)
+    model = load_bundle(chosen.bundle)
+    lengths = caption_lengths(chosen, model)
+    left_out: list[PhotoLeftOut] = []
+    sets = _opened(places, left_out)
+    with _progress(sum(map(len, sets))) as advance:
+        found = inspect_photos(
+            sets, lengths, left_out=left_out, workers=workers or os.cpu_count() or 1, advance=advance
+        )
+    if not found.photos:
+        first = found.left_out[0]
+        raise DataError(
+            f"None of the {len(found.left_out)} photos can be used; the first, {first.key}: {first.reason}."
+        )
+    if as_json:
+        print(json.dumps(record_of(found, sets, lengths, chosen), ensure_ascii=False))
+    else:
+        for line in report_lines(found, sets, lengths, chosen, model.vision.image_size):
+            print(line)
+    if sheet is not None:
+        write_sheet(sheet, f"{found.photos:,} photos", parts_of(found, sets, samples, seed))
+        say(f"The contact sheet is {sheet}.")
+
+
+def _opened(places: Sequence[str], left_out: list[PhotoLeftOut]) -> list[PhotoSet]:
+    """The sets, each under a name of its own; what opening them leaves out is added to `left_out`."""
+    from minigpt4.train.data.open import open_photos
+    from minigpt4.train.events import PhotoLeftOut, PhotosFetched
+
+    short = [place.rstrip("/").rpartition("/")[2] for place in places]
+    with showing_progress("Fetching") as progress:
+
+        def report(event: Event) -> None:
+            if isinstance(event, PhotoLeftOut):
+                left_out.append(event)
+            elif isinstance(event, PhotosFetched):
+                progress(FetchProgress(event.source, event.done, event.total))
+
+        return [
+            open_photos(place, name=name if short.count(name) == 1 else place, report=report)
+            for place, name in zip(places, short, strict=True)
+        ]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's stderr, or a line now and then where stderr is something else."""
+    if not sys.stderr.isatty():
+        done = 0
+
+        def advance(photos: int) -> None:
+            nonlocal done
+            done += photos
+            if done % PHOTOS_A_LINE == 0:
+                say(f"{done} of {total} photos")
+
+        yield advance
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda photos: progress.advance(task, photos)

@@ -1,0 +1,208 @@
+"""`minigpt4 data prepare`: choose pairs from lists of web addresses, and have their photos fetched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt4.core.download.fetch import FetchProgress
+from minigpt4.core.download.sources import size_text
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.cli.errors import printable, say
+from minigpt4.tui.cli.progress import showing_progress
+
+if TYPE_CHECKING:
+    from minigpt4.train.prepare.choose import Prepared, Wish
+    from minigpt4.train.prepare.img2dataset import Download, Fetched
+
+REASONS_SHOWN = 8
+
+
+def prepare(
+    lists: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="LIST",
+            help='JSON arrays of {"url": ..., "caption": ...} as BLIP released them; none to go on with a '
+            "folder that is prepared already.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for the chosen pairs and their photos.")
+    ] = Path("data"),
+    pairs: Annotated[
+        int | None, typer.Option("--pairs", "-n", min=1, help="How many pairs to choose, of all lists.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed chooses the same pairs.")] = 0,
+    ratio: Annotated[
+        str | None,
+        typer.Option("--ratio", metavar="A:B", help="How lists are mixed; otherwise as in recipe stage1."),
+    ] = None,
+    bundle: Annotated[
+        str, typer.Option("--bundle", "-b", help="For whose tower the photos are scaled down.")
+    ] = "minigpt4-vicuna-13b",
+    original_size: Annotated[
+        bool, typer.Option("--original-size", help="Keep the files as they come; several times the disk.")
+    ] = False,
+    run: Annotated[
+        bool, typer.Option("--run", help="Run img2dataset instead of printing its commands.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Processes of img2dataset; otherwise the cores.")
+    ] = None,
+) -> None:
+    """Choose pairs from lists of web addresses, and have their photos fetched.
+
+    The same command again goes on where it stopped.
+    """
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.train.prepare.choose import Wish, read_prepared
+    from minigpt4.train.prepare.img2dataset import check_program, downloads, fetch, shell_line
+
+    folder = output.expanduser()
+    wish = None
+    if lists:
+        if pairs is None:
+            raise UsageError("How many pairs are to be chosen? Give their number with -n.")
+        wish = Wish(
+            lists=tuple(path.expanduser() for path in lists),
+            pairs=pairs,
+            seed=seed,
+            ratio=_ratio(ratio),
+            image_size=load_bundle(bundle).vision.image_size,
+            original_size=original_size,
+        )
+    if run and read_prepared(folder) is None:
+        # Said before minutes of counting, not after.
+        check_program()
+    with _ended_by_signals():
+        prepared = _prepared(folder, wish)
+        wanted = downloads(prepared, processes or os.cpu_count() or 1)
+        if not run:
+            _tell_what_has_come(wanted)
+            _tell_room(folder, wanted)
+            print("\n".join(map(shell_line, wanted)))
+            return
+        _tell_room(folder, wanted)
+        try:
+            for download in wanted:
+                fetch(download)
+        except (KeyboardInterrupt, SystemExit):
+            say("Stopped; the same command goes on with the shards that are missing.")
+            raise
+        finally:
+            _tell_what_has_come(wanted)
+    _tell_next(folder, wanted)
+
+
+def _ratio(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(":"))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise UsageError(f"--ratio is '{text}'; write a number above 0 for each list, as in 115:14.")
+    return numbers
+
+
+def _prepared(folder: Path, wish: Wish | None) -> Prepared:
+    from minigpt4.train.prepare.choose import prepare as choose
+    from minigpt4.train.prepare.choose import read_prepared
+
+    if wish is None:
+        kept = read_prepared(folder)
+        if kept is None:
+            raise UsageError(
+                f"{folder} holds no chosen pairs to go on with; name the lists to choose from, and how many "
+                "with -n."
+            )
+        return kept
+    with showing_progress("Reading:") as progress:
+        prepared = choose(
+            folder,
+            wish,
+            report=lambda doing, done, total: progress(FetchProgress(doing, done, total)),
+        )
+    for share in prepared.shares:
+        say(f"{prepared.list_of(share)}: {share.pairs:,} of {share.rows:,} pairs, seed {prepared.seed}")
+    return prepared
+
+
+def _tell_room(folder: Path, wanted: Sequence[Download]) -> None:
+    from minigpt4.train.prepare.img2dataset import fetched
+
+    needed = sum(
+        download.disk * (download.pairs - fetched(download).tried) // download.pairs for download in wanted
+    )
+    if needed > 0:
+        free = size_text(shutil.disk_usage(folder).free)
+        least = "at least " if any(download.original_size for download in wanted) else "about "
+        say(f"If every link is alive, the photos take {least}{size_text(needed)}; the disk has {free} free.")
+
+
+def _tell_what_has_come(wanted: Sequence[Download]) -> None:
+    from minigpt4.train.prepare.img2dataset import fetched
+
+    for download in wanted:
+        come = fetched(download)
+        if come.done:
+            _tell_one(download, come)
+
+
+def _tell_one(download: Download, come: Fetched) -> None:
+    share = come.lost / max(come.tried, 1)
+    say(
+        f"{download.name}: {come.photos:,} photos from {come.done} of {download.shards} shards; "
+        f"{come.lost:,} of {come.tried:,} links were dead or no picture ({share:.1%})"
+    )
+    told = Counter(come.failures).most_common(REASONS_SHOWN)
+    for reason, count in told:
+        say(f"  {count:>9,}  {printable(reason)}")
+    others = come.lost - sum(count for _, count in told)
+    if others > 0:
+        say(f"  {others:>9,}  other reasons")
+    if come.poor:
+        names = " ".join(f"{name}_stats.json" for name in come.poor)
+        say(
+            f"  {len(come.poor)} of the shards failed far more often than the others; if the network was "
+            f"down, delete these in {download.folder} and run the same command again: {names}"
+        )
+
+
+def _tell_next(folder: Path, wanted: Sequence[Download]) -> None:
+    from minigpt4.train.recipe_file import read_recipe, recipe_path
+
+    places = " ".join(str(download.folder) for download in wanted)
+    say(f"Look through them with: minigpt4 data inspect {places}")
+    known = {source.name for source in read_recipe(recipe_path("stage1")).source}
+    if known == {download.name for download in wanted}:
+        say(f"Train on them with: minigpt4 train --recipe stage1 --data {folder}")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A terminate request or a closed terminal ends what was started, too; Ctrl+C does so by itself."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        # An exception and not the default action, so that img2dataset is stopped.
+        raise SystemExit(128 + number)
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, end) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            # None: a handler that was not set from Python, and cannot be put back by it.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

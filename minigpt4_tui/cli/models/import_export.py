@@ -1,0 +1,154 @@
+"""`minigpt4 models import|export|verify`: files from the original MiniGPT-4, for it, and whole or not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt4.core.bundles.bundle import DEFAULT_BUNDLE, load_bundle, manifest_path
+from minigpt4.core.download.fetch import FetchProgress
+from minigpt4.core.download.sources import size_text
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.cli.errors import printable, say
+
+if TYPE_CHECKING:
+    from minigpt4.core.projection import Projection
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(models_app: typer.Typer) -> None:
+    """Add the commands of this module to `minigpt4 models`."""
+    models_app.command("import")(import_files)
+    models_app.command("export")(export)
+    models_app.command("verify")(verify_bundle)
+
+
+def import_files(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the new bundle is to be called.")],
+    vit: Annotated[
+        Path,
+        typer.Option("--vit", metavar="FILE", help="eva_vit_g.pth, or the hub's BLIP-2 (folder or file)."),
+    ],
+    projection: Annotated[
+        Path,
+        typer.Option("--projection", metavar="FILE", help="A MiniGPT-4 checkpoint (.pth), stage 1 or 2."),
+    ],
+    llm: Annotated[
+        Path, typer.Option("--llm", metavar="DIR", help="The LLaMA's Hugging Face folder; used in place.")
+    ],
+    template: Annotated[
+        str, typer.Option("--template", metavar="NAME", help="The prompt's form: vicuna-v0 or llama2.")
+    ],
+    qformer: Annotated[
+        Path | None,
+        typer.Option(
+            "--qformer", metavar="FILE", help="blip2_pretrained_flant5xxl.pth, or the hub's BLIP-2 again."
+        ),
+    ] = None,
+    no_qformer: Annotated[
+        bool, typer.Option("--no-qformer", help="For the form that joins four patches instead (LLaMA-2).")
+    ] = False,
+    geometry: Annotated[
+        Path | None,
+        typer.Option("--geometry", metavar="FILE", help="Widths other than the released ones, as JSON."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a bundle of yours that has this name.")
+    ] = False,
+) -> None:
+    """Make a bundle of your own from MiniGPT-4's released files.
+
+    Checkpoints are read without running anything in them. Prints the new bundle's manifest.
+    """
+    if no_qformer == (qformer is not None):
+        raise UsageError("Give either --qformer FILE or --no-qformer, as the projection was trained.")
+    from minigpt4.core.weights.import_bundle import Originals, import_bundle
+
+    originals = Originals(
+        vit=vit, qformer=qformer, projection=projection, llm=llm, template=template, geometry=geometry
+    )
+    import_bundle(name, originals, force=force, progress=_say_once)
+    print(manifest_path(name))
+    say(f"`minigpt4 models verify {name}` tells whether its parts are whole; `ask --bundle {name}` uses it.")
+
+
+def _say_once(now: FetchProgress) -> None:
+    if now.done == 0 and now.total:
+        say(f"Writing {now.file} ({size_text(now.total)})")
+
+
+def export(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .pth file to write.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The bundle whose projection is meant.")
+    ] = None,
+    projection: Annotated[
+        Path | None, typer.Option("--projection", metavar="FILE", help="A projection of your own training.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
+) -> None:
+    """Write a projection as a checkpoint that the original MiniGPT-4's code reads.
+
+    Its option `ckpt` takes the file. Prints the file's path.
+    """
+    if (name is None) == (projection is None):
+        raise UsageError("Give either a bundle's name or --projection FILE.")
+    output = output.expanduser()
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists already; choose another name, or give --force to write over it.")
+    from minigpt4.core.weights.released import export_projection_pth
+
+    export_projection_pth(output, _projection(name, projection))
+    print(output)
+
+
+def _projection(name: str | None, path: Path | None) -> Projection:
+    from minigpt4.core.download.fetch import projection_path
+    from minigpt4.core.projection import load_projection
+    from minigpt4.core.weights.released import projection_tensors
+
+    if name is not None:
+        bundle = load_bundle(name)
+        spec = bundle.projection
+        return load_projection(projection_path(bundle), spec.inputs, spec.outputs, spec.layers)
+    assert path is not None
+    path = path.expanduser()
+    tensors = projection_tensors(path)
+    first = tensors["weight"] if "weight" in tensors else tensors["layers.0.weight"]
+    outputs, inputs = first.shape
+    return load_projection(path, inputs, outputs, len(tensors) // 2)
+
+
+def verify_bundle(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")
+    ] = DEFAULT_BUNDLE,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Compute every checksum, load the model, try it on plain English."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check that a bundle's files are whole, are what they are called, and fit each other.
+
+    A line for each finding: ok, warning, or problem with the way out. Exits with 1 on a problem.
+    """
+    manifest_path(name)
+    from minigpt4.core.verify.finding import Check, worst
+    from minigpt4.core.verify.verify import verify
+
+    checks: list[Check] = []
+    for check in verify(name, deep=deep):
+        checks.append(check)
+        if not as_json:
+            print(f"{check.state:<7}  {check.subject}: {printable(check.text)}", flush=True)
+    if as_json:
+        report = {"bundle": name, "state": worst(checks), "checks": [asdict(check) for check in checks]}
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    if worst(checks) == "problem":
+        raise typer.Exit(1)

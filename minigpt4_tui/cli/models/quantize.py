@@ -1,0 +1,205 @@
+"""`minigpt4 models quantize|synth|trace`: files that are made from a bundle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from minigpt4.core.bundles.bundle import Bundle, bundle_names, load_bundle
+from minigpt4.core.download.sources import size_text
+from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.weights.locate import GGUF_QUANTS, check_quant, gguf_files, gguf_path, hf_folder
+from minigpt4.tui.cli import options
+from minigpt4.tui.cli.errors import say
+from minigpt4.tui.cli.options import ModelChoice
+from minigpt4.tui.cli.progress import showing_progress
+from minigpt4.tui.images.attachments import attachment
+
+Force = Annotated[bool, typer.Option("--force", help="Write over an existing file.")]
+
+
+def register(models_app: typer.Typer) -> None:
+    """Add the commands of this module to `minigpt4 models`."""
+    models_app.command("quantize")(quantize)
+    models_app.command("synth")(synth_bundle)
+    models_app.command("trace")(trace_question)
+
+
+def quantize(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME|DIR", help="A bundle, or the Hugging Face folder of a LLaMA.")
+    ],
+    quant: Annotated[
+        str, typer.Option("--type", "--quant", help=f"Which form: {', '.join(GGUF_QUANTS)}.")
+    ] = "Q4_K_M",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The GGUF to write; a bundle knows its own place."
+        ),
+    ] = None,
+    threads: options.Threads = None,
+    force: Force = False,
+) -> None:
+    """Make a GGUF for llama.cpp from a language model's Hugging Face folder.
+
+    It is read tensor by tensor, so a 13B model needs no more memory than a small one; on the disk
+    an F16 file lies beside the result for a while. Prints the file's path.
+    """
+    check_quant(quant)
+    if quant not in GGUF_QUANTS:
+        raise UsageError(f"llama.cpp has no quantisation '{quant}'; choose {', '.join(GGUF_QUANTS)}.")
+    folder, target = _folder_and_target(name, quant)
+    target = output.expanduser() if output is not None else target
+    if target.exists() and not force:
+        raise UsageError(f"{target} exists already; give --force to make it again, or another file with -o.")
+    from minigpt4.core.weights.gguf.from_hf import convert
+
+    with showing_progress("Writing") as progress:
+        convert(folder, target, quant, progress, threads=threads)
+    print(target)
+
+
+def _folder_and_target(name: str, quant: str) -> tuple[Path, Path]:
+    """The Hugging Face folder that is meant, and where its GGUF belongs."""
+    folder = Path(name).expanduser()
+    if name not in bundle_names() and folder.is_dir():
+        whole = folder.absolute()
+        return whole, whole / f"{whole.name}-{quant}.gguf"
+    if os.sep in name:
+        raise UsageError(f"There is no folder '{name}'; give a bundle's name or a Hugging Face folder.")
+    bundle = load_bundle(name)
+    return _language_folder(bundle), gguf_path(bundle, quant)
+
+
+def _language_folder(bundle: Bundle) -> Path:
+    found = hf_folder(bundle)
+    if found is not None:
+        return found
+    if bundle.language.gguf is not None:
+        raise BundleError(
+            f"The language model of '{bundle.name}' comes as {bundle.language.gguf.name}, which is quantised "
+            "already; name a bundle with a Hugging Face folder, or such a folder itself."
+        )
+    everything = " --all" if gguf_files(bundle) else ""
+    raise BundleError(
+        f"The language model of '{bundle.name}' is not here; fetch it with "
+        f"`minigpt4 models pull {bundle.name}{everything}`."
+    )
+
+
+def synth_bundle(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The bundle whose sizes are taken.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same weights.")] = 0,
+    gguf: Annotated[
+        str | None,
+        typer.Option(
+            "--gguf", metavar="TYPE", help="Make the language model as a GGUF alone: Q4_0, Q8_0 or F16."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer", metavar="FILE", help="A tokenizer.model, for a vocabulary of real words."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="What weights that are no GGUF are stored in: bf16 or fp16.")
+    ] = "bf16",
+) -> None:
+    """Make NAME-synth: a bundle of the same sizes with random weights.
+
+    Its answers mean nothing; memory, loading time and speed are the true ones. Prints its name.
+    """
+    bundle = load_bundle(name)
+    from minigpt4.core.weights.synth import synth
+
+    with showing_progress("Writing") as progress:
+        made = synth(
+            bundle,
+            seed=seed,
+            gguf=gguf,
+            tokenizer=tokenizer.expanduser() if tokenizer else None,
+            dtype=dtype,
+            progress=progress,
+        )
+    print(made)
+
+
+TraceFile = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")
+]
+TracedImages = Annotated[
+    list[str] | None,
+    typer.Option("--image", "-i", metavar="PICTURE", help="A file; may be given several times."),
+]
+PixelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pixels",
+        metavar="FILE",
+        help="Normalised float32 pixels (.npy): (3, H, W), or (B, 3, H, W) for several pictures.",
+    ),
+]
+TracedBackend = Annotated[
+    str, typer.Option("--backend", help="torch or llamacpp; auto is torch, whatever GGUF files there are.")
+]
+FloatType = Annotated[
+    str | None,
+    typer.Option("--dtype", help="What the tower and torch compute in: float32, bfloat16 or float16."),
+]
+GreedyTokens = Annotated[
+    int,
+    typer.Option("--greedy", metavar="N", min=0, help="Add the next N likeliest tokens; stop texts stand."),
+]
+
+
+def trace_question(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")
+    ],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked about the pictures.")],
+    output: TraceFile,
+    image: TracedImages = None,
+    pixels: PixelsFile = None,
+    backend: TracedBackend = "auto",
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    quant: options.Quant = "auto",
+    dtype: FloatType = None,
+    projection: options.ProjectionFile = None,
+    greedy: GreedyTokens = 0,
+) -> None:
+    """Write down everything between the pixels and the first word of an answer.
+
+    Two such files tell where two builds begin to differ. Prints the file's path.
+    """
+    if (pixels is None) == (not image):
+        raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")
+    from minigpt4.core.trace import TraceChoices, pixels_of, read_pixels, trace
+
+    where = TraceChoices(
+        backend=backend, device=device, threads=threads, quant=quant, dtype=dtype, projection=projection
+    )
+    choice = ModelChoice.of(
+        bundle=name,
+        backend=where.language_backend,
+        device=device,
+        projection=projection,
+        threads=threads,
+        quant=quant,
+    )
+    if pixels is not None:
+        pixels_BCHW = read_pixels(pixels.expanduser())
+    else:
+        pictures = [attachment(one).open() for one in image or []]
+        pixels_BCHW = pixels_of(pictures, choice.bundle)
+    choice.fetch(dtype)
+    found = trace(choice.bundle, pixels_BCHW, question, choices=where, greedy=greedy)
+    output = output.expanduser()
+    found.write(output)
+    say(f"{len(found.arrays)} tensors, {size_text(sum(array.nbytes for array in found.arrays.values()))}")
+    print(output)

@@ -1,0 +1,203 @@
+"""A training run's events for people: bars on a terminal's stderr, lines where stderr is something else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from minigpt4.core.download.sources import size_text
+from minigpt4.tui.cli.errors import printable, say
+
+if TYPE_CHECKING:
+    from minigpt4.train.events import Event, Report, StepDone
+
+STEPS_A_LINE = 25
+"""How often a line is written where there is no terminal to draw a bar on."""
+
+SMOOTHING = 0.97
+"""The loss that is shown is a running mean: single steps jump about by a tenth."""
+
+MANY_PARTS = 100
+"""From how many shards or files on looking through them takes long enough for a word."""
+
+WAIT_SHOWN = 0.02
+"""The share of a step spent waiting for photos from which on it is worth a word."""
+
+
+@contextmanager
+def watching() -> Iterator[Report]:
+    """Show a run's events on stderr while the block runs."""
+    if sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield Lines().show
+
+
+class RunningMean:
+    """An exponential running mean, from the first value on."""
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+
+    def after(self, value: float) -> float:
+        """The mean once `value` is in it."""
+        self._mean = value if self._mean is None else SMOOTHING * self._mean + (1 - SMOOTHING) * value
+        return self._mean
+
+
+class Lines:
+    """A run's events as lines on stderr, now and then."""
+
+    def __init__(self) -> None:
+        self._last, self._loss = 0, RunningMean()
+        self._tenths: dict[str, int] = {}
+
+    def show(self, event: Event) -> None:
+        """One event."""
+        from minigpt4.train.events import FeaturesMade, PhotosFetched, PhotosRead, StepDone, TrainingBegun
+
+        match event:
+            case FeaturesMade(done, total):
+                self._every_tenth("features", done, total, f"features: {done} of {total} views")
+            case PhotosFetched(source, done, total):
+                self._every_tenth(f"fetched {source}", done, total, sentence_of(event))
+            case PhotosRead(source, done, total):
+                if total >= MANY_PARTS:
+                    self._every_tenth(f"read {source}", done, total, sentence_of(event))
+            case TrainingBegun():
+                self._last = event.last
+                say(sentence_of(event))
+            case StepDone():
+                mean = self._loss.after(event.loss)
+                if event.step % STEPS_A_LINE == 0 or event.step == self._last:
+                    say(f"step {event.step} of {self._last}: {figures_of(event, mean)}")
+            case _:
+                say(sentence_of(event))
+
+    def _every_tenth(self, what: str, done: int, total: int, line: str) -> None:
+        tenth = 10 * done // max(1, total)
+        if tenth > self._tenths.get(what, 0):
+            say(line)
+        self._tenths[what] = tenth
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[Event], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from minigpt4.train.events import (
+        FeaturesMade,
+        FeaturesMissing,
+        PhotosFetched,
+        PhotosRead,
+        StepDone,
+        TrainingBegun,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as progress:
+        task = TaskID(-1)
+        loss = RunningMean()
+        parts: dict[str, TaskID] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in parts:
+                parts[what] = progress.add_task(what, total=total, figures="")
+            progress.update(parts[what], completed=done)
+
+        def show(event: Event) -> None:
+            nonlocal task
+            match event:
+                case FeaturesMissing():
+                    progress.console.print(sentence_of(event), markup=False, highlight=False)
+                    task = progress.add_task("features", total=event.views, figures="")
+                case FeaturesMade(done, _):
+                    progress.update(task, completed=done)
+                case PhotosFetched(source, done, total):
+                    advance(f"fetching {printable(source)}", done, total)
+                case PhotosRead(source, done, total):
+                    if total >= MANY_PARTS:
+                        advance(f"reading {printable(source)}", done, total)
+                case TrainingBegun(first, last, _):
+                    task = progress.add_task("training", total=last, completed=first - 1, figures="")
+                case StepDone():
+                    figures = figures_of(event, loss.after(event.loss))
+                    progress.update(task, completed=event.step, figures=figures)
+                case _:
+                    progress.console.print(sentence_of(event), markup=False, highlight=False)
+
+        yield show
+
+
+def figures_of(done: StepDone, mean_loss: float) -> str:
+    """A step's figures in a few words; what says nothing is left out."""
+    figures = [
+        f"loss {mean_loss:.4f}",
+        f"gradient {done.grad_norm:.3g}",
+        f"lr {done.lr:.2e}",
+        f"{done.samples_per_s:.1f} photos/s",
+    ]
+    if done.mfu is not None:
+        figures.append(f"MFU {done.mfu:.0%}")
+    if done.data_wait >= WAIT_SHOWN:
+        figures.append(f"waited {done.data_wait:.0%}")
+    if done.memory:
+        figures.append(size_text(done.memory))
+    return ", ".join(figures)
+
+
+def sentence_of(event: Event) -> str:
+    """An event in one line."""
+    from minigpt4.train import events
+
+    match event:
+        case events.FeaturesMissing(photos, views, size):
+            return (
+                f"The tower looks at {photos} photos ({views} views) once; "
+                f"their features take {size_text(size)} of the cache."
+            )
+        case events.PhotosFetched(source, done, total):
+            return printable(f"fetched {size_text(done)} of {size_text(total)} of {source}")
+        case events.PhotosRead(source, done, total):
+            return printable(f"looked through {done} of {total} parts of {source}")
+        case events.FeaturesStale(source, changed, folder):
+            return printable(
+                f"The cached features of {source} are of something else ({changed}); new ones are made, and "
+                f"{folder} may be deleted."
+            )
+        case events.PhotoLeftOut(source, key, reason):
+            return printable(f"left out of {source}: {key}: {reason}")
+        case events.ModelLoading():
+            return "Loading the language model ..."
+        case events.TrainingBegun(first, last, photos):
+            return f"Training on {photos} photos, steps {first} to {last}."
+        case events.Validated(step, val_loss):
+            return f"step {step}: validation loss {val_loss:.4f}"
+        case events.Sampled(step, answers):
+            said = "; ".join(f"{one.key}: {one.answer}" for one in answers)
+            return printable(f"step {step}: {said}")
+        case events.Saved(step):
+            return f"step {step}: checkpoint saved"
+        case events.Note(sentence):
+            return printable(sentence)
+        case _:
+            return str(event)

@@ -1,0 +1,360 @@
+"""`minigpt4 train`: teach the projection of a bundle, in one process or many, or tell what that takes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.cli.errors import say
+from minigpt4.tui.cli.train.progress import watching
+from minigpt4.tui.cli.train.signals import StopSignals
+
+if TYPE_CHECKING:
+    from minigpt4.core.bundles.bundle import Bundle
+    from minigpt4.train.distributed.launch import Seat
+    from minigpt4.train.distributed.process_group import World
+    from minigpt4.train.recipe import Recipe
+    from minigpt4.train.run.folder import RunFolder
+
+
+def train(
+    stage: Annotated[
+        int | None, typer.Option("--stage", min=1, max=2, help="1: captions. 2: questions and answers.")
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--data",
+            help="Your pictures with captions, or the folder with the recipe's sources; again for more.",
+        ),
+    ] = None,
+    bundle: Annotated[
+        str | None, typer.Option("--bundle", "-b", help="Whose projection; the recipe's own otherwise.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder: new, or the one to resume.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", metavar="NAME|FILE", help="A recipe by name or file, not the stage's."),
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="What to start from: a projection, or the folder of a run.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    force_recipe: Annotated[
+        bool,
+        typer.Option("--force-recipe", help="With --resume: go on though recipe, bundle or data changed."),
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
+    ] = None,
+    devices: Annotated[
+        int, typer.Option("--devices", min=1, help="Processes, one a GPU; on a CPU they share its cores.")
+    ] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Processor threads of each process.")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Threads that open pictures ahead, in each process.")
+    ] = 2,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Tell memory, hours and disk; fetch and train nothing.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", help="With --estimate: A100, H100, 4090 or CPU; this machine else.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --estimate: for programs.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write figures for TensorBoard too, into the run's folder.")
+    ] = False,
+    watch: Annotated[
+        list[Path] | None, typer.Option("--watch", help="Follow a run's folder; again for several at once.")
+    ] = None,
+) -> None:
+    """Train a bundle's projection, stage 1 or 2.
+
+    Your own pictures: a folder of photo.jpg with photo.txt, or with captions.jsonl or captions.csv.
+    """
+    if watch:
+        from minigpt4.tui.watch.app import watch_runs
+
+        watch_runs([path.expanduser() for path in watch])
+        return
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is '{device}'; give auto, cpu or cuda (each process takes its own GPU).")
+    places = data or ["data"]
+    if resume:
+        plan = _resumed(output, stage, recipe, init, settings, bundle, places, force_recipe)
+    else:
+        plan = _new(output, stage, recipe, init, settings, bundle, places)
+    if estimate:
+        _estimate(plan, on, devices, as_json=as_json)
+    elif devices > 1 and _seat() is None:
+        _begin_many(plan, devices)
+    else:
+        raise typer.Exit(
+            _train(
+                plan, device, threads=threads, workers=workers, tensorboard=tensorboard, force=force_recipe
+            )
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be trained, from what and where to; everything a person typed has been read."""
+
+    folder: RunFolder
+    recipe: Recipe
+    bundle: Bundle
+    """In the form that the recipe gives it."""
+
+    data: tuple[str, ...]
+    init: Path | None
+    is_new: bool
+
+
+def _resumed(
+    output: Path | None,
+    stage: int | None,
+    recipe: str | None,
+    init: Path | None,
+    settings: list[str] | None,
+    bundle: str | None,
+    data: list[str],
+    force: bool,
+) -> Plan:
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+    from minigpt4.train.run.folder import RunFolder
+
+    if output is None:
+        raise UsageError("--resume needs --output: the folder of the run to go on with.")
+    given = {"--recipe": recipe, "--set": settings, "--bundle": bundle}
+    for option, value in given.items():
+        if value and not force:
+            raise UsageError(
+                f"{option} cannot be given with --resume: a run keeps what it began with; to go on with "
+                "something else all the same, add --force-recipe."
+            )
+    if init:
+        raise UsageError("--init cannot be given with --resume: a run goes on from its own weights.")
+    folder = RunFolder(output.expanduser())
+    kept = folder.recipe()
+    if recipe is not None:
+        kept = read_recipe(recipe_path(recipe))
+    kept = with_settings(kept, [*([f"bundle={bundle}"] if bundle else []), *(settings or [])])
+    if stage not in (None, kept.stage):
+        raise UsageError(f"The run in {output} is of stage {kept.stage}, not {stage}.")
+    if folder.result.is_file() and not force:
+        raise UsageError(f"The run in {output} has ended; its result is {folder.result}.")
+    if not folder.checkpoints:
+        raise UsageError(f"The run in {output} ended before it began; delete that folder and begin again.")
+    return _plan(folder, kept, data, None, is_new=False)
+
+
+def _new(
+    output: Path | None,
+    stage: int | None,
+    recipe: str | None,
+    init: Path | None,
+    settings: list[str] | None,
+    bundle: str | None,
+    data: list[str],
+) -> Plan:
+    from minigpt4.train.batches.run_data import with_own_photos
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, stage_recipe, with_settings
+    from minigpt4.train.run.folder import RunFolder
+
+    if stage is None and recipe is None:
+        raise UsageError("Which stage is to be trained? Give --stage 1 or --stage 2.")
+    name = recipe if recipe is not None else stage_recipe(stage or 1, bundle or "mini")
+    chosen = read_recipe(recipe_path(name))
+    # Own pictures first: then --set reaches the sources that they have become.
+    chosen = with_own_photos(chosen, data)
+    chosen = with_settings(chosen, [*([f"bundle={bundle}"] if bundle else []), *(settings or [])])
+    if stage not in (None, chosen.stage):
+        raise UsageError(f"The recipe {name} is of stage {chosen.stage}, not {stage}.")
+    folder = RunFolder(output.expanduser() if output is not None else Path("runs") / f"stage{chosen.stage}")
+    return _plan(folder, chosen, data, init, is_new=True)
+
+
+def _plan(folder: RunFolder, recipe: Recipe, data: list[str], init: Path | None, *, is_new: bool) -> Plan:
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.train.recipe import bundle_for
+
+    bundle = bundle_for(recipe, load_bundle(recipe.bundle))
+    return Plan(folder, recipe, bundle, tuple(data), _start(init, recipe, bundle) if is_new else None, is_new)
+
+
+def _start(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
+    """The projection or run to start from; None for random weights."""
+    from minigpt4.core.download.fetch import projection_path
+
+    if init is not None:
+        return init.expanduser()
+    if recipe.start:
+        return projection_path(bundle).parent / recipe.start
+    if recipe.stage == 1:
+        return None
+    raise UsageError(
+        "Stage 2 goes on from stage 1: give its run or its result with --init, or name a file that "
+        f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
+    )
+
+
+def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> None:
+    from minigpt4.train.batches.run_data import known_photos
+    from minigpt4.train.estimate.estimate import device_named, estimate, estimate_text, this_device
+
+    device = device_named(on) if on is not None else this_device()
+    photos = known_photos(plan.recipe, plan.data)
+    found = estimate(plan.recipe, plan.bundle, device=device, processes=devices, photos=photos)
+    print(
+        json.dumps(found.as_json(), indent=2) if as_json else estimate_text(found, plan.recipe, plan.bundle)
+    )
+
+
+def _prepare(plan: Plan) -> None:
+    """What a person may have got wrong, then the bundle's files, which may take minutes to fetch."""
+    from minigpt4.train.batches.run_data import check_places
+    from minigpt4.train.trainable import check_start
+    from minigpt4.tui.cli.models.models import pull_with_progress
+
+    if plan.is_new:
+        plan.folder.check_new()
+        check_start(plan.init, plan.recipe, plan.bundle)
+    check_places(plan.recipe, plan.data)
+    pull_with_progress(plan.bundle)
+
+
+def _seat() -> Seat | None:
+    import os
+
+    from minigpt4.train.distributed.launch import seat_from
+
+    return seat_from(os.environ)
+
+
+def _begin_many(plan: Plan, devices: int) -> None:
+    """The same command once a process; what can be refused is refused here, once."""
+    if devices > plan.recipe.batch_size:
+        raise UsageError(
+            f"--devices {devices} are more processes than a step has photos ({plan.recipe.batch_size}); give "
+            "fewer, or more photos with --set batch_size=N."
+        )
+    _prepare(plan)
+    from minigpt4.train.distributed.launch import launch
+
+    raise typer.Exit(launch([sys.executable, "-P", "-m", "minigpt4.tui", *sys.argv[1:]], devices))
+
+
+def _train(
+    plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool, force: bool
+) -> int:
+    """Train in this process, alone or with others; returns the exit code."""
+    from minigpt4.train.distributed.launch import device_of, end_with_parent, joined
+    from minigpt4.train.distributed.process_group import Alone
+    from minigpt4.train.errors import TrainingElsewhereError
+
+    seat = _seat()
+    end_with_parent()
+    if seat is not None and seat.size > plan.recipe.batch_size:
+        raise UsageError(
+            f"There are {seat.size} processes and a step has {plan.recipe.batch_size} photos; start fewer, "
+            "or give more photos with --set batch_size=N."
+        )
+    _use_threads(threads)
+    is_first = seat is None or seat.rank == 0
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals(is_quiet=not is_first))
+        where = device_of(device, seat.local_rank if seat else 0)
+        world: World
+        try:
+            if is_first:
+                _prepare(plan)
+                stack.enter_context(plan.folder.held())
+            world = stack.enter_context(joined(seat, where)) if seat else Alone(where)
+            has_ended = _run(plan, world, stop, workers=workers, tensorboard=tensorboard, force=force)
+        except TrainingElsewhereError:
+            if is_first:
+                raise
+            return 1  # the one that failed, and the first, have said it
+    if has_ended:
+        if is_first:
+            print(plan.folder.result)
+        return 0
+    if is_first:
+        say(f"Stopped and saved; go on with: {shlex.join(_to_resume(plan, threads))}")
+    return 128 + (stop.received or signal.SIGINT)
+
+
+def _run(
+    plan: Plan, world: World, stop: StopSignals, *, workers: int, tensorboard: bool, force: bool
+) -> bool:
+    """Assemble the trainer and train; whether the run has come to its end."""
+    from minigpt4.train.build import assemble
+    from minigpt4.train.events import Event
+    from minigpt4.train.loop import Run
+    from minigpt4.train.preflight import require_sound
+
+    with ExitStack() as stack:
+        shown = [stack.enter_context(watching())] if world.rank == 0 else []
+        if tensorboard and world.rank == 0:
+            from minigpt4.train.run.tensorboard import writing_to
+
+            shown.append(stack.enter_context(writing_to(plan.folder.path)))
+
+        def report(event: Event) -> None:
+            for show in shown:
+                show(event)
+
+        made = stack.enter_context(
+            assemble(
+                plan.recipe, plan.data, plan.bundle, world, start=plan.init, workers=workers, report=report
+            )
+        )
+        require_sound(made, plan.bundle, report)
+        if world.rank == 0:
+            if plan.is_new:
+                plan.folder.begin(plan.recipe)
+            elif force:
+                plan.folder.write_recipe(plan.recipe)
+        stop.end_the_step_first()
+        run = Run(
+            made.trainer,
+            plan.folder,
+            facts=made.facts,
+            report=report,
+            is_stopping=lambda: stop.received is not None,
+            force=force,
+            sample_photos=made.sample_photos,
+        )
+        return run.train(made.photos)
+
+
+def _use_threads(threads: int | None) -> None:
+    import torch
+
+    from minigpt4.core.torch_memory import bound_shape_caches
+    from minigpt4.train.malloc import keep_freed_memory
+
+    bound_shape_caches()
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _to_resume(plan: Plan, threads: int | None) -> list[str]:
+    command = ["minigpt4", "train", "--resume", "--output", str(plan.folder.path)]
+    command += [part for place in plan.data for part in ("--data", place)]
+    return command + (["--threads", str(threads)] if threads is not None else [])

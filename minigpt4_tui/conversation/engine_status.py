@@ -1,0 +1,102 @@
+"""What the app knows of the engine's process, and how settings become what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from minigpt4.tui.settings.settings import Settings
+
+if TYPE_CHECKING:
+    # Here and in the app `wire` is imported where it is used: its many classes cost a first frame 6 ms.
+    from minigpt4.core.worker.messages import EngineChoice, Event
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """`file`, `done` and `total` (bytes) tell of fetching; `sentence`, `advice`, `details` of what broke."""
+
+    state: Literal["off", "loading", "ready", "dead"] = "off"
+    choice: EngineChoice | None = None
+    bundle: str = ""
+    context: int = 0
+    image_tokens: int = 0
+    load_s: float = 0.0
+    file: str = ""
+    done: int = 0
+    total: int | None = None
+    sentence: str = ""
+    advice: str = ""
+    details: str = ""
+
+    @classmethod
+    def loading(cls, choice: EngineChoice) -> EngineStatus:
+        """What holds once a model was asked for."""
+        return cls("loading", choice, choice.bundle)
+
+    def after(self, event: Event) -> EngineStatus:
+        """What holds once the event has come; the same object where it tells nothing of the process."""
+        from minigpt4.core.worker.messages import Died, Failed, Loading, Ready
+
+        match event:
+            case Loading(file, done, total):
+                return replace(self, state="loading", file=file, done=done, total=total)
+            case Ready(bundle, _, context, image_tokens, load_s):
+                return EngineStatus("ready", self.choice, bundle, context, image_tokens, load_s)
+            case Failed(None, sentence):
+                advice = "Choose another model, or change the settings and start it again."
+                return replace(self, state="dead", sentence=sentence, advice=advice, details="", file="")
+            case Died(sentence, advice, details):
+                return replace(self, state="dead", sentence=sentence, advice=advice, details=details, file="")
+        return self
+
+
+def choice_from(settings: Settings, *, projection: Path | None = None, offload: bool = False) -> EngineChoice:
+    """The model that the settings name."""
+    from minigpt4.core.worker.messages import EngineChoice
+
+    return EngineChoice(
+        bundle=settings.bundle,
+        backend=settings.backend,
+        device=settings.device,
+        projection=projection,
+        threads=settings.threads,
+        quant=settings.quant,
+        gpu_layers=settings.gpu_layers,
+        context=settings.context,
+        offload=offload,
+    )
+
+
+@dataclass(frozen=True)
+class Dice:
+    """How the next word is chosen, as far as that was set; None leaves it to the bundle."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Dice:
+        """Those of the settings."""
+        return cls(
+            max_tokens=settings.max_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            repetition_penalty=settings.repetition_penalty,
+            seed=settings.seed,
+        )
+
+
+def own_temperature(bundle: str) -> float:
+    """The bundle's own temperature; 0 where its manifest cannot be read, which is told elsewhere."""
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.errors import Minigpt4Error
+
+    try:
+        return load_bundle(bundle).sampling.temperature
+    except Minigpt4Error:
+        return 0.0

@@ -1,0 +1,96 @@
+"""What a line that begins with a slash does: the commands of the plain chat, and the app's own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from minigpt4.tui.terminal.sanitize import shown_line
+
+
+@dataclass(frozen=True)
+class SlashCommand:
+    """`action` is an action of the chat screen; `about` is told beside the name."""
+
+    name: str
+    action: str
+    about: str
+    takes_path: bool = False
+
+
+COMMANDS = (
+    SlashCommand("/image", "attach_path", "PATH... add pictures to your next message", takes_path=True),
+    SlashCommand("/pick", "pick_picture", "choose pictures from a folder"),
+    SlashCommand("/paste", "paste", "take the picture from the clipboard"),
+    SlashCommand("/clear", "new_conversation", "begin anew; what was said stays in the list"),
+    SlashCommand("/new", "new_conversation", "begin a new conversation"),
+    SlashCommand("/again", "regenerate", "answer the last question once more"),
+    SlashCommand("/continue", "continue_answer", "let the last answer go on"),
+    SlashCommand("/edit", "edit_last", "edit the last question"),
+    SlashCommand("/copy", "copy_last", "copy the last answer"),
+    SlashCommand("/code", "copy_last_code", "copy the last block of code"),
+    SlashCommand("/search", "search", "search all conversations"),
+    SlashCommand("/export", "export", "save the conversation as a file"),
+    SlashCommand("/models", "models", "choose a model"),
+    SlashCommand("/settings", "settings", "change the settings"),
+    SlashCommand("/themes", "themes", "choose a theme"),
+    SlashCommand("/restart", "restart_engine", "start the model again"),
+    SlashCommand("/help", "help", "show all keys"),
+    SlashCommand("/quit", "quit", "leave"),
+)
+
+
+def command_in(line: str) -> SlashCommand | None:
+    """The command that the line calls; None where it is none of ours."""
+    name = line.split(maxsplit=1)[0] if line.strip() else ""
+    name = {"/exit": "/quit"}.get(name, name)
+    return next((command for command in COMMANDS if command.name == name), None)
+
+
+def nearest(line: str) -> str:
+    """The sentence about a command that does not exist."""
+    name = shown_line(line.split(maxsplit=1)[0], 40)
+    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]}?" if near else "/help shows what there is."
+    return f"There is no command {name}; {advice}"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What Tab makes of a line, and what it could still become: each choice with a word about it."""
+
+    line: str
+    choices: tuple[tuple[str, str], ...] = ()
+
+
+def choices_for(line: str) -> tuple[tuple[str, str], ...]:
+    """The commands that a line which is still being typed could become."""
+    if not line.startswith("/") or any(letter.isspace() for letter in line):
+        return ()
+    found = [(command.name, command.about) for command in COMMANDS if command.name.startswith(line)]
+    return () if [name for name, _ in found] == [line] else tuple(found)
+
+
+def complete(line: str, complete_path: Callable[[str], list[str]]) -> Completion:
+    """The line as far as it is certain how it goes on; a path where the command takes one."""
+    command = command_in(line)
+    if command is not None and command.takes_path and " " in line:
+        head, path = line.split(" ", 1)
+        found = complete_path(path.lstrip())
+        if not found:
+            return Completion(line)
+        whole = _common(found)
+        choices = tuple((one, "") for one in found) if len(found) > 1 else ()
+        return Completion(f"{head} {whole if len(whole) >= len(path.strip()) else path}", choices)
+    names = [name for name, _ in choices_for(line)] or [one.name for one in COMMANDS if one.name == line]
+    if not names:
+        return Completion(line)
+    whole = _common(names)
+    return Completion(whole + " " if len(names) == 1 else whole, choices_for(whole))
+
+
+def _common(texts: Sequence[str]) -> str:
+    """What all of them begin with."""
+    first, last = min(texts), max(texts)
+    return first[: next((at for at, letter in enumerate(first) if last[at : at + 1] != letter), len(first))]

@@ -1,0 +1,305 @@
+"""Conversations as JSON with their pictures inside, and back: nothing is lost on the way.
+
+A file holds `format`, `version`, `conversations`, each with every branch, and `pictures`: by digest
+their size and, in base64, the file's bytes (null where the file was gone). What is read may come from
+strangers: all of it is checked before any of it is kept.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minigpt4.tui.history.records import (
+    ROLES,
+    STATES,
+    ConversationInfo,
+    Role,
+    State,
+    StoredMessage,
+    StoredPicture,
+    StoreError,
+    WholeConversation,
+    storable,
+)
+from minigpt4.tui.history.rows import as_kept, new_id
+from minigpt4.tui.history.store import Store
+
+FORMAT = "minigpt4-conversations"
+FORMAT_VERSION = 1
+
+ID = r"[A-Za-z0-9_-]{1,64}"
+DIGEST = r"[0-9a-f]{64}"
+KIND = r"[A-Z0-9]{2,12}"
+
+LATEST = 253_402_214_400.0
+"""The last day of the year 9999: a later time cannot be shown."""
+
+LARGEST_SIDE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did: conversations that are new here, and those that were here already, the same."""
+
+    added: tuple[ConversationInfo, ...]
+    known: tuple[ConversationInfo, ...]
+
+
+def to_json(store: Store, conversations: Sequence[str]) -> str:
+    """The conversations of those ids with all branches and pictures, as one JSON text."""
+    wholes = [store.whole(conversation) for conversation in conversations]
+    pictures = {
+        picture.digest: picture for whole in wholes for one in whole.messages for picture in one.pictures
+    }
+    document = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "conversations": [_conversation(whole) for whole in wholes],
+        "pictures": {digest: _picture(pictures[digest]) for digest in sorted(pictures)},
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(store: Store, text: str | bytes) -> Imported:
+    """Keep the conversations of an exported file: every one or, where something is wrong, none.
+
+    One that is here already, and the same, is left alone (and brought back if it was deleted); where
+    another has its id it is added under new ids. Raises StoreError or ImageError naming what is wrong.
+    """
+    document = _parsed(text)
+    pictures: dict[str, StoredPicture] = {}
+    contents: dict[str, bytes] = {}
+    for digest, part in document.part("pictures").parts_by_name():
+        pictures[digest], content = _read_picture(store, digest, part)
+        if content is not None:
+            contents[digest] = content
+    wholes = [_read_conversation(part, pictures) for part in document.parts("conversations")]
+    for digest, content in contents.items():
+        kept = store.keep_picture(content, f"Picture {digest[:12]}")
+        pictures[digest] = kept
+    added: list[WholeConversation] = []
+    known: list[ConversationInfo] = []
+    names = {name for whole in wholes for name in _names(whole)}
+    taken = store.taken(names)
+    for whole in (_with_pictures(whole, pictures) for whole in wholes):
+        if whole.info.id in taken and _is_here(store, whole):
+            store.undelete(whole.info.id)
+            known.append(whole.info)
+            continue
+        added.append(_renamed(whole) if taken & set(_names(whole)) else whole)
+        taken |= set(_names(whole))
+    store.add_whole(added)
+    return Imported(tuple(whole.info for whole in added), tuple(known))
+
+
+def _conversation(whole: WholeConversation) -> dict[str, Any]:
+    return {
+        "id": whole.info.id,
+        "title": whole.info.title,
+        "named": whole.named,
+        "created": whole.info.created,
+        "updated": whole.info.updated,
+        "pinned": whole.info.pinned,
+        "settings": dict(whole.settings),
+        "leaf": whole.leaf,
+        "messages": [
+            {
+                "id": message.id,
+                "parent": message.parent,
+                "role": message.role,
+                "text": message.text,
+                "state": message.state,
+                "created": message.created,
+                "stats": dict(message.stats),
+                "pictures": [{"digest": one.digest, "name": one.name} for one in message.pictures],
+            }
+            for message in whole.messages
+        ],
+    }
+
+
+def _picture(picture: StoredPicture) -> dict[str, Any]:
+    try:
+        data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
+    except OSError:
+        data = None
+    return {"format": picture.format, "width": picture.width, "height": picture.height, "data": data}
+
+
+class _Part:
+    """One object of the file; `where` names it in sentences."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise StoreError(
+                f"{where} of the exported conversations is no object; the file was not imported."
+            )
+        self.value: dict[str, Any] = value
+        self.where = where
+
+    def error(self, key: str, wanted: str) -> StoreError:
+        shown = repr(self.value.get(key))[:60]
+        return StoreError(f"{key} of {self.where} is {shown}, not {wanted}; the file was not imported.")
+
+    def text(self, key: str, pattern: str | None = None) -> str:
+        value = self.value.get(key)
+        if not isinstance(value, str) or (pattern is not None and re.fullmatch(pattern, value) is None):
+            raise self.error(key, "a text" if pattern is None else "a proper name")
+        return storable(value)
+
+    def name_or_none(self, key: str) -> str | None:
+        return None if self.value.get(key) is None else self.text(key, ID)
+
+    def flag(self, key: str) -> bool:
+        value = self.value.get(key)
+        if not isinstance(value, bool):
+            raise self.error(key, "true or false")
+        return value
+
+    def number(self, key: str, most: float) -> float:
+        value = self.value.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise self.error(key, f"a number from 0 to {most:.0f}")
+        return value
+
+    def part(self, key: str) -> _Part:
+        return _Part(self.value.get(key), f"{key} of {self.where}")
+
+    def parts(self, key: str) -> list[_Part]:
+        value = self.value.get(key)
+        if not isinstance(value, list):
+            raise self.error(key, "a list")
+        return [_Part(one, f"{key}[{number}] of {self.where}") for number, one in enumerate(value)]
+
+    def parts_by_name(self) -> list[tuple[str, _Part]]:
+        return [(name, _Part(one, f"{name[:64]} of {self.where}")) for name, one in self.value.items()]
+
+
+def _parsed(text: str | bytes) -> _Part:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"This is no file of exported conversations: {str(error)[:100]}.") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise StoreError("This is no file of exported conversations; `minigpt4 history export` makes them.")
+    part = _Part(document, "the file")
+    if part.number("version", math.inf) > FORMAT_VERSION:
+        raise StoreError("These conversations were exported by a newer minigpt4; update this one.")
+    return part
+
+
+def _read_picture(store: Store, digest: str, part: _Part) -> tuple[StoredPicture, bytes | None]:
+    if re.fullmatch(DIGEST, digest) is None:
+        raise StoreError(f"{part.where} is not named by a SHA-256; the file was not imported.")
+    kind = part.text("format", KIND)
+    width, height = (int(part.number(key, LARGEST_SIDE)) for key in ("width", "height"))
+    picture = StoredPicture(digest, "", width, height, kind, store.picture_path(digest, kind))
+    if part.value.get("data") is None:
+        return picture, None
+    try:
+        content = base64.b64decode(part.text("data"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise part.error("data", "base64") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise StoreError(
+            f"The bytes of {part.where} are not those it is named by; the file was not imported."
+        )
+    return picture, content
+
+
+def _read_conversation(part: _Part, pictures: dict[str, StoredPicture]) -> WholeConversation:
+    messages: dict[str, StoredMessage] = {}
+    for described in part.parts("messages"):
+        message = _read_message(described, pictures)
+        if message.id in messages:
+            raise described.error("id", "one that no other message has")
+        if message.parent is not None and message.parent not in messages:
+            # So none can be its own ancestor, either.
+            raise described.error("parent", "an earlier message")
+        messages[message.id] = message
+    leaf = part.name_or_none("leaf")
+    if leaf is not None and leaf not in messages:
+        raise part.error("leaf", "one of its messages")
+    info = ConversationInfo(
+        part.text("id", ID),
+        " ".join(part.text("title").split()),
+        float(part.number("created", LATEST)),
+        float(part.number("updated", LATEST)),
+        part.flag("pinned"),
+        len(messages),
+    )
+    settings = as_kept(part.part("settings").value)
+    return WholeConversation(info, part.flag("named"), settings, leaf, tuple(messages.values()))
+
+
+def _read_message(part: _Part, pictures: dict[str, StoredPicture]) -> StoredMessage:
+    role: Role | None = next((one for one in ROLES if one == part.value.get("role")), None)
+    state: State | None = next((one for one in STATES if one == part.value.get("state")), None)
+    if role is None:
+        raise part.error("role", " or ".join(ROLES))
+    if state is None:
+        raise part.error("state", " or ".join(STATES))
+    shown = []
+    for one in part.parts("pictures"):
+        digest = one.text("digest", DIGEST)
+        if digest not in pictures:
+            raise one.error("digest", "one of the file's pictures")
+        shown.append(replace(pictures[digest], name=one.text("name")))
+    stats = part.part("stats")
+    for key, value in stats.value.items():
+        if not isinstance(value, str | int | float):
+            raise stats.error(key, "a text or a number")
+    return StoredMessage(
+        part.text("id", ID),
+        part.name_or_none("parent"),
+        role,
+        part.text("text"),
+        # Whoever was writing it when it was exported does not write it here.
+        "stopped" if state == "writing" else state,
+        tuple(shown),
+        float(part.number("created", LATEST)),
+        as_kept(stats.value),
+    )
+
+
+def _with_pictures(whole: WholeConversation, pictures: dict[str, StoredPicture]) -> WholeConversation:
+    """The conversation with what keeping its pictures found out about them."""
+    messages = tuple(
+        replace(one, pictures=tuple(replace(pictures[old.digest], name=old.name) for old in one.pictures))
+        for one in whole.messages
+    )
+    return replace(whole, messages=messages)
+
+
+def _names(whole: WholeConversation) -> list[str]:
+    return [whole.info.id, *(message.id for message in whole.messages)]
+
+
+def _is_here(store: Store, whole: WholeConversation) -> bool:
+    try:
+        return store.whole(whole.info.id) == whole
+    except StoreError:
+        # The id is that of a message.
+        return False
+
+
+def _renamed(whole: WholeConversation) -> WholeConversation:
+    """The same under ids that nothing else has."""
+    fresh = {name: new_id() for name in _names(whole)}
+    return replace(
+        whole,
+        info=replace(whole.info, id=new_id()),
+        leaf=None if whole.leaf is None else fresh[whole.leaf],
+        messages=tuple(
+            replace(one, id=fresh[one.id], parent=None if one.parent is None else fresh[one.parent])
+            for one in whole.messages
+        ),
+    )

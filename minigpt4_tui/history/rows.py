@@ -1,0 +1,209 @@
+"""Between the values that the store hands out and the database's rows."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+from typing import Any
+
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.history.pictures import PictureFolder
+from minigpt4.tui.history.records import (
+    ConversationInfo,
+    Settings,
+    StoredMessage,
+    StoreError,
+    WholeConversation,
+    storable,
+)
+
+INFO = "id, title, created, updated, pinned, messages"
+
+LATEST = "last"
+"""What people say for the conversation in which something was said last; ids are hexadecimal."""
+
+ABOVE = """
+seq IN (
+    WITH RECURSIVE above (seq, parent) AS (
+        SELECT seq, parent FROM messages WHERE id = (SELECT leaf FROM conversations WHERE id = ?)
+        UNION ALL
+        SELECT m.seq, m.parent FROM above JOIN messages m ON m.id = above.parent
+    )
+    SELECT seq FROM above
+)
+"""
+"""Condition: the messages from a conversation's leaf up to its first one; a child's `seq` is the greater."""
+
+VARIANTS = """
+conversation = (SELECT conversation FROM messages WHERE id = ?1)
+AND parent IS (SELECT parent FROM messages WHERE id = ?1)
+"""
+
+CHILDREN = "conversation = (SELECT conversation FROM messages WHERE id = ?1) AND parent = ?1"
+
+BELOW = """
+WITH RECURSIVE below (id, depth) AS (
+    SELECT id, 0 FROM messages WHERE id = ?1
+    UNION ALL
+    SELECT (
+        SELECT id FROM messages WHERE conversation = ?2 AND parent = below.id ORDER BY seq DESC LIMIT 1
+    ), depth + 1 FROM below WHERE below.id IS NOT NULL
+)
+SELECT id FROM below WHERE id IS NOT NULL ORDER BY depth DESC LIMIT 1
+"""
+
+
+TAKEN = """
+SELECT EXISTS (SELECT 1 FROM conversations WHERE id = ?1) OR EXISTS (SELECT 1 FROM messages WHERE id = ?1)
+"""
+
+
+def new_id() -> str:
+    """A name that no other conversation or message has: 16 hexadecimal digits."""
+    return os.urandom(8).hex()
+
+
+def to_json(settings: Settings) -> str:
+    """What is kept of settings or stats; a stat that is no number (0 seconds for 0 tokens) is left out."""
+    kept = {
+        storable(key): value
+        for key, value in settings.items()
+        if not (isinstance(value, float) and not math.isfinite(value))
+    }
+    return json.dumps(kept, ensure_ascii=True)
+
+
+def info_of(row: tuple[Any, ...]) -> ConversationInfo:
+    """A row of the columns INFO."""
+    name, title, created, updated, pinned, messages = row
+    return ConversationInfo(name, title, created, updated, bool(pinned), messages)
+
+
+def conversation_row(connection: sqlite3.Connection, conversation: str) -> ConversationInfo:
+    """The conversation of that id, deleted or not; raises StoreError where there is none."""
+    row = connection.execute(f"SELECT {INFO} FROM conversations WHERE id = ?", (conversation,)).fetchone()
+    if row is None:
+        raise StoreError(f"The conversation '{conversation}' is no longer kept; another window removed it.")
+    return info_of(row)
+
+
+def named_row(connection: sqlite3.Connection, beginning: str, among_deleted: bool) -> ConversationInfo:
+    """The conversation whose id begins so, or the latest; raises UsageError where there is not one alone."""
+    there = "deleted conversation" if among_deleted else "conversation"
+    found_in, newest = ("IS NOT NULL", "deleted") if among_deleted else ("IS NULL", "updated")
+    chosen = f"SELECT {INFO} FROM conversations WHERE deleted {found_in}"
+    if beginning == LATEST:
+        row = connection.execute(f"{chosen} ORDER BY {newest} DESC LIMIT 1").fetchone()
+        if row is None:
+            raise UsageError(f"There is no {there} yet, so none is the last.")
+        return info_of(row)
+    query = f"{chosen} AND substr(id, 1, ?) = ? ORDER BY id"
+    found = [info_of(row) for row in connection.execute(query, (len(beginning), beginning))]
+    if not found or not beginning:
+        way = " --deleted" if among_deleted else ""
+        raise UsageError(f"There is no {there} '{beginning}'; `minigpt4 history list{way}` shows them.")
+    if len(found) > 1 and found[0].id != beginning:
+        raise UsageError(f"{len(found)} conversations begin with '{beginning}'; give more of the id.")
+    return found[0]
+
+
+def conversation_of(connection: sqlite3.Connection, message: str) -> str:
+    """The id of the conversation that a message belongs to; raises StoreError where there is none."""
+    row = connection.execute("SELECT conversation FROM messages WHERE id = ?", (message,)).fetchone()
+    if row is None:
+        raise StoreError(f"The message '{message}' is no longer kept; another window removed it.")
+    return str(row[0])
+
+
+def message_rows(
+    connection: sqlite3.Connection, pictures: PictureFolder, condition: str, *values: str
+) -> list[StoredMessage]:
+    """The messages that a condition of SQL chooses, in the order in which they were made."""
+    rows = connection.execute(
+        "SELECT seq, id, parent, role, text, state, created, stats FROM messages "
+        f"WHERE {condition} ORDER BY seq",
+        values,
+    ).fetchall()
+    shown = pictures.of_messages(connection, [row[0] for row in rows])
+    return [
+        StoredMessage(name, parent, role, text, state, shown.get(seq, ()), created, json.loads(stats))
+        for seq, name, parent, role, text, state, created, stats in rows
+    ]
+
+
+def insert_message(
+    connection: sqlite3.Connection, conversation: str, message: StoredMessage, writer: str | None = None
+) -> None:
+    """Add the row of a message, and which pictures it holds."""
+    cursor = connection.execute(
+        "INSERT INTO messages "
+        "(id, conversation, parent, role, text, picture_names, state, writer, created, stats) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            message.id,
+            conversation,
+            message.parent,
+            message.role,
+            message.text,
+            "\n".join(picture.name for picture in message.pictures),
+            message.state,
+            writer,
+            message.created,
+            to_json(message.stats),
+        ),
+    )
+    for picture in message.pictures:
+        # Kept before, save in an import whose picture's file was gone when it was exported.
+        connection.execute(
+            "INSERT OR IGNORE INTO pictures (digest, width, height, format, kept) VALUES (?, ?, ?, ?, ?)",
+            (picture.digest, picture.width, picture.height, picture.format, message.created),
+        )
+    connection.executemany(
+        "INSERT INTO message_pictures (message, position, digest, name) VALUES (?, ?, ?, ?)",
+        [
+            (cursor.lastrowid, position, picture.digest, picture.name)
+            for position, picture in enumerate(message.pictures)
+        ],
+    )
+
+
+def whole_row(
+    connection: sqlite3.Connection, pictures: PictureFolder, conversation: str
+) -> WholeConversation:
+    """A conversation with all its branches."""
+    info = conversation_row(connection, conversation)
+    named, settings, leaf = connection.execute(
+        "SELECT named, settings, leaf FROM conversations WHERE id = ?", (conversation,)
+    ).fetchone()
+    messages = message_rows(connection, pictures, "conversation = ?", conversation)
+    return WholeConversation(info, bool(named), json.loads(settings), leaf, tuple(messages))
+
+
+def insert_whole(connection: sqlite3.Connection, whole: WholeConversation) -> None:
+    """Add a conversation with all its branches, under the ids that it has."""
+    info = whole.info
+    connection.execute(
+        "INSERT INTO conversations (id, title, named, created, updated, pinned, leaf, settings, messages) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            info.id,
+            info.title,
+            whole.named,
+            info.created,
+            info.updated,
+            info.pinned,
+            whole.leaf,
+            to_json(whole.settings),
+            len(whole.messages),
+        ),
+    )
+    for message in whole.messages:
+        insert_message(connection, info.id, message)
+
+
+def as_kept(settings: Settings | None) -> dict[str, Any]:
+    """Settings or stats as a later reading gives them."""
+    kept: dict[str, Any] = json.loads(to_json(settings or {}))
+    return kept

@@ -1,0 +1,181 @@
+"""The database's tables, how an older file becomes a newer one, and what is done with one that is not ours.
+
+`PRAGMA user_version` is the number of MIGRATIONS that a file has been through.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from minigpt4.tui.history.records import StoreError
+
+APPLICATION_ID = 0x4D475434
+"""The letters MGT4 in the file's header: other programs' databases are never touched."""
+
+TABLES = """
+CREATE TABLE conversations (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    named INTEGER NOT NULL DEFAULT 0,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    pinned INTEGER NOT NULL DEFAULT 0,
+    deleted REAL,
+    leaf TEXT,
+    settings TEXT NOT NULL DEFAULT '{}',
+    messages INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX conversations_listed ON conversations (pinned DESC, updated DESC, id DESC) WHERE deleted IS NULL;
+CREATE INDEX conversations_deleted ON conversations (deleted) WHERE deleted IS NOT NULL;
+
+CREATE TABLE messages (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    conversation TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
+    parent TEXT,
+    role TEXT NOT NULL,
+    text TEXT NOT NULL,
+    picture_names TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL,
+    writer TEXT,
+    created REAL NOT NULL,
+    stats TEXT NOT NULL DEFAULT '{}'
+);
+CREATE INDEX messages_placed ON messages (conversation, parent, seq);
+CREATE INDEX messages_writing ON messages (writer) WHERE state = 'writing';
+
+CREATE TABLE pictures (
+    digest TEXT PRIMARY KEY,
+    width INTEGER NOT NULL,
+    height INTEGER NOT NULL,
+    format TEXT NOT NULL,
+    kept REAL NOT NULL
+);
+CREATE TABLE message_pictures (
+    message INTEGER NOT NULL REFERENCES messages (seq) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    digest TEXT NOT NULL REFERENCES pictures (digest),
+    name TEXT NOT NULL,
+    PRIMARY KEY (message, position)
+) WITHOUT ROWID;
+CREATE INDEX message_pictures_used ON message_pictures (digest);
+"""
+
+# `picture_names` repeats message_pictures.name for this index alone. A message that is still
+# being written changes every second and enters the index when it ends. Titles made from the
+# first question would only find that question again, so only those that a person gave are here.
+SEARCH = """
+CREATE VIRTUAL TABLE messages_found USING fts5 (
+    text, picture_names, content = 'messages', content_rowid = 'seq',
+    tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'
+);
+CREATE TRIGGER messages_found_added AFTER INSERT ON messages WHEN new.state <> 'writing' BEGIN
+    INSERT INTO messages_found (rowid, text, picture_names) VALUES (new.seq, new.text, new.picture_names);
+END;
+CREATE TRIGGER messages_found_changed AFTER UPDATE OF text, state ON messages BEGIN
+    INSERT INTO messages_found (messages_found, rowid, text, picture_names)
+        SELECT 'delete', old.seq, old.text, old.picture_names WHERE old.state <> 'writing';
+    INSERT INTO messages_found (rowid, text, picture_names)
+        SELECT new.seq, new.text, new.picture_names WHERE new.state <> 'writing';
+END;
+CREATE TRIGGER messages_found_removed AFTER DELETE ON messages WHEN old.state <> 'writing' BEGIN
+    INSERT INTO messages_found (messages_found, rowid, text, picture_names)
+        VALUES ('delete', old.seq, old.text, old.picture_names);
+END;
+
+CREATE VIRTUAL TABLE titles_found USING fts5 (
+    title, content = 'conversations', content_rowid = 'seq', tokenize = 'unicode61 remove_diacritics 2'
+);
+CREATE TRIGGER titles_found_added AFTER INSERT ON conversations WHEN new.named BEGIN
+    INSERT INTO titles_found (rowid, title) VALUES (new.seq, new.title);
+END;
+CREATE TRIGGER titles_found_changed AFTER UPDATE OF title, named ON conversations BEGIN
+    INSERT INTO titles_found (titles_found, rowid, title) SELECT 'delete', old.seq, old.title WHERE old.named;
+    INSERT INTO titles_found (rowid, title) SELECT new.seq, new.title WHERE new.named;
+END;
+CREATE TRIGGER titles_found_removed AFTER DELETE ON conversations WHEN old.named BEGIN
+    INSERT INTO titles_found (titles_found, rowid, title) VALUES ('delete', old.seq, old.title);
+END;
+
+INSERT INTO messages_found (rowid, text, picture_names)
+    SELECT seq, text, picture_names FROM messages WHERE state <> 'writing';
+INSERT INTO titles_found (rowid, title) SELECT seq, title FROM conversations WHERE named;
+"""
+
+MIGRATIONS = (TABLES, SEARCH)
+"""Scripts in the order in which a file goes through them. One that was ever released is never edited."""
+
+VERSION = len(MIGRATIONS)
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    """Run the migrations that the file has not been through, all or none of them.
+
+    Raises StoreError for another program's database and for one of a newer minigpt4; both are left as
+    they are. `connection` is in autocommit mode.
+    """
+    if _checked_version(connection, path) == VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Asked again: another instance may have come first while this one waited for the lock.
+        for script in MIGRATIONS[_checked_version(connection, path) :]:
+            _run(connection, script)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged database and what belongs to it names of their own; returns the database's.
+
+    Nothing is overwritten, and the bytes stay as they are.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    number = 0
+    while True:
+        number += 1
+        mark = f"damaged-{stamp}" + (f"-{number}" if number > 1 else "")
+        aside = path.with_name(f"{path.stem}.{mark}{path.suffix}")
+        if not os.path.lexists(aside):
+            break
+    path.rename(aside)
+    for ending in ("-wal", "-shm"):
+        companion = path.with_name(path.name + ending)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + ending))
+    return aside
+
+
+def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if owner != APPLICATION_ID and (owner or tables or version):
+        raise StoreError(f"'{path}' is another program's database; it was left as it is. Move it elsewhere.")
+    if version > VERSION:
+        raise StoreError(
+            f"'{path}' was written by a newer minigpt4 (form {version}, this one knows {VERSION}) and was "
+            "left as it is; update minigpt4, or set MINIGPT4_HOME to another folder."
+        )
+    return version
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """The script's statements inside the open transaction, which `executescript` would commit first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+    if statement.strip():
+        raise ValueError("the script's last statement has no end")

@@ -1,0 +1,111 @@
+"""Pictures from disk in the sizes that screens need. Everything here is slow: for other threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SMALL = 512
+"""Longest side, in pixels, of what a thumbnail is drawn from: 24 columns of a large font."""
+
+LARGE = 3840
+"""Longest side of what a whole screen is drawn from."""
+
+SMALL_KEPT, LARGE_KEPT = 48, 2
+"""How many stay in memory: at most 38 and 88 MB."""
+
+_decoding = threading.Lock()
+"""One at a time: a picture may take 256 MB while it is decoded."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture in the size that a screen needs; `pixels` are its own width and height."""
+
+    image: Image
+    pixels: tuple[int, int]
+
+
+class _Kept:
+    """The last few pictures of one size; only used under `_decoding`."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._images: OrderedDict[tuple[object, ...], Preview] = OrderedDict()
+
+    def get(self, key: tuple[object, ...], make: Callable[[], Preview]) -> Preview:
+        if key not in self._images:
+            self._images[key] = make()
+        self._images.move_to_end(key)
+        while len(self._images) > self._most:
+            self._images.popitem(last=False)
+        return self._images[key]
+
+
+_small, _large, _seen = _Kept(SMALL_KEPT), _Kept(LARGE_KEPT), _Kept(LARGE_KEPT)
+
+
+def preview(source: Path | bytes, longest: int) -> Preview:
+    """The picture, upright, RGB, made smaller unless its longer side is at most about `longest` pixels.
+
+    Raises ImageError, also where the file has gone since it was last shown.
+    """
+    kept, most = (_small, SMALL) if longest <= SMALL else (_large, LARGE)
+
+    def make() -> Preview:
+        opened = _opened(source)
+        # A copy: the whole picture must not stay in memory for its small one.
+        image = opened.copy()
+        image.thumbnail((most, most), reducing_gap=2)
+        return Preview(image, opened.size)
+
+    with _decoding:
+        return kept.get(_key(source), make)
+
+
+def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
+    """The square of pixels that the bundle's vision tower gets: the picture squashed, not cropped.
+
+    Raises ImageError, and BundleError or UsageError where there is no such bundle.
+    """
+    from minigpt4.core.bundles.bundle import load_bundle
+
+    size = load_bundle(bundle).vision.image_size
+    with _decoding:
+        return _seen.get((*_key(source), size), lambda: _squashed(_opened(source), size))
+
+
+def _squashed(image: Image, size: int) -> Preview:
+    import numpy as np
+    from PIL.Image import fromarray
+
+    from minigpt4.core.pixels import to_pixels
+
+    pixels_CHW = to_pixels(image, size, (0.0,) * 3, (1.0,) * 3)
+    image = fromarray(np.rint(pixels_CHW.transpose(1, 2, 0) * 255).astype(np.uint8))
+    return Preview(image, image.size)
+
+
+def _opened(source: Path | bytes) -> Image:
+    from minigpt4.core.pixels import open_picture
+
+    return open_picture(source).image
+
+
+def _key(source: Path | bytes) -> tuple[object, ...]:
+    """Which picture it is: a file changes under its name."""
+    if isinstance(source, bytes):
+        return (source,)
+    try:
+        status = source.stat()
+    except (OSError, ValueError):
+        # Opening it says what is wrong.
+        return (source, object())
+    return (source, status.st_mtime_ns, status.st_size)

@@ -1,0 +1,40 @@
+"""Textual bindings from the table of actions, so that a key is written down in one place only."""
+
+from __future__ import annotations
+
+from textual.binding import Binding
+
+from minigpt4.tui.settings.keys import ACTIONS
+
+_PRIORITY = ("page_up", "page_down", "follow_end", "toggle_sidebar", "close")
+"""Actions whose keys a line or a text area has a meaning of its own for.
+
+Like those of the scope "app", which work in every screen, their keys overtake letters that were typed
+before them and are still on their way to the composer.
+"""
+
+
+def bindings_of(scope: str) -> list[Binding]:
+    """The bindings of one scope of `ACTIONS`; their ids let `App.set_keymap` put the user's keys in place."""
+    return [
+        Binding(
+            ",".join(action.keys),
+            action.id,
+            action.about,
+            show=False,
+            priority=scope == "app" or action.id in _PRIORITY,
+            id=action.id,
+        )
+        for action in ACTIONS
+        if action.scope == scope
+    ]
+
+
+def key_label(key: str) -> str:
+    """A key as people write it: "ctrl+o" is "Ctrl+O"."""
+    names = {"pageup": "PgUp", "pagedown": "PgDn", "escape": "Esc", "question_mark": "?", "slash": "/"}
+    *modifiers, last = key.split("+")
+    label = names.get(last) or (last.upper() if len(last) == 1 and modifiers else last)
+    if len(label) > 1 and label[:1].islower():
+        label = label.capitalize()
+    return "+".join([*(one.capitalize() for one in modifiers), label])

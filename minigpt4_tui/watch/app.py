@@ -1,0 +1,348 @@
+"""The screen of `minigpt4 train --watch`: curves of runs over each other, how they stand, what they answer.
+
+Folders are read on another thread once a second, so that neither a slow disk nor a long log holds up a key.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import typer
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.signal import Signal
+from textual.widgets import Static
+
+from minigpt4.tui.app.theme_switching import ThemedApp
+from minigpt4.tui.settings.keys import bindings
+from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
+from minigpt4.tui.watch.answers import Answers, Asked, Said
+from minigpt4.tui.watch.chart import Chart
+from minigpt4.tui.watch.format import details, figures, run_names, summary
+from minigpt4.tui.watch.metrics import ANSWERS, VIEWS, View
+from minigpt4.tui.watch.plot import MARK, Wish, run_letter
+from minigpt4.tui.watch.run_list import RunList
+from minigpt4.tui.watch.view_bar import NAMES, ViewBar
+
+if TYPE_CHECKING:
+    from minigpt4.train.run.log import News, RunTail
+
+LOOK_S = 1.0
+"""Between two looks at the folders."""
+
+WIDE = 110
+"""Columns from which on curves and answers stand beside each other."""
+
+HINT = "1-5 Tab views   ← → step   ↑ ↓ run   x log steps   Esc newest   q leave"
+
+
+def watch_runs(folders: list[Path]) -> None:
+    """Show runs until the person leaves; into a pipe, tell how they stand in a line each.
+
+    Raises UsageError where a folder holds no run.
+    """
+    from minigpt4.train.run.log import RunLog, RunTail
+
+    tails = [RunTail(folder) for folder in dict.fromkeys(folders)]
+    names = run_names([tail.folder for tail in tails])
+    if not _at_screen():
+        for name, tail in zip(names, tails, strict=True):
+            log = RunLog(tail.folder)
+            log.take(tail.news())
+            print(summary(name, log, time.time()))
+        return
+    from minigpt4.tui.images.terminal_protocol import ask_terminal
+
+    loaded = load_settings()
+    # The terminal answers while the logs are read.
+    question = ask_terminal(loaded.settings.images)
+    app = WatchApp(loaded, tails, names)
+    question.wait()
+    app.run()
+    if app.fault is not None:
+        raise app.fault
+    if app.return_code:
+        raise typer.Exit(app.return_code)
+
+
+def _at_screen() -> bool:
+    streams = (sys.stdin, sys.stdout)
+    return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
+
+
+class WatchApp(ThemedApp, inherit_bindings=False):
+    """Follows runs by their folders."""
+
+    TITLE = "minigpt4"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (18, "-tall")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(number), f"view('{view}')", show=False) for number, view in enumerate(NAMES, start=1)),
+        Binding("tab", "next_view(1)", show=False, priority=True),
+        Binding("shift+tab", "next_view(-1)", show=False, priority=True),
+        Binding("right,l", "step(1)", show=False),
+        Binding("left,h", "step(-1)", show=False),
+        Binding("shift+right", "step(10)", show=False),
+        Binding("shift+left", "step(-10)", show=False),
+        Binding("escape,end", "newest", show=False),
+        Binding("down,j", "down(1)", show=False),
+        Binding("up,k", "down(-1)", show=False),
+        Binding("pagedown,space", "page(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("x", "log_steps", show=False),
+        Binding("q,ctrl+c", "quit", show=False),
+        Binding("ctrl+q", "quit", show=False, priority=True, id="quit"),
+    ]
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    #middle { height: 1fr; width: 100%; }
+    #curves { width: 1fr; height: 100%; padding: 0 2; }
+    #caption { height: 1; width: 100%; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
+    #answers { display: none; }
+    #runs { height: auto; max-height: 30%; width: 100%; padding: 0 2; margin-top: 1; }
+    #runs, #answers {
+        scrollbar-size-vertical: 1;
+        scrollbar-color: $foreground 20%;
+        scrollbar-color-hover: $foreground 35%;
+        scrollbar-color-active: $primary;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        scrollbar-background-active: $background;
+    }
+    #details, #hint { height: 1; width: 100%; padding: 0 2; color: $text-muted; text-wrap: nowrap;
+                      text-overflow: ellipsis; }
+    .-wide #answers.-any { display: block; width: 40%; max-width: 64; }
+    .-answers #curves { display: none; }
+    .-answers #answers, .-wide.-answers #answers.-any { display: block; width: 1fr; max-width: 100%; }
+    ViewBar { margin-bottom: 1; }
+    .-flat ViewBar, .-flat #runs { margin: 0; }
+    .-flat #hint, .-flat #details { display: none; }
+    """
+
+    def __init__(self, loaded: Loaded, tails: Sequence[RunTail], names: Sequence[str]) -> None:
+        """`names` are what the runs are called. What the folders hold now is read here."""
+        from minigpt4.train.run.log import RunLog
+
+        super().__init__()
+        self.settings: Settings = loaded.settings
+        self.settings_changed: Signal[str] = Signal(self, "settings_changed")
+        self.logs = [RunLog(tail.folder) for tail in tails]
+        self.names = list(names)
+        self.view = VIEWS[0].id
+        self.chosen = 0
+        self.is_log = False
+        self.cursor: float | None = None
+        """The step that is looked at; None follows the newest."""
+
+        self._pointed: float | None = None
+        self._tails = list(tails)
+        self._problems = loaded.problems
+        self._is_looking = False
+        self.animation_level = "none" if self.settings.reduced_motion else "full"
+        self.begin_theme(self.settings.theme)
+        for log, tail in zip(self.logs, self._tails, strict=True):
+            log.take(tail.news())
+
+    def compose(self) -> ComposeResult:
+        yield ViewBar()
+        with Horizontal(id="middle"):
+            with Vertical(id="curves"):
+                yield Static(id="caption", markup=False)
+                yield Chart()
+            yield Answers()
+        with VerticalScroll(id="runs", can_focus=False):
+            yield RunList()
+        yield Static(id="details", markup=False)
+        yield Static(HINT, id="hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Draw what is known, and look again every second."""
+        self.set_keymap(bindings(self.settings.keys).keymap())
+        for problem in self._problems:
+            self.say(problem, "warning")
+        self.draw()
+        self.follow_themes()
+        self.set_interval(LOOK_S, self.look)
+
+    # The folders
+
+    def look(self) -> None:
+        """Read what is new, unless that is being done."""
+        if not self._is_looking:
+            self._is_looking = True
+            self.in_background(lambda: [tail.news() for tail in self._tails], self._looked, self._not_looked)
+
+    def _looked(self, news: list[News]) -> None:
+        self._is_looking = False
+        is_new = False
+        for log, one in zip(self.logs, news, strict=True):
+            is_new = is_new or bool(one.events) or one.is_anew
+            log.take(one)
+        self._draw_runs()
+        if is_new:
+            self.draw()
+
+    def _not_looked(self, error: Exception) -> None:
+        self._is_looking = False
+        self._failed(error)
+
+    # Drawing
+
+    def draw(self) -> None:
+        """Everything, from what is known."""
+        self.screen.set_class(self.view == ANSWERS, "-answers")
+        self.query_one(ViewBar).show(self.view)
+        if self.view != ANSWERS:
+            wish = Wish(self._curves, self.logs, 0, 0, self.is_log, self.chosen, self.cursor)
+            self.query_one(Chart).show(wish)
+        self._draw_caption()
+        self._draw_answers()
+        self._draw_runs()
+
+    @property
+    def _curves(self) -> View:
+        return next((view for view in VIEWS if view.id == self.view), VIEWS[0])
+
+    def _draw_caption(self) -> None:
+        """What the chart shows; with a cursor or the mouse in it, the values there."""
+        step, view = self._pointed if self._pointed is not None else self.cursor, self._curves
+        if step is None:
+            signs = ["⣿ every step", "⠒ mean"] if not view.is_exact else []
+            signs += [f"{MARK} validation"] if view.marks is not None else []
+            self.query_one("#caption", Static).update("   ".join([view.about, *signs]))
+            return
+        parts = []
+        for number, log in enumerate(self.logs):
+            value = self.query_one(Chart).value_at(number, step)
+            marked = view.marks(log).upto(step) if view.marks is not None else None
+            if value is not None:
+                letter = [run_letter(number)] if len(self.logs) > 1 else []
+                measured = [f"{MARK} {view.text(marked[1])}"] if marked else []
+                parts.append(" ".join([*letter, view.text(value), *measured]))
+        self.query_one("#caption", Static).update("   ".join([f"step {round(step):,}", *parts]))
+
+    def _draw_answers(self) -> None:
+        """The newest answers of each run up to the step that is looked at."""
+        steps = self._sampled_steps()
+        at = self.cursor if self.cursor is not None else float("inf")
+        asked: dict[tuple[str, str], list[Said]] = {}
+        for number, log in enumerate(self.logs):
+            sampled = log.answers_at(at)
+            for one in sampled.answers if sampled is not None else ():
+                asked.setdefault((one.key, one.question), []).append(Said(number, one.answer))
+        before = [step for step in steps if step <= at]
+        moment = (
+            f"answers after step {before[-1]:,} ({len(before)} of {len(steps)})" if before else _none(steps)
+        )
+        answers = self.query_one(Answers)
+        answers.set_class(bool(steps), "-any")
+        answers.show(
+            moment,
+            [Asked(*about, self._picture(about[0]), tuple(said)) for about, said in asked.items()],
+            has_letters=len(self.logs) > 1,
+        )
+
+    def _picture(self, key: str) -> Path | None:
+        from minigpt4.train.run.log import sample_picture
+
+        kept = (sample_picture(log.folder, key) for log in self.logs)
+        return next((path for path in kept if path.is_file()), None)
+
+    def _sampled_steps(self) -> list[int]:
+        return sorted({sampled.step for log in self.logs for sampled in log.sampled})
+
+    def _draw_runs(self) -> None:
+        now = time.time()
+        rows = [[name, *figures(log, now)] for name, log in zip(self.names, self.logs, strict=True)]
+        self.query_one(RunList).show(rows, self.chosen)
+        self.query_one("#details", Static).update("   ".join(details(self.logs[self.chosen])))
+
+    # Keys and mouse
+
+    def action_view(self, view: str) -> None:
+        """Show a view."""
+        self.view = view
+        self._pointed = None
+        self.draw()
+
+    def action_next_view(self, by: int) -> None:
+        """Show the next one, or the one before."""
+        names = list(NAMES)
+        self.action_view(names[(names.index(self.view) + by) % len(names)])
+
+    def action_step(self, by: int) -> None:
+        """Look at another step: on the chart the next column, among answers the next that there are."""
+        if self.view == ANSWERS:
+            self._next_answers(by)
+        else:
+            newest = max(self._curves.curve(log).last for log in self.logs)
+            begun = self.cursor if self.cursor is not None else newest
+            moved = self.query_one(Chart).moved(begun, by)
+            self.cursor = None if moved >= newest else moved
+        self._pointed = None
+        self.draw()
+
+    def _next_answers(self, by: int) -> None:
+        steps = self._sampled_steps()
+        if steps:
+            at = self.cursor if self.cursor is not None else steps[-1]
+            place = sum(step <= at for step in steps) - 1 + by
+            self.cursor = None if place >= len(steps) - 1 else float(steps[max(place, 0)])
+
+    def action_newest(self) -> None:
+        """Follow the newest step again."""
+        self.cursor = self._pointed = None
+        self.draw()
+
+    def action_down(self, by: int) -> None:
+        """Choose the next run; among answers, scroll."""
+        if self.view == ANSWERS:
+            self.query_one(Answers).scroll_relative(y=by)
+        else:
+            self._choose(min(max(self.chosen + by, 0), len(self.logs) - 1))
+
+    def action_page(self, by: int) -> None:
+        """Scroll the answers."""
+        answers = self.query_one(Answers)
+        answers.scroll_relative(y=by * max(answers.size.height - 2, 1))
+
+    def action_log_steps(self) -> None:
+        """Draw the steps on a logarithmic axis, or an even one."""
+        self.is_log = not self.is_log
+        self.draw()
+
+    def _choose(self, run: int) -> None:
+        self.chosen = run
+        self.query_one("#runs").scroll_to(y=run, animate=False)
+        self.draw()
+
+    @on(ViewBar.Taken)
+    def _view_taken(self, event: ViewBar.Taken) -> None:
+        self.action_view(event.action)
+
+    @on(RunList.Wanted)
+    def _run_wanted(self, event: RunList.Wanted) -> None:
+        self._choose(event.run)
+
+    @on(Chart.Pointed)
+    def _step_pointed(self, event: Chart.Pointed) -> None:
+        self._pointed = None if event.is_clicked else event.step
+        if event.is_clicked:
+            self.cursor = event.step
+            self.draw()
+        else:
+            self._draw_caption()
+
+
+def _none(steps: Sequence[int]) -> str:
+    if steps:
+        return f"The first answers are of step {steps[0]:,}."
+    return "No answers so far; the recipe's sample_every says how often there are some."

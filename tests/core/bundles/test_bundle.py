@@ -1,0 +1,295 @@
+"""Manifests: what they say, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES, bundle_names, load_bundle
+from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.paths import config_home
+
+Edit = Callable[[str, str], Path]
+MINIGPT4 = ["minigpt4-llama2-7b", "minigpt4-vicuna-13b", "minigpt4-vicuna-7b"]
+
+
+@pytest.fixture
+def edited() -> Edit:
+    """Writes mini's manifest as the user's bundle `mine`, with one passage replaced."""
+
+    def write(old: str, new: str) -> Path:
+        text = (SHIPPED_BUNDLES / "mini.toml").read_text(encoding="utf-8")
+        assert text.count(old) >= 1
+        manifest = config_home() / "bundles" / "mine.toml"
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return manifest
+
+    return write
+
+
+def test_mini_is_whole_and_its_parts_fit() -> None:
+    mini = load_bundle("mini")
+    assert [file.name for file in mini.files] == [mini.vision.file.name, mini.language.file.name]
+    assert mini.projection.outputs == mini.language.width == 576
+    assert mini.projection.path is not None
+    assert mini.projection.path.is_absolute()
+    assert mini.projection.path.parent == SHIPPED_BUNDLES.absolute()
+    assert mini.vision.mean == (127 / 255,) * 3
+    assert mini.vision.std == (128 / 255,) * 3
+
+
+def test_mini_answers_greedily_unless_told_otherwise() -> None:
+    assert load_bundle("mini").sampling.temperature == 0.0
+
+
+def test_a_bundle_travels_to_another_process() -> None:
+    mini = load_bundle("mini")
+    assert pickle.loads(pickle.dumps(mini)) == mini
+
+
+def test_reading_a_bundle_imports_no_torch() -> None:
+    code = (
+        "import sys; import minigpt4.core.download.fetch; "
+        "from minigpt4.core.bundles.bundle import load_bundle; "
+        "load_bundle('mini'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
+    manifest = edited("[vision.options]", "[vision.options]\nname = 'x'\nis_wide = true\nscale = 1.5")
+    assert bundle_names() == sorted(["mine", "mini", *MINIGPT4])
+    mine = load_bundle("mine")
+    own = {"name": "x", "is_wide": True, "scale": 1.5}
+    assert mine.vision.options == {**load_bundle("mini").vision.options, **own}
+    assert mine.projection.path == manifest.parent / "mini-projection.safetensors"
+
+
+def test_the_users_bundle_takes_the_place_of_a_shipped_one(edited: Edit) -> None:
+    edited("EfficientNet-Lite2, one", "My own, one").rename(config_home() / "bundles" / "mini.toml")
+    assert bundle_names() == ["mini", *MINIGPT4]
+    assert load_bundle("mini").summary.startswith("My own")
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "layers", "template", "tokens"),
+    [
+        ("minigpt4-vicuna-7b", 4096, 32, "vicuna-v0", 32),
+        ("minigpt4-vicuna-13b", 5120, 40, "vicuna-v0", 32),
+        ("minigpt4-llama2-7b", 4096, 32, "llama2", 64),
+    ],
+)
+def test_the_released_models_are_described_whole(
+    name: str, width: int, layers: int, template: str, tokens: int
+) -> None:
+    bundle = load_bundle(name)
+    assert (bundle.language.width, bundle.template, bundle.projection.image_tokens) == (
+        width,
+        template,
+        tokens,
+    )
+    assert bundle.language.geometry is not None
+    assert bundle.language.geometry.layers == layers
+    assert bundle.language.gguf is None
+    assert (bundle.qformer is None) == (name == "minigpt4-llama2-7b")
+    assert all(file.sources for file in bundle.files)
+    sampling = bundle.sampling
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (300, 1.0, 0.9)
+    assert (sampling.top_k, sampling.repetition_penalty) == (50, 1.05)
+
+
+def test_files_come_in_the_order_of_the_parts() -> None:
+    names = [file.name for file in load_bundle("minigpt4-vicuna-13b").files]
+    assert names[:4] == [
+        "eva_vit_g.pth",
+        "blip2_pretrained_flant5xxl.pth",
+        "pretrained_minigpt4.pth",
+        "config.json",
+    ]
+    assert names[-1] == "pytorch_model-00003-of-00003.bin"
+
+
+@pytest.fixture
+def edited_vicuna() -> Edit:
+    """Writes minigpt4-vicuna-7b's manifest as the user's `mine`, with one passage replaced."""
+
+    def write(old: str, new: str) -> Path:
+        text = (SHIPPED_BUNDLES / "minigpt4-vicuna-7b.toml").read_text(encoding="utf-8")
+        assert old in text
+        manifest = config_home() / "bundles" / "mine.toml"
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(text.replace(old, new, 1), encoding="utf-8")
+        return manifest
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("queries = 32", "queries = 16", r"'projection.image_tokens' is 32, but 'qformer.options.queries'"),
+        ("inputs = 768", "inputs = 1408", r"'projection.inputs' is 1408, but 'qformer.options.width' is 768"),
+        ("layers = 12", "layers = true", r"'qformer.options.layers' must be a whole number"),
+        ("queries = 32", "querys = 32", r"'qformer.options.queries' is missing \(there is 'querys'"),
+        ("[qformer.file]", "[qformer.data]", r"'qformer.file.name' is missing"),
+        ("inputs = 768", "inputs = 768\nlayers = 2", r"'projection.layers' is 2; it must be 1 or 3"),
+        ("[projection.file]", "[projection.fil]", r"'projection.file.name' is missing"),
+        ('repo_type = "space"', 'repo_type = "shelf"', r"repo_type' is 'shelf'; known types: model, dataset"),
+        ('name = "config.json"', 'name = "eva_vit_g.pth"', r"two files are called 'eva_vit_g.pth'"),
+        (
+            "width = 4096",
+            'width = 4096\nfolder = "vicuna"',
+            r"'language.folder' cannot stand beside 'files'; keep one",
+        ),
+        ("[language.geometry]", "[language.geometry]\nshared_embedding = 1", r"must be true or false, not 1"),
+        ("vocabulary = 32000", "", r"'language.geometry.vocabulary' is missing"),
+    ],
+)
+def test_a_part_that_does_not_fit_is_named(edited_vicuna: Edit, old: str, new: str, message: str) -> None:
+    manifest = edited_vicuna(old, new)
+    with pytest.raises(BundleError, match=message) as caught:
+        load_bundle("mine")
+    assert str(caught.value).startswith(f"{manifest}: ")
+
+
+def test_a_language_model_may_lie_in_a_folder_of_the_users(edited: Edit) -> None:
+    manifest = edited("[language.file]", 'folder = "models/vicuna"\n[unused]')
+    text = manifest.read_text(encoding="utf-8")
+    start = text.index("folder =")
+    folder = 'folder = "models/vicuna"\n'
+    text = text[:start] + text[text.index("[sampling]") :]
+    manifest.write_text(text.replace("width = 576\n", f"width = 576\n{folder}"), encoding="utf-8")
+    language = load_bundle("mine").language
+    assert language.folder == manifest.parent / "models" / "vicuna"
+    assert language.files == ()
+    with pytest.raises(BundleError, match=r"lies in the folder .*vicuna; it is not one file"):
+        _ = language.file
+
+
+def test_a_file_made_here_needs_no_source_and_no_checksum(edited: Edit) -> None:
+    manifest = edited("grid = 3", "grid = 3")
+    text = manifest.read_text(encoding="utf-8")
+    start, end = text.index("bytes = 24666229"), text.index("[projection]")
+    manifest.write_text(text[:start] + text[end:], encoding="utf-8")
+    file = load_bundle("mine").vision.file
+    assert (file.bytes, file.sha256, file.sources) == (None, None, ())
+
+
+def test_a_file_from_a_wheel_needs_its_size(edited: Edit) -> None:
+    edited("bytes = 24666229\n", "")
+    with pytest.raises(BundleError, match=r"'vision.file.bytes' is missing; a file from a wheel"):
+        load_bundle("mine")
+
+
+def test_a_manifest_that_links_to_itself_is_said_so(edited: Edit) -> None:
+    manifest = edited("grid", "grid")
+    manifest.unlink()
+    manifest.symlink_to(manifest.name)
+    with pytest.raises(BundleError, match=r"mine.toml: cannot be read: Too many levels of symbolic links"):
+        load_bundle("mine")
+
+
+@pytest.mark.parametrize("name", ["minni", "Mini", "mini2"])
+def test_an_unknown_name_suggests_the_nearest(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"no bundle '{name}'; did you mean 'mini'\?"):
+        load_bundle(name)
+
+
+def test_a_name_like_no_other_lists_what_there_is() -> None:
+    with pytest.raises(UsageError, match="'zebra'; there is mini"):
+        load_bundle("zebra")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("summary", "sumary", r"'summary' is missing \(there is 'sumary': a misspelling\?\)"),
+        (
+            "image_size = 260",
+            "image_size = 260\nimage_seize = 1",
+            r"'vision.image_seize' is not a known key; did",
+        ),
+        ("image_size = 260", "image_size = 260\nzzz = 1", r"'vision.zzz' is not a known key; known here: "),
+        ("image_size = 260", "image_size = '260'", r"'vision.image_size' must be a whole number, not '260'"),
+        ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be at least 1"),
+        ("image_size = 260", "image_size = true", r"'vision.image_size' must be a whole number, not True"),
+        (
+            "[vision.options]",
+            "[vision.options]\nsides = [4]",
+            r"'vision.options.sides' must be a text, a number",
+        ),
+        ("std = [0.5019607843137255, ", "std = [0, ", r"'vision.std' is 0; it must lie between"),
+        ("mean = [0.4980392156862745, ", "mean = [", r"'vision.mean' must be a list of three numbers"),
+        ("mean = [0.4980392156862745, ", "mean = [nan, ", r"'vision.mean' is nan; it must lie between"),
+        ('template = "smollm2"', 'template = "vicuna"', r"'template' is 'vicuna'; known templates: smollm2"),
+        ('template = "smollm2"', 'template = ""', r"'template' is empty"),
+        ('kind = "wheel"', 'kind = "ftp"', r"'vision.file.sources\[0\].kind' is 'ftp'; known kinds: wheel"),
+        (
+            'kind = "wheel"',
+            'kind = "url"\nurl = "file:///etc"',
+            r"'vision.file.sources\[0\].url' is 'file:///etc'",
+        ),
+        (
+            'kind = "wheel"',
+            'kind = "path"\npath = "x"',
+            r"'vision.file.sources\[0\].package' is not a known key",
+        ),
+        ('name = "eff', 'name = "../eff', r"'vision.file.name' is '../eff"),
+        ('sha256 = "9656', 'sha256 = "xyz', r"'vision.file.sha256' is 'xyz"),
+        (
+            "outputs = 576",
+            "outputs = 512",
+            r"'projection.outputs' is 512, but 'language.width' is 576; they must agree",
+        ),
+        ("top_p = 0.9", "top_p = 1.5", r"'sampling.top_p' is 1.5; it must lie between 0 and 1"),
+        ("[sampling]", "[samplings]", r"'samplings' is not a known key; did you mean 'sampling'\?"),
+        ("[projection]", "[[projection]]", r"'projection' must be a table: \[projection\]"),
+        ("[sampling]", "[sampling", r"is not valid TOML: .*line"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, message: str) -> None:
+    manifest = edited(old, new)
+    with pytest.raises(BundleError, match=rf"^{re.escape(str(manifest))}: .*{message}") as caught:
+        load_bundle("mine")
+    assert "\n" not in str(caught.value)
+
+
+def test_sampling_may_be_left_out(edited: Edit) -> None:
+    manifest = edited("[sampling]", "[sampling]")
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text[: text.index("[sampling]")], encoding="utf-8")
+    assert load_bundle("mine").sampling.max_tokens > 0
+
+
+def test_a_manifest_that_is_not_text_is_said_so(edited: Edit) -> None:
+    edited("grid", "grid").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BundleError, match="not UTF-8 text"):
+        load_bundle("mine")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "width", "message"),
+    [
+        (5120, 4096, "this projection is for the 13B model and the bundle has the 7B model"),
+        (4096, 5120, "this projection is for the 7B model and the bundle has the 13B model"),
+    ],
+)
+def test_a_projection_for_the_other_size_of_llama_is_called_that(
+    outputs: int, width: int, message: str
+) -> None:
+    bundle = load_bundle("minigpt4-vicuna-7b")
+    projection = replace(bundle.projection, outputs=outputs)
+    mixed = replace(bundle, projection=projection, language=replace(bundle.language, width=width))
+    (config_home() / "bundles").mkdir(parents=True)
+    write_manifest(mixed, config_home() / "bundles" / "mixed.toml")
+    with pytest.raises(BundleError, match=rf"'projection.outputs' is {outputs}, .*; {message}\.$"):
+        load_bundle("mixed")

@@ -1,0 +1,201 @@
+"""The cache's book-keeping and the decoding loop, over a model that is a few lines of arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
+from minigpt4.core.language.base import CHUNK, CachedLanguageModel, Position
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
+
+VOCABULARY = 7
+END = 0
+GREEDY = Sampling(max_tokens=6).greedy()
+
+
+class Arithmetic(CachedLanguageModel):
+    """The logits depend on every position before, as a real model's do."""
+
+    width = 2
+
+    def __init__(self, context: int = 2000) -> None:
+        super().__init__()
+        self.context = context
+        self.cache: list[int | tuple[str, int]] = []
+        self.break_after: int | None = None
+
+    def tokenize(self, *texts: Text) -> list[int]:
+        return [ord(character) % VOCABULARY for text in texts for character in text.text]
+
+    def piece(self, token: int) -> bytes:
+        return str(token).encode()
+
+    def is_end(self, token: int) -> bool:
+        return token == END
+
+    def close(self) -> None: ...
+
+    def _keep(self, length: int) -> None:
+        del self.cache[length:]
+
+    def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
+        for position in positions:
+            if self.break_after is not None and len(self.cache) >= self.break_after:
+                raise KeyboardInterrupt
+            self.cache.append(position.key)
+        state = 17
+        for key in self.cache:
+            number = key if isinstance(key, int) else sum(map(ord, key[0])) * 31 + key[1]
+            state = (state * 1103515245 + number + 12345) % 2**31
+        return np.random.default_rng(state).normal(size=VOCABULARY).astype(np.float32)
+
+    def is_consistent(self) -> bool:
+        return self.cache == self._slots
+
+
+def picture(key: str, length: int) -> ImageEmbedding:
+    return ImageEmbedding(np.zeros((length, 2), dtype=np.float32), key)
+
+
+pieces = st.one_of(
+    st.integers(0, VOCABULARY - 1), st.builds(picture, st.sampled_from(["cat", "dog"]), st.integers(1, 4))
+)
+prompts = st.lists(pieces, min_size=1, max_size=8)
+
+
+@given(st.lists(st.tuples(prompts, st.integers(0, 5)), min_size=1, max_size=6))
+def test_answers_never_depend_on_what_the_cache_holds(calls: list[tuple[list[PromptPiece], int]]) -> None:
+    kept = Arithmetic()
+    for prompt, stop_after in calls:
+        expected = list(Arithmetic().generate(prompt, GREEDY))[:stop_after]
+        answer: list[int] = []
+        generator = kept.generate(prompt, GREEDY)
+        for token, _ in zip(generator, range(stop_after), strict=False):
+            answer.append(token)
+        generator.close()  # type: ignore[attr-defined]
+        assert answer == expected
+        assert kept.is_consistent()
+        assert np.array_equal(kept.logits(prompt), Arithmetic().logits(prompt))
+
+
+def test_only_what_follows_the_shared_prefix_is_computed() -> None:
+    model = Arithmetic()
+    cat = picture("cat", 4)
+    model.logits([1, 2, cat, 3])
+    assert model.computed == 7
+    model.logits([1, 2, cat, 3, 4, 5])
+    assert model.computed == 2
+    model.logits([1, 2, cat, 3, 4, 5])
+    assert model.computed == 1, "the last position is computed anew, for its logits"
+    model.logits([1, 2, picture("dog", 4), 3, 4, 5])
+    assert model.computed == 7
+
+
+def test_the_next_turn_reuses_the_answer_too() -> None:
+    model = Arithmetic()
+    prompt: list[PromptPiece] = [1, 2, 3]
+    answer = list(model.generate(prompt, GREEDY))
+    assert model.computed == len(prompt) + min(len(answer), GREEDY.max_tokens - 1)
+    model.logits([*prompt, *answer, 5, 5])
+    assert model.computed <= 3
+
+
+def test_a_cancel_stops_between_chunks_of_the_prompt() -> None:
+    model = Arithmetic(context=10 * CHUNK)
+    questions = iter([False, False, True])
+    assert list(model.generate([1] * (5 * CHUNK), GREEDY, lambda: next(questions))) == []
+    assert model.computed == 2 * CHUNK
+    assert model.is_consistent()
+
+
+def test_a_cancel_stops_within_one_token() -> None:
+    model = Arithmetic()
+    seen: list[int] = []
+    for token in model.generate([1, 2], Sampling(max_tokens=50).greedy(), lambda: len(seen) >= 2):
+        seen.append(token)
+    assert len(seen) == 2
+    assert model.is_consistent()
+
+
+def test_an_interrupt_in_mid_computation_empties_the_cache() -> None:
+    model = Arithmetic()
+    model.break_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        list(model.generate([1, 2, 3, 4, 5], GREEDY))
+    assert model.is_consistent()
+    model.break_after = None
+    assert list(model.generate([1, 2, 3], GREEDY)) == list(Arithmetic().generate([1, 2, 3], GREEDY))
+
+
+def test_an_interrupt_while_the_cache_is_cut_back_empties_it() -> None:
+    class Interrupted(Arithmetic):
+        def _keep(self, length: int) -> None:
+            super()._keep(length)
+            if length:
+                raise KeyboardInterrupt
+
+    model = Interrupted()
+    model.logits([1, 2, 3])
+    with pytest.raises(KeyboardInterrupt):
+        model.logits([1, 4, 5])
+    assert model.cache == [] and model.is_consistent()
+
+
+def test_an_answer_ends_where_the_context_does() -> None:
+    model = Arithmetic(context=5)
+    answer = list(model.generate([1, 2, 3], Sampling(max_tokens=50, temperature=1.0, seed=2)))
+    assert len(answer) <= 3
+    assert len(model.cache) <= 5
+
+
+def test_an_abandoned_answer_cannot_be_continued_over_another() -> None:
+    model = Arithmetic()
+    first = model.generate([1, 2], Sampling(max_tokens=9, seed=3))
+    next(first)
+    model.logits([3, 4])
+    with pytest.raises(BackendError, match="another one"):
+        list(first)
+    assert model.is_consistent()
+
+
+def test_no_tokens_asked_for_is_no_answer() -> None:
+    assert list(Arithmetic().generate([1], Sampling(max_tokens=0))) == []
+
+
+def test_prompts_that_cannot_be_answered_are_refused_before_any_token() -> None:
+    model = Arithmetic(context=10)
+    with pytest.raises(UsageError, match="empty"):
+        model.generate([], GREEDY)
+    with pytest.raises(ContextError, match=r"takes 11 positions.*has 10"):
+        model.generate([1] * 11, GREEDY)
+    with pytest.raises(BundleError, match="width 2"):
+        model.generate([ImageEmbedding(np.zeros((4, 3), dtype=np.float32), "wide")], GREEDY)
+
+
+def test_logits_that_are_not_numbers_leave_no_damage_behind() -> None:
+    class Broken(Arithmetic):
+        def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
+            return super()._evaluate(positions) * np.float32(np.nan)
+
+    model = Broken()
+    with pytest.raises(BackendError, match="not numbers"):
+        list(model.generate([1, 2], GREEDY))
+    assert model.cache == [] and model.is_consistent()
+
+
+def test_a_backend_without_beam_search_names_the_one_that_has_it() -> None:
+    with pytest.raises(BackendError, match="torch backend"):
+        Arithmetic().beams([1, 2], GREEDY, 3)
+
+
+def test_a_trace_holds_the_logits_of_the_prompt() -> None:
+    model = Arithmetic()
+    traced = model.trace([1, 2, picture("cat", 3)])
+    assert np.array_equal(traced.logits_V, Arithmetic().logits([1, 2, picture("cat", 3)]))
+    assert traced.inputs_SD is None

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from minigpt4.core import dtypes as precision
+from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
+from minigpt4.core.dtypes import default_dtype, dtype_for, has_bf16
+from minigpt4.core.errors import BundleError, UsageError
+
+VISION = {"width": 1408, "depth": 39, "heads": 16, "mlp": 6144, "patch": 14}
+
+
+@pytest.fixture(autouse=True)
+def _ask_the_processor_again() -> Iterator[None]:
+    has_bf16.cache_clear()
+    yield
+    has_bf16.cache_clear()
+
+
+@pytest.mark.parametrize(("flags", "expected"), [
+    ("fpu avx2 avx512f", "fp32"),
+    ("fpu avx512f avx512_bf16", "bf16"),
+    ("fpu amx_tile amx_bf16", "bf16"),
+])  # fmt: skip
+def test_a_cpu_computes_in_bf16_where_it_multiplies_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str
+) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_bf16\n")
+    monkeypatch.setattr(precision, "CPU_FACTS", facts)
+    assert default_dtype("cpu") == dtype_for("auto", "cpu") == expected
+    assert default_dtype("cuda") == default_dtype("cuda:1") == "fp16"
+
+
+def test_where_the_processor_is_not_described_it_is_fp32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "CPU_FACTS", tmp_path / "none")
+    assert default_dtype("cpu") == "fp32"
+
+
+def test_torchs_names_are_taken_too_and_others_refused() -> None:
+    assert [dtype_for(name, "cpu") for name in ("float32", "bfloat16", "float16", "bf16")] == [
+        "fp32",
+        "bf16",
+        "fp16",
+        "bf16",
+    ]
+    with pytest.raises(UsageError, match="no float type 'int8'; choose auto, fp32, bf16 or fp16"):
+        dtype_for("int8", "cpu")
+
+
+def test_the_released_geometry_has_257_tokens() -> None:
+    assert ViTGeometry.parse(VISION).positions(224) == 257
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"dpeth": 39}, "'vision.options.dpeth' is unknown"),
+    ({"depth": 0}, "'vision.options.depth' is 0"),
+    ({"depth": True}, "'vision.options.depth' is True"),
+    ({"patch": 14.0}, "'vision.options.patch' is 14.0"),
+    ({"heads": 15}, "'vision.options.heads' is 15, which does not divide the width 1408"),
+])  # fmt: skip
+def test_a_wrong_option_is_named_with_its_bundle(change: dict[str, object], said: str) -> None:
+    with pytest.raises(BundleError, match=said) as error:
+        ViTGeometry.parse({**VISION, **change}, "mine")  # type: ignore[dict-item]
+    assert "the bundle 'mine'" in str(error.value)
+
+
+def test_a_missing_option_is_named() -> None:
+    with pytest.raises(BundleError, match=r"'vision\.options\.mlp' is missing"):
+        ViTGeometry.parse({name: value for name, value in VISION.items() if name != "mlp"})
+    with pytest.raises(BundleError, match=r"'qformer\.options\.(queries|width|layers|heads)' is missing"):
+        QFormerGeometry.parse({"mlp": 3072, "cross_attention_every": 2})

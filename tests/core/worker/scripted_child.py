@@ -1,0 +1,188 @@
+"""A worker's child whose model does what it is told: the real engine over a model that has a script.
+
+Run by the tests of the worker in place of the real child. The bundle's name says how loading goes,
+the last question what the answer does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.download.fetch import FetchProgress
+from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.errors import BundleError
+from minigpt4.core.pixels import Picture
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
+from minigpt4.core.worker.messages import EngineChoice
+from minigpt4.core.worker.server import run
+
+WIDTH, TOKENS = 4, 3
+CONTROL = 1000
+CONTEXT = 4_000_000
+
+
+def wait_for_ever() -> None:
+    threading.Event().wait()
+
+
+class ObedientLanguageModel:
+    """Says one byte a token, and what the question after the last colon asks for."""
+
+    width = WIDTH
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+        self.computed = 0
+
+    def tokenize(self, *texts: Text) -> list[int]:
+        tokens: list[int] = []
+        for text in texts:
+            data = text.text.encode()
+            tokens += [byte + CONTROL for byte in data] if text.control else data
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+    def is_end(self, token: int) -> bool:
+        return token == CONTROL
+
+    def generate(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[int]:
+        grey = [int(piece.tokens_ND[0, 0]) for piece in prompt if isinstance(piece, ImageEmbedding)]
+        script = self._script(last_said(prompt), grey, sampling)
+        for byte in itertools.islice(script, sampling.max_tokens):
+            if cancelled():
+                return
+            yield byte
+
+    def _script(self, question: str, grey: list[int], sampling: Sampling) -> Iterator[int]:
+        order, _, rest = question.partition(":")
+        match order:
+            case "say":
+                yield from rest.encode()
+            case "grey":
+                yield from str(grey).encode()
+            case "pid":
+                yield from str(os.getpid()).encode()
+            case "seed":
+                yield from f"{sampling.seed} {sampling.temperature}".encode()
+            case "much":
+                yield from itertools.islice(itertools.cycle("é€😀 ".encode()), int(rest))
+            case "endless":
+                pause = threading.Event()
+                while True:
+                    pause.wait(0.001)
+                    yield ord("a")
+            case "think":
+                wait_for_ever()
+            case "start":
+                yield from str(subprocess.Popen(["sleep", "600"]).pid).encode()
+                wait_for_ever()
+            case "noise":
+                print("native code says hello")
+                os.write(1, b"and once more\n")
+                yield from b"quiet"
+            case "bug":
+                yield from b"so far"
+                raise ValueError("seven [/] is not a colour")
+            case _:
+                yield from b"last words"
+                end(order)
+
+    def beams(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        beams: int,
+        length_penalty: float = 1.0,
+        stop: Sequence[str] = (),
+    ) -> list[int]:
+        return list(f"{beams} beams".encode())
+
+    def logits(self, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        self.computed = 0
+
+    def close(self) -> None:
+        self.computed = 0
+
+
+def last_said(prompt: Sequence[PromptPiece]) -> str:
+    """The last stretch of the prompt that a person or the model wrote."""
+
+    def is_own(piece: PromptPiece) -> bool:
+        return isinstance(piece, int) and piece < CONTROL
+
+    backwards = itertools.dropwhile(lambda piece: not is_own(piece), reversed(prompt))
+    own = [piece for piece in itertools.takewhile(is_own, backwards) if isinstance(piece, int)]
+    return bytes(reversed(own)).decode()
+
+
+def end(how: str) -> None:
+    print(f"about to {how}", file=sys.stderr, flush=True)
+    match how:
+        case "segfault":
+            ctypes.string_at(0)
+        case "oom":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "illegal":
+            os.kill(os.getpid(), signal.SIGILL)
+        case "exit":
+            os._exit(7)
+        case "memory":
+            raise MemoryError
+        case "import":
+            raise ModuleNotFoundError("No module named 'nosuchmodel'")
+
+
+def encoder(name: str) -> Callable[[], Encoder]:
+    def look(picture: Picture) -> NDArray[np.float32]:
+        if name == "never-looks":
+            wait_for_ever()
+        return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
+
+    return lambda: look
+
+
+def load_engine(
+    choice: EngineChoice, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
+) -> Engine:
+    notice(str(os.getpid()))
+    if choice.bundle == "never-loads":
+        progress(FetchProgress("weights.bin", 1, 10))
+        wait_for_ever()
+    if choice.bundle == "damaged":
+        raise BundleError("The file weights.bin is damaged; fetch it again.")
+    end(choice.bundle)
+    mini = load_bundle("mini")
+    bundle = replace(
+        mini,
+        name=choice.bundle,
+        projection=replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH),
+        sampling=Sampling(max_tokens=CONTEXT, temperature=0.0),
+    )
+    language = ObedientLanguageModel(choice.context or CONTEXT)
+    return Engine(bundle, language, encoder(choice.bundle), "fingerprint")
+
+
+if __name__ == "__main__":
+    run(load_engine)

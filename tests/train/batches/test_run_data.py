@@ -1,0 +1,196 @@
+"""A run's photos: the recipe's sources where they lie, one's own, and what is held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.errors import DataError
+from minigpt4.train.batches.run_data import (
+    check_places,
+    feature_plan,
+    is_worth_keeping,
+    known_photos,
+    open_data,
+    order_of,
+    with_own_photos,
+)
+from minigpt4.train.batches.samples import Curriculum, Visit, validation_visits
+from minigpt4.train.events import Event
+from minigpt4.train.recipe import Recipe, Source, Validation
+from minigpt4.train.recipe_file import read_recipe, recipe_path
+
+WriteShard = Callable[..., Path]
+PEOPLE = Source(name="people", kind="captions", weight=3.0, views=2, cropped=0.5)
+THINGS = Source(name="things", kind="labels", weight=1.0)
+
+
+def recipe_of(*sources: Source, validation: str = "val") -> Recipe:
+    recipe = read_recipe(recipe_path("mini-stage1"))
+    measured = Validation(name=validation, kind="captions", photos=3)
+    return replace(recipe, source=sources, validation=measured)
+
+
+def silent(_event: Event) -> None:
+    """Nobody is told."""
+
+
+def captions(count: int, word: str = "dog") -> Mapping[str, str]:
+    return {f"{word}{number}": f"A {word} of number {number}." for number in range(count)}
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_shard: WriteShard) -> str:
+    """What the recipe below expects: two sources and photos to measure."""
+    write_shard("data/people/0.tar", captions(20))
+    write_shard("data/things/0.tar", captions(6, "piano"))
+    write_shard("data/val/0.tar", captions(5, "cat"))
+    return str(tmp_path / "data")
+
+
+@pytest.fixture
+def own(tmp_path: Path, write_shard: WriteShard) -> str:
+    write_shard("holiday/0.tar", captions(40, "beach"))
+    return str(tmp_path / "holiday")
+
+
+def test_a_recipe_s_sources_are_opened_below_the_data_folder(data: str) -> None:
+    opened = open_data(recipe_of(PEOPLE, THINGS), [data], silent)
+    assert [(photos.name, len(photos)) for photos in opened.sources] == [("people", 20), ("things", 6)]
+    assert opened.validation.key(4) == "cat4"
+    assert opened.photos == 26
+    assert sorted(opened.facts) == ["the data of 'people'", "the data of 'things'", "the data of 'val'"]
+    assert [(whole.name, views) for whole, views in opened.wholes] == [
+        ("people", 2),
+        ("things", 1),
+        ("val", 1),
+    ]
+
+
+def test_a_source_without_weight_need_not_be_there(data: str) -> None:
+    absent = Source(name="absent", kind="captions", weight=0.0)
+    recipe = recipe_of(PEOPLE, absent, THINGS)
+    check_places(recipe, [data])
+    opened = open_data(recipe, [data], silent)
+    assert [len(photos) for photos in opened.sources] == [20, 0, 6]
+    curriculum = Curriculum(recipe, opened.sources, order_of(recipe, opened))
+    visits = [curriculum.visit(number) for number in range(200)]
+    assert {visit.source for visit in visits if isinstance(visit, Visit)} == {0, 2}
+
+
+def test_sources_may_lie_in_several_places(data: str, tmp_path: Path) -> None:
+    Path(data, "things").rename(tmp_path / "things")
+    opened = open_data(recipe_of(PEOPLE, THINGS), [data, str(tmp_path)], silent)
+    assert [len(photos) for photos in opened.sources] == [20, 6]
+
+
+def test_a_missing_data_folder_is_told_with_what_belongs_there() -> None:
+    with pytest.raises(
+        DataError, match=r"There is no data folder nowhere; give one with --data\. It should hold .* 'people'"
+    ):
+        check_places(recipe_of(PEOPLE), ["nowhere"])
+
+
+def test_a_missing_source_is_told_with_what_is_there(data: str) -> None:
+    recipe = recipe_of(PEOPLE, replace(THINGS, name="cats"))
+    with pytest.raises(
+        DataError,
+        match=r"has no folder 'cats' \(it holds people, things, val\); .*--set 'source\.cats\.weigh",
+    ):
+        check_places(recipe, [data])
+    with pytest.raises(DataError, match="has no folder 'cats'"):
+        open_data(recipe, [data], silent)
+    assert known_photos(recipe, [data]) is None
+
+
+def test_the_number_of_photos_is_known_before_training(data: str) -> None:
+    assert known_photos(recipe_of(PEOPLE, THINGS), [data]) == 26
+    assert known_photos(recipe_of(PEOPLE), ["http://localhost:9/people"]) is None
+
+
+def test_photos_of_one_s_own_take_the_place_of_the_sources(own: str) -> None:
+    recipe = with_own_photos(recipe_of(THINGS, PEOPLE), [own])
+    assert recipe.source == (replace(PEOPLE, name="holiday", weight=1.0),)
+    assert recipe.validation == Validation(name="", kind="captions", photos=3)
+    check_places(recipe, [own])
+    opened = open_data(recipe, [own], silent)
+    assert opened.photos + len(opened.validation) == 40
+    # A run that is resumed elsewhere finds them under their name.
+    assert with_own_photos(recipe, [own]) == recipe
+
+
+def test_a_folder_with_the_recipe_s_sources_is_no_picture_of_one_s_own(data: str) -> None:
+    recipe = recipe_of(PEOPLE, THINGS)
+    assert with_own_photos(recipe, [data]) == recipe
+    assert with_own_photos(recipe, ["nowhere"]) == recipe
+
+
+def test_two_folders_of_one_s_own_are_told_apart_by_their_names(
+    own: str, tmp_path: Path, write_shard: WriteShard
+) -> None:
+    write_shard("2024/holiday/0.tar", captions(40, "hill"))
+    places = [own, str(tmp_path / "2024" / "holiday")]
+    recipe = with_own_photos(recipe_of(PEOPLE), places)
+    names = [source.name for source in recipe.source]
+    assert names == [f"{tmp_path.name}/holiday", "2024/holiday"]
+    opened = open_data(recipe, places, silent)
+    assert [photos.key(0)[:4] for photos in opened.sources] == ["beac", "hill"]
+
+
+def test_what_is_held_out_is_never_learnt_and_measured_in_the_sources_ratio(
+    data: str, write_shard: WriteShard
+) -> None:
+    write_shard("data/people/0.tar", captions(900))
+    write_shard("data/more/0.tar", captions(900, "tree"))
+    more = Source(name="more", kind="captions", weight=1.0)
+    recipe = recipe_of(PEOPLE, more, THINGS, validation="")
+    opened = open_data(recipe, [data], silent)
+    learnt = {photos.key(place) for photos in opened.sources for place in range(len(photos))}
+    measured = [opened.validation.key(place) for place in range(len(opened.validation))]
+    assert len(learnt) + len(measured) == 1806
+    assert learnt.isdisjoint(measured)
+    assert len(set(measured)) == len(measured)
+    assert not any(key.startswith("piano") for key in measured)  # only captions can be measured as such
+    assert Counter(key[:3] for key in measured[:16]) == {"dog": 12, "tre": 4}
+    assert [visit.key for visit in validation_visits(recipe, opened.validation)] == measured[:3]
+    assert list(opened.facts) == [
+        "the data of 'people'",
+        "the data of 'more'",
+        "the data of 'things'",
+    ]
+
+
+def test_photos_cannot_be_held_out_of_sources_of_another_kind(data: str) -> None:
+    with pytest.raises(
+        DataError, match="No source is of the kind 'captions', of which photos are to be held"
+    ):
+        open_data(recipe_of(THINGS, validation=""), [data], silent)
+
+
+def test_features_are_planned_for_whole_sets_in_all_their_views(data: str) -> None:
+    recipe = recipe_of(PEOPLE, THINGS)
+    opened = open_data(recipe, [data], silent)
+    vision = load_bundle("mini").vision
+    plan = feature_plan(opened, vision, "t1", (15, 2280))
+    assert [(one.name, len(one.photos), one.views) for one in plan] == [
+        ("people", 20, 2),
+        ("things", 6, 1),
+        ("val", 5, 1),
+    ]
+    assert [one.size for one in plan] == [count * 15 * 2280 * 2 for count in (40, 6, 5)]
+    assert is_worth_keeping(replace(recipe, steps=1, batch_size=1), plan)
+
+
+def test_features_of_millions_are_kept_only_where_they_are_seen_again(
+    data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigpt4.train.batches.run_data.CACHE_ANYWAY", 0)
+    recipe = recipe_of(PEOPLE, THINGS)  # 51 views
+    plan = feature_plan(open_data(recipe, [data], silent), load_bundle("mini").vision, "t1", (15, 2280))
+    assert not is_worth_keeping(replace(recipe, steps=10, batch_size=10), plan)
+    assert is_worth_keeping(replace(recipe, steps=11, batch_size=10), plan)

@@ -1,0 +1,83 @@
+"""The table of ImageNet classes: whole, in order, and worded as a person would."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from minigpt4.core.errors import DataError
+from minigpt4.train.captions.imagenet import load_classes, parse_classes
+
+HEADER = "index\twnid\tname\tarticle\tbasic\tbasic_article\n"
+# Words whose first letter and first sound disagree.
+SOUNDS_LIKE_CONSONANT = ("one-", "unicycle", "unicorn", "uniform")
+SOUNDS_LIKE_VOWEL = ("hour",)
+
+
+def starts_with_vowel_sound(word: str) -> bool:
+    word = word.lower()
+    if word.startswith(SOUNDS_LIKE_VOWEL):
+        return True
+    return word[0] in "aeiou" and not word.startswith(SOUNDS_LIKE_CONSONANT)
+
+
+def test_there_are_a_thousand_classes_in_the_order_of_an_imagenet_head() -> None:
+    classes = load_classes()
+    assert [one.index for one in classes] == list(range(1000))
+    assert [one.wnid for one in classes] == sorted({one.wnid for one in classes})
+    assert (classes[0].wnid, classes[0].name) == ("n01440764", "tench")
+    assert classes[207].phrase == "a golden retriever"
+    assert classes[999].wnid == "n15075141"
+
+
+def test_the_wordnet_ids_are_those_of_the_photographs() -> None:
+    # The ids in the file names of an ImageNet-1k sample, one photo a class, sorted, a line each.
+    listed = "\n".join(one.wnid for one in load_classes())
+    assert hashlib.sha256(listed.encode()).hexdigest() == (
+        "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+    )
+
+
+def test_no_two_classes_share_a_name() -> None:
+    names = [one.name for one in load_classes()]
+    assert len(set(names)) == len(names)
+
+
+def test_a_and_an_follow_the_sound_of_the_next_word() -> None:
+    for one in load_classes():
+        for article, word in ((one.article, one.name), (one.basic_article, one.basic)):
+            if article in ("a", "an"):
+                assert (article == "an") == starts_with_vowel_sound(word), f"{article} {word}"
+
+
+@pytest.mark.parametrize(
+    ("index", "basic_phrase"),
+    [
+        (151, "a dog"), (268, "a dog"), (281, "a cat"), (7, "a rooster"), (15, "a bird"), (134, "a bird"),
+        (517, "a crane"), (386, "an elephant"), (339, "a horse"), (404, "an airplane"), (436, "a car"),
+        (466, "a train"), (487, "a cell phone"), (504, "a cup of coffee"), (532, "a table"),
+        (861, "a toilet"), (937, "some broccoli"), (967, "a cup of coffee"),
+        (970, "a mountain"), (978, "a beach"),
+    ],
+)  # fmt: skip
+def test_basic_words_are_the_everyday_ones(index: int, basic_phrase: str) -> None:
+    assert load_classes()[index].basic_phrase == basic_phrase
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "wnid\tname\n",
+        HEADER + "0\tn01440764\ttench\ta\tfish\n",
+        HEADER + "1\tn01440764\ttench\ta\tfish\ta\n",
+        HEADER + "0\ttench\ttench\ta\tfish\ta\n",
+        HEADER + "0\tn01440764\t\ta\tfish\ta\n",
+        HEADER + "0\tn01440764\ttench\tein\tfish\ta\n",
+        HEADER + "0\tn01440764\ttench\ta\tfish\ta\n1\tn00000001\tgoldfish\ta\tfish\ta\n",
+    ],
+)
+def test_a_damaged_table_is_refused_in_a_sentence(text: str) -> None:
+    with pytest.raises(DataError, match="class table"):
+        parse_classes(text)

@@ -1,0 +1,262 @@
+"""Photos that are files: pairs, lists, COCO's and MiniGPT-4's JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigpt4.core.errors import DataError
+from minigpt4.train.data import file_dataset as file_set
+from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, PhotoSet
+from minigpt4.train.data.open import holds_photos, open_photos
+
+Photo = Callable[[str], bytes]
+
+
+def write(folder: Path, files: dict[str, bytes | str]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder
+
+
+def known(photos: PhotoSet) -> dict[str, tuple[str, ...]]:
+    """Captions by key."""
+    return {photos.key(place): tuple(photos.meta(place)["captions"]) for place in range(len(photos))}
+
+
+def test_photos_beside_texts_are_found_in_all_folders(tmp_path: Path, photo: Photo, told: Any) -> None:
+    write(
+        tmp_path,
+        {
+            "Dog.JPG": photo("red"),
+            "Dog.txt": "My dog Bello.\n",
+            "2024/bee.png": photo("blue"),
+            "2024/bee.txt": "\ufeffBees, at home.",
+            "alone.jpg": photo("green"),
+            "notes.txt": "not about a photo",
+            ".hidden.jpg": b"",
+            ".git/cat.jpg": b"",
+            ".git/cat.txt": "No.",
+            "long.jpg": photo("red"),
+            "long.txt": "x" * (CAPTION_LIMIT + 1),
+            "latin.jpg": photo("red"),
+            "latin.txt": "Stra\xdfe".encode("latin-1"),
+            "empty.jpg": photo("red"),
+            "empty.txt": "",
+        },
+    )
+    photos = open_photos(tmp_path, name="mine", report=told)
+    assert photos.name == "mine"
+    assert known(photos) == {"Dog.JPG": ("My dog Bello.",), "2024/bee.png": ("Bees, at home.",)}
+    assert photos.read(0) == photo("red")
+    assert dict(told.left_out) == {
+        "alone.jpg": "no caption",
+        "empty.jpg": "no caption",
+        "latin.jpg": "a caption that is not UTF-8",
+        "long.jpg": f"a caption of {CAPTION_LIMIT + 1} characters, more than {CAPTION_LIMIT}",
+    }
+
+
+JSON_LIST = """\
+{"photo": "a.jpg", "caption": "An ant."}
+
+{"image": "deep/b.jpg", "captions": ["A bee.", "Two bees.", ""]}
+{"photo": "a.jpg", "text": "Ants."}
+{"photo": "a.jpg"
+{"caption": "Of what?"}
+{"photo": "gone.jpg", "caption": "Gone."}
+{"photo": "../outside.jpg", "caption": "A secret."}
+{"photo": "silent.jpg"}
+[1]
+"""
+
+
+def test_a_json_list_names_photos_relative_to_itself(tmp_path: Path, photo: Photo, told: Any) -> None:
+    write(tmp_path, {"outside.jpg": photo("red")})
+    folder = write(
+        tmp_path / "mine",
+        {"captions.jsonl": JSON_LIST, "a.jpg": photo("red"), "deep/b.jpg": photo("blue"), "silent.jpg": b""},
+    )
+    photos = open_photos(folder, report=told)
+    assert known(photos) == {"a.jpg": ("An ant.", "Ants."), "deep/b.jpg": ("A bee.", "Two bees.")}
+    assert photos.read(1) == photo("blue")
+    assert told.left_out == [
+        ("captions.jsonl, line 5", "unreadable JSON"),
+        ("captions.jsonl, line 6", "no photo is named; it should stand under 'photo'"),
+        ("captions.jsonl, line 10", "unreadable JSON"),
+        ("gone.jpg", "there is no such file"),
+        ("../outside.jpg", f"its file lies outside of {folder}; name it relative to the list"),
+        ("silent.jpg", "no caption"),
+    ]
+    assert open_photos(folder / "captions.jsonl").fingerprint == photos.fingerprint
+
+
+def test_an_absolute_name_in_a_list_is_not_followed(tmp_path: Path, photo: Photo, told: Any) -> None:
+    secret = write(tmp_path, {"secret.jpg": photo("red")}) / "secret.jpg"
+    row = json.dumps({"photo": str(secret), "caption": "A secret."})
+    with pytest.raises(DataError, match=r"'mine' has no photo with captions in .*outside of"):
+        open_photos(write(tmp_path / "mine", {"captions.jsonl": row}), report=told)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table_is_read_as_spreadsheets_write_it(
+    tmp_path: Path, photo: Photo, told: Any, delimiter: str, mark: str
+) -> None:
+    rows = [
+        ["File_Name", "Caption"],
+        ["a.jpg", '"An ant; red, small.\nIt runs."'],
+        ["a.jpg", "Ants."],
+        ["b.jpg"],
+    ]
+    text = mark + "\r\n".join(delimiter.join(row) for row in rows) + "\r\n"
+    folder = write(tmp_path, {"captions.csv": text, "a.jpg": photo("red"), "b.jpg": photo("red")})
+    assert known(open_photos(folder, report=told)) == {"a.jpg": ("An ant; red, small.\nIt runs.", "Ants.")}
+    assert told.left_out == [("b.jpg", "no caption")]
+
+
+def test_a_table_without_the_right_columns_says_which_it_has(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"captions.csv": "url,title\nx,y\n"})
+    with pytest.raises(
+        DataError, match="begins with the columns url, title; its first line should name 'photo'"
+    ):
+        open_photos(folder)
+
+
+def test_an_endless_line_or_cell_costs_itself_alone(
+    tmp_path: Path, photo: Photo, told: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minigpt4.train.data.caption_list.ROW_LIMIT", 100)
+    lines = ['{"photo": "a.jpg", "caption": "An ant."}', "x" * 350, '{"photo": "b.jpg", "caption": "A bee."}']
+    files: dict[str, bytes | str] = {"a.jpg": photo("red"), "b.jpg": photo("red")}
+    photos = open_photos(write(tmp_path / "j", files | {"captions.jsonl": "\n".join(lines)}), report=told)
+    assert len(photos) == 2
+    assert told.left_out == [("captions.jsonl, line 2", "a line of more than 100 characters")]
+    told.events.clear()
+    table = f"photo,caption\na.jpg,An ant.\nb.jpg,{'x' * 200_000}\nb.jpg,A bee.\n"
+    assert len(open_photos(write(tmp_path / "c", files | {"captions.csv": table}), report=told)) == 2
+    assert [key for key, _ in told.left_out] == ["captions.csv, line 3"]
+
+
+def test_the_second_stage_s_pairs_are_read_as_they_were_released(
+    tmp_path: Path, photo: Photo, told: Any
+) -> None:
+    pairs = [{"image_id": "2", "caption": "A long walk."}, {"image_id": "../../2", "caption": "No."}]
+    folder = write(
+        tmp_path, {"filter_cap.json": json.dumps({"annotations": pairs}), "image/2.jpg": photo("red")}
+    )
+    photos = open_photos(folder, report=told)
+    assert known(photos) == {"2": ("A long walk.",)}
+    assert photos.read(0) == photo("red")
+    assert [key for key, _ in told.left_out] == ["../../2"]
+
+
+def coco(*files: str) -> str:
+    images = [{"id": number, "file_name": name} for number, name in enumerate(files, start=1)]
+    annotations = [
+        {"image_id": number, "caption": f"{word} {number}."}
+        for word in ("A photo", "Photo")
+        for number in range(1, len(files) + 1)
+    ]
+    return json.dumps({"images": images, "annotations": annotations})
+
+
+def test_coco_s_captions_find_their_photos_near_them(tmp_path: Path, photo: Photo) -> None:
+    files: dict[str, bytes | str] = {"annotations/captions_val.json": coco("1.jpg", "2.jpg")}
+    for number in "12":
+        files[f"train/{number}.jpg"] = photo("red")  # of the same names
+        files[f"val/{number}.jpg"] = photo("blue")
+    folder = write(tmp_path / "coco", files)
+    photos = open_photos(folder)
+    assert known(photos) == {"1": ("A photo 1.", "Photo 1."), "2": ("A photo 2.", "Photo 2.")}
+    assert photos.read(1) == photo("blue")
+    write(folder, {"annotations/captions_train.json": coco("1.jpg")})
+    with pytest.raises(
+        DataError, match=r"several captions files of COCO; name the one to use, such as .*train"
+    ):
+        open_photos(folder)
+    assert open_photos(folder / "annotations" / "captions_train.json").read(0) == photo("red")
+
+
+def test_coco_s_photos_that_are_nowhere_are_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, {"captions_val.json": coco("1.jpg")})
+    with pytest.raises(
+        DataError, match=r"are not near it \(1\.jpg is missing\); put their folder beside it, as .*val"
+    ):
+        open_photos(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("{", "are no whole JSON"), ("[]", "holds no 'annotations'"), ('{"annotations": 7}', "names no photo")],
+)
+def test_json_of_another_kind_is_refused_with_its_name(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(DataError, match=rf"odd\.json.* {sentence}"):
+        open_photos(write(tmp_path, {"odd.json": text}) / "odd.json")
+
+
+def test_the_fingerprint_follows_photos_and_captions_wherever_they_lie(tmp_path: Path, photo: Photo) -> None:
+    files: dict[str, bytes | str] = {
+        "a.jpg": photo("red"),
+        "a.txt": "An ant.",
+        "b.jpg": photo("blue"),
+        "b.txt": "B.",
+    }
+    prints = [
+        open_photos(write(tmp_path / name, files | changes)).fingerprint
+        for name, changes in [
+            ("one", {}),
+            ("same", {}),
+            ("caption", {"a.txt": "An aunt."}),
+            ("photo", {"a.jpg": photo("red") + b" "}),
+            ("key", {"c.jpg": photo("red"), "c.txt": "An ant."}),
+        ]
+    ]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+
+
+def test_files_are_hashed_once_until_they_change(
+    tmp_path: Path, photo: Photo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path, {"a.jpg": photo("red"), "a.txt": "A.", "b.jpg": photo("blue"), "b.txt": "B."})
+    before = open_photos(folder).fingerprint
+    hashed: list[str] = []
+    real = file_set.sha256_of
+    monkeypatch.setattr(file_set, "sha256_of", lambda path: (hashed.append(path.name), real(path))[1])
+    assert open_photos(folder).fingerprint == before
+    assert hashed == []
+    (folder / "b.jpg").write_bytes(photo("cyan"))
+    os.utime(folder / "b.jpg", (1, 1))
+    assert open_photos(folder).fingerprint != before
+    assert hashed == ["b.jpg"]
+
+
+def test_a_file_that_goes_away_is_a_bad_photo(tmp_path: Path, photo: Photo) -> None:
+    photos = open_photos(write(tmp_path, {"a.jpg": photo("red"), "a.txt": "An ant."}))
+    (tmp_path / "a.jpg").unlink()
+    with pytest.raises(PhotoError, match=r"'a\.jpg' of .* the file cannot be read"):
+        photos.read(0)
+
+
+def test_a_folder_of_nothing_says_what_could_be_there(tmp_path: Path, photo: Photo) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        DataError, match=r"holds no photos with captions: a captions\.jsonl or captions\.csv be"
+    ):
+        open_photos(tmp_path / "empty")
+    write(tmp_path / "cats", {"a.jpg": photo("red"), "captions.csv": "photo,caption\na.jpg,A cat.\n"})
+    with pytest.raises(DataError, match=r"Its folders cats do; name one of them\."):
+        open_photos(tmp_path)
+    assert not holds_photos(tmp_path)
+    assert holds_photos(tmp_path / "cats")
+    with pytest.raises(DataError, match="There is no shard"):
+        open_photos(tmp_path / "nowhere")
+    assert not holds_photos(tmp_path / "nowhere")

@@ -1,0 +1,60 @@
+"""One of several processes of a run, for test_distributed.py: `python one_process.py FOLDER WHAT`."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.train.distributed.launch import end_with_parent, joined, seat_from
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    folder, what = Path(sys.argv[1]), sys.argv[2]
+    spec = importlib.util.spec_from_file_location("tiny", HERE / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    end_with_parent()
+    seat = seat_from(os.environ)
+    assert seat is not None
+    recipe = tiny.make_recipe(batch_size=4, micro_batch=1, steps=4)
+    try:
+        with joined(seat, torch.device("cpu")) as world:
+            (folder / f"process-{world.rank}").write_text(str(os.getpid()))
+            trainer = tiny.make_trainer(recipe, world)
+            rows = []
+            for number in range(4):
+                if (what, world.rank, number) == ("raises", 1, 2):
+                    raise ValueError("the picture of a tiger cannot be read")
+                if (what, world.rank, number) == ("is killed", 1, 2):
+                    os.kill(os.getpid(), 9)
+                while what == "hangs":
+                    time.sleep(0.05)
+                rows.append(asdict(trainer.step(number)))
+            rows.append({"val_loss": trainer.validation_loss()})
+            gathered = world.gather([f"process {world.rank}"] * (world.rank + 1))
+            if world.rank == 0:
+                weight = trainer.part.projection.linear.weight
+                found = {"rows": rows, "weight": weight.tolist(), "gathered": gathered}
+                (folder / "rows.json").write_text(json.dumps(found))
+    except Minigpt4Error as error:
+        (folder / f"error-{seat.rank}").write_text(str(error))
+        sys.exit(1)
+    except ValueError as error:
+        (folder / f"error-{seat.rank}").write_text(str(error))
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()

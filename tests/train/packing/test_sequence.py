@@ -1,0 +1,139 @@
+"""What is learnt is cut into tokens as it is when people ask."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from minigpt4.core.errors import UsageError
+from minigpt4.core.language.tokenizers import SentencePieceTokens
+from minigpt4.core.prompt import (
+    LLAMA2,
+    VICUNA_V0,
+    Assistant,
+    MiniGPT4Chat,
+    PromptTemplate,
+    SmolLM2,
+    User,
+    prompt_pieces,
+)
+from minigpt4.core.types import ImageEmbedding, Text, Tokenize
+from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
+from minigpt4.train.packing.sequence import ChatLayout, InstructionLayout, PlainLayout, layout_for
+from minigpt4.train.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+PICTURE = ImageEmbedding(np.zeros((2, 3), np.float32), key="")
+
+
+def words_as_tokens(*texts: Text) -> list[int]:
+    return [
+        zlib.crc32(f"{word}/{text.control}".encode())
+        for text in texts
+        for word in text.text.replace("\n", " \n ").split(" ")
+        if word
+    ]
+
+
+@pytest.fixture(scope="module")
+def llama_tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokenize:
+    """A vocabulary that cuts texts by LLaMA's rules, `###` included."""
+    path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"
+    path.write_bytes(sentencepiece_bytes(made_up_vocabulary(32_000)))
+    return SentencePieceTokens(path).tokenize
+
+
+@pytest.mark.parametrize("template", [SmolLM2(), VICUNA_V0, LLAMA2], ids=lambda one: one.name)
+def test_a_chat_is_learnt_as_it_is_asked(template: PromptTemplate, llama_tokens: Tokenize) -> None:
+    layout = ChatLayout(template, llama_tokens)
+    asked = prompt_pieces(template.segments([User("What is this?", images=[PICTURE])]), llama_tokens)
+    place = asked.index(PICTURE)
+    branch = layout.branch("What is this?", "A cat.")
+    assert [*layout.prefix] == asked[:place]
+    assert [*branch.header] == asked[place + 1 :]
+    assert layout.ask("What is this?", PICTURE) == asked
+
+
+def test_an_answer_ends_as_the_template_ends_it(llama_tokens: Tokenize) -> None:
+    def learnt(template: PromptTemplate, answer: str) -> list[int]:
+        return [*ChatLayout(template, llama_tokens).branch("", answer).answer]
+
+    end = Text("###", control=True)
+    assert learnt(VICUNA_V0, "A cat.") == [*llama_tokens(Text("A cat."), end)]
+    # A sharp of the answer's own reads together with what separates turns, as the original has it.
+    assert learnt(VICUNA_V0, "In C#") == [*llama_tokens(Text("In C####", control=True))]
+    assert learnt(LLAMA2, "A cat.")[-1] == 2  # </s>
+    smol = ChatLayout(SmolLM2(), words_as_tokens).branch("", "A cat.").answer
+    assert list(smol) == [
+        *words_as_tokens(Text("A cat.")),
+        *words_as_tokens(Text("<|im_end|>", control=True)),
+    ]
+
+
+def test_an_answer_cannot_end_the_turn_by_itself(llama_tokens: Tokenize) -> None:
+    ended = ChatLayout(VICUNA_V0, llama_tokens).branch("", "A ### B").answer
+    mark = tuple(llama_tokens(Text("A ###", control=True)))[-1]
+    assert mark not in ended[:-1]
+
+
+def test_nothing_is_asked_around_a_plain_picture(llama_tokens: Tokenize) -> None:
+    layout = PlainLayout(VICUNA_V0, llama_tokens)
+    branch = layout.branch("A question?", "a cat on a mat")
+    assert layout.prefix == (1,)  # <s>
+    assert branch.header == ()
+    assert list(branch.answer) == [*llama_tokens(Text("a cat on a mat"), Text("\n", control=True))]
+    assert layout.ask("A question?", PICTURE) == [1, PICTURE]
+    assert layout.stops == ("\n",)
+    assert PlainLayout(SmolLM2(), words_as_tokens).prefix == ()
+
+
+@pytest.mark.parametrize("template", [VICUNA_V0, LLAMA2], ids=lambda one: one.name)
+def test_an_instruction_stands_in_the_training_prompt(template: MiniGPT4Chat, llama_tokens: Tokenize) -> None:
+    training = template.training
+    assert training is not None
+    layout = InstructionLayout(template, training, llama_tokens)
+    control = [Text(text, control=True) for text in (training.before, training.between, training.after)]
+    branch = layout.branch("Say it.", "A cat.")
+    assert list(layout.prefix) == [1, *llama_tokens(control[0])]
+    assert list(branch.header) == [*llama_tokens(control[1], Text("Say it."), control[2])]
+    # The form of training lacks the introduction that chats begin with.
+    assert layout.prefix != ChatLayout(template, llama_tokens).prefix
+
+
+def test_a_long_answer_is_cut_and_loses_its_end() -> None:
+    layout = ChatLayout(SmolLM2(), words_as_tokens, text_tokens=4)
+    kept, cut = layout.branch("", "one two three"), layout.branch("", "one two three four five")
+    assert (len(kept.answer), kept.is_cut) == (4, False)
+    assert (len(cut.answer), cut.is_cut) == (4, True)
+    assert kept.answer[-1:] == tuple(words_as_tokens(Text("<|im_end|>", control=True)))
+    assert cut.answer == tuple(words_as_tokens(Text("one two three four")))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind"), [("none", PlainLayout), ("instruction", InstructionLayout), ("chat", ChatLayout)]
+)
+def test_the_recipe_s_prompt_chooses_the_layout(
+    tiny_recipe: MakeRecipe, llama_tokens: Tokenize, prompt: str, kind: type
+) -> None:
+    recipe = tiny_recipe(prompt=prompt, text_tokens=3)
+    layout = layout_for(recipe, VICUNA_V0, llama_tokens)
+    assert type(layout) is kind
+    assert len(layout.branch("", "a long caption of many words").answer) == 3
+
+
+def test_a_template_without_a_training_prompt_is_named(tiny_recipe: MakeRecipe) -> None:
+    with pytest.raises(UsageError, match=r"template 'smollm2' of the bundle 'mini' has no such form; --set"):
+        layout_for(tiny_recipe(prompt="instruction"), SmolLM2(), words_as_tokens)
+
+
+def test_a_conversation_is_answered_in_the_form_that_was_learnt(llama_tokens: Tokenize) -> None:
+    layout = ChatLayout(VICUNA_V0, llama_tokens)
+    branch = layout.branch("What?", "A cat.")
+    talk = [User("What?", images=[PICTURE]), Assistant("A cat."), User("Why?")]
+    pieces = prompt_pieces(VICUNA_V0.segments(talk), llama_tokens)
+    learnt = [*layout.prefix, PICTURE, *branch.header]
+    # All but the prompt's last token, a lone space that a following word takes up.
+    assert pieces[: len(learnt) - 1] == learnt[:-1]

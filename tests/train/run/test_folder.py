@@ -1,0 +1,71 @@
+"""A run's folder: begun once, held by one process, its log cut back to where the run goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from minigpt4.core.errors import UsageError
+from minigpt4.train.recipe import Recipe
+from minigpt4.train.run.folder import RunFolder
+
+HOLD = """
+import sys
+from pathlib import Path
+from minigpt4.train.run.folder import RunFolder
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_that_holds_something_is_not_begun_in(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("irreplaceable")
+    with pytest.raises(UsageError, match=r"not empty.*--resume"):
+        RunFolder(tmp_path).begin(tiny_recipe())
+
+
+def test_a_run_keeps_the_recipe_that_it_began_with(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.held():
+        folder.begin(tiny_recipe(steps=7))
+    assert folder.recipe() == tiny_recipe(steps=7)
+
+
+def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UsageError, match=rf"\(process {other.pid}\) is training in .*run"),
+            RunFolder(run).held(),
+        ):
+            pass
+        other.kill()
+        other.wait()
+        with RunFolder(run).held():
+            assert (run / ".lock").read_text().startswith("process ")
+
+
+def test_what_the_log_says_of_later_steps_is_forgotten_and_notes_stay(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for row in ({"step": 1, "loss": 2.0}, {"sentence": "Something happened."}, {"step": 2, "loss": 1.0}):
+        folder.append(row)
+    with folder.log_file.open("a") as file:
+        file.write('{"step": 1, "lo')
+    folder.forget_after(1)
+    assert folder.log_file.read_text().splitlines() == [
+        '{"step": 1, "loss": 2.0}',
+        '{"sentence": "Something happened."}',
+    ]

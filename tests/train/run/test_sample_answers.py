@@ -1,0 +1,89 @@
+"""Answers while training: of the projection as it is, in the form that is learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from minigpt4.core.projection import Projection
+from minigpt4.core.prompt import VICUNA_V0, SmolLM2
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.train.events import Answer
+from minigpt4.train.packing.sequence import ChatLayout, Layout, PlainLayout
+from minigpt4.train.recipe import Recipe
+from minigpt4.train.run.sample_answers import ANSWER_TOKENS, Answers, question_of
+from minigpt4.train.trainable import TrainedPart
+
+MakeRecipe = Callable[..., Recipe]
+
+
+class Parrot:
+    """A language model that says the sum of the picture's vectors, and goes on for ever after its end."""
+
+    width, context, computed = 3, 100, 0
+
+    def __init__(self, end: str) -> None:
+        self._end = end
+        self.prompts: list[Sequence[PromptPiece]] = []
+        self.resets = 0
+
+    def tokenize(self, *texts: Any) -> list[int]:
+        return [byte for text in texts for byte in text.text.encode()]
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+    def generate(
+        self,
+        prompt: Sequence[PromptPiece],
+        sampling: Sampling,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[int]:
+        assert (sampling.temperature, sampling.max_tokens) == (0.0, ANSWER_TOKENS)
+        self.prompts.append(prompt)
+        (picture,) = (piece for piece in prompt if isinstance(piece, ImageEmbedding))
+        yield from f" {np.sum(picture.tokens_ND):.0f} things.{self._end}and so on".encode()
+
+    def reset(self) -> None:
+        self.resets += 1
+
+
+def doubled() -> TrainedPart:
+    """A part whose vectors are the features, times two."""
+    part = TrainedPart(Projection(3, 3))
+    with torch.no_grad():
+        part.projection.linear.weight.copy_(2 * torch.eye(3))
+        part.projection.linear.bias.zero_()
+    return part
+
+
+def answers(
+    layout: type[Layout], template: Any, end: str, question: str
+) -> tuple[Parrot, tuple[Answer, ...]]:
+    language = Parrot(end)
+    features_BND = torch.stack([torch.ones(2, 3), 2 * torch.ones(2, 3)]).half()
+    form: Any = layout
+    asking = Answers(language, form(template, language.tokenize), question, ["a", "b"], features_BND)  # type: ignore[arg-type]
+    return language, asking(doubled())
+
+
+def test_each_photo_is_answered_up_to_the_end_that_was_learnt() -> None:
+    language, found = answers(ChatLayout, SmolLM2(), "<|im_end|>", "What?")
+    assert found == (Answer("a", "What?", "12 things."), Answer("b", "What?", "24 things."))
+    # A picture that changes with every step is never taken from the cache of an earlier one.
+    assert language.resets >= 2
+
+
+def test_a_caption_ends_with_its_line() -> None:
+    language, found = answers(PlainLayout, VICUNA_V0, "\n", "")
+    assert [one.answer for one in found] == ["12 things.", "24 things."]
+    assert [type(piece) for piece in language.prompts[0]] == [int, int, int, ImageEmbedding]  # <s>
+
+
+def test_what_is_asked_follows_the_recipe(tiny_recipe: MakeRecipe) -> None:
+    assert question_of(tiny_recipe()) == ""
+    assert question_of(tiny_recipe(stage=2)) == "Describe this image in detail."
+    assert question_of(tiny_recipe(stage=2, prompt="instruction", instructions=("Go.", "Say."))) == "Go."

@@ -1,0 +1,187 @@
+"""A small MiniGPT-4 learns a folder of pictures, in every form that the recipes know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.projection import save_projection
+from minigpt4.train.batches.run_data import with_own_photos
+from minigpt4.train.batches.samples import Batch
+from minigpt4.train.build import Assembled, assemble
+from minigpt4.train.distributed.process_group import Alone, World
+from minigpt4.train.events import Event, FeaturesMissing, StepDone
+from minigpt4.train.recipe import Recipe, bundle_for
+from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What came of a few steps."""
+
+    steps: list[StepDone]
+    made: Assembled
+    events: list[Event]
+    first: Batch
+    measured: list[float]
+    """The validation loss before and after."""
+
+    @property
+    def losses(self) -> list[float]:
+        return [done.loss for done in self.steps]
+
+
+Learn = Callable[..., Learnt]
+
+SHRUNK = ("steps=4", "batch_size=4", "validation.photos=2", "warmup_steps=1", "sample_photos=2")
+QUICK = ("learning_rate=0.05", "precision=fp32")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Pictures of a person's own, each with its text beside it; some are held out by their names."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(60):
+        Image.new("RGB", (20, 12), (4 * number, 255 - 4 * number, 99)).save(folder / f"{number}.jpg")
+        (folder / f"{number}.txt").write_text(f"a picture with the number {number}")
+    return folder
+
+
+@pytest.fixture
+def learn(import_tiny: Any, pictures: Path) -> Learn:
+    """Four steps of a recipe with the reference's tiny model."""
+
+    def run(
+        name: str,
+        *settings: str,
+        world: World | None = None,
+        has_qformer: bool = True,
+        start: Path | None = None,
+    ) -> Learnt:
+        data = [str(pictures)]
+        recipe = with_own_photos(read_recipe(recipe_path(name)), data)
+        recipe = with_settings(recipe, [*SHRUNK, *QUICK, *settings])
+        bundle = bundle_for(recipe, tiny(import_tiny, recipe, has_qformer))
+        events: list[Event] = []
+        with assemble(
+            recipe, data, bundle, world or Alone(), start=start, workers=1, report=events.append
+        ) as made:
+            first = made.batches.batch(0)
+            losses = [made.trainer.validation_loss()]
+            steps = [made.trainer.step(number) for number in range(recipe.steps)]
+            losses.append(made.trainer.validation_loss())
+            return Learnt(steps, made, events, first, losses)
+
+    return run
+
+
+def tiny(import_tiny: Any, recipe: Recipe, has_qformer: bool) -> Bundle:
+    bundle: Bundle = import_tiny(f"tiny-{abs(hash(recipe)) % 10**6}", has_qformer=has_qformer)
+    return bundle
+
+
+@pytest.mark.parametrize("recipe", ["stage1", "stage2"])
+@pytest.mark.parametrize("has_qformer", [True, False])
+def test_both_stages_learn_pictures_of_one_s_own(learn: Learn, recipe: str, has_qformer: bool) -> None:
+    learnt = learn(recipe, has_qformer=has_qformer)
+    assert [done.step for done in learnt.steps] == [1, 2, 3, 4]
+    assert learnt.measured[1] < learnt.measured[0]
+    assert all(done.left_out == 0 and done.label_tokens > 0 for done in learnt.steps)
+    assert all(done.mfu is None or 0 < done.mfu < 1 for done in learnt.steps)
+    made = learnt.made
+    assert made.photos + 2 <= 60  # the others are held out
+    assert set(made.facts) == {"the vision tower", "the language model", "the data of 'pictures'"}
+    assert len(made.sample_photos) == len(made.trainer.answers()) == 2
+    assert all(content.startswith(b"\xff\xd8") for content in made.sample_photos.values())
+
+
+@pytest.mark.parametrize(
+    ("ablation", "shapes"),
+    [
+        ("ablation-no-qformer", {"projection.linear.weight": (16, 128)}),
+        (
+            "ablation-three-layers",
+            {"projection.linear.weight": (16, 24), "projection.deeper.1.weight": (16, 16)},
+        ),
+        ("ablation-qformer-trained", {"qformer.query_tokens": (1, 4, 24)}),
+    ],
+)
+def test_each_ablation_learns_its_own_part(
+    learn: Learn, ablation: str, shapes: dict[str, tuple[int, ...]]
+) -> None:
+    trainer = learn(ablation).made.trainer
+    tensors = trainer.part.named_tensors()
+    assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
+    assert all(parameter in trainer.optimizer.state for parameter in tensors.values())
+
+
+def test_a_frozen_model_in_fewer_bits_teaches_nearly_the_same(learn: Learn) -> None:
+    pytest.importorskip("bitsandbytes")
+    exact = learn("stage1").losses
+    for precision in ("bf16", "int8", "nf4"):
+        coarse = learn("stage1", f"precision={precision}")
+        assert coarse.losses[0] == pytest.approx(exact[0], rel=0.1)
+        assert coarse.losses[0] != exact[0]
+        part = coarse.made.trainer.part
+        assert all(parameter.dtype == torch.float32 for parameter in part.parameters())
+        assert coarse.made.language_model.dtype == torch.bfloat16
+
+
+def test_pictures_are_looked_at_once_or_at_each_visit_with_one_result(
+    learn: Learn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = learn("stage1")
+    assert any(isinstance(event, FeaturesMissing) for event in cached.events)
+    assert cached.first.features_BND is not None
+    monkeypatch.setattr("minigpt4.train.build.is_worth_keeping", lambda *_: False)
+    looked = learn("stage1", "micro_batch=3")
+    assert not any(isinstance(event, FeaturesMissing) for event in looked.events)
+    assert looked.first.pixels_BCHW is not None
+    # Features are kept in 16 bits.
+    assert looked.losses == pytest.approx(cached.losses, rel=1e-3)
+    assert looked.made.sample_photos == cached.made.sample_photos
+
+
+def test_two_assemblies_of_one_recipe_make_the_same_steps(learn: Learn) -> None:
+    once, again = learn("stage2"), learn("stage2", "micro_batch=4", "sample_every=0", "sample_photos=0")
+    assert once.losses == again.losses
+    assert again.made.sample_photos == {}
+
+
+class SecondOfTwo:
+    """The process that does not write."""
+
+    rank, size, device = 1, 2, torch.device("cpu")
+
+    def all_reduce(self, tensor: torch.Tensor) -> None:
+        """Alone after all: the sum is its own."""
+
+    def gather(self, items: Sequence[Any]) -> list[Any]:
+        """Nobody else has any."""
+        return list(items)
+
+    def barrier(self) -> None:
+        """Nobody comes."""
+
+
+def test_only_the_process_that_writes_asks(learn: Learn) -> None:
+    second = learn("stage1", world=SecondOfTwo())
+    assert second.made.sample_photos == {}
+    assert second.made.trainer.answers() == ()
+    assert [visit.number for visit in second.first.visits] == [1, 3]
+
+
+def test_a_stage_goes_on_from_the_one_before(learn: Learn, tmp_path: Path) -> None:
+    first = learn("stage1").made.trainer.part.projection
+    save_projection(tmp_path / "first.safetensors", first)
+    settings = ("steps=1", "warmup_rate=1e-9", "learning_rate=1e-4")
+    second = learn("stage2", *settings, start=tmp_path / "first.safetensors").made.trainer.part.projection
+    torch.testing.assert_close(second.linear.weight, first.linear.weight, rtol=0, atol=1e-7)

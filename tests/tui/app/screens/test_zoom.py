@@ -1,0 +1,107 @@
+"""A picture fills the screen, as it is and as the model sees it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.images.preview import what_the_model_sees
+from minigpt4.tui.screens.zoom import ZoomScreen
+from minigpt4.tui.widgets.picture import PictureArea
+
+Play = Any
+Now = Any
+"""What `play` gives: the app, its pilot, and ways to look at it."""
+
+
+@pytest.fixture
+def pictures(store: Store) -> list[StoredPicture]:
+    kept = []
+    for name, size in (("wide.png", (200, 50)), ("high.png", (50, 200))):
+        out = BytesIO()
+        Image.new("RGB", size, (200, 40, 40)).save(out, "PNG")
+        kept.append(store.keep_picture(out.getvalue(), name))
+    return kept
+
+
+async def shows(now: Now, text: str) -> None:
+    """Wait until the text is on the screen, over a picture that is drawn."""
+
+    def holds() -> bool:
+        area = now.app.screen.query_one(PictureArea)
+        drawn = area._drawing is not None and len(area._drawing.cells) == area.size.height
+        return text in now.text() and (drawn or not area.display)
+
+    await now.until(holds)
+
+
+async def test_it_is_as_large_as_the_screen_allows(play: Play, pictures: list[StoredPicture]) -> None:
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await shows(now, "200 × 50")
+        assert now.app.screen.query_one(PictureArea).size == (76, 10)
+        await now.pilot.resize_terminal(40, 24)
+        await shows(now, "200 × 50")
+        assert now.app.screen.query_one(PictureArea).size == (36, 4)
+
+
+async def test_left_and_right_go_through_the_pictures(play: Play, pictures: list[StoredPicture]) -> None:
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 1))
+        await shows(now, "2 of 2   high.png   50 × 200")
+        await now.pilot.press("right")
+        await shows(now, "2 of 2   high.png")
+        await now.pilot.press("left")
+        await shows(now, "1 of 2   wide.png   200 × 50")
+
+
+async def test_what_the_model_sees_is_a_square(play: Play, pictures: list[StoredPicture]) -> None:
+    size = load_bundle("mini").vision.image_size
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await shows(now, "wide.png")
+        await now.pilot.press("m")
+        await shows(now, f"as mini sees it: squashed to {size} × {size}")
+        wide, high = now.app.screen.query_one(PictureArea).size
+        assert abs(wide - 2 * high) <= 1
+        await now.pilot.press("right")
+        await shows(now, "2 of 2   high.png   as mini sees it")
+        await now.pilot.press("m")
+        await shows(now, "high.png   50 × 200")
+
+
+def test_what_the_model_sees_are_its_own_pixels(pictures: list[StoredPicture]) -> None:
+    size = load_bundle("mini").vision.image_size
+    seen = what_the_model_sees(pictures[0].path, "mini")
+    with Image.open(pictures[0].path) as image:
+        squashed = image.resize((size, size), Image.Resampling.BICUBIC)
+    assert seen.image.tobytes() == squashed.tobytes()
+
+
+async def test_escape_closes(play: Play, pictures: list[StoredPicture]) -> None:
+    async with play({"images": "halfblock"}) as now:
+        before = now.app.screen
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await shows(now, "wide.png")
+        await now.pilot.press("escape")
+        await now.pilot.pause()
+        assert now.app.screen is before
+
+
+async def test_a_file_that_is_gone_is_told_and_the_others_are_shown(
+    play: Play, pictures: list[StoredPicture]
+) -> None:
+    pictures[0].path.unlink()
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await shows(now, "gone from the disk")
+        await now.pilot.press("m")
+        await shows(now, "gone from the disk")
+        await now.pilot.press("right")
+        await shows(now, "high.png")
+        assert "gone" not in now.text()

@@ -1,0 +1,263 @@
+"""A picture is seen in its message and as a chip, is enlarged, and is missed without harm."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from textual.app import ComposeResult
+from textual.geometry import Region
+from textual.screen import ModalScreen, Screen
+from textual.widgets import Static
+
+from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.images import terminal_protocol as picture_protocol
+from minigpt4.tui.images.terminal_protocol import Answer
+from minigpt4.tui.screens.zoom import ZoomScreen
+from minigpt4.tui.widgets.chips import Chip, ChipRow
+from minigpt4.tui.widgets.picture import PictureArea, Thumbnail
+
+Play = Any
+Now = Any
+"""What `play` gives: the app, its pilot, and ways to look at it."""
+
+
+class Wall(Screen[None]):
+    """Thumbnails, and nothing else."""
+
+    def __init__(self, *pictures: StoredPicture) -> None:
+        super().__init__()
+        self.pictures = pictures
+        self.zoomed: list[StoredPicture] = []
+
+    def compose(self) -> ComposeResult:
+        for picture in self.pictures:
+            yield Thumbnail(picture, can_focus=True)
+
+    def on_thumbnail_zoomed(self, event: Thumbnail.Zoomed) -> None:
+        self.zoomed.append(event.picture)
+
+
+def area(now: Now) -> PictureArea:
+    found = now.app.screen.query_one(PictureArea)
+    assert isinstance(found, PictureArea)
+    return found
+
+
+def is_drawn(now: Now) -> bool:
+    drawing = area(now)._drawing
+    return drawing is not None and len(drawing.cells) == area(now).size.height
+
+
+async def show(now: Now, *pictures: StoredPicture) -> Wall:
+    wall = Wall(*pictures)
+    await now.app.push_screen(wall)
+    await now.until(lambda: is_drawn(now))
+    return wall
+
+
+async def test_a_thumbnail_keeps_the_picture_s_shape_and_tells_name_and_size(
+    play: Play, picture: StoredPicture
+) -> None:
+    async with play({"images": "halfblock"}) as now:
+        await show(now, picture)
+        # 40 x 30 pixels, at most 24 columns and a third of 24 rows.
+        assert area(now).size == (21, 8)
+        assert now.text().count("▀") == 21 * 8
+        assert "cat.png" in now.text()
+        assert "40 × 30" in now.text()
+
+
+async def test_enter_and_a_click_enlarge_it(play: Play, picture: StoredPicture) -> None:
+    async with play({"images": "halfblock"}) as now:
+        wall = await show(now, picture)
+        wall.query_one(Thumbnail).focus()
+        await now.pilot.press("enter")
+        await now.pilot.click(PictureArea)
+        await now.until(lambda: len(wall.zoomed) == 2)
+        assert wall.zoomed == [picture, picture]
+
+
+async def test_without_colour_it_is_drawn_in_dots(
+    play: Play, picture: StoredPicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    async with play({"images": "halfblock"}) as now:
+        await show(now, picture)
+        assert "▀" not in now.text()
+
+
+async def test_with_images_off_its_name_stands_for_it(play: Play, picture: StoredPicture) -> None:
+    async with play({"images": "off"}) as now:
+        await now.app.push_screen(Wall(picture))
+        await now.until(lambda: "▣ cat.png" in now.text())
+        assert area(now).size.area == 0
+        now.app.change_setting("images", "halfblock")
+        await now.until(lambda: "▀" in now.text())
+
+
+async def test_a_file_that_is_gone_leaves_a_card(play: Play, picture: StoredPicture) -> None:
+    picture.path.unlink()
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(Wall(picture))
+        await now.until(lambda: "its file is gone" in now.text())
+        assert "cat.png" in now.text()
+
+
+async def test_a_damaged_file_leaves_a_card(play: Play, picture: StoredPicture) -> None:
+    picture.path.write_bytes(b"nothing of a picture")
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(Wall(picture))
+        await now.until(lambda: "cannot be opened" in now.text())
+
+
+async def test_names_are_harmless(play: Play, store: Store, picture: StoredPicture) -> None:
+    odd = store.keep_picture(picture.path.read_bytes(), "[/]\x1b[2J\u202eevil [red]")
+    async with play({"images": "halfblock"}) as now:
+        await show(now, odd)
+        assert "[/]␛[2Jevil [red]" in now.text()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 24), (20, 5), (300, 3)])
+async def test_no_terminal_is_too_small(play: Play, picture: StoredPicture, size: tuple[int, int]) -> None:
+    async with play({"images": "halfblock"}, size=size) as now:
+        await now.app.push_screen(Wall(picture))
+        await now.pilot.pause()
+        await now.app.push_screen(ZoomScreen([picture]))
+        await now.pilot.pause()
+        await now.pilot.resize_terminal(80, 24)
+        await now.until(lambda: is_drawn(now))
+
+
+async def test_sixels_are_drawn_where_the_whole_width_is_seen(
+    play: Play, picture: StoredPicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("TMUX", "KITTY_WINDOW_ID", "TERM_PROGRAM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(picture_protocol._Known, "answer", Answer(sixel=True))
+    async with play({"images": "auto"}) as now:
+        await show(now, picture)
+        shown = area(now)
+        whole = shown.render_lines(Region(0, 2, shown.size.width, 3))
+        assert len(whole) == 3
+        assert all("\x1bP" in strip.text for strip in whole)
+        part = shown.render_lines(Region(1, 0, shown.size.width - 1, 1))
+        assert "▀" in part[0].text
+        await now.app.push_screen(ModalScreen())
+        covered = shown.render_lines(Region(0, 0, shown.size.width, 1))
+        assert "▀" in covered[0].text
+
+
+async def test_kitty_is_told_to_forget_a_picture_that_is_no_longer_shown(
+    play: Play, picture: StoredPicture
+) -> None:
+    async with play({"images": "kitty"}) as now:
+        written: list[str] = []
+        now.app._driver.write = written.append
+        await show(now, picture)
+        assert "\U0010eeee" in now.text()
+        assert [text for text in written if "a=p,U=1" in text]
+        del written[:]
+        now.app.pop_screen()
+        await now.until(lambda: any("a=d,d=I" in text for text in written))
+
+
+async def test_where_the_encoders_fail_half_blocks_are_drawn(
+    play: Play, picture: StoredPicture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "textual_image._sixel", None)
+    async with play({"images": "sixel"}) as now:
+        await show(now, picture)
+        assert "▀" in now.text()
+
+
+class Desk(Screen[None]):
+    """A row of chips over something that can have the focus."""
+
+    def __init__(self, pictures: list[StoredPicture]) -> None:
+        super().__init__()
+        self.pictures = pictures
+        self.zoomed: list[int] = []
+
+    def compose(self) -> ComposeResult:
+        yield ChipRow(id="chips")
+        yield Composer("", id="composer")
+
+    def on_mount(self) -> None:
+        self.query_one(ChipRow).show(self.pictures)
+
+    def on_chip_row_removed(self, event: ChipRow.Removed) -> None:
+        del self.pictures[event.index]
+        self.query_one(ChipRow).show(self.pictures)
+
+    def on_chip_row_zoomed(self, event: ChipRow.Zoomed) -> None:
+        self.zoomed.append(event.index)
+
+
+class Composer(Static, can_focus=True):
+    """Where the focus goes back to."""
+
+
+@pytest.fixture
+def several(store: Store, picture: StoredPicture) -> list[StoredPicture]:
+    return [store.keep_picture(picture.path.read_bytes(), f"{name}.png") for name in ("one", "two", "three")]
+
+
+async def at_the_desk(now: Now, several: list[StoredPicture]) -> tuple[Desk, ChipRow]:
+    desk = Desk(several)
+    await now.app.push_screen(desk)
+    await now.until(lambda: len(desk.query(Chip)) == 3)
+    return desk, desk.query_one(ChipRow)
+
+
+async def test_chips_are_removed_and_enlarged_by_keyboard(play: Play, several: list[StoredPicture]) -> None:
+    async with play() as now:
+        desk, row = await at_the_desk(now, several)
+        row.chips[0].focus()
+        await now.pilot.press("right", "enter")
+        await now.until(lambda: desk.zoomed == [1])
+        await now.pilot.press("delete")
+        await now.until(lambda: len(row.chips) == 2)
+        assert [chip.picture.name for chip in row.chips] == ["one.png", "three.png"]
+        assert row.chips[1].has_focus
+        await now.pilot.press("left", "backspace")
+        await now.until(lambda: len(row.chips) == 1)
+        await now.pilot.press("down")
+        await now.until(lambda: desk.query_one("#composer").has_focus)
+
+
+async def test_the_row_vanishes_with_its_last_chip_and_the_composer_has_the_focus(
+    play: Play, several: list[StoredPicture]
+) -> None:
+    async with play() as now:
+        desk, row = await at_the_desk(now, several)
+        row.chips[2].focus()
+        for left in (2, 1, 0):
+            await now.pilot.press("delete")
+            await now.until(lambda left=left: len(row.chips) == left)
+        await now.until(lambda: desk.query_one("#composer").has_focus)
+        assert not row.display
+
+
+async def test_a_click_on_the_cross_removes_and_elsewhere_enlarges(
+    play: Play, several: list[StoredPicture]
+) -> None:
+    async with play() as now:
+        desk, row = await at_the_desk(now, several)
+        chip = row.chips[1]
+        await now.pilot.click(chip, offset=(3, 0))
+        await now.until(lambda: desk.zoomed == [1])
+        await now.pilot.click(chip, offset=(chip.size.width, 0))
+        await now.until(lambda: len(row.chips) == 2)
+        assert [chip.picture.name for chip in row.chips] == ["one.png", "three.png"]
+
+
+async def test_showing_the_same_again_changes_nothing(play: Play, several: list[StoredPicture]) -> None:
+    async with play() as now:
+        _, row = await at_the_desk(now, several)
+        before = row.chips
+        row.show(several)
+        await now.pilot.pause()
+        assert row.chips == before

@@ -1,0 +1,254 @@
+"""The plain chat's own conduct, with an engine that says what it is told to."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigpt4.core.download.fetch import FetchProgress
+from minigpt4.core.errors import ContextError
+from minigpt4.core.prompt import Assistant, System, User
+from minigpt4.core.types import Sampling
+from minigpt4.tui.cli.chat import plain
+from minigpt4.tui.cli.chat.plain import PlainChat
+from minigpt4.tui.cli.progress import showing_progress
+
+Scripted = Callable[..., Any]
+
+
+def chat_with(engine: Any) -> PlainChat:
+    return PlainChat(engine, Sampling())
+
+
+def test_a_turn_is_remembered_with_its_pictures(
+    photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    assert chat.take(f"/image {photo}\n")
+    assert chat.take("What is this?\n")
+    assert chat.take("And where?\n")
+    out, err = capsys.readouterr()
+    assert out == "A cat.\nA cat.\n"
+    assert err == "Added my cat.png, 30 x 20 pixels.\n"
+    first, answer, second = engine.asked[1]
+    assert isinstance(first, User)
+    assert isinstance(second, User)
+    assert [image.key for image in first.images] == ["my cat.png"]
+    assert answer == Assistant("A cat.")
+    assert second == User("And where?")
+
+
+def test_several_pictures_go_with_one_message(photo: Path, scripted_engine: Scripted) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    chat.take(f'/image "{photo}" "{photo}"')
+    chat.take("Which is older?")
+    assert isinstance(engine.asked[0][0], User)
+    assert len(engine.asked[0][0].images) == 2
+
+
+def test_a_dropped_file_is_attached_though_it_begins_with_a_slash(
+    photo: Path, scripted_engine: Scripted
+) -> None:
+    chat = chat_with(scripted_engine())
+    chat.take(str(photo).replace(" ", "\\ "))
+    assert len(chat.pending) == 1
+
+
+def test_what_the_model_is_told_stands_before_every_conversation(scripted_engine: Scripted) -> None:
+    engine = scripted_engine()
+    chat = PlainChat(engine, Sampling(), system_prompt="Be brief.")
+    for line in ("one", "two", "/clear", "three"):
+        chat.take(line)
+    assert [messages[0] for messages in engine.asked] == [System("Be brief.")] * 3
+    assert engine.asked[-1] == [System("Be brief."), User("three")]
+
+
+@pytest.mark.parametrize("command", ["/clear", "/new"])
+def test_clear_begins_a_conversation_without_the_one_before_and_its_pictures(
+    command: str, photo: Path, scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    chat.take(f"/image {photo}")
+    chat.take("What is this?")
+    chat.take(f"/image {photo}")
+    chat.take(command)
+    chat.take("Hello?")
+    assert engine.asked[-1] == [User("Hello?")]
+
+
+def test_an_interrupted_answer_ends_and_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch, scripted_engine: Scripted
+) -> None:
+    monkeypatch.setattr("minigpt4.tui.cli.chat.plain._at_terminal", lambda: True)
+    chat = chat_with(scripted_engine(pieces=("It is ", "a^C", " never said")))
+    assert chat.take("What is this?")
+    out, err = capsys.readouterr()
+    assert out == "It is a^C\n"
+    assert "Stopped" in err
+    assert chat.conversation[-1] == Assistant("It is a^C")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_ends_a_script(
+    capsys: pytest.CaptureFixture[str], monkeypatch, scripted_engine: Scripted
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    engine = scripted_engine(pieces=("so^C", " never said"))
+    with pytest.raises(KeyboardInterrupt):
+        chat_with(engine).run()
+    assert capsys.readouterr().out == "so^C\n"
+    assert len(engine.asked) == 1
+
+
+def test_a_trimmed_conversation_is_told_once_for_each_further_loss(
+    capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine(dropped=2)
+    chat = chat_with(engine)
+    chat.take("one")
+    chat.take("two")
+    assert capsys.readouterr().err.count("2 oldest messages were left out") == 1
+    engine.dropped = 4
+    chat.take("three")
+    assert "4 oldest messages were left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"), [(2, "--max-tokens allows more"), (50, "the model's context is full")]
+)
+def test_an_answer_that_ran_to_a_limit_says_which(
+    capsys: pytest.CaptureFixture[str], limit: int, reason: str, scripted_engine: Scripted
+) -> None:
+    chat = PlainChat(scripted_engine(finish="length"), Sampling(max_tokens=limit))
+    chat.take("Go on")
+    assert reason in capsys.readouterr().err
+
+
+def test_a_refused_message_leaves_no_trace_and_keeps_its_pictures(
+    photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine(error=ContextError("Too long; shorten it."))
+    chat = chat_with(engine)
+    chat.take(f"/image {photo}")
+    assert chat.take("word " * 5000)
+    assert capsys.readouterr().err.endswith("minigpt4: Too long; shorten it.\n")
+    assert chat.conversation == []
+    assert len(chat.pending) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("/imgae a.jpg", "There is no command /imgae; did you mean /image?"),
+        ("/xyzzy", "There is no command /xyzzy; /help lists what there is."),
+        ("/image", "/image needs the path of a picture, as in `/image photo.jpg`."),
+        ("/image no.jpg", "There is no file 'no.jpg'; check the path."),
+    ],
+)
+def test_a_slip_is_one_line_and_the_chat_goes_on(
+    capsys: pytest.CaptureFixture[str], line: str, sentence: str, scripted_engine: Scripted
+) -> None:
+    chat = chat_with(scripted_engine())
+    assert chat.take(line)
+    assert capsys.readouterr().err == f"minigpt4: {sentence}\n"
+    assert chat.failures == 1
+
+
+def test_a_fetch_is_told_in_lines_where_bars_would_be_read_aloud(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with showing_progress("Fetching", bars=False) as progress:
+        for done in (0, 50, 100):
+            progress(FetchProgress("weights.bin", done, 100))
+    assert capsys.readouterr().err == "Fetching weights.bin (100 bytes)\n"
+
+
+def test_what_takes_its_time_is_told_in_words_at_a_terminal(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, scripted_engine: Scripted
+) -> None:
+    told: list[str] = []
+    is_told = threading.Event()
+
+    def say(line: str) -> None:
+        told.append(line)
+        is_told.set()
+
+    class Slow(scripted_engine):  # type: ignore[misc, valid-type]
+        """An engine that takes as long as it takes to be told of."""
+
+        def look(self, source: Any) -> Any:
+            assert is_told.wait(10)
+            is_told.clear()
+            return super().look(source)
+
+        def reply(self, *arguments: Any, **more: Any) -> Any:
+            reply = super().reply(*arguments, **more)
+            reply.pieces = self.words()
+            return reply
+
+        def words(self) -> Iterator[str]:
+            assert is_told.wait(10)
+            yield "A cat."
+
+    monkeypatch.setattr(plain, "say", say)
+    monkeypatch.setattr(plain, "PATIENCE_S", 0)
+    monkeypatch.setattr(plain, "_at_terminal", lambda: True)
+    chat = chat_with(Slow())
+    chat.take(f"/image '{photo}'")
+    is_told.clear()
+    chat.take("What is this?")
+    assert told == ["Looking at my cat.png ...", "Added my cat.png, 30 x 20 pixels.", "Thinking ..."]
+
+
+@pytest.mark.parametrize(("added", "advice"), [(True, "Ask about what you added"), (False, "/image PATH")])
+def test_the_first_line_says_how_to_begin(
+    photo: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    added: bool,
+    advice: str,
+    scripted_engine: Scripted,
+) -> None:
+    monkeypatch.setattr("minigpt4.tui.cli.chat.plain._at_terminal", lambda: True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    chat = chat_with(scripted_engine())
+    if added:
+        chat.take(f"/image {photo}")
+    assert chat.run() == 0
+    assert advice in capsys.readouterr().err
+
+
+def test_help_names_the_commands_and_blank_lines_are_nothing(
+    capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    chat.take("/help")
+    chat.take("  \n")
+    helped = capsys.readouterr().err
+    assert all(name in helped for name in ("/image", "/clear", "/help", "/quit"))
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize(("lines", "code"), [("one\n\n/quit\ntwo\n", 0), ("/image no.jpg\none\n", 1)])
+def test_through_a_pipe_answers_alone_are_on_stdout(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    lines: str,
+    code: int,
+    scripted_engine: Scripted,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    assert chat_with(scripted_engine()).run() == code
+    assert capsys.readouterr().out == "A cat.\n"

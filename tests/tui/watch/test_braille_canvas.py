@@ -1,0 +1,64 @@
+"""Cells that hold dots or letters of one layer: the highest that was drawn in them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minigpt4.tui.watch.braille_canvas import Canvas, Run
+
+
+def text(canvas: Canvas) -> list[str]:
+    return ["".join(run.text for run in canvas.line(row)) for row in range(canvas.rows)]
+
+
+def test_dots_become_braille_letters() -> None:
+    canvas = Canvas(2, 1)
+    canvas.dot(0, 0, 0)
+    canvas.dot(1, 3, 0)
+    canvas.dot(2, 2, 0)
+    assert text(canvas) == ["⢁⠄"]
+
+
+def test_a_higher_layer_wipes_off_what_lies_in_its_cells_and_no_others() -> None:
+    canvas = Canvas(2, 1)
+    for x in range(4):
+        canvas.upright(x, 0, 3, 1)
+    canvas.dot(0, 0, 2)
+    canvas.dot(1, 1, 1)
+    assert list(canvas.line(0)) == [Run("⠁", 2), Run("⣿", 1)]
+
+
+def test_a_letter_stands_in_place_of_dots() -> None:
+    canvas = Canvas(3, 1)
+    canvas.dot(2, 0, 0)
+    canvas.letter(1, 0, "◆", 1)
+    canvas.letter(1, 0, "x", 0)
+    assert list(canvas.line(0)) == [Run(" ", -1), Run("◆", 1), Run(" ", -1)]
+
+
+points = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), min_size=1, max_size=8)
+
+
+@given(points)
+def test_a_path_has_no_gaps(corners: list[tuple[int, int]]) -> None:
+    canvas, drawn = Canvas(10, 5), set[tuple[int, int]]()
+    canvas.dot = lambda x, y, layer: drawn.add((x, y))  # type: ignore[method-assign]
+    corners.sort(key=lambda point: point[0])
+    canvas.path(corners, 0)
+    assert set(corners) <= drawn
+    left = {min(drawn)}
+    reached = set[tuple[int, int]]()
+    while left:
+        x, y = left.pop()
+        reached.add((x, y))
+        left |= {(x + a, y + b) for a in (-1, 0, 1) for b in (-1, 0, 1)} & drawn - reached
+    assert reached == drawn
+
+
+@given(st.integers(-50, 50), st.integers(-50, 50))
+def test_what_lies_outside_is_lost(x: int, y: int) -> None:
+    canvas = Canvas(3, 2)
+    canvas.dot(x, y, 0)
+    canvas.letter(x, y, "x", 0)
+    assert [len(line) for line in text(canvas)] == [3, 3]

@@ -1,0 +1,235 @@
+"""The photos that a run learns from and is measured on: a recipe's sources, found and opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from minigpt4.core.bundles.bundle import VisionSpec
+from minigpt4.core.errors import DataError
+from minigpt4.train.batches.shuffle import Order
+from minigpt4.train.data.dataset import PhotoSet
+from minigpt4.train.data.open import FORMS, holds_photos, open_photos
+from minigpt4.train.data.remote import is_remote
+from minigpt4.train.data.subset import Selection, held_out
+from minigpt4.train.events import Report
+from minigpt4.train.features.cache import FeatureSet
+from minigpt4.train.recipe import Recipe, Source, Validation
+
+CACHE_ANYWAY = 8 * 10**9
+"""Bytes. Features that take no more are kept however seldom a run sees a photo: the next run sees it too."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A run's photos.
+
+    `sources` are the recipe's, in its order, without what is held out of them (empty where the
+    weight is 0); `validation` is what is measured. `wholes` are the sets that their photos are of,
+    each with the number of views that are seen of it.
+    """
+
+    sources: tuple[Selection, ...]
+    validation: Selection
+    wholes: tuple[tuple[PhotoSet, int], ...]
+
+    @property
+    def photos(self) -> int:
+        """How many different photos there are to learn from."""
+        return sum(len(source) for source in self.sources)
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """The sets' fingerprints, under names that a person knows."""
+        return {f"the data of '{whole.name}'": whole.fingerprint for whole, _ in self.wholes}
+
+
+def with_own_photos(recipe: Recipe, data: Sequence[str]) -> Recipe:
+    """The recipe for the photos that `data` names: folders that hold its sources, or photos themselves.
+
+    Where not all of its sources are there, and every place holds photos itself, those become the
+    sources: pictures of one's own, with people's captions, seen as the recipe sees its first source
+    of that kind, and some of them held out to be measured.
+    """
+    if all(_place_of(data, name) is not None for name in _names(recipe)):
+        return recipe
+    if not data or not all(holds_photos(place) for place in data):
+        return recipe
+    of_people = [source for source in recipe.source if source.kind == "captions"]
+    like = of_people[0] if of_people else Source(name="", kind="captions", weight=1.0)
+    own = tuple(replace(like, name=_label(place, data), weight=1.0) for place in dict.fromkeys(data))
+    validation = Validation(name="", kind="captions", photos=recipe.validation.photos)
+    return replace(recipe, source=own, validation=validation)
+
+
+def check_places(recipe: Recipe, data: Sequence[str]) -> None:
+    """Raise DataError where something that the recipe needs is missing; nothing is opened."""
+    for name in _names(recipe):
+        if _place_of(data, name) is None:
+            raise DataError(_missing(name, data))
+
+
+def open_data(recipe: Recipe, data: Sequence[str], report: Report) -> Data:
+    """Open the recipe's sources and what is measured, below the places of `data`.
+
+    Photos that cannot be used are told to `report`. Raises DataError where a place is missing or
+    holds no photos, or too few to hold any out.
+    """
+    check_places(recipe, data)
+    sources: list[Selection] = []
+    wholes: list[tuple[PhotoSet, int]] = []
+    held: list[tuple[Selection, float]] = []
+    is_held_out = not recipe.validation.name
+    for source in recipe.source:
+        if not source.weight:
+            sources.append(Selection(source.name, ()))
+            continue
+        whole = open_photos(_found(data, source.name), name=source.name, report=report)
+        wholes.append((whole, source.views))
+        places = None
+        if is_held_out and source.kind == recipe.validation.kind:
+            places, measured = held_out(whole)
+            held.append((Selection(source.name, (whole,), measured), source.weight))
+        sources.append(Selection(source.name, (whole,), places))
+    if is_held_out:
+        return Data(tuple(sources), _joined(held, recipe), tuple(wholes))
+    name = recipe.validation.name
+    own = open_photos(_found(data, name), name=name, report=report)
+    return Data(tuple(sources), Selection(name, (own,)), (*wholes, (own, 1)))
+
+
+def known_photos(recipe: Recipe, data: Sequence[str]) -> int | None:
+    """How many different photos the sources hold; None where nobody can tell without fetching them."""
+    total = 0
+    for source in recipe.source:
+        place = _place_of(data, source.name) if source.weight else None
+        if source.weight and (place is None or is_remote(place)):
+            return None
+        try:
+            total += len(open_photos(place)) if place is not None else 0
+        except DataError:
+            return None
+    return total
+
+
+def order_of(recipe: Recipe, data: Data) -> Order:
+    """The order in which the recipe visits the photos."""
+    weights = [source.weight for source in recipe.source]
+    return Order(recipe.seed, [len(source) for source in data.sources], weights)
+
+
+def feature_plan(
+    data: Data, vision: VisionSpec, tower: str, shape: tuple[int, int]
+) -> tuple[FeatureSet, ...]:
+    """The features of all the data's photos, (N, D) = `shape` of each view.
+
+    `tower` is the fingerprint of what gives them (core/vision/fingerprint.py).
+    """
+    return tuple(FeatureSet(whole, views, tower, *shape, vision) for whole, views in data.wholes)
+
+
+def is_worth_keeping(recipe: Recipe, plan: Sequence[FeatureSet]) -> bool:
+    """Whether features are better kept than made at each visit.
+
+    They are not where a run sees most photos once, as the paper's first stage does: its 5 million
+    would take 245 GB and save nothing.
+    """
+    visits = recipe.steps * recipe.batch_size
+    size = sum(one.size for one in plan)
+    return size <= CACHE_ANYWAY or visits >= 2 * sum(len(one.photos) * one.views for one in plan)
+
+
+def _names(recipe: Recipe) -> Iterator[str]:
+    """What the recipe needs, each once."""
+    names = [source.name for source in recipe.source if source.weight]
+    return iter(dict.fromkeys([*names, recipe.validation.name] if recipe.validation.name else names))
+
+
+def _joined(held: Sequence[tuple[Selection, float]], recipe: Recipe) -> Selection:
+    """What is held out of several sources, in their ratio from the first photo on."""
+    if not held:
+        raise DataError(
+            f"No source is of the kind '{recipe.validation.kind}', of which photos are to be held out; set "
+            "'validation.kind' to a source's, or name photos to measure with --set validation.name=FOLDER."
+        )
+    sets, weights = [one for one, _ in held], [weight for _, weight in held]
+    order = Order(0, [len(one) for one in sets], weights)
+    total = sum(len(one) for one in sets)
+    origins: list[tuple[int, int]] = []
+    for number in count():
+        place = order.at(number)
+        if place.epoch:
+            # One of them has ended: what is left of the others is not in the ratio, and comes last.
+            taken = set(origins)
+            origins += [
+                (owner, there)
+                for owner, one in enumerate(sets)
+                for there in range(len(one))
+                if (owner, there) not in taken
+            ]
+            break
+        origins.append((place.source, place.photo))
+        if len(origins) == total:
+            break
+    places = np.array([sets[owner].origin(there)[1] for owner, there in origins], dtype=np.int64)
+    owners = np.array([owner for owner, _ in origins], dtype=np.int64)
+    return Selection("the held-out photos", [one.origin(0)[0] for one in sets], places, owners)
+
+
+def _found(data: Sequence[str], name: str) -> str:
+    place = _place_of(data, name)
+    if place is None:
+        raise DataError(_missing(name, data))
+    return place
+
+
+def _place_of(data: Sequence[str], name: str) -> str | None:
+    """Where a source lies: below one of the places, or it is one of them itself."""
+    for place in data:
+        if not is_remote(place):
+            below = Path(place).expanduser() / name
+            if below.exists():
+                return str(below)
+    for place in data:
+        if _label(place, data) == name and holds_photos(place):
+            return place
+    return None
+
+
+def _label(place: str, data: Sequence[str]) -> str:
+    """What a place is called: so much of its end as tells it from the others."""
+    ends = [_parts(other) for other in dict.fromkeys(data) if _parts(other) != _parts(place)]
+    parts = _parts(place)
+    length = next(
+        (length for length in range(1, len(parts)) if all(end[-length:] != parts[-length:] for end in ends)),
+        len(parts),
+    )
+    return "/".join(parts[-length:])
+
+
+def _parts(place: str) -> tuple[str, ...]:
+    if is_remote(place):
+        return tuple(part for part in place.partition("?")[0].split("/") if part)
+    path = Path(place).expanduser()
+    path = path.resolve() if ".." in path.parts else path.absolute()
+    return path.parts[1:]
+
+
+def _missing(name: str, data: Sequence[str]) -> str:
+    places = " and ".join(data) or "data"
+    if not any(is_remote(place) or Path(place).expanduser().exists() for place in data):
+        return (
+            f"There is no data folder {places}; give one with --data. It should hold the folder '{name}' "
+            f"with .tar shards of KEY.jpg and KEY.json; or give photos of your own: {FORMS}."
+        )
+    folders = [Path(place).expanduser() for place in data if Path(place).expanduser().is_dir()]
+    held = sorted(place.name for folder in folders for place in folder.iterdir() if place.is_dir())
+    return (
+        f"The data folder {places} has no folder '{name}' (it holds {', '.join(held) or 'no folder'}); put "
+        f".tar shards of KEY.jpg and KEY.json there, or leave the source out with --set "
+        f"'source.{name}.weight=0'. Photos of your own are known by one of these: {FORMS}."
+    )

@@ -1,0 +1,84 @@
+"""COCO's captions (arXiv 1504.00325) and the pairs of MiniGPT-4's second stage, each one JSON file.
+
+COCO: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}, the photos in a
+folder near it. cc_sbu_align: {"annotations": [{"image_id", "caption"}]}, the photos in `image/ID.jpg`
+beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minigpt4.core.errors import DataError
+from minigpt4.train.data.file_dataset import FilePhoto
+
+ALIGN_FILE, ALIGN_FOLDER = "filter_cap.json", "image"
+COCO_FILES = "captions*.json"
+
+
+def coco_files(folder: Path) -> list[Path]:
+    """COCO's caption files in the folder, or in its `annotations`."""
+    return sorted(folder.glob(COCO_FILES)) or sorted((folder / "annotations").glob(COCO_FILES))
+
+
+def annotated_photos(path: Path) -> tuple[Path, list[FilePhoto]]:
+    """The folder that holds the photos of a JSON file of either form, and the photos with all captions.
+
+    Raises DataError where it is neither, or the photos are nowhere near.
+    """
+    content = _content(path)
+    captions: dict[str, list[object]] = {}
+    for annotation in _dicts(content.get("annotations")):
+        captions.setdefault(str(annotation.get("image_id")), []).append(annotation.get("caption"))
+    if "images" not in content:
+        folder = path.parent / ALIGN_FOLDER
+        files = {key: f"{key}.jpg" for key in captions}
+    else:
+        files = {str(image.get("id")): str(image.get("file_name")) for image in _dicts(content["images"])}
+        folder = _photo_folder(path, list(files.values()))
+    photos = [
+        FilePhoto(key, folder / file, {"captions": captions.get(key, [])}) for key, file in files.items()
+    ]
+    if not photos:
+        raise DataError(
+            f"{path} names no photo with a caption; it should be COCO's captions or {ALIGN_FILE}."
+        )
+    return folder, photos
+
+
+def _content(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"The captions {path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"The captions {path} are no whole JSON ({error}); fetch the file again.") from error
+    if not isinstance(content, dict) or "annotations" not in content:
+        raise DataError(
+            f"{path} holds no 'annotations'; it should be COCO's captions or {ALIGN_FILE}. "
+            "Captions of your own go into captions.jsonl."
+        )
+    return content
+
+
+def _dicts(rows: object) -> Iterator[Mapping[str, Any]]:
+    return (row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict))
+
+
+def _photo_folder(path: Path, files: Sequence[str]) -> Path:
+    """The folder near the captions that holds the first of the photos that is anywhere near."""
+    roots = (path.parent, path.parent.parent)
+    near = [*roots, *(place for root in roots for place in sorted(root.iterdir()) if place.is_dir())]
+    # `captions_train2017.json` belongs to `train2017` also where another folder has names in common.
+    own = [place for place in near if place.name and place.name == path.stem.partition("_")[2]]
+    for file in files[:100]:
+        for place in own + near:
+            if (place / file).is_file():
+                return place
+    raise DataError(
+        f"The photos of {path} are not near it ({files[0] if files else 'it names none'} is missing); put "
+        f"their folder beside it, as {path.parent / (path.stem.partition('_')[2] or 'images')}."
+    )

@@ -1,0 +1,120 @@
+"""Shards that lie on a web server, fetched into the cache before they are read.
+
+    cache_home()/remote/<server>-<hash of the folder's address>/00000.tar
+
+A shard appears under its name when all of it is here; a download that broke off goes on where it
+was. What is here is not asked for again: delete it to have what the server has now.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from minigpt4.core.bundles.source import Source
+from minigpt4.core.download.remote_size import Announced, announced
+from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, require_space
+from minigpt4.core.errors import DataError
+from minigpt4.core.paths import cache_home
+from minigpt4.train.events import PhotosFetched, Report
+from minigpt4.train.run.file_lock import claimed
+
+ASKING = 8
+"""Shards whose size is asked for at a time: a thousand questions of 0.1 s each."""
+
+FETCHING = 4
+"""Shards that come at a time: one connection seldom fills a line."""
+
+
+def is_remote(place: str) -> bool:
+    """Whether it is the address of something on a web server."""
+    return re.match(r"https?://", place, re.IGNORECASE) is not None
+
+
+def fetched(urls: Sequence[str], name: str, report: Report) -> list[Path]:
+    """The shards at these addresses, each as a file; raises DataError where one cannot be had."""
+    paths = [_kept(url) for url in urls]
+    missing = [(url, path) for url, path in zip(urls, paths, strict=True) if not path.is_file()]
+    if not missing:
+        return paths
+    with ThreadPoolExecutor(ASKING) as pool:
+        answers = list(pool.map(_asked, [url for url, _ in missing]))
+    total = sum(answer.bytes for answer in answers)
+    parts = [_part(path, answer) for (_, path), answer in zip(missing, answers, strict=True)]
+    folder = cache_home()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        require_space(folder, total - sum(bytes_so_far(part) for part in parts))
+    except SourceError as problem:
+        raise DataError(f"The shards of '{name}' cannot be fetched: {problem}.") from problem
+    progress = _Progress(name, total, report)
+    with ThreadPoolExecutor(FETCHING) as pool:
+        jobs = [
+            pool.submit(_fetch, url, path, answer, progress)
+            for (url, path), answer in zip(missing, answers, strict=True)
+        ]
+        try:
+            for job in jobs:
+                job.result()
+        except BaseException:
+            # Those under way end at their next chunk; what has come of them stays.
+            progress.is_over = True
+            for job in jobs:
+                job.cancel()
+            raise
+    return paths
+
+
+class _Progress:
+    """The bytes that have come of all shards together."""
+
+    def __init__(self, name: str, total: int, report: Report) -> None:
+        self._name, self._total, self._report = name, total, report
+        self._done: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.is_over = False
+
+    def tell(self, url: str, done: int) -> None:
+        """`done` bytes of a shard are here; raises InterruptedError once nobody waits for it any more."""
+        if self.is_over:
+            raise InterruptedError("stopped")
+        with self._lock:
+            self._done[url] = done
+            self._report(PhotosFetched(self._name, sum(self._done.values()), self._total))
+
+
+def _fetch(url: str, path: Path, answer: Announced, progress: _Progress) -> None:
+    part = _part(path, answer)
+    with claimed(part):
+        if not path.is_file():  # another process may just have fetched it
+            try:
+                bring(Source(kind="url", url=url), answer.bytes, part, lambda done: progress.tell(url, done))
+            except SourceError as problem:
+                raise DataError(f"The shard {url} cannot be fetched: {problem}.") from problem
+            part.replace(path)
+
+
+def _asked(url: str) -> Announced:
+    try:
+        return announced(Source(kind="url", url=url))
+    except SourceError as problem:
+        raise DataError(f"The shard {url} cannot be fetched: {problem}.") from problem
+
+
+def _kept(url: str) -> Path:
+    parts = urlsplit(url)
+    folder, _, base = url.partition("?")[0].rpartition("/")
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", base).lstrip(".-") or "shard.tar"
+    where = hashlib.sha256(f"{folder}?{parts.query}".encode()).hexdigest()[:12]
+    host = re.sub(r"[^A-Za-z0-9.-]+", "-", parts.hostname or "web")
+    return cache_home() / "remote" / f"{host}-{where}" / plain
+
+
+def _part(path: Path, answer: Announced) -> Path:
+    # Named after the content, so that a half-download never goes on with another one.
+    return path.with_name(f".{path.name}.{answer.version}")
