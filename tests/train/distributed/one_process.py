@@ -1,4 +1,4 @@
-"""One of several processes of a run, for test_distributed.py: `python one_process.py FOLDER WHAT`."""
+"""One of several processes of a run, for test_launch.py: `python one_process.py FOLDER WHAT`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import torch
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.train.distributed.launch import end_with_parent, joined, seat_from
 
-HERE = Path(__file__).parent
+TESTS_OF_TRAIN = Path(__file__).parents[1]
 
 
 def main() -> None:
     folder, what = Path(sys.argv[1]), sys.argv[2]
-    spec = importlib.util.spec_from_file_location("tiny", HERE / "conftest.py")
+    spec = importlib.util.spec_from_file_location("tiny", TESTS_OF_TRAIN / "conftest.py")
     assert spec is not None
     assert spec.loader is not None
     tiny = importlib.util.module_from_spec(spec)
