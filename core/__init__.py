@@ -1,1 +1,1 @@
-"""From pixels to words: everything that runs a model, usable as a library without a screen."""
+"""The inference library: from image files to generated text, without a user interface."""

@@ -1,1 +1,1 @@
-"""What people touch: the command line, and later the screens."""
+"""The user interface: the command line and the Textual app."""

@@ -1,1 +1,1 @@
-"""How the projection learns: recipes, data, the objective and its loop, and what is measured."""
+"""Training of the projection: recipes, data, the training step, the loop, evaluation."""

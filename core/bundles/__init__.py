@@ -1,0 +1,1 @@
+"""Bundles: which files make up a model, read from TOML manifests."""

@@ -1,0 +1,1 @@
+"""Downloads with resume, locks, checksums and several sources per file."""

@@ -1,1 +1,1 @@
-"""Language models: a prompt of tokens and image embeddings in, a stream of tokens out."""
+"""Language models: token ids and image embeddings in, a stream of tokens out."""

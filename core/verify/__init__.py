@@ -1,1 +1,1 @@
-"""Whether a bundle's files are whole, are what they are called, and fit each other."""
+"""Checks of a bundle: complete files, right contents, parts that fit each other."""

@@ -1,1 +1,1 @@
-"""Vision towers: pixels (B, 3, H, W) to feature vectors (B, N, D)."""
+"""Vision towers: pixels (B, 3, H, W) to features (B, N, D), and the encoder around them."""

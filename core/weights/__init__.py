@@ -1,0 +1,1 @@
+"""Weight files: reading, writing and converting PyTorch, safetensors and GGUF."""

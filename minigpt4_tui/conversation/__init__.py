@@ -1,0 +1,1 @@
+"""One conversation: its messages, its engine, its state and slash commands."""

@@ -1,0 +1,1 @@
+"""Diagnosis of the machine: libraries, GPU, terminal, disk, settings."""

@@ -1,0 +1,1 @@
+"""What the app knows about bundles, and downloads in the background."""

@@ -1,0 +1,1 @@
+"""Settings and key bindings: their fields, the file, the environment."""

@@ -1,0 +1,1 @@
+"""Plain terminal output: sanitized text, ANSI colours, messages on stderr."""

@@ -1,1 +1,1 @@
-"""`minigpt4 train --watch RUN`: a screen that follows training runs by what they write into their folders."""
+"""`minigpt4 train --watch RUN`: a screen that follows training runs through their log files."""

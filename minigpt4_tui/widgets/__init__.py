@@ -1,1 +1,1 @@
-"""The parts that the app's screens are made of, one a file."""
+"""The widgets that the screens are made of, one a file."""

@@ -1,0 +1,1 @@
+"""From sample indices to batches: order, examples and the loader."""

@@ -1,1 +1,1 @@
-"""Where photos with captions come from: tar shards, lists, pairs of files, COCO's and MiniGPT-4's own."""
+"""Data sets: folders, caption lists, COCO files and tar shards behind one interface."""

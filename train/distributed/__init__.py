@@ -1,0 +1,1 @@
+"""Process groups: one process, several on a machine, torchrun or SLURM."""

@@ -1,0 +1,1 @@
+"""Memory, FLOPs and hours of a run, estimated before it starts."""

@@ -1,1 +1,1 @@
-"""The measurements: captions against people's captions, subjects named, long answers that fail."""
+"""Metrics: captions against references, subjects named, fluency of long answers."""

@@ -1,0 +1,1 @@
+"""Packed sequences with shared prefixes, their attention and their loss."""

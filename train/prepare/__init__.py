@@ -1,0 +1,1 @@
+"""Choosing image-text pairs from published caption lists and downloading them."""

@@ -1,0 +1,1 @@
+"""GGUF files: header, writer, and conversion from and to Hugging Face folders."""

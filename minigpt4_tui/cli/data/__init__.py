@@ -1,0 +1,1 @@
+"""`minigpt4 data`: inspect and prepare data sets."""

@@ -1,0 +1,1 @@
+"""`minigpt4 models`: list, show, pull, import, export, quantize and more."""

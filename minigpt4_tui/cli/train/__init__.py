@@ -1,0 +1,1 @@
+"""`minigpt4 train`: options, progress bars and signals."""
