@@ -157,9 +157,7 @@ def svg() -> str:
     return "\n".join([head, f'<rect width="{width}" height="{top}" fill="#ffffff"/>', *body, "</svg>", ""])
 
 
-def _package(
-    package: str, rooms: Mapping[str, Room], imports: Imports, top: int
-) -> tuple[list[str], int]:
+def _package(package: str, rooms: Mapping[str, Room], imports: Imports, top: int) -> tuple[list[str], int]:
     """One package's frame, arrows and boxes, and the height that they take."""
     places = _places(floors(imports, package), imports, top + TITLE)
     width = COLUMNS * (BOX_WIDTH + GAP_X) + GAP_X
@@ -180,9 +178,7 @@ def _package(
     return drawing, height
 
 
-def _places(
-    floor_of: Mapping[str, int], imports: Imports, top: int
-) -> dict[str, tuple[float, float]]:
+def _places(floor_of: Mapping[str, int], imports: Imports, top: int) -> dict[str, tuple[float, float]]:
     """Left upper corners, the highest floor first, a room near the middle of those that import it."""
     places: dict[str, tuple[float, float]] = {}
     y = top
