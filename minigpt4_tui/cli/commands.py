@@ -32,12 +32,12 @@ class Command:
 
 
 COMMANDS = {
-    "chat": Command("chat", "chat", "Talk about your pictures, turn by turn."),
+    "chat": Command("chat.chat", "chat", "Talk about your pictures, turn by turn."),
     "ask": Command("ask", "ask", "Answer one question about one or more pictures."),
     "history": Command("history", "history_app", "List, search, show, export and delete conversations."),
-    "models": Command("models", "models_app", "List, show, download and find model bundles."),
-    "train": Command("train", "train", "Train a bundle's projection, stage 1 or 2."),
-    "data": Command("data", "data_app", "Choose, fetch and look through photos to learn from."),
+    "models": Command("models.models", "models_app", "List, show, download and find model bundles."),
+    "train": Command("train.train", "train", "Train a bundle's projection, stage 1 or 2."),
+    "data": Command("data.data", "data_app", "Choose, fetch and look through photos to learn from."),
     "themes": Command("themes", "themes_app", "List, check and begin colour themes."),
     "config": Command("config", "config_app", "Show and check the settings."),
     "doctor": Command("doctor", "doctor", "Look for what is missing or broken, and tell the way out."),
