@@ -23,7 +23,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     list of objects, one a line, whose keys are name, state (ok, warning or problem), detail, and advice,
     the way out, which is empty where all is well.
     """
-    from minigpt4.tui.doctor.checks import Finding, examine
+    from minigpt4.tui.doctor.checks import examine
+    from minigpt4.tui.doctor.finding import Finding
 
     found: list[Finding] = []
     for finding in examine():

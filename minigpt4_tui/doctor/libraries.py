@@ -1,6 +1,6 @@
-"""The doctor's look at installed packages, each tried in a process of its own.
+"""Checks of installed packages; those with compiled code are imported in processes of their own.
 
-A library built for another processor ends its process without a word; ours has to stay to tell of it.
+A library built for another processor kills its process without a message; the doctor must survive that.
 """
 
 from __future__ import annotations
@@ -18,52 +18,51 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from minigpt4.tui.doctor.checks import Finding
+from minigpt4.tui.doctor.finding import Finding
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
-PATIENCE = 120
-"""Seconds that importing torch may take: a cold disk needs about thirty."""
+TIMEOUT_S = 120
+"""Limit for importing torch: from a cold disk it takes about thirty seconds."""
 
 CPU_FEATURES = {"AVX": "avx", "AVX2": "avx2", "FMA": "fma", "F16C": "f16c", "AVX512": "avx512f"}
-"""llama.cpp's names for what speeds it up most, and Linux's."""
+"""The instruction sets that speed up llama.cpp most: its name for each, and Linux's."""
 
 MODULES = {"pillow": "PIL", "markdown-it-py": "markdown_it", "huggingface-hub": "huggingface_hub"}
-"""Packages whose module is called otherwise."""
+"""Packages whose module has another name."""
 
-TRIED_ELSEWHERE = ("torch", "textual-image")
-"""Not imported with the others: one has its own lines, the other asks the terminal while it is imported."""
+PROBED_APART = ("torch", "textual-image")
+"""Not imported by ImportProbe: torch has its own probe, textual-image queries the terminal on import."""
 
 REBUILD = "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 
 
 def packages() -> Iterator[Finding]:
-    """Whether each package that minigpt4 asks for is here, in a version that it works with."""
+    """Whether each required package is installed in a version that fits."""
     try:
-        wanted = _requirements()
+        required = _requirements()
     except importlib.metadata.PackageNotFoundError:
-        yield Finding(
-            "packages", "warning", "minigpt4 itself is not installed", "`pip install -e .` installs it"
-        )
+        advice = "`pip install -e .` installs it"
+        yield Finding("packages", "warning", "minigpt4 itself is not installed", advice)
         return
     wrong = 0
-    for requirement in wanted:
+    for requirement in required:
         found = _version(requirement.name)
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             wrong += 1
-            state = "is missing" if found is None else f"is {found}, and {requirement.specifier} is needed"
+            state = "is missing" if found is None else f"is {found}, but {requirement.specifier} is needed"
             pip = f"`pip install '{requirement.name}{requirement.specifier}'`"
             yield Finding("packages", "problem", f"{requirement.name} {state}", pip)
-    yield Finding("packages", "ok", f"{len(wanted) - wrong} of {len(wanted)} as they should be")
+    yield Finding("packages", "ok", f"{len(required) - wrong} of {len(required)} installed and recent enough")
 
 
 def _requirements() -> list[Requirement]:
-    """What minigpt4 asks for on this machine, its extras left out."""
+    """minigpt4's requirements on this machine, without its extras."""
     from packaging.requirements import Requirement
 
-    wanted = [Requirement(line) for line in importlib.metadata.requires("minigpt4") or []]
-    return [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]
+    required = [Requirement(line) for line in importlib.metadata.requires("minigpt4") or []]
+    return [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
 
 
 def _version(package: str) -> str | None:
@@ -74,25 +73,25 @@ def _version(package: str) -> str | None:
 
 
 class LibraryProbe(ABC):
-    """A library tried in a process that starts at once and is asked at the end."""
+    """A library imported in a child process, which starts at once and is read at the end."""
 
     name: ClassVar[str]
     script: ClassVar[str]
     """Prints a JSON object as its last line."""
 
     reinstall: ClassVar[str]
-    """The way out where it is broken."""
+    """The advice if the library is broken."""
 
     @abstractmethod
-    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
+    def judge(self, info: dict[str, Any]) -> Iterator[Finding]:
         """Findings from what the script printed."""
 
     def arguments(self) -> list[str]:
-        """What the script finds in `sys.argv[1:]`."""
+        """The script's `sys.argv[1:]`."""
         return []
 
     def __enter__(self) -> Self:
-        # -P: a file of the working folder must not stand in for a library.
+        # -P: a file in the working folder must not shadow a library.
         command = [sys.executable, "-P", "-c", self.script, *self.arguments()]
         self._process = subprocess.Popen(
             command,
@@ -111,11 +110,11 @@ class LibraryProbe(ABC):
         self._process.communicate()
 
     def findings(self) -> Iterator[Finding]:
-        """What the library says of itself, or how it failed."""
+        """What the library reports, or how it failed."""
         try:
-            output, complaints = self._process.communicate(timeout=PATIENCE)
+            output, errors = self._process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            yield Finding(self.name, "problem", f"did not load within {PATIENCE} s", self.reinstall)
+            yield Finding(self.name, "problem", f"did not load within {TIMEOUT_S} s", self.reinstall)
             return
         code = self._process.returncode
         lines = output.strip().splitlines()
@@ -123,30 +122,29 @@ class LibraryProbe(ABC):
             try:
                 yield from self.judge(json.loads(lines[-1]))
             except (ValueError, TypeError, LookupError):
-                yield Finding(self.name, "problem", f"answers oddly: {lines[-1][:200]}", self.reinstall)
+                detail = f"gives an unexpected answer: {lines[-1][:200]}"
+                yield Finding(self.name, "problem", detail, self.reinstall)
         elif code < 0:
-            ended = signal.Signals(-code).name
-            other = "; it was built for another processor" if -code == signal.SIGILL else ""
-            yield self.ended(f"ended its process with {ended}{other}", lines)
+            cause = "; it was built for another processor" if -code == signal.SIGILL else ""
+            yield self.killed(f"killed its process with {signal.Signals(-code).name}{cause}", lines)
         else:
-            last = (complaints.strip().splitlines() or ["no message"])[-1]
-            yield self.absent(last)
+            yield self.not_importable((errors.strip().splitlines() or ["no message"])[-1])
 
-    def ended(self, how: str, lines: list[str]) -> Finding:
-        """The finding where its process is gone, after having printed `lines`."""
+    def killed(self, how: str, lines: list[str]) -> Finding:
+        """The finding if a signal ended the process, which had printed `lines`."""
         del lines
         return Finding(self.name, "problem", how, self.reinstall)
 
-    def absent(self, complaint: str) -> Finding:
-        """The finding where it cannot be imported."""
-        return Finding(self.name, "problem", f"cannot be imported: {complaint}", self.reinstall)
+    def not_importable(self, error: str) -> Finding:
+        """The finding if the import raised."""
+        return Finding(self.name, "problem", f"cannot be imported: {error}", self.reinstall)
 
 
 class ImportProbe(LibraryProbe):
-    """All other packages: one may be here in the right version, and broken."""
+    """All other packages: one may be installed in the right version and still be broken."""
 
     name = "imports"
-    reinstall = "`pip check` tells which packages do not fit each other"
+    reinstall = "`pip check` says which packages do not fit together"
     script = """
 import importlib, json, sys
 broken = {}
@@ -160,30 +158,28 @@ print(json.dumps(broken))
 """
 
     def arguments(self) -> list[str]:
-        """The packages that are here, each with its module."""
+        """`package=module` for each installed package."""
         try:
-            wanted = [one.name for one in _requirements()]
+            names = [one.name for one in _requirements()]
         except (importlib.metadata.PackageNotFoundError, ImportError):
             return []
-        here = [name for name in wanted if name not in TRIED_ELSEWHERE and _version(name)]
-        return [f"{name}={MODULES.get(name.lower(), name.replace('-', '_'))}" for name in here]
+        installed = [name for name in names if name not in PROBED_APART and _version(name)]
+        return [f"{name}={MODULES.get(name.lower(), name.replace('-', '_'))}" for name in installed]
 
-    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
+    def judge(self, info: dict[str, Any]) -> Iterator[Finding]:
         """Each package that cannot be imported."""
-        for package, problem in facts.items():
-            yield Finding(
-                package,
-                "problem",
-                f"cannot be imported: {problem}",
-                f"`pip install --force-reinstall --no-cache-dir {package}`",
-            )
-        if not facts:
+        for package, error in info.items():
+            yield _broken(package, f"cannot be imported: {error}")
+        if not info:
             yield Finding(self.name, "ok", "every package can be imported")
 
-    def ended(self, how: str, lines: list[str]) -> Finding:
-        """The package that was tried last ended the process."""
-        package = lines[-1] if lines else self.name
-        return Finding(package, "problem", how, f"`pip install --force-reinstall --no-cache-dir {package}`")
+    def killed(self, how: str, lines: list[str]) -> Finding:
+        """The package printed last is the one that killed the process."""
+        return _broken(lines[-1] if lines else self.name, how)
+
+
+def _broken(package: str, detail: str) -> Finding:
+    return Finding(package, "problem", detail, f"`pip install --force-reinstall --no-cache-dir {package}`")
 
 
 class TorchProbe(LibraryProbe):
@@ -203,33 +199,29 @@ print(json.dumps({
 }))
 """
 
-    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
+    def judge(self, info: dict[str, Any]) -> Iterator[Finding]:
         """The version; each GPU; a GPU that torch cannot use."""
-        yield Finding("torch", "ok", f"{facts['version']}, {facts['threads']} processor threads")
-        for gpu, free, total in facts["gpus"]:
+        yield Finding("torch", "ok", f"{info['version']}, {info['threads']} CPU threads")
+        for gpu, free, total in info["gpus"]:
             yield Finding("cuda", "ok", f"{gpu}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
-        if facts["gpus"]:
+        if info["gpus"]:
             return
         if not has_nvidia_gpu():
-            yield Finding("cuda", "ok", "no GPU; the processor does the work")
-        elif facts["built"] is None:
-            yield Finding(
-                "cuda",
-                "warning",
-                "there is an NVIDIA GPU, and this torch was built without CUDA",
-                "install a build with CUDA: pytorch.org/get-started tells the command for yours",
-            )
+            yield Finding("cuda", "ok", "no GPU; everything runs on the CPU")
+        elif info["built"] is None:
+            detail = "an NVIDIA GPU is installed, but this torch was built without CUDA"
+            advice = "install a build with CUDA: pytorch.org/get-started has the command for yours"
+            yield Finding("cuda", "warning", detail, advice)
         else:
-            yield Finding(
-                "cuda",
-                "warning",
-                f"there is an NVIDIA GPU, and torch, built for CUDA {facts['built']}, cannot use it",
-                "`nvidia-smi` tells whether the driver is new enough; update it",
+            detail = (
+                f"an NVIDIA GPU is installed, but torch, built for CUDA {info['built']}, cannot use it"
             )
+            advice = "`nvidia-smi` shows whether the driver is new enough; update it"
+            yield Finding("cuda", "warning", detail, advice)
 
 
 class LlamaProbe(LibraryProbe):
-    """llama.cpp, and the processor's features that it was built with."""
+    """llama.cpp, and the CPU features that it was built with."""
 
     name = "llama.cpp"
     reinstall = f"`{REBUILD}` builds it for this processor"
@@ -241,30 +233,30 @@ print(json.dumps({
 }))
 """
 
-    def judge(self, facts: dict[str, Any]) -> Iterator[Finding]:
-        """The version, what it was built with, and what the processor has that it leaves unused."""
-        built = set(re.findall(r"(\w+) = 1", facts["system"]))
-        here = processor_flags()
-        unused = [name for name, flag in CPU_FEATURES.items() if flag in here and name not in built]
-        gpu = "with a GPU" if facts["gpu"] else "without a GPU"
-        uses = [name for name in CPU_FEATURES if name in built]
-        detail = f"{facts['version']}, built {gpu}, for {', '.join(uses) or 'any processor'}"
+    def judge(self, info: dict[str, Any]) -> Iterator[Finding]:
+        """The version, the features it was built with, and CPU features that it leaves unused."""
+        built = re.findall(r"(\w+) = 1", info["system"])
+        used = [name for name in CPU_FEATURES if name in built]
+        flags = processor_flags()
+        unused = [name for name, flag in CPU_FEATURES.items() if flag in flags and name not in used]
+        gpu = "with GPU support" if info["gpu"] else "without GPU support"
+        detail = f"{info['version']}, built {gpu}, for {', '.join(used) or 'any processor'}"
         if unused:
-            text = f"{detail}; the processor also has {', '.join(unused)}, and answers could come faster"
-            yield Finding(self.name, "warning", text, self.reinstall)
+            detail += f"; the processor also has {', '.join(unused)}, which would make answers faster"
+            yield Finding(self.name, "warning", detail, self.reinstall)
         else:
             yield Finding(self.name, "ok", detail)
 
-    def absent(self, complaint: str) -> Finding:
-        """It is an extra: torch answers without it."""
-        if "No module named 'llama_cpp'" in complaint:
-            advice = "`pip install 'minigpt4[llama]'`: the first word then comes in half the time"
+    def not_importable(self, error: str) -> Finding:
+        """It is optional: torch answers without it."""
+        if "No module named 'llama_cpp'" in error:
+            advice = "`pip install 'minigpt4[llama]'` halves the time to the first token"
             return Finding(self.name, "warning", "not installed; torch answers instead", advice)
-        return super().absent(complaint)
+        return super().not_importable(error)
 
 
 def processor_flags() -> frozenset[str]:
-    """The processor's features as Linux names them; empty where it does not tell."""
+    """The CPU's features as Linux names them; empty on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -274,5 +266,5 @@ def processor_flags() -> frozenset[str]:
 
 
 def has_nvidia_gpu() -> bool:
-    """Whether NVIDIA's driver, or its tool, is here."""
+    """Whether NVIDIA's driver or its tool is installed."""
     return Path("/proc/driver/nvidia/gpus").exists() or shutil.which("nvidia-smi") is not None

@@ -1,4 +1,4 @@
-"""The doctor: one line a thing, ok, warning or problem, and the way out; it changes and breaks nothing."""
+"""The doctor's report: a line for each check, with advice unless it is ok; checks change nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.paths import config_home, data_home
 from minigpt4.tui.doctor import checks as doctor
 from minigpt4.tui.doctor import terminal as doctor_terminal
-from minigpt4.tui.doctor.checks import Finding, State, safely
+from minigpt4.tui.doctor.checks import safely
+from minigpt4.tui.doctor.finding import Finding, State
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.settings.settings import settings_path
 
@@ -32,16 +33,16 @@ def only(findings: Iterator[Finding]) -> Finding:
 def test_every_line_has_a_state_and_what_is_amiss_has_a_way_out(run_minigpt4: Run, tmp_path: Path) -> None:
     home = tmp_path / "home"
     done = run_minigpt4("doctor", "--json", env={"MINIGPT4_HOME": str(home)})
-    told = json.loads(done.stdout)
-    names = [line["name"] for line in told]
+    lines = json.loads(done.stdout)
+    names = [line["name"] for line in lines]
     for name in ("python", "sqlite", "packages", "terminal", "pictures", "clipboard", "data", "settings"):
         assert name in names
     for name in ("themes", "bundle", "memory", "conversations", "llama.cpp", "torch"):
         assert name in names
-    assert {line["state"] for line in told} <= {"ok", "warning", "problem"}
-    assert [line for line in told if not line["advice"] and line["state"] != "ok"] == []
-    assert done.returncode == (1 if "problem" in [line["state"] for line in told] else 0)
-    assert any("models pull mini" in line["advice"] for line in told)
+    assert {line["state"] for line in lines} <= {"ok", "warning", "problem"}
+    assert [line for line in lines if not line["advice"] and line["state"] != "ok"] == []
+    assert done.returncode == (1 if "problem" in [line["state"] for line in lines] else 0)
+    assert any("models pull mini" in line["advice"] for line in lines)
     assert not home.exists(), "the doctor makes nothing"
 
 
@@ -119,7 +120,7 @@ def test_only_the_chosen_bundle_has_to_be_here(monkeypatch: pytest.MonkeyPatch) 
     for chosen in ("mini", "minigpt4-vicuna-7b"):
         monkeypatch.setenv("MINIGPT4_BUNDLE", chosen)
         lacking = [found for found in doctor.bundles() if found.state != "ok"]
-        assert [found.detail for found in lacking] == [f"{chosen}, the chosen one, is not fetched yet"]
+        assert [found.detail for found in lacking] == [f"{chosen}, the chosen one, is not downloaded yet"]
         assert f"`minigpt4 models pull {chosen}`" in lacking[0].advice
 
 
@@ -150,13 +151,13 @@ def database() -> Path:
 
 
 def test_conversations_are_counted_and_not_changed() -> None:
-    assert only(doctor.conversations()).detail == "none kept yet"
+    assert only(doctor.conversations()).detail == "none saved yet"
     store = Store.open()
     store.new_conversation()
     store.close()
     before = database().read_bytes()
     found = only(doctor.conversations())
-    assert found.state == "ok" and "1 kept, sound" in found.detail
+    assert found.state == "ok" and "1 saved, intact" in found.detail
     assert database().read_bytes() == before
 
 
@@ -201,7 +202,7 @@ def test_a_file_that_another_program_holds_is_a_warning() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "tool", "state", "told"),
+    ("environment", "tool", "state", "text"),
     [
         ({"WAYLAND_DISPLAY": "wayland-0"}, None, "warning", "no wl-paste"),
         ({"DISPLAY": ":0"}, None, "warning", "no xclip"),
@@ -211,7 +212,7 @@ def test_a_file_that_another_program_holds_is_a_warning() -> None:
     ],
 )
 def test_the_clipboards_tool_is_looked_for_where_there_is_a_desktop(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], tool: str | None, state: str, told: str
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], tool: str | None, state: str, text: str
 ) -> None:
     for name in ("WAYLAND_DISPLAY", "DISPLAY", "SSH_CONNECTION"):
         monkeypatch.delenv(name, raising=False)
@@ -220,28 +221,28 @@ def test_the_clipboards_tool_is_looked_for_where_there_is_a_desktop(
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(shutil, "which", lambda _: tool)
     found = only(doctor_terminal.clipboard())
-    assert found.state == state and told in found.detail
+    assert found.state == state and text in found.detail
     assert bool(found.advice) == (state != "ok")
 
 
 @pytest.mark.parametrize(
-    ("setting", "environment", "state", "told"),
+    ("setting", "environment", "state", "text"),
     [
-        ("halfblock", {}, "ok", "half-blocks, two pixels a cell, as the settings say"),
-        ("auto", {"TERM": "xterm-kitty"}, "ok", "by kitty's protocol, as found out"),
-        ("kitty", {"TMUX": "x"}, "warning", "as the settings say"),
+        ("halfblock", {}, "ok", "half-blocks, two pixels a cell, as set"),
+        ("auto", {"TERM": "xterm-kitty"}, "ok", "kitty's graphics protocol, as detected"),
+        ("kitty", {"TMUX": "x"}, "warning", "as set"),
         ("off", {}, "ok", "not drawn"),
     ],
 )
 def test_the_way_pictures_are_drawn_is_told(
-    monkeypatch: pytest.MonkeyPatch, setting: str, environment: dict[str, str], state: str, told: str
+    monkeypatch: pytest.MonkeyPatch, setting: str, environment: dict[str, str], state: str, text: str
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.delenv("TMUX", raising=False)
     for name, value in {"MINIGPT4_IMAGES": setting, **environment}.items():
         monkeypatch.setenv(name, value)
     found = only(doctor_terminal.pictures())
-    assert found.state == state and told in found.detail
+    assert found.state == state and text in found.detail
 
 
 def test_without_a_terminal_chat_goes_line_by_line() -> None:

@@ -1,4 +1,4 @@
-"""The doctor's look at packages: missing, too old, broken or built for another processor, each is told."""
+"""The checks of packages find those that are missing, too old, broken or built for another processor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minigpt4.tui.doctor import libraries as doctor_libraries
-from minigpt4.tui.doctor.checks import Finding
+from minigpt4.tui.doctor.finding import Finding
 from minigpt4.tui.doctor.libraries import ImportProbe, LibraryProbe, LlamaProbe, TorchProbe
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,7 +44,7 @@ def test_a_library_that_cannot_be_imported_is_told_with_its_own_words() -> None:
 
 
 def test_a_library_that_never_loads_is_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_libraries, "PATIENCE", 0.2)
+    monkeypatch.setattr(doctor_libraries, "TIMEOUT_S", 0.2)
     found = only(iter(probe_of("import threading; threading.Event().wait()")))
     assert found.state == "problem" and "did not load" in found.detail
 
@@ -77,8 +77,7 @@ def test_packages_that_are_broken_are_named_and_break_no_other_line(
         (tmp_path / "broken" / name / "__init__.py").write_text(content)
     done = run_minigpt4("doctor", "--json", env={"PYTHONPATH": str(tmp_path / "broken")})
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    told = json.loads(done.stdout)
-    lines = {line["name"]: line for line in told}
+    lines = {line["name"]: line for line in json.loads(done.stdout)}
     assert lines["python"]["state"] == lines["sqlite"]["state"] == "ok"
     for name in ("themes", "torch", "llama.cpp", "transformers"):
         assert lines[name]["state"] == "problem" and lines[name]["advice"], name
@@ -88,8 +87,8 @@ def test_packages_that_are_broken_are_named_and_break_no_other_line(
 
 
 def test_what_else_is_broken_is_named_by_package() -> None:
-    facts = {"numpy": "ImportError: libopenblas.so", "pillow": "SyntaxError: invalid"}
-    found = list(ImportProbe().judge(facts))
+    info = {"numpy": "ImportError: libopenblas.so", "pillow": "SyntaxError: invalid"}
+    found = list(ImportProbe().judge(info))
     assert [(one.name, one.state) for one in found] == [("numpy", "problem"), ("pillow", "problem")]
     assert "libopenblas" in found[0].detail and found[0].advice.endswith("numpy`")
 
@@ -99,26 +98,26 @@ def test_llama_cpp_is_an_extra_and_its_absence_a_warning() -> None:
     assert found.state == "warning" and "minigpt4[llama]" in found.advice
 
 
-def facts(**changes: Any) -> dict[str, Any]:
+def info(**changes: Any) -> dict[str, Any]:
     return {"version": "2", "built": None, "threads": 2, "gpus": []} | changes
 
 
 @pytest.mark.parametrize(
-    ("given", "driver", "states", "told"),
+    ("given", "driver", "states", "text"),
     [
-        (facts(), False, ["ok", "ok"], "the processor does the work"),
-        (facts(), True, ["ok", "warning"], "built without CUDA"),
-        (facts(built="12.8"), True, ["ok", "warning"], "cannot use it"),
-        (facts(built="12.8", gpus=[["H", 2**30, 2**31]]), True, ["ok", "ok"], "H, 1.0 of 2.0 GiB free"),
+        (info(), False, ["ok", "ok"], "everything runs on the CPU"),
+        (info(), True, ["ok", "warning"], "built without CUDA"),
+        (info(built="12.8"), True, ["ok", "warning"], "cannot use it"),
+        (info(built="12.8", gpus=[["H", 2**30, 2**31]]), True, ["ok", "ok"], "H, 1.0 of 2.0 GiB free"),
     ],
 )
 def test_a_gpu_that_torch_cannot_use_is_told(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], driver: bool, states: list[str], told: str
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], driver: bool, states: list[str], text: str
 ) -> None:
     monkeypatch.setattr(doctor_libraries, "has_nvidia_gpu", lambda: driver)
     found = list(TorchProbe().judge(given))
     assert [one.state for one in found] == states
-    assert told in found[-1].detail
+    assert text in found[-1].detail
 
 
 def test_features_of_the_processor_that_llama_cpp_leaves_unused_are_told(
@@ -139,4 +138,4 @@ def test_a_package_that_is_missing_or_too_old_is_a_problem(monkeypatch: pytest.M
     assert old.state == absent.state == "problem"
     assert "<1 is needed" in old.detail and "no-such-package-here is missing" in absent.detail
     assert "`pip install 'no-such-package-here>=3'`" in absent.advice
-    assert rest.detail == "1 of 3 as they should be"
+    assert rest.detail == "1 of 3 installed and recent enough"
