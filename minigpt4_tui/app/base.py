@@ -15,8 +15,8 @@ from textual.widgets import Input, TextArea
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.app.shutdown import LeavableApp
-from minigpt4.tui.terminal.sanitize import shown
-from minigpt4.tui.terminal.sanitize_filter import Harmless
+from minigpt4.tui.terminal.sanitize import sanitize
+from minigpt4.tui.terminal.sanitize_filter import SanitizeFilter
 
 T = TypeVar("T")
 Severity = Literal["information", "warning", "error"]
@@ -24,7 +24,7 @@ Severity = Literal["information", "warning", "error"]
 MOST_LETTERS = 10_000
 """Of a paste into a line or a text area; the composer has room for more."""
 
-GUARD = Harmless()
+GUARD = SanitizeFilter()
 
 AGAIN_S = 30.0
 """Seconds for which an error that comes again and again is not said again."""
@@ -64,7 +64,7 @@ class PatientApp(LeavableApp, inherit_bindings=False):
     def say(self, sentence: str, severity: Severity = "information") -> None:
         """A sentence at the edge of the screen, for some seconds."""
         seconds = 4 if severity == "information" else 8
-        self.notify(shown(sentence), severity=severity, markup=False, timeout=seconds)
+        self.notify(sanitize(sentence), severity=severity, markup=False, timeout=seconds)
 
     def guarded(self, work: Callable[[], T], otherwise: T | None = None, *, rarely: bool = False) -> T | None:
         """What the work gives; an error of ours is said, and `otherwise` is given.

@@ -18,7 +18,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.errors import say
 from minigpt4.tui.history.records import SHOWN_ID
 from minigpt4.tui.history.store import HIT, HIT_END, ConversationInfo, Hit, Store, StoredMessage
-from minigpt4.tui.terminal.sanitize import shown, shown_line
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 
 history_app = typer.Typer(
     help="List, search, show, export and delete the kept conversations.",
@@ -63,7 +63,7 @@ def list_conversations(
         return
     for info in infos:
         mark = "*" if info.pinned else " "
-        title = shown_line(info.title) or "(empty)"
+        title = sanitize_line(info.title) or "(empty)"
         print(f"{info.id[:SHOWN_ID]}  {_time(info.updated)}  {info.messages:>4} {mark} {title}")
 
 
@@ -99,12 +99,12 @@ def show(conversation: Id, as_json: AsJson = False) -> None:
     if as_json:
         _print_json({**_info(info), "path": [_message(message) for message in messages]})
         return
-    print(shown_line(info.title))
+    print(sanitize_line(info.title))
     for message in messages:
         print()
         for picture in message.pictures:
-            print(f"[{shown_line(picture.name)}, {picture.width} x {picture.height}]")
-        text = shown(message.text)
+            print(f"[{sanitize_line(picture.name)}, {picture.width} x {picture.height}]")
+        text = sanitize(message.text)
         if message.role == "user":
             text = "\n".join(f"> {line}" for line in text.split("\n"))
         print(text + ("" if message.state == "done" else f" [{message.state}]"))
@@ -173,7 +173,7 @@ def delete(
     """Delete conversations; 'restore' brings them back."""
     with _store() as store:
         for info in [_find_anywhere(store, one) if for_good else store.find(one) for one in conversations]:
-            title = shown_line(info.title, 60) or "(empty)"
+            title = sanitize_line(info.title, 60) or "(empty)"
             if for_good:
                 store.purge(info.id)
                 say(f"Removed {title}.")
@@ -294,7 +294,7 @@ def _marked(snippet: str) -> str:
 
 
 def _bare(part: str) -> str:
-    return shown(part).replace("\n", " ")
+    return sanitize(part).replace("\n", " ")
 
 
 def _is_coloured() -> bool:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def command_in(line: str) -> SlashCommand | None:
 
 def nearest(line: str) -> str:
     """The sentence about a command that does not exist."""
-    name = shown_line(line.split(maxsplit=1)[0], 40)
+    name = sanitize_line(line.split(maxsplit=1)[0], 40)
     near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=1, cutoff=0.5)
     advice = f"did you mean {near[0]}?" if near else "/help shows what there is."
     return f"There is no command {name}; {advice}"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.core.paths import HOME_VARIABLE, cache_home, config_home, data_home
-from minigpt4.tui.doctor.finding import Finding
+from minigpt4.tui.doctor.finding import Finding, State
 
 LOW_SPACE = 1_000_000_000
 NO_SPACE = 100_000_000
@@ -27,8 +27,8 @@ def examine() -> Iterator[Finding]:
     from minigpt4.tui.doctor.libraries import ImportProbe, LlamaProbe, TorchProbe, packages
     from minigpt4.tui.doctor.terminal import clipboard, pictures, terminal
 
-    quick = (python, packages, terminal, pictures, clipboard)
-    quick += (folders, settings, themes, bundles, memory, conversations)
+    quick = [python, packages, terminal, pictures, clipboard]
+    quick += [folders, settings, themes, bundles, memory, conversations]
     with TorchProbe() as torch, ImportProbe() as imports, LlamaProbe() as llama:
         for check in quick:
             yield from safely(check.__name__, check)
@@ -82,7 +82,7 @@ def folders() -> Iterator[Finding]:
         elif not os.access(existing, os.W_OK | os.X_OK):
             yield Finding(name, "problem", f"{detail}, not writable", f"change its owner, {or_move}")
         elif free < LOW_SPACE:
-            state = "problem" if free < NO_SPACE else "warning"
+            state: State = "problem" if free < NO_SPACE else "warning"
             yield Finding(name, state, detail, f"free some space, {or_move} on another disk")
         else:
             yield Finding(name, "ok", detail)

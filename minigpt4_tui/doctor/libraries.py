@@ -213,9 +213,7 @@ print(json.dumps({
             advice = "install a build with CUDA: pytorch.org/get-started has the command for yours"
             yield Finding("cuda", "warning", detail, advice)
         else:
-            detail = (
-                f"an NVIDIA GPU is installed, but torch, built for CUDA {info['built']}, cannot use it"
-            )
+            detail = f"an NVIDIA GPU is installed, but torch, built for CUDA {info['built']}, cannot use it"
             advice = "`nvidia-smi` shows whether the driver is new enough; update it"
             yield Finding("cuda", "warning", detail, advice)
 

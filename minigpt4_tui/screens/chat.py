@@ -18,12 +18,11 @@ from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.composer import Composer, looks_dropped
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
     from minigpt4.tui.widgets.code_block import CodeBlock
-    from minigpt4.tui.widgets.engine_error import Step
     from minigpt4.tui.widgets.picture import Thumbnail
 
 TWICE_S = 2.0
@@ -44,11 +43,11 @@ class ChatScreen(Stage):
 
     def show_pictures(self, pictures: Sequence[StoredPicture]) -> None:
         """Add pictures to the next question."""
-        self.foot.add(pictures)
+        self.footer.add(pictures)
 
     @on(ChipRow.Zoomed)
     def _zoom_chip(self, event: ChipRow.Zoomed) -> None:
-        self._zoom(self.foot.pictures, event.index)
+        self._zoom(self.footer.pictures, event.index)
 
     def on_thumbnail_zoomed(self, event: Thumbnail.Zoomed) -> None:
         """A picture of a message is to be seen, with the others of its message."""
@@ -63,8 +62,8 @@ class ChatScreen(Stage):
 
     # Asking
 
-    @on(Composer.Sent)
-    def _sent(self, event: Composer.Sent) -> None:
+    @on(Composer.Submitted)
+    def _submitted(self, event: Composer.Submitted) -> None:
         from minigpt4.tui.conversation.slash_commands import command_in, nearest
 
         command = command_in(event.text)
@@ -75,12 +74,12 @@ class ChatScreen(Stage):
             self.composer.take(event.typed)
         elif event.text.startswith("/") and "\n" not in event.text:
             self.host.say(nearest(event.text), "warning")
-        elif self.foot.editing is not None:
-            self._send_edited(self.foot.editing, event)
+        elif self.footer.editing is not None:
+            self._send_edited(self.footer.editing, event)
         elif self._may_ask():
-            asked = self.host.guarded(lambda: self.talk.ask(event.text, self.foot.pictures))
+            asked = self.host.guarded(lambda: self.talk.ask(event.text, self.footer.pictures))
             if asked:
-                self.foot.asked(event.typed)
+                self.footer.asked(event.typed)
 
     async def _run_command(self, action: str, line: str) -> None:
         if action == "attach_path":
@@ -112,36 +111,32 @@ class ChatScreen(Stage):
             self.host.say("/image needs the path of a picture, as in `/image photo.jpg`.", "warning")
         self.host.attach(found)
 
-    @on(Composer.Dropped)
-    def _dropped(self, event: Composer.Dropped) -> None:
+    @on(Composer.FilesDropped)
+    def _dropped(self, event: Composer.FilesDropped) -> None:
         if not self._names_files(event.text):
             self.composer.type(event.text)
 
-    @on(Composer.Called)
-    async def _called(self, event: Composer.Called) -> None:
+    @on(Composer.ActionRequested)
+    async def _action_requested(self, event: Composer.ActionRequested) -> None:
         await self.run_action(event.action)
 
-    @on(Composer.Left)
-    def _left(self) -> None:
+    @on(Composer.MovedUp)
+    def _moved_up(self) -> None:
         if views := self.transcript.views:
             views[-1].focus()
 
-    async def on_step_taken(self, event: Step.Taken) -> None:
-        """One of the next steps of the card of trouble was clicked."""
+    @on(KeyLine.Clicked)
+    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
         await self._act(event.action)
 
-    @on(KeyLine.Taken)
-    async def _step(self, event: KeyLine.Taken) -> None:
-        await self._act(event.action)
-
-    def _send_edited(self, message_id: str, event: Composer.Sent) -> None:
+    def _send_edited(self, message_id: str, event: Composer.Submitted) -> None:
         message = self.talk.message(message_id)
         if message is not None:
             if message.role == "user" and not self._may_ask():
                 return
             if not self.host.guarded(lambda: self.talk.edit(message_id, event.text)):
                 return
-        self.foot.leave_editing(event.typed)
+        self.footer.leave_editing(event.typed)
 
     # What keys do
 
@@ -154,7 +149,7 @@ class ChatScreen(Stage):
         if not self.composer.has_focus:
             self.composer.focus()
         else:
-            self.foot.leave_editing()
+            self.footer.leave_editing()
 
     def action_interrupt(self) -> None:
         """Ctrl+C: stop the answer, or clear the line; twice leaves."""
@@ -191,7 +186,7 @@ class ChatScreen(Stage):
         if message is None:
             self.host.say("There is no question yet to edit.", "warning")
         else:
-            self.foot.begin_editing(message)
+            self.footer.begin_editing(message)
 
     def action_copy_last(self) -> None:
         """Copy the last answer."""
@@ -204,14 +199,14 @@ class ChatScreen(Stage):
 
     def action_page_up(self) -> None:
         """Scroll towards the beginning; in a list, its cursor."""
-        if isinstance(self.focused, Rows):
+        if isinstance(self.focused, OptionRows):
             self.focused.page(-1)
         else:
             self.transcript.scroll_page_up(animate=not self.host.settings.reduced_motion)
 
     def action_page_down(self) -> None:
         """Scroll towards the end; in a list, its cursor."""
-        if isinstance(self.focused, Rows):
+        if isinstance(self.focused, OptionRows):
             self.focused.page(1)
         else:
             self.transcript.scroll_page_down(animate=not self.host.settings.reduced_motion)
@@ -276,7 +271,7 @@ class ChatScreen(Stage):
                 step = 1 if event.what == "next_variant" else -1
                 self.host.guarded(lambda: self.talk.show_variant(message.id, step))
             case "edit_message":
-                self.foot.begin_editing(message)
+                self.footer.begin_editing(message)
             case "copy_message":
                 self._copy(message)
             case "copy_code":
@@ -298,7 +293,7 @@ class ChatScreen(Stage):
             self.host.copy_to_clipboard(self.talk.as_it_stands(message).text)
             self.host.say("Copied the message.")
 
-    def on_code_block_copied(self, event: CodeBlock.Copied) -> None:
+    def on_code_block_copy_requested(self, event: CodeBlock.CopyRequested) -> None:
         """The word in the corner of a block was clicked."""
         self.host.copy_to_clipboard(event.code)
         self.host.say("Copied the block of code.")

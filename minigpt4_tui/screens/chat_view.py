@@ -19,9 +19,9 @@ from minigpt4.tui.conversation.engine_status import EngineStatus
 from minigpt4.tui.conversation.updates import Added, Change, Changed, Grew, Measured, Opened, Phased
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.screens import plug
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.composer import Composer
-from minigpt4.tui.widgets.footer import Foot
+from minigpt4.tui.widgets.footer import ChatFooter
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.status import Room, Speed, StatusLine
 from minigpt4.tui.widgets.transcript import Transcript
@@ -29,7 +29,7 @@ from minigpt4.tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
-    from minigpt4.tui.widgets.engine_error import TroubleCard
+    from minigpt4.tui.widgets.engine_error import EngineErrorCard
 
 ROOM_FOR_SIDEBAR = 100
 """Columns from which on the list of conversations is shown by itself."""
@@ -73,7 +73,7 @@ class Stage(Screen[None]):
             yield Static("", id="title", markup=False)
             yield Welcome(ways)
             yield Transcript(self._make)
-            yield Foot(still=self.host.settings.reduced_motion, leave_key=key("stop"))
+            yield ChatFooter(still=self.host.settings.reduced_motion, leave_key=key("stop"))
 
     def on_mount(self) -> None:
         """An empty conversation, until another is opened."""
@@ -92,36 +92,36 @@ class Stage(Screen[None]):
     @property
     def composer(self) -> Composer:
         """Where the person types."""
-        return self.foot.composer
+        return self.footer.composer
 
     @property
     def status(self) -> StatusLine:
         """The line below."""
-        return self.foot.status
+        return self.footer.status
 
     @property
-    def foot(self) -> Foot:
+    def footer(self) -> ChatFooter:
         """What waits to be said."""
-        return self.query_one(Foot)
+        return self.query_one(ChatFooter)
 
     def show_engine(self, engine: EngineStatus) -> None:
         """What has become of the engine."""
         self.status.engine = engine
-        self._show_trouble(engine)
-        self.foot.count_pictures(engine.image_tokens)
+        self._show_engine_error(engine)
+        self.footer.count_pictures(engine.image_tokens)
         if engine.context and self.status.room.context != engine.context:
             self.status.room = Room(self.status.room.positions, self.status.room.pending, engine.context)
 
-    def _show_trouble(self, engine: EngineStatus) -> None:
+    def _show_engine_error(self, engine: EngineStatus) -> None:
         """The card is made when something breaks for the first time."""
-        for card in self.query("#trouble"):
-            cast("TroubleCard", card).show(engine)
+        for card in self.query("#engine-error"):
+            cast("EngineErrorCard", card).show(engine)
             return
         if engine.state == "dead":
-            from minigpt4.tui.widgets.engine_error import TroubleCard
+            from minigpt4.tui.widgets.engine_error import EngineErrorCard
 
             keys = [self.host.key(action) for action in ("restart_engine", "models", "settings")]
-            self.query_one("#conversation").mount(TroubleCard(keys, engine), before="#foot")
+            self.query_one("#conversation").mount(EngineErrorCard(keys, engine), before="#footer")
 
     @on(Happened)
     def _happened(self, event: Happened) -> None:
@@ -171,7 +171,7 @@ class Stage(Screen[None]):
                 self._draw_room(Room(positions, self.status.room.pending, context, dropped))
 
     async def _draw_opened(self, landing: str | None) -> None:
-        self.foot.leave_editing()
+        self.footer.leave_editing()
         self._draw_emptiness()
         await self.transcript.show(tuple(self.talk.path), landing)
         if landing and (view := self.transcript.view(landing)):
@@ -210,7 +210,7 @@ class Stage(Screen[None]):
         title = info.title if info is not None else ""
         if not title and self.talk.path:
             title = self.talk.path[0].text
-        self.query_one("#title", Static).update(shown_line(title, 60) or "New conversation")
+        self.query_one("#title", Static).update(sanitize_line(title, 60) or "New conversation")
 
     def _retitle(self, conversation: str) -> None:
         """The conversation may have been given its title, or another, here or by another instance."""

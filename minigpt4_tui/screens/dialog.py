@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.widgets.key_line import KeyLine, step
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
@@ -79,14 +79,14 @@ class Dialog(ModalScreen[T]):
 
     def hint(self) -> Content:
         """What the keys do here."""
-        return hints(self.HINT, step(f"{self.host.key('close')} closes", "close"))
+        return hints(self.HINT, action_link(f"{self.host.key('close')} closes", "close"))
 
     def body(self) -> ComposeResult:
         """What lies between the heading and the hint."""
         yield from ()
 
-    @on(KeyLine.Taken)
-    async def _take_step(self, event: KeyLine.Taken) -> None:
+    @on(KeyLine.Clicked)
+    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
         event.stop()
         await self.run_action(event.action)
 
@@ -108,13 +108,13 @@ class ListDialog(Dialog[T]):
 
     def body(self) -> ComposeResult:
         yield Input(placeholder=self.PLACEHOLDER, id="query")
-        yield Rows(id="rows", is_driven=True)
+        yield OptionRows(id="rows", is_driven=True)
         yield Static("", classes="note quiet", id="note", markup=False)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> OptionRows:
         """The list."""
-        return self.query_one("#rows", Rows)
+        return self.query_one("#rows", OptionRows)
 
     @property
     def typed(self) -> str:

@@ -14,8 +14,8 @@ from minigpt4.core.atomic import replacing
 from minigpt4.tui.history.export import file_stem, from_json, to_html, to_json, to_markdown
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.dialog import ListDialog
-from minigpt4.tui.terminal.sanitize import shown_line
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 WAYS = {
     "markdown": ("Save as Markdown", "what is shown, pictures in a folder beside it"),
@@ -46,8 +46,8 @@ class ExportScreen(ListDialog[None]):
         self.rows.fill(rows)
         self.query_one("#query", Input).value = str(Path.cwd())
 
-    @on(Rows.OptionSelected)
-    def _chosen(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _chosen(self, event: OptionRows.OptionSelected) -> None:
         place = Path(self.typed.strip() or ".").expanduser()
         host, way, store = self.host, event.option_id or "", self.host.store
         self.say_below("Working…")
@@ -74,7 +74,7 @@ class ExportScreen(ListDialog[None]):
         from minigpt4.tui.cli.errors import sentence
 
         if self.is_attached:
-            self.say_below(shown_line(sentence(error)))
+            self.say_below(sanitize_line(sentence(error)))
         else:
             self.host.say(sentence(error), "error")
 

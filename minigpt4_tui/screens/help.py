@@ -11,8 +11,8 @@ from minigpt4.tui.conversation.slash_commands import COMMANDS
 from minigpt4.tui.screens.dialog import ListDialog
 from minigpt4.tui.settings.bindings import key_label
 from minigpt4.tui.settings.keys import ACTIONS, SCOPES, bindings
-from minigpt4.tui.terminal.sanitize import shown_line
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 MOVING = (
     ("Tab, Shift+Tab", "Go to the next place, or the one before", "everywhere"),
@@ -57,8 +57,8 @@ class HelpScreen(ListDialog[None]):
         if not rows:
             self.say_below("Nothing is called that.")
 
-    @on(Rows.OptionHighlighted)
-    def _told(self, event: Rows.OptionHighlighted) -> None:
+    @on(OptionRows.OptionHighlighted)
+    def _told(self, event: OptionRows.OptionHighlighted) -> None:
         where = self._places[event.option_index]
         self.say_below(f"Works {where}." if where else "")
 
@@ -70,7 +70,7 @@ class HelpScreen(ListDialog[None]):
             for action in ACTIONS:
                 if action.group == group:
                     labels = ", ".join(key_label(key) for key in keys[action.id]) or "no key"
-                    lines.append((group, shown_line(labels), action.about, SCOPES[action.scope]))
+                    lines.append((group, sanitize_line(labels), action.about, SCOPES[action.scope]))
         lines += [("Moving about", *line) for line in MOVING]
         lines += [("Commands, typed as a question", one.name, one.about, "") for one in COMMANDS]
         return lines

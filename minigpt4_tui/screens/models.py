@@ -18,8 +18,8 @@ from minigpt4.tui.conversation.engine_status import choice_from
 from minigpt4.tui.models.background_download import RUNNING, Pull
 from minigpt4.tui.models.bundle_info import BundleFacts, all_facts
 from minigpt4.tui.screens.dialog import Dialog
-from minigpt4.tui.terminal.sanitize import shown, shown_line
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 REDRAW_S = 0.25
 
@@ -38,7 +38,7 @@ class ModelsScreen(Dialog[None]):
         self.facts: dict[str, BundleFacts] = {}
 
     def body(self) -> ComposeResult:
-        yield Rows(id="bundles")
+        yield OptionRows(id="bundles")
         yield Static("", classes="note quiet", id="note", markup=False)
 
     def on_mount(self) -> None:
@@ -61,20 +61,20 @@ class ModelsScreen(Dialog[None]):
             self._draw()
 
     def _draw(self) -> None:
-        rows = self.query_one(Rows)
+        rows = self.query_one(OptionRows)
         width = max((len(name) for name in self.facts), default=0)
         in_use = self.host.engine.bundle
         keep = rows.chosen or self.host.settings.bundle
         prompts = [Option(_row(one, width, one.name == in_use), id=one.name) for one in self.facts.values()]
         rows.fill(prompts, keep=keep)
 
-    @on(Rows.OptionHighlighted)
-    def _told(self, event: Rows.OptionHighlighted) -> None:
+    @on(OptionRows.OptionHighlighted)
+    def _told(self, event: OptionRows.OptionHighlighted) -> None:
         facts = self.facts.get(event.option_id or "")
-        self.query_one("#note", Static).update(shown_line(facts.summary) if facts else "")
+        self.query_one("#note", Static).update(sanitize_line(facts.summary) if facts else "")
 
-    @on(Rows.OptionSelected)
-    def _show(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _show(self, event: OptionRows.OptionSelected) -> None:
         facts = self.facts[event.option_id or ""]
         if facts.state == "broken":
             self.host.say(facts.summary, "error")
@@ -111,18 +111,18 @@ class BundleScreen(Dialog[bool]):
         return self._models.facts[self._bundle]
 
     def heading(self) -> str:
-        return shown_line(self._bundle)
+        return sanitize_line(self._bundle)
 
     def body(self) -> ComposeResult:
         yield Static("", id="progress", markup=False)
-        yield Rows(id="actions")
+        yield OptionRows(id="actions")
         with VerticalScroll(id="facts"):
             yield Static("", id="parts", markup=False)
 
     def on_mount(self) -> None:
         """Show what there is, and how a fetch goes on."""
         self._draw()
-        self.query_one(Rows).focus()
+        self.query_one(OptionRows).focus()
         self.set_interval(REDRAW_S, self._draw)
 
     def _draw(self) -> None:
@@ -131,7 +131,7 @@ class BundleScreen(Dialog[bool]):
         self.query_one("#progress").display = pull is not None
         if self._drawn != (pull, self.facts):
             self._drawn = (pull, self.facts)
-            rows = self.query_one(Rows)
+            rows = self.query_one(OptionRows)
             rows.fill([Option(text, id=what) for what, text in self._actions(pull)], keep=rows.chosen)
             self.query_one("#parts", Static).update(_parts(self.facts))
 
@@ -152,8 +152,8 @@ class BundleScreen(Dialog[bool]):
             )
         return actions
 
-    @on(Rows.OptionSelected)
-    def _do(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _do(self, event: OptionRows.OptionSelected) -> None:
         what, _, quant = (event.option_id or "").partition(":")
         match what:
             case "stop":
@@ -195,7 +195,7 @@ def _row(facts: BundleFacts, width: int, is_in_use: bool) -> Content:
     state = STATES[facts.state] if pull is None else f"fetching {_share(pull)}".strip()
     needs = f"needs {facts.least_memory}" if facts.least_memory else ""
     mark = ("● ", "bold") if is_in_use else "  "
-    name = shown_line(facts.name).ljust(width)
+    name = sanitize_line(facts.name).ljust(width)
     return Content.assemble(mark, (name, "bold"), f"  {facts.size:>10}  {state:<14}", (needs, "dim"))
 
 
@@ -207,22 +207,22 @@ def _share(pull: Pull) -> str:
 def _progress(pull: Pull) -> Content:
     now = pull.progress
     if now is None:
-        return Content.assemble("Fetching: asking what there is…\n", shown(pull.notice), "\n")
+        return Content.assemble("Fetching: asking what there is…\n", sanitize(pull.notice), "\n")
     filled = 30 * now.done // now.total if now.total else 0
     size = size_text(now.done) + (f" of {size_text(now.total)}" if now.total else "")
     bar = Content.assemble(("━" * filled, "$primary"), ("─" * (30 - filled), "$foreground 35%"))
     return Content.assemble(
-        bar, f"  {shown_line(now.file, 40)}  {size} {_share(pull)}\n", shown(pull.notice), "\n"
+        bar, f"  {sanitize_line(now.file, 40)}  {size} {_share(pull)}\n", sanitize(pull.notice), "\n"
     )
 
 
 def _parts(facts: BundleFacts) -> Content:
-    lines = [shown_line(facts.summary), ""]
-    lines += [f"{label:<12} {shown_line(text)}" for label, text in facts.made_of]
+    lines = [sanitize_line(facts.summary), ""]
+    lines += [f"{label:<12} {sanitize_line(text)}" for label, text in facts.made_of]
     free = free_memory()
     lines += [f"{'Memory':<12} {gib(free)} are free on this machine now"] if free is not None else []
     lines.append("")
     for part in facts.parts:
         size = size_text(part.bytes) if part.bytes is not None else "size not known yet"
-        lines.append(f"{'✓' if part.is_here else '·'} {shown_line(part.name)}  {size}")
+        lines.append(f"{'✓' if part.is_here else '·'} {sanitize_line(part.name)}  {size}")
     return Content("\n".join(lines))

@@ -14,7 +14,7 @@ from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.themes import theme_names
 from minigpt4.tui.conversation.engine_status import choice_from
 from minigpt4.tui.settings.keys import ACTIONS
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
@@ -56,10 +56,10 @@ class Commands(Provider):
     def _choices(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         host = self.host
         for name in theme_names():
-            yield f"Theme: {shown_line(name)}", "", self._theme(name)
+            yield f"Theme: {sanitize_line(name)}", "", self._theme(name)
         for name in bundle_names():
             choice = replace(choice_from(host.settings), bundle=name, quant="auto")
-            yield f"Model: {shown_line(name)}", "", partial(host.switch_model, choice)
+            yield f"Model: {sanitize_line(name)}", "", partial(host.switch_model, choice)
 
     def _theme(self, name: str) -> Callable[[], Any]:
         return lambda: self.host.guarded(lambda: self.host.change_setting("theme", name))

@@ -19,8 +19,8 @@ from minigpt4.tui.images.attachments import attachments_in, complete_path, names
 from minigpt4.tui.images.browse import Found, found_below
 from minigpt4.tui.screens.dialog import hints
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown_line
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.picture import PictureArea, View
 from minigpt4.tui.widgets.picture_tree import Entry, PictureTree
 
@@ -129,8 +129,8 @@ class PickerScreen(ModalScreen[list[Path]]):
         if len(whole) > len(head + self.letters):
             self._filter(whole.removeprefix(head))
 
-    @on(KeyLine.Taken)
-    async def _take_step(self, event: KeyLine.Taken) -> None:
+    @on(KeyLine.Clicked)
+    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
         await self.run_action(event.action)
 
     @on(PictureTree.Typed)
@@ -189,7 +189,7 @@ class PickerScreen(ModalScreen[list[Path]]):
         self._search += 1
         self.query_one("#folder", Static).update(
             Content.assemble(
-                ("Choose pictures", "bold $text-primary"), "   ", shown_line(_homely(folder), 200)
+                ("Choose pictures", "bold $text-primary"), "   ", sanitize_line(_homely(folder), 200)
             )
         )
         self._write_filter()
@@ -229,10 +229,10 @@ class PickerScreen(ModalScreen[list[Path]]):
             self._about(entry, "…")
 
     def _about(self, entry: Entry, size: str) -> None:
-        self.query_one("#about", Static).update(f"{shown_line(entry.path.name, NAME_COLUMNS)}\n{size}")
+        self.query_one("#about", Static).update(f"{sanitize_line(entry.path.name, NAME_COLUMNS)}\n{size}")
 
     def _write_filter(self) -> None:
-        text = Content.assemble("Find: ", (shown_line(self.letters, 60), "bold"), ("▏", "$primary"))
+        text = Content.assemble("Find: ", (sanitize_line(self.letters, 60), "bold"), ("▏", "$primary"))
         if not self.letters:
             text = Content.assemble(
                 "Find: ", ("type a part of a name, or a path; Tab completes it", "$foreground 60%")
@@ -242,12 +242,12 @@ class PickerScreen(ModalScreen[list[Path]]):
     def _write_chosen(self) -> None:
         chosen = list(self.tree_of_pictures.chosen)
         line = self.query_one("#chosen", Static)
-        names = ", ".join(shown_line(path.name, 30) for path in chosen[:MOST_NAMED])
+        names = ", ".join(sanitize_line(path.name, 30) for path in chosen[:MOST_NAMED])
         more = f" and {len(chosen) - MOST_NAMED} more" if len(chosen) > MOST_NAMED else ""
         line.update(f"{len(chosen)} chosen: {names}{more}" if chosen else "")
         key = self._host.key
         parts = (f"Enter attaches {len(chosen) or ''}".rstrip(), f"{key('select_picture')} marks several")
-        leave = step(f"{key('close')} closes", "close")
+        leave = action_link(f"{key('close')} closes", "close")
         self.query_one("#hint", Static).update(hints(*parts, "Backspace up", leave))
 
     def _finish(self, chosen: list[Path]) -> None:

@@ -12,7 +12,7 @@ from textual.widgets import Static, TextArea
 
 from minigpt4.tui.screens.dialog import Dialog, hints
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.widgets.key_line import step
+from minigpt4.tui.widgets.key_line import action_link
 
 MARK = "\x00room\x00"
 """A text that no template has of its own."""
@@ -65,8 +65,8 @@ class PromptScreen(Dialog[Given | None]):
 
     def hint(self) -> Content:
         key = self.host.key
-        leave = step(f"{key('close')} leaves it as it was", "close")
-        return hints(step(f"{key('save')} keeps it", "save"), leave)
+        leave = action_link(f"{key('close')} leaves it as it was", "close")
+        return hints(action_link(f"{key('save')} keeps it", "save"), leave)
 
     def body(self) -> ComposeResult:
         yield TextArea(self._text, id="prompt", compact=True, highlight_cursor_line=False)

@@ -12,8 +12,8 @@ from textual.widgets.option_list import Option
 
 from minigpt4.tui.history.store import HIT, HIT_END, Hit
 from minigpt4.tui.screens.dialog import ListDialog
-from minigpt4.tui.terminal.sanitize import shown_line
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 PAGE = 50
 """Hits that are looked for at first, and as many more whenever the end of the list is near."""
@@ -39,7 +39,7 @@ class SearchScreen(ListDialog[None]):
     def _typed(self) -> None:
         self._want(PAGE)
 
-    @on(Rows.NearEnd)
+    @on(OptionRows.NearEnd)
     def _near_end(self) -> None:
         words, limit = self._looked_for
         if words == self.typed and len(self._hits) == limit:
@@ -75,10 +75,10 @@ class SearchScreen(ListDialog[None]):
     def _failed(self, error: Exception) -> None:
         self._is_looking = False
         if self.is_attached:
-            self.say_below(shown_line(str(error)))
+            self.say_below(sanitize_line(str(error)))
 
-    @on(Rows.OptionSelected)
-    def _chosen(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _chosen(self, event: OptionRows.OptionSelected) -> None:
         hit = self._hits[event.option_index]
         self.dismiss(None)
         self.host.open_conversation(hit.conversation, message=hit.message_id)
@@ -86,7 +86,7 @@ class SearchScreen(ListDialog[None]):
 
 def _row(hit: Hit) -> Content:
     when = time.strftime("%d %b %Y", time.localtime(hit.created))
-    title = shown_line(hit.title, 80) or "New conversation"
+    title = sanitize_line(hit.title, 80) or "New conversation"
     head = f"{when} · {SPEAKERS[hit.role]:<8}  "
     return Content.assemble((head, "dim"), (title, "bold"), "\n  ", *_marked(hit.snippet))
 
@@ -94,10 +94,10 @@ def _row(hit: Hit) -> Content:
 def _marked(snippet: str) -> Iterator[str | tuple[str, str]]:
     """The snippet with what was found underlined."""
     before, *parts = snippet.split(HIT)
-    yield shown_line(before) + (" " if before.endswith(" ") else "")
+    yield sanitize_line(before) + (" " if before.endswith(" ") else "")
     for part in parts:
         found, _, after = part.partition(HIT_END)
-        yield shown_line(found), "bold underline"
+        yield sanitize_line(found), "bold underline"
         lead = " " if after.startswith(" ") else ""
         trail = " " if after.strip() and after.endswith(" ") else ""
-        yield lead + shown_line(after) + trail
+        yield lead + sanitize_line(after) + trail

@@ -16,9 +16,9 @@ from minigpt4.tui.screens.dialog import Dialog, ListDialog, hints
 from minigpt4.tui.screens.prompt import Given, PromptScreen, without_room
 from minigpt4.tui.settings.keys import ACTIONS, bindings
 from minigpt4.tui.settings.settings import Entry, Origin, schema
-from minigpt4.tui.terminal.sanitize import shown, shown_line
-from minigpt4.tui.widgets.key_line import step
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.widgets.key_line import action_link
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 FROM = {
     "default": "",
@@ -97,8 +97,8 @@ class SettingsScreen(ListDialog[None]):
             lines.append(Line(f"keys.{action.id}", action.about, "Keys", keys[action.id], origin))
         return lines
 
-    @on(Rows.OptionHighlighted)
-    def _told(self, event: Rows.OptionHighlighted) -> None:
+    @on(OptionRows.OptionHighlighted)
+    def _told(self, event: OptionRows.OptionHighlighted) -> None:
         line = self._lines.get(event.option_id or "")
         if line is None:
             self.say_below("Enter turns this to the other.")
@@ -110,8 +110,8 @@ class SettingsScreen(ListDialog[None]):
             )
         self.say_below(note)
 
-    @on(Rows.OptionSelected)
-    def _change(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _change(self, event: OptionRows.OptionSelected) -> None:
         key = event.option_id or ""
         if key == SCOPE:
             self._is_here = not self._is_here
@@ -177,25 +177,25 @@ class ValueScreen(Dialog[Given | None]):
             if self._choices
             else f"Enter takes it; nothing typed means {self._unset}"
         )
-        return hints(way, step(f"{self.host.key('close')} leaves it as it was", "close"))
+        return hints(way, action_link(f"{self.host.key('close')} leaves it as it was", "close"))
 
     def body(self) -> ComposeResult:
         if self._choices:
-            yield Rows(id="choices")
+            yield OptionRows(id="choices")
         else:
-            yield Input(shown_line(_typed(self._line.value)), id="value", placeholder=self._unset)
+            yield Input(sanitize_line(_typed(self._line.value)), id="value", placeholder=self._unset)
         yield Static(self._line.about, classes="note", markup=False)
         yield Static("", classes="problem", id="problem", markup=False)
 
     def on_mount(self) -> None:
         """The value that is there has the cursor."""
         if self._choices:
-            options = [Option(Content(shown_line(choice)), id=f"={choice}") for choice in self._choices]
+            options = [Option(Content(sanitize_line(choice)), id=f"={choice}") for choice in self._choices]
             unset = Option(Content.styled(f"({self._unset})", "dim"), id="unset")
-            self.query_one(Rows).fill([unset, *options], keep=f"={self._line.value}")
+            self.query_one(OptionRows).fill([unset, *options], keep=f"={self._line.value}")
 
-    @on(Rows.OptionSelected)
-    def _chosen(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _chosen(self, event: OptionRows.OptionSelected) -> None:
         self.dismiss(Given(None if event.option_id == "unset" else (event.option_id or "")[1:]))
 
     @on(Input.Submitted)
@@ -211,7 +211,7 @@ class ValueScreen(Dialog[Given | None]):
         try:
             self.dismiss(Given(self._line.entry.parsed(text)))
         except ValueError as fault:
-            self.query_one("#problem", Static).update(shown(f"{text} {fault}"))
+            self.query_one("#problem", Static).update(sanitize(f"{text} {fault}"))
 
 
 def _may_be_own(line: Line) -> bool:
@@ -231,4 +231,4 @@ def _row(line: Line) -> Content:
         value = "yes" if line.value else "no"
     name = line.key.removeprefix("keys.").replace("_", " ")
     origin = f"  {FROM[line.origin]}" if FROM[line.origin] else ""
-    return Content.assemble(f"  {name:<24}", (shown_line(value, 40), "bold"), (origin, "dim"))
+    return Content.assemble(f"  {name:<24}", (sanitize_line(value, 40), "bold"), (origin, "dim"))

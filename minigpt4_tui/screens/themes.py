@@ -13,8 +13,8 @@ from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import load_theme, own_themes_folder, theme_files, theme_names
 from minigpt4.tui.app.textual_theme import textual_theme
 from minigpt4.tui.screens.dialog import Dialog
-from minigpt4.tui.terminal.sanitize import shown, shown_line
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 SAMPLE = Content("  ").join(
     Content.styled(f"● {name}", f"${name}")
@@ -30,7 +30,7 @@ class ThemesScreen(Dialog[None]):
     SHAPE = "-slim"
 
     def body(self) -> ComposeResult:
-        yield Rows(id="themes")
+        yield OptionRows(id="themes")
         yield Static(SAMPLE, classes="note")
         yield Static("", classes="note", id="problem", markup=False)
 
@@ -40,29 +40,29 @@ class ThemesScreen(Dialog[None]):
         self.host.themes_changed.subscribe(self, self._edited)
 
     def _list(self) -> None:
-        rows = self.query_one(Rows)
+        rows = self.query_one(OptionRows)
         names = theme_names()
         options = [Option(_row(name, name == self.host.settings.theme), id=name) for name in names]
         rows.fill(options, keep=rows.chosen or self.host.settings.theme)
 
     def _edited(self, _name: str) -> None:
         self._list()
-        self._show(self.query_one(Rows).chosen or "")
+        self._show(self.query_one(OptionRows).chosen or "")
 
-    @on(Rows.OptionHighlighted)
-    def _try(self, event: Rows.OptionHighlighted) -> None:
+    @on(OptionRows.OptionHighlighted)
+    def _try(self, event: OptionRows.OptionHighlighted) -> None:
         self._show(event.option_id or "")
 
     def _show(self, name: str) -> None:
         problem = _problem(name)
         line = self.query_one("#problem", Static)
-        line.update(shown(problem))
+        line.update(sanitize(problem))
         line.display = bool(problem)
         if not problem and name != self.app.theme:
             self.host.use_theme(name)
 
-    @on(Rows.OptionSelected)
-    def _keep(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    def _keep(self, event: OptionRows.OptionSelected) -> None:
         name = event.option_id or ""
         if not _problem(name):
             self.host.guarded(lambda: self.host.change_setting("theme", name))
@@ -92,4 +92,4 @@ def _row(name: str, is_kept: bool) -> Content:
         kind = "cannot be used"
     own = " · yours" if theme_files()[name].parent == own_themes_folder() else ""
     mark = ("● ", "bold") if is_kept else "  "
-    return Content.assemble(mark, (shown_line(name, 30).ljust(18), "bold"), (kind + own, "dim"))
+    return Content.assemble(mark, (sanitize_line(name, 30).ljust(18), "bold"), (kind + own, "dim"))

@@ -16,8 +16,8 @@ from textual.widgets import Static
 from minigpt4.tui.history.records import StoredPicture
 from minigpt4.tui.screens.dialog import hints
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown, shown_line
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.picture import PictureArea, View, size_of
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class ZoomScreen(ModalScreen[None]):
         """Show the first one."""
         self._draw()
 
-    @on(KeyLine.Taken)
-    async def _take_step(self, event: KeyLine.Taken) -> None:
+    @on(KeyLine.Clicked)
+    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
         await self.run_action(event.action)
 
     def action_model_view(self) -> None:
@@ -107,30 +107,30 @@ class ZoomScreen(ModalScreen[None]):
     def _caption(self, about: str) -> None:
         picture = self.pictures[self.index]
         place = f"{self.index + 1} of {len(self.pictures)}   " if len(self.pictures) > 1 else ""
-        name = shown_line(picture.name, max(10, self.app.size.width - 30))
+        name = sanitize_line(picture.name, max(10, self.app.size.width - 30))
         self.query_one("#caption", Static).update(Content.assemble(place, (name, "bold"), "   ", about))
 
     def _keys(self) -> None:
         key = self._host.key
         other = "the picture" if self.is_model_view else "what the model sees"
-        parts = [step(f"{key('model_view')} shows {other}", "model_view")]
+        parts = [action_link(f"{key('model_view')} shows {other}", "model_view")]
         if len(self.pictures) > 1:
-            parts.append(step(f"{key('previous_picture')} the one before", "previous_picture"))
-            parts.append(step(f"{key('next_picture')} the next one", "next_picture"))
-        leave = step(f"{key('close')} closes", "close")
+            parts.append(action_link(f"{key('previous_picture')} the one before", "previous_picture"))
+            parts.append(action_link(f"{key('next_picture')} the next one", "next_picture"))
+        leave = action_link(f"{key('close')} closes", "close")
         self.query_one("#keys", Static).update(hints(*parts, leave))
 
     def _say(self, sentence: str) -> None:
         self.query_one(PictureArea).display = False
         trouble = self.query_one("#trouble", Static)
-        trouble.update(shown(sentence))
+        trouble.update(sanitize(sentence))
         trouble.display = True
 
     @on(PictureArea.Opened)
     def _opened(self, event: PictureArea.Opened) -> None:
         if self.is_model_view:
             wide, high = event.pixels
-            bundle = shown_line(self._host.settings.bundle, 30)
+            bundle = sanitize_line(self._host.settings.bundle, 30)
             self._caption(f"as {bundle} sees it: squashed to {wide} × {high}")
 
     @on(PictureArea.Failed)

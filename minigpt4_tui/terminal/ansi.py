@@ -1,4 +1,4 @@
-"""Colours for plain output, from a theme; none where nobody sees them."""
+"""ANSI colors for plain output, taken from a theme."""
 
 from __future__ import annotations
 
@@ -12,57 +12,56 @@ RESET = "\x1b[0m"
 
 
 @dataclass(frozen=True)
-class Ink:
-    """Escape sequences by role; an empty one leaves text as it is, which is the default.
+class AnsiColors:
+    """Escape sequences by role; by default none, which leaves text as it is.
 
-    Answers have no role: they keep the terminal's own colour, readable on any background.
+    Answers have no role: they keep the terminal's own color, readable on any background.
     """
 
-    prompt_colour: str = ""
-    quiet_colour: str = ""
-    warning_colour: str = ""
+    prompt_color: str = ""
+    quiet_color: str = ""
+    warning_color: str = ""
 
     def prompt(self, text: str) -> str:
-        """The prompt; readline is told, by the marks around them, that colours take no room."""
-        if not self.prompt_colour:
+        """The prompt; the marks around each sequence tell readline that it has no width."""
+        if not self.prompt_color:
             return text
-        return f"\x01{self.prompt_colour}\x02{text}\x01{RESET}\x02"
+        return f"\x01{self.prompt_color}\x02{text}\x01{RESET}\x02"
 
     def quiet(self, text: str) -> str:
         """Status lines, on stderr."""
-        return _painted(text, self.quiet_colour)
+        return _painted(text, self.quiet_color)
 
     def warning(self, text: str) -> str:
         """Notices that change what an answer means, on stderr."""
-        return _painted(text, self.warning_colour)
+        return _painted(text, self.warning_color)
 
 
-def ink_for(theme: str, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> Ink:
-    """The theme's colours for those of the two streams that are terminals.
+def ansi_colors(theme: str, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> AnsiColors:
+    """The theme's colors, for those of the two streams that are terminals.
 
-    NO_COLOR (no-color.org) and TERM=dumb turn all of them off. Raises UsageError for an
-    unknown theme.
+    NO_COLOR (no-color.org) and TERM=dumb turn them off. Raises UsageError for an unknown theme.
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return Ink()
+        return AnsiColors()
     from minigpt4.themes import load_theme
 
-    colours = load_theme(theme)
-    noticed = stderr.isatty()
-    return Ink(
-        prompt_colour=_escape(colours.accent or colours.secondary) if stdout.isatty() else "",
-        quiet_colour=_escape(colours.secondary) if noticed else "",
-        warning_colour=_escape(colours.warning) if noticed else "",
+    colors = load_theme(theme)
+    is_terminal = stderr.isatty()
+    return AnsiColors(
+        prompt_color=_escape(colors.accent or colors.secondary) if stdout.isatty() else "",
+        quiet_color=_escape(colors.secondary) if is_terminal else "",
+        warning_color=_escape(colors.warning) if is_terminal else "",
     )
 
 
-def _painted(text: str, colour: str) -> str:
-    return f"{colour}{text}{RESET}" if colour else text
+def _painted(text: str, color: str) -> str:
+    return f"{color}{text}{RESET}" if color else text
 
 
-def _escape(colour: str | None) -> str:
-    """The sequence that a `#rrggbb` colour becomes; other forms of colour are left to screens."""
-    found = re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", colour or "")
+def _escape(color: str | None) -> str:
+    """The escape sequence of a `#rrggbb` color; empty for other forms, which only screens can show."""
+    found = re.fullmatch(r"#([0-9a-fA-F]{2})([0-9a-fA-F]{2})([0-9a-fA-F]{2})", color or "")
     if not found:
         return ""
     red, green, blue = (int(part, 16) for part in found.groups())

@@ -1,7 +1,7 @@
-"""The last guard before the terminal: whatever a widget draws, nothing in it is obeyed.
+"""The last line of defense before the terminal: whatever a widget draws, no control code gets through.
 
-Texts are made harmless where they are handed to a widget (`text.shown`); a line that is edited must
-keep what is in it, such as the path of a file with an odd name, and is seen through this alone.
+Text is sanitized when a widget receives it (`sanitize.sanitize`). A line being edited must keep what is
+in it, such as the path of a file with an odd name, so only this filter replaces its control codes.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
-"""Controls, halves of surrogate pairs, which no terminal can be sent, and changes of writing direction."""
+from minigpt4.tui.terminal.sanitize import CONTROLS
+
+_DIRECTIONS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd")
+"""Changes of writing direction."""
+
+_REPLACED = CONTROLS | _DIRECTIONS
+_FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+"""The same characters; searching for them is quicker than translating every text."""
 
 
-class Harmless(LineFilter):
-    """Puts a sign in the place of each such letter; what is meant for the terminal itself stays."""
+class SanitizeFilter(LineFilter):
+    """Replaces each such character with a visible sign; the terminal's own control segments stay."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
-        """The same segments, as nearly always, where there is no such letter."""
+        """Return the same list in the usual case that there is nothing to replace."""
         del background
-        if not any(_OBEYED.search(text) for text, _, control in segments if control is None):
+        if not any(_FORBIDDEN.search(text) for text, _, control in segments if control is None):
             return segments
         return [
             segment
             if segment.control is not None
-            else Segment(_OBEYED.sub(_sign, segment.text), segment.style)
+            else Segment(segment.text.translate(_REPLACED), segment.style)
             for segment in segments
         ]
-
-
-def _sign(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else "\ufffd"

@@ -12,7 +12,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from minigpt4.tui.terminal.sanitize import shown
+from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.watch.chart import letter_style
 from minigpt4.tui.watch.plot import run_letter
 from minigpt4.tui.widgets.picture import PictureArea, View
@@ -63,7 +63,7 @@ class AskedView(Horizontal):
         if self.asked.picture is not None:
             yield PictureArea(THUMBNAIL)
         with Vertical(classes="texts"):
-            yield Static(shown(self.asked.question or self.asked.key), classes="question", markup=False)
+            yield Static(sanitize(self.asked.question or self.asked.key), classes="question", markup=False)
             yield Static(classes="said", markup=False)
 
     def on_mount(self) -> None:
@@ -78,7 +78,7 @@ class AskedView(Horizontal):
         lines = [
             Content.assemble(
                 (f"{run_letter(one.run)} ", letter_style(one.run, self.app)) if self._has_letters else "",
-                Content(shown(one.answer.strip()) or "(nothing)"),
+                Content(sanitize(one.answer.strip()) or "(nothing)"),
             )
             for one in asked.said
         ]

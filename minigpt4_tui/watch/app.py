@@ -324,8 +324,8 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         self.query_one("#runs").scroll_to(y=run, animate=False)
         self.draw()
 
-    @on(ViewBar.Taken)
-    def _view_taken(self, event: ViewBar.Taken) -> None:
+    @on(ViewBar.Clicked)
+    def _view_taken(self, event: ViewBar.Clicked) -> None:
         self.action_view(event.action)
 
     @on(RunList.Wanted)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt4.core.download.sources import size_text
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
     from minigpt4.train.run.log import RunLog
@@ -22,7 +22,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
     """What runs are called: by their folders, and where two are called alike by the way to them."""
     plain = [folder.resolve().name or str(folder) for folder in folders]
     return [
-        shown_line(name if plain.count(name) == 1 else str(folder), NAME_WIDTH)
+        sanitize_line(name if plain.count(name) == 1 else str(folder), NAME_WIDTH)
         for name, folder in zip(plain, folders, strict=True)
     ]
 
@@ -84,7 +84,7 @@ def details(log: RunLog) -> list[str]:
     if log.left_out:
         told.append(f"{log.left_out} {'photo' if log.left_out == 1 else 'photos'} left out")
     if log.note:
-        told.append(shown_line(log.note, 200))
+        told.append(sanitize_line(log.note, 200))
     return told
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from minigpt4.tui.watch.metrics import ANSWERS, VIEWS
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 NAMES = {**{view.id: view.name for view in VIEWS}, ANSWERS: "answers"}
 """Every view by its id, in the order of their keys."""
@@ -33,5 +33,5 @@ class ViewBar(KeyLine):
         parts: list[Content] = []
         for number, (view, name) in enumerate(NAMES.items(), start=1):
             look = "bold underline $text-primary" if view == chosen else ""
-            parts.append(step(Content.assemble(f"{number} ", (name, look)), view))
+            parts.append(action_link(Content.assemble(f"{number} ", (name, look)), view))
         self.update(Content("   ").join(parts))

@@ -17,7 +17,7 @@ from textual.widgets import Static
 
 from minigpt4.tui.history.records import StoredPicture
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 NAME_COLUMNS = 24
 CROSS = " ✕"
@@ -29,7 +29,7 @@ class Chip(Static, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chips"), *bindings_of("picture")]
 
     def __init__(self, picture: StoredPicture) -> None:
-        name = shown_line(picture.name, NAME_COLUMNS)
+        name = sanitize_line(picture.name, NAME_COLUMNS)
         super().__init__(
             Content.assemble(
                 "▣ ", name, ("  ", ""), (f"{picture.width} × {picture.height}", "$foreground 70%"), CROSS

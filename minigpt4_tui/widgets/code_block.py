@@ -1,4 +1,4 @@
-"""A block of code in an answer, with a word in its corner that copies it."""
+"""A code block of an answer, with a copy link in its corner."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from textual.app import ComposeResult
 from textual.message import Message
 from textual.widgets.markdown import MarkdownFence
 
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 
 class CodeBlock(MarkdownFence):
-    """Tells by `Copied` that its code is wanted."""
+    """Posts `CopyRequested` when its copy link is clicked."""
 
     DEFAULT_CSS = """
     CodeBlock > KeyLine {
@@ -24,16 +24,16 @@ class CodeBlock(MarkdownFence):
     """
 
     @dataclass
-    class Copied(Message):
-        """The code is to be copied."""
+    class CopyRequested(Message):
+        """The code should be copied."""
 
         code: str
 
     def compose(self) -> ComposeResult:
         yield from super().compose()
-        yield KeyLine(step("copy", "copy"))
+        yield KeyLine(action_link("copy", "copy"))
 
-    def on_key_line_taken(self, event: KeyLine.Taken) -> None:
-        """The word was clicked."""
+    def on_key_line_clicked(self, event: KeyLine.Clicked) -> None:
+        """Pass the request on."""
         event.stop()
-        self.post_message(self.Copied(self.code))
+        self.post_message(self.CopyRequested(self.code))

@@ -1,4 +1,4 @@
-"""Where a question is typed: Enter sends, a dropped or pasted file becomes a picture of it."""
+"""The text area for questions: Enter sends, a dropped or pasted file is attached as a picture."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from textual.widgets import TextArea
 from minigpt4.tui.images.attachments import WINDOWS, complete_path
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.settings.keys import ACTIONS
-from minigpt4.tui.terminal.sanitize import shown, shown_line
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
 
-MOST_LETTERS = 32_000
-"""Most that the composer holds: several times the contexts of our bundles, and few enough to type on.
+MAX_CHARACTERS = 32_000
+"""The composer's limit: several times the bundles' context, yet short enough to type in.
 
-In a single line of 100,000 a key took a quarter of a second, as the text area wraps all of it anew.
+In a single line of 100,000 characters a key took a quarter of a second: the text area wraps it all again.
 """
 
-MOST_CHOICES = 7
+MAX_COMPLETIONS = 7
 """Lines of the list above the composer."""
 
 
-class Choices(KeyLine):
-    """What a line that begins with a slash could become; a click takes one."""
+class CompletionList(KeyLine):
+    """Completions of a slash command or its path; a click takes one."""
 
     def __init__(self) -> None:
         super().__init__(is_plain=False, id="choices")
 
     def show(self, choices: tuple[tuple[str, str], ...]) -> None:
-        """List them, or vanish where there are none; of a path its last part, which tells them apart."""
+        """List the completions, or hide if there are none; a path is listed by its last part."""
         self.display = bool(choices)
-        labels = [shown_line(name if about else _last_part(name), 60) for name, about in choices]
+        labels = [sanitize_line(name if about else _last_part(name), 60) for name, about in choices]
         width = max(map(len, labels), default=0)
         lines = [
-            step(Content.assemble((label.ljust(width), "$primary"), f"  {about}"), name)
-            for label, (name, about) in list(zip(labels, choices, strict=True))[:MOST_CHOICES]
+            action_link(Content.assemble((label.ljust(width), "$primary"), f"  {about}"), name)
+            for label, (name, about) in list(zip(labels, choices, strict=True))[:MAX_COMPLETIONS]
         ]
-        if len(choices) > MOST_CHOICES:
-            lines.append(Content.styled(f"… {len(choices) - MOST_CHOICES} more", "$text-muted"))
+        if len(choices) > MAX_COMPLETIONS:
+            lines.append(Content.styled(f"… {len(choices) - MAX_COMPLETIONS} more", "$text-muted"))
         self.update(Content("\n").join(lines))
 
 
@@ -57,31 +57,31 @@ def _last_part(path: str) -> str:
 
 
 class Composer(TextArea):
-    """A text area that grows with what is in it."""
+    """A text area that grows with its text."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("composer")]
 
     @dataclass
-    class Sent(Message):
-        """A line, or several, that the person is done with; not empty."""
+    class Submitted(Message):
+        """A question was sent; `text` is not empty."""
 
         text: str
         typed: str
-        """All that stood in the composer, white space around the text included."""
+        """The composer's whole text, with the white space around `text`."""
 
     @dataclass
-    class Dropped(Message):
-        """A paste that may be the paths of files."""
+    class FilesDropped(Message):
+        """Text was pasted that may be paths of files."""
 
         text: str
 
     @dataclass
-    class Left(Message):
-        """Up was pressed in an empty composer: the person looks at the messages."""
+    class MovedUp(Message):
+        """Up was pressed in an empty composer: the messages take the focus."""
 
     @dataclass
-    class Called(Message):
-        """An action of the composer's that is not its own to do."""
+    class ActionRequested(Message):
+        """A key of the composer's asks for an action of the screen."""
 
         action: str
 
@@ -98,30 +98,30 @@ class Composer(TextArea):
         self._completed = ""
 
     def render_line(self, y: int) -> Strip:
-        """A line; blank where there is no column that the placeholder could be wrapped to."""
+        """A line; blank without a column to wrap the placeholder to, which Textual cannot do."""
         if self.content_size.width < 1:
             return Strip.blank(self.size.width)
         return super().render_line(y)
 
     def action_send(self) -> None:
-        """Hand the text over; whoever takes it clears the composer."""
+        """Submit the text; the screen then clears the composer."""
         if self.text.strip():
-            self.post_message(self.Sent(self.text.strip(), self.text))
+            self.post_message(self.Submitted(self.text.strip(), self.text))
 
     def action_newline(self) -> None:
-        """A new line in the question."""
+        """Insert a line break."""
         self.insert("\n")
 
     def action_edit_last(self) -> None:
-        """Take the last question back to be changed."""
-        self.post_message(self.Called("edit_last"))
+        """Edit the last question."""
+        self.post_message(self.ActionRequested("edit_last"))
 
     def action_paste(self) -> None:
-        """A picture from the clipboard, or text."""
-        self.post_message(self.Called("paste"))
+        """Paste a picture or text from the clipboard."""
+        self.post_message(self.ActionRequested("paste"))
 
     def action_complete_path(self) -> None:
-        """Complete a command or the path after it; go on to the next thing on the screen otherwise."""
+        """Complete a command or the path after it; otherwise move the focus on."""
         if not self.text.startswith("/") or "\n" in self.text:
             self.screen.focus_next()
             return
@@ -134,54 +134,54 @@ class Composer(TextArea):
         self._choices.show(done.choices)
 
     def choose(self, choice: str) -> None:
-        """Take one of the list above: a command, or a path after one."""
+        """Take a completion: a command, or the path after it."""
         head, space, _ = self.text.partition(" ")
         self.replace_text(f"{head} {choice}" if space else f"{choice} ")
         self.focus()
 
     def action_cursor_up(self, select: bool = False) -> None:
-        """Leave an empty composer for the messages."""
+        """Move the cursor; from an empty composer move to the messages."""
         if self.text or select:
             super().action_cursor_up(select)
         else:
-            self.post_message(self.Left())
+            self.post_message(self.MovedUp())
 
     def action_copy(self) -> None:
-        """Copy what is selected; without a selection the key means what it means in a terminal."""
+        """Copy the selection; without one, Ctrl+C interrupts as in any terminal."""
         if self.selected_text:
             self.app.copy_to_clipboard(self.selected_text)
         else:
-            self.post_message(self.Called("interrupt"))
+            self.post_message(self.ActionRequested("interrupt"))
 
     def take(self, typed: str) -> None:
-        """Remove what was sent; what was typed after it stays."""
+        """Remove the sent text; what was typed since stays."""
         self.replace_text(self.text[len(typed) :] if self.text.startswith(typed) else "")
 
     def replace_text(self, text: str) -> None:
-        """Another text, the cursor at its end."""
+        """Replace the text and move the cursor to its end."""
         self.text = text
         self.move_cursor(self.document.end)
 
     def type(self, text: str) -> None:
-        """Insert text where the cursor is, as typing would; a book is cut, which is said."""
-        room = MOST_LETTERS - len(self.text)
-        if len(text) > room:
+        """Insert text at the cursor; text over the limit is cut, with a warning."""
+        space = max(MAX_CHARACTERS - len(self.text), 0)
+        if len(text) > space:
             self.app.notify(
-                f"{len(text):,} letters are more than a question holds; the first {max(room, 0):,} are here.",
+                f"{len(text):,} characters are too many for a question; only the first {space:,} are pasted.",
                 severity="warning",
                 markup=False,
             )
-        # The text area draws what is in it as it is, so nothing that a terminal would obey may get there.
-        self.insert(shown(text[: max(room, 0)]))
+        # The text area draws its text as it is, control codes included.
+        self.insert(sanitize(text[:space]))
 
     def close_choices(self) -> bool:
-        """Close the list above; whether there was one."""
+        """Close the completions; returns whether they were open."""
         was_open = bool(self._choices.display)
         self._choices.show(())
         return was_open
 
     def on_text_area_changed(self) -> None:
-        """Offer the commands while one is typed; what Tab offered stands until something is typed."""
+        """Offer commands while one is typed; what Tab offered stays until the text changes."""
         if self.text != self._completed:
             from minigpt4.tui.conversation.slash_commands import choices_for
 
@@ -189,7 +189,7 @@ class Composer(TextArea):
             self._choices.show(choices_for(self.text))
 
     async def _on_key(self, event: events.Key) -> None:
-        """Our own keys before the text area's, and in the order in which they were pressed."""
+        """Handle the app's keys before the text area's, in the order in which they are pressed."""
         host = cast("MiniGPT4App", self.app)
         for action in ACTIONS:
             if action.scope in ("composer", "chat") and event.key in host.keys_of(action.id):
@@ -202,16 +202,16 @@ class Composer(TextArea):
         event.stop()
         event.prevent_default()
         if looks_dropped(event.text):
-            self.post_message(self.Dropped(event.text))
+            self.post_message(self.FilesDropped(event.text))
         else:
             self.type(event.text)
 
     @property
-    def _choices(self) -> Choices:
-        return self.screen.query_one(Choices)
+    def _choices(self) -> CompletionList:
+        return self.screen.query_one(CompletionList)
 
 
 def looks_dropped(text: str) -> bool:
-    """Whether a paste may be files dropped on the terminal: these come with whole paths, often quoted."""
+    """Whether a paste may be files dropped on the terminal, which come as absolute paths, often quoted."""
     bare = text.strip().lstrip("'\"")
     return len(text) < 20_000 and (bare.startswith(("/", "~", "file:/")) or bool(WINDOWS.match(bare)))

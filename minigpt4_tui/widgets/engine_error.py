@@ -1,47 +1,27 @@
-"""The card that says what broke and what can be done about it, above the composer."""
+"""The card above the composer that shows why the engine's process exited and what can be done."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from textual import events
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
-from textual.message import Message
+from textual.containers import Vertical
+from textual.content import Content
 from textual.widgets import Static
 
 from minigpt4.tui.conversation.engine_status import EngineStatus
-from minigpt4.tui.terminal.sanitize import shown
+from minigpt4.tui.terminal.sanitize import sanitize
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
-MOST_DETAILS = 12
-"""Lines of what the process wrote before it died; the last ones tell most."""
-
-
-class Step(Static):
-    """A next step: its key, and what it does; a click does it, too."""
-
-    @dataclass
-    class Taken(Message):
-        """The step was clicked."""
-
-        action: str
-
-    def __init__(self, key: str, about: str, action: str) -> None:
-        super().__init__(f"{key} {about}".strip(), markup=False)
-        self.action = action
-
-    def on_click(self, event: events.Click) -> None:
-        """Do it."""
-        event.stop()
-        self.post_message(self.Taken(self.action))
+MAX_DETAILS = 12
+"""Lines of the process's last output; the last ones say most."""
 
 
-class TroubleCard(Vertical):
-    """Hidden while the engine is well. `keys` are those of restarting, of the models and of the settings."""
+class EngineErrorCard(Vertical):
+    """Hidden while the engine runs. `keys` are those that restart it, choose a model, and open settings."""
 
     def __init__(self, keys: Sequence[str], engine: EngineStatus) -> None:
-        super().__init__(id="trouble")
+        super().__init__(id="engine-error")
         self._keys = keys
         self._engine = engine
 
@@ -49,17 +29,20 @@ class TroubleCard(Vertical):
         yield Static("", classes="sentence", markup=False)
         yield Static("", classes="advice", markup=False)
         yield Static("", classes="details", markup=False)
-        with Horizontal(classes="steps"):
-            yield Step(self._keys[0], "starts it again", "restart_engine")
-            yield Step(self._keys[1], "chooses a model", "models")
-            yield Step(self._keys[2], "shows the settings", "settings")
+        restart, models, settings = self._keys
+        steps = [
+            action_link(f"{restart} starts it again", "restart_engine"),
+            action_link(f"{models} chooses a model", "models"),
+            action_link(f"{settings} shows the settings", "settings"),
+        ]
+        yield KeyLine(Content("   ").join(steps), classes="steps")
 
     def on_mount(self) -> None:
-        """Say what broke since it was made."""
+        """Show the status that it was made with."""
         self._write()
 
     def show(self, engine: EngineStatus) -> None:
-        """Say what broke, or vanish."""
+        """Show why the engine exited, or hide."""
         self._engine = engine
         if self.is_mounted:
             self._write()
@@ -67,9 +50,9 @@ class TroubleCard(Vertical):
     def _write(self) -> None:
         engine = self._engine
         self.display = engine.state == "dead"
-        lines = shown(engine.details).strip().splitlines()[-MOST_DETAILS:]
-        self.query_one(".sentence", Static).update(shown(engine.sentence))
-        self.query_one(".advice", Static).update(shown(engine.advice))
+        lines = sanitize(engine.details).strip().splitlines()[-MAX_DETAILS:]
+        self.query_one(".sentence", Static).update(sanitize(engine.sentence))
+        self.query_one(".advice", Static).update(sanitize(engine.advice))
         details = self.query_one(".details", Static)
         details.update("\n".join(lines))
         details.display = bool(lines)

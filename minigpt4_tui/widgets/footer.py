@@ -1,4 +1,4 @@
-"""The foot of the conversation: what waits to be said, and the status line."""
+"""The bottom of the chat screen: attached pictures, composer and status line."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from textual.widgets import Static, TextArea
 
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
 from minigpt4.tui.widgets.chips import ChipRow
-from minigpt4.tui.widgets.composer import MOST_LETTERS, Choices, Composer
+from minigpt4.tui.widgets.composer import MAX_CHARACTERS, CompletionList, Composer
 from minigpt4.tui.widgets.status import StatusLine
 
-LETTERS_A_TOKEN = 4
-"""Of English, about: only for the estimate of what is being typed."""
+CHARACTERS_PER_TOKEN = 4
+"""Roughly, for English; used only to estimate the draft's length."""
 
-PICTURE_FRAME = 4
-"""Positions that a template puts around a picture, about."""
+TEMPLATE_TOKENS = 4
+"""Tokens that a prompt template adds around a picture, roughly."""
 
 
-class Foot(Vertical):
-    """`pictures` go with the next question; `editing` is the message that the text is to replace."""
+class ChatFooter(Vertical):
+    """`pictures` go with the next question; `editing` is the id of the message being edited."""
 
     def __init__(self, *, still: bool, leave_key: str) -> None:
-        super().__init__(id="foot")
+        super().__init__(id="footer")
         self.pictures: list[StoredPicture] = []
         self.editing: str | None = None
         self._still = still
@@ -33,48 +33,50 @@ class Foot(Vertical):
         self._image_tokens = 0
 
     def compose(self) -> ComposeResult:
-        yield Choices()
+        yield CompletionList()
         yield Static("", id="editing", markup=False)
         yield ChipRow(id="chips")
         yield Composer(still=self._still)
         yield StatusLine(still=self._still)
 
     def on_mount(self) -> None:
-        """Nothing waits yet."""
-        self.query_one(Choices).display = False
+        """Start with nothing attached and nothing being edited."""
+        self.query_one(CompletionList).display = False
         self.query_one("#editing").display = False
 
     @property
     def composer(self) -> Composer:
-        """Where the person types."""
+        """The text area."""
         return self.query_one(Composer)
 
     @property
     def status(self) -> StatusLine:
-        """The line below."""
+        """The line at the bottom."""
         return self.query_one(StatusLine)
 
     def add(self, pictures: Sequence[StoredPicture]) -> None:
-        """More pictures for the next question; one that waits already is not added again."""
-        self.pictures += [one for one in pictures if all(one.digest != had.digest for had in self.pictures)]
+        """Attach pictures to the next question; one that is attached already is skipped."""
+        self.pictures += [
+            one for one in pictures if all(one.digest != other.digest for other in self.pictures)
+        ]
         self._draw()
 
     def asked(self, typed: str) -> None:
-        """The question was asked: it and its pictures wait no longer."""
+        """Clear the question that was sent, and its pictures."""
         self.pictures = []
         self.composer.take(typed)
         self._draw()
 
     def count_pictures(self, image_tokens: int) -> None:
-        """How many positions the model gives a picture."""
+        """Set the number of tokens per picture, from the model."""
         self._image_tokens = image_tokens
         self._estimate()
 
     def begin_editing(self, message: StoredMessage) -> None:
-        """Take a message's text into the composer; one that it cannot hold is left alone."""
-        if len(message.text) > MOST_LETTERS:
+        """Edit a message's text in the composer, unless it is too long for it."""
+        if len(message.text) > MAX_CHARACTERS:
             sentence = (
-                f"The message has {len(message.text):,} letters, more than can be edited here; copy it."
+                f"The message has {len(message.text):,} characters, too many to edit here; copy it instead."
             )
             self.app.notify(sentence, severity="warning", markup=False)
             return
@@ -83,19 +85,19 @@ class Foot(Vertical):
         self.composer.focus()
         what = "your question" if message.role == "user" else "the answer"
         note = self.query_one("#editing", Static)
-        note.update(f"Editing {what}; what is there now stays reachable. {self._leave_key} leaves it.")
+        note.update(f"Editing {what}; the version before is kept. {self._leave_key} cancels.")
         note.display = True
 
     def leave_editing(self, typed: str | None = None) -> bool:
-        """Back to a new question; whether anything was being edited. `typed` was taken for it."""
+        """Stop editing and remove `typed` (None: all) from the composer; returns whether it was editing."""
         was, self.editing = self.editing is not None, None
         self.query_one("#editing").display = False
         if was:
             self.composer.take(self.composer.text if typed is None else typed)
         return was
 
-    @on(Choices.Taken)
-    def _choose(self, event: Choices.Taken) -> None:
+    @on(CompletionList.Clicked)
+    def _choose(self, event: CompletionList.Clicked) -> None:
         event.stop()
         self.composer.choose(event.action)
 
@@ -107,8 +109,8 @@ class Foot(Vertical):
 
     @on(TextArea.Changed)
     def _estimate(self) -> None:
-        images = len(self.pictures) * (self._image_tokens + PICTURE_FRAME)
-        self.status.took(pending=images + len(self.composer.text) // LETTERS_A_TOKEN)
+        images = len(self.pictures) * (self._image_tokens + TEMPLATE_TOKENS)
+        self.status.took(pending=images + len(self.composer.text) // CHARACTERS_PER_TOKEN)
 
     def _draw(self) -> None:
         self.query_one(ChipRow).show(self.pictures)

@@ -1,4 +1,4 @@
-"""Words that tell what keys do, or what could be chosen: a click on them does it, too."""
+"""A line of text with clickable links: what keys do, or what can be chosen."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from textual.style import Style
 from textual.widgets import Static
 
 
-def step(text: str | Content, action: str) -> Content:
-    """Text of a `KeyLine`, on which a click is `Taken`."""
+def action_link(text: str | Content, action: str) -> Content:
+    """Text of a `KeyLine` that posts `Clicked` when it is clicked."""
     content = Content(text) if isinstance(text, str) else text
-    return content.stylize(Style.from_meta({"@click": ("step", (action,))}))
+    return content.stylize(Style.from_meta({"@click": ("link", (action,))}))
 
 
 class KeyLine(Static):
-    """Passes on what was clicked as `Taken`; with `is_plain` the words are underlined under the mouse."""
+    """Posts `Clicked` for the link under the mouse; with `is_plain` that link is underlined."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = """
@@ -33,16 +33,16 @@ class KeyLine(Static):
     """
 
     @dataclass
-    class Taken(Message):
-        """What the words stand for is wanted: the id of an action, or whatever `step` was given."""
+    class Clicked(Message):
+        """A link was clicked; `action` is the second argument of its `action_link`."""
 
         action: str
 
     def __init__(self, content: str | Content = "", *, is_plain: bool = True, **named: Any) -> None:
         super().__init__(content, markup=False, **named)
-        # Links have one colour; words of several keep their own.
+        # Textual gives links one color; text with colors of its own keeps them.
         self.auto_links = is_plain
 
-    def action_step(self, action: str) -> None:
-        """The words were clicked."""
-        self.post_message(self.Taken(action))
+    def action_link(self, action: str) -> None:
+        """Post the link's message."""
+        self.post_message(self.Clicked(action))

@@ -19,8 +19,8 @@ from textual.widgets import Static
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.screens import plug
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown, shown_line
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.status import PHASES, Speed
 
 if TYPE_CHECKING:
@@ -153,8 +153,8 @@ class MessageView(Vertical, can_focus=True):
     def action_zoom_picture(self) -> None:
         self._want("zoom_picture")
 
-    @on(KeyLine.Taken)
-    def _take_step(self, event: KeyLine.Taken) -> None:
+    @on(KeyLine.Clicked)
+    def _link_clicked(self, event: KeyLine.Clicked) -> None:
         event.stop()
         self._want(event.action)
 
@@ -162,7 +162,7 @@ class MessageView(Vertical, can_focus=True):
         """Copy the address: to open what a model made up is the person's own decision."""
         event.stop()
         self.app.copy_to_clipboard(event.href)
-        self.app.notify(f"Copied {shown_line(event.href, 120)}", markup=False)
+        self.app.notify(f"Copied {sanitize_line(event.href, 120)}", markup=False)
 
     def _want(self, what: str) -> None:
         self.post_message(self.Wanted(self, what))
@@ -190,7 +190,7 @@ class MessageView(Vertical, can_focus=True):
             return
         body = self._answer
         room = max(MOST_LETTERS - len(body.source), 0)
-        piece, self._pending = shown(self._pending[:room]), ""
+        piece, self._pending = sanitize(self._pending[:room]), ""
         # The thread's own seconds: on a busy machine nothing is gained by painting less.
         worked_before, self._worked_s = self._worked_s, time.thread_time()
         if self._stream is None:
@@ -206,12 +206,12 @@ class MessageView(Vertical, can_focus=True):
         if message.role == "user":
             name = "You"
         else:
-            name = shown_line(str(message.stats.get("bundle", "")), 30) or "Answer"
+            name = sanitize_line(str(message.stats.get("bundle", "")), 30) or "Answer"
         place, count = self.variant
         colour = "$text-primary" if message.role == "user" else "$text-accent"
         parts = [Content.styled(name, f"bold {colour}")]
         if count > 1:
-            before, after = step(" ‹ ", "previous_variant"), step(" › ", "next_variant")
+            before, after = action_link(" ‹ ", "previous_variant"), action_link(" › ", "next_variant")
             variant = Content.assemble("  ", before, f"{place + 1} of {count}", after)
             parts.append(variant.stylize("$text-muted"))
         if self.has_focus and message.role == "assistant":
@@ -237,7 +237,7 @@ def _afterwards(state: str, stats: Mapping[str, float | int | str]) -> str:
     """What is said under an answer that is over."""
     match state, stats.get("finish"):
         case "failed", _:
-            return shown(str(stats.get("problem", "The answer came to nothing.")))
+            return sanitize(str(stats.get("problem", "The answer came to nothing.")))
         case "stopped", _:
             note = "Stopped"
         case _, "length":
@@ -256,6 +256,6 @@ def _measured(stats: Mapping[str, float | int | str]) -> str:
 
 def _bounded(text: str) -> str:
     if len(text) <= MOST_LETTERS:
-        return shown(text)
+        return sanitize(text)
     left = f"{len(text) - MOST_LETTERS:,}"
-    return shown(text[:MOST_LETTERS]) + f"\n\n… {left} more letters are kept, and not shown here."
+    return sanitize(text[:MOST_LETTERS]) + f"\n\n… {left} more letters are kept, and not shown here."

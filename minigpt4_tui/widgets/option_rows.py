@@ -1,4 +1,4 @@
-"""A list of one-line choices without frames, which tells when its end comes into sight."""
+"""A frameless list of one-line options, which reports when its end is about to be visible."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 AHEAD = 10
-"""Rows before the end at which more of them are asked for."""
+"""Rows before the end at which `NearEnd` is posted."""
 
 
-class Rows(OptionList):
-    """An `OptionList` as all our lists are; with `is_driven` its keys come from a line above it."""
+class OptionRows(OptionList):
+    """The app's list style; with `is_driven` it has no focus, its keys come from an input above it."""
 
     DEFAULT_CSS = """
-    Rows, Rows:focus {
+    OptionRows, OptionRows:focus {
         height: 1fr;
         border: none;
         padding: 0;
@@ -29,9 +29,9 @@ class Rows(OptionList):
         text-wrap: nowrap;
         text-overflow: ellipsis;
     }
-    Rows > .option-list--option { padding: 0 1; }
-    Rows > .option-list--option-disabled { color: $foreground 70%; }
-    Rows.-driven > .option-list--option-highlighted {
+    OptionRows > .option-list--option { padding: 0 1; }
+    OptionRows > .option-list--option-disabled { color: $foreground 70%; }
+    OptionRows.-driven > .option-list--option-highlighted {
         color: $block-cursor-foreground;
         background: $block-cursor-background;
         text-style: $block-cursor-text-style;
@@ -40,7 +40,7 @@ class Rows(OptionList):
 
     @dataclass
     class NearEnd(Message):
-        """The last of `count` rows are nearly in sight; the cursor and the scrolling may both tell of it."""
+        """The last of `count` rows are nearly visible; the cursor and scrolling may both report it."""
 
         count: int
 
@@ -50,42 +50,43 @@ class Rows(OptionList):
         self.set_class(is_driven, "-driven")
 
     def fill(self, rows: list[Option], *, keep: str | None = None) -> None:
-        """Show these rows, the cursor on that of the id `keep`, else on the first that can be chosen."""
+        """Show these rows, the cursor on the one whose id is `keep`, else on the first enabled one."""
         top = self.scroll_offset.y
         self.set_options(rows)
-        places = [place for place, row in enumerate(rows) if not row.disabled]
-        kept = [place for place in places if rows[place].id == keep and keep is not None]
-        self.highlighted = next(iter(kept or places), None)
+        enabled = [index for index, row in enumerate(rows) if not row.disabled]
+        kept = [index for index in enabled if rows[index].id == keep and keep is not None]
+        self.highlighted = next(iter(kept or enabled), None)
         if kept:
             self.scroll_to(y=top, animate=False)
 
     def render_line(self, y: int) -> Strip:
-        """A line; under the cursor nothing is dim, as it could hardly be read on its ground."""
+        """A line; under the cursor nothing is dim, which would be hard to read on that background."""
         strip = super().render_line(y)
-        ground = self.get_component_rich_style("option-list--option-highlighted").bgcolor
-        if ground is None or all(part.style is None or part.style.bgcolor != ground for part in strip):
+        background = self.get_component_rich_style("option-list--option-highlighted").bgcolor
+        if background is None or all(
+            part.style is None or part.style.bgcolor != background for part in strip
+        ):
             return strip
-        clear = Style(dim=False)
-        return Strip(Segment.apply_style(strip, post_style=clear), strip.cell_length)
+        return Strip(Segment.apply_style(strip, post_style=Style(dim=False)), strip.cell_length)
 
     def page(self, step: int) -> None:
-        """Move the cursor by what is seen at once, up (-1) or down (1)."""
+        """Move the cursor by one page, up (-1) or down (1)."""
         self._move_page(-1 if step < 0 else 1)
 
     @property
     def chosen(self) -> str | None:
-        """The id of the row that the cursor is on."""
+        """The id of the row under the cursor."""
         row = self.highlighted_option
         return None if row is None else row.id
 
     def watch_highlighted(self, highlighted: int | None) -> None:
-        """More may be wanted below the cursor."""
+        """Report that the cursor is near the end."""
         super().watch_highlighted(highlighted)
         if highlighted is not None and highlighted >= self.option_count - AHEAD:
             self.post_message(self.NearEnd(self.option_count))
 
     def watch_scroll_y(self, before: float, after: float) -> None:
-        """More may be wanted below what is shown."""
+        """Report that the end is nearly visible."""
         super().watch_scroll_y(before, after)
         if after > before and after + self.size.height >= self.virtual_size.height - AHEAD:
             self.post_message(self.NearEnd(self.option_count))

@@ -24,7 +24,7 @@ from minigpt4.tui.images.preview import preview, what_the_model_sees
 from minigpt4.tui.images.sixel_kitty import GraphicsError, kitty_picture, sixel_strips
 from minigpt4.tui.images.terminal_protocol import CellSize, Protocol, cell_size, picture_protocol
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -313,7 +313,7 @@ class Thumbnail(Vertical):
     def _write_name(self) -> None:
         images: str = cast("MiniGPT4App", self.app).settings.images
         mark = "▣ " if images == "off" else ""
-        self.query_one(".name", Static).update(mark + shown_line(self.picture.name, COLUMNS - len(mark)))
+        self.query_one(".name", Static).update(mark + sanitize_line(self.picture.name, COLUMNS - len(mark)))
 
 
 def size_of(picture: StoredPicture) -> str:

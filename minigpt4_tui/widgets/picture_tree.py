@@ -16,7 +16,7 @@ from textual.widgets.tree import TreeNode
 
 from minigpt4.tui.images.browse import Listing, listing
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
@@ -221,7 +221,7 @@ class PictureTree(Tree[Entry]):
             node.add_leaf(self._label(entry), entry)
 
     def _label(self, entry: Entry) -> Text:
-        name = shown_line(entry.label)
+        name = sanitize_line(entry.label)
         if entry.kind == "picture":
             return Text((CHOSEN if entry.path in self.chosen else NOT_CHOSEN) + name)
         return Text(name, style="italic dim" if entry.kind == "note" else "bold")

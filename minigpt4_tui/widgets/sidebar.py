@@ -16,9 +16,9 @@ from textual.widgets.option_list import Option
 
 from minigpt4.tui.history.store import ConversationInfo
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import shown_line
-from minigpt4.tui.widgets.key_line import KeyLine, step
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
@@ -52,7 +52,7 @@ class Sidebar(Vertical):
         padding-top: 1;
 
         .heading { text-style: bold; color: $text-primary; padding: 0 3; margin-bottom: 1; }
-        Rows:blur > .option-list--option-highlighted {
+        OptionRows:blur > .option-list--option-highlighted {
             color: $foreground;
             background: transparent;
             text-style: none;
@@ -85,19 +85,19 @@ class Sidebar(Vertical):
         return cast("MiniGPT4App", self.app)
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> OptionRows:
         """The list."""
-        return self.query_one(Rows)
+        return self.query_one(OptionRows)
 
     def compose(self) -> ComposeResult:
         key = self.host.key
         keys = [("rename_conversation", "rename"), ("pin_conversation", "pin")]
         keys += [("delete_conversation", "delete"), ("undelete_conversation", "undo")]
         yield Static("Conversations", classes="heading", markup=False)
-        yield Rows(id="conversations")
+        yield OptionRows(id="conversations")
         yield NewName(id="new-name", placeholder="A new name")
         cells = [Content(f"{key(action)} {about}".ljust(12)) for action, about in keys]
-        cells = [step(cell, action) for cell, (action, _) in zip(cells, keys, strict=True)]
+        cells = [action_link(cell, action) for cell, (action, _) in zip(cells, keys, strict=True)]
         hint = Content("\n").join(Content("").join(cells[row : row + 2]) for row in (0, 2))
         yield KeyLine(hint, classes="hint quiet")
 
@@ -128,8 +128,8 @@ class Sidebar(Vertical):
             self._infos, self._is_whole = found, len(found) < count
             self._draw()
 
-    @on(Rows.NearEnd)
-    def _read_on(self, event: Rows.NearEnd) -> None:
+    @on(OptionRows.NearEnd)
+    def _read_on(self, event: OptionRows.NearEnd) -> None:
         if self._is_whole or not self._infos or event.count != self.rows.option_count:
             return
         more = self.host.guarded(lambda: self.host.store.list(PAGE, self._infos[-1]))
@@ -152,7 +152,7 @@ class Sidebar(Vertical):
                 group = self._group(info)
                 rows.append(Option(Content.assemble("\n  ", (group, "bold")), disabled=True))
             is_open = current is not None and info.id == current.id
-            title = shown_line(info.title, 80) or "New conversation"
+            title = sanitize_line(info.title, 80) or "New conversation"
             mark = ("● ", "$primary") if is_open else "  "
             rows.append(Option(Content.assemble(mark, (title, "bold" if is_open else "")), id=info.id))
         return rows
@@ -172,13 +172,13 @@ class Sidebar(Vertical):
 
     # What keys do
 
-    @on(KeyLine.Taken)
-    async def _take_step(self, event: KeyLine.Taken) -> None:
+    @on(KeyLine.Clicked)
+    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
         event.stop()
         await self.run_action(event.action)
 
-    @on(Rows.OptionSelected)
-    async def _open(self, event: Rows.OptionSelected) -> None:
+    @on(OptionRows.OptionSelected)
+    async def _open(self, event: OptionRows.OptionSelected) -> None:
         event.stop()
         if event.option_id == NEW:
             self.host.new_conversation()
@@ -192,7 +192,7 @@ class Sidebar(Vertical):
         info = self._chosen
         if info is not None:
             line = self.query_one(NewName)
-            self._renaming, line.value, line.display = info.id, shown_line(info.title), True
+            self._renaming, line.value, line.display = info.id, sanitize_line(info.title), True
             line.focus()
 
     @on(Input.Submitted)
@@ -222,7 +222,7 @@ class Sidebar(Vertical):
             self.host.new_conversation()
         self._move_to(below)
         back = self.host.key("undelete_conversation")
-        self.host.say(f"Deleted '{shown_line(info.title, 40)}'. {back} in the list brings it back.")
+        self.host.say(f"Deleted '{sanitize_line(info.title, 40)}'. {back} in the list brings it back.")
 
     def action_undelete_conversation(self) -> None:
         """Bring back what was deleted last, here or before."""

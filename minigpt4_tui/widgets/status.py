@@ -13,7 +13,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 
 from minigpt4.tui.conversation.engine_status import EngineStatus
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_CELLS = 10
@@ -154,7 +154,7 @@ class StatusLine(Widget):
 
     def _doing(self, width: int) -> Content:
         engine = self.engine
-        name = shown_line(engine.bundle, 30)
+        name = sanitize_line(engine.bundle, 30)
         if engine.state == "dead":
             return Content.styled("✕ the model is not running", "$text-error")
         mark = ("● " if self._still else f"{FRAMES[self._frame % len(FRAMES)]} ", "$primary")
@@ -172,7 +172,7 @@ class StatusLine(Widget):
             return Content("")
         share = f"{engine.done * 100 // engine.total}% of " if engine.total else ""
         size = f"{share}{(engine.total or engine.done) / 1e6:,.0f} MB"
-        return Content.styled(f" · {shown_line(engine.file, 30)} {size}", "$text-muted")
+        return Content.styled(f" · {sanitize_line(engine.file, 30)} {size}", "$text-muted")
 
     def _waited(self) -> Content:
         seconds = time.monotonic() - self._since

@@ -7,7 +7,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
-from minigpt4.tui.widgets.key_line import KeyLine, step
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 
 class Welcome(Vertical):
@@ -23,7 +23,7 @@ class Welcome(Vertical):
         yield Static(motto, classes="motto", markup=False)
         width = max(len(key) for key, _, _ in self._ways)
         lines = [
-            step(Content.assemble((key.rjust(width), "$text-accent"), f"   {about}"), action)
+            action_link(Content.assemble((key.rjust(width), "$text-accent"), f"   {about}"), action)
             for key, about, action in self._ways
         ]
         yield KeyLine(Content("\n").join(lines), is_plain=False, classes="ways")

@@ -130,16 +130,16 @@ def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None)
     """A plain chat with its model loaded, which goes on with the conversation, if there is one."""
     from minigpt4.tui.cli.chat.plain import PlainChat
     from minigpt4.tui.cli.chat.plain_history import Record
-    from minigpt4.tui.terminal.ansi import ink_for
+    from minigpt4.tui.terminal.ansi import ansi_colors
 
-    ink = ink_for(chosen.theme)
+    colors = ansi_colors(chosen.theme)
     bundle = chosen.model.bundle.name
-    say(ink.quiet(f"Loading {bundle} ..."))
+    say(colors.quiet(f"Loading {bundle} ..."))
     record = Record(
-        store, conversation, bundle=bundle, told=lambda sentence: say(ink.warning(printable(sentence)))
+        store, conversation, bundle=bundle, told=lambda sentence: say(colors.warning(printable(sentence)))
     )
     with chosen.model.load(bars=False) as engine:
-        chat = PlainChat(engine, chosen.sampling, ink, record, chosen.system_prompt)
+        chat = PlainChat(engine, chosen.sampling, colors, record, chosen.system_prompt)
         if conversation is not None:
             chat.go_on(conversation.title, store.path(conversation.id))
         yield chat

@@ -26,8 +26,8 @@ from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_err
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
-from minigpt4.tui.terminal.ansi import Ink
-from minigpt4.tui.terminal.sanitize import shown_line
+from minigpt4.tui.terminal.ansi import AnsiColors
+from minigpt4.tui.terminal.sanitize import sanitize_line
 
 PROMPT = "> "
 
@@ -77,7 +77,7 @@ class PlainChat:
 
     engine: Replying
     sampling: Sampling
-    ink: Ink = field(default_factory=Ink)
+    colors: AnsiColors = field(default_factory=AnsiColors)
     record: Record = field(default_factory=Record)
     system_prompt: str = ""
     conversation: list[Message] = field(default_factory=list)
@@ -96,11 +96,11 @@ class PlainChat:
                     break
             return FAILED if self.failures else 0
         begin = "Ask about what you added" if self.pending else "Add a picture with /image PATH, or just ask"
-        say(self.ink.quiet(f"{begin}. Ctrl+C stops an answer, /quit leaves, /help shows more."))
+        say(self.colors.quiet(f"{begin}. Ctrl+C stops an answer, /quit leaves, /help shows more."))
         code = self._talk()
         if self.record.conversation is not None:
             name = self.record.conversation.id[:SHOWN_ID]
-            say(self.ink.quiet(f"`minigpt4 chat --resume {name}` goes on with this conversation."))
+            say(self.colors.quiet(f"`minigpt4 chat --resume {name}` goes on with this conversation."))
         return code
 
     def _talk(self) -> int:
@@ -112,7 +112,7 @@ class PlainChat:
                 interrupts = 0
             except KeyboardInterrupt:
                 interrupts += 1
-                say("" if interrupts == 2 else self.ink.quiet("\nCtrl+C again, or /quit, leaves."))
+                say("" if interrupts == 2 else self.colors.quiet("\nCtrl+C again, or /quit, leaves."))
             except EOFError:
                 say("")
                 return 0
@@ -151,9 +151,9 @@ class PlainChat:
             seen = self.engine.look(picture)
         self.pending.append(Waiting(seen, self.record.keep(attachment)))
         width, height = picture.image.size
-        say(self.ink.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
+        say(self.colors.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
         for notice in picture.notices:
-            say(self.ink.warning(notice))
+            say(self.colors.warning(notice))
 
     def go_on(self, title: str, path: Sequence[StoredMessage]) -> None:
         """Take up a kept conversation where it ended; a picture that is gone is said and left out."""
@@ -164,18 +164,18 @@ class PlainChat:
             elif message.text:
                 self.conversation.append(Assistant(message.text))
         count = "1 message" if len(path) == 1 else f"{len(path)} messages"
-        say(self.ink.quiet(f"Going on with '{shown_line(title, 80)}', {count}."))
+        say(self.colors.quiet(f"Going on with '{sanitize_line(title, 80)}', {count}."))
         if _at_terminal():
             for message in path[-2:]:
                 who = "You asked" if message.role == "user" else "The answer was"
-                say(self.ink.quiet(f"{who}: {shown_line(message.text, 500)}"))
+                say(self.colors.quiet(f"{who}: {sanitize_line(message.text, 500)}"))
 
     def _seen_again(self, picture: StoredPicture) -> Iterator[ImageEmbedding]:
         try:
             yield self.engine.look(open_picture(picture.path))
         except ImageError:
             name = printable(picture.name)
-            say(self.ink.warning(f"The kept picture {name} cannot be read any more; it is left out."))
+            say(self.colors.warning(f"The kept picture {name} cannot be read any more; it is left out."))
 
     def _attach_line(self, line: str) -> None:
         found = attachments_in(line)
@@ -190,7 +190,7 @@ class PlainChat:
         self.pending.clear()
         self._dropped = 0
         self.record.begin_anew()
-        say(self.ink.quiet("A new conversation begins; the model knows nothing of the one before."))
+        say(self.colors.quiet("A new conversation begins; the model knows nothing of the one before."))
 
     def _unknown(self, command: str) -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
@@ -205,7 +205,7 @@ class PlainChat:
             messages = [*system, *self.conversation, asked]
             reply = self.engine.reply(messages, self.sampling, cancelled=interrupted)
             if reply.dropped_messages > self._dropped:
-                say(self.ink.warning(_left_out(reply.dropped_messages)))
+                say(self.colors.warning(_left_out(reply.dropped_messages)))
             self._dropped = reply.dropped_messages
             self.record.begin(question, [one.stored for one in self.pending if one.stored is not None])
             self._say(reply)
@@ -215,9 +215,9 @@ class PlainChat:
             if not _at_terminal():
                 # A script that feeds questions is to end, not to go on with its next line.
                 raise KeyboardInterrupt
-            say(self.ink.quiet("(Stopped; what was said so far stays in the conversation.)"))
+            say(self.colors.quiet("(Stopped; what was said so far stays in the conversation.)"))
         if reply.finish == "length":
-            say(self.ink.warning(cut_short(reply, self.sampling)))
+            say(self.colors.warning(cut_short(reply, self.sampling)))
 
     def _say(self, reply: Reply) -> None:
         """Print the answer while it is made, and write it down, whatever ends it."""
@@ -245,7 +245,7 @@ class PlainChat:
         if not _at_terminal():
             yield
             return
-        timer = threading.Timer(PATIENCE_S, say, [self.ink.quiet(words)])
+        timer = threading.Timer(PATIENCE_S, say, [self.colors.quiet(words)])
         timer.daemon = True
         timer.start()
         try:
@@ -255,7 +255,7 @@ class PlainChat:
 
     def _prompted_line(self) -> str:
         if sys.stdout.isatty():
-            return input(self.ink.prompt(PROMPT) if _line_editing() else PROMPT)
+            return input(self.colors.prompt(PROMPT) if _line_editing() else PROMPT)
         # `input` would write its prompt into whatever stdout is redirected to.
         print(PROMPT, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()

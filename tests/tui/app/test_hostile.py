@@ -94,7 +94,7 @@ async def test_names_of_pictures_wherever_they_are_shown(play: Play, png: MakePn
     (folder / "[b] \x07.png").write_bytes(b"no picture")
     async with play(pictures=[folder / NAME, folder / "[b] \x07.png"], size=(110, 40)) as now:
         app = now.app
-        await now.until(lambda: app.chat.foot.pictures)
+        await now.until(lambda: app.chat.footer.pictures)
         await now.until(lambda: any("[b]" in note.message for note in app._notifications))
         await now.talk("What is this?", "A cat.")
         app.push_screen(ZoomScreen(app.talk.path[0].pictures))
@@ -107,7 +107,7 @@ async def test_names_of_pictures_wherever_they_are_shown(play: Play, png: MakePn
         await now.until(lambda: app.screen.tree_of_pictures.highlighted is not None)
         await now.pilot.pause()
         await now.pilot.press("enter")
-        await now.until(lambda: app.chat.foot.pictures)
+        await now.until(lambda: app.chat.footer.pictures)
 
 
 async def test_a_path_that_is_completed_still_names_its_file(
@@ -120,7 +120,7 @@ async def test_a_path_that_is_completed_still_names_its_file(
         await now.pilot.press("tab")
         await now.until(lambda: "a␛[32m.png" in now.text())
         await now.pilot.press("1", "tab", "enter")
-        await now.until(lambda: [one.width for one in now.app.chat.foot.pictures] == [40])
+        await now.until(lambda: [one.width for one in now.app.chat.footer.pictures] == [40])
 
 
 async def test_lines_that_are_typed_in(play: Play) -> None:
@@ -196,7 +196,7 @@ async def test_a_terminal_without_colour_shows_everything(
     monkeypatch.setenv("NO_COLOR", "1")
     (tmp_path / "cat.png").write_bytes(png((40, 30)))
     async with play({"theme": theme}, pictures=[tmp_path / "cat.png"], size=(110, 40)) as now:
-        await now.until(lambda: now.app.chat.foot.pictures)
+        await now.until(lambda: now.app.chat.footer.pictures)
         await now.talk("What is this?", "A **cat**.\n\n```python\nnap()\n```\n")
         now.engine.on_event(Died("It was killed.", "Try again.", "why"))
         for words in ("cat.png", "nap()", "It was killed.", "Try again."):

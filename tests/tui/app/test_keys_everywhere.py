@@ -18,7 +18,7 @@ from minigpt4.tui.screens.search import SearchScreen
 from minigpt4.tui.screens.settings import SettingsScreen, ValueScreen
 from minigpt4.tui.screens.themes import ThemesScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
-from minigpt4.tui.widgets.option_rows import Rows
+from minigpt4.tui.widgets.option_rows import OptionRows
 
 Play = Any
 
@@ -89,7 +89,7 @@ async def test_a_theme_that_was_only_tried_is_taken_back_when_another_screen_is_
     async with play() as now:
         await call(now, "f4")
         await call(now, "ctrl+t")
-        rows = now.app.screen.query_one(Rows)
+        rows = now.app.screen.query_one(OptionRows)
         rows.highlighted = rows.get_option_index("paper")
         await now.until(lambda: now.app.theme == "paper")
         await call(now, "f4")
@@ -125,7 +125,7 @@ async def test_the_page_keys_move_in_the_list_that_has_the_focus(play: Play, sto
         await now.talk("Tell me.", "word\n\n" * 60)
         place = now.app.chat.transcript.scroll_y
         await now.pilot.press("ctrl+b")
-        await now.until(lambda: isinstance(now.app.focused, Rows))
+        await now.until(lambda: isinstance(now.app.focused, OptionRows))
         rows = now.app.focused
         before = rows.highlighted
         await now.pilot.press("pagedown", "pagedown")
@@ -140,7 +140,7 @@ async def test_the_page_keys_move_in_the_list_that_has_the_focus(play: Play, sto
 async def test_an_app_key_typed_in_a_value_leaves_the_value_as_it_was(play: Play) -> None:
     async with play() as now:
         await call(now, "f4")
-        rows = now.app.screen.query_one(Rows)
+        rows = now.app.screen.query_one(OptionRows)
         rows.highlighted = rows.get_option_index("max_tokens")
         await now.pilot.press("enter")
         await now.until(lambda: isinstance(now.app.screen, ValueScreen))

@@ -359,9 +359,9 @@ async def test_the_themes(play: Play, past: Store, look: Look) -> None:
         await over(now, "themes", "ThemesScreen")
 
         async def wear(theme: str) -> None:
-            now.app.screen.query_one("Rows").highlighted = now.app.screen.query_one("Rows").get_option_index(
-                theme
-            )
+            now.app.screen.query_one("OptionRows").highlighted = now.app.screen.query_one(
+                "OptionRows"
+            ).get_option_index(theme)
             await now.until(lambda: now.app.theme == theme)
 
         await look(now, "themes", wear)

@@ -180,9 +180,9 @@ async def test_a_picture_that_is_deleted_after_it_was_attached(play: Play, png: 
     photo = tmp_path / "cat.png"
     photo.write_bytes(png((40, 30)))
     async with play(pictures=[photo], size=(100, 40)) as now:
-        await now.until(lambda: now.app.chat.foot.pictures)
+        await now.until(lambda: now.app.chat.footer.pictures)
         photo.unlink()
-        now.app.chat.foot.pictures[0].path.unlink()
+        now.app.chat.footer.pictures[0].path.unlink()
         await now.ask("What is this?")
         now.engine.on_event(Failed(now.engine.request, "cat.png is gone; add it again."))
         await now.until(lambda: "cat.png is gone" in now.text())

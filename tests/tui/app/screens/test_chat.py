@@ -12,8 +12,8 @@ from textual import events
 from minigpt4.core.worker.messages import Counted, Died, Failed, Finished, Loading, Notice, Phase, Ready
 from minigpt4.tui.history.store import StoredPicture
 from minigpt4.tui.widgets.answer import AnswerText
-from minigpt4.tui.widgets.composer import MOST_LETTERS
-from minigpt4.tui.widgets.engine_error import TroubleCard
+from minigpt4.tui.widgets.composer import MAX_CHARACTERS
+from minigpt4.tui.widgets.engine_error import EngineErrorCard
 from minigpt4.tui.widgets.message import MessageView
 
 CODE = "Two ways:\n\n```python\nnap()\n```\n\nor\n\n```\nsleep\n```\n"
@@ -130,9 +130,9 @@ async def test_editing_can_be_left(play: Play) -> None:
         app, pilot = now.app, now.pilot
         await now.talk("What is this?", "A cat.")
         await pilot.press("ctrl+up")
-        await now.until(lambda: app.chat.foot.editing is not None)
+        await now.until(lambda: app.chat.footer.editing is not None)
         await pilot.press("escape")
-        await now.until(lambda: app.chat.foot.editing is None)
+        await now.until(lambda: app.chat.footer.editing is None)
         assert app.chat.composer.text == ""
         assert len(now.engine.asked) == 1
 
@@ -162,7 +162,7 @@ async def test_a_dead_engine_shows_a_card_and_starts_again(play: Play) -> None:
         now.engine.begin("A c")
         now.engine.on_event(Failed(now.engine.request, "The model's process was killed."))
         now.engine.on_event(Died("The model's process was killed.", "Choose a smaller model.", "[/] Killed"))
-        await now.until(lambda: any(card.display for card in app.query(TroubleCard)))
+        await now.until(lambda: any(card.display for card in app.query(EngineErrorCard)))
         assert "Choose a smaller model." in now.text()
         assert "[/] Killed" in now.text()
         assert now.shown == ["What is this?", "A c"]
@@ -170,7 +170,7 @@ async def test_a_dead_engine_shows_a_card_and_starts_again(play: Play) -> None:
         assert len(now.engine.asked) == 1
         await pilot.press("f8")
         await now.until(lambda: app.engine.state == "ready")
-        assert not app.query_one(TroubleCard).display
+        assert not app.query_one(EngineErrorCard).display
         assert len(now.engine.loaded) == 2
         app.chat.composer.replace_text("")
         await pilot.press("ctrl+g")
@@ -204,12 +204,12 @@ async def test_pictures_of_the_command_line_wait_in_the_composer(
     (tmp_path / "my cat.png").write_bytes(png((40, 30)))
     async with play(pictures=[tmp_path / "my cat.png", tmp_path / "none.png"]) as now:
         app = now.app
-        await now.until(lambda: app.chat.foot.pictures)
+        await now.until(lambda: app.chat.footer.pictures)
         await now.until(lambda: "my cat.png" in now.text())
         await now.until(lambda: any("none.png" in note.message for note in app._notifications))
         await now.ask("What is this?")
         assert [path.suffix for path in now.engine.asked[0][1][0].pictures] == [".png"]
-        assert app.chat.foot.pictures == []
+        assert app.chat.footer.pictures == []
         assert app.talk.path[0].pictures[0].name == "my cat.png"
 
 
@@ -219,7 +219,7 @@ async def test_a_dropped_file_becomes_a_picture(play: Play, png: MakePng, tmp_pa
     async with play() as now:
         app = now.app
         app.post_message(events.Paste(f"'{tmp_path}/my cat.png' file://{tmp_path}/dog.png\n"))
-        await now.until(lambda: len(app.chat.foot.pictures) == 2)
+        await now.until(lambda: len(app.chat.footer.pictures) == 2)
         assert app.chat.composer.text == ""
         app.post_message(events.Paste("/not/a/file.png"))
         await now.until(lambda: app.chat.composer.text == "/not/a/file.png")
@@ -238,7 +238,7 @@ async def test_a_picture_is_attached_with_a_command_whose_path_is_completed(
         await pilot.press("tab")
         await now.until(lambda: app.chat.composer.text.endswith("photo.png"))
         await pilot.press("enter")
-        await now.until(lambda: len(app.chat.foot.pictures) == 1)
+        await now.until(lambda: len(app.chat.footer.pictures) == 1)
         assert now.engine.asked == []
 
 
@@ -247,7 +247,7 @@ async def test_the_same_picture_is_not_added_twice(play: Play, picture: StoredPi
         app, pilot = now.app, now.pilot
         app.attach([picture, picture])
         await pilot.pause()
-        assert app.chat.foot.pictures == [picture]
+        assert app.chat.footer.pictures == [picture]
         await now.until(lambda: "13 of 1,000" in now.text())
 
 
@@ -369,7 +369,7 @@ async def test_a_book_that_is_pasted_is_cut_and_typing_stays_possible(play: Play
         app = now.app
         app.post_message(events.Paste("word \x1b[31m" * 1_000_000))
         await now.until(lambda: app.chat.composer.text)
-        assert len(app.chat.composer.text) == MOST_LETTERS
+        assert len(app.chat.composer.text) == MAX_CHARACTERS
         assert "\x1b" not in app.chat.composer.text
         assert any("letters" in note.message for note in app._notifications)
 

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.search import SearchScreen
-from minigpt4.tui.widgets.composer import MOST_LETTERS
+from minigpt4.tui.widgets.composer import MAX_CHARACTERS
 
 Play = Any
 
@@ -47,7 +47,7 @@ async def test_a_pasted_book_is_cut_and_typing_and_asking_go_on(play: Play) -> N
     async with play() as now, awake():
         now.app.post_message(events.Paste(BOOK))
         await now.until(lambda: now.app.chat.composer.text)
-        assert len(now.app.chat.composer.text) == MOST_LETTERS
+        assert len(now.app.chat.composer.text) == MAX_CHARACTERS
         await now.pilot.press("backspace", "x", "enter")
         await now.until(lambda: now.engine.asked)
         now.engine.answer("Long.")
@@ -81,7 +81,7 @@ async def test_a_kept_book_is_shown_by_its_beginning_copied_whole_and_not_edited
         await now.pilot.press("e")
         await now.until(lambda: any("can be edited" in note.message for note in now.app._notifications))
         assert now.app.chat.composer.text == ""
-        assert now.app.chat.foot.editing is None
+        assert now.app.chat.footer.editing is None
 
 
 async def test_an_answer_that_never_ends_is_drawn_by_its_beginning_and_kept_whole(play: Play) -> None:

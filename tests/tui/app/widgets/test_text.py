@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from minigpt4.tui.terminal.sanitize import MARKS, shown, shown_line
+from minigpt4.tui.terminal.sanitize import MAX_MARKS, sanitize, sanitize_line
 
 
 @pytest.mark.parametrize(
-    ("text", "harmless"),
+    ("text", "sanitized"),
     [
         ("\x1b[31mred\x1b[0m", "␛[31mred␛[0m"),
         ("\x1b]0;title\x07", "␛]0;title␇"),
@@ -28,17 +28,17 @@ from minigpt4.tui.terminal.sanitize import MARKS, shown, shown_line
         ("naïve — “yes” 猫 😀", "naïve — “yes” 猫 😀"),
     ],
 )
-def test_what_a_terminal_would_obey_is_seen_or_gone(text: str, harmless: str) -> None:
-    assert shown(text) == harmless
+def test_what_a_terminal_would_obey_is_seen_or_gone(text: str, sanitized: str) -> None:
+    assert sanitize(text) == sanitized
 
 
 def test_a_pile_of_accents_is_cut() -> None:
-    assert shown("e" + "\u0301" * 50 + "f") == "e" + "\u0301" * MARKS + "f"
+    assert sanitize("e" + "\u0301" * 50 + "f") == "e" + "\u0301" * MAX_MARKS + "f"
 
 
 @given(st.text())
 def test_no_text_keeps_a_control_or_a_format_character(text: str) -> None:
-    for letter in shown(text):
+    for letter in sanitize(text):
         assert letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cs", "Zl", "Zp")
         assert not 0x202A <= ord(letter) <= 0x202E
         assert not 0x2066 <= ord(letter) <= 0x2069
@@ -46,16 +46,16 @@ def test_no_text_keeps_a_control_or_a_format_character(text: str) -> None:
 
 @given(st.text())
 def test_what_is_harmless_stays_as_it_is(text: str) -> None:
-    assert shown(shown(text)) == shown(text)
+    assert sanitize(sanitize(text)) == sanitize(text)
 
 
 @given(st.text())
 def test_lines_are_counted_as_python_counts_them(text: str) -> None:
-    assert shown(text).splitlines() == shown(text).split("\n")[: len(shown(text).splitlines())]
+    assert sanitize(text).splitlines() == sanitize(text).split("\n")[: len(sanitize(text).splitlines())]
 
 
 @given(st.text(), st.integers(1, 30))
 def test_a_line_is_one_line_and_no_wider_than_asked(text: str, width: int) -> None:
-    line = shown_line(text, width)
+    line = sanitize_line(text, width)
     assert "\n" not in line
     assert cell_len(line) <= width
