@@ -25,6 +25,7 @@ from pytest_textual_snapshot import SVGImageExtension
 from minigpt4.core.worker.messages import Died
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.picker import PickerScreen
+from minigpt4.tui.widgets.option_rows import OptionRows
 from minigpt4.tui.widgets.picture import PictureArea
 
 Play = Any
@@ -359,9 +360,8 @@ async def test_the_themes(play: Play, past: Store, look: Look) -> None:
         await over(now, "themes", "ThemesScreen")
 
         async def wear(theme: str) -> None:
-            now.app.screen.query_one("OptionRows").highlighted = now.app.screen.query_one(
-                "OptionRows"
-            ).get_option_index(theme)
+            rows = now.app.screen.query_one(OptionRows)
+            rows.highlighted = rows.get_option_index(theme)
             await now.until(lambda: now.app.theme == theme)
 
         await look(now, "themes", wear)

@@ -371,7 +371,7 @@ async def test_a_book_that_is_pasted_is_cut_and_typing_stays_possible(play: Play
         await now.until(lambda: app.chat.composer.text)
         assert len(app.chat.composer.text) == MAX_CHARACTERS
         assert "\x1b" not in app.chat.composer.text
-        assert any("letters" in note.message for note in app._notifications)
+        assert any("characters" in note.message for note in app._notifications)
 
 
 async def test_what_is_typed_right_after_a_question_is_not_lost(play: Play) -> None:

@@ -79,7 +79,7 @@ async def test_a_kept_book_is_shown_by_its_beginning_copied_whole_and_not_edited
         await now.pilot.press("c")
         await now.until(lambda: now.app.clipboard == BOOK)
         await now.pilot.press("e")
-        await now.until(lambda: any("can be edited" in note.message for note in now.app._notifications))
+        await now.until(lambda: any("too many to edit" in note.message for note in now.app._notifications))
         assert now.app.chat.composer.text == ""
         assert now.app.chat.footer.editing is None
 
