@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.language import llamacpp
-from minigpt4.core.language.llamacpp import LlamaCppLanguageModel, load_library
+from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 from minigpt4.core.types import Sampling
+from minigpt4.core.weights.llama_library import load_library
 
 PROMPT = list(range(300, 332))
 CONTEXT = 512

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt4.core.atomic import replacing
-from minigpt4.core.bundles.known_widths import confused_sizes, confused_towers
+from minigpt4.core.bundles.geometry import confused_sizes, confused_towers
 from minigpt4.core.errors import BundleError
-from minigpt4.core.weights.released import projection_tensors
+from minigpt4.core.weights.released import LLAMA_PROJ, projection_tensors
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -101,6 +101,26 @@ def save_projection(path: Path, projection: Projection, dtype: torch.dtype = tor
             )
     with replacing(path) as draft:
         save_file(tensors, draft, metadata={"format": "pt"})
+
+
+def export_projection_pth(path: Path, projection: Projection, epoch: int | None = None) -> None:
+    """Write a projection as MiniGPT-4 keeps it, for its option `ckpt`: {"model": {"llama_proj.weight", ...}}.
+
+    Raises BundleError for a projection of several layers, which the original has no place for, and
+    OSError where the file cannot be written.
+    """
+    if projection.layers != 1:
+        raise BundleError(
+            f"A projection of {projection.layers} layers cannot be written to {path}: the original "
+            "MiniGPT-4 reads one layer; keep it as safetensors."
+        )
+    model = {
+        f"{LLAMA_PROJ}{name}": tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in projection.linear.state_dict().items()
+    }
+    state: dict[str, object] = {"model": model} | ({} if epoch is None else {"epoch": epoch})
+    with replacing(path) as draft:
+        torch.save(state, draft)
 
 
 def _check_layers(path: Path, tensors: dict[str, Tensor], layers: int) -> None:

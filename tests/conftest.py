@@ -156,7 +156,7 @@ class ImportTiny(Protocol):
 @pytest.fixture
 def import_tiny(golden: Path) -> ImportTiny:
     """The tiny MiniGPT-4 whose every number the original code has told, as a bundle in this test's home."""
-    from minigpt4.core.weights.import_bundle import Originals, import_bundle
+    from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
 
     model = golden / "tiny_model"
 
@@ -192,9 +192,9 @@ class WriteLlama(Protocol):
 @pytest.fixture(scope="session")
 def write_llama() -> WriteLlama:
     """LLaMAs of one layer, or what looks like one of true width and takes no room on the disk."""
+    from minigpt4.core.bundle_making.random_weights import write_safetensors
     from minigpt4.core.weights.gguf.writer import LlamaShape
     from minigpt4.core.weights.hf_folder import hugging_face_name
-    from minigpt4.core.weights.random_weights import write_safetensors
     from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
 
     def write(

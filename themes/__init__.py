@@ -7,7 +7,6 @@ A user's file of the same name stands in for ours.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.core.paths import config_home
+from minigpt4.core.text import suggestion
 from minigpt4.themes.color import FORMS, is_color, looks_like_color
 
 
@@ -65,9 +65,7 @@ def load_theme(name: str) -> Theme:
     """
     files = theme_files()
     if name not in files:
-        near = difflib.get_close_matches(name, files, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(sorted(files))}."
-        raise UsageError(f"There is no theme '{name}'; {hint}")
+        raise UsageError(f"There is no theme '{name}'; {suggestion(name, sorted(files))}")
     return read_theme(files[name])
 
 
@@ -106,9 +104,8 @@ def theme_files() -> dict[str, Path]:
 def _check(path: Path, key: str, value: object) -> None:
     """Raise ThemeError unless `value` may stand under `key`."""
     if key not in _KEYS:
-        near = difflib.get_close_matches(key, _KEYS, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else f"; the keys are {', '.join(_KEYS)}."
-        raise ThemeError(f"In the theme {path}, {key} = {value!r} is not a key of a theme{hint}")
+        hint = suggestion(key, _KEYS)
+        raise ThemeError(f"In the theme {path}, {key} = {value!r} is not a key of a theme; {hint}")
     problem = _problem(key, value)
     if problem:
         raise ThemeError(f"In the theme {path}, {key} = {value!r} is not {problem}.")

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from minigpt4.core.bundles.bundle import Bundle
-from minigpt4.core.bundles.known_widths import confused_sizes
+from minigpt4.core.bundles.geometry import confused_sizes
 from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.samples import Sample
 from minigpt4.train.batches.samples import Batch

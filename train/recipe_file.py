@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from minigpt4.core.errors import UsageError
+from minigpt4.core.text import suggestion
 from minigpt4.train.recipe import Recipe, Source, Validation, checked
 
 SHIPPED_RECIPES = Path(__file__).parent / "recipes"
@@ -34,8 +34,7 @@ def recipe_path(name: str) -> Path:
         return SHIPPED_RECIPES / f"{name}.toml"
     if path.is_file() or path.suffix == ".toml":
         return path
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    advice = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(names)}, or give a file."
+    advice = suggestion(name, names, f"there is {', '.join(names)}, or give a file.")
     raise UsageError(f"There is no recipe '{name}'; {advice}")
 
 
@@ -226,9 +225,7 @@ def _fields(kind: type[Any]) -> dict[str, Field[Any]]:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    advice = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}."
-    return f"there is no key '{key}'; {advice}"
+    return f"there is no key '{key}'; {suggestion(key, known)}"
 
 
 def _or(names: Iterable[object]) -> str:

@@ -210,7 +210,7 @@ def _qformer(bundle: Bundle, own: Path | None) -> tuple[QueryTransformer, dict[s
 
 
 def _load_qformer_into(qformer: QueryTransformer, path: Path) -> None:
-    from minigpt4.core.weights.released import read_tensors
+    from minigpt4.core.weights.read_tensors import read_tensors
 
     tensors = read_tensors(path, what="Q-Former's file")
     with torch.no_grad():

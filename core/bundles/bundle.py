@@ -6,17 +6,17 @@ of the configuration folder; one with a shipped bundle's name takes its place.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from minigpt4.core.bundles.known_widths import confused_sizes
+from minigpt4.core.bundles.geometry import confused_sizes
 from minigpt4.core.bundles.manifest import Table, read_manifest
 from minigpt4.core.bundles.source import File, Source, read_file, read_path
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.paths import config_home
 from minigpt4.core.prompt import TEMPLATES
+from minigpt4.core.text import suggestion
 from minigpt4.core.types import Sampling
 
 __all__ = [
@@ -165,9 +165,7 @@ def manifest_path(name: str) -> Path:
     manifests = _manifests()
     if name in manifests:
         return manifests[name]
-    near = difflib.get_close_matches(name.lower(), manifests, n=1, cutoff=0.5)
-    advice = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(sorted(manifests))}."
-    raise UsageError(f"There is no bundle '{name}'; {advice}")
+    raise UsageError(f"There is no bundle '{name}'; {suggestion(name, sorted(manifests))}")
 
 
 def load_bundle(name: str) -> Bundle:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tomllib
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import BundleError
+from minigpt4.core.text import nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -116,15 +116,15 @@ class Table:
         """Refuse keys that were not read; raises BundleError with the nearest known name."""
         for key in self._values:
             if key not in self._read:
-                near = difflib.get_close_matches(key, self._read, n=1)
-                advice = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(self._read)}"
+                near = nearest(key, self._read)
+                advice = f"did you mean '{near}'?" if near else f"known here: {', '.join(self._read)}"
                 raise self.error(key, f"is not a known key; {advice}")
 
     def _value(self, key: str) -> object:
         if not self.has(key):
             strays = [name for name in self._values if name not in self._read]
-            near = difflib.get_close_matches(key, strays, n=1)
-            hint = f" (there is '{near[0]}': a misspelling?)" if near else ""
+            near = nearest(key, strays)
+            hint = f" (there is '{near}': a misspelling?)" if near else ""
             raise self.error(key, f"is missing{hint}")
         return self._values[key]
 

@@ -8,7 +8,6 @@ first, and what came is noted beside the file.
 
 from __future__ import annotations
 
-import fcntl
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterator
@@ -21,6 +20,7 @@ from minigpt4.core.download.checksum_note import Received, note_received, receiv
 from minigpt4.core.download.remote_size import Announced, announced
 from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, require_space, resumable
 from minigpt4.core.errors import BundleError, FetchError
+from minigpt4.core.locks import acquire, lock_file
 from minigpt4.core.paths import data_home
 
 LOCK_POLL_S = 0.1
@@ -315,19 +315,12 @@ def _damage(file: File, target: Path) -> str:
 
 @contextmanager
 def _locked(part: Path, file: File, bundle: Bundle, progress: Progress) -> Iterator[None]:
-    """Hold the file's lock; while another process has it, show how far that one has come.
-
-    The lock file stays: removing it would let a third process lock a new one meanwhile.
-    """
-    with part.with_name(f"{part.name}.lock").open("wb") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                done = _arrived(file, bundle)
-                progress(FetchProgress(file.name, min(done, file.bytes or done), file.bytes))
-                time.sleep(LOCK_POLL_S)
+    """Hold the file's lock; while another process holds it, report that one's progress."""
+    with lock_file(part).open("wb") as lock:
+        while not acquire(lock, wait=False):
+            done = _arrived(file, bundle)
+            progress(FetchProgress(file.name, min(done, file.bytes or done), file.bytes))
+            time.sleep(LOCK_POLL_S)
         yield
 
 

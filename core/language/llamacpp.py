@@ -7,12 +7,9 @@ The C interface and not the package's `Llama` class: a picture's vectors go in t
 from __future__ import annotations
 
 import ctypes
-import functools
-import importlib
 import itertools
 import os
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +23,13 @@ from minigpt4.core.language.base import CHUNK, END_TOKENS, CachedLanguageModel, 
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.types import PromptPiece, Sampling, Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
+from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library, processors
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
 
-INSTALL = "pip install 'minigpt4[llama]'"
 ALL_LAYERS = 999
-LOG_ERROR = 4
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
 
@@ -67,29 +63,6 @@ attention off, logits are the same bit for bit however a prompt is cut, so a reu
 changes a greedy answer. It costs mini a quarter of the decoding speed (35 instead of 47 tokens a
 second on one core).
 """
-
-_complaints: deque[str] = deque(maxlen=3)
-"""The library's last error lines, for the sentence that a person reads."""
-
-_callbacks: list[Any] = []
-"""Keeps the log callback alive; the library holds only its address."""
-
-
-@functools.cache
-def load_library() -> Any:
-    """llama-cpp-python's C interface, silenced; raises BackendError where it cannot be imported."""
-    try:
-        library = importlib.import_module("llama_cpp.llama_cpp")
-    except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
-        raise BackendError(
-            f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
-            f"install it with `{INSTALL}`, or use `--backend torch`."
-        ) from error
-    callback = library.llama_log_callback(_keep_complaint)
-    _callbacks.append(callback)
-    library.llama_log_set(callback, ctypes.c_void_p(0))
-    library.llama_backend_init()
-    return library
 
 
 class LlamaCppLanguageModel(CachedLanguageModel):
@@ -256,7 +229,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
             status = self._api.llama_decode(self._context, batch)
             if status != 0:
                 raise BackendError(
-                    f"llama.cpp failed to compute {len(part)} positions ({status}).{last_complaint()}"
+                    f"llama.cpp failed to compute {len(part)} positions ({status}).{last_error()}"
                 )
             start += len(part)
             if is_padded:
@@ -288,7 +261,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         return self._vocabulary
 
     def _load_model(self, gguf: Path, gpu_layers: int) -> Any:
-        _complaints.clear()
+        forget_errors()
         parameters = self._api.llama_model_default_params()
         parameters.n_gpu_layers = gpu_layers
         # Repacked for a CPU with AMX, Q4_0 and Q4_1 crash the process (llama-cpp-python 0.3.36); and
@@ -298,7 +271,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         if not model:
             raise BundleError(
                 f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
-                f"installed llama.cpp does not know. {fetch_again(gguf)}{last_complaint()}"
+                f"installed llama.cpp does not know. {fetch_again(gguf)}{last_error()}"
             )
         return model
 
@@ -313,7 +286,7 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         if not context:
             raise BackendError(
                 f"llama.cpp cannot make a context of {self.context} positions; memory may be short."
-                f"{last_complaint()}"
+                f"{last_error()}"
             )
         return context
 
@@ -359,22 +332,7 @@ def _metadata(api: Any, model: Any, key: str) -> str:
     return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
 
 
-def processors() -> int:
-    """How many this process may use, where the system tells (not on macOS and Windows)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _free(native: list[tuple[Any, Any]]) -> None:
     while native:
         free, thing = native.pop()
         free(thing)
-
-
-def _keep_complaint(level: int, text: bytes, user_data: object) -> None:
-    if level == LOG_ERROR:
-        _complaints.append(text.decode("utf-8", "replace").strip())
-
-
-def last_complaint() -> str:
-    """The library's last error line as the end of a sentence, or nothing."""
-    return f" It says: {_complaints[-1]}" if _complaints else ""

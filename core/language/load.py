@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.memory import memory_needed, require_memory
+from minigpt4.core.text import suggestion
 from minigpt4.core.types import LanguageModel
 from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS, check_quant, choose_gguf, gguf_quant
 
@@ -136,7 +136,7 @@ def check_memory(
         place = _torch_device(device)
         kept = _torch_quant(bundle, quant, dtype, place)
     else:
-        from minigpt4.core.language.llamacpp import load_library
+        from minigpt4.core.weights.llama_library import load_library
 
         if device != "cpu" and load_library().llama_supports_gpu_offload():
             return
@@ -171,7 +171,7 @@ def choose_backend(bundle: Bundle, backend: str = "auto", quant: str = "auto") -
         return "torch" if quant in TORCH_QUANTS else "llamacpp"
     if bundle.language.gguf is None and choose_gguf(bundle) is None:
         return "torch"
-    from minigpt4.core.language.llamacpp import load_library
+    from minigpt4.core.weights.llama_library import load_library
 
     try:
         load_library()
@@ -213,6 +213,4 @@ def _torch_device(device: str) -> str:
 
 def _check_name(kind: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        suggestion = f"did you mean '{nearest[0]}'?" if nearest else f"there is {', '.join(known)}."
-        raise UsageError(f"There is no {kind} '{name}'; {suggestion}")
+        raise UsageError(f"There is no {kind} '{name}'; {suggestion(name, known)}")

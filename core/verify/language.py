@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from minigpt4.core.bundle_making.import_bundle import IMPORT_TEMPLATES
 from minigpt4.core.bundles.bundle import Bundle
-from minigpt4.core.bundles.known_widths import LLAMA_SIZES
+from minigpt4.core.bundles.geometry import LLAMA_SIZES
 from minigpt4.core.errors import BundleError
 from minigpt4.core.verify.checksums import way_back
 from minigpt4.core.verify.delta import delta_check
@@ -17,7 +18,6 @@ from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, w
 from minigpt4.core.weights.gguf.header import GgufHeader, GgufTensor, read_header
 from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.hf_folder import CONFIG, LlamaFolder, hugging_face_name
-from minigpt4.core.weights.import_bundle import IMPORT_TEMPLATES
 from minigpt4.core.weights.locate import gguf_files, hf_folder
 from minigpt4.core.weights.sentencepiece_vocab import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
 

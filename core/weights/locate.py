@@ -5,7 +5,6 @@ Nothing is loaded here, and torch is not imported.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import bundles_folder, digest_of, is_present, path_of
 from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.text import suggestion
 
 TORCH_QUANTS = ("fp32", "bf16", "fp16", "int8", "nf4")
 GGUF_QUANTS = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0")
@@ -34,10 +34,7 @@ def check_quant(quant: str) -> None:
     known = ("auto", *TORCH_QUANTS, *GGUF_QUANTS)
     if quant in known or gguf_quant(f".{quant}.gguf") == quant != NAMELESS:
         return
-    same = [name for name in known if name.lower() == quant.lower()]
-    near = same or difflib.get_close_matches(quant, known, n=1, cutoff=0.4)
-    advice = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known)}."
-    raise UsageError(f"There is no quantisation '{quant}'; {advice}")
+    raise UsageError(f"There is no quantisation '{quant}'; {suggestion(quant, known)}")
 
 
 def hf_folder(bundle: Bundle) -> Path | None:

@@ -11,13 +11,11 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.geometry import (
     Options,
     QFormerGeometry,
@@ -27,11 +25,6 @@ from minigpt4.core.bundles.geometry import (
 )
 from minigpt4.core.errors import BundleError
 from minigpt4.core.weights.read_tensors import read_tensors
-
-if TYPE_CHECKING:
-    from minigpt4.core.projection import Projection
-
-__all__ = ["export_projection_pth", "projection_tensors", "qformer_tensors", "read_tensors", "vision_tensors"]
 
 LISTED = 3
 """How many names a sentence lists before it only counts."""
@@ -138,26 +131,6 @@ def projection_tensors(path: Path) -> dict[str, Tensor]:
         advice="choose one that MiniGPT-4 or `minigpt4 train` wrote",
     )
     return _gathered(path, what, tensors, form)
-
-
-def export_projection_pth(path: Path, projection: Projection, epoch: int | None = None) -> None:
-    """Write a projection as MiniGPT-4 keeps it, for its option `ckpt`: {"model": {"llama_proj.weight", ...}}.
-
-    Raises BundleError for a projection of several layers, which the original has no place for, and
-    OSError where the file cannot be written.
-    """
-    if projection.layers != 1:
-        raise BundleError(
-            f"A projection of {projection.layers} layers cannot be written to {path}: the original "
-            "MiniGPT-4 reads one layer; keep it as safetensors."
-        )
-    model = {
-        f"{LLAMA_PROJ}{name}": tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in projection.linear.state_dict().items()
-    }
-    state: dict[str, object] = {"model": model} | ({} if epoch is None else {"epoch": epoch})
-    with replacing(path) as draft:
-        torch.save(state, draft)
 
 
 def _vision_form(tensors: Collection[str], ours: Iterable[str], depth: int) -> _Form | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from textual.design import ColorSystem
 from textual.theme import Theme as TextualTheme
 
 from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.text import nearest
 from minigpt4.themes import Theme, ThemeError, load_theme, theme_files, theme_names
 from minigpt4.themes.contrast import READABLE, Rgb, contrast
 
@@ -141,9 +141,9 @@ def _check_variable(theme: str, name: str, value: str) -> None:
     where = f"In the theme {theme_files().get(theme, theme)}, variables.{name} = {value!r}"
     known = _known_variables()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        near = nearest(name, known, cutoff=0.75)
         if near:
-            raise ThemeError(f"{where} has no effect; did you mean '{near[0]}'?")
+            raise ThemeError(f"{where} has no effect; did you mean '{near}'?")
     elif name.endswith("-style"):
         wrong = [word for word in value.split() if word not in TEXT_STYLES]
         if wrong:

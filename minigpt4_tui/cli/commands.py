@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typer.main import get_command, get_group
 
 import minigpt4
 from minigpt4.core.errors import UsageError
+from minigpt4.core.text import suggestion
 from minigpt4.tui.cli.errors import Edge
 
 PROGRAM = "minigpt4"
@@ -107,9 +107,7 @@ class CommandTable(TyperGroup):
         """As usual; a name that is not in the table gets the nearest one suggested."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
-            advice = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}."
-            raise UsageError(f"There is no command '{name}'; {advice}")
+            raise UsageError(f"There is no command '{name}'; {suggestion(name, COMMANDS)}")
         if isinstance(ctx.obj, Edge):
             ctx.obj.command = name
         return super().resolve_command(ctx, args)

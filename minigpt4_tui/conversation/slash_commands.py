@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from minigpt4.core.text import nearest
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 
@@ -48,11 +48,11 @@ def command_in(line: str) -> SlashCommand | None:
     return next((command for command in COMMANDS if command.name == name), None)
 
 
-def nearest(line: str) -> str:
+def unknown_command(line: str) -> str:
     """The sentence about a command that does not exist."""
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
-    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=1, cutoff=0.5)
-    advice = f"did you mean {near[0]}?" if near else "/help shows what there is."
+    near = nearest(name, (command.name for command in COMMANDS))
+    advice = f"did you mean {near}?" if near else "/help shows what there is."
     return f"There is no command {name}; {advice}"
 
 

@@ -6,9 +6,10 @@ a process number the lock can be asked for from another container, and is never 
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
+
+from minigpt4.core.locks import acquire
 
 
 class Writer:
@@ -25,7 +26,7 @@ class Writer:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Python's files are closed in the processes that this one starts, so the lock is ours alone.
             handle = os.open(self._folder / self.id, os.O_CREAT | os.O_RDWR, 0o600)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            acquire(handle)
             self._handle = handle
         return self.id
 
@@ -44,11 +45,11 @@ def is_alive(folder: Path, writer: str) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
+        if not acquire(handle, wait=False):
+            return True
         (folder / writer).unlink(missing_ok=True)
         return False
+    except OSError:
+        return True
     finally:
         os.close(handle)

@@ -64,7 +64,7 @@ class ChatScreen(Stage):
 
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
-        from minigpt4.tui.conversation.slash_commands import command_in, nearest
+        from minigpt4.tui.conversation.slash_commands import command_in, unknown_command
 
         command = command_in(event.text)
         if command is not None:
@@ -73,7 +73,7 @@ class ChatScreen(Stage):
         elif self._names_files(event.text):
             self.composer.take(event.typed)
         elif event.text.startswith("/") and "\n" not in event.text:
-            self.host.say(nearest(event.text), "warning")
+            self.host.say(unknown_command(event.text), "warning")
         elif self.footer.editing is not None:
             self._send_edited(self.footer.editing, event)
         elif self._may_ask():

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from minigpt4.core.text import nearest
 
 PREFIX = "MINIGPT4_"
 """What our variables of the environment begin with."""
@@ -65,8 +66,8 @@ class Entry:
         """The value as `Settings` holds it; raises ValueError with the rest of a sentence ("is not ...")."""
         found = self._converted(value)
         if found is None and value is not None:
-            near = difflib.get_close_matches(str(value), self.choices, n=1) if self.choices else []
-            hint = f"; did you mean '{near[0]}'?" if near else "."
+            near = nearest(str(value), self.choices) if self.choices else None
+            hint = f"; did you mean '{near}'?" if near else "."
             raise ValueError(f"is not {self.expected()}{hint}")
         if found is None and not self.is_optional:
             raise ValueError(f"is missing; it must be {self.expected()}.")

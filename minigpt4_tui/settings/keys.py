@@ -6,12 +6,13 @@ carries the user's keys to wherever the binding is declared.
 
 from __future__ import annotations
 
-import difflib
 import string
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+
+from minigpt4.core.text import suggestion
 
 UNBOUND = "unbound"
 """A key that no keyboard has: Textual takes an empty entry of a keymap as none, and keeps the default."""
@@ -190,8 +191,7 @@ def _letter(letter: str, modifiers: list[str]) -> str:
 def _is_known(action: str, told: list[str]) -> bool:
     if action in _BY_ID:
         return True
-    near = difflib.get_close_matches(action, _BY_ID, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else "the help screen lists them."
+    hint = suggestion(action, _BY_ID, "the help screen lists them.")
     told.append(f"There is no action '{action}' that keys.{action} could be for; {hint}")
     return False
 

@@ -7,7 +7,6 @@ the environment is told once, as data, and the next weaker value holds.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from minigpt4.core.errors import UsageError
+from minigpt4.core.text import nearest, suggestion
 from minigpt4.tui.settings.field import PREFIX, Entry, as_written
 from minigpt4.tui.settings.file import SettingsError, read_settings_file, settings_path, write_setting
 
@@ -150,9 +150,7 @@ def _entry(found: Field[Any]) -> Entry:
 
 
 def _nearest(name: str) -> str:
-    names = [found.name for found in fields(Settings)]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"there are {', '.join(names)}."
+    return suggestion(name.replace("-", "_"), [found.name for found in fields(Settings)])
 
 
 @dataclass(frozen=True)
@@ -261,7 +259,7 @@ def _from_environment(
         elif variable.startswith(PREFIX) and variable not in by_variable:
             # Only what is almost one of ours: MINIGPT4_HOME is no setting, and no slip.
             name = variable.removeprefix(PREFIX).lower()
-            for near in difflib.get_close_matches(name, entries, n=1, cutoff=0.75):
+            if near := nearest(name, entries, cutoff=0.75):
                 meant = entries[near].variable
                 problems.append(f"In the environment, {variable} is not a setting; did you mean {meant}?")
 

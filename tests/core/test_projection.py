@@ -7,8 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minigpt4.core.errors import BundleError
-from minigpt4.core.projection import Projection, load_projection, save_projection
-from minigpt4.core.weights.released import export_projection_pth
+from minigpt4.core.projection import Projection, export_projection_pth, load_projection, save_projection
 
 INPUTS, OUTPUTS = 6, 4
 

@@ -20,9 +20,9 @@ from minigpt4.core.bundles.source import Source
 from minigpt4.core.download.remote_size import Announced, announced
 from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, require_space
 from minigpt4.core.errors import DataError
+from minigpt4.core.locks import locked
 from minigpt4.core.paths import cache_home
 from minigpt4.train.events import PhotosFetched, Report
-from minigpt4.train.run.file_lock import claimed
 
 ASKING = 8
 """Shards whose size is asked for at a time: a thousand questions of 0.1 s each."""
@@ -90,7 +90,7 @@ class _Progress:
 
 def _fetch(url: str, path: Path, answer: Announced, progress: _Progress) -> None:
     part = _part(path, answer)
-    with claimed(part):
+    with locked(part):
         if not path.is_file():  # another process may just have fetched it
             try:
                 bring(Source(kind="url", url=url), answer.bytes, part, lambda done: progress.tell(url, done))

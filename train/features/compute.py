@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, DataError
+from minigpt4.core.locks import locked
 from minigpt4.core.paths import cache_home
 from minigpt4.core.vision.tower import VisionTower
 from minigpt4.train.data.dataset import PhotoError
@@ -27,7 +28,6 @@ from minigpt4.train.features.cache import (
     stale_folders,
 )
 from minigpt4.train.features.pixels import pixels_of
-from minigpt4.train.run.file_lock import claimed
 
 BATCH = 32
 """Views that the tower sees at once; larger batches are no faster on two cores, nor on a GPU, which
@@ -62,7 +62,7 @@ def make_missing_features(
     for one in missing:
         for folder, changed in stale_folders(one):
             report(FeaturesStale(one.name, changed, str(folder)))
-        with claimed(one.folder / HEADER):
+        with locked(one.folder / HEADER):
             begin_folder(one)
     parts = [part for one in missing for part in one.parts if part.read() is None]
     size = sum(len(part.places) * part.whole.photo_bytes for part in parts)
@@ -97,14 +97,14 @@ class _Making:
         """Make the parts that nobody else makes, and wait for the others."""
         taken = []
         for part in parts:
-            with claimed(part.path, waits=False) as is_ours:
+            with locked(part.path, wait=False) as is_ours:
                 if is_ours:
                     self._make_missing(part)
                 else:
                     taken.append(part)
         for part in taken:
             # Where the other process has died, its part is ours.
-            with claimed(part.path):
+            with locked(part.path):
                 self._make_missing(part)
 
     def _make_missing(self, part: Part) -> None:

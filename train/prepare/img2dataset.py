@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.errors import DataError
+from minigpt4.core.locks import locked
 from minigpt4.train.prepare.choose import Prepared
-from minigpt4.train.run.file_lock import claimed
 
 PROGRAM = "img2dataset"
 
@@ -152,7 +152,7 @@ def fetch(download: Download) -> None:
     if fetched(download).done == download.shards:
         return
     check_program()
-    with claimed(download.folder, waits=False) as is_ours:
+    with locked(download.folder, wait=False) as is_ours:
         if not is_ours:
             raise DataError(f"Another process is fetching {download.folder}; wait for it, or stop it.")
         _run(download)

@@ -9,18 +9,18 @@ RUN/projection.safetensors                 the result, float16, once training ha
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
+from minigpt4.core.locks import acquire
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_toml
 
@@ -81,14 +81,12 @@ class RunFolder:
         """Keep every other process from training in this folder; UsageError where one does."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("a+", encoding="utf-8") as file:
-            try:
-                _lock(file)
-            except OSError as error:
+            if not _acquire(file):
                 file.seek(0)
                 raise UsageError(
                     f"Another process ({file.read().strip() or 'unknown'}) is training in {self.path}; wait "
                     "for it, stop it, or name another folder with --output."
-                ) from error
+                )
             file.truncate(0)
             file.write(f"process {os.getpid()}")
             file.flush()
@@ -125,14 +123,14 @@ class RunFolder:
             draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
-def _lock(file: TextIO) -> None:
-    """Take the lock; whoever watches holds it for an instant, so one refusal is none."""
-    for _ in range(LOCK_TRIES - 1):
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        time.sleep(LOCK_PAUSE_S)
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _acquire(file: TextIO) -> bool:
+    """Lock the run; tried several times because `train --watch` holds a shared lock for an instant."""
+    for attempt in range(LOCK_TRIES):
+        if attempt:
+            time.sleep(LOCK_PAUSE_S)
+        if acquire(file, wait=False):
+            return True
+    return False
 
 
 def _step(line: str) -> float:

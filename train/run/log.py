@@ -7,7 +7,6 @@ needs torch, and nothing is written.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -22,6 +21,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from minigpt4.core.errors import UsageError
+from minigpt4.core.locks import acquire
 from minigpt4.train.events import Answer, Note, PhotoLeftOut, Sampled, StepDone, Validated
 from minigpt4.train.run.folder import LOCK, LOG, RECIPE, RunFolder
 
@@ -313,12 +313,9 @@ def _is_held(lock: Path) -> bool:
     """
     try:
         with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not acquire(file, shared=True, wait=False)
     except OSError:
         return False
-    return False
 
 
 def _is_run(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
 from minigpt4.core.weights.hf_folder import LlamaFolder, hugging_face_name
+from minigpt4.core.weights.llama_library import last_error, load_library, processors
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
 
 ROWS_BYTES = 256 << 20
@@ -47,7 +48,7 @@ def convert(
     source = LlamaFolder(folder)
     report = progress or (lambda _: None)
     if quant != "F16":
-        _library()  # missing, it is told before the long part
+        load_library()  # if it is missing, say so before the long part
     _check_space(target, source.shape, quant)
     try:
         if quant == "F16":
@@ -113,9 +114,7 @@ class _Steps:
 
 def _quantise(plain: Path, draft: Path, quant: str, threads: int | None, steps: _Steps) -> None:
     """llama.cpp's `llama_model_quantize` in a thread of its own: it cannot be interrupted, we can."""
-    from minigpt4.core.language.llamacpp import last_complaint, processors
-
-    library = _library()
+    library = load_library()
     parameters = library.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[quant]
     parameters.nthread = threads or processors()
@@ -131,13 +130,7 @@ def _quantise(plain: Path, draft: Path, quant: str, threads: int | None, steps: 
         worker.join(POLL_S)
         steps.tell(draft)
     if results != [0]:
-        raise BackendError(f"llama.cpp failed to quantise {plain} to {quant}.{last_complaint()}")
-
-
-def _library() -> Any:
-    from minigpt4.core.language.llamacpp import load_library
-
-    return load_library()
+        raise BackendError(f"llama.cpp failed to quantise {plain} to {quant}.{last_error()}")
 
 
 def _check_space(target: Path, shape: LlamaShape, quant: str) -> None:

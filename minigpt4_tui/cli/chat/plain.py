@@ -6,7 +6,6 @@ Answers go to standard output, everything else to standard error, so that
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 import threading
@@ -20,6 +19,7 @@ from minigpt4.core.errors import ImageError, Minigpt4Error
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.reply import Reply
+from minigpt4.core.text import nearest
 from minigpt4.core.types import ImageEmbedding, Sampling
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
@@ -193,8 +193,8 @@ class PlainChat:
         say(self.colors.quiet("A new conversation begins; the model knows nothing of the one before."))
 
     def _unknown(self, command: str) -> None:
-        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-        advice = f"did you mean {near[0]}?" if near else "/help lists what there is."
+        near = nearest(command, COMMANDS)
+        advice = f"did you mean {near}?" if near else "/help lists what there is."
         self.failures += 1
         say(f"minigpt4: There is no command {printable(command)}; {advice}")
 

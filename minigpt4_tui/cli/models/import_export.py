@@ -67,7 +67,7 @@ def import_files(
     """
     if no_qformer == (qformer is not None):
         raise UsageError("Give either --qformer FILE or --no-qformer, as the projection was trained.")
-    from minigpt4.core.weights.import_bundle import Originals, import_bundle
+    from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
 
     originals = Originals(
         vit=vit, qformer=qformer, projection=projection, llm=llm, template=template, geometry=geometry
@@ -101,7 +101,7 @@ def export(
     output = output.expanduser()
     if output.exists() and not force:
         raise UsageError(f"{output} exists already; choose another name, or give --force to write over it.")
-    from minigpt4.core.weights.released import export_projection_pth
+    from minigpt4.core.projection import export_projection_pth
 
     export_projection_pth(output, _projection(name, projection))
     print(output)

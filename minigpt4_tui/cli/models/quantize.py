@@ -115,7 +115,7 @@ def synth_bundle(
     Its answers mean nothing; memory, loading time and speed are the true ones. Prints its name.
     """
     bundle = load_bundle(name)
-    from minigpt4.core.weights.synth import synth
+    from minigpt4.core.bundle_making.synth import synth
 
     with showing_progress("Writing") as progress:
         made = synth(

@@ -11,9 +11,10 @@ import pytest
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.errors import BackendError, BundleError, UsageError
-from minigpt4.core.language.llamacpp import LlamaCppLanguageModel, load_library
+from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 from minigpt4.core.language.load import check_memory, choose_backend, load_language_model, needed_files
 from minigpt4.core.language.torch import TorchLanguageModel
+from minigpt4.core.weights.llama_library import load_library
 from minigpt4.core.weights.locate import gguf_path
 
 

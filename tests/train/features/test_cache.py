@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from minigpt4.core.bundles.bundle import VisionSpec, load_bundle
 from minigpt4.core.errors import BackendError, BundleError, DataError
+from minigpt4.core.locks import locked
 from minigpt4.core.paths import cache_home
 from minigpt4.core.vision.stages import VisionStages
 from minigpt4.train.data.dataset import PhotoError
@@ -27,7 +28,6 @@ from minigpt4.train.features import cache as features
 from minigpt4.train.features.cache import HEADER, Features, FeatureSet, begin_folder, cached_features
 from minigpt4.train.features.compute import make_missing_features
 from minigpt4.train.features.pixels import pixels_of
-from minigpt4.train.run.file_lock import claimed
 
 WriteShard = Callable[..., Path]
 CAPTIONS = {key: f"A photo of {key}." for key in "abcdefg"}
@@ -341,7 +341,7 @@ def test_processes_share_the_parts_and_each_ends_with_all_of_them(
         begun.set()
         return other
 
-    with claimed(wanted.parts[1].path):  # as if it were being made elsewhere
+    with locked(wanted.parts[1].path):  # as if it were being made elsewhere
         helper = threading.Thread(target=make_missing_features, args=([wanted], load, silent))
         helper.start()
         assert begun.wait(20)
@@ -357,7 +357,7 @@ def test_processes_share_the_parts_and_each_ends_with_all_of_them(
 
 
 def test_a_part_that_a_dead_process_had_claimed_is_made(wanted: FeatureSet, tower: FakeTower) -> None:
-    with claimed(wanted.parts[0].path):
+    with locked(wanted.parts[0].path):
         pass
     make_missing_features([wanted], lambda: tower, silent)
     assert cached_features(wanted) is not None

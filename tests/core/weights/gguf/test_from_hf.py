@@ -225,7 +225,7 @@ def test_a_quantiser_that_fails_leaves_nothing(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("llama_cpp")
-    library = module._library()
+    library = load_library()
     monkeypatch.setattr(library, "llama_model_quantize", lambda *_: 1)
     with pytest.raises(BackendError, match=r"llama\.cpp failed to quantise .* to Q8_0"):
         convert(folder, target, "Q8_0")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from minigpt4.tui.conversation.slash_commands import COMMANDS, choices_for, command_in, complete, nearest
+from minigpt4.tui.conversation.slash_commands import (
+    COMMANDS,
+    choices_for,
+    command_in,
+    complete,
+    unknown_command,
+)
 
 
 def paths(*found: str) -> object:
@@ -25,8 +31,8 @@ def test_every_command_of_the_plain_chat_is_here() -> None:
 
 
 def test_a_slip_is_told_with_the_nearest_command() -> None:
-    assert nearest("/imgae x.jpg") == "There is no command /imgae; did you mean /image?"
-    assert "/help" in nearest("/\x1b[31m")
+    assert unknown_command("/imgae x.jpg") == "There is no command /imgae; did you mean /image?"
+    assert "/help" in unknown_command("/\x1b[31m")
 
 
 def test_a_name_is_completed_as_far_as_it_is_certain() -> None:

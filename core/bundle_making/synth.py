@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.atomic import replacing
+from minigpt4.core.bundle_making.random_weights import STD, ggml_tensor, spread_of, write_safetensors
 from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
 from minigpt4.core.bundles.manifest import write_manifest
@@ -21,7 +22,6 @@ from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.paths import config_home
 from minigpt4.core.weights.gguf.writer import LlamaShape, write_gguf
 from minigpt4.core.weights.hf_folder import CONFIG, INDEX, SAFETENSORS, hugging_face_name
-from minigpt4.core.weights.random_weights import STD, ggml_tensor, spread_of, write_safetensors
 from minigpt4.core.weights.sentencepiece_vocab import (
     TOKENIZER_MODEL,
     Vocabulary,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from minigpt4.core.bundle_making.geometry_file import read_geometry
 from minigpt4.core.errors import BundleError
-from minigpt4.core.weights.geometry_file import read_geometry
 
 
 @pytest.fixture

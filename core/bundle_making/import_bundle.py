@@ -6,7 +6,6 @@ the language model, by far the largest, is used where it lies. Nothing appears b
 
 from __future__ import annotations
 
-import difflib
 import re
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from minigpt4.core.bundle_making.geometry_file import TowerGeometry, read_geometry
 from minigpt4.core.bundles.bundle import (
     SHIPPED_BUNDLES,
     Bundle,
@@ -36,7 +36,7 @@ from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.paths import config_home
 from minigpt4.core.projection import load_projection
-from minigpt4.core.weights.geometry_file import TowerGeometry, read_geometry
+from minigpt4.core.text import suggestion
 from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.released import projection_tensors, qformer_tensors, vision_tensors
@@ -125,8 +125,7 @@ def _check_name(name: str, force: bool) -> None:
 
 def _check_template(template: str) -> None:
     if template not in IMPORT_TEMPLATES:
-        near = difflib.get_close_matches(template, IMPORT_TEMPLATES, n=1, cutoff=0.4)
-        advice = f"did you mean '{near[0]}'?" if near else f"there is {' and '.join(IMPORT_TEMPLATES)}."
+        advice = suggestion(template, IMPORT_TEMPLATES)
         raise UsageError(f"There is no prompt template '{template}' for MiniGPT-4; {advice}")
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from minigpt4.core.bundle_making.random_weights import BLOCKS, blocks, dice, normals
+from minigpt4.core.bundle_making.synth import synth
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
 from minigpt4.core.download.fetch import (
     FetchProgress,
@@ -25,9 +27,7 @@ from minigpt4.core.types import ImageEmbedding, Sampling, Text
 from minigpt4.core.weights.gguf.header import read_header
 from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.locate import choose_gguf, hf_folder
-from minigpt4.core.weights.random_weights import BLOCKS, blocks, dice, normals
 from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
-from minigpt4.core.weights.synth import synth
 
 if TYPE_CHECKING:
     from minigpt4.core.projection import Projection
@@ -108,7 +108,7 @@ def test_a_synthetic_gguf_answers_in_llama_cpp(tiny: Bundle, gguf: str) -> None:
 
 
 def test_a_synthetic_folder_is_a_whole_llama_in_shards(tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("minigpt4.core.weights.synth.SHARD_BYTES", 150_000)
+    monkeypatch.setattr("minigpt4.core.bundle_making.synth.SHARD_BYTES", 150_000)
     made = load_bundle(synth(tiny))
     folder = hf_folder(made)
     assert folder is not None

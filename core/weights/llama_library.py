@@ -1,0 +1,58 @@
+"""llama-cpp-python's C interface, and what it logs."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import os
+from collections import deque
+from typing import Any
+
+from minigpt4.core.errors import BackendError
+
+INSTALL = "pip install 'minigpt4[llama]'"
+LOG_ERROR = 4
+
+_errors: deque[str] = deque(maxlen=3)
+"""The library's last error lines, for our own error messages."""
+
+_callbacks: list[Any] = []
+"""Keeps the log callback alive; the library holds only its address."""
+
+
+@functools.cache
+def load_library() -> Any:
+    """llama-cpp-python's C interface, silenced; raises BackendError where it cannot be imported."""
+    try:
+        library = importlib.import_module("llama_cpp.llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
+        raise BackendError(
+            f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
+            f"install it with `{INSTALL}`, or use `--backend torch`."
+        ) from error
+    callback = library.llama_log_callback(_keep_error)
+    _callbacks.append(callback)
+    library.llama_log_set(callback, ctypes.c_void_p(0))
+    library.llama_backend_init()
+    return library
+
+
+def processors() -> int:
+    """How many this process may use, where the system tells (not on macOS and Windows)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _keep_error(level: int, text: bytes, user_data: object) -> None:
+    if level == LOG_ERROR:
+        _errors.append(text.decode("utf-8", "replace").strip())
+
+
+def last_error() -> str:
+    """The library's last error line as the end of a sentence, or nothing."""
+    return f" It says: {_errors[-1]}" if _errors else ""
+
+
+def forget_errors() -> None:
+    """Forget earlier error lines, which belong to another model."""
+    _errors.clear()
