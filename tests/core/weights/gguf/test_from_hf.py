@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import BackendError, BundleError, UsageError
-from minigpt4.core.weights.gguf import from_hf as module
 from minigpt4.core.weights.gguf.from_hf import convert, rotary_pairs
 from minigpt4.core.weights.gguf.header import read_header
 from minigpt4.core.weights.gguf.to_hf import _rotary_halves
 from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder, hugging_face_name
+from minigpt4.core.weights.llama_library import load_library
 from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
 
 SHAPE = LlamaShape(layers=2, width=256, mlp=512, heads=4, key_heads=2, vocabulary=900, context=128)
