@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from minigpt4.core.projection import Projection
-from minigpt4.core.vision.tower import VisionTower
+from minigpt4.core.vision.base import VisionTower
 from minigpt4.train.packing.sequence import Branch, Layout
 from minigpt4.train.recipe import Recipe
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from minigpt4.core.vision.tower import VisionTower
+    from minigpt4.core.vision.base import VisionTower
     from minigpt4.train.batches.samples import Visit
     from minigpt4.train.packing.sequence import Layout
     from minigpt4.train.recipe import Recipe

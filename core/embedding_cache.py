@@ -109,6 +109,11 @@ class EmbeddingCache:
                 self._held += size
 
 
+def is_cached(digest: str) -> bool:
+    """Whether some engine has encoded the picture with this digest, which is therefore sound."""
+    return any((cache_home() / "embeddings").glob(f"*/{digest}.npy"))
+
+
 def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -> str:
     """16 hex digits that name everything that turns a picture's bytes into its embedding.
 

@@ -146,9 +146,9 @@ class Engine:
         return cls(bundle, language, encoder, fingerprint)
 
     def look(self, source: Picture | str | os.PathLike[str] | bytes | Image.Image) -> ImageEmbedding:
-        """A picture as the language model reads it, from the disk cache where it is known.
+        """Encode a picture for the language model, or read its embedding from the disk cache.
 
-        Raises ImageError for what cannot be opened as a picture.
+        A cached one is read and hashed but not decoded. Raises ImageError for what is not a picture.
         """
         picture = open_picture(source)
         tokens_ND = self._cache.get(picture.digest)

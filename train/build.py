@@ -18,7 +18,7 @@ from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.language.torch import TorchLanguageModel
 from minigpt4.core.prompt import template_named
-from minigpt4.core.vision.tower import VisionTower
+from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.core.weights.locate import language_digest
 from minigpt4.train.batches.loader import Loader

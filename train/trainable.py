@@ -22,8 +22,9 @@ from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.projection import Projection, load_projection, save_projection
+from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.fingerprint import tower_fingerprint
-from minigpt4.core.vision.tower import VisionTower, load_tower
+from minigpt4.core.vision.tower import load_tower
 from minigpt4.train.init import initialise
 from minigpt4.train.recipe import Recipe
 

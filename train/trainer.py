@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minigpt4.core.memory import most_held
-from minigpt4.core.vision.tower import VisionTower
+from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.train.batches.samples import Batch, Batches, LeftOut, Visit, drop_features
 from minigpt4.train.distributed.process_group import Alone, World

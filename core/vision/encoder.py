@@ -1,22 +1,22 @@
-"""Tower and projection together: the part of looking at a picture that needs torch."""
+"""Vision tower and projection together: the part of encoding a picture that needs torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.pixels import Picture, to_pixels
 from minigpt4.core.projection import load_projection
-from minigpt4.core.vision.offload import lent_to
-from minigpt4.core.vision.stages import VisionStages
 from minigpt4.core.vision.tower import load_tower
 
 
@@ -26,11 +26,11 @@ class EncoderTrace:
 
     pixels_BCHW: Tensor
     vision_BND: Tensor
-    """The tower's tokens after `ln_vision`; of a tower without one, its features."""
+    """The tower's tokens after `ln_vision`; its features if it has none."""
 
     qformer_BND: Tensor | None
     image_BND: Tensor
-    """What the language model reads in the picture's place."""
+    """The image embeddings."""
 
 
 class ImageEncoder:
@@ -46,12 +46,12 @@ class ImageEncoder:
         dtype: str = AUTO,
         offload: bool = False,
     ) -> None:
-        """Load both parts; raises BundleError where one is damaged or they do not fit each other.
+        """Load both parts; raises BundleError if one is damaged or they do not fit each other.
 
         `dtype` is the tower's type (fp32, bf16, fp16); the projection's is float32. With `offload`
-        the tower lies in the CPU's memory and is on the GPU only while it looks, which costs its
-        transfer each time and leaves its 2 GB to the language model. `threads` is torch's own setting
-        and so holds for the whole process.
+        the tower stays in CPU memory and is copied to the GPU for each picture, which costs the
+        transfer and leaves 2 GB of GPU memory to the language model. `threads` sets torch's number
+        for the whole process.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -60,8 +60,8 @@ class ImageEncoder:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._vision = bundle.vision
         self._device = device
-        self._is_lent = offload and device != "cpu"
-        self._tower = load_tower(bundle, device=device, dtype=dtype, offload=self._is_lent)
+        self._is_offloaded = offload and device != "cpu"
+        self._tower = load_tower(bundle, device=device, dtype=dtype, offload=self._is_offloaded)
         spec = bundle.projection
         self._projection = load_projection(projection, spec.inputs, spec.outputs, spec.layers).to(device)
         found = (self._tower.tokens, self._tower.width)
@@ -73,16 +73,18 @@ class ImageEncoder:
             )
 
     def __call__(self, picture: Picture) -> NDArray[np.float32]:
-        """The picture's embedding (N, D_llm); raises BackendError where the tower overflows."""
+        """The picture's embedding (N, D_llm); raises BackendError if the tower overflows."""
         vision = self._vision
         pixels_CHW = to_pixels(picture.image, vision.image_size, vision.mean, vision.std)
-        tokens_BND = self.trace(torch.from_numpy(pixels_CHW)[None]).image_BND
-        return np.ascontiguousarray(tokens_BND[0].numpy(), dtype=np.float32)
+        with self._tower_on_device(), torch.inference_mode():
+            features_BND = self._tower.encode(torch.from_numpy(pixels_CHW)[None].to(self._device))
+            image_ND: Tensor = self._projection(features_BND)[0]
+        return np.ascontiguousarray(image_ND.cpu().numpy(), dtype=np.float32)
 
     def trace(self, pixels_BCHW: Tensor) -> EncoderTrace:
-        """Look at normalised pixels (B, 3, H, W) and keep each step.
+        """Encode normalised pixels (B, 3, H, W) and keep the output of each step.
 
-        Raises UsageError for pixels of another size than the tower's, BackendError where it overflows.
+        Raises UsageError for pixels of another size than the tower's, BackendError if it overflows.
         """
         size = self._vision.image_size
         if pixels_BCHW.ndim != 4 or tuple(pixels_BCHW.shape[1:]) != (3, size, size):
@@ -90,8 +92,8 @@ class ImageEncoder:
                 f"The pixels have the shape {tuple(pixels_BCHW.shape)}; this bundle's vision tower reads "
                 f"(pictures, 3, {size}, {size})."
             )
-        stages = self._look(pixels_BCHW.to(self._device, torch.float32))
-        with torch.inference_mode():
+        with self._tower_on_device(), torch.inference_mode():
+            stages = self._tower.stages(pixels_BCHW.to(self._device, torch.float32))
             image_BND = self._projection(stages.features_BND)
         qformer_BND = stages.qformer_BND
         return EncoderTrace(
@@ -101,8 +103,29 @@ class ImageEncoder:
             image_BND.cpu(),
         )
 
-    def _look(self, pixels_BCHW: Tensor) -> VisionStages:
-        if not self._is_lent:
-            return self._tower.stages(pixels_BCHW)
-        with lent_to(self._tower.network, self._device):
-            return self._tower.stages(pixels_BCHW)
+    def _tower_on_device(self) -> AbstractContextManager[None]:
+        return on_device(self._tower.network, self._device) if self._is_offloaded else nullcontext()
+
+
+@contextmanager
+def on_device(network: nn.Module, device: str) -> Iterator[None]:
+    """Move `network`'s weights to `device` for the block, and restore the original tensors after it.
+
+    The originals stay where they are meanwhile, so nothing is copied back.
+    """
+    originals = [
+        (module, name, tensor, tensor.data)
+        for module in network.modules()
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    ]
+    try:
+        network.to(device)
+        yield
+    finally:
+        for module, name, tensor, data in originals:
+            # Depending on the devices, `to` changes a parameter in place or replaces it.
+            tensor.data = data
+            setattr(module, name, tensor)
+        if device.startswith("cuda"):
+            # torch's allocator would keep the memory, and llama.cpp could not use it.
+            torch.cuda.empty_cache()

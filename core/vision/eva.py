@@ -16,7 +16,7 @@ from transformers import Blip2QFormerConfig, Blip2QFormerModel, Blip2VisionConfi
 
 from minigpt4.core.bundles.geometry import Options, QFormerGeometry, ViTGeometry
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.vision.stages import VisionStages
+from minigpt4.core.vision.base import VisionStages, VisionTower
 from minigpt4.core.weights.released import qformer_tensors, vision_tensors
 
 LN_VISION_EPS = 1e-5
@@ -61,7 +61,7 @@ class QueryTransformer(nn.Module):
         return out
 
 
-class EvaTower:
+class EvaTower(VisionTower):
     """Pixels (B, 3, H, W) -> features (B, N, D): the Q-Former's, or `patches_joined` patches in one."""
 
     def __init__(
@@ -74,8 +74,7 @@ class EvaTower:
         self._vision = vision
         self._qformer = qformer
         self._joined = geometry.patches_joined
-        self.network: nn.Module = nn.ModuleList([vision] if qformer is None else [vision, qformer])
-        self.class_columns = slice(0, 0)
+        self.network = nn.ModuleList([vision] if qformer is None else [vision, qformer])
         if qformer is None:
             self.tokens = (geometry.positions(image_size) - 1) // self._joined
             self.width = geometry.width * self._joined
@@ -126,28 +125,22 @@ class EvaTower:
         )
 
 
-class UpToQFormer:
+class UpToQFormer(VisionTower):
     """A tower whose features are what its Q-Former reads, for training that one; its own is let go."""
 
     def __init__(self, tower: EvaTower, geometry: ViTGeometry, image_size: int) -> None:
         self._patches = tower.patches
         vision = tower.network[0]  # type: ignore[index]
         self._norm = vision.post_layernorm
-        self.network: nn.Module = nn.ModuleList([vision])
+        self.network = nn.ModuleList([vision])
         self.tokens = geometry.positions(image_size)
         self.width = geometry.width
-        self.class_columns = slice(0, 0)
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W) -> the ViT's normalised tokens (B, N, D), class token first."""
         with torch.inference_mode():
             vision_BND: Tensor = self._norm(self._patches(pixels_BCHW))
         return vision_BND
-
-    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
-        """These tokens alone."""
-        vision_BND = self.encode(pixels_BCHW)
-        return VisionStages(vision_BND, None, vision_BND)
 
 
 def load_eva(

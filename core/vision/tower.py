@@ -1,55 +1,26 @@
-"""The vision tower of a bundle: pixels (B, 3, H, W) -> features (B, N, D), frozen."""
+"""Loading the vision tower that a bundle names."""
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.efficientnet import EfficientNetLite2
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
-from minigpt4.core.vision.stages import VisionStages
 
 ARCHITECTURES = ("efficientnet-lite2", "eva-vit-g")
 
 
-class VisionTower(Protocol):
-    """What looks at pixels; its weights never change."""
-
-    network: nn.Module
-    """Everything with weights, for moving them to another device."""
-
-    width: int
-    """D of its features."""
-
-    tokens: int
-    """N, the feature vectors it gives for one picture."""
-
-    class_columns: slice
-    """Columns of D that hold ImageNet class probabilities; an empty slice where none do."""
-
-    def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, H, W) -> features (B, N, D), float32.
-
-        Raises BackendError where they are no numbers.
-        """
-        ...
-
-    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
-        """The features, and what the tower has before them."""
-        ...
-
-
-class EfficientNetTower:
-    """mini's tower: EfficientNet-Lite2's feature map, read as a short row of vectors."""
+class EfficientNetTower(VisionTower):
+    """mini's tower: EfficientNet-Lite2's feature map, pooled to a short row of vectors."""
 
     def __init__(self, network: EfficientNetLite2, options: ReadoutOptions) -> None:
-        self.network: nn.Module = network
+        self.network = network
         self._readout = GridReadout(options, network.classifier)
         self.width = self._readout.width
         self.tokens = self._readout.tokens
@@ -61,27 +32,22 @@ class EfficientNetTower:
         with torch.inference_mode():
             return self._readout(self.network(pixels_BCHW))
 
-    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
-        """The features alone: what comes before them is a map, not a row of tokens."""
-        features_BND = self.encode(pixels_BCHW)
-        return VisionStages(features_BND, None, features_BND)
-
 
 def load_tower(
     bundle: Bundle, *, device: str = "cpu", dtype: str = AUTO, offload: bool = False
 ) -> VisionTower:
     """The bundle's tower on `device`, computing in `dtype` (fp32, bf16, fp16; auto: the device's own).
 
-    With `offload` its weights have that type and lie in the CPU's memory, to be lent to the device.
-    Raises BundleError where a file or an option is wrong, UsageError for an unknown `dtype`,
-    BackendError for one that the tower does not have.
+    With `offload` the weights have that type but stay in CPU memory; see ImageEncoder.
+    Raises BundleError if a file or an option is wrong, UsageError for an unknown `dtype`,
+    BackendError for one that the tower does not support.
     """
     home = "cpu" if offload else device
     match bundle.vision.architecture:
         case "efficientnet-lite2":
             if dtype != AUTO and dtype_for(dtype, device) != "fp32":
                 raise BackendError(
-                    f"The vision tower of the bundle '{bundle.name}' works in fp32 alone, not in {dtype}."
+                    f"The vision tower of the bundle '{bundle.name}' computes in fp32 only, not in {dtype}."
                 )
             return _load_efficientnet(bundle, home)
         case "eva-vit-g":
@@ -111,7 +77,7 @@ def _load_efficientnet(bundle: Bundle, device: str) -> EfficientNetTower:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
         network = EfficientNetLite2.from_tensors(tensors)
-    except Exception as error:  # torch.load raises a dozen kinds for a damaged file
+    except Exception as error:  # torch.load raises a dozen types for a damaged file
         raise BundleError(
             f"The vision tower's file {path} cannot be read ({type(error).__name__}); "
             f"fetch it again with `minigpt4 models pull {bundle.name}`."

@@ -173,7 +173,7 @@ class MiniGPT4App(LayeredApp, inherit_bindings=False):
             self.open_conversation(listed[place])
 
     def attach(self, sources: Iterable[Attachment | Path | StoredPicture]) -> None:
-        """Open pictures, keep them, and show them as chips; what is none is said."""
+        """Open pictures, store them, and show them as chips; a file that is none gives an error."""
         for source in sources:
             if isinstance(source, StoredPicture):
                 self.chat.show_pictures([source])
@@ -181,10 +181,14 @@ class MiniGPT4App(LayeredApp, inherit_bindings=False):
                 self.in_background(lambda source=source: self._keep(source), self._kept)  # type: ignore[misc]
 
     def _keep(self, source: Attachment | Path) -> tuple[StoredPicture, tuple[str, ...]]:
-        """On a thread of its own, as decoding takes its time."""
+        """On another thread: read, hash, decode and store a picture, each once."""
+        from minigpt4.tui.images.preview import remember
+
         one = Attachment(source, str(source)) if isinstance(source, Path) else source
         picture = one.open()
-        return self.store.keep_picture(one.read(), one.name), picture.notices
+        stored = self.store.keep_picture(picture, one.name)
+        remember(stored.path, picture)
+        return stored, picture.info.notices
 
     def _kept(self, kept: tuple[StoredPicture, tuple[str, ...]]) -> None:
         self.chat.show_pictures([kept[0]])

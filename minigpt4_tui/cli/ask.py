@@ -169,7 +169,7 @@ def _picture_notices(pictures: Sequence[Picture], labels: Sequence[str]) -> list
     return [
         f"{label}: {notice}"
         for picture, label in zip(pictures, labels, strict=True)
-        for notice in picture.notices
+        for notice in picture.info.notices
     ]
 
 

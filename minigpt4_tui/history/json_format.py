@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigpt4.tui.history.records import (
     ROLES,
@@ -31,6 +30,9 @@ from minigpt4.tui.history.records import (
 )
 from minigpt4.tui.history.rows import as_kept, new_id
 from minigpt4.tui.history.store import Store
+
+if TYPE_CHECKING:
+    from minigpt4.core.pixels import Picture
 
 FORMAT = "minigpt4-conversations"
 FORMAT_VERSION = 1
@@ -76,15 +78,14 @@ def from_json(store: Store, text: str | bytes) -> Imported:
     """
     document = _parsed(text)
     pictures: dict[str, StoredPicture] = {}
-    contents: dict[str, bytes] = {}
+    opened: list[Picture] = []
     for digest, part in document.part("pictures").parts_by_name():
-        pictures[digest], content = _read_picture(store, digest, part)
-        if content is not None:
-            contents[digest] = content
+        pictures[digest], picture = _read_picture(store, digest, part)
+        if picture is not None:
+            opened.append(picture)
     wholes = [_read_conversation(part, pictures) for part in document.parts("conversations")]
-    for digest, content in contents.items():
-        kept = store.keep_picture(content, f"Picture {digest[:12]}")
-        pictures[digest] = kept
+    for picture in opened:
+        pictures[picture.digest] = store.keep_picture(picture, picture.name)
     added: list[WholeConversation] = []
     known: list[ConversationInfo] = []
     names = {name for whole in wholes for name in _names(whole)}
@@ -196,7 +197,7 @@ def _parsed(text: str | bytes) -> _Part:
     return part
 
 
-def _read_picture(store: Store, digest: str, part: _Part) -> tuple[StoredPicture, bytes | None]:
+def _read_picture(store: Store, digest: str, part: _Part) -> tuple[StoredPicture, Picture | None]:
     if re.fullmatch(DIGEST, digest) is None:
         raise StoreError(f"{part.where} is not named by a SHA-256; the file was not imported.")
     kind = part.text("format", KIND)
@@ -208,11 +209,15 @@ def _read_picture(store: Store, digest: str, part: _Part) -> tuple[StoredPicture
         content = base64.b64decode(part.text("data"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise part.error("data", "base64") from error
-    if hashlib.sha256(content).hexdigest() != digest:
+    # Loaded late: texts alone need neither numpy nor Pillow.
+    from minigpt4.core.pixels import open_picture
+
+    opened = open_picture(content, f"Picture {digest[:12]}")
+    if opened.digest != digest:
         raise StoreError(
             f"The bytes of {part.where} are not those it is named by; the file was not imported."
         )
-    return picture, content
+    return picture, opened
 
 
 def _read_conversation(part: _Part, pictures: dict[str, StoredPicture]) -> WholeConversation:

@@ -1,51 +1,48 @@
-"""Pictures of conversations: files named by their content, each kept once."""
+"""Pictures of conversations: files named by their content, each stored once."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-import warnings
 from collections.abc import Iterable
-from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minigpt4.core.atomic import replacing
-from minigpt4.core.errors import ImageError
 from minigpt4.tui.history.database import Database
 from minigpt4.tui.history.records import StoredPicture, storable
+
+if TYPE_CHECKING:
+    # It needs numpy and Pillow, and a screen that shows no picture yet needs neither.
+    from minigpt4.core.pixels import Picture
 
 ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 """File endings of formats whose name is not their ending."""
 
-ORIENTATION = 0x0112
-"""The EXIF tag of how the camera was held; 5 to 8 lie on their side."""
-
 GRACE_S = 3600.0
-"""A picture kept more lately than this may be waiting in a composer for its message."""
+"""A picture kept less than this ago may be waiting in a composer for its message."""
 
-SYMBOLS_A_QUERY = 500
+QUERY_PARAMETERS = 500
 
 
 class PictureFolder:
-    """`pictures/ab/DIGEST.ext` beside the database, and the table that knows their sizes."""
+    """`pictures/ab/DIGEST.ext` beside the database, and the table of their sizes."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
         self._database = database
 
-    def keep(self, data: bytes, name: str) -> StoredPicture:
-        """Keep a picture file's bytes; the same bytes take no second room. Raises ImageError, StoreError."""
-        import hashlib
-
-        digest = hashlib.sha256(data).hexdigest()
+    def keep(self, picture: Picture, name: str) -> StoredPicture:
+        """Keep a picture's file; equal files are stored once. Raises ImageError, StoreError."""
+        digest = picture.digest
         with self._database.reading() as connection:
             row = connection.execute(
                 "SELECT width, height, format FROM pictures WHERE digest = ?", (digest,)
             ).fetchone()
-        width, height, kind = row or _looked_at(data, name)
+        width, height, kind = row or (*picture.info.size, picture.info.format)
         path = self.path(digest, kind)
         with self._database.reading():
-            _write_once(path, data)
+            _write_once(path, picture.data)
         with self._database.writing() as connection:
             connection.execute(
                 "INSERT INTO pictures (digest, width, height, format, kept) VALUES (?, ?, ?, ?, ?) "
@@ -53,21 +50,21 @@ class PictureFolder:
                 (digest, width, height, kind, time.time()),
             )
             # Inside the transaction, where no other instance sweeps: it may have swept just before.
-            _write_once(path, data)
+            _write_once(path, picture.data)
         return StoredPicture(digest, storable(name), width, height, kind, path)
 
     def path(self, digest: str, kind: str) -> Path:
-        """Where the picture of that digest and format lies, or would."""
+        """Path of the picture with that digest and format, stored or not."""
         return self.folder / digest[:2] / f"{digest}.{ENDINGS.get(kind, kind.lower())}"
 
     def of_messages(
         self, connection: sqlite3.Connection, messages: Iterable[int]
     ) -> dict[int, tuple[StoredPicture, ...]]:
-        """The pictures of the messages with those row numbers, in their order."""
+        """The pictures of the messages with those row ids, in order."""
         found: dict[int, list[StoredPicture]] = {}
         rows = list(messages)
-        for start in range(0, len(rows), SYMBOLS_A_QUERY):
-            some = rows[start : start + SYMBOLS_A_QUERY]
+        for start in range(0, len(rows), QUERY_PARAMETERS):
+            some = rows[start : start + QUERY_PARAMETERS]
             query = (
                 "SELECT message, digest, name, width, height, format FROM message_pictures "
                 f"JOIN pictures USING (digest) WHERE message IN ({', '.join('?' * len(some))}) "
@@ -79,7 +76,7 @@ class PictureFolder:
         return {message: tuple(pictures) for message, pictures in found.items()}
 
     def sweep(self, connection: sqlite3.Connection) -> None:
-        """Remove the pictures that no message holds any more, inside the caller's transaction."""
+        """Delete the pictures that no message refers to any more, inside the caller's transaction."""
         unused = connection.execute(
             "SELECT digest, format FROM pictures WHERE kept < ? "
             "AND NOT EXISTS (SELECT 1 FROM message_pictures WHERE message_pictures.digest = pictures.digest)",
@@ -99,45 +96,3 @@ def _write_once(path: Path, data: bytes) -> None:
     path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(path) as draft:
         draft.write_bytes(data)
-
-
-def _looked_at(data: bytes, name: str) -> tuple[int, int, str]:
-    """Width and height of the upright picture and its format, from the file's beginning."""
-    # Loaded late: a screen that shows no picture yet does without numpy and Pillow.
-    from PIL import Image
-
-    from minigpt4.core.pixels import DECODER_ERRORS, FORMATS, MAX_FILE_BYTES, MAX_PIXELS
-
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(f"{name} is over {MAX_FILE_BYTES // 2**20} MiB, too long for a picture.")
-    Image.init()
-    with warnings.catch_warnings():
-        # Sizes are judged below, and damaged camera notes change nothing here.
-        warnings.simplefilter("ignore")
-        try:
-            known = [kind for kind in FORMATS if kind in Image.OPEN]
-            with Image.open(BytesIO(data), formats=known) as image:
-                width, height = image.size
-                on_its_side = _orientation(image) in range(5, 9)
-                kind = image.format or "PNG"
-        except DECODER_ERRORS as error:
-            raise ImageError(f"{name} is not a picture that can be read, or is damaged.") from error
-    if width * height > MAX_PIXELS:
-        limit = MAX_PIXELS // 1_000_000
-        raise ImageError(
-            f"{name} is too large: {width} x {height} pixels, where at most {limit} million are decoded."
-        )
-    return (height, width, kind) if on_its_side else (width, height, kind)
-
-
-def _orientation(image: object) -> int:
-    from PIL import Image
-
-    from minigpt4.core.pixels import DECODER_ERRORS
-
-    assert isinstance(image, Image.Image)
-    try:
-        value = image.getexif().get(ORIENTATION, 1)
-    except DECODER_ERRORS:
-        return 1
-    return value if isinstance(value, int) else 1

@@ -2,7 +2,7 @@
 
     store = Store.open()
     talk = store.new_conversation()
-    photo = store.keep_picture(data, "dog.jpg")
+    photo = store.keep_picture(open_picture("dog.jpg"), "dog.jpg")
     question = store.add_message(talk.id, None, "user", "What is this?", [photo])
     answer = store.add_message(talk.id, question.id, "assistant", "", state="writing")
     store.update_text(answer.id, "A dog.", "done")
@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.paths import data_home
@@ -61,6 +62,9 @@ from minigpt4.tui.history.rows import (
     whole_row,
 )
 from minigpt4.tui.history.writers import Writer, is_alive
+
+if TYPE_CHECKING:
+    from minigpt4.core.pixels import Picture
 
 __all__ = [
     "HIT",
@@ -356,12 +360,12 @@ class Store:
             conversation_of(connection, message)
             return message_rows(connection, self._pictures, CHILDREN, message)
 
-    def keep_picture(self, data: bytes, name: str) -> StoredPicture:
-        """Keep a picture file's bytes, once for all messages; not on the screen's own thread.
+    def keep_picture(self, picture: Picture, name: str) -> StoredPicture:
+        """Keep a picture's file, once for all messages; not on the screen's own thread.
 
-        Raises ImageError where they are no picture.
+        Raises ImageError if it is none.
         """
-        return self._pictures.keep(data, name)
+        return self._pictures.keep(picture, name)
 
     def picture_path(self, digest: str, kind: str) -> Path:
         """Where the picture of that digest and Pillow format lies, or would."""

@@ -50,18 +50,20 @@ class Attachment:
         """What the picture is called, without its folder."""
         return self.label if isinstance(self.source, bytes) else self.source.name
 
-    def read(self) -> bytes:
-        """The file's own bytes; raises OSError."""
-        return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
-
     def open(self) -> Picture:
-        """Decode it; raises ImageError where that fails."""
+        """Read it; raises ImageError if that fails, or if it cannot be decoded.
+
+        A picture whose embedding is cached has been decoded before, and is not again.
+        """
+        from minigpt4.core.embedding_cache import is_cached
         from minigpt4.core.pixels import open_picture
 
-        if isinstance(self.source, bytes):
-            called = "Standard input" if self.label == STANDARD_INPUT else self.label
-            return open_picture(self.source, called)
-        return open_picture(self.source)
+        is_input = isinstance(self.source, bytes) and self.label == STANDARD_INPUT
+        name = "Standard input" if is_input else self.label if isinstance(self.source, bytes) else None
+        picture = open_picture(self.source, name)
+        if not is_cached(picture.digest):
+            picture.image  # noqa: B018 (decoded now and kept)
+        return picture
 
 
 def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachment:

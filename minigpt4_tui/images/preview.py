@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from minigpt4.core.pixels import Picture
+
 SMALL = 512
 """Longest side, in pixels, of what a thumbnail is drawn from: 24 columns of a large font."""
 
@@ -58,16 +60,14 @@ def preview(source: Path | bytes, longest: int) -> Preview:
     Raises ImageError, also where the file has gone since it was last shown.
     """
     kept, most = (_small, SMALL) if longest <= SMALL else (_large, LARGE)
-
-    def make() -> Preview:
-        opened = _opened(source)
-        # A copy: the whole picture must not stay in memory for its small one.
-        image = opened.copy()
-        image.thumbnail((most, most), reducing_gap=2)
-        return Preview(image, opened.size)
-
     with _decoding:
-        return kept.get(_key(source), make)
+        return kept.get(_key(source), lambda: _reduced(_opened(source), most))
+
+
+def remember(path: Path, picture: Picture) -> None:
+    """Keep the thumbnail of an open picture, so that it need not be decoded again from its file `path`."""
+    with _decoding:
+        _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
 
 
 def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
@@ -80,6 +80,13 @@ def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
     size = load_bundle(bundle).vision.image_size
     with _decoding:
         return _seen.get((*_key(source), size), lambda: _squashed(_opened(source), size))
+
+
+def _reduced(whole: Image, most: int) -> Preview:
+    # A copy: the whole picture must not stay in memory for its small one.
+    image = whole.copy()
+    image.thumbnail((most, most), reducing_gap=2)
+    return Preview(image, whole.size)
 
 
 def _squashed(image: Image, size: int) -> Preview:

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngInfo
 
 from minigpt4.core.errors import ImageError
-from minigpt4.core.pixels import MAX_PIXELS, Picture, open_picture, to_pixels
+from minigpt4.core.pixels import MAX_PIXELS, PictureInfo, open_picture, to_pixels
 
 RED, WHITE, BLUE = (255, 0, 0), (255, 255, 255), (0, 0, 255)
 ORIENTATION = 0x0112
@@ -51,7 +52,7 @@ def test_a_photo_keeps_its_size_name_and_the_digest_of_its_bytes(tmp_path: Path)
     picture = open_picture(path)
     assert (picture.image.mode, picture.image.size, picture.name) == ("RGB", (30, 20), "holiday.png")
     assert picture.digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert picture.notices == ()
+    assert picture.info == PictureInfo((30, 20), "PNG")
 
 
 def test_bytes_and_their_file_are_the_same_picture(tmp_path: Path) -> None:
@@ -77,6 +78,21 @@ def test_images_in_memory_differ_in_digest_when_only_their_palettes_do() -> None
     red.putpalette(RED)
     blue.putpalette(BLUE)
     assert open_picture(red).digest != open_picture(blue).digest
+
+
+def test_nothing_is_decoded_until_the_pixels_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[object] = []
+    load = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda file: decoded.append(file) or load(file))
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP"):
+        picture = open_picture(encoded(Image.new("RGB", (9, 6), RED), form))
+        assert (picture.info.size, picture.info.format) == ((9, 6), form)
+        assert decoded == []
+        assert picture.image is picture.image
+        assert len(set(map(id, decoded))) == 1
+        decoded.clear()
 
 
 def test_capitals_in_the_ending_do_not_matter(tmp_path: Path) -> None:
@@ -172,17 +188,17 @@ def test_an_animation_gives_its_first_frame_and_says_so(tmp_path: Path, ending: 
     red, green, blue = picture.image.getpixel((4, 4))
     assert red > 200
     assert max(green, blue) < 60
-    assert picture.notices == ("The picture is animated (3 frames); its first frame is used.",)
+    assert picture.info.notices == ("The picture is animated (3 frames); its first frame is used.",)
 
 
 def test_a_still_gif_needs_no_notice(tmp_path: Path) -> None:
-    assert open_picture(saved(Image.new("P", (8, 8)), tmp_path / "still.gif")).notices == ()
+    assert open_picture(saved(Image.new("P", (8, 8)), tmp_path / "still.gif")).info.notices == ()
 
 
 def test_pages_of_a_tiff_are_named(tmp_path: Path) -> None:
     pages = [Image.new("RGB", (8, 8)) for _ in range(2)]
     path = saved(pages[0], tmp_path / "fax.tif", save_all=True, append_images=pages[1:])
-    assert open_picture(path).notices == ("The file holds 2 pages; the first is used.",)
+    assert open_picture(path).info.notices == ("The file holds 2 pages; the first is used.",)
 
 
 def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
@@ -196,16 +212,48 @@ def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     assert upright.getpixel((10, 38)) == WHITE
 
 
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_the_size_told_beforehand_is_that_of_the_upright_picture(
+    tmp_path: Path, ending: str, orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    picture = open_picture(saved(Image.new("RGB", (40, 20)), tmp_path / f"phone.{ending}", exif=exif))
+    told = picture.info.size
+    assert told == picture.image.size == ((20, 40) if orientation > 4 else (40, 20))
+
+
+def test_notes_behind_a_pngs_pixels_are_found_too() -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = encoded(Image.new("RGB", (40, 20)), "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4])
+    late = data[:start] + data[end:-12] + data[start:end] + data[-12:]
+    assert open_picture(late).info.size == open_picture(late).image.size == (20, 40)
+
+
 @pytest.mark.filterwarnings("error")
 def test_broken_rotation_notes_do_not_cost_the_picture(tmp_path: Path) -> None:
     path = saved(Image.new("RGB", (8, 4), RED), tmp_path / "odd.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert open_picture(path).image.size == (8, 4)
 
 
+def test_a_rotation_that_cannot_be_read_is_told() -> None:
+    notes = PngInfo()
+    notes.add_text("Raw profile type exif", "\nexif\n       2\nno hexadecimal digits")
+    picture = open_picture(encoded(Image.new("RGB", (8, 4), RED), "PNG", pnginfo=notes))
+    assert picture.image.size == picture.info.size == (8, 4)
+    assert picture.info.notices == (
+        "The note about the camera's rotation cannot be read; the picture is used as stored.",
+    )
+
+
 def refused(source: Path | bytes) -> str:
     """The sentence it is refused with, held to the form that all of them share."""
     with pytest.raises(ImageError) as caught:
-        open_picture(source)
+        open_picture(source).image  # noqa: B018 (decodes)
     message = str(caught.value)
     assert message.endswith(".")
     assert "\n" not in message
@@ -306,7 +354,7 @@ def test_damage_gives_a_picture_or_a_sentence(data: bytes, damage: list[tuple[in
     for place, value in damage:
         damaged[place % len(damaged)] = value
     try:
-        assert isinstance(open_picture(bytes(damaged[:cut])), Picture)
+        assert isinstance(open_picture(bytes(damaged[:cut])).image, Image.Image)
     except ImageError as error:
         assert "\n" not in str(error)
 

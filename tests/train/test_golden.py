@@ -18,7 +18,8 @@ from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.prompt import LLAMA2, VICUNA_V0, MiniGPT4Chat
-from minigpt4.core.vision.tower import VisionTower, load_tower
+from minigpt4.core.vision.base import VisionTower
+from minigpt4.core.vision.tower import load_tower
 from minigpt4.train.batches.examples import blip_caption
 from minigpt4.train.batches.samples import Batch, Visit
 from minigpt4.train.lr_schedule import learning_rate_at

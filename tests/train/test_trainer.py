@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minigpt4.core.vision.stages import VisionStages
+from minigpt4.core.vision.base import VisionStages
 from minigpt4.train.batches.samples import Batch, LeftOut
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.estimate.flops import Work

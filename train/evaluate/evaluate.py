@@ -126,11 +126,11 @@ def _answers(
     for sample in samples:
         begun = time.perf_counter()
         try:
-            picture = open_picture(sample.jpg, name=sample.key)
+            embedding = model.look(open_picture(sample.jpg, name=sample.key))
         except ImageError as error:
             skipped(sample.key, str(error))
             continue
-        reply = model.reply([User(question, images=[model.look(picture)])], sampling)
+        reply = model.reply([User(question, images=[embedding])], sampling)
         text = reply.read().strip()
         yield Answer(
             key=sample.key,

@@ -239,18 +239,19 @@ def _look(photos: PhotoSet, place: int, lengths: CaptionLengths) -> _Seen | Phot
         captions = captions_in(photos.meta(place))
         data = photos.read(place)
         picture = open_picture(data, name="it")
+        image = picture.image
     except PhotoError as fault:
         return PhotoLeftOut(photos.name, fault.key, fault.reason)
     except (DataError, ImageError) as fault:
         return PhotoLeftOut(photos.name, key, str(fault).rstrip("."))
     format_, mode, frames = _header(data)
     return _Seen(
-        size=picture.image.size,
+        size=image.size,
         format=format_,
         mode=mode,
         frames=frames,
         digest=int(picture.digest[:16], 16),
-        likeness=likeness_of(picture.image),
+        likeness=likeness_of(image),
         lengths=lengths.of(captions),
     )
 

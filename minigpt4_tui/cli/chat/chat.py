@@ -121,7 +121,7 @@ def _plain(
         pictures = [one.open() for one in files]
         with _opened(chosen, store, conversation) as chat:
             for file, picture in zip(files, pictures, strict=True):
-                chat.attach(file, picture)
+                chat.attach(picture, file.name)
             return chat.run()
 
 

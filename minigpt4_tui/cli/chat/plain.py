@@ -25,7 +25,7 @@ from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
-from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
+from minigpt4.tui.images.attachments import attachments_in, names_files
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
@@ -144,15 +144,14 @@ class PlainChat:
             say_error(error)
         return True
 
-    def attach(self, attachment: Attachment, picture: Picture | None = None) -> None:
-        """Add a picture, `picture` where it is open already, to the next message, and say which one it is."""
-        picture = picture or attachment.open()
+    def attach(self, picture: Picture, name: str) -> None:
+        """Add a picture to the next message, and say which one it is."""
         with self._telling(f"Looking at {printable(picture.name)} ..."):
             seen = self.engine.look(picture)
-        self.pending.append(Waiting(seen, self.record.keep(attachment)))
-        width, height = picture.image.size
+        self.pending.append(Waiting(seen, self.record.keep(picture, name)))
+        width, height = picture.info.size
         say(self.colors.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
-        for notice in picture.notices:
+        for notice in picture.info.notices:
             say(self.colors.warning(notice))
 
     def go_on(self, title: str, path: Sequence[StoredMessage]) -> None:
@@ -183,7 +182,7 @@ class PlainChat:
             self.failures += 1
             say("minigpt4: /image needs the path of a picture, as in `/image photo.jpg`.")
         for one in found:
-            self.attach(one)
+            self.attach(one.open(), one.name)
 
     def _clear(self) -> None:
         self.conversation.clear()

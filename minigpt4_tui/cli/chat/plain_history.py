@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from minigpt4.core.errors import Minigpt4Error
 
 if TYPE_CHECKING:
+    from minigpt4.core.pixels import Picture
     from minigpt4.tui.history.records import State
     from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoredPicture
-    from minigpt4.tui.images.attachments import Attachment
 
 FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
@@ -43,11 +43,11 @@ class Record:
         self._clock = clock
         self._flushed_at = 0.0
 
-    def keep(self, attachment: Attachment) -> StoredPicture | None:
+    def keep(self, picture: Picture, name: str) -> StoredPicture | None:
         """A copy of the picture's file; None where nothing is kept."""
         with self._patiently():
             if self._store is not None:
-                return self._store.keep_picture(attachment.read(), attachment.name)
+                return self._store.keep_picture(picture, name)
         return None
 
     def begin(self, question: str, pictures: Sequence[StoredPicture]) -> None:

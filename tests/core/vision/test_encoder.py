@@ -16,8 +16,7 @@ from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.pixels import open_picture, to_pixels
-from minigpt4.core.vision.encoder import ImageEncoder
-from minigpt4.core.vision.offload import lent_to
+from minigpt4.core.vision.encoder import ImageEncoder, on_device
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 
@@ -75,9 +74,9 @@ def test_a_tower_and_a_projection_that_do_not_fit_are_refused(tiny_bundle: Calla
 def test_lent_weights_come_home_without_a_copy_even_after_an_error() -> None:
     network = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     homes = [parameter.data_ptr() for parameter in network.parameters()]
-    with lent_to(network, "meta"):
+    with on_device(network, "meta"):
         assert all(parameter.is_meta for parameter in network.parameters())
     assert [parameter.data_ptr() for parameter in network.parameters()] == homes
-    with pytest.raises(ZeroDivisionError), lent_to(network, "meta"):
+    with pytest.raises(ZeroDivisionError), on_device(network, "meta"):
         raise ZeroDivisionError
     assert [parameter.data_ptr() for parameter in network.parameters()] == homes

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from textual.pilot import Pilot
 
+from minigpt4.core.pixels import open_picture
 from minigpt4.core.worker.messages import (
     Counted,
     EngineChoice,
@@ -130,7 +131,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def picture(store: Store) -> StoredPicture:
-    return store.keep_picture(_png((40, 30)), "cat.png")
+    return store.keep_picture(open_picture(_png((40, 30))), "cat.png")
 
 
 def _png(size: tuple[int, int]) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from textual.geometry import Offset
 
+from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.help import HelpScreen
 from minigpt4.tui.screens.picker import PickerScreen
@@ -104,7 +105,7 @@ async def test_a_message_its_variants_and_its_code(play: Play) -> None:
 async def test_the_pictures_on_the_whole_screen(
     play: Play, picture: StoredPicture, store: Store, png: Any
 ) -> None:
-    other = store.keep_picture(png((30, 40)), "dog.png")
+    other = store.keep_picture(open_picture(png((30, 40))), "dog.png")
     async with play() as now:
         now.app.push_screen(ZoomScreen([picture, other]))
         await click(now, "the next one")

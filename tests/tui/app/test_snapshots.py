@@ -22,6 +22,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pytest_textual_snapshot import SVGImageExtension
 
+from minigpt4.core.pixels import open_picture
 from minigpt4.core.worker.messages import Died
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.picker import PickerScreen
@@ -150,7 +151,7 @@ def past(store: Store, at: Callable[[float], None]) -> Store:
 
 @pytest.fixture
 def lighthouse(past: Store) -> StoredPicture:
-    return past.keep_picture(_lighthouse((640, 480)), "lighthouse.png")
+    return past.keep_picture(open_picture(_lighthouse((640, 480))), "lighthouse.png")
 
 
 def _lighthouse(size: tuple[int, int]) -> bytes:
@@ -272,7 +273,9 @@ async def test_an_answer_that_was_stopped_and_one_made_again(play: Play, past: S
 
 async def test_a_question_that_is_being_written(play: Play, lighthouse: Any, look: Look) -> None:
     async with opened(play) as now:
-        second = now.store.keep_picture(_lighthouse((1280, 720)), "the same lighthouse, in the evening.png")
+        second = now.store.keep_picture(
+            open_picture(_lighthouse((1280, 720))), "the same lighthouse, in the evening.png"
+        )
         now.app.attach([lighthouse, second])
         now.app.chat.composer.replace_text("Compare these two:\n- the light\n- the sea")
         await look(now, "composer")

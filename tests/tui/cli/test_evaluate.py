@@ -46,6 +46,7 @@ class FakeEngine:
         self.asked: list[tuple[str, str, Sampling | None]] = []
 
     def look(self, source: Picture) -> ImageEmbedding:
+        source.image  # noqa: B018 (decoded, as an engine does)
         return ImageEmbedding(np.zeros((1, 4), np.float32), key=source.name)
 
     def reply(self, conversation: Sequence[Message], sampling: Sampling | None = None) -> FakeReply:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,7 +32,7 @@ def talk() -> str:
     Image.new("RGB", (3, 2)).save(file, "PNG")
     store = Store.open()
     info = store.new_conversation()
-    photo = store.keep_picture(file.getvalue(), "dog\x1b[31m.png")
+    photo = store.keep_picture(open_picture(file.getvalue()), "dog\x1b[31m.png")
     question = store.add_message(info.id, None, "user", "What is\nthis?", [photo])
     store.add_message(info.id, question.id, "assistant", "A cat")
     store.add_message(

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from minigpt4.core.errors import BackendError
+from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, User
 from minigpt4.core.types import Sampling
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.history.store import Store, StoredMessage
-from minigpt4.tui.images.attachments import attachment
 
 Chatting = Callable[..., PlainChat]
 Scripted = Callable[..., Any]
@@ -51,7 +51,7 @@ def said(store: Store) -> list[tuple[str, str, str]]:
 def test_questions_answers_and_pictures_are_kept(chatting: Chatting, store: Store, photo: Path) -> None:
     chat = chatting()
     assert store.list(1) == [], "nothing is kept before something is said"
-    chat.attach(attachment(str(photo)))
+    chat.attach(open_picture(photo), photo.name)
     chat.take("What is this?")
     chat.take("And where?")
     assert said(store) == [
@@ -134,7 +134,7 @@ def test_a_kept_conversation_is_gone_on_with(
     scripted_engine: Scripted,
 ) -> None:
     chat = chatting()
-    chat.attach(attachment(str(photo)))
+    chat.attach(open_picture(photo), photo.name)
     chat.take("What is this?")
     (info,) = store.list(1)
     engine = scripted_engine()
@@ -156,7 +156,7 @@ def test_a_kept_picture_that_is_gone_is_told_and_left_out(
     scripted_engine: Scripted,
 ) -> None:
     chat = chatting()
-    chat.attach(attachment(str(photo)))
+    chat.attach(open_picture(photo), photo.name)
     chat.take("What is this?")
     (info,) = store.list(1)
     kept(store)[0].pictures[0].path.unlink()

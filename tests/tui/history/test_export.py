@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.export import from_json, to_html, to_json, to_markdown
 from minigpt4.tui.history.records import Role
 from minigpt4.tui.history.store import Store, StoredPicture, StoreError
@@ -63,7 +64,7 @@ def talk_with(store: Store, *texts: str, name: str = "dog.png") -> str:
     talk = store.new_conversation({"bundle": "mini"})
     parent = None
     for place, text in enumerate(texts):
-        pictures = [] if place else [store.keep_picture(picture_file(), name)]
+        pictures = [] if place else [store.keep_picture(open_picture(picture_file()), name)]
         role: Role = "assistant" if place % 2 else "user"
         parent = store.add_message(talk.id, parent, role, text, pictures).id
     return talk.id
@@ -169,8 +170,8 @@ def test_formats_that_no_browser_shows_become_png_and_gone_pictures_are_said(
 ) -> None:
     talk = store.new_conversation()
     scan, gone = (
-        store.keep_picture(picture_file("TIFF"), "scan.tif"),
-        store.keep_picture(picture_file(colour="blue"), "gone.png"),
+        store.keep_picture(open_picture(picture_file("TIFF")), "scan.tif"),
+        store.keep_picture(open_picture(picture_file(colour="blue")), "gone.png"),
     )
     gone.path.unlink()
     store.add_message(talk.id, None, "user", "", [scan, gone])
@@ -230,7 +231,9 @@ def test_what_is_exported_and_imported_is_the_same(
     talk = store.new_conversation({"system_prompt": title.replace("\0", "")})
     ids: list[str | None] = [None]
     for parent, role, text, pictures, state, stats in messages:
-        kept = [store.keep_picture(picture_file(colour=colour), name) for colour, name in pictures]
+        kept = [
+            store.keep_picture(open_picture(picture_file(colour=colour)), name) for colour, name in pictures
+        ]
         made = store.add_message(talk.id, ids[parent % len(ids)], role, text, kept, state, stats)
         ids.append(made.id)
     exported = to_json(store, [talk.id])

@@ -14,6 +14,7 @@ import pexpect
 import pytest
 from PIL import Image
 
+from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -28,7 +29,7 @@ def store() -> Iterator[Store]:
     Image.new("RGB", (3, 2)).save(file, "PNG")
     store = Store.open()
     talk = store.new_conversation()
-    photo = store.keep_picture(file.getvalue(), "dog.png")
+    photo = store.keep_picture(open_picture(file.getvalue()), "dog.png")
     question = store.add_message(talk.id, None, "user", "What is this?", [photo])
     store.add_message(talk.id, question.id, "assistant", "A \x1b[31m brown \x1b[0m dog.\x07")
     yield store

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images.preview import what_the_model_sees
 from minigpt4.tui.screens.zoom import ZoomScreen
@@ -25,7 +26,7 @@ def pictures(store: Store) -> list[StoredPicture]:
     for name, size in (("wide.png", (200, 50)), ("high.png", (50, 200))):
         out = BytesIO()
         Image.new("RGB", size, (200, 40, 40)).save(out, "PNG")
-        kept.append(store.keep_picture(out.getvalue(), name))
+        kept.append(store.keep_picture(open_picture(out.getvalue()), name))
     return kept
 
 

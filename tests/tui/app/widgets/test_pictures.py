@@ -11,6 +11,7 @@ from textual.geometry import Region
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
+from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images import terminal_protocol as picture_protocol
 from minigpt4.tui.images.terminal_protocol import Answer
@@ -113,7 +114,7 @@ async def test_a_damaged_file_leaves_a_card(play: Play, picture: StoredPicture) 
 
 
 async def test_names_are_harmless(play: Play, store: Store, picture: StoredPicture) -> None:
-    odd = store.keep_picture(picture.path.read_bytes(), "[/]\x1b[2J\u202eevil [red]")
+    odd = store.keep_picture(open_picture(picture.path), "[/]\x1b[2J\u202eevil [red]")
     async with play({"images": "halfblock"}) as now:
         await show(now, odd)
         assert "[/]␛[2Jevil [red]" in now.text()
@@ -202,7 +203,7 @@ class Composer(Static, can_focus=True):
 
 @pytest.fixture
 def several(store: Store, picture: StoredPicture) -> list[StoredPicture]:
-    return [store.keep_picture(picture.path.read_bytes(), f"{name}.png") for name in ("one", "two", "three")]
+    return [store.keep_picture(open_picture(picture.path), f"{name}.png") for name in ("one", "two", "three")]
 
 
 async def at_the_desk(now: Now, several: list[StoredPicture]) -> tuple[Desk, ChipRow]:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.engine import Encoder, Engine
-from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.pixels import Picture
+from minigpt4.core.errors import BundleError, ContextError, UsageError
 from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
 from minigpt4.core.reply import Reply
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
@@ -98,43 +94,18 @@ class ScriptedLanguageModel:
         self.is_closed = True
 
 
-class CountingEncoder:
-    """Fills an embedding with the mean grey of the picture, and counts how often it is asked."""
-
-    def __init__(self) -> None:
-        self.made = 0
-        self.asked = 0
-
-    def make(self) -> Encoder:
-        self.made += 1
-        return self
-
-    def __call__(self, picture: Picture) -> NDArray[np.float32]:
-        self.asked += 1
-        return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
-
-
-@pytest.fixture
-def encoder() -> CountingEncoder:
-    return CountingEncoder()
-
-
-@pytest.fixture
-def nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetched(*_: object, **__: object) -> None:
-        raise AssertionError("fetched for nothing")
-
-    monkeypatch.setattr("minigpt4.core.download.fetch.ensure", fetched)
-
-
 def small_bundle() -> Bundle:
     mini = load_bundle("mini")
     shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
     return replace(mini, projection=shape, sampling=Sampling(max_tokens=50, temperature=0.0))
 
 
-def engine_of(language: ScriptedLanguageModel, encoder: CountingEncoder | None = None) -> Engine:
-    return Engine(small_bundle(), language, (encoder or CountingEncoder()).make, "fingerprint")
+def no_encoder() -> Encoder:
+    raise AssertionError("a picture was encoded")
+
+
+def engine_of(language: ScriptedLanguageModel) -> Engine:
+    return Engine(small_bundle(), language, no_encoder, "fingerprint")
 
 
 def seen(language: ScriptedLanguageModel) -> str:
@@ -362,86 +333,6 @@ def test_parts_that_do_not_fit_each_other_are_refused() -> None:
     language.width = WIDTH + 1
     with pytest.raises(BundleError, match=r"width 4 .* reads 5"):
         engine_of(language)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"backend": "lama"},
-        {"device": "gpu"},
-        {"threads": 0},
-        {"context": 0},
-        {"quant": "Q3"},
-        {"quant": "Q4_0", "backend": "torch"},
-        {"gpu_layers": -1},
-        {"dtype": "fp8"},
-    ],
-    ids=str,
-)
-@pytest.mark.usefixtures("nothing_is_fetched")
-def test_what_cannot_be_meant_is_refused_before_anything_is_fetched(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        Engine.load("mini", **wrong)
-
-
-@pytest.mark.usefixtures("nothing_is_fetched")
-def test_a_projection_that_is_not_there_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"There is no projection file .*none\.safetensors"):
-        Engine.load("mini", projection=tmp_path / "none.safetensors")
-
-
-@pytest.mark.usefixtures("nothing_is_fetched")
-def test_what_memory_cannot_hold_is_refused_before_anything_is_fetched(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("minigpt4.core.memory.free_memory", lambda _device: 8 << 30)
-    with pytest.raises(BackendError, match=r"minigpt4-vicuna-7b.*choose `--quant"):
-        Engine.load("minigpt4-vicuna-7b", backend="torch", device="cpu", quant="bf16")
-
-
-def grey(value: int) -> Image.Image:
-    return Image.new("RGB", (8, 6), (value, value, value))
-
-
-def test_a_picture_is_encoded_once_and_then_read_from_disk(encoder: CountingEncoder) -> None:
-    first = engine_of(ScriptedLanguageModel(), encoder).look(grey(7))
-    again = engine_of(ScriptedLanguageModel(), encoder).look(grey(7))
-    other = engine_of(ScriptedLanguageModel(), encoder).look(grey(8))
-    assert (first.tokens_ND == 7).all()
-    assert first.tokens_ND.tobytes() == again.tokens_ND.tobytes()
-    assert first.key == again.key != other.key
-    assert encoder.asked == 2
-
-
-def test_the_encoder_is_made_at_the_first_unknown_picture_and_only_once(encoder: CountingEncoder) -> None:
-    engine = engine_of(ScriptedLanguageModel(), encoder)
-    assert encoder.made == 0
-    for value in (1, 2, 1):
-        engine.look(grey(value))
-    assert (encoder.made, encoder.asked) == (1, 2)
-
-
-def test_the_same_file_under_another_name_is_the_same_picture(
-    encoder: CountingEncoder, tmp_path: Path
-) -> None:
-    grey(9).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
-    engine = engine_of(ScriptedLanguageModel(), encoder)
-    keys = {engine.look(tmp_path / name).key for name in ("a.png", "b.png")}
-    keys.add(engine.look((tmp_path / "a.png").read_bytes()).key)
-    assert len(keys) == 1
-    assert encoder.asked == 1
-
-
-def test_a_cache_that_cannot_be_written_fails_no_answer(
-    encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "cache").write_text("a file where the folder should be")
-    monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path))
-    engine = engine_of(ScriptedLanguageModel(), encoder)
-    embedding = engine.look(grey(7))
-    assert engine.reply([User("?", images=[embedding])]).read() == "A cat."
-    assert engine.look(grey(7)).key == embedding.key
 
 
 def test_closing_ends_the_answer_and_frees_the_model() -> None:

@@ -1,0 +1,50 @@
+"""What every vision tower is: pixels (B, 3, H, W) -> features (B, N, D), frozen."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class VisionStages:
+    """The outputs of one forward pass, float32; `models trace` saves them."""
+
+    vision_BND: Tensor
+    """Before the Q-Former: the ViT's tokens after `ln_vision`, class token first."""
+
+    qformer_BND: Tensor | None
+    """The Q-Former's output, None without one."""
+
+    features_BND: Tensor
+    """Input of the projection."""
+
+
+class VisionTower(ABC):
+    """Turns pixels into features; its weights never change."""
+
+    network: nn.Module
+    """Everything with weights, for moving them to another device."""
+
+    width: int
+    """D of its features."""
+
+    tokens: int
+    """N, the feature vectors it gives for one picture."""
+
+    class_columns: slice = slice(0, 0)
+    """Columns of D that hold ImageNet class probabilities; an empty slice if none do."""
+
+    @abstractmethod
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, H, W) -> features (B, N, D), float32.
+
+        Raises BackendError if they are not finite.
+        """
+
+    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
+        """The features, and what the tower computes before them, if that is a row of tokens."""
+        features_BND = self.encode(pixels_BCHW)
+        return VisionStages(features_BND, None, features_BND)

@@ -1,0 +1,162 @@
+"""Pictures become embeddings once, and are read from the disk cache from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from minigpt4.core import pixels
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.errors import ImageError
+from minigpt4.core.pixels import Picture
+from minigpt4.core.prompt import User
+
+WIDTH, TOKENS = 4, 3
+
+
+class OneAnswer:
+    """A language model that says the same whatever it is asked."""
+
+    width = WIDTH
+    context = 400
+    computed = 0
+
+    def tokenize(self, *texts: object) -> list[int]:
+        return [0]
+
+    def generate(self, *_: object) -> Iterator[int]:
+        yield from b"A cat."
+
+    def piece(self, token: int) -> bytes:
+        return bytes([token])
+
+
+class CountingEncoder:
+    """Fills an embedding with the mean grey of the picture, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.asked = 0
+
+    def make(self) -> Encoder:
+        self.made += 1
+        return self
+
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        self.asked += 1
+        return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
+
+
+@pytest.fixture
+def encoder() -> CountingEncoder:
+    return CountingEncoder()
+
+
+def engine_of(encoder: CountingEncoder) -> Engine:
+    mini = load_bundle("mini")
+    shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
+    return Engine(replace(mini, projection=shape), cast("Any", OneAnswer()), encoder.make, "fingerprint")
+
+
+def grey(value: int) -> Image.Image:
+    return Image.new("RGB", (8, 6), (value, value, value))
+
+
+def test_a_picture_is_encoded_once_and_then_read_from_disk(encoder: CountingEncoder) -> None:
+    first = engine_of(encoder).look(grey(7))
+    again = engine_of(encoder).look(grey(7))
+    other = engine_of(encoder).look(grey(8))
+    assert (first.tokens_ND == 7).all()
+    assert first.tokens_ND.tobytes() == again.tokens_ND.tobytes()
+    assert first.key == again.key != other.key
+    assert encoder.asked == 2
+
+
+def test_the_encoder_is_made_at_the_first_unknown_picture_and_only_once(encoder: CountingEncoder) -> None:
+    engine = engine_of(encoder)
+    assert encoder.made == 0
+    for value in (1, 2, 1):
+        engine.look(grey(value))
+    assert (encoder.made, encoder.asked) == (1, 2)
+
+
+def test_the_same_file_under_another_name_is_the_same_picture(
+    encoder: CountingEncoder, tmp_path: Path
+) -> None:
+    grey(9).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    engine = engine_of(encoder)
+    keys = {engine.look(tmp_path / name).key for name in ("a.png", "b.png")}
+    keys.add(engine.look((tmp_path / "a.png").read_bytes()).key)
+    assert len(keys) == 1
+    assert encoder.asked == 1
+
+
+def test_a_cache_that_cannot_be_written_fails_no_answer(
+    encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path))
+    engine = engine_of(encoder)
+    embedding = engine.look(grey(7))
+    assert engine.reply([User("?", images=[embedding])]).read() == "A cat."
+    assert engine.look(grey(7)).key == embedding.key
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The files whose pixels Pillow has decoded."""
+    files: list[object] = []
+    load = ImageFile.ImageFile.load
+
+    def counting(file: ImageFile.ImageFile) -> object:
+        if file not in files:
+            files.append(file)
+        return load(file)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", counting)
+    return files
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif", "tif"])
+def test_a_picture_whose_embedding_is_cached_is_not_decoded(
+    encoder: CountingEncoder, decoded: list[object], tmp_path: Path, ending: str
+) -> None:
+    photo = tmp_path / f"photo.{ending}"
+    grey(7).save(photo)
+    first = engine_of(encoder).look(photo)
+    assert len(decoded) == 1
+    again = engine_of(encoder).look(photo)
+    assert len(decoded) == 1
+    assert (again.key, again.tokens_ND.tobytes()) == (first.key, first.tokens_ND.tobytes())
+
+
+def test_a_file_is_read_and_hashed_once(
+    encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.png"
+    grey(7).save(photo)
+    opened: list[Path] = []
+    hashed: list[int] = []
+    real_open, real_hash = Path.open, pixels.hashlib.sha256
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened.append(path) or real_open(path, *a, **k))
+    monkeypatch.setattr(pixels.hashlib, "sha256", lambda data: hashed.append(len(data)) or real_hash(data))
+    engine_of(encoder).look(photo)
+    assert opened.count(photo) == 1
+    assert hashed == [photo.stat().st_size]
+
+
+def test_what_is_no_picture_is_refused_although_it_is_decoded_late(
+    encoder: CountingEncoder, tmp_path: Path
+) -> None:
+    (tmp_path / "text.jpg").write_bytes(b"some words")
+    with pytest.raises(ImageError, match=r"text\.jpg' is not a picture"):
+        engine_of(encoder).look(tmp_path / "text.jpg")
