@@ -1,15 +1,13 @@
-"""`minigpt4 eval captions|subjects|fluency SHARDS...`: how well a bundle answers about known photos."""
+"""`minigpt4 eval captions|subjects|fluency DATA...`: how well a bundle answers about known photos."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -17,24 +15,29 @@ from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.errors import say
 from minigpt4.tui.cli.options import ModelChoice
+from minigpt4.tui.cli.progress import counting_photos, opening_photos
 
 if TYPE_CHECKING:
     from minigpt4.core.types import Sampling
-    from minigpt4.train.evaluate.evaluate import Answer, Stage
+    from minigpt4.train.evaluate.evaluate import Answer, Scores, Stage
 
 eval_app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Measure how well a bundle answers, over webdataset shards of KEY.jpg and KEY.json.",
+    help="Measure how well a bundle answers about photos with captions.",
 )
 
 PHOTOS_A_LINE = 100
-"""How often a line of progress is written where there is no terminal to draw a bar on."""
+"""Photos between two lines of progress if stderr is not a terminal."""
 
 Shards = Annotated[
-    list[str], typer.Argument(help="Shards: .tar files, folders of them, globs, or {00000..00005}.tar.")
+    list[str],
+    typer.Argument(
+        help="Photos with captions, as for 'train --data': .tar shards (folders, globs, {00000..00005}.tar), "
+        "folders with captions.jsonl or texts, COCO's captions."
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Stop after this many photos.")]
 Output = Annotated[
@@ -68,19 +71,7 @@ def captions(
     question = CAPTION_QUESTIONS[cast("Stage", stage)] if prompt is None else prompt
     sampling = replace(choice.bundle.sampling.greedy(), max_tokens=CAPTION_TOKENS)
     survey = Survey("captions", choice, shards, question, sampling, limit, output)
-
-    def table(answers: Sequence[Answer]) -> dict[str, Any]:
-        scores = caption_scores(answers)
-        return {
-            "photos": scores.photos,
-            "CIDEr-D": scores.cider_d,
-            **{f"BLEU-{n}": value for n, value in enumerate(scores.bleu, start=1)},
-            "mean length (words)": scores.words,
-            "subject rate": scores.subject_rate,
-            "photos/s": scores.photos_per_s,
-        }
-
-    survey.run(table, as_json=as_json)
+    survey.run(caption_scores, as_json=as_json)
 
 
 @eval_app.command()
@@ -101,20 +92,8 @@ def subjects(
 
     choice = _choice(bundle, backend, device, projection, threads)
     question = SUBJECT_QUESTION if prompt is None else prompt
-    survey = Survey(
-        "subjects", choice, shards, question, _without_dice(choice, CAPTION_TOKENS), limit, output
-    )
-
-    def table(answers: Sequence[Answer]) -> dict[str, Any]:
-        scores = subject_scores(answers)
-        return {
-            "photos": scores.photos,
-            "subject rate": scores.subject_rate,
-            "mean length (words)": scores.words,
-            "photos/s": scores.photos_per_s,
-        }
-
-    survey.run(table, as_json=as_json)
+    survey = Survey("subjects", choice, shards, question, _greedy(choice, CAPTION_TOKENS), limit, output)
+    survey.run(subject_scores, as_json=as_json)
 
 
 @eval_app.command()
@@ -138,71 +117,66 @@ def fluency(
         raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
     choice = _choice(bundle, backend, device, projection, threads)
     question = DETAIL_QUESTION if prompt is None else prompt
-    sampling = _without_dice(choice, max_tokens or choice.bundle.sampling.max_tokens)
+    sampling = _greedy(choice, max_tokens or choice.bundle.sampling.max_tokens)
     survey = Survey("fluency", choice, shards, question, sampling, limit, output)
-
-    def table(answers: Sequence[Answer]) -> dict[str, Any]:
-        scores = fluency_scores(answers)
-        return {
-            "photos": scores.photos,
-            "failed": scores.failed,
-            **scores.reasons,
-            "mean length (words)": scores.words,
-            "photos/s": scores.photos_per_s,
-        }
-
-    survey.run(table, as_json=as_json)
+    survey.run(fluency_scores, as_json=as_json)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """One question for every photo of some shards; without dice, so that answers can be repeated."""
+    """One question for every photo of some sets; greedy, so that answers can be reproduced."""
 
     suite: str
     choice: ModelChoice
-    patterns: Sequence[str]
+    places: Sequence[str]
     question: str
     sampling: Sampling
     limit: int | None
     output: Path | None
 
-    def run(self, table: Callable[[Sequence[Answer]], dict[str, Any]], *, as_json: bool) -> None:
+    def run(self, score: Callable[[Sequence[Answer]], Scores], *, as_json: bool) -> None:
         """Ask, score, and print the scores; nothing is written before all of it is done."""
-        from minigpt4.train.data.webdataset import expand
-
         _check_output(self.output)
-        shards = expand(self.patterns)
         skipped: Counter[str] = Counter()
-        answers = self._ask(shards, lambda _key, reason: skipped.update([reason]))
-        scores = table(answers)
+        answers = self._ask(skipped)
+        scores = score(answers)
         if self.output is not None:
             _write_answers(self.output, answers)
         for reason, count in skipped.most_common():
-            say(f"{count} left out: {reason}")
+            say(f"{count} skipped: {reason}")
         if as_json:
             record = {"suite": self.suite, "bundle": self.choice.bundle.name, "question": self.question}
             print(json.dumps(record | {"skipped": skipped.total()} | _keys(scores), ensure_ascii=False))
         else:
             _print_table(scores)
 
-    def _ask(self, shards: Sequence[Path], skipped: Callable[[str, str], None]) -> list[Answer]:
-        from minigpt4.train.data.webdataset import count_photos
-        from minigpt4.train.evaluate.evaluate import answer_photos, samples_in
+    def _ask(self, skipped: Counter[str]) -> list[Answer]:
+        from minigpt4.train.data.open import open_all
+        from minigpt4.train.evaluate.evaluate import answer_photos
 
-        total = count_photos(shards)
+        with opening_photos(lambda event: skipped.update([event.reason])) as report:
+            sets = open_all(self.places, report)
+        total = sum(map(len, sets))
         total = min(total, self.limit or total)
         answers: list[Answer] = []
-        with self.choice.load() as engine, _progress(self.suite, total) as advance:
-            samples = samples_in(shards, skipped=skipped)
+        with (
+            self.choice.load() as engine,
+            counting_photos(self.suite, total, every=PHOTOS_A_LINE) as advance,
+        ):
             for answer in answer_photos(
-                engine, samples, self.question, self.sampling, skipped=skipped, limit=self.limit
+                engine,
+                sets,
+                self.question,
+                self.sampling,
+                skipped=lambda reason: skipped.update([reason]),
+                limit=self.limit,
             ):
                 answers.append(answer)
-                advance(len(answers))
+                advance()
         return answers
 
 
-def _without_dice(choice: ModelChoice, max_tokens: int) -> Sampling:
+def _greedy(choice: ModelChoice, max_tokens: int) -> Sampling:
     """The bundle's own sampling, with its repetition penalty, at temperature 0."""
     return replace(choice.bundle.sampling, temperature=0.0, max_tokens=max_tokens)
 
@@ -216,7 +190,7 @@ def _choice(
 
 
 def _check_output(output: Path | None) -> None:
-    # Said before the model is asked a thousand times, not after.
+    # Checked before the model is asked a thousand times, not after.
     if output is None:
         return
     if output.is_dir():
@@ -247,23 +221,3 @@ def _keys(scores: Mapping[str, float]) -> dict[str, float]:
         name.partition(" (")[0].lower().replace("/", "_per_").replace("-", "_").replace(" ", "_"): value
         for name, value in scores.items()
     }
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's stderr, or a line now and then where stderr is something else."""
-    if not sys.stderr.isatty():
-
-        def advance(done: int) -> None:
-            if done % PHOTOS_A_LINE == 0:
-                say(f"{title}: {done} of {total} photos")
-
-        yield advance
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda done: progress.update(task, completed=done)

@@ -1,15 +1,19 @@
-"""Progress of work on large files, on stderr: bars at a terminal, a line a file elsewhere."""
+"""Progress of long work, on stderr: bars at a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import size_text
 from minigpt4.tui.cli.errors import say
+
+if TYPE_CHECKING:
+    from minigpt4.train.events import Event, PhotoLeftOut, Report
 
 
 @contextmanager
@@ -53,3 +57,42 @@ def _line_a_file(verb: str) -> Progress:
             say(f"{verb} {now.file}" + (f" ({size_text(now.total)})" if now.total else ""))
 
     return progress
+
+
+@contextmanager
+def counting_photos(title: str, total: int, *, every: int) -> Iterator[Callable[[], None]]:
+    """Called once a photo: moves a bar at a terminal, or writes a line for `every` photos elsewhere."""
+    if not sys.stderr.isatty():
+        done = 0
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            if done % every == 0:
+                say(f"{title}: {done} of {total} photos")
+
+        yield advance
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+@contextmanager
+def opening_photos(skipped: Callable[[PhotoLeftOut], object]) -> Iterator[Report]:
+    """The `report` of `open_photos`: what it fetches is shown, and what it leaves out goes to `skipped`."""
+    from minigpt4.train.events import PhotoLeftOut, PhotosFetched
+
+    with showing_progress("Fetching") as progress:
+
+        def report(event: Event) -> None:
+            if isinstance(event, PhotoLeftOut):
+                skipped(event)
+            elif isinstance(event, PhotosFetched):
+                progress(FetchProgress(event.source, event.done, event.total))
+
+        yield report

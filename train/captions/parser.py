@@ -1,7 +1,7 @@
-"""Reading a short photo caption: its words, its subject, what the subject does, and where.
+"""Parse a short photo caption: its words, its subject, what the subject does, and where.
 
-No parser and no tagger: captions are plain, and `word_lists.py` lists what they are made of. A caption
-that does not fit is read as having no subject, so that nothing is concluded from it.
+There is no grammar and no tagger: captions are simple, and `word_lists.py` lists what they are made of. A
+caption that does not fit is parsed as having no subject, so that nothing is concluded from it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Captions in one list beside the photos: `captions.jsonl` or `captions.csv`.
 
-A row names a photo, by its path from the list's folder, and one caption or several; rows of the
-same photo go together. Also read under the names that Hugging Face's image folders have.
+A row names a photo, by its path relative to the list's folder, and one or more captions; rows of
+the same photo are merged. The file names of Hugging Face's image folders are accepted, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.data.file_dataset import FilePhoto
+from minigpt4.train.data.files import FilePhoto
 from minigpt4.train.events import PhotoLeftOut, Report
 
 LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
@@ -21,19 +21,19 @@ PHOTO_COLUMNS = ("photo", "image", "file", "file_name", "filename", "path")
 CAPTION_COLUMNS = ("caption", "text", "description")
 
 ROW_LIMIT = 1024 * 1024
-"""Characters of a row; a longer one is no list of captions."""
+"""Characters. A file with a longer row is not a list of captions."""
 
 Row = tuple[int, Mapping[str, Any] | str]
-"""The number of a line, and what it says or why it cannot be read."""
+"""A line's number, and its content or why it cannot be read."""
 
 
 def list_in(folder: Path) -> Path | None:
-    """The list that lies in the folder, if one does."""
+    """The folder's list, if it has one."""
     return next((folder / name for name in LISTS if (folder / name).is_file()), None)
 
 
 def listed_photos(path: Path, name: str, report: Report) -> list[FilePhoto]:
-    """The photos of a list, in the order in which they first appear; raises DataError for another list."""
+    """The photos of a list, in order of first appearance; raises DataError if it is no such list."""
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
     found: dict[str, list[object]] = {}
     try:
@@ -43,13 +43,11 @@ def listed_photos(path: Path, name: str, report: Report) -> list[FilePhoto]:
                 report(PhotoLeftOut(name, f"{path.name}, line {number}", fault))
     except OSError as error:
         raise DataError(f"The list {path} cannot be read: {error.strerror or error}.") from error
-    return [
-        FilePhoto(photo, path.parent / photo, {"captions": captions}) for photo, captions in found.items()
-    ]
+    return [FilePhoto(photo, path.parent / photo, captions) for photo, captions in found.items()]
 
 
 def _take(row: Mapping[str, Any], found: dict[str, list[object]]) -> str | None:
-    """Add a row to what was found before it; why it cannot be, if so."""
+    """Add a row to `found`; why it cannot be added, if so."""
     photo = next((row[column] for column in PHOTO_COLUMNS if column in row), None)
     if not isinstance(photo, str) or not photo.strip() or "\0" in photo:
         return f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"
@@ -80,7 +78,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
 def _csv_rows(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         first = file.readline(ROW_LIMIT)
-        # Spreadsheets write what is usual in their country.
+        # Spreadsheets use the separator of their locale.
         delimiter = max(",;\t", key=first.count)
         file.seek(0)
         rows = csv.reader(file, delimiter=delimiter)

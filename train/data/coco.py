@@ -1,8 +1,8 @@
 """COCO's captions (arXiv 1504.00325) and the pairs of MiniGPT-4's second stage, each one JSON file.
 
-COCO: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}, the photos in a
-folder near it. cc_sbu_align: {"annotations": [{"image_id", "caption"}]}, the photos in `image/ID.jpg`
-beside it.
+COCO: {"images": [{"id", "file_name"}], "annotations": [{"image_id", "caption"}]}, with the photos in
+a folder near it. cc_sbu_align: {"annotations": [{"image_id", "caption"}]}, with the photos in
+`image/ID.jpg` beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.data.file_dataset import FilePhoto
+from minigpt4.train.data.files import FilePhoto
 
 ALIGN_FILE, ALIGN_FOLDER = "filter_cap.json", "image"
 COCO_FILES = "captions*.json"
@@ -25,9 +25,9 @@ def coco_files(folder: Path) -> list[Path]:
 
 
 def annotated_photos(path: Path) -> tuple[Path, list[FilePhoto]]:
-    """The folder that holds the photos of a JSON file of either form, and the photos with all captions.
+    """The folder with the photos of a JSON file of either form, and the photos with their captions.
 
-    Raises DataError where it is neither, or the photos are nowhere near.
+    Raises DataError if it is neither form, or the photos are not found near it.
     """
     content = _content(path)
     captions: dict[str, list[object]] = {}
@@ -39,9 +39,7 @@ def annotated_photos(path: Path) -> tuple[Path, list[FilePhoto]]:
     else:
         files = {str(image.get("id")): str(image.get("file_name")) for image in _dicts(content["images"])}
         folder = _photo_folder(path, list(files.values()))
-    photos = [
-        FilePhoto(key, folder / file, {"captions": captions.get(key, [])}) for key, file in files.items()
-    ]
+    photos = [FilePhoto(key, folder / file, captions.get(key, [])) for key, file in files.items()]
     if not photos:
         raise DataError(
             f"{path} names no photo with a caption; it should be COCO's captions or {ALIGN_FILE}."
@@ -69,10 +67,10 @@ def _dicts(rows: object) -> Iterator[Mapping[str, Any]]:
 
 
 def _photo_folder(path: Path, files: Sequence[str]) -> Path:
-    """The folder near the captions that holds the first of the photos that is anywhere near."""
+    """The nearest folder in which one of the first photos is found."""
     roots = (path.parent, path.parent.parent)
     near = [*roots, *(place for root in roots for place in sorted(root.iterdir()) if place.is_dir())]
-    # `captions_train2017.json` belongs to `train2017` also where another folder has names in common.
+    # `captions_train2017.json` belongs to `train2017` even if another folder has the same file names.
     own = [place for place in near if place.name and place.name == path.stem.partition("_")[2]]
     for file in files[:100]:
         for place in own + near:

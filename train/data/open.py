@@ -1,17 +1,17 @@
-"""Opening a set of photos by what is there."""
+"""Open a set of photos in whatever form it is stored."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.train.data.caption_list import list_in, listed_photos
 from minigpt4.train.data.coco import ALIGN_FILE, annotated_photos, coco_files
 from minigpt4.train.data.dataset import PhotoSet
-from minigpt4.train.data.file_dataset import FilePhotos
-from minigpt4.train.data.folder import has_pairs, pairs_in
+from minigpt4.train.data.files import FilePhotos, has_pairs, pairs_in
 from minigpt4.train.data.remote import fetched, is_remote
-from minigpt4.train.data.shard_dataset import ShardPhotos
+from minigpt4.train.data.shards import ShardPhotos
 from minigpt4.train.data.webdataset import expand, expand_braces
 from minigpt4.train.events import Report
 
@@ -20,19 +20,21 @@ FORMS = (
     f"dog.txt), .tar shards, COCO's captions, or {ALIGN_FILE} with image/"
 )
 
+LIST_SUFFIXES = (".json", ".jsonl", ".csv")
+
 
 def open_photos(
     place: str | Path, *, name: str | None = None, report: Report = lambda _event: None
 ) -> PhotoSet:
-    """The photos with captions that lie at a place:
+    """The photos with captions at a place:
 
     - a folder with cc_sbu_align's `filter_cap.json`, with a list (caption_list.py), with `.tar` shards, with
       COCO's captions, or with photos beside texts, the first of these that it has;
-    - a shard, a list or a JSON file of these by itself, or shards by a glob or braces;
-    - the same shards on a web server, which are fetched into the cache.
+    - a single shard, list or JSON file of these, or shards by a glob or braces;
+    - such shards on a web server, which are fetched into the cache.
 
-    `name` is what people call it, else the last part of the place. Photos that cannot be used are
-    told to `report`. Raises DataError where there is nothing of this kind.
+    `name` is shown to people, by default the last part of the place. Photos that cannot be used are
+    passed to `report`. Raises DataError if there is nothing of this kind.
     """
     text = str(place)
     if is_remote(text):
@@ -42,15 +44,28 @@ def open_photos(
     called = name or path.name or str(path)
     if path.is_dir():
         return _open_folder(path, called, report)
-    if not path.is_file():
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in LIST_SUFFIXES:
         return ShardPhotos(called, expand([path]), report)
-    match path.suffix.lower():
-        case ".jsonl" | ".csv":
-            return FilePhotos(called, path.parent, listed_photos(path, called, report), report)
-        case ".json":
-            return FilePhotos(called, *annotated_photos(path), report)
-        case _:
-            return ShardPhotos(called, [path], report)
+    if suffix == ".json":
+        return FilePhotos(called, *annotated_photos(path), report)
+    return FilePhotos(called, path.parent, listed_photos(path, called, report), report)
+
+
+def open_all(places: Sequence[str], report: Report) -> list[PhotoSet]:
+    """The sets at several places: one of all local shards, each shard once, and one of each other place."""
+    shards = [place for place in places if _are_shards(place)]
+    others = [place for place in dict.fromkeys(places) if place not in shards]
+    sets = [ShardPhotos(Path(shards[0]).name, expand(shards), report)] if shards else []
+    return [*sets, *(open_photos(place, report=report) for place in others)]
+
+
+def _are_shards(place: str) -> bool:
+    path = Path(place).expanduser()
+    if path.is_dir():
+        form = _form_of(path)
+        return form is not None and form is not path and form.suffix == ".tar"
+    return not is_remote(place) and not (path.is_file() and path.suffix.lower() in LIST_SUFFIXES)
 
 
 def holds_photos(place: str | Path) -> bool:
@@ -85,9 +100,9 @@ def _open_folder(folder: Path, name: str, report: Report) -> PhotoSet:
 
 
 def _form_of(folder: Path) -> Path | None:
-    """The file that tells what a folder holds, the folder itself where it holds pairs; None for others."""
+    """The file that shows what a folder holds, the folder itself if it holds pairs; None for others."""
     if (folder / ALIGN_FILE).is_file():
         return folder / ALIGN_FILE
-    told = list_in(folder) or next(iter(sorted(folder.glob("*.tar"))), None)
-    told = told or next(iter(coco_files(folder)), None)
-    return told or (folder if has_pairs(folder) else None)
+    found = list_in(folder) or next(iter(sorted(folder.glob("*.tar"))), None)
+    found = found or next(iter(coco_files(folder)), None)
+    return found or (folder if has_pairs(folder) else None)

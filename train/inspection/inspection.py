@@ -53,14 +53,14 @@ class SetCount:
 class Inspection:
     """What a look at every photo found. Photos are `places`, those that can be opened and have a caption.
 
-    `left_out` are the others and why. `unlearnt` photos have captions of which the recipe's form
+    `skipped` are the others and why. `unlearnt` photos have captions of which the recipe's form
     leaves nothing. `sizes_P2` are widths and heights in pixels, upright. `lengths` counts captions
     by length. Groups are of two and more photos: of the `same_file`, or that `look_alike` and are
     not all the same file. `flat` photos are of one colour.
     """
 
     sets: tuple[SetCount, ...]
-    left_out: tuple[PhotoLeftOut, ...]
+    skipped: tuple[PhotoLeftOut, ...]
     unlearnt: int
     places: Sequence[Place]
     sizes_P2: NDArray[np.int64]
@@ -84,9 +84,9 @@ class Inspection:
         return self.lengths.total()
 
     @property
-    def left_out_share(self) -> float:
+    def skipped_fraction(self) -> float:
         """The share of all photos that cannot be used."""
-        return len(self.left_out) / max(self.photos + len(self.left_out), 1)
+        return len(self.skipped) / max(self.photos + len(self.skipped), 1)
 
     @property
     def in_several_sets(self) -> tuple[Group, ...]:
@@ -123,7 +123,7 @@ class _Seen:
 class _Findings:
     """Inspection while it grows: 40 bytes a photo."""
 
-    left_out: list[PhotoLeftOut]
+    skipped: list[PhotoLeftOut]
     unlearnt: int = 0
     animated: int = 0
     sets: array[int] = field(default_factory=lambda: array("H"))
@@ -161,24 +161,24 @@ def inspect_photos(
     sets: Sequence[PhotoSet],
     lengths: CaptionLengths,
     *,
-    left_out: Sequence[PhotoLeftOut] = (),
+    skipped: Sequence[PhotoLeftOut] = (),
     workers: int = 2,
-    advance: Callable[[int], None] = lambda _photos: None,
+    advance: Callable[[], object] = lambda: None,
 ) -> Inspection:
-    """Open every picture and measure every caption; `advance` is told how many photos are done.
+    """Open every picture and measure every caption; `advance` is called once a photo.
 
-    `left_out` is what was left out when the sets were opened; it is counted with the rest.
+    `skipped` is what was left out when the sets were opened; it is counted with the rest.
     """
-    findings = _Findings(list(left_out))
+    findings = _Findings(list(skipped))
     counts: list[SetCount] = []
     for number, photos in enumerate(sets):
         before = len(findings.photos), findings.lengths.total()
         for place, seen in _seen(photos, lengths, workers):
             if isinstance(seen, PhotoLeftOut):
-                findings.left_out.append(seen)
+                findings.skipped.append(seen)
             else:
                 findings.add(Place(number, place), seen)
-            advance(1)
+            advance()
         after = len(findings.photos), findings.lengths.total()
         counts.append(SetCount(photos.name, after[0] - before[0], after[1] - before[1]))
     return _concluded(findings, tuple(counts))
@@ -195,7 +195,7 @@ def _concluded(findings: _Findings, counts: tuple[SetCount, ...]) -> Inspection:
 
     return Inspection(
         sets=counts,
-        left_out=tuple(findings.left_out),
+        skipped=tuple(findings.skipped),
         unlearnt=findings.unlearnt,
         places=places,
         sizes_P2=np.asarray(findings.sizes, dtype=np.int64).reshape(-1, 2),

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import DataError
 from minigpt4.tui.cli.errors import say
-from minigpt4.tui.cli.progress import showing_progress
+from minigpt4.tui.cli.progress import counting_photos, opening_photos
 
 if TYPE_CHECKING:
     from minigpt4.train.data.dataset import PhotoSet
-    from minigpt4.train.events import Event, PhotoLeftOut
+    from minigpt4.train.events import PhotoLeftOut
 
 PHOTOS_A_LINE = 1000
-"""How often a line of progress is written where there is no terminal to draw a bar on."""
+"""Photos between two lines of progress if stderr is not a terminal."""
 
 
 def inspect(
@@ -65,16 +62,16 @@ def inspect(
     chosen = replace(chosen, bundle=bundle or chosen.bundle)
     model = load_bundle(chosen.bundle)
     lengths = caption_lengths(chosen, model)
-    left_out: list[PhotoLeftOut] = []
-    sets = _opened(places, left_out)
-    with _progress(sum(map(len, sets))) as advance:
+    skipped: list[PhotoLeftOut] = []
+    sets = _opened(places, skipped)
+    with counting_photos("inspect", sum(map(len, sets)), every=PHOTOS_A_LINE) as advance:
         found = inspect_photos(
-            sets, lengths, left_out=left_out, workers=workers or os.cpu_count() or 1, advance=advance
+            sets, lengths, skipped=skipped, workers=workers or os.cpu_count() or 1, advance=advance
         )
     if not found.photos:
-        first = found.left_out[0]
+        first = found.skipped[0]
         raise DataError(
-            f"None of the {len(found.left_out)} photos can be used; the first, {first.key}: {first.reason}."
+            f"None of the {len(found.skipped)} photos can be used; the first, {first.key}: {first.reason}."
         )
     if as_json:
         print(json.dumps(record_of(found, sets, lengths, chosen), ensure_ascii=False))
@@ -86,44 +83,13 @@ def inspect(
         say(f"The contact sheet is {sheet}.")
 
 
-def _opened(places: Sequence[str], left_out: list[PhotoLeftOut]) -> list[PhotoSet]:
-    """The sets, each under a name of its own; what opening them leaves out is added to `left_out`."""
+def _opened(places: Sequence[str], skipped: list[PhotoLeftOut]) -> list[PhotoSet]:
+    """The sets, each under a name of its own; photos that cannot be opened are added to `skipped`."""
     from minigpt4.train.data.open import open_photos
-    from minigpt4.train.events import PhotoLeftOut, PhotosFetched
 
     short = [place.rstrip("/").rpartition("/")[2] for place in places]
-    with showing_progress("Fetching") as progress:
-
-        def report(event: Event) -> None:
-            if isinstance(event, PhotoLeftOut):
-                left_out.append(event)
-            elif isinstance(event, PhotosFetched):
-                progress(FetchProgress(event.source, event.done, event.total))
-
+    with opening_photos(skipped.append) as report:
         return [
             open_photos(place, name=name if short.count(name) == 1 else place, report=report)
             for place, name in zip(places, short, strict=True)
         ]
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's stderr, or a line now and then where stderr is something else."""
-    if not sys.stderr.isatty():
-        done = 0
-
-        def advance(photos: int) -> None:
-            nonlocal done
-            done += photos
-            if done % PHOTOS_A_LINE == 0:
-                say(f"{done} of {total} photos")
-
-        yield advance
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("photos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda photos: progress.advance(task, photos)

@@ -36,7 +36,7 @@ def report_lines(
         yield _line(
             printable(count.name), f"{_many(count.photos, 'photo')}, {_many(count.captions, 'caption')}"
         )
-    yield from _left_out_lines(found, recipe)
+    yield from _skipped_lines(found, recipe)
     yield from _picture_lines(found, recipe, image_size)
     yield from _caption_lines(found, lengths, recipe)
     groups: tuple[tuple[str, tuple[Group, ...]], ...] = (
@@ -65,7 +65,7 @@ def record_of(
         "recipe": {"stage": recipe.stage, "bundle": recipe.bundle, "caption_form": recipe.caption_form},
         "photos": found.photos,
         "sets": [{"name": one.name, "photos": one.photos, "captions": one.captions} for one in found.sets],
-        "left_out": [{"set": one.source, "key": one.key, "reason": one.reason} for one in found.left_out],
+        "left_out": [{"set": one.source, "key": one.key, "reason": one.reason} for one in found.skipped],
         "unlearnt": found.unlearnt,
         "shorter_side": {
             "least": int(shorter.min()),
@@ -121,17 +121,17 @@ def _some(items: Sequence[Any], text: Callable[[Any], str]) -> Iterator[str]:
         yield _line("", f"... and {len(items) - SHOWN:,} more (--json names all)")
 
 
-def _left_out_lines(found: Inspection, recipe: Recipe) -> Iterator[str]:
-    if not found.left_out:
-        yield _line("left out", "none")
+def _skipped_lines(found: Inspection, recipe: Recipe) -> Iterator[str]:
+    if not found.skipped:
+        yield _line("skipped", "none")
         return
 
     def text(one: PhotoLeftOut) -> str:
         return printable(f"{one.key}: {one.reason}")
 
-    share = found.left_out_share
-    yield _line("left out", f"{len(found.left_out):,} ({share:.1%})")
-    yield from _some(found.left_out, text)
+    share = found.skipped_fraction
+    yield _line("skipped", f"{len(found.skipped):,} ({share:.1%})")
+    yield from _some(found.skipped, text)
     if share > recipe.bad_share:
         yield _line(
             "", f"A run stops where more than {recipe.bad_share:.0%} are bad (bad_share of the recipe)."

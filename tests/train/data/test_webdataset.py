@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError, UsageError
-from minigpt4.train.data import webdataset as shards
-from minigpt4.train.data.webdataset import count_photos, expand, read_shard
+from minigpt4.train.data.dataset import captions_in
+from minigpt4.train.data.open import open_all, open_photos
+from minigpt4.train.data.webdataset import Contents, Sample, Span, expand, scan
 
 
 def write(path: Path, files: Sequence[tuple[str, bytes]]) -> Path:
@@ -79,15 +78,25 @@ def test_a_missing_shard_is_named() -> None:
     with pytest.raises(DataError, match="nowhere"):
         expand(["nowhere/*.tar"])
     with pytest.raises(DataError, match="nowhere"):
-        list(read_shard(Path("nowhere.tar")))
+        open_photos("nowhere.tar")
 
 
-def test_samples_keep_key_bytes_captions_and_order(tmp_path: Path) -> None:
-    shard = write(tmp_path / "s.tar", [*photo("b", "A dog.", " "), *photo("a", "A cat.", "Two cats.")])
-    first, second = read_shard(shard)
-    assert (first.key, first.jpg, first.captions, first.shard) == ("b", b"jpg of b", ("A dog.",), shard)
-    assert (second.key, second.captions) == ("a", ("A cat.", "Two cats."))
-    assert count_photos([shard, tmp_path / "missing.tar"]) == 2
+def test_a_scan_lists_spans_in_order_and_reads_nothing_else(tmp_path: Path) -> None:
+    files = [("b.JPG", b"jpg of b"), ("b.txt", b"A dog."), ("a.json", b"{"), ("a.png", b"png")]
+    assert scan(write(tmp_path / "s.tar", files)) == Contents(
+        samples=[
+            Sample("b", Span("jpg", 512, 8), Span("txt", 1536, 6)),
+            Sample("a", Span("png", 3584, 3), Span("json", 2560, 1)),
+        ],
+        skipped=[],
+        damage="",
+    )
+
+
+def test_shards_named_in_several_ways_are_one_set_and_read_once(folder: Path) -> None:
+    (photos,) = open_all([str(folder / "00001.tar"), str(folder), str(folder / "0000*.tar")], lambda _: None)
+    keys = [photos.key(index) for index in range(len(photos))]
+    assert keys == ["k00001", "k00000", "k00002", "k00010"]
 
 
 def test_a_lone_caption_will_do_and_so_will_a_text_file(tmp_path: Path) -> None:
@@ -97,38 +106,12 @@ def test_a_lone_caption_will_do_and_so_will_a_text_file(tmp_path: Path) -> None:
         ("b.png", b"png"),
         ("b.txt", b"A dog.\n"),
     ]
-    assert [sample.captions for sample in read_shard(write(tmp_path / "s.tar", files))] == [
-        ("A cat.",),
-        ("A dog.",),
-    ]
+    photos = open_photos(write(tmp_path / "s.tar", files))
+    assert [captions_in(photos.meta(index)) for index in range(2)] == [("A cat.",), ("A dog.",)]
+    assert photos.read(1) == b"png"
 
 
-def test_samples_that_lack_something_are_told(tmp_path: Path) -> None:
-    files = [
-        ("a.jpg", b"jpg"),
-        *photo("b"),
-        ("c.json", b'{"caption": "A dog."}'),
-        ("d.jpg", b"jpg"),
-        ("d.json", b"{"),
-        ("e.jpg", b"jpg"),
-        ("e.json", b"[1]"),
-        *photo("f", "A cat."),
-    ]
-    told: list[tuple[str, str]] = []
-    samples = list(read_shard(write(tmp_path / "s.tar", files), skipped=lambda *what: told.append(what)))
-    assert [sample.key for sample in samples] == ["f"]
-    assert told == [
-        ("a", "no caption"),
-        ("b", "no caption"),
-        ("c", "no photo"),
-        ("d", "unreadable JSON"),
-        ("e", "no caption"),
-    ]
-
-
-def test_names_are_only_keys_and_links_are_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_are_only_keys_and_links_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
@@ -137,19 +120,9 @@ def test_names_are_only_keys_and_links_are_passed_over(
         link = tarfile.TarInfo("l.jpg")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    assert [sample.key for sample in read_shard(shard)] == ["../../up", "/etc/x"]
+    photos = open_photos(shard)
+    assert [photos.key(index) for index in range(len(photos))] == ["../../up", "/etc/x"]
     assert list(work.iterdir()) == []
-
-
-def test_a_gigantic_member_is_left_out_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "MEMBER_LIMIT", 100)
-    shard = write(
-        tmp_path / "s.tar",
-        [("a.jpg", bytes(101)), ("a.json", b'{"caption": "A dog."}'), *photo("b", "A cat.")],
-    )
-    told: list[tuple[str, str]] = []
-    assert [sample.key for sample in read_shard(shard, skipped=lambda *what: told.append(what))] == ["b"]
-    assert told == [("a", "a jpg of more than 0 MB")]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar at all" * 100, b"\x1f\x8b" + bytes(600)])
@@ -157,24 +130,7 @@ def test_what_is_no_tar_is_refused_with_its_name(tmp_path: Path, content: bytes)
     path = tmp_path / "odd.tar"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"odd\.tar"):
-        list(read_shard(path))
-
-
-@settings(deadline=None, max_examples=60)
-@given(cut=st.floats(0, 1, exclude_max=True))
-def test_wherever_a_shard_is_cut_off_it_is_an_error_after_the_whole_samples(
-    tmp_path_factory: pytest.TempPathFactory, cut: float
-) -> None:
-    shard = write(
-        tmp_path_factory.mktemp("cut") / "s.tar", [file for key in "abc" for file in photo(key, "A dog.")]
-    )
-    end = 6 * 2 * 512  # six headers, each with a block of content; what follows is the end mark
-    shard.write_bytes(shard.read_bytes()[: int(cut * end)])
-    seen = []
-    with pytest.raises(DataError, match=r"s\.tar"):
-        for sample in read_shard(shard):
-            seen.append(sample.key)
-    assert seen == list("abc")[: len(seen)]
+        open_photos(path)
 
 
 def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
@@ -182,5 +138,6 @@ def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[4 * 512 : 5 * 512] = b"x" * 512
     shard.write_bytes(content)
-    with pytest.raises(DataError, match="after 2 readable files"):
-        list(read_shard(shard))
+    found = scan(shard)
+    assert [sample.key for sample in found.samples] == ["a"]
+    assert "after 2 readable files" in found.damage

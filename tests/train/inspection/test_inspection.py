@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def sets() -> list[FakeSet]:
 
 @pytest.fixture(scope="module")
 def found(sets: list[FakeSet]) -> Inspection:
-    return inspect_photos(sets, WORDS, left_out=[PhotoLeftOut("mine", "x", "no photo")])
+    return inspect_photos(sets, WORDS, skipped=[PhotoLeftOut("mine", "x", "no photo")])
 
 
 def keys(group: Group, sets: list[FakeSet]) -> list[str]:
@@ -88,13 +89,13 @@ def keys(group: Group, sets: list[FakeSet]) -> list[str]:
 
 
 def test_what_cannot_be_used_is_named_with_its_reason(found: Inspection) -> None:
-    reasons = {one.key: one.reason for one in found.left_out}
+    reasons = {one.key: one.reason for one in found.skipped}
     assert set(reasons) == {"x", "broken", "text", "gone", "mute"}
     assert reasons["gone"] == "it is gone"
     assert reasons["mute"] == "no caption"
     assert "damaged or cut off" in reasons["broken"]
     assert "not a picture" in reasons["text"]
-    assert found.left_out_share == pytest.approx(5 / 12)
+    assert found.skipped_fraction == pytest.approx(5 / 12)
 
 
 def test_the_rest_is_counted_set_by_set(found: Inspection) -> None:
@@ -133,12 +134,14 @@ def test_a_caption_of_which_nothing_is_left_leaves_the_photo_unlearnt(sets: list
 
 
 def test_the_result_does_not_depend_on_the_number_of_workers(sets: list[FakeSet]) -> None:
-    seen: list[int] = []
-    results = [inspect_photos(sets, WORDS, workers=workers, advance=seen.append) for workers in (1, 3)]
-    assert results[0].left_out == results[1].left_out
+    counted = count()
+    results = [
+        inspect_photos(sets, WORDS, workers=workers, advance=lambda: next(counted)) for workers in (1, 3)
+    ]
+    assert results[0].skipped == results[1].skipped
     assert list(results[0].places) == list(results[1].places)
     assert results[0].look_alike == results[1].look_alike
-    assert sum(seen) == 2 * 11
+    assert next(counted) == 2 * 11
 
 
 def test_nothing_usable_is_no_crash() -> None:

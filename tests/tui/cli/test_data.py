@@ -253,7 +253,7 @@ def test_inspect_reports_what_a_person_should_know(run_minigpt4: Run, own_pictur
     assert done.returncode == 0, done.stderr
     lines = {line[:16].strip(): line[18:] for line in done.stdout.splitlines() if line[:16].strip()}
     assert lines["mine"] == "4 photos, 5 captions"
-    assert lines["left out"] == "2 (33.3%)"
+    assert lines["skipped"] == "2 (33.3%)"
     assert "cut.jpg: " in done.stdout
     assert "gone[red].jpg: " in done.stdout
     assert "A run stops where more than 5% are bad" in done.stdout
@@ -338,5 +338,5 @@ def test_a_cut_shard_still_tells_of_its_other_photos(run_minigpt4: Run, tmp_path
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 5])
     done = run_minigpt4("data", "inspect", "s.tar")
     assert done.returncode == 0, done.stderr
-    assert "left out          2 " in done.stdout
+    assert "skipped           2 " in done.stdout
     assert "cut off or damaged" in done.stdout

@@ -104,9 +104,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def test_captions_prints_every_score_and_tells_what_was_left_out(
-    run: Run, engine: FakeEngine, shard: Path
-) -> None:
+def test_captions_prints_every_score_and_what_was_skipped(run: Run, engine: FakeEngine, shard: Path) -> None:
     code, out, err = run("captions", shard)
     assert code == 0
     names = [line.split("  ")[0].strip() for line in out.splitlines()]
@@ -118,7 +116,7 @@ def test_captions_prints_every_score_and_tells_what_was_left_out(
         "subject rate",
         "photos/s",
     ]
-    assert "1 left out: no caption" in err
+    assert "1 skipped: no caption" in err
     assert "damaged" in err
     assert [key for key, _, _ in engine.asked] == ["cat", "dog", "bird"]
 
@@ -220,4 +218,84 @@ def test_shards_without_a_usable_photo_fail(run: Run, engine: FakeEngine, tmp_pa
     tarfile.open(empty, "w").close()
     code, _, err = run("captions", empty)
     assert code == 1
-    assert "No photo" in err
+    assert "no photo" in err
+
+
+def a_photo() -> bytes:
+    drawn = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(drawn, "JPEG")
+    return drawn.getvalue()
+
+
+def in_pairs(folder: Path) -> Path:
+    for key, captions in CAPTIONS.items():
+        (folder / f"{key}.jpg").write_bytes(a_photo())
+        (folder / f"{key}.txt").write_text(" ".join(captions))
+    return folder
+
+
+def in_a_list(folder: Path) -> Path:
+    in_pairs(folder)
+    rows = [{"photo": f"{key}.jpg", "captions": captions} for key, captions in CAPTIONS.items()]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "captions.jsonl"
+
+
+def in_coco(folder: Path) -> Path:
+    (folder / "val2017").mkdir()
+    in_pairs(folder / "val2017")
+    images = [{"id": key, "file_name": f"{key}.jpg"} for key in CAPTIONS]
+    annotations = [
+        {"image_id": key, "caption": text} for key, captions in CAPTIONS.items() for text in captions
+    ]
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "captions_val2017.json").write_text(
+        json.dumps({"images": images, "annotations": annotations})
+    )
+    return folder
+
+
+def in_align(folder: Path) -> Path:
+    (folder / "image").mkdir()
+    in_pairs(folder / "image")
+    rows = [{"image_id": key, "caption": text} for key, captions in CAPTIONS.items() for text in captions]
+    (folder / "filter_cap.json").write_text(json.dumps({"annotations": rows}))
+    return folder
+
+
+@pytest.mark.parametrize("stored", [in_pairs, in_a_list, in_coco, in_align])
+def test_whatever_can_be_trained_on_can_be_evaluated(
+    run: Run, engine: FakeEngine, tmp_path: Path, stored: Callable[[Path], Path]
+) -> None:
+    engine.answers = {
+        name: answer
+        for key, answer in engine.answers.items()
+        for name in (key, f"{key}.jpg")  # a list calls its photos by their files
+    }
+    place, output = tmp_path / "data", tmp_path / "answers.jsonl"
+    place.mkdir()
+    code, out, err = run("captions", stored(place), "--json", "--output", output)
+    assert code == 0, err
+    assert json.loads(out)["photos"] == 3
+    answers = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert {answer["key"].removesuffix(".jpg") for answer in answers} == {"cat", "dog", "bird"}
+    cat = next(answer for answer in answers if answer["key"].startswith("cat"))
+    assert " ".join(cat["captions"]) == " ".join(CAPTIONS["cat"])
+
+
+def test_shards_and_folders_are_evaluated_together(
+    run: Run, engine: FakeEngine, shard: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "fish.jpg").write_bytes(a_photo())
+    (tmp_path / "own" / "fish.txt").write_text("A fish in a bowl.")
+    engine.answers["fish.jpg"] = "A fish."
+    output = tmp_path / "answers.jsonl"
+    assert run("subjects", shard, tmp_path / "own", "--output", output)[0] == 0
+    answers = [json.loads(line) for line in output.read_text("utf-8").splitlines()]
+    assert [(answer["key"], answer["shard"]) for answer in answers] == [
+        ("cat", "s.tar"),
+        ("dog", "s.tar"),
+        ("bird", "s.tar"),
+        ("fish.jpg", "own"),
+    ]

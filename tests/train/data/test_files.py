@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.data import file_dataset as file_set
+from minigpt4.train.data import files
 from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, PhotoSet
 from minigpt4.train.data.open import holds_photos, open_photos
 
@@ -229,8 +229,8 @@ def test_files_are_hashed_once_until_they_change(
     folder = write(tmp_path, {"a.jpg": photo("red"), "a.txt": "A.", "b.jpg": photo("blue"), "b.txt": "B."})
     before = open_photos(folder).fingerprint
     hashed: list[str] = []
-    real = file_set.sha256_of
-    monkeypatch.setattr(file_set, "sha256_of", lambda path: (hashed.append(path.name), real(path))[1])
+    real = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: (hashed.append(path.name), real(path))[1])
     assert open_photos(folder).fingerprint == before
     assert hashed == []
     (folder / "b.jpg").write_bytes(photo("cyan"))

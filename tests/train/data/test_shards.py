@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError
 from minigpt4.core.paths import cache_home
-from minigpt4.train.data import shard_index
+from minigpt4.train.data import shards
 from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in
 from minigpt4.train.data.open import open_photos
-from minigpt4.train.data.shard_dataset import ShardPhotos
+from minigpt4.train.data.shards import ShardPhotos
 from minigpt4.train.events import PhotosRead
 
 WriteTar = Callable[..., Path]
@@ -44,7 +44,7 @@ def test_every_photo_is_read_at_its_place_in_any_order(two_shards: Path, photo: 
 
 def test_headers_and_checksums_are_read_once(two_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = open_photos(two_shards)
-    monkeypatch.setattr(shard_index, "_made", lambda path: pytest.fail(f"{path} was indexed again"))
+    monkeypatch.setattr(shards, "_build", lambda path: pytest.fail(f"{path} was indexed again"))
     again = open_photos(two_shards)
     assert again.fingerprint == before.fingerprint
     assert [again.key(place) for place in range(4)] == [before.key(place) for place in range(4)]

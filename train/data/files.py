@@ -1,0 +1,156 @@
+"""Photos stored as files, with captions from a list or from a text beside each (`dog.jpg`, `dog.txt`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minigpt4.core.atomic import replacing
+from minigpt4.core.download.checksum_note import sha256_of
+from minigpt4.core.errors import DataError
+from minigpt4.core.paths import cache_home
+from minigpt4.core.pixels import MAX_FILE_BYTES
+from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in, lacks_captions
+from minigpt4.train.events import PhotoLeftOut, PhotosRead, Report
+
+SUFFIXES = frozenset(
+    f".{suffix}" for suffix in "jpg jpeg png webp gif bmp tif tiff avif heic ppm jp2 tga".split()
+)
+"""Suffixes of files taken for photos, in lower case; whether they can be opened turns out later."""
+
+HASHING = 4
+"""Files hashed at a time."""
+
+REPORT_EVERY = 200
+"""Files between two reports."""
+
+
+@dataclass(frozen=True)
+class FilePhoto:
+    """A photo's name in its set, its file, and its captions, usable or not."""
+
+    key: str
+    path: Path
+    captions: Sequence[object]
+
+
+class FilePhotos:
+    """Photo files below a folder. Their content decides the fingerprint, not where they are stored."""
+
+    def __init__(self, name: str, folder: Path, listed: Sequence[FilePhoto], report: Report) -> None:
+        """Of the `listed` photos, those without a file or a usable caption are passed to `report`.
+
+        Raises DataError if none is left.
+        """
+        self.name = name
+        self._photos: list[FilePhoto] = []
+        first_fault = ""
+        for photo in listed:
+            fault = _fault(photo, folder)
+            if fault:
+                report(PhotoLeftOut(name, photo.key, fault))
+                first_fault = first_fault or f"; of '{photo.key}': {fault}"
+            else:
+                captions = captions_in({"captions": photo.captions})
+                self._photos.append(FilePhoto(photo.key, photo.path, captions))
+        if not self._photos:
+            raise DataError(f"'{name}' has no photo with captions in {folder}{first_fault}.")
+        digests = _digests(name, folder, [photo.path for photo in self._photos], report)
+        content = hashlib.sha256()
+        for photo, digest in zip(self._photos, digests, strict=True):
+            content.update(json.dumps([photo.key, photo.captions, digest]).encode())
+        self.fingerprint = content.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def key(self, index: int) -> str:
+        """The photo's name in the set."""
+        return self._photos[index].key
+
+    def meta(self, index: int) -> Mapping[str, Any]:
+        """Its captions."""
+        return {"captions": self._photos[index].captions}
+
+    def read(self, index: int) -> bytes:
+        """The file's content; raises PhotoError."""
+        photo = self._photos[index]
+        try:
+            with photo.path.open("rb") as file:
+                return file.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            reason = f"the file cannot be read ({error.strerror or error})"
+            raise PhotoError(self.name, photo.key, reason) from error
+
+
+def _fault(photo: FilePhoto, folder: Path) -> str | None:
+    if not captions_in({"captions": photo.captions}):
+        return lacks_captions({"captions": photo.captions})
+    # A list may come from anybody: it must not make other files of this machine readable.
+    if not photo.path.is_relative_to(folder) or ".." in photo.path.relative_to(folder).parts:
+        return f"its file lies outside of {folder}; name it relative to the list"
+    return None if photo.path.is_file() else "there is no such file"
+
+
+def _digests(name: str, folder: Path, paths: Sequence[Path], report: Report) -> Iterator[str]:
+    """The SHA-256 of each file, cached as long as its size and modification time stay the same."""
+    kept = cache_home() / "photos" / f"{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}.json"
+    known: dict[str, list[object]] = {}
+    with suppress(OSError, ValueError):
+        content = json.loads(kept.read_text(encoding="utf-8"))
+        known = content if isinstance(content, dict) else {}
+    found: dict[str, list[object]] = {}
+
+    def digest(path: Path) -> str:
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        before = known.get(str(path))
+        sha256 = str(before[2]) if before and before[:2] == stamp else sha256_of(path)
+        found[str(path)] = [*stamp, sha256]
+        return sha256
+
+    with ThreadPoolExecutor(HASHING) as pool:
+        for done, one in enumerate(pool.map(digest, paths), start=1):
+            if done % REPORT_EVERY == 0 or done == len(paths):
+                report(PhotosRead(name, done, len(paths)))
+            yield one
+    if found != known:
+        with suppress(OSError), replacing(kept) as draft:
+            draft.write_text(json.dumps(found), encoding="utf-8")
+
+
+def has_pairs(folder: Path) -> bool:
+    """Whether a photo below the folder has a text of its name."""
+    return any(text is not None for _, text in _photos_in(folder))
+
+
+def pairs_in(folder: Path) -> list[FilePhoto]:
+    """Every photo below the folder, by its path within, with its text as its one caption."""
+    return [
+        FilePhoto(path.relative_to(folder).as_posix(), path, [_text(text)] if text is not None else [])
+        for path, text in _photos_in(folder)
+    ]
+
+
+def _photos_in(folder: Path) -> Iterator[tuple[Path, Path | None]]:
+    """Photos and their texts in the order of their names; hidden ones are ignored."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        texts = {Path(name).stem: name for name in files if Path(name).suffix.lower() == ".txt"}
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                text = texts.get(Path(name).stem)
+                yield Path(place, name), Path(place, text) if text is not None else None
+
+
+def _text(path: Path) -> str:
+    # Bytes that are not UTF-8 are kept as surrogates, so that the photo is skipped with that reason.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        return file.read(CAPTION_LIMIT + 1)
