@@ -1,10 +1,11 @@
-"""Image embeddings kept on disk, so that a picture seen before needs neither tower nor torch.
+"""Image embeddings cached on disk, so that a picture seen before needs neither tower nor torch.
 
     cache_home()/embeddings/<fingerprint>/<digest>.npy      float32 (N, D_llm)
+    cache_home()/embeddings/pixels-<size>/<digest>.npy      uint8 (size, size, 3)
 
 The fingerprint names everything before the language model, the digest the picture's content:
-an entry is never wrong, only absent. The cache is a convenience, so no trouble with its
-folder ever fails an answer; it is logged and the vectors are computed again.
+an entry is never wrong, only absent. The cache is a convenience, so no problem with its folder
+ever fails an answer; it is logged and the embedding is computed again.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import Bundle
@@ -28,14 +30,93 @@ from minigpt4.core.vision.fingerprint import tower_fingerprint
 LIMIT_BYTES = 512 * 1024**2
 """About 15,000 of mini's pictures: 15 vectors of 576 numbers each."""
 
-KEPT_SHARE = 0.9
-"""What is left after a clean-up, so that not every new picture needs one."""
+KEPT_FRACTION = 0.9
+"""What remains after a clean-up, so that not every new picture needs one."""
 
 log = logging.getLogger(__name__)
 
 
-class EmbeddingCache:
-    """Embeddings made under one fingerprint, in a folder shared by all of them and bounded."""
+class _ArrayCache:
+    """Arrays of one shape and type by picture digest, in a bounded folder that all caches share."""
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: DTypeLike,
+        folder: Path | None = None,
+        limit: int = LIMIT_BYTES,
+    ) -> None:
+        self._root = folder or cache_home() / "embeddings"
+        self._folder = self._root / name
+        self._shape = shape
+        self._dtype = np.dtype(dtype)
+        self._limit = limit
+        self._total: int | None = None
+        self._has_failed = False
+
+    def get(self, digest: str) -> NDArray[Any] | None:
+        """The array of the picture with this digest, if it is cached and intact."""
+        path = self._path(digest)
+        try:
+            # Not np.load: it takes what begins like a zip archive for one, with errors of its own.
+            with path.open("rb") as file:
+                array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            self._check(array)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError) as error:
+            log.warning("The cached image embedding %s is unusable (%s); it is made again.", path, error)
+            _remove(path)
+            return None
+        _touch(path)
+        return array
+
+    def put(self, digest: str, array: NDArray[Any]) -> None:
+        """Store an array; a folder that cannot be written costs one log line."""
+        self._check(array)
+        path = self._path(digest)
+        try:
+            with replacing(path) as draft, draft.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            self._bound(path.stat().st_size)
+        except OSError as error:
+            # Logged once: a run over a thousand pictures has better things to print.
+            level = logging.DEBUG if self._has_failed else logging.WARNING
+            log.log(level, "Image embeddings cannot be kept in %s (%s).", self._folder, error)
+            self._has_failed = True
+
+    def remove(self, digest: str) -> None:
+        """Remove the picture's array, if it is cached."""
+        _remove(self._path(digest))
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest}.npy"
+
+    def _check(self, array: NDArray[Any]) -> None:
+        if array.shape != self._shape or array.dtype != self._dtype:
+            found = f"{array.dtype} {array.shape}"
+            raise ValueError(f"it holds {found} where {self._dtype} {self._shape} is wanted")
+        if not np.isfinite(array).all():
+            raise ValueError("it holds values that are no numbers")
+
+    def _bound(self, written: int) -> None:
+        """Remove the least recently used arrays once all caches together pass the limit."""
+        # Listing 15,000 files takes longer than a picture; between clean-ups a sum is enough.
+        self._total = _size(self._root) if self._total is None else self._total + written
+        if self._total <= self._limit:
+            return
+        self._total = 0
+        by_use = sorted(_entries(self._root), key=lambda entry: entry[1], reverse=True)
+        for path, _, size in by_use:
+            if self._total + size > self._limit * KEPT_FRACTION:
+                _remove(path)
+            else:
+                self._total += size
+
+
+class EmbeddingCache(_ArrayCache):
+    """Embeddings (N, D_llm) made under one fingerprint."""
 
     def __init__(
         self,
@@ -46,79 +127,31 @@ class EmbeddingCache:
         folder: Path | None = None,
         limit: int = LIMIT_BYTES,
     ) -> None:
-        self._root = folder or cache_home() / "embeddings"
-        self._folder = self._root / fingerprint
-        self._shape = (tokens, width)
-        self._limit = limit
-        self._held: int | None = None
-        self._has_failed = False
+        super().__init__(fingerprint, (tokens, width), np.float32, folder, limit)
 
-    def get(self, digest: str) -> NDArray[np.float32] | None:
-        """The embedding (N, D_llm) of the picture with this digest, if it is here and sound."""
-        path = self._path(digest)
-        try:
-            # Not np.load: it takes what begins like a zip archive for one, with errors of its own.
-            with path.open("rb") as file:
-                tokens_ND = np.lib.format.read_array(file, allow_pickle=False)
-            self._check(tokens_ND)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, EOFError) as error:
-            log.warning("The cached image embedding %s is unusable (%s); it is made again.", path, error)
-            _remove(path)
-            return None
-        _touch(path)
-        return np.asarray(tokens_ND, dtype=np.float32)
 
-    def put(self, digest: str, tokens_ND: NDArray[np.float32]) -> None:
-        """Keep an embedding (N, D_llm); a folder that cannot be written costs one log line."""
-        self._check(tokens_ND)
-        path = self._path(digest)
-        try:
-            with replacing(path) as draft, draft.open("wb") as file:
-                np.save(file, tokens_ND, allow_pickle=False)
-            self._bound(path.stat().st_size)
-        except OSError as error:
-            # Said once: a run over a thousand pictures has better things to print.
-            level = logging.DEBUG if self._has_failed else logging.WARNING
-            log.log(level, "Image embeddings cannot be kept in %s (%s).", self._folder, error)
-            self._has_failed = True
+class SquareCache(_ArrayCache):
+    """Pictures squashed to the vision tower's `size`, handed over to the engine's process.
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.npy"
+    The app decodes an attached picture for its thumbnail, long before the engine encodes it; the
+    engine then decodes nothing, and removes the square with the embedding made. Pixels that are
+    squashed already pass through `to_pixels` unchanged, so the embedding is the same bit for bit.
+    """
 
-    def _check(self, tokens_ND: NDArray[np.float32]) -> None:
-        if tokens_ND.shape != self._shape or tokens_ND.dtype != np.float32:
-            found = f"{tokens_ND.dtype} {tokens_ND.shape}"
-            raise ValueError(f"it holds {found} where float32 {self._shape} is wanted")
-        if not np.isfinite(tokens_ND).all():
-            raise ValueError("it holds values that are no numbers")
-
-    def _bound(self, written: int) -> None:
-        """Remove what was used longest ago once all fingerprints together pass the limit."""
-        # Listing 15,000 files takes longer than a picture; between clean-ups a sum is enough.
-        self._held = _size(self._root) if self._held is None else self._held + written
-        if self._held <= self._limit:
-            return
-        self._held = 0
-        by_use = sorted(_entries(self._root), key=lambda entry: entry[1], reverse=True)
-        for path, _, size in by_use:
-            if self._held + size > self._limit * KEPT_SHARE:
-                _remove(path)
-            else:
-                self._held += size
+    def __init__(self, size: int) -> None:
+        super().__init__(f"pixels-{size}", (size, size, 3), np.uint8)
 
 
 def is_cached(digest: str) -> bool:
-    """Whether some engine has encoded the picture with this digest, which is therefore sound."""
+    """Whether the picture with this digest has been decoded before, and is therefore sound."""
     return any((cache_home() / "embeddings").glob(f"*/{digest}.npy"))
 
 
 def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -> str:
-    """16 hex digits that name everything that turns a picture's bytes into its embedding.
+    """16 hex digits that identify everything that turns a picture's bytes into its embedding.
 
-    `dtype` is the vision tower's. Raises BundleError where the projection file cannot be read, or
-    one of the tower's files is not here and its checksum is not known.
+    `dtype` is the vision tower's. Raises BundleError if the projection file cannot be read, or if
+    one of the tower's files is missing and its checksum is not known.
     """
     try:
         projection_sha256 = hashlib.sha256(projection.read_bytes()).hexdigest()
@@ -132,7 +165,7 @@ def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -
 
 
 def _entries(root: Path) -> list[tuple[Path, float, int]]:
-    """Every file below `root` with its time of last use and size; what vanishes meanwhile is left out."""
+    """Every cached file with its time of last use and size; files that vanish meanwhile are skipped."""
     entries: list[tuple[Path, float, int]] = []
     for path in root.glob("*/*"):
         try:
@@ -151,7 +184,7 @@ def _touch(path: Path) -> None:
     try:
         os.utime(path)
     except OSError as error:
-        log.debug("The time of last use of %s could not be noted (%s).", path, error)
+        log.debug("The time of last use of %s could not be updated (%s).", path, error)
 
 
 def _remove(path: Path) -> None:

@@ -27,7 +27,7 @@ from PIL import Image
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.download import fetch
 from minigpt4.core.dtypes import AUTO
-from minigpt4.core.embedding_cache import EmbeddingCache, embedding_fingerprint
+from minigpt4.core.embedding_cache import EmbeddingCache, SquareCache, embedding_fingerprint
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.load import check_choices, check_memory, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
@@ -66,6 +66,7 @@ class Engine:
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
         self._cache = EmbeddingCache(fingerprint, tokens=shape.image_tokens, width=shape.outputs)
+        self._squares = SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._speaking: weakref.ref[Generator[Piece, None, None]] | None = None
@@ -155,8 +156,12 @@ class Engine:
         if tokens_ND is None:
             if self._encoder is None:
                 self._encoder = self._make_encoder()
+            square = self._squares.get(picture.digest)
+            if square is not None:
+                picture.take_pixels(square)
             tokens_ND = self._encoder(picture)
             self._cache.put(picture.digest, tokens_ND)
+            self._squares.remove(picture.digest)
         return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
 
     def reply(

@@ -143,6 +143,10 @@ class Picture:
             self._image = self._decode()
         return self._image
 
+    def take_pixels(self, square: NDArray[np.uint8]) -> None:
+        """Use pixels (H, W, 3) that another process has decoded and squashed; see `SquareCache`."""
+        self._image = Image.fromarray(square)
+
     def _decode(self) -> Image.Image:
         with warnings.catch_warnings():
             # Pillow warns of large sizes, which are refused in a sentence below, and of damaged
@@ -176,16 +180,20 @@ def open_picture(
     return Picture(_read(path), name or path.name, name or f"'{path}'")
 
 
+def squashed(image: Image.Image, size: int) -> Image.Image:
+    """The picture as a square of `size` pixels: squashed, not cropped, by bicubic resampling."""
+    # Whoever changes these pixels, or those of `to_pixels`, raises CODE_VERSION in vision/fingerprint.py.
+    return image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+
+
 def to_pixels(
     image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
-    """The input of a vision tower: (3, size, size), squashed (not cropped) by bicubic resampling,
-    scaled to 0..1, then `(x - mean) / std` for each channel.
+    """The input of a vision tower, (3, size, size): the squashed picture scaled to 0..1, then
+    `(x - mean) / std` for each channel.
     """
-    # Whoever changes these numbers raises CODE_VERSION in vision/fingerprint.py.
-    squashed = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
     # Transposed while still bytes, then changed in place: a third of the time, and the same numbers.
-    pixels_CHW = np.ascontiguousarray(np.asarray(squashed).transpose(2, 0, 1)).astype(np.float32)
+    pixels_CHW = np.ascontiguousarray(np.asarray(squashed(image, size)).transpose(2, 0, 1)).astype(np.float32)
     pixels_CHW /= np.float32(255)
     pixels_CHW -= np.asarray(mean, np.float32)[:, None, None]
     pixels_CHW /= np.asarray(std, np.float32)[:, None, None]

@@ -187,7 +187,7 @@ class MiniGPT4App(LayeredApp, inherit_bindings=False):
         one = Attachment(source, str(source)) if isinstance(source, Path) else source
         picture = one.open()
         stored = self.store.keep_picture(picture, one.name)
-        remember(stored.path, picture)
+        remember(stored.path, picture, self.settings.bundle)
         return stored, picture.info.notices
 
     def _kept(self, kept: tuple[StoredPicture, tuple[str, ...]]) -> None:

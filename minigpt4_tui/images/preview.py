@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from minigpt4.core.errors import Minigpt4Error
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,10 +67,23 @@ def preview(source: Path | bytes, longest: int) -> Preview:
         return kept.get(_key(source), lambda: _reduced(_opened(source), most))
 
 
-def remember(path: Path, picture: Picture) -> None:
-    """Keep the thumbnail of an open picture, so that it need not be decoded again from its file `path`."""
+def remember(path: Path, picture: Picture, bundle: str) -> None:
+    """Keep what the thumbnail of the file `path` and the bundle's vision tower need of an open picture.
+
+    The picture is then decoded neither for its message nor by the engine.
+    """
+    import numpy as np
+
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.embedding_cache import SquareCache, is_cached
+    from minigpt4.core.pixels import squashed
+
     with _decoding:
         _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
+    if not is_cached(picture.digest):
+        with suppress(Minigpt4Error):  # the bundle's own problem, which loading it reports
+            size = load_bundle(bundle).vision.image_size
+            SquareCache(size).put(picture.digest, np.asarray(squashed(picture.image, size)))
 
 
 def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
@@ -76,10 +92,13 @@ def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
     Raises ImageError, and BundleError or UsageError where there is no such bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.pixels import squashed
 
     size = load_bundle(bundle).vision.image_size
     with _decoding:
-        return _seen.get((*_key(source), size), lambda: _squashed(_opened(source), size))
+        return _seen.get(
+            (*_key(source), size), lambda: Preview(squashed(_opened(source), size), (size, size))
+        )
 
 
 def _reduced(whole: Image, most: int) -> Preview:
@@ -87,17 +106,6 @@ def _reduced(whole: Image, most: int) -> Preview:
     image = whole.copy()
     image.thumbnail((most, most), reducing_gap=2)
     return Preview(image, whole.size)
-
-
-def _squashed(image: Image, size: int) -> Preview:
-    import numpy as np
-    from PIL.Image import fromarray
-
-    from minigpt4.core.pixels import to_pixels
-
-    pixels_CHW = to_pixels(image, size, (0.0,) * 3, (1.0,) * 3)
-    image = fromarray(np.rint(pixels_CHW.transpose(1, 2, 0) * 255).astype(np.uint8))
-    return Preview(image, image.size)
 
 
 def _opened(source: Path | bytes) -> Image:

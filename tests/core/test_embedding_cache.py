@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.download.fetch import path_of
-from minigpt4.core.embedding_cache import EmbeddingCache, embedding_fingerprint
+from minigpt4.core.embedding_cache import EmbeddingCache, SquareCache, embedding_fingerprint, is_cached
 from minigpt4.core.errors import BundleError
 from minigpt4.core.vision.fingerprint import CODE_VERSION, tower_fingerprint
 
@@ -142,6 +142,19 @@ def test_what_was_used_longest_ago_makes_room_across_fingerprints(tmp_path: Path
     assert len(list(tmp_path.rglob("*.npy"))) == 4
     new.put("second", VALUES)
     assert {path.stem for path in tmp_path.rglob("*.npy")} == {"used", "first", "second"}
+
+
+def test_squares_are_handed_over_once_and_name_a_picture_that_is_sound() -> None:
+    square = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    assert not is_cached("digest")
+    SquareCache(4).put("digest", square)
+    assert is_cached("digest")
+    assert SquareCache(5).get("digest") is None
+    taken = SquareCache(4).get("digest")
+    assert taken is not None and taken.tobytes() == square.tobytes()
+    SquareCache(4).remove("digest")
+    SquareCache(4).remove("digest")
+    assert SquareCache(4).get("digest") is None
 
 
 @pytest.fixture

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
+from PIL import Image, ImageFile
 from textual.app import ComposeResult
 from textual.geometry import Region
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from minigpt4.core.pixels import open_picture
+from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.engine import Engine
+from minigpt4.core.pixels import Picture, open_picture, to_pixels
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images import terminal_protocol as picture_protocol
 from minigpt4.tui.images.terminal_protocol import Answer
@@ -262,3 +269,63 @@ async def test_showing_the_same_again_changes_nothing(play: Play, several: list[
         row.show(several)
         await now.pilot.pause()
         assert row.chips == before
+
+
+async def test_an_attached_picture_is_read_hashed_and_decoded_once(
+    play: Play, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = tmp_path / "photo.jpg"
+    Image.linear_gradient("L").resize((640, 480)).convert("RGB").save(photo)
+    length = photo.stat().st_size
+    read: list[Path] = []
+    hashed: list[int] = []
+    decoded: list[ImageFile.ImageFile] = []
+    really_open, really_hash, really_load = Path.open, hashlib.sha256, ImageFile.ImageFile.load
+
+    def opening(path: Path, *arguments: Any, **more: Any) -> Any:
+        read.append(path)
+        return really_open(path, *arguments, **more)
+
+    def hashing(data: bytes = b"") -> Any:
+        hashed.append(len(data))
+        return really_hash(data)
+
+    def loading(file: ImageFile.ImageFile) -> Any:
+        if not any(file is one for one in decoded):
+            decoded.append(file)
+        return really_load(file)
+
+    monkeypatch.setattr(Path, "open", opening)
+    monkeypatch.setattr(hashlib, "sha256", hashing)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", loading)
+    async with play({"images": "halfblock"}) as now:
+        now.app.attach([photo])
+        await now.until(lambda: now.app.screen.query(Chip))
+        await now.ask("What is this?")
+        await now.until(lambda: now.app.screen.query(Thumbnail) and "▀" in now.text())
+        ((_, messages, *_),) = now.engine.asked
+        stored = messages[-1].pictures[0]
+        assert (read.count(photo), read.count(stored), hashed.count(length), len(decoded)) == (1, 0, 1, 1)
+        # The engine's process: one read, one digest, and the pixels that the app has decoded.
+        as_told: list[Image.Image] = []
+        engine(as_told, "handed over").look(stored)
+        assert (read.count(stored), hashed.count(length), len(decoded)) == (1, 2, 1)
+        assert as_told[0].size == (260, 260)
+        directly: list[Image.Image] = []
+        engine(directly, "decoded").look(photo)
+        squares = [to_pixels(image, 260, (0, 0, 0), (1, 1, 1)) for image in (*as_told, *directly)]
+        assert squares[0].tobytes() == squares[1].tobytes()
+        assert len(decoded) == 2, "the square was used up"
+
+
+def engine(images: list[Image.Image], key: str) -> Engine:
+    """An engine of mini's whose encoder only notes what it is to encode."""
+    bundle = load_bundle("mini")
+    shape = bundle.projection
+
+    def encode(picture: Picture) -> Any:
+        images.append(picture.image)
+        return np.zeros((shape.image_tokens, shape.outputs), np.float32)
+
+    language = SimpleNamespace(width=shape.outputs)
+    return Engine(bundle, cast("Any", language), lambda: encode, key)
