@@ -110,7 +110,7 @@ class MiniGPT4App(LayeredApp, inherit_bindings=False):
 
     async def _begin(self) -> None:
         self.is_begun = True
-        self.guarded(lambda: self.store.be_patient(LOCK_S))
+        self.guarded(lambda: self.store.set_lock_timeout(LOCK_S))
         if self.engine.state == "off":
             self.restart_engine()
         self.set_interval(0.5, lambda: self.guarded(self.talk.tick, rarely=True))

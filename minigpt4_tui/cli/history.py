@@ -139,7 +139,7 @@ def export(
             case "html":
                 _export_html(store, infos, output)
             case "json":
-                from minigpt4.tui.history.export import to_json
+                from minigpt4.tui.history.json_format import to_json
 
                 _write(to_json(store, [info.id for info in infos]), output)
 
@@ -152,7 +152,7 @@ def import_conversations(
 
     Prints the ids of the new ones; those that are here already are left as they are.
     """
-    from minigpt4.tui.history.export import from_json
+    from minigpt4.tui.history.json_format import from_json
 
     content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     with _store() as store:

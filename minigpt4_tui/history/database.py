@@ -1,4 +1,4 @@
-"""The file of kept conversations: a connection a thread, transactions, and SQLite's errors as sentences."""
+"""The SQLite file: one connection per thread, transactions, and errors as sentences."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from minigpt4.tui.history.records import StoreError
-from minigpt4.tui.history.schema import bring_up_to_date, set_aside
+from minigpt4.tui.history.schema import migrate, move_aside
 
-PATIENCE = 5.0
-"""Seconds to wait for another instance's lock; it holds one for milliseconds."""
+LOCK_TIMEOUT_S = 5.0
+"""How long to wait for another instance's lock, which it holds for milliseconds."""
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 class Connection(sqlite3.Connection):
-    """As sqlite3's own, which cannot be referred to weakly."""
+    """sqlite3's own class does not support weak references."""
 
 
 class Database:
-    """One file. Each thread gets its own connection, so that a reader never waits for a writer (WAL)."""
+    """One file. Each thread has its own connection, so that readers never wait for a writer (WAL)."""
 
-    def __init__(self, path: Path, patience: float) -> None:
+    def __init__(self, path: Path, lock_timeout: float) -> None:
         self.path = path
         self.notice: str | None = None
-        self._patience = patience
-        self._of_thread = threading.local()
+        self._lock_timeout = lock_timeout
+        self._local = threading.local()
         self._all: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = False
 
     @classmethod
-    def open(cls, path: Path, patience: float = PATIENCE) -> Database:
-        """Open or make the file, readable by its owner alone, and bring it to the newest form.
+    def open(cls, path: Path, lock_timeout: float = LOCK_TIMEOUT_S) -> Database:
+        """Open or create the file, readable only by its owner, and run pending migrations.
 
-        A damaged file is set aside and a new one begun, which `notice` then says. Raises StoreError where
+        A damaged file is moved aside and a new one created; `notice` then says so. Raises StoreError if
         the file is locked, read-only, another program's or a newer minigpt4's.
         """
-        database = cls(path, patience)
+        database = cls(path, lock_timeout)
         try:
-            with database._sentences():
-                database._check_place()
+            with database._errors_as_sentences():
+                database._check_location()
                 before = _identity(path)
                 try:
-                    database._begin()
+                    database._prepare()
                 except sqlite3.DatabaseError as error:
                     if _code(error) not in DAMAGED:
                         raise
-                    database._forget_connections()
+                    database._close_connections()
                     if before == _identity(path):
-                        # Otherwise an instance that found the damage first has begun a new file.
-                        database._start_anew(str(error))
-                    database._begin()
+                        # Otherwise another instance found the damage first and has created a new file.
+                        database._replace_damaged(str(error))
+                    database._prepare()
         except BaseException:
             database.close()
             raise
@@ -66,14 +66,14 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection; errors of the block become StoreError sentences."""
-        with self._sentences():
+        """This thread's connection; database errors in the block become StoreErrors."""
+        with self._errors_as_sentences():
             yield self._connection()
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction that is there as a whole after the block, or not at all where it raises."""
-        with self._sentences():
+        """A transaction, committed after the block, or rolled back if it raises."""
+        with self._errors_as_sentences():
             connection = self._connection()
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -84,18 +84,18 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def be_patient(self, seconds: float) -> None:
-        """Wait that long for locks on the calling thread, in place of `patience`."""
-        with self._sentences():
+    def set_lock_timeout(self, seconds: float) -> None:
+        """Change the lock timeout of the calling thread."""
+        with self._errors_as_sentences():
             self._connection().execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}")
-            self._of_thread.patience = seconds
+            self._local.lock_timeout = seconds
 
     def close(self) -> None:
-        """Close every thread's connection; a second call does nothing."""
+        """Close every thread's connection. May be called twice."""
         self._closed = True
-        self._forget_connections()
+        self._close_connections()
 
-    def _check_place(self) -> None:
+    def _check_location(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_dir():
             raise StoreError(f"'{self.path}' is a folder; kept conversations are a file. Move it elsewhere.")
@@ -105,65 +105,65 @@ class Database:
         if not os.access(self.path, os.W_OK) or not os.access(self.path.parent, os.W_OK):
             raise StoreError(self._read_only())
 
-    def _begin(self) -> None:
+    def _prepare(self) -> None:
         connection = self._connection()
-        bring_up_to_date(connection, self.path)
-        self._write_ahead(connection)
+        migrate(connection, self.path)
+        self._enable_wal(connection)
         for table in ("conversations", "messages", "pictures", "message_pictures"):
-            # A damaged beginning shows now, and not in the middle of a talk.
+            # Damage to the first pages shows now, and not in the middle of a conversation.
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()
 
-    def _write_ahead(self, connection: sqlite3.Connection) -> None:
-        """Switch to WAL once; SQLite's own patience does not cover two processes that do so at once."""
-        until = time.monotonic() + self._patience
+    def _enable_wal(self, connection: sqlite3.Connection) -> None:
+        """Switch to WAL; SQLite's own timeout does not cover two processes that do so at once."""
+        deadline = time.monotonic() + self._lock_timeout
         while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-                # Where the disk cannot do it (some network folders) SQLite keeps its other journal.
+                # On disks without support for it (some network folders) SQLite keeps its other journal.
                 return
             except sqlite3.OperationalError as error:
-                if _code(error) not in LOCKED or time.monotonic() > until:
+                if _code(error) not in LOCKED or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
 
-    def _start_anew(self, reason: str) -> None:
-        aside = set_aside(self.path)
+    def _replace_damaged(self, reason: str) -> None:
+        aside = move_aside(self.path)
         self.notice = (
             f"The kept conversations were damaged ({reason}) and are set aside, untouched, as '{aside}'; "
             "a new, empty file was begun."
         )
-        self._check_place()
+        self._check_location()
 
     def _connection(self) -> sqlite3.Connection:
-        connection: Connection | None = getattr(self._of_thread, "connection", None)
+        connection: Connection | None = getattr(self._local, "connection", None)
         if self._closed:
             raise StoreError(f"The conversations in '{self.path}' are closed already.")
         if connection is None:
             connection = sqlite3.connect(
                 self.path,
-                timeout=self._patience,
+                timeout=self._lock_timeout,
                 isolation_level=None,
                 # `close` is called from one thread for all of them.
                 check_same_thread=False,
                 factory=Connection,
             )
-            # NORMAL in WAL: a killed process loses nothing, a power cut at most the newest transactions.
+            # NORMAL with WAL: a killed process loses nothing, a power cut at most the newest transactions.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             with self._lock:
                 self._all.add(connection)
-            self._of_thread.connection = connection
+            self._local.connection = connection
         return connection
 
-    def _forget_connections(self) -> None:
+    def _close_connections(self) -> None:
         with self._lock:
             for connection in list(self._all):
                 connection.close()
             self._all.clear()
-        self._of_thread = threading.local()
+        self._local = threading.local()
 
     @contextmanager
-    def _sentences(self) -> Iterator[None]:
+    def _errors_as_sentences(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.ProgrammingError as error:
@@ -181,7 +181,7 @@ class Database:
         if code in LOCKED:
             return (
                 f"The conversations in '{self.path}' have been locked by another program for over "
-                f"{getattr(self._of_thread, 'patience', self._patience):g} s; close it and try again."
+                f"{getattr(self._local, 'lock_timeout', self._lock_timeout):g} s; close it and try again."
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
             return self._read_only()

@@ -1,8 +1,8 @@
-"""A conversation to read elsewhere: Markdown with its pictures in a folder, or one HTML file.
+"""Exports a conversation as Markdown, with its pictures in a folder, or as one HTML file.
 
-Both show the path that was shown last. JSON (json_format.py) holds every branch and can be read back.
-What a person or a model wrote cannot leave its place: none of it becomes a script, a comment that
-swallows the rest, or another turn of the talk.
+Both contain the active branch. JSON (json_format.py) has every branch and can be imported again.
+Text cannot escape its place in the file: none of it becomes a script, a comment that hides the rest, or
+another turn of the conversation.
 """
 
 from __future__ import annotations
@@ -16,14 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt4.core.atomic import replacing
-from minigpt4.tui.history.json_format import Imported, from_json, to_json
 from minigpt4.tui.history.records import ConversationInfo, StoredMessage, StoredPicture
 from minigpt4.tui.history.store import Store
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
-
-__all__ = ["Imported", "from_json", "to_html", "to_json", "to_markdown"]
 
 SPEAKERS = {"user": "You", "assistant": "minigpt4"}
 
@@ -43,13 +40,13 @@ BROWSER_TYPES = {
     "AVIF": "image/avif",
     "ICO": "image/x-icon",
 }
-"""Formats that a browser shows; other pictures are stored in the page as PNG."""
+"""Formats that browsers support; other pictures are converted to PNG."""
 
-RENDERED_UP_TO = 200_000
-"""Letters of an answer that are still laid out as Markdown; longer ones are shown as they are."""
+MAX_RENDERED = 200_000
+"""Longest answer, in characters, that is rendered as Markdown; longer ones are shown as plain text."""
 
-# What XML and browsers refuse, and the marks that turn the direction of text around.
-UNSHOWN = re.compile(
+# Characters that XML and browsers refuse, and changes of writing direction.
+FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 )
 
@@ -90,13 +87,13 @@ def to_markdown(store: Store, conversation: str, folder: Path) -> Path:
 
 
 def to_html(store: Store, conversation: str) -> str:
-    """One page that needs nothing else and fetches nothing, its pictures inside."""
+    """One self-contained page with the pictures inside."""
     info, messages = store.get(conversation), store.path(conversation)
     title = _escaped(info.title or "Conversation")
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            # Nothing is run or fetched, even if a text got past the escaping.
+            # Nothing is run or loaded, even if a text got past the escaping.
             '<meta http-equiv="Content-Security-Policy" '
             "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
             '<meta name="viewport" content="width=device-width">',
@@ -108,23 +105,23 @@ def to_html(store: Store, conversation: str) -> str:
 
 
 def _times(info: ConversationInfo) -> str:
-    begun, changed = (
+    started, changed = (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(second)) for second in (info.created, info.updated)
     )
-    return f"Begun {begun}, last changed {changed}."
+    return f"Started {started}, last changed {changed}."
 
 
 def file_stem(info: ConversationInfo) -> str:
-    """The title as every file system takes it, and the id, so that two of one title stay two files."""
+    """A file name that every file system accepts: the title, and the id to make it unique."""
     words = re.findall(r"\w+", info.title.lower())
-    # 60 letters of 4 bytes stay under the 255 bytes that file names may have.
+    # 60 characters of 4 bytes stay under the limit of 255 bytes for file names.
     stem = "-".join(words)[:50].strip("-_") or "conversation"
     return f"{stem}-{info.id[:8]}"
 
 
 def _markdown_line(text: str) -> str:
-    """Text inside one line of Markdown, with nothing in it that means anything there."""
-    return re.sub(r"([\\`*_{}\[\]()<>#!|&~])", r"\\\1", UNSHOWN.sub("\ufffd", " ".join(text.split())))
+    """The text as one line of Markdown, fully escaped."""
+    return re.sub(r"([\\`*_{}\[\]()<>#!|&~])", r"\\\1", FORBIDDEN.sub("\ufffd", " ".join(text.split())))
 
 
 def _markdown_picture(picture: StoredPicture, folder: Path) -> str:
@@ -142,8 +139,8 @@ def _markdown_picture(picture: StoredPicture, folder: Path) -> str:
 
 def _contained(text: str) -> str:
     """Markdown that stays in its place: HTML is text, headings rank below ours, the last fence is closed."""
-    text = UNSHOWN.sub("\ufffd", text).replace("\r\n", "\n").replace("\r", "\n")
-    if len(text) > RENDERED_UP_TO:
+    text = FORBIDDEN.sub("\ufffd", text).replace("\r\n", "\n").replace("\r", "\n")
+    if len(text) > MAX_RENDERED:
         longest = max((len(run) for run in re.findall("`{3,}", text)), default=2)
         fence = "`" * (longest + 1)
         return f"{fence}\n{text}\n{fence}"
@@ -162,27 +159,27 @@ def _contained(text: str) -> str:
 
 
 def _without_tags(line: str) -> str:
-    """The line with HTML as text, as between backticks it is already, and headings two ranks lower."""
+    """The line with HTML escaped, except in backticks, and headings two levels lower."""
     line = TAG.sub(lambda found: "&lt;" if found[0] == "<" else found[0], line)
     return re.sub(r"^ {0,3}(#{1,6})(?=\s|$)", lambda found: "#" * min(6, len(found[1]) + 2), line)
 
 
 def _layout() -> MarkdownIt:
-    """Markdown in which HTML is text, and pictures from elsewhere are left out."""
+    """Markdown without HTML and without remote pictures."""
     from markdown_it import MarkdownIt
 
     return MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
 def _escaped(text: str) -> str:
-    return html.escape(UNSHOWN.sub("\ufffd", text))
+    return html.escape(FORBIDDEN.sub("\ufffd", text))
 
 
 def _html_message(message: StoredMessage) -> str:
     parts = [f"<section class={message.role} dir=auto>\n<h2>{SPEAKERS[message.role]}</h2>"]
     parts += [_html_picture(picture) for picture in message.pictures]
-    if message.role == "assistant" and len(message.text) <= RENDERED_UP_TO:
-        parts.append(str(_layout().render(UNSHOWN.sub("\ufffd", message.text))))
+    if message.role == "assistant" and len(message.text) <= MAX_RENDERED:
+        parts.append(str(_layout().render(FORBIDDEN.sub("\ufffd", message.text))))
     elif message.text.strip():
         parts.append(f"<div class=plain>{_escaped(message.text)}</div>")
     if message.state in STATE_NOTES:
@@ -204,7 +201,7 @@ def _html_picture(picture: StoredPicture) -> str:
 
 
 def _as_png(data: bytes) -> bytes:
-    """Raises OSError where the picture cannot be decoded any more."""
+    """Raises OSError if the picture cannot be decoded any more."""
     from minigpt4.core.errors import ImageError
     from minigpt4.core.pixels import open_picture
 

@@ -1,8 +1,8 @@
-"""Conversations as JSON with their pictures inside, and back: nothing is lost on the way.
+"""Lossless export and import of conversations, with their pictures, as JSON.
 
-A file holds `format`, `version`, `conversations`, each with every branch, and `pictures`: by digest
-their size and, in base64, the file's bytes (null where the file was gone). What is read may come from
-strangers: all of it is checked before any of it is kept.
+A file has `format`, `version`, `conversations`, each with all branches, and `pictures`: by digest their
+size and, in base64, the file's bytes (null if the file was missing). An imported file may come from
+strangers: it is validated completely before anything is stored.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from minigpt4.tui.history.records import (
     WholeConversation,
     storable,
 )
-from minigpt4.tui.history.rows import as_kept, new_id
+from minigpt4.tui.history.rows import as_stored, new_id
 from minigpt4.tui.history.store import Store
 
 if TYPE_CHECKING:
@@ -42,21 +42,21 @@ DIGEST = r"[0-9a-f]{64}"
 KIND = r"[A-Z0-9]{2,12}"
 
 LATEST = 253_402_214_400.0
-"""The last day of the year 9999: a later time cannot be shown."""
+"""The last day of the year 9999: later times cannot be formatted."""
 
 LARGEST_SIDE = 1_000_000
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: conversations that are new here, and those that were here already, the same."""
+    """The result of an import: new conversations, and those that already existed, identical."""
 
     added: tuple[ConversationInfo, ...]
     known: tuple[ConversationInfo, ...]
 
 
 def to_json(store: Store, conversations: Sequence[str]) -> str:
-    """The conversations of those ids with all branches and pictures, as one JSON text."""
+    """The conversations with those ids, with all branches and pictures, as one JSON text."""
     wholes = [store.whole(conversation) for conversation in conversations]
     pictures = {
         picture.digest: picture for whole in wholes for one in whole.messages for picture in one.pictures
@@ -71,32 +71,31 @@ def to_json(store: Store, conversations: Sequence[str]) -> str:
 
 
 def from_json(store: Store, text: str | bytes) -> Imported:
-    """Keep the conversations of an exported file: every one or, where something is wrong, none.
+    """Import an exported file's conversations: all of them or, if the file is invalid, none.
 
-    One that is here already, and the same, is left alone (and brought back if it was deleted); where
-    another has its id it is added under new ids. Raises StoreError or ImageError naming what is wrong.
+    An identical existing conversation is left alone (and restored if it was deleted); one whose id is
+    taken by another is added under new ids. Raises StoreError or ImageError.
     """
     document = _parsed(text)
     pictures: dict[str, StoredPicture] = {}
     opened: list[Picture] = []
-    for digest, part in document.part("pictures").parts_by_name():
-        pictures[digest], picture = _read_picture(store, digest, part)
+    for digest, item in document.child("pictures").children_by_name():
+        pictures[digest], picture = _read_picture(store, digest, item)
         if picture is not None:
             opened.append(picture)
-    wholes = [_read_conversation(part, pictures) for part in document.parts("conversations")]
+    wholes = [_read_conversation(item, pictures) for item in document.children("conversations")]
     for picture in opened:
         pictures[picture.digest] = store.keep_picture(picture, picture.name)
     added: list[WholeConversation] = []
     known: list[ConversationInfo] = []
-    names = {name for whole in wholes for name in _names(whole)}
-    taken = store.taken(names)
+    taken = store.taken({one for whole in wholes for one in _ids(whole)})
     for whole in (_with_pictures(whole, pictures) for whole in wholes):
-        if whole.info.id in taken and _is_here(store, whole):
+        if whole.info.id in taken and _exists(store, whole):
             store.undelete(whole.info.id)
             known.append(whole.info)
             continue
-        added.append(_renamed(whole) if taken & set(_names(whole)) else whole)
-        taken |= set(_names(whole))
+        added.append(_with_new_ids(whole) if taken & set(_ids(whole)) else whole)
+        taken |= set(_ids(whole))
     store.add_whole(added)
     return Imported(tuple(whole.info for whole in added), tuple(known))
 
@@ -135,8 +134,8 @@ def _picture(picture: StoredPicture) -> dict[str, Any]:
     return {"format": picture.format, "width": picture.width, "height": picture.height, "data": data}
 
 
-class _Part:
-    """One object of the file; `where` names it in sentences."""
+class _Object:
+    """One object of the file; `where` names it in error messages."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -171,112 +170,112 @@ class _Part:
             raise self.error(key, f"a number from 0 to {most:.0f}")
         return value
 
-    def part(self, key: str) -> _Part:
-        return _Part(self.value.get(key), f"{key} of {self.where}")
+    def child(self, key: str) -> _Object:
+        return _Object(self.value.get(key), f"{key} of {self.where}")
 
-    def parts(self, key: str) -> list[_Part]:
+    def children(self, key: str) -> list[_Object]:
         value = self.value.get(key)
         if not isinstance(value, list):
             raise self.error(key, "a list")
-        return [_Part(one, f"{key}[{number}] of {self.where}") for number, one in enumerate(value)]
+        return [_Object(one, f"{key}[{number}] of {self.where}") for number, one in enumerate(value)]
 
-    def parts_by_name(self) -> list[tuple[str, _Part]]:
-        return [(name, _Part(one, f"{name[:64]} of {self.where}")) for name, one in self.value.items()]
+    def children_by_name(self) -> list[tuple[str, _Object]]:
+        return [(name, _Object(one, f"{name[:64]} of {self.where}")) for name, one in self.value.items()]
 
 
-def _parsed(text: str | bytes) -> _Part:
+def _parsed(text: str | bytes) -> _Object:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"This is no file of exported conversations: {str(error)[:100]}.") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise StoreError("This is no file of exported conversations; `minigpt4 history export` makes them.")
-    part = _Part(document, "the file")
-    if part.number("version", math.inf) > FORMAT_VERSION:
+    item = _Object(document, "the file")
+    if item.number("version", math.inf) > FORMAT_VERSION:
         raise StoreError("These conversations were exported by a newer minigpt4; update this one.")
-    return part
+    return item
 
 
-def _read_picture(store: Store, digest: str, part: _Part) -> tuple[StoredPicture, Picture | None]:
+def _read_picture(store: Store, digest: str, item: _Object) -> tuple[StoredPicture, Picture | None]:
     if re.fullmatch(DIGEST, digest) is None:
-        raise StoreError(f"{part.where} is not named by a SHA-256; the file was not imported.")
-    kind = part.text("format", KIND)
-    width, height = (int(part.number(key, LARGEST_SIDE)) for key in ("width", "height"))
+        raise StoreError(f"{item.where} is not named by a SHA-256; the file was not imported.")
+    kind = item.text("format", KIND)
+    width, height = (int(item.number(key, LARGEST_SIDE)) for key in ("width", "height"))
     picture = StoredPicture(digest, "", width, height, kind, store.picture_path(digest, kind))
-    if part.value.get("data") is None:
+    if item.value.get("data") is None:
         return picture, None
     try:
-        content = base64.b64decode(part.text("data"), validate=True)
+        content = base64.b64decode(item.text("data"), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise part.error("data", "base64") from error
+        raise item.error("data", "base64") from error
     # Loaded late: texts alone need neither numpy nor Pillow.
     from minigpt4.core.pixels import open_picture
 
     opened = open_picture(content, f"Picture {digest[:12]}")
     if opened.digest != digest:
         raise StoreError(
-            f"The bytes of {part.where} are not those it is named by; the file was not imported."
+            f"The bytes of {item.where} are not those it is named by; the file was not imported."
         )
     return picture, opened
 
 
-def _read_conversation(part: _Part, pictures: dict[str, StoredPicture]) -> WholeConversation:
+def _read_conversation(item: _Object, pictures: dict[str, StoredPicture]) -> WholeConversation:
     messages: dict[str, StoredMessage] = {}
-    for described in part.parts("messages"):
+    for described in item.children("messages"):
         message = _read_message(described, pictures)
         if message.id in messages:
             raise described.error("id", "one that no other message has")
         if message.parent is not None and message.parent not in messages:
-            # So none can be its own ancestor, either.
+            # This also rules out cycles.
             raise described.error("parent", "an earlier message")
         messages[message.id] = message
-    leaf = part.name_or_none("leaf")
+    leaf = item.name_or_none("leaf")
     if leaf is not None and leaf not in messages:
-        raise part.error("leaf", "one of its messages")
+        raise item.error("leaf", "one of its messages")
     info = ConversationInfo(
-        part.text("id", ID),
-        " ".join(part.text("title").split()),
-        float(part.number("created", LATEST)),
-        float(part.number("updated", LATEST)),
-        part.flag("pinned"),
+        item.text("id", ID),
+        " ".join(item.text("title").split()),
+        float(item.number("created", LATEST)),
+        float(item.number("updated", LATEST)),
+        item.flag("pinned"),
         len(messages),
     )
-    settings = as_kept(part.part("settings").value)
-    return WholeConversation(info, part.flag("named"), settings, leaf, tuple(messages.values()))
+    settings = as_stored(item.child("settings").value)
+    return WholeConversation(info, item.flag("named"), settings, leaf, tuple(messages.values()))
 
 
-def _read_message(part: _Part, pictures: dict[str, StoredPicture]) -> StoredMessage:
-    role: Role | None = next((one for one in ROLES if one == part.value.get("role")), None)
-    state: State | None = next((one for one in STATES if one == part.value.get("state")), None)
+def _read_message(item: _Object, pictures: dict[str, StoredPicture]) -> StoredMessage:
+    role: Role | None = next((one for one in ROLES if one == item.value.get("role")), None)
+    state: State | None = next((one for one in STATES if one == item.value.get("state")), None)
     if role is None:
-        raise part.error("role", " or ".join(ROLES))
+        raise item.error("role", " or ".join(ROLES))
     if state is None:
-        raise part.error("state", " or ".join(STATES))
+        raise item.error("state", " or ".join(STATES))
     shown = []
-    for one in part.parts("pictures"):
+    for one in item.children("pictures"):
         digest = one.text("digest", DIGEST)
         if digest not in pictures:
             raise one.error("digest", "one of the file's pictures")
         shown.append(replace(pictures[digest], name=one.text("name")))
-    stats = part.part("stats")
+    stats = item.child("stats")
     for key, value in stats.value.items():
         if not isinstance(value, str | int | float):
             raise stats.error(key, "a text or a number")
     return StoredMessage(
-        part.text("id", ID),
-        part.name_or_none("parent"),
+        item.text("id", ID),
+        item.name_or_none("parent"),
         role,
-        part.text("text"),
-        # Whoever was writing it when it was exported does not write it here.
+        item.text("text"),
+        # The instance that was writing it when it was exported does not write it here.
         "stopped" if state == "writing" else state,
         tuple(shown),
-        float(part.number("created", LATEST)),
-        as_kept(stats.value),
+        float(item.number("created", LATEST)),
+        as_stored(stats.value),
     )
 
 
 def _with_pictures(whole: WholeConversation, pictures: dict[str, StoredPicture]) -> WholeConversation:
-    """The conversation with what keeping its pictures found out about them."""
+    """The conversation with its pictures as they are stored."""
     messages = tuple(
         replace(one, pictures=tuple(replace(pictures[old.digest], name=old.name) for old in one.pictures))
         for one in whole.messages
@@ -284,21 +283,21 @@ def _with_pictures(whole: WholeConversation, pictures: dict[str, StoredPicture])
     return replace(whole, messages=messages)
 
 
-def _names(whole: WholeConversation) -> list[str]:
+def _ids(whole: WholeConversation) -> list[str]:
     return [whole.info.id, *(message.id for message in whole.messages)]
 
 
-def _is_here(store: Store, whole: WholeConversation) -> bool:
+def _exists(store: Store, whole: WholeConversation) -> bool:
     try:
         return store.whole(whole.info.id) == whole
     except StoreError:
-        # The id is that of a message.
+        # The id belongs to a message.
         return False
 
 
-def _renamed(whole: WholeConversation) -> WholeConversation:
-    """The same under ids that nothing else has."""
-    fresh = {name: new_id() for name in _names(whole)}
+def _with_new_ids(whole: WholeConversation) -> WholeConversation:
+    """The same conversation under new ids."""
+    fresh = {name: new_id() for name in _ids(whole)}
     return replace(
         whole,
         info=replace(whole.info, id=new_id()),

@@ -1,4 +1,4 @@
-"""What the store hands out: plain values of a conversation, its messages and pictures."""
+"""The store's value types: conversations, messages and pictures."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Stats = Mapping[str, float | int | str]
 Settings = Mapping[str, Any]
 
 SHOWN_ID = 8
-"""Digits of an id that people are shown; any beginning that only one id has is understood."""
+"""Digits of an id that are displayed; any unique prefix is accepted."""
 
 TITLE_LENGTH = 60
-"""Letters of a title made from a question: what a sidebar shows in one or two lines."""
+"""Characters of a title made from a question: one or two lines of the sidebar."""
 
 HIT, HIT_END = "\x02", "\x03"
-"""Marks around each hit in a snippet. No kept text holds them: `storable` takes them out."""
+"""Marks around each hit in a snippet; `storable` removes them from stored text."""
 
 UNSTORABLE = re.compile(f"[\x00{HIT}{HIT_END}\ud800-\udfff]")
 
 
 class StoreError(Minigpt4Error):
-    """Kept conversations cannot be read or written, or there is none of that name."""
+    """The history cannot be read or written, or has no such conversation."""
 
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture of a message. Its bytes lie once at `path`, whoever else attached the same ones.
+    """A picture of a message, stored once at `path` however often it is attached.
 
-    `digest` is the SHA-256 (hex) of the file; `name` what the file was called when it was attached;
-    `width` and `height` are those of the upright picture; `format` is Pillow's name of it (`JPEG`).
+    `digest` is the file's SHA-256 (hex), `name` its name when it was attached; `width` and `height` are
+    those of the upright picture; `format` is Pillow's name (`JPEG`).
     """
 
     digest: str
@@ -52,7 +52,7 @@ class StoredPicture:
 
 @dataclass(frozen=True)
 class StoredMessage:
-    """One message; `parent` is the one that it answers or follows, None at the beginning."""
+    """One message; `parent` is the one before it, None for the first."""
 
     id: str
     parent: str | None
@@ -66,7 +66,7 @@ class StoredMessage:
 
 @dataclass(frozen=True)
 class ConversationInfo:
-    """A conversation as a list shows it; `messages` counts those of every branch, times are Unix seconds."""
+    """A conversation's list entry; `messages` counts all branches, times are Unix seconds."""
 
     id: str
     title: str
@@ -78,10 +78,10 @@ class ConversationInfo:
 
 @dataclass(frozen=True)
 class WholeConversation:
-    """A conversation with every branch, its messages in the order in which they were made.
+    """A conversation with all branches, its messages in order of creation.
 
-    `named` tells a title that a person gave from one made of the first question; `leaf` is the
-    message at which the shown path ends.
+    `named`: the user gave the title, it is not made from the first question. `leaf` is the last message
+    of the active branch.
     """
 
     info: ConversationInfo
@@ -93,9 +93,9 @@ class WholeConversation:
 
 @dataclass(frozen=True)
 class Hit:
-    """A place where a search found something; `message_id` and `role` are None where it is the title.
+    """A search result; `message_id` and `role` are None for a title.
 
-    `conversation` is the conversation's id; in `snippet` HIT and HIT_END stand around what was found.
+    `conversation` is an id; HIT and HIT_END enclose each match in `snippet`.
     """
 
     conversation: str
@@ -107,16 +107,16 @@ class Hit:
 
 
 def storable(text: str) -> str:
-    """The text with U+FFFD for what a database text cannot hold or what marks a hit.
+    """The text with U+FFFD for characters that the database cannot store or that mark a hit.
 
-    Half surrogates come from file names that are not UTF-8.
+    Lone surrogates come from file names that are not UTF-8.
     """
     return UNSTORABLE.sub("\ufffd", text)
 
 
 def title_of(text: str, pictures: Sequence[StoredPicture] = ()) -> str:
-    """A conversation's title: its first question shortened, or its picture's name where nothing was asked."""
-    # A pasted book needs only its beginning looked at.
+    """A conversation's title: its first question, shortened; the picture's name if that is empty."""
+    # Split only the beginning of a pasted book.
     line = " ".join(text[: 20 * TITLE_LENGTH].split())
     if not line and pictures:
         line = " ".join(pictures[0].name.split())

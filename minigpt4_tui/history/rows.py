@@ -1,4 +1,4 @@
-"""Between the values that the store hands out and the database's rows."""
+"""Queries and conversions between the store's value types and database rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from minigpt4.tui.history.records import (
 INFO = "id, title, created, updated, pinned, messages"
 
 LATEST = "last"
-"""What people say for the conversation in which something was said last; ids are hexadecimal."""
+"""The word for the latest conversation, in place of an id; ids are hexadecimal."""
 
 ABOVE = """
 seq IN (
@@ -34,7 +34,7 @@ seq IN (
     SELECT seq FROM above
 )
 """
-"""Condition: the messages from a conversation's leaf up to its first one; a child's `seq` is the greater."""
+"""Condition: a conversation's active branch; a child's `seq` is greater than its parent's."""
 
 VARIANTS = """
 conversation = (SELECT conversation FROM messages WHERE id = ?1)
@@ -61,12 +61,12 @@ SELECT EXISTS (SELECT 1 FROM conversations WHERE id = ?1) OR EXISTS (SELECT 1 FR
 
 
 def new_id() -> str:
-    """A name that no other conversation or message has: 16 hexadecimal digits."""
+    """A unique id of a conversation or message: 16 hexadecimal digits."""
     return os.urandom(8).hex()
 
 
 def to_json(settings: Settings) -> str:
-    """What is kept of settings or stats; a stat that is no number (0 seconds for 0 tokens) is left out."""
+    """Settings or stats as stored; numbers that are not finite (0 tokens in 0 seconds) are omitted."""
     kept = {
         storable(key): value
         for key, value in settings.items()
@@ -76,41 +76,41 @@ def to_json(settings: Settings) -> str:
 
 
 def info_of(row: tuple[Any, ...]) -> ConversationInfo:
-    """A row of the columns INFO."""
+    """From a row of the columns INFO."""
     name, title, created, updated, pinned, messages = row
     return ConversationInfo(name, title, created, updated, bool(pinned), messages)
 
 
 def conversation_row(connection: sqlite3.Connection, conversation: str) -> ConversationInfo:
-    """The conversation of that id, deleted or not; raises StoreError where there is none."""
+    """The conversation with that id, deleted or not; raises StoreError if there is none."""
     row = connection.execute(f"SELECT {INFO} FROM conversations WHERE id = ?", (conversation,)).fetchone()
     if row is None:
         raise StoreError(f"The conversation '{conversation}' is no longer kept; another window removed it.")
     return info_of(row)
 
 
-def named_row(connection: sqlite3.Connection, beginning: str, among_deleted: bool) -> ConversationInfo:
-    """The conversation whose id begins so, or the latest; raises UsageError where there is not one alone."""
-    there = "deleted conversation" if among_deleted else "conversation"
+def find_row(connection: sqlite3.Connection, prefix: str, among_deleted: bool) -> ConversationInfo:
+    """The conversation with that id prefix, or the latest; raises UsageError unless there is exactly one."""
+    what = "deleted conversation" if among_deleted else "conversation"
     found_in, newest = ("IS NOT NULL", "deleted") if among_deleted else ("IS NULL", "updated")
     chosen = f"SELECT {INFO} FROM conversations WHERE deleted {found_in}"
-    if beginning == LATEST:
+    if prefix == LATEST:
         row = connection.execute(f"{chosen} ORDER BY {newest} DESC LIMIT 1").fetchone()
         if row is None:
-            raise UsageError(f"There is no {there} yet, so none is the last.")
+            raise UsageError(f"There is no {what} yet, so none is the last.")
         return info_of(row)
     query = f"{chosen} AND substr(id, 1, ?) = ? ORDER BY id"
-    found = [info_of(row) for row in connection.execute(query, (len(beginning), beginning))]
-    if not found or not beginning:
+    found = [info_of(row) for row in connection.execute(query, (len(prefix), prefix))]
+    if not found or not prefix:
         way = " --deleted" if among_deleted else ""
-        raise UsageError(f"There is no {there} '{beginning}'; `minigpt4 history list{way}` shows them.")
-    if len(found) > 1 and found[0].id != beginning:
-        raise UsageError(f"{len(found)} conversations begin with '{beginning}'; give more of the id.")
+        raise UsageError(f"There is no {what} '{prefix}'; `minigpt4 history list{way}` shows them.")
+    if len(found) > 1 and found[0].id != prefix:
+        raise UsageError(f"{len(found)} conversations begin with '{prefix}'; give more of the id.")
     return found[0]
 
 
 def conversation_of(connection: sqlite3.Connection, message: str) -> str:
-    """The id of the conversation that a message belongs to; raises StoreError where there is none."""
+    """The id of a message's conversation; raises StoreError if there is no such message."""
     row = connection.execute("SELECT conversation FROM messages WHERE id = ?", (message,)).fetchone()
     if row is None:
         raise StoreError(f"The message '{message}' is no longer kept; another window removed it.")
@@ -120,15 +120,15 @@ def conversation_of(connection: sqlite3.Connection, message: str) -> str:
 def message_rows(
     connection: sqlite3.Connection, pictures: PictureFolder, condition: str, *values: str
 ) -> list[StoredMessage]:
-    """The messages that a condition of SQL chooses, in the order in which they were made."""
+    """The messages that match an SQL condition, in order of creation."""
     rows = connection.execute(
         "SELECT seq, id, parent, role, text, state, created, stats FROM messages "
         f"WHERE {condition} ORDER BY seq",
         values,
     ).fetchall()
-    shown = pictures.of_messages(connection, [row[0] for row in rows])
+    attached = pictures.of_messages(connection, [row[0] for row in rows])
     return [
-        StoredMessage(name, parent, role, text, state, shown.get(seq, ()), created, json.loads(stats))
+        StoredMessage(name, parent, role, text, state, attached.get(seq, ()), created, json.loads(stats))
         for seq, name, parent, role, text, state, created, stats in rows
     ]
 
@@ -136,7 +136,7 @@ def message_rows(
 def insert_message(
     connection: sqlite3.Connection, conversation: str, message: StoredMessage, writer: str | None = None
 ) -> None:
-    """Add the row of a message, and which pictures it holds."""
+    """Insert a message and its references to pictures."""
     cursor = connection.execute(
         "INSERT INTO messages "
         "(id, conversation, parent, role, text, picture_names, state, writer, created, stats) "
@@ -155,7 +155,7 @@ def insert_message(
         ),
     )
     for picture in message.pictures:
-        # Kept before, save in an import whose picture's file was gone when it was exported.
+        # It exists, except in an import whose picture file was missing when it was exported.
         connection.execute(
             "INSERT OR IGNORE INTO pictures (digest, width, height, format, kept) VALUES (?, ?, ?, ?, ?)",
             (picture.digest, picture.width, picture.height, picture.format, message.created),
@@ -169,10 +169,10 @@ def insert_message(
     )
 
 
-def whole_row(
+def load_whole(
     connection: sqlite3.Connection, pictures: PictureFolder, conversation: str
 ) -> WholeConversation:
-    """A conversation with all its branches."""
+    """Load a conversation with all branches."""
     info = conversation_row(connection, conversation)
     named, settings, leaf = connection.execute(
         "SELECT named, settings, leaf FROM conversations WHERE id = ?", (conversation,)
@@ -182,7 +182,7 @@ def whole_row(
 
 
 def insert_whole(connection: sqlite3.Connection, whole: WholeConversation) -> None:
-    """Add a conversation with all its branches, under the ids that it has."""
+    """Insert a conversation with all branches, under its own ids."""
     info = whole.info
     connection.execute(
         "INSERT INTO conversations (id, title, named, created, updated, pinned, leaf, settings, messages) "
@@ -203,7 +203,7 @@ def insert_whole(connection: sqlite3.Connection, whole: WholeConversation) -> No
         insert_message(connection, info.id, message)
 
 
-def as_kept(settings: Settings | None) -> dict[str, Any]:
-    """Settings or stats as a later reading gives them."""
-    kept: dict[str, Any] = json.loads(to_json(settings or {}))
-    return kept
+def as_stored(settings: Settings | None) -> dict[str, Any]:
+    """Settings or stats as they will be read back."""
+    stored: dict[str, Any] = json.loads(to_json(settings or {}))
+    return stored

@@ -1,6 +1,6 @@
-"""The database's tables, how an older file becomes a newer one, and what is done with one that is not ours.
+"""The database's tables and migrations, and how a damaged file is moved aside.
 
-`PRAGMA user_version` is the number of MIGRATIONS that a file has been through.
+`PRAGMA user_version` is the number of MIGRATIONS that were run on a file.
 """
 
 from __future__ import annotations
@@ -107,22 +107,22 @@ INSERT INTO titles_found (rowid, title) SELECT seq, title FROM conversations WHE
 """
 
 MIGRATIONS = (TABLES, SEARCH)
-"""Scripts in the order in which a file goes through them. One that was ever released is never edited."""
+"""Scripts, run in order. A released one must never be edited."""
 
 VERSION = len(MIGRATIONS)
 
 
-def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    """Run the migrations that the file has not been through, all or none of them.
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Run the pending migrations, all or none of them.
 
-    Raises StoreError for another program's database and for one of a newer minigpt4; both are left as
-    they are. `connection` is in autocommit mode.
+    Raises StoreError for another program's database and for a newer minigpt4's, which are left unchanged.
+    `connection` is in autocommit mode.
     """
     if _checked_version(connection, path) == VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        # Asked again: another instance may have come first while this one waited for the lock.
+        # Checked again: another instance may have migrated while this one waited for the lock.
         for script in MIGRATIONS[_checked_version(connection, path) :]:
             _run(connection, script)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -134,10 +134,10 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         raise
 
 
-def set_aside(path: Path) -> Path:
-    """Give a damaged database and what belongs to it names of their own; returns the database's.
+def move_aside(path: Path) -> Path:
+    """Rename a damaged database and its journal files; returns the database's new path.
 
-    Nothing is overwritten, and the bytes stay as they are.
+    Nothing is overwritten, and the contents stay unchanged.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     number = 0
@@ -170,7 +170,7 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
-    """The script's statements inside the open transaction, which `executescript` would commit first."""
+    """Run the statements inside the open transaction, which `executescript` would commit first."""
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

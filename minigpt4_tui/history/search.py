@@ -1,7 +1,7 @@
-"""Search over every kept message, picture name and given title, with the hits marked.
+"""Full-text search over messages, picture names and titles that the user gave, with the hits marked.
 
-What a person types is never a query language: words are found by their beginnings and all of them must be
-there; words in quotes are found as they stand, one after the other.
+A query has no syntax except quotes: every word must match the beginning of a word, and quoted words must
+match exactly and in order.
 """
 
 from __future__ import annotations
@@ -15,54 +15,54 @@ from typing import cast
 from minigpt4.tui.history.records import HIT, HIT_END, Hit, Role, storable
 
 MAX_QUERY = 1000
-"""Letters of a query that are looked at, and MAX_PIECES its words: somebody pasted a page."""
-MAX_PIECES = 32
+"""Characters of a query that are used, and MAX_TERMS its words: a page may be pasted."""
+MAX_TERMS = 32
 
-AROUND = 60
-"""Letters shown before and after the first hit."""
+CONTEXT = 60
+"""Characters shown before and after the first hit."""
 
 LONG = 20_000
-"""Letters from which a text is marked here and not by SQLite, which cuts all of it into words again."""
+"""Texts of this length are marked here and not by SQLite, which would tokenize all of them again."""
 
-PIECE = re.compile(r'"([^"]*)"?|([^\s"]+)')
+TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
 
-# Thai to Burmese, Khmer, kana and Han are written without spaces, so the index holds whole
-# sentences of them as one word.
+# Thai to Burmese, Khmer, kana and Han are written without spaces, so the index has whole
+# sentences as one word.
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A word of the query, or a phrase: several that stand in quotes."""
+class Term:
+    """A word of the query, or a quoted phrase."""
 
     text: str
     is_phrase: bool
 
 
 def search(connection: sqlite3.Connection, query: str, limit: int) -> list[Hit]:
-    """Titles first, then messages, newest first; deleted conversations are left out."""
-    pieces = pieces_of(query)
-    if not pieces or limit < 1:
+    """Titles first, then messages, newest first; deleted conversations are excluded."""
+    terms = parse_query(query)
+    if not terms or limit < 1:
         return []
-    if any(UNSPACED.search(piece.text) for piece in pieces) or not any(map(_is_indexed, pieces)):
-        return _containing(connection, pieces, limit)
-    match = " ".join(_matched(piece) for piece in pieces if _is_indexed(piece))
+    if any(UNSPACED.search(term.text) for term in terms) or not any(map(_is_indexed, terms)):
+        return _containing(connection, terms, limit)
+    match = " ".join(_fts_term(term) for term in terms if _is_indexed(term))
     rows = connection.execute(_TITLES, (match, limit)).fetchall()
     rows += connection.execute(_MESSAGES, (match, limit - len(rows))).fetchall()
-    return [_hit(row, pieces) for row in rows]
+    return [_hit(row, terms) for row in rows]
 
 
-def pieces_of(query: str) -> list[Piece]:
-    """The words and phrases of what was typed; an unclosed quote holds to the end."""
+def parse_query(query: str) -> list[Term]:
+    """The words and phrases of a query; an unclosed quote extends to the end."""
     line = storable(query[:MAX_QUERY]).translate(QUOTES)
     found = [
-        Piece(phrase.strip(), True) if word is None else Piece(word, False)
-        for phrase, word in (match.group(1, 2) for match in PIECE.finditer(line))
+        Term(phrase.strip(), True) if word is None else Term(word, False)
+        for phrase, word in (match.group(1, 2) for match in TERM.finditer(line))
     ]
-    return [piece for piece in found if piece.text][:MAX_PIECES]
+    return [term for term in found if term.text][:MAX_TERMS]
 
 
 _TITLES = f"""
@@ -71,8 +71,8 @@ FROM titles_found CROSS JOIN conversations c ON c.seq = titles_found.rowid
 WHERE titles_found MATCH ? AND c.deleted IS NULL ORDER BY titles_found.rowid DESC LIMIT ?
 """
 
-# By age and not by rank: the index is read from its end and left once the page is full. Not by
-# SQLite's `snippet`: its time grows with the square of the hits, to minutes for a pasted book.
+# Sorted by age, not rank: the index is read from its end, until the page is full. Not with
+# SQLite's `snippet`, whose time grows with the square of the hits, to minutes for a pasted book.
 _MESSAGES = f"""
 SELECT c.id, c.title, m.id, m.role, m.created,
     CASE WHEN length(m.text) < {LONG} THEN highlight(messages_found, 0, '{HIT}', '{HIT_END}') ELSE m.text END,
@@ -84,22 +84,22 @@ WHERE messages_found MATCH ? AND c.deleted IS NULL ORDER BY messages_found.rowid
 """
 
 
-def _hit(row: tuple[str, str, str | None, str | None, float, str, str], pieces: list[Piece]) -> Hit:
+def _hit(row: tuple[str, str, str | None, str | None, float, str, str], terms: list[Term]) -> Hit:
     conversation, title, message, role, created, *texts = row
     if not any(HIT in text for text in texts):
-        texts = [_marked(text, pieces) for text in texts]
-    # Neither has a mark where only the index takes some letters for the same (é and e).
+        texts = [_marked(text, terms) for text in texts]
+    # Neither is marked if they match only for the index, which ignores accents (é and e).
     best = next((text for text in texts if HIT in text), texts[0])
     return Hit(conversation, title, message, cast("Role | None", role), created, _cut(best))
 
 
-def _marked(text: str, pieces: list[Piece]) -> str:
-    """The text with its first hit marked, and those in sight of it."""
-    pattern = re.compile("|".join(re.escape(piece.text) for piece in pieces), re.IGNORECASE)
+def _marked(text: str, terms: list[Term]) -> str:
+    """The text with its first hit marked, and others near it."""
+    pattern = re.compile("|".join(re.escape(term.text) for term in terms), re.IGNORECASE)
     first = pattern.search(text)
     if first is None:
         return text
-    near = first.end() + 2 * AROUND
+    near = first.end() + 2 * CONTEXT
     marked = pattern.sub(lambda hit: f"{HIT}{hit.group()}{HIT_END}", text[first.start() : near])
     return text[: first.start()] + marked + text[near:]
 
@@ -107,8 +107,8 @@ def _marked(text: str, pieces: list[Piece]) -> str:
 def _cut(text: str) -> str:
     """One line around the first mark."""
     place = max(0, text.find(HIT))
-    start = max(0, place - AROUND)
-    end = max(place + AROUND, text.find(HIT_END, place, place + 4 * AROUND) + 1)
+    start = max(0, place - CONTEXT)
+    end = max(place + CONTEXT, text.find(HIT_END, place, place + 4 * CONTEXT) + 1)
     part = text[start:end]
     if part.count(HIT) > part.count(HIT_END):
         part += HIT_END
@@ -116,33 +116,33 @@ def _cut(text: str) -> str:
     return ("…" if start else "") + part + ("…" if end < len(text) else "")
 
 
-def _is_indexed(piece: Piece) -> bool:
-    """Whether the index knows any part of it: letters and digits."""
-    return any(unicodedata.category(letter)[0] in "LN" for letter in piece.text)
+def _is_indexed(term: Term) -> bool:
+    """Whether it has letters or digits, which the index contains."""
+    return any(unicodedata.category(letter)[0] in "LN" for letter in term.text)
 
 
-def _matched(piece: Piece) -> str:
-    # A double quote cannot be in it: quotes end pieces.
-    return f'"{piece.text}"' if piece.is_phrase else f'"{piece.text}"*'
+def _fts_term(term: Term) -> str:
+    # It contains no double quote: quotes end terms.
+    return f'"{term.text}"' if term.is_phrase else f'"{term.text}"*'
 
 
-def _containing(connection: sqlite3.Connection, pieces: list[Piece], limit: int) -> list[Hit]:
-    """Every text is read: for what has no words to index, such as Chinese or `???`."""
-    patterns = ["%" + re.sub(r"([\\%_])", r"\\\1", piece.text) + "%" for piece in pieces]
+def _containing(connection: sqlite3.Connection, terms: list[Term], limit: int) -> list[Hit]:
+    """Scan every text: for queries without indexed words, such as Chinese or `???`."""
+    patterns = ["%" + re.sub(r"([\\%_])", r"\\\1", term.text) + "%" for term in terms]
 
-    def asked(text: str) -> str:
+    def condition(text: str) -> str:
         return " AND ".join([f"({text}) LIKE ? ESCAPE '\\'"] * len(patterns))
 
     titles = (
         "SELECT id, title, NULL, NULL, created, title, '' FROM conversations "
-        f"WHERE named AND deleted IS NULL AND {asked('title')} ORDER BY seq DESC LIMIT ?"
+        f"WHERE named AND deleted IS NULL AND {condition('title')} ORDER BY seq DESC LIMIT ?"
     )
     messages = (
         "SELECT c.id, c.title, m.id, m.role, m.created, m.text, m.picture_names "
         "FROM messages m CROSS JOIN conversations c ON c.id = m.conversation "
         "WHERE c.deleted IS NULL AND m.state <> 'writing' "
-        f"AND {asked('m.text || char(10) || m.picture_names')} ORDER BY m.seq DESC LIMIT ?"
+        f"AND {condition('m.text || char(10) || m.picture_names')} ORDER BY m.seq DESC LIMIT ?"
     )
     rows = connection.execute(titles, (*patterns, limit)).fetchall()
     rows += connection.execute(messages, (*patterns, limit - len(rows))).fetchall()
-    return [_hit(row, pieces) for row in rows]
+    return [_hit(row, terms) for row in rows]

@@ -1,4 +1,4 @@
-"""Conversations, kept: messages as a tree of branches, pictures once each, search over everything.
+"""The history of conversations: messages as a tree of branches, deduplicated pictures, full-text search.
 
     store = Store.open()
     talk = store.new_conversation()
@@ -7,7 +7,7 @@
     answer = store.add_message(talk.id, question.id, "assistant", "", state="writing")
     store.update_text(answer.id, "A dog.", "done")
 
-Every call is a transaction of its own, may come from any thread, and may raise StoreError. Several
+Every call is its own transaction, may come from any thread, and may raise StoreError. Several
 instances may have the same file open.
 """
 
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.paths import data_home
-from minigpt4.tui.history.database import PATIENCE, Database
+from minigpt4.tui.history.database import LOCK_TIMEOUT_S, Database
 from minigpt4.tui.history.pictures import PictureFolder
 from minigpt4.tui.history.records import (
     HIT,
@@ -49,17 +49,17 @@ from minigpt4.tui.history.rows import (
     LATEST,
     TAKEN,
     VARIANTS,
-    as_kept,
+    as_stored,
     conversation_of,
     conversation_row,
+    find_row,
     info_of,
     insert_message,
     insert_whole,
+    load_whole,
     message_rows,
-    named_row,
     new_id,
     to_json,
-    whole_row,
 )
 from minigpt4.tui.history.writers import Writer, is_alive
 
@@ -91,7 +91,7 @@ Sentences = list[str]
 
 
 class Store:
-    """The kept conversations of one file."""
+    """The conversations in one file."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -102,17 +102,17 @@ class Store:
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
-    def open(cls, path: Path | None = None, *, patience: float = PATIENCE) -> Store:
-        """Open the file, or make it. `patience` is the seconds to wait for another instance's lock.
+    def open(cls, path: Path | None = None, *, lock_timeout: float = LOCK_TIMEOUT_S) -> Store:
+        """Open or create the file. `lock_timeout` is how many seconds to wait for another instance's lock.
 
-        A damaged file is set aside and a new one begun (see `notice`). Raises StoreError where the file
-        is locked, read-only, another program's, or from a newer minigpt4; it is then left as it is.
+        A damaged file is moved aside and a new one created (see `notice`). Raises StoreError if the file
+        is locked, read-only, another program's, or a newer minigpt4's; it is then left unchanged.
         """
-        return cls(Database.open(path or data_home() / FILE_NAME, patience))
+        return cls(Database.open(path or data_home() / FILE_NAME, lock_timeout))
 
     @classmethod
     def temporary(cls) -> Store:
-        """A store that is gone once it is closed, for a talk where the kept ones cannot be opened."""
+        """A store that is deleted when closed, for use while the history cannot be opened."""
         folder = tempfile.TemporaryDirectory(prefix="minigpt4-")
         store = cls.open(Path(folder.name) / FILE_NAME)
         store._temporary = folder
@@ -125,35 +125,35 @@ class Store:
 
     @property
     def notice(self) -> str | None:
-        """The sentence about a damaged file that opening set aside, to be shown once."""
+        """The message about a damaged file that was moved aside on opening; show it once."""
         return self._database.notice
 
     def close(self) -> None:
-        """Let go of the file; what this instance was still writing may then be recovered."""
+        """Close the file; what this instance was still writing can then be recovered."""
         self._writer.release()
         self._database.close()
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def be_patient(self, seconds: float) -> None:
-        """How long the calling thread waits for another's lock from now on; a screen must not wait long."""
-        self._database.be_patient(seconds)
+    def set_lock_timeout(self, seconds: float) -> None:
+        """Change the calling thread's lock timeout; the UI thread must not wait long."""
+        self._database.set_lock_timeout(seconds)
 
     def version(self) -> int:
-        """A number that changes, as the calling thread sees it, when anybody else has written to the file."""
+        """A number that changes for the calling thread when another connection has written to the file."""
         with self._database.reading() as connection:
             return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def integrity(self) -> Sentences:
-        """What SQLite finds wrong with the file, which it reads to its end; empty where all is well."""
+        """The problems that SQLite finds in the whole file; empty if it is intact."""
         with self._database.reading() as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
     def recover(self) -> int:
-        """Call what dead instances were writing "stopped"; returns how many messages that were.
+        """Mark as stopped what exited instances were still writing; returns the number of messages.
 
-        What a living second instance is writing stays its own.
+        Messages that another running instance is writing are left alone.
         """
         with self._database.reading() as connection:
             query = "SELECT DISTINCT writer FROM messages WHERE state = 'writing'"
@@ -167,10 +167,10 @@ class Store:
             )
             return sum(connection.execute(update, (writer,)).rowcount for writer in dead)
 
-    # Conversations.
+    # Conversations
 
     def new_conversation(self, settings: Settings | None = None) -> ConversationInfo:
-        """Begin one without messages; its title comes with the first question."""
+        """Create an empty conversation; the first question gives it a title."""
         now = time.time()
         info = ConversationInfo(new_id(), "", now, now, False, 0)
         with self._database.writing() as connection:
@@ -178,7 +178,7 @@ class Store:
         return info
 
     def list(self, limit: int, before: ConversationInfo | None = None) -> Conversations:
-        """Pinned ones first, then the latest first; `before` is the last of the page shown already."""
+        """Pinned ones first, then by age, newest first; `before` is the last one of the page before."""
         query = f"SELECT {INFO} FROM conversations WHERE deleted IS NULL"
         values: tuple[object, ...] = ()
         if before is not None:
@@ -189,23 +189,23 @@ class Store:
             return [info_of(row) for row in connection.execute(query, (*values, limit))]
 
     def deleted(self) -> Conversations:
-        """Those that `undelete` can bring back, the last deleted first."""
+        """Those that `undelete` can restore, the last deleted first."""
         query = f"SELECT {INFO} FROM conversations WHERE deleted IS NOT NULL ORDER BY deleted DESC"
         with self._database.reading() as connection:
             return [info_of(row) for row in connection.execute(query)]
 
     def get(self, conversation: str) -> ConversationInfo:
-        """The conversation of that id, deleted or not."""
+        """The conversation with that id, deleted or not."""
         with self._database.reading() as connection:
             return conversation_row(connection, conversation)
 
-    def find(self, beginning: str, *, among_deleted: bool = False) -> ConversationInfo:
-        """The one conversation whose id begins as a person typed it, or the `LATEST`; raises UsageError."""
+    def find(self, prefix: str, *, among_deleted: bool = False) -> ConversationInfo:
+        """The conversation with that id prefix, or the `LATEST`; raises UsageError."""
         with self._database.reading() as connection:
-            return named_row(connection, storable(beginning), among_deleted)
+            return find_row(connection, storable(prefix), among_deleted)
 
     def settings(self, conversation: str) -> Settings:
-        """What was chosen for this conversation alone."""
+        """The conversation's own settings."""
         with self._database.reading() as connection:
             conversation_row(connection, conversation)
             query = "SELECT settings FROM conversations WHERE id = ?"
@@ -213,22 +213,22 @@ class Store:
         return settings
 
     def set_settings(self, conversation: str, settings: Settings) -> None:
-        """Keep `settings`, all of it JSON's values, in place of those before."""
+        """Replace the conversation's own settings; values must be JSON's."""
         self._change(conversation, "settings = ?", to_json(settings))
 
     def rename(self, conversation: str, title: str) -> None:
-        """Give it a title of the person's own; line breaks and runs of spaces become one space."""
+        """Set the title; line breaks and runs of spaces become one space."""
         title = " ".join(storable(title).split())[:LONGEST_TITLE]
         if not title:
             raise UsageError("The new title is empty; give at least one letter.")
         self._change(conversation, "title = ?, named = 1", title)
 
     def pin(self, conversation: str, pinned: bool = True) -> None:
-        """Hold it at the top of the list, or no longer."""
+        """Pin it to the top of the list, or unpin it."""
         self._change(conversation, "pinned = ?", int(pinned))
 
     def delete(self, conversation: str) -> None:
-        """Take it out of lists and searches; `undelete` brings it back as it was."""
+        """Hide it from lists and searches; `undelete` restores it."""
         self._change(conversation, "deleted = ?", time.time())
 
     def undelete(self, conversation: str) -> None:
@@ -236,30 +236,30 @@ class Store:
         self._change(conversation, "deleted = ?", None)
 
     def purge(self, conversation: str) -> None:
-        """Remove it for good, with the pictures that no other conversation holds."""
+        """Delete it permanently, with the pictures that no other conversation has."""
         self._remove("id = ?", conversation)
 
     def purge_deleted(self, older_than_s: float) -> int:
-        """Purge what was deleted that long ago or longer; returns how many conversations."""
+        """Purge what was deleted at least that long ago; returns the number of conversations."""
         return self._remove("deleted <= ?", time.time() - older_than_s)
 
     def whole(self, conversation: str) -> WholeConversation:
-        """The conversation with all its branches, as exports need it."""
+        """The conversation with all branches, for exports."""
         with self._database.reading() as connection:
-            return whole_row(connection, self._pictures, conversation)
+            return load_whole(connection, self._pictures, conversation)
 
     def add_whole(self, conversations: Iterable[WholeConversation]) -> None:
-        """Add conversations with all their branches, every one or none; their pictures are kept already."""
+        """Add conversations with all branches, all or none; their pictures must be stored already."""
         with self._database.writing() as connection:
             for one in conversations:
                 insert_whole(connection, one)
 
     def taken(self, ids: Iterable[str]) -> set[str]:
-        """Which of these are ids of kept conversations (also deleted ones) or of their messages."""
+        """Which of these ids conversations (deleted ones, too) or messages have."""
         with self._database.reading() as connection:
             return {one for one in ids if connection.execute(TAKEN, (one,)).fetchone()[0]}
 
-    # Messages.
+    # Messages
 
     def add_message(
         self,
@@ -271,14 +271,14 @@ class Store:
         state: State = "done",
         stats: Stats | None = None,
     ) -> StoredMessage:
-        """Add a message after `parent` (None: at the beginning), at which the shown path then ends.
+        """Add a message after `parent` (None: as the first one) and make it the leaf of the active branch.
 
-        A second one after the same parent is a variant of the first. An answer is added, with the
-        state "writing", when it begins.
+        A second message after the same parent is a variant of the first. An answer is added when it
+        starts, with the state "writing".
         """
         kept = tuple(replace(picture, name=storable(picture.name)) for picture in pictures)
         message = StoredMessage(
-            new_id(), parent, role, storable(text), state, kept, time.time(), as_kept(stats)
+            new_id(), parent, role, storable(text), state, kept, time.time(), as_stored(stats)
         )
         writer = self._hold_writer() if state == "writing" else None
         with self._database.writing() as connection:
@@ -289,7 +289,7 @@ class Store:
             if not title and role == "user":
                 title = title_of(message.text, kept)
             connection.execute(
-                # What another instance deleted, and somebody goes on with here, is wanted again.
+                # A conversation that another instance deleted, but which continues here, is restored.
                 "UPDATE conversations SET leaf = ?, updated = ?, title = ?, messages = messages + 1, "
                 "deleted = NULL WHERE id = ?",
                 (message.id, message.created, title, conversation),
@@ -297,9 +297,9 @@ class Store:
         return message
 
     def update_text(self, message: str, text: str, state: State, stats: Stats | None = None) -> None:
-        """Keep what an answer has become: each second while writing, and whenever its state changes.
+        """Save an answer's text: once a second while it is written, and when its state changes.
 
-        `stats` of None leaves those that are there.
+        `stats` of None leaves the stored ones.
         """
         writer = self._hold_writer() if state == "writing" else None
         with self._database.writing() as connection:
@@ -315,19 +315,19 @@ class Store:
                 )
 
     def message(self, message: str) -> StoredMessage:
-        """The message of that id."""
+        """The message with that id."""
         with self._database.reading() as connection:
             conversation_of(connection, message)
             return message_rows(connection, self._pictures, "id = ?", message)[0]
 
     def path(self, conversation: str) -> Messages:
-        """The shown messages, from the first one to the leaf."""
+        """The active branch, from the first message to the leaf."""
         with self._database.reading() as connection:
             conversation_row(connection, conversation)
             return message_rows(connection, self._pictures, ABOVE, conversation)
 
     def leaf(self, conversation: str) -> str | None:
-        """The message at which the shown path ends."""
+        """The last message of the active branch."""
         with self._database.reading() as connection:
             conversation_row(connection, conversation)
             query = "SELECT leaf FROM conversations WHERE id = ?"
@@ -335,7 +335,7 @@ class Store:
         return leaf
 
     def set_leaf(self, conversation: str, message: str | None) -> None:
-        """Let the shown path end at `message`; with None nothing is shown."""
+        """Make `message` the leaf of the active branch; with None the branch is empty."""
         with self._database.writing() as connection:
             conversation_row(connection, conversation)
             if message is not None:
@@ -343,36 +343,36 @@ class Store:
             connection.execute("UPDATE conversations SET leaf = ? WHERE id = ?", (message, conversation))
 
     def newest_leaf(self, message: str) -> str:
-        """The end of the branch through `message`: wherever it splits, the newest child is followed."""
+        """The leaf of the branch through `message`, following the newest child at each fork."""
         with self._database.reading() as connection:
             conversation = conversation_of(connection, message)
             return str(connection.execute(BELOW, (message, conversation)).fetchone()[0])
 
     def variants(self, message: str) -> Messages:
-        """The messages after the same parent, this one too, in the order in which they were made."""
+        """The messages with the same parent, including this one, in order of creation."""
         with self._database.reading() as connection:
             conversation_of(connection, message)
             return message_rows(connection, self._pictures, VARIANTS, message)
 
     def children(self, message: str) -> Messages:
-        """The messages after this one, in the order in which they were made."""
+        """The messages after this one, in order of creation."""
         with self._database.reading() as connection:
             conversation_of(connection, message)
             return message_rows(connection, self._pictures, CHILDREN, message)
 
     def keep_picture(self, picture: Picture, name: str) -> StoredPicture:
-        """Keep a picture's file, once for all messages; not on the screen's own thread.
+        """Store a picture's file, once for all messages; call it on a background thread.
 
-        Raises ImageError if it is none.
+        Raises ImageError if it is not a picture.
         """
         return self._pictures.keep(picture, name)
 
     def picture_path(self, digest: str, kind: str) -> Path:
-        """Where the picture of that digest and Pillow format lies, or would."""
+        """The path for the picture with that digest and Pillow format."""
         return self._pictures.path(digest, kind)
 
     def search(self, query: str, limit: int) -> Hits:
-        """Where all words of `query` are found: titles that were given first, then the newest messages."""
+        """Matches of all words of `query`: titles given by the user first, then the newest messages."""
         with self._database.reading() as connection:
             from minigpt4.tui.history.search import search
 
@@ -387,7 +387,7 @@ class Store:
         with self._database.writing() as connection:
             count = connection.execute(f"DELETE FROM conversations WHERE {condition}", (value,)).rowcount
             if count:
-                # Without this the words stay in the index's older segments, and in the file, for long.
+                # Otherwise the words would long remain in older segments of the index, and in the file.
                 connection.execute("INSERT INTO messages_found (messages_found) VALUES ('optimize')")
             self._pictures.sweep(connection)
         return count

@@ -1,7 +1,7 @@
-"""Fetching a bundle's files in a process of its own, which can be ended at any moment and holds up nothing.
+"""Downloads a bundle's files in a child process, which can be killed at any moment and blocks nothing.
 
-What has arrived stays, and the next fetch goes on from there. The child lives no longer than its
-parent, however that ends: it watches the pipe between them. Run as a module, this is the child.
+Downloaded parts are kept, and the next download resumes from them. The child exits with its parent,
+however that ends: it reads the pipe between them until it closes. Run as a module, this is the child.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import FetchError, Minigpt4Error
 
 REPORT_S = 0.1
-"""Least time between two reports on one file."""
+"""Minimum time between two reports on one file."""
 
-RUNNING: dict[str, Pull] = {}
-"""The fetches of this process, by bundle: they go on while no screen shows them."""
+RUNNING: dict[str, Download] = {}
+"""This process's downloads by bundle; they continue while no screen shows them."""
 
 
-class Pull:
-    """One fetch; `progress` and `notice` are the latest words of it."""
+class Download:
+    """One download; `progress` and `notice` are its latest reports."""
 
     def __init__(self, bundle: str) -> None:
         self.bundle = bundle
@@ -38,7 +38,7 @@ class Pull:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:
-        """Fetch until all is here or `stop` is called; raises FetchError. For a thread of its own."""
+        """Download until done or until `stop` is called; raises FetchError. Blocks its thread."""
         command = [sys.executable, "-P", "-m", "minigpt4.tui.models.background_download", self.bundle]
         self._process = subprocess.Popen(
             command,
@@ -47,7 +47,7 @@ class Pull:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
-            # A group, so that what the child starts ends with it; Ctrl+C is the app's alone.
+            # A process group, so that `stop` reaches what the child starts, and Ctrl+C only the app.
             start_new_session=True,
         )
         if self.was_stopped:
@@ -55,19 +55,19 @@ class Pull:
         error = ""
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            told = json.loads(line)
-            if "file" in told:
-                self.progress = FetchProgress(**told)
-            self.notice = told.get("notice", self.notice)
-            error = told.get("error", error)
+            event = json.loads(line)
+            if "file" in event:
+                self.progress = FetchProgress(**event)
+            self.notice = event.get("notice", self.notice)
+            error = event.get("error", error)
         code = self._process.wait()
         if code and not self.was_stopped:
             raise FetchError(
-                error or f"Fetching the bundle '{self.bundle}' ended with no word (code {code}); try again."
+                error or f"The download of the bundle '{self.bundle}' failed (exit code {code}); try again."
             )
 
     def stop(self) -> None:
-        """End it now; `run` then returns."""
+        """Kill the child; `run` then returns."""
         self.was_stopped = True
         if self._process is not None:
             with suppress(ProcessLookupError):
@@ -75,7 +75,7 @@ class Pull:
 
 
 def main(bundle: str) -> int:
-    """The child: fetch what is missing of the bundle, or check every file where nothing is."""
+    """The child: download the bundle's missing files, or check every file if none is missing."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -90,11 +90,11 @@ def main(bundle: str) -> int:
             found,
             files=files,
             progress=_Reporter(out),
-            notice=lambda sentence: _tell(out, {"notice": sentence}),
+            notice=lambda sentence: _send(out, {"notice": sentence}),
             verify=all(is_present(file, found) for file in files),
         )
     except Minigpt4Error as problem:
-        _tell(out, {"error": str(problem)})
+        _send(out, {"error": str(problem)})
         return 1
     return 0
 
@@ -105,14 +105,14 @@ class _Reporter:
         self._last = ("", 0.0)
 
     def __call__(self, now: FetchProgress) -> None:
-        file, told = self._last
-        if now.file != file or now.done == now.total or time.monotonic() - told >= REPORT_S:
+        file, reported = self._last
+        if now.file != file or now.done == now.total or time.monotonic() - reported >= REPORT_S:
             self._last = (now.file, time.monotonic())
-            _tell(self._out, asdict(now))
+            _send(self._out, asdict(now))
 
 
-def _tell(out: TextIO, what: dict[str, object]) -> None:
-    out.write(json.dumps(what) + "\n")
+def _send(out: TextIO, event: dict[str, object]) -> None:
+    out.write(json.dumps(event) + "\n")
     out.flush()
 
 

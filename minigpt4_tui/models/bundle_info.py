@@ -1,4 +1,4 @@
-"""What people want to know of a bundle before they choose it: its parts, their size, what is here."""
+"""What helps to choose a bundle: its parts, their size, what is downloaded."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from minigpt4.core.memory import gib, memory_needed, quants_of
 from minigpt4.core.weights.locate import gguf_files, hf_folder
 
 NOT_IN_FILES = ("key/value cache", "working room")
-"""Parts of a bundle's memory that it has no files for."""
+"""Parts of a bundle's memory that are not loaded from files."""
 
-State = Literal["here", "partly", "absent", "broken"]
+Availability = Literal["here", "partly", "absent", "broken"]
 
 
 @dataclass(frozen=True)
-class Part:
-    """A file of the bundle: `bytes` of None are told by its source only."""
+class BundleFile:
+    """A file of the bundle; `bytes` is None if only its source knows the size."""
 
     name: str
     bytes: int | None
@@ -30,64 +30,65 @@ class Part:
 
 
 @dataclass(frozen=True)
-class BundleFacts:
-    """`memory` is bytes by quantisation, `here` those whose GGUF is here; `made_of` has labels and texts."""
+class BundleInfo:
+    """`memory` is bytes by quantization, `ggufs` the quantizations whose GGUF file is here."""
 
     name: str
     summary: str
-    state: State
+    state: Availability
     size: str = ""
-    made_of: tuple[tuple[str, str], ...] = ()
-    parts: tuple[Part, ...] = ()
+    description: tuple[tuple[str, str], ...] = ()
+    files: tuple[BundleFile, ...] = ()
     memory: Mapping[str, int] | None = None
-    here: tuple[str, ...] = ()
+    ggufs: tuple[str, ...] = ()
 
     @property
     def least_memory(self) -> str:
-        """What the smallest form needs; empty where the manifest does not tell."""
+        """What the smallest quantization needs; empty if the manifest does not say."""
         return gib(min(self.memory.values())) if self.memory else ""
 
 
-def all_facts() -> list[BundleFacts]:
-    """Of every bundle there is; one whose manifest is wrong is "broken", its summary the sentence why.
+def all_bundles() -> list[BundleInfo]:
+    """Every bundle; one with an invalid manifest is "broken", and its summary is the error.
 
-    Looks at files: not for the screen's own thread.
+    Reads files: call it on a background thread.
     """
     found = []
     for name in bundle_names():
         try:
-            found.append(facts_of(load_bundle(name)))
+            found.append(bundle_info(load_bundle(name)))
         except BundleError as problem:
-            found.append(BundleFacts(name, str(problem), "broken"))
+            found.append(BundleInfo(name, str(problem), "broken"))
     return found
 
 
-def facts_of(bundle: Bundle) -> BundleFacts:
-    """What there is to know of one bundle."""
+def bundle_info(bundle: Bundle) -> BundleInfo:
+    """One bundle's information."""
     needed = {quant: sum(memory_needed(bundle, quant).values()) for quant in quants_of(bundle)}
-    return BundleFacts(
+    return BundleInfo(
         name=bundle.name,
         summary=bundle.summary,
         state=state_of(bundle),
         size=size_of(bundle),
-        made_of=_made_of(bundle),
-        parts=tuple(
-            Part(file.name, known_bytes(file, bundle), is_present(file, bundle)) for file in bundle.files
+        description=_description(bundle),
+        files=tuple(
+            BundleFile(file.name, known_bytes(file, bundle), is_present(file, bundle))
+            for file in bundle.files
         ),
         memory={quant: count for quant, count in needed.items() if count},
-        here=tuple(gguf_files(bundle)),
+        ggufs=tuple(gguf_files(bundle)),
     )
 
 
 def bytes_of(bundle: Bundle) -> int | None:
-    """The size of all files together; None where one is not known before it is fetched."""
+    """Total size of all files; None if one is unknown before the download."""
     sizes = [known_bytes(file, bundle) for file in bundle.files]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
 
 
 def size_of(bundle: Bundle) -> str:
-    """All files together; roughly, from the parts in 16 bits, where a size is not known beforehand."""
+    """Total size of all files; estimated from 16-bit weights if one is unknown before the download."""
     exact = bytes_of(bundle)
     if exact is not None:
         return size_text(exact)
@@ -96,8 +97,8 @@ def size_of(bundle: Bundle) -> str:
     return f"~{size_text(weights)}" if weights else "?"
 
 
-def state_of(bundle: Bundle) -> State:
-    """Whether what is needed to answer with the bundle is here."""
+def state_of(bundle: Bundle) -> Availability:
+    """Whether the files needed to answer with the bundle are here."""
     present = [is_present(file, bundle) for file in needed_files(bundle)]
     if all(present) and has_language(bundle):
         return "here"
@@ -105,22 +106,22 @@ def state_of(bundle: Bundle) -> State:
 
 
 def has_language(bundle: Bundle) -> bool:
-    """Whether a language model in a folder of the user's is there; what is fetched counts among the files."""
+    """Whether a language model that lies in a folder of the user's exists; True for downloaded ones."""
     try:
         return bundle.language.folder is None or hf_folder(bundle) is not None
     except BundleError:
         return choose_backend(bundle) == "llamacpp"  # a GGUF that was made from it
 
 
-def _made_of(bundle: Bundle) -> tuple[tuple[str, str], ...]:
+def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
     vision, projection, language = bundle.vision, bundle.projection, bundle.language
     qformer = f", Q-Former of {bundle.qformer.options['queries']} queries" if bundle.qformer else ""
     return (
-        ("Sees with", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels{qformer}"),
+        ("Vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels{qformer}"),
         (
             "Projection",
             f"{projection.inputs} to {projection.outputs}, {projection.image_tokens} image tokens",
         ),
-        ("Speaks with", f"{language.architecture}, context {language.context}, template {bundle.template}"),
+        ("Language", f"{language.architecture}, context {language.context}, template {bundle.template}"),
         ("Licence", bundle.license),
     )

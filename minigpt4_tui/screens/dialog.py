@@ -1,4 +1,4 @@
-"""What all screens that lie over the conversation have in common: a panel, a heading and a line of keys."""
+"""The base of all screens over the conversation: a panel with a heading and a line of keys."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 
 def hints(*parts: str | Content) -> Content:
-    """The line of keys; empty parts are left out."""
+    """The line of keys; empty parts are omitted."""
     return Content(" · ").join(Content(part) if isinstance(part, str) else part for part in parts if part)
 
 
 class Dialog(ModalScreen[T]):
-    """A panel in the middle; Escape closes it. Classes below give a `body`, a heading and a hint."""
+    """A panel in the middle, closed by Escape. Subclasses define a `body`, a heading and a hint."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("dialog")]
-    # Textual declares it so that mypy takes it for a field of instances.
+    # As Textual declares it, mypy takes it for an instance field.
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (14, "-tall")]  # noqa: RUF012
     CSS = """
     Dialog.-over {
@@ -53,18 +53,18 @@ class Dialog(ModalScreen[T]):
         Input, Input:focus { margin-bottom: 0; }
     }
     """
-    SCOPED_CSS = False  # else the panel itself, and classes below, would be out of its reach
+    SCOPED_CSS = False  # else it would not apply to the panel itself and to subclasses
     HEADING = ""
     HINT = ""
     SHAPE = ""
-    """Class of the panel: -slim or -low where it holds little."""
+    """CSS class of a smaller panel: -slim or -low."""
 
     def __init__(self) -> None:
         super().__init__(classes="-over")
 
     @property
     def host(self) -> MiniGPT4App:
-        """The app, with what it offers to its screens."""
+        """The app, typed."""
         return cast("MiniGPT4App", self.app)
 
     def compose(self) -> ComposeResult:
@@ -74,15 +74,15 @@ class Dialog(ModalScreen[T]):
             yield KeyLine(self.hint(), classes="hint quiet")
 
     def heading(self) -> str:
-        """The words at the top."""
+        """The text at the top."""
         return self.HEADING
 
     def hint(self) -> Content:
-        """What the keys do here."""
+        """The line of keys."""
         return hints(self.HINT, action_link(f"{self.host.key('close')} closes", "close"))
 
     def body(self) -> ComposeResult:
-        """What lies between the heading and the hint."""
+        """The widgets between heading and hint."""
         yield from ()
 
     @on(KeyLine.Clicked)
@@ -91,12 +91,12 @@ class Dialog(ModalScreen[T]):
         await self.run_action(event.action)
 
     def action_close(self) -> None:
-        """Back to what lies below."""
+        """Close the dialog."""
         self.dismiss(None)
 
 
 class ListDialog(Dialog[T]):
-    """A line to type in and a list below it: letters go to the line, the arrows and Enter to the list."""
+    """An input with a list below it: letters go to the input, the arrows and Enter to the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "list('cursor_down')", show=False),
@@ -118,17 +118,17 @@ class ListDialog(Dialog[T]):
 
     @property
     def typed(self) -> str:
-        """What stands in the line."""
+        """The text of the input."""
         return self.query_one("#query", Input).value
 
-    def say_below(self, text: str) -> None:
-        """A sentence under the list."""
+    def show_note(self, text: str) -> None:
+        """Show a sentence below the list."""
         self.query_one("#note", Static).update(text)
 
-    def action_list(self, what: str) -> None:
+    def action_list(self, move: str) -> None:
         """Move the list's cursor."""
-        getattr(self.rows, f"action_{what}")()
+        getattr(self.rows, f"action_{move}")()
 
     def on_input_submitted(self) -> None:
-        """Enter chooses in the list."""
+        """Enter selects the row under the cursor."""
         self.rows.action_select()

@@ -1,4 +1,4 @@
-"""The bundles: what they are made of, what they need, fetching them, and talking to another one."""
+"""The bundles: their parts and memory, downloading them, and switching to another one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from minigpt4.core.download.sources import size_text
 from minigpt4.core.memory import free_memory, gib
 from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS
 from minigpt4.tui.conversation.engine_status import choice_from
-from minigpt4.tui.models.background_download import RUNNING, Pull
-from minigpt4.tui.models.bundle_info import BundleFacts, all_facts
+from minigpt4.tui.models.background_download import RUNNING, Download
+from minigpt4.tui.models.bundle_info import BundleInfo, all_bundles
 from minigpt4.tui.screens.dialog import Dialog
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.option_rows import OptionRows
@@ -27,33 +27,33 @@ STATES = {"here": "here", "partly": "partly here", "absent": "not here", "broken
 
 
 class ModelsScreen(Dialog[None]):
-    """All bundles; Enter shows what can be done with one."""
+    """All bundles; Enter opens one."""
 
     HEADING = "Models"
-    HINT = "↑↓ choose · Enter shows it"
+    HINT = "↑↓ choose · Enter opens"
     SHAPE = "-low"
 
     def __init__(self) -> None:
         super().__init__()
-        self.facts: dict[str, BundleFacts] = {}
+        self.infos: dict[str, BundleInfo] = {}
 
     def body(self) -> ComposeResult:
         yield OptionRows(id="bundles")
         yield Static("", classes="note quiet", id="note", markup=False)
 
     def on_mount(self) -> None:
-        """Look what is here, and keep the fetches' progress in sight."""
-        self.look()
+        """Read the bundles, and follow running downloads."""
+        self.read()
         self.set_interval(REDRAW_S, self._tick)
         self.host.engine_changed.subscribe(self, lambda _: self._draw())
 
-    def look(self) -> None:
-        """Read the manifests and look for their files, while the screen stays awake."""
-        self.host.in_background(all_facts, self._found)
+    def read(self) -> None:
+        """Read manifests and look for files on a background thread."""
+        self.host.in_background(all_bundles, self._found)
 
-    def _found(self, found: list[BundleFacts]) -> None:
+    def _found(self, found: list[BundleInfo]) -> None:
         if self.is_attached:
-            self.facts = {facts.name: facts for facts in found}
+            self.infos = {info.name: info for info in found}
             self._draw()
 
     def _tick(self) -> None:
@@ -62,24 +62,24 @@ class ModelsScreen(Dialog[None]):
 
     def _draw(self) -> None:
         rows = self.query_one(OptionRows)
-        width = max((len(name) for name in self.facts), default=0)
+        width = max((len(name) for name in self.infos), default=0)
         in_use = self.host.engine.bundle
         keep = rows.chosen or self.host.settings.bundle
-        prompts = [Option(_row(one, width, one.name == in_use), id=one.name) for one in self.facts.values()]
+        prompts = [Option(_row(one, width, one.name == in_use), id=one.name) for one in self.infos.values()]
         rows.fill(prompts, keep=keep)
 
     @on(OptionRows.OptionHighlighted)
-    def _told(self, event: OptionRows.OptionHighlighted) -> None:
-        facts = self.facts.get(event.option_id or "")
-        self.query_one("#note", Static).update(sanitize_line(facts.summary) if facts else "")
+    def _highlighted(self, event: OptionRows.OptionHighlighted) -> None:
+        info = self.infos.get(event.option_id or "")
+        self.query_one("#note", Static).update(sanitize_line(info.summary) if info else "")
 
     @on(OptionRows.OptionSelected)
     def _show(self, event: OptionRows.OptionSelected) -> None:
-        facts = self.facts[event.option_id or ""]
-        if facts.state == "broken":
-            self.host.say(facts.summary, "error")
+        info = self.infos[event.option_id or ""]
+        if info.state == "broken":
+            self.host.say(info.summary, "error")
         else:
-            self.app.push_screen(BundleScreen(self, facts.name), self._chosen)
+            self.app.push_screen(BundleScreen(self, info.name), self._chosen)
 
     def _chosen(self, was_chosen: bool | None) -> None:
         if was_chosen:
@@ -87,15 +87,15 @@ class ModelsScreen(Dialog[None]):
 
 
 class BundleScreen(Dialog[bool]):
-    """One bundle: above what can be done, below what it is made of. Closes with True when it was chosen."""
+    """One bundle: actions above, its parts below. Closes with True when it was chosen."""
 
-    HINT = "↑↓ choose · Enter does it · Tab reads below"
+    HINT = "↑↓ choose · Enter does it · Tab scrolls the details"
     DEFAULT_CSS = """
     BundleScreen {
         #progress { height: auto; padding: 0 1; }
         #actions { height: auto; max-height: 50%; }
-        #facts { margin-top: 1; height: 1fr; padding: 0 1; }
-        #facts:focus { background: $panel; }
+        #details { margin-top: 1; height: 1fr; padding: 0 1; }
+        #details:focus { background: $panel; }
     }
     """
 
@@ -106,9 +106,9 @@ class BundleScreen(Dialog[bool]):
         self._drawn: object = None
 
     @property
-    def facts(self) -> BundleFacts:
-        """As they were when it was last looked."""
-        return self._models.facts[self._bundle]
+    def info(self) -> BundleInfo:
+        """As last read."""
+        return self._models.infos[self._bundle]
 
     def heading(self) -> str:
         return sanitize_line(self._bundle)
@@ -116,36 +116,36 @@ class BundleScreen(Dialog[bool]):
     def body(self) -> ComposeResult:
         yield Static("", id="progress", markup=False)
         yield OptionRows(id="actions")
-        with VerticalScroll(id="facts"):
+        with VerticalScroll(id="details"):
             yield Static("", id="parts", markup=False)
 
     def on_mount(self) -> None:
-        """Show what there is, and how a fetch goes on."""
+        """Show the bundle, and follow its download."""
         self._draw()
         self.query_one(OptionRows).focus()
         self.set_interval(REDRAW_S, self._draw)
 
     def _draw(self) -> None:
-        pull = RUNNING.get(self._bundle)
-        self.query_one("#progress", Static).update(_progress(pull) if pull else "")
-        self.query_one("#progress").display = pull is not None
-        if self._drawn != (pull, self.facts):
-            self._drawn = (pull, self.facts)
+        download = RUNNING.get(self._bundle)
+        self.query_one("#progress", Static).update(_progress(download) if download else "")
+        self.query_one("#progress").display = download is not None
+        if self._drawn != (download, self.info):
+            self._drawn = (download, self.info)
             rows = self.query_one(OptionRows)
-            rows.fill([Option(text, id=what) for what, text in self._actions(pull)], keep=rows.chosen)
-            self.query_one("#parts", Static).update(_parts(self.facts))
+            rows.fill([Option(text, id=what) for what, text in self._actions(download)], keep=rows.chosen)
+            self.query_one("#parts", Static).update(_parts(self.info))
 
-    def _actions(self, pull: Pull | None) -> list[tuple[str, str]]:
-        facts = self.facts
-        actions = [("use", "Use it from now on"), ("here", "Use it in this conversation alone")]
-        if pull is not None:
-            actions.insert(0, ("stop", "Stop fetching; what has arrived is kept"))
-        elif facts.state == "here":
-            actions.append(("fetch", "Check every file, and fetch damaged ones again"))
+    def _actions(self, download: Download | None) -> list[tuple[str, str]]:
+        info = self.info
+        actions = [("use", "Use it from now on"), ("here", "Use it in this conversation only")]
+        if download is not None:
+            actions.insert(0, ("stop", "Stop the download; what has arrived is kept"))
+        elif info.state == "here":
+            actions.append(("fetch", "Check every file, and download damaged ones again"))
         else:
-            actions.insert(0, ("fetch", f"Fetch what is missing ({facts.size} in all)"))
-        for quant, count in (facts.memory or {}).items():
-            made = " · GGUF here" if quant in facts.here else ""
+            actions.insert(0, ("fetch", f"Download what is missing ({info.size} in all)"))
+        for quant, count in (info.memory or {}).items():
+            made = " · GGUF here" if quant in info.ggufs else ""
             runs = "torch" if quant in TORCH_QUANTS else "llama.cpp"
             actions.append(
                 (f"quant:{quant}", f"Use it as {quant:<7} {gib(count):>9} of memory · {runs}{made}")
@@ -159,70 +159,69 @@ class BundleScreen(Dialog[bool]):
             case "stop":
                 RUNNING[self._bundle].stop()
             case "fetch":
-                self._fetch()
+                self._download()
             case _:
                 choice = replace(choice_from(self.host.settings), bundle=self._bundle, quant="auto")
                 if quant:
-                    # The form that a bundle's own GGUF has is no other's, and has no name among the settings.
+                    # The quantization of a bundle's own GGUF may have no name among the settings.
                     named = quant if quant in (*TORCH_QUANTS, *GGUF_QUANTS) else "auto"
                     backend = "torch" if quant in TORCH_QUANTS else "llamacpp"
                     choice = replace(choice, backend=backend, quant=named)
                 self.host.switch_model(choice, here=what == "here")
                 self.dismiss(True)
 
-    def _fetch(self) -> None:
-        pull = RUNNING[self._bundle] = Pull(self._bundle)
+    def _download(self) -> None:
+        download = RUNNING[self._bundle] = Download(self._bundle)
         host, models = self.host, self._models
 
         def ended(sentence: str, is_error: bool = False) -> None:
-            del RUNNING[pull.bundle]
+            del RUNNING[download.bundle]
             host.say(sentence, "error" if is_error else "information")
             if models.is_attached:
-                models.look()
+                models.read()
 
-        def well(_: None) -> None:
-            if pull.was_stopped:
-                ended(f"Stopped fetching '{pull.bundle}'; what has arrived is kept.")
+        def done(_: None) -> None:
+            if download.was_stopped:
+                ended(f"Stopped downloading '{download.bundle}'; what has arrived is kept.")
             else:
-                ended(f"All files of '{pull.bundle}' are here.")
+                ended(f"All files of '{download.bundle}' are here.")
 
-        host.in_background(pull.run, well, lambda error: ended(str(error), is_error=True))
+        host.in_background(download.run, done, lambda error: ended(str(error), is_error=True))
         self._draw()
 
 
-def _row(facts: BundleFacts, width: int, is_in_use: bool) -> Content:
-    pull = RUNNING.get(facts.name)
-    state = STATES[facts.state] if pull is None else f"fetching {_share(pull)}".strip()
-    needs = f"needs {facts.least_memory}" if facts.least_memory else ""
+def _row(info: BundleInfo, width: int, is_in_use: bool) -> Content:
+    download = RUNNING.get(info.name)
+    state = STATES[info.state] if download is None else f"download {_percent(download)}".strip()
+    needs = f"needs {info.least_memory}" if info.least_memory else ""
     mark = ("● ", "bold") if is_in_use else "  "
-    name = sanitize_line(facts.name).ljust(width)
-    return Content.assemble(mark, (name, "bold"), f"  {facts.size:>10}  {state:<14}", (needs, "dim"))
+    name = sanitize_line(info.name).ljust(width)
+    return Content.assemble(mark, (name, "bold"), f"  {info.size:>10}  {state:<14}", (needs, "dim"))
 
 
-def _share(pull: Pull) -> str:
-    now = pull.progress
+def _percent(download: Download) -> str:
+    now = download.progress
     return f"{now.done * 100 // now.total}%" if now is not None and now.total else ""
 
 
-def _progress(pull: Pull) -> Content:
-    now = pull.progress
+def _progress(download: Download) -> Content:
+    now, notice = download.progress, sanitize(download.notice)
     if now is None:
-        return Content.assemble("Fetching: asking what there is…\n", sanitize(pull.notice), "\n")
+        return Content.assemble("Downloading: checking which files are missing…\n", notice, "\n")
     filled = 30 * now.done // now.total if now.total else 0
     size = size_text(now.done) + (f" of {size_text(now.total)}" if now.total else "")
     bar = Content.assemble(("━" * filled, "$primary"), ("─" * (30 - filled), "$foreground 35%"))
-    return Content.assemble(
-        bar, f"  {sanitize_line(now.file, 40)}  {size} {_share(pull)}\n", sanitize(pull.notice), "\n"
-    )
+    line = f"  {sanitize_line(now.file, 40)}  {size} {_percent(download)}\n"
+    return Content.assemble(bar, line, notice, "\n")
 
 
-def _parts(facts: BundleFacts) -> Content:
-    lines = [sanitize_line(facts.summary), ""]
-    lines += [f"{label:<12} {sanitize_line(text)}" for label, text in facts.made_of]
+def _parts(info: BundleInfo) -> Content:
+    lines = [sanitize_line(info.summary), ""]
+    lines += [f"{label:<12} {sanitize_line(text)}" for label, text in info.description]
     free = free_memory()
-    lines += [f"{'Memory':<12} {gib(free)} are free on this machine now"] if free is not None else []
+    lines += [f"{'Memory':<12} {gib(free)} free on this machine now"] if free is not None else []
     lines.append("")
-    for part in facts.parts:
-        size = size_text(part.bytes) if part.bytes is not None else "size not known yet"
-        lines.append(f"{'✓' if part.is_here else '·'} {sanitize_line(part.name)}  {size}")
+    for file in info.files:
+        size = size_text(file.bytes) if file.bytes is not None else "size unknown"
+        lines.append(f"{'✓' if file.is_here else '·'} {sanitize_line(file.name)}  {size}")
     return Content("\n".join(lines))

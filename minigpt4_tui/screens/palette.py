@@ -1,4 +1,4 @@
-"""What the command palette offers: every action that needs nothing chosen, every theme, every bundle."""
+"""The command palette's entries: actions that need no selection, themes and bundles."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
 
-NOT_HERE = ("palette", "page_up", "page_down", "stop")
-"""Actions that make no sense once the palette was opened, or that only keys are for."""
+EXCLUDED = ("palette", "page_up", "page_down", "stop")
+"""Actions that make sense only as keys."""
 
-
-NAME_COLUMNS = 46
-"""Of a command's name, so that the keys stand in line."""
+NAME_WIDTH = 46
+"""Columns of a command's name, so that the keys line up."""
 
 
 class Commands(Provider):
-    """Found by any letters of what they do, in order."""
+    """Matched fuzzily by their descriptions."""
 
     @property
     def host(self) -> MiniGPT4App:
@@ -36,12 +35,12 @@ class Commands(Provider):
         return cast("MiniGPT4App", self.app)
 
     async def discover(self) -> Hits:
-        """The actions, before anything is typed."""
+        """The actions, shown before anything is typed."""
         for name, key, run in self._actions():
             yield DiscoveryHit(_row(Content(name), key), run, text=name)
 
     async def search(self, query: str) -> Hits:
-        """What matches, themes and bundles too."""
+        """Matching actions, themes and bundles."""
         matcher = self.matcher(query)
         for name, key, run in (*self._actions(), *self._choices()):
             score = matcher.match(name)
@@ -50,7 +49,7 @@ class Commands(Provider):
 
     def _actions(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for action in ACTIONS:
-            if action.scope in ("app", "chat") and action.id not in NOT_HERE:
+            if action.scope in ("app", "chat") and action.id not in EXCLUDED:
                 yield action.about, self.host.key(action.id), self._runner(action.id, action.scope)
 
     def _choices(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
@@ -75,4 +74,4 @@ class Commands(Provider):
 
 
 def _row(name: Content, key: str) -> Content:
-    return Content.assemble(name, " " * (NAME_COLUMNS - name.cell_length), (key, "dim"))
+    return Content.assemble(name, " " * (NAME_WIDTH - name.cell_length), (key, "dim"))

@@ -1,4 +1,4 @@
-"""Search over all that was ever said, found words marked; Enter lands on the message."""
+"""Search over all conversations, with matches underlined; Enter opens the message."""
 
 from __future__ import annotations
 
@@ -16,66 +16,68 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.option_rows import OptionRows
 
 PAGE = 50
-"""Hits that are looked for at first, and as many more whenever the end of the list is near."""
+"""Hits of the first search, and how many more are searched near the end of the list."""
 
 SPEAKERS = {"user": "You", "assistant": "minigpt4", None: "Title"}
 
 
 class SearchScreen(ListDialog[None]):
-    """Finds as one types; a search never holds up a key."""
+    """Searches while the user types, on a background thread."""
 
     HEADING = "Search all conversations"
     HINT = "↑↓ choose · Enter opens"
-    PLACEHOLDER = 'Words, or "words as they stand"'
+    PLACEHOLDER = 'Words, or "an exact phrase"'
 
     def __init__(self) -> None:
         super().__init__()
         self._hits: list[Hit] = []
-        self._wanted = ("", PAGE)
-        self._looked_for = ("", PAGE)
-        self._is_looking = False
+        self._requested = ("", PAGE)
+        self._searched = ("", PAGE)
+        self._is_searching = False
 
     @on(Input.Changed, "#query")
     def _typed(self) -> None:
-        self._want(PAGE)
+        self._request(PAGE)
 
     @on(OptionRows.NearEnd)
     def _near_end(self) -> None:
-        words, limit = self._looked_for
+        words, limit = self._searched
         if words == self.typed and len(self._hits) == limit:
-            self._want(limit + PAGE)
+            self._request(limit + PAGE)
 
-    def _want(self, limit: int) -> None:
-        self._wanted = (self.typed, limit)
-        if not self._is_looking:
-            self._look()
+    def _request(self, limit: int) -> None:
+        self._requested = (self.typed, limit)
+        if not self._is_searching:
+            self._search()
 
-    def _look(self) -> None:
-        """One search at a time: of what was typed while one ran, only the latest is looked for."""
-        self._is_looking = True
-        wanted = self._wanted
+    def _search(self) -> None:
+        """One search at a time; of the queries typed meanwhile only the latest is searched."""
+        self._is_searching = True
+        query = self._requested
         self.host.in_background(
-            lambda: self.host.store.search(*wanted), lambda hits: self._found(wanted, hits), self._failed
+            lambda: self.host.store.search(*query),
+            lambda hits: self._found(query, hits),
+            self._failed,
         )
 
-    def _found(self, looked_for: tuple[str, int], hits: list[Hit]) -> None:
-        self._is_looking = False
+    def _found(self, searched: tuple[str, int], hits: list[Hit]) -> None:
+        self._is_searching = False
         if not self.is_attached:
             return
-        if looked_for != self._wanted:
-            self._look()
-        goes_on = looked_for[0] == self._looked_for[0]
-        self._hits, self._looked_for = hits, looked_for
-        keep = self.rows.chosen if goes_on else None
+        if searched != self._requested:
+            self._search()
+        same_query = searched[0] == self._searched[0]
+        self._hits, self._searched = hits, searched
+        keep = self.rows.chosen if same_query else None
         self.rows.fill([Option(_row(hit), id=str(place)) for place, hit in enumerate(hits)], keep=keep)
-        more = "+" if len(hits) == looked_for[1] else ""
+        more = "+" if len(hits) == searched[1] else ""
         count = f"{len(hits)}{more} found" if hits else "Nothing found."
-        self.say_below(count if looked_for[0].strip() else "")
+        self.show_note(count if searched[0].strip() else "")
 
     def _failed(self, error: Exception) -> None:
-        self._is_looking = False
+        self._is_searching = False
         if self.is_attached:
-            self.say_below(sanitize_line(str(error)))
+            self.show_note(sanitize_line(str(error)))
 
     @on(OptionRows.OptionSelected)
     def _chosen(self, event: OptionRows.OptionSelected) -> None:

@@ -1,4 +1,4 @@
-"""All settings and keys, made of the schema: for good, or for this conversation alone."""
+"""The settings screen: all settings and keys, for all conversations or for this one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from textual.widgets.option_list import Option
 
 from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.tui.screens.dialog import Dialog, ListDialog, hints
-from minigpt4.tui.screens.prompt import Given, PromptScreen, without_room
+from minigpt4.tui.screens.prompt import NewValue, PromptScreen, no_system_prompt
 from minigpt4.tui.settings.keys import ACTIONS, bindings
 from minigpt4.tui.settings.settings import Entry, Origin, schema
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
@@ -28,12 +28,12 @@ FROM = {
     "flag": "the command line",
 }
 SCOPE = "scope"
-"""The id of the row that tells whom a change is for."""
+"""The id of the row that says whether changes are for all conversations."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A setting as the list shows it; `entry` is None for the keys of one action."""
+class SettingRow:
+    """A setting as listed; `entry` is None for the keys of an action."""
 
     key: str
     about: str
@@ -44,7 +44,7 @@ class Line:
 
 
 class SettingsScreen(ListDialog[None]):
-    """Narrowed down by what is typed; Enter changes what the cursor is on."""
+    """Filtered by the input; Enter changes the setting under the cursor."""
 
     HEADING = "Settings"
     HINT = "↑↓ choose · Enter changes"
@@ -53,18 +53,20 @@ class SettingsScreen(ListDialog[None]):
     def __init__(self) -> None:
         super().__init__()
         self._is_here = False
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, SettingRow] = {}
 
     def on_mount(self) -> None:
-        """All of them; other screens may change some meanwhile."""
+        """Show all of them, and follow changes made elsewhere."""
         self.host.settings_changed.subscribe(self, lambda _: self._list())
         self._list()
 
     @on(Input.Changed, "#query")
     def _list(self) -> None:
         words = self.typed.lower().split()
-        self._lines = {line.key: line for line in self._all() if not self._is_here or _may_be_own(line)}
-        scope = "this conversation alone" if self._is_here else "all conversations"
+        self._lines = {
+            line.key: line for line in self._all() if not self._is_here or _is_per_conversation(line)
+        }
+        scope = "this conversation only" if self._is_here else "all conversations"
         rows = [Option(Content.assemble(("Changes are for  ", "dim"), (scope, "bold")), id=SCOPE)]
         group = ""
         for line in self._lines.values():
@@ -77,10 +79,10 @@ class SettingsScreen(ListDialog[None]):
         keep = self.rows.chosen if not words else None
         self.rows.fill(rows, keep=keep or first)
 
-    def _all(self) -> list[Line]:
+    def _all(self) -> list[SettingRow]:
         loaded = self.host.loaded.for_conversation(self.host.talk.own_settings)
         lines = [
-            Line(
+            SettingRow(
                 one.name,
                 one.about,
                 one.group,
@@ -91,24 +93,22 @@ class SettingsScreen(ListDialog[None]):
             for one in schema()
             if one.name != "keys"
         ]
-        own, keys = loaded.settings.keys, bindings(loaded.settings.keys).keys
+        customized, keys = loaded.settings.keys, bindings(loaded.settings.keys).keys
         for action in ACTIONS:
-            origin: Origin = "file" if action.id in own else "default"
-            lines.append(Line(f"keys.{action.id}", action.about, "Keys", keys[action.id], origin))
+            origin: Origin = "file" if action.id in customized else "default"
+            lines.append(SettingRow(f"keys.{action.id}", action.about, "Keys", keys[action.id], origin))
         return lines
 
     @on(OptionRows.OptionHighlighted)
-    def _told(self, event: OptionRows.OptionHighlighted) -> None:
+    def _highlighted(self, event: OptionRows.OptionHighlighted) -> None:
         line = self._lines.get(event.option_id or "")
         if line is None:
-            self.say_below("Enter turns this to the other.")
+            self.show_note("Enter switches between all conversations and this one.")
             return
         note = line.about
         if line.origin in ("flag", "environment"):
-            note += (
-                f" Now given by {FROM[line.origin]}, which is stronger than your file at the next start, too."
-            )
-        self.say_below(note)
+            note += f" Set by {FROM[line.origin]}, which overrides your file, also at the next start."
+        self.show_note(note)
 
     @on(OptionRows.OptionSelected)
     def _change(self, event: OptionRows.OptionSelected) -> None:
@@ -119,27 +119,27 @@ class SettingsScreen(ListDialog[None]):
         elif key == "theme":
             self.host.action_themes()
         elif key == "system_prompt":
-            self._write_prompt()
+            self._edit_prompt()
         elif self._lines[key].entry is not None and self._lines[key].entry.kind is bool:  # type: ignore[union-attr]
             self._set(key, not self._lines[key].value)
         else:
             line = self._lines[key]
             self.app.push_screen(
-                ValueScreen(line, is_here=self._is_here), lambda found: self._answered(key, found)
+                ValueScreen(line, is_here=self._is_here), lambda found: self._take(key, found)
             )
 
-    def _write_prompt(self) -> None:
-        """Several lines, where the template has room for them; what stands there may always be taken out."""
+    def _edit_prompt(self) -> None:
+        """Edit it if the template has a system prompt; a value that is set can always be removed."""
         value = self._lines["system_prompt"].value
-        why_not = self.host.guarded(lambda: without_room(self.host.settings.bundle))
-        if why_not is not None:
-            if why_not:
-                self.host.say(why_not, "warning")
-            if not why_not or value:
+        problem = self.host.guarded(lambda: no_system_prompt(self.host.settings.bundle))
+        if problem is not None:
+            if problem:
+                self.host.say(problem, "warning")
+            if not problem or value:
                 screen = PromptScreen(value or "", is_here=self._is_here)
-                self.app.push_screen(screen, lambda found: self._answered("system_prompt", found))
+                self.app.push_screen(screen, lambda found: self._take("system_prompt", found))
 
-    def _answered(self, key: str, found: Given | None) -> None:
+    def _take(self, key: str, found: NewValue | None) -> None:
         if found is not None:
             self._set(key, found.value)
 
@@ -154,12 +154,12 @@ class SettingsScreen(ListDialog[None]):
         self._list()
 
 
-class ValueScreen(Dialog[Given | None]):
-    """One setting: a choice of a list, or a line to type in."""
+class ValueScreen(Dialog[NewValue | None]):
+    """One setting: a list of choices, or an input."""
 
     SHAPE = "-slim"
 
-    def __init__(self, line: Line, *, is_here: bool) -> None:
+    def __init__(self, line: SettingRow, *, is_here: bool) -> None:
         super().__init__()
         self._line = line
         self._unset = "as for all conversations" if is_here else "the default"
@@ -172,23 +172,19 @@ class ValueScreen(Dialog[Given | None]):
         return self._line.key
 
     def hint(self) -> Content:
-        way = (
-            "↑↓ choose · Enter takes it"
-            if self._choices
-            else f"Enter takes it; nothing typed means {self._unset}"
-        )
-        return hints(way, action_link(f"{self.host.key('close')} leaves it as it was", "close"))
+        keys = "↑↓ choose · Enter sets it" if self._choices else f"Enter sets it; empty means {self._unset}"
+        return hints(keys, action_link(f"{self.host.key('close')} cancels", "close"))
 
     def body(self) -> ComposeResult:
         if self._choices:
             yield OptionRows(id="choices")
         else:
-            yield Input(sanitize_line(_typed(self._line.value)), id="value", placeholder=self._unset)
+            yield Input(sanitize_line(_as_typed(self._line.value)), id="value", placeholder=self._unset)
         yield Static(self._line.about, classes="note", markup=False)
         yield Static("", classes="problem", id="problem", markup=False)
 
     def on_mount(self) -> None:
-        """The value that is there has the cursor."""
+        """Put the cursor on the current value."""
         if self._choices:
             options = [Option(Content(sanitize_line(choice)), id=f"={choice}") for choice in self._choices]
             unset = Option(Content.styled(f"({self._unset})", "dim"), id="unset")
@@ -196,37 +192,37 @@ class ValueScreen(Dialog[Given | None]):
 
     @on(OptionRows.OptionSelected)
     def _chosen(self, event: OptionRows.OptionSelected) -> None:
-        self.dismiss(Given(None if event.option_id == "unset" else (event.option_id or "")[1:]))
+        self.dismiss(NewValue(None if event.option_id == "unset" else (event.option_id or "")[1:]))
 
     @on(Input.Submitted)
     def _submitted(self, event: Input.Submitted) -> None:
         text = event.value.strip()
         if not text:
-            self.dismiss(Given(None))
+            self.dismiss(NewValue(None))
             return
         if self._line.entry is None:
             keys = [key for key in text.replace(",", " ").split() if key != "none"]
-            self.dismiss(Given(keys))
+            self.dismiss(NewValue(keys))
             return
         try:
-            self.dismiss(Given(self._line.entry.parsed(text)))
-        except ValueError as fault:
-            self.query_one("#problem", Static).update(sanitize(f"{text} {fault}"))
+            self.dismiss(NewValue(self._line.entry.parsed(text)))
+        except ValueError as error:
+            self.query_one("#problem", Static).update(sanitize(f"{text} {error}"))
 
 
-def _may_be_own(line: Line) -> bool:
+def _is_per_conversation(line: SettingRow) -> bool:
     return line.entry is not None and line.entry.per_conversation
 
 
-def _typed(value: Any) -> str:
-    """A value as it is typed."""
+def _as_typed(value: Any) -> str:
+    """A value as the user would type it."""
     if isinstance(value, tuple):
         return ", ".join(value) or "none"
     return "" if value is None else str(value)
 
 
-def _row(line: Line) -> Content:
-    value = _typed(line.value) if line.value is not None else "auto"
+def _row(line: SettingRow) -> Content:
+    value = _as_typed(line.value) if line.value is not None else "auto"
     if line.entry is not None and line.entry.kind is bool:
         value = "yes" if line.value else "no"
     name = line.key.removeprefix("keys.").replace("_", " ")

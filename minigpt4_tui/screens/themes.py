@@ -1,4 +1,4 @@
-"""Choosing colours: each theme is on the whole screen while the cursor is on it, and follows its file."""
+"""The theme picker: the theme under the cursor is applied at once, and follows its file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAMPLE = Content("  ").join(
 
 
 class ThemesScreen(Dialog[None]):
-    """Enter keeps the theme, Escape the one before."""
+    """Enter keeps the theme, Escape restores the one before."""
 
     HEADING = "Themes"
     HINT = "↑↓ try · Enter keeps"
@@ -35,7 +35,7 @@ class ThemesScreen(Dialog[None]):
         yield Static("", classes="note", id="problem", markup=False)
 
     def on_mount(self) -> None:
-        """The theme in force has the cursor."""
+        """Put the cursor on the current theme."""
         self._list()
         self.host.themes_changed.subscribe(self, self._edited)
 
@@ -69,14 +69,14 @@ class ThemesScreen(Dialog[None]):
             self.dismiss(None)
 
     def dismiss(self, result: None = None) -> AwaitComplete:
-        """Leave, however that comes about; back to the theme that was kept."""
+        """Close, and restore the saved theme, however the screen is closed."""
         if self.app.theme != self.host.settings.theme:
             self.host.use_theme(self.host.settings.theme)
         return super().dismiss(result)
 
 
 def _problem(name: str) -> str:
-    """What is wrong with a theme's file, as a sentence; empty where nothing is."""
+    """The error in a theme's file; empty if there is none."""
     try:
         textual_theme(load_theme(name))
     except Minigpt4Error as problem:
@@ -84,12 +84,12 @@ def _problem(name: str) -> str:
     return ""
 
 
-def _row(name: str, is_kept: bool) -> Content:
+def _row(name: str, is_saved: bool) -> Content:
     try:
         theme = load_theme(name)
-        kind = "the terminal's own colours" if theme.ansi else "dark" if theme.dark else "light"
+        kind = "the terminal's own colors" if theme.ansi else "dark" if theme.dark else "light"
     except Minigpt4Error:
         kind = "cannot be used"
     own = " · yours" if theme_files()[name].parent == own_themes_folder() else ""
-    mark = ("● ", "bold") if is_kept else "  "
+    mark = ("● ", "bold") if is_saved else "  "
     return Content.assemble(mark, (sanitize_line(name, 30).ljust(18), "bold"), (kind + own, "dim"))

@@ -1,4 +1,4 @@
-"""What the model answered about a few photos while it learnt: each photo once, and what every run said."""
+"""Sample answers logged during training: each photo once, with every run's answer."""
 
 from __future__ import annotations
 
@@ -18,81 +18,83 @@ from minigpt4.tui.watch.plot import run_letter
 from minigpt4.tui.widgets.picture import PictureArea, View
 
 THUMBNAIL = (18, 7)
-"""Most columns and rows of a photo."""
+"""Maximum columns and rows of a photo."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """What one run answered; `run` is its number."""
+class RunAnswer:
+    """One run's answer; `run` is its index."""
 
     run: int
     answer: str
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question about a photo, and what was answered; `picture` is None where it is not kept."""
+class SampleQuestion:
+    """A question about a photo, and its answers; `picture` is None if the photo was not saved."""
 
     key: str
     question: str
     picture: Path | None
-    said: tuple[Said, ...]
+    answers: tuple[RunAnswer, ...]
 
 
-class AskedView(Horizontal):
-    """One photo and what was said about it."""
+class QuestionView(Horizontal):
+    """One photo, the question, and the answers."""
 
     DEFAULT_CSS = """
-    AskedView {
+    QuestionView {
         width: 100%;
         height: auto;
         margin-bottom: 1;
         PictureArea { margin-right: 2; }
         .texts { width: 1fr; height: auto; }
         .question { color: $text-muted; width: 100%; height: auto; }
-        .said { width: 100%; height: auto; padding-right: 1; }
+        .answers { width: 100%; height: auto; padding-right: 1; }
     }
     """
 
-    def __init__(self, asked: Asked, *, has_letters: bool) -> None:
+    def __init__(self, question: SampleQuestion, *, has_letters: bool) -> None:
         super().__init__()
-        self.asked = asked
+        self.question = question
         self._has_letters = has_letters
 
     def compose(self) -> ComposeResult:
-        if self.asked.picture is not None:
+        if self.question.picture is not None:
             yield PictureArea(THUMBNAIL)
         with Vertical(classes="texts"):
-            yield Static(sanitize(self.asked.question or self.asked.key), classes="question", markup=False)
-            yield Static(classes="said", markup=False)
+            yield Static(
+                sanitize(self.question.question or self.question.key), classes="question", markup=False
+            )
+            yield Static(classes="answers", markup=False)
 
     def on_mount(self) -> None:
-        """Have the picture drawn."""
-        if self.asked.picture is not None:
-            self.query_one(PictureArea).show(View(self.asked.picture))
-        self.say(self.asked)
+        """Draw the picture and the answers."""
+        if self.question.picture is not None:
+            self.query_one(PictureArea).show(View(self.question.picture))
+        self.show(self.question)
 
-    def say(self, asked: Asked) -> None:
-        """Show other answers to the same question."""
-        self.asked = asked
+    def show(self, question: SampleQuestion) -> None:
+        """Show the answers, which may be new ones to the same question."""
+        self.question = question
         lines = [
             Content.assemble(
                 (f"{run_letter(one.run)} ", letter_style(one.run, self.app)) if self._has_letters else "",
                 Content(sanitize(one.answer.strip()) or "(nothing)"),
             )
-            for one in asked.said
+            for one in question.answers
         ]
-        self.query_one(".said", Static).update(Content("\n").join(lines))
+        self.query_one(".answers", Static).update(Content("\n").join(lines))
 
     @on(PictureArea.Failed)
     def _failed(self, event: PictureArea.Failed) -> None:
-        """The answers can be read without it."""
+        """Hide the picture; the answers stay readable."""
         event.stop()
         event.area.display = False
 
 
 class Answers(VerticalScroll):
-    """The answers of one moment, under a line that tells which."""
+    """The answers after one step, under a line that says which."""
 
     DEFAULT_CSS = """
     Answers {
@@ -110,19 +112,19 @@ class Answers(VerticalScroll):
     def compose(self) -> ComposeResult:
         yield Static(classes="moment", markup=False)
 
-    def show(self, moment: str, asked: Sequence[Asked], *, has_letters: bool) -> None:
-        """Show answers; those to questions that are on the screen take the place of the old ones."""
+    def show(self, moment: str, questions: Sequence[SampleQuestion], *, has_letters: bool) -> None:
+        """Show answers; if the questions stay the same, only the answers are updated."""
         self.query_one(".moment", Static).update(moment)
-        views = list(self.query(AskedView))
-        if [_of(view.asked) for view in views] == [_of(one) for one in asked]:
-            for view, one in zip(views, asked, strict=True):
-                if view.is_mounted and view.asked != one:
-                    view.say(one)
+        views = list(self.query(QuestionView))
+        if [_key(view.question) for view in views] == [_key(one) for one in questions]:
+            for view, one in zip(views, questions, strict=True):
+                if view.is_mounted and view.question != one:
+                    view.show(one)
             return
         for view in views:
             view.remove()
-        self.mount_all(AskedView(one, has_letters=has_letters) for one in asked)
+        self.mount_all(QuestionView(one, has_letters=has_letters) for one in questions)
 
 
-def _of(asked: Asked) -> tuple[str, str, Path | None]:
-    return asked.key, asked.question, asked.picture
+def _key(question: SampleQuestion) -> tuple[str, str, Path | None]:
+    return question.key, question.question, question.picture

@@ -1,6 +1,6 @@
-"""The screen of `minigpt4 train --watch`: curves of runs over each other, how they stand, what they answer.
+"""The screen of `minigpt4 train --watch`: metrics of several runs in one chart, their state, their answers.
 
-Folders are read on another thread once a second, so that neither a slow disk nor a long log holds up a key.
+Folders are read on a background thread once a second, so that neither a slow disk nor a long log delays keys.
 """
 
 from __future__ import annotations
@@ -23,36 +23,35 @@ from textual.widgets import Static
 from minigpt4.tui.app.theme_switching import ThemedApp
 from minigpt4.tui.settings.keys import bindings
 from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
-from minigpt4.tui.watch.answers import Answers, Asked, Said
+from minigpt4.tui.watch.answers import Answers, RunAnswer, SampleQuestion
 from minigpt4.tui.watch.chart import Chart
 from minigpt4.tui.watch.format import details, figures, run_names, summary
-from minigpt4.tui.watch.metrics import ANSWERS, VIEWS, View
-from minigpt4.tui.watch.plot import MARK, Wish, run_letter
+from minigpt4.tui.watch.plot import MARK, PlotRequest, run_letter
 from minigpt4.tui.watch.run_list import RunList
-from minigpt4.tui.watch.view_bar import NAMES, ViewBar
+from minigpt4.tui.watch.views import ANSWERS, METRICS, NAMES, Metric, ViewBar
 
 if TYPE_CHECKING:
     from minigpt4.train.run.log import News, RunTail
 
-LOOK_S = 1.0
-"""Between two looks at the folders."""
+REFRESH_S = 1.0
+"""Seconds between two reads of the folders."""
 
 WIDE = 110
-"""Columns from which on curves and answers stand beside each other."""
+"""Columns from which chart and answers are shown side by side."""
 
 HINT = "1-5 Tab views   ← → step   ↑ ↓ run   x log steps   Esc newest   q leave"
 
 
 def watch_runs(folders: list[Path]) -> None:
-    """Show runs until the person leaves; into a pipe, tell how they stand in a line each.
+    """Show runs until the user quits; without a terminal print a line for each.
 
-    Raises UsageError where a folder holds no run.
+    Raises UsageError if a folder holds no run.
     """
     from minigpt4.train.run.log import RunLog, RunTail
 
     tails = [RunTail(folder) for folder in dict.fromkeys(folders)]
     names = run_names([tail.folder for tail in tails])
-    if not _at_screen():
+    if not _at_terminal():
         for name, tail in zip(names, tails, strict=True):
             log = RunLog(tail.folder)
             log.take(tail.news())
@@ -61,10 +60,10 @@ def watch_runs(folders: list[Path]) -> None:
     from minigpt4.tui.images.terminal_protocol import ask_terminal
 
     loaded = load_settings()
-    # The terminal answers while the logs are read.
-    question = ask_terminal(loaded.settings.images)
+    # The terminal replies while the logs are read.
+    query = ask_terminal(loaded.settings.images)
     app = WatchApp(loaded, tails, names)
-    question.wait()
+    query.wait()
     app.run()
     if app.fault is not None:
         raise app.fault
@@ -72,13 +71,13 @@ def watch_runs(folders: list[Path]) -> None:
         raise typer.Exit(app.return_code)
 
 
-def _at_screen() -> bool:
+def _at_terminal() -> bool:
     streams = (sys.stdin, sys.stdout)
     return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
 class WatchApp(ThemedApp, inherit_bindings=False):
-    """Follows runs by their folders."""
+    """Follows runs through their folders."""
 
     TITLE = "minigpt4"
     ENABLE_COMMAND_PALETTE = False
@@ -128,7 +127,7 @@ class WatchApp(ThemedApp, inherit_bindings=False):
     """
 
     def __init__(self, loaded: Loaded, tails: Sequence[RunTail], names: Sequence[str]) -> None:
-        """`names` are what the runs are called. What the folders hold now is read here."""
+        """`names` are the runs' names. Reads what the folders hold now."""
         from minigpt4.train.run.log import RunLog
 
         super().__init__()
@@ -136,16 +135,16 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         self.settings_changed: Signal[str] = Signal(self, "settings_changed")
         self.logs = [RunLog(tail.folder) for tail in tails]
         self.names = list(names)
-        self.view = VIEWS[0].id
+        self.view = METRICS[0].id
         self.chosen = 0
         self.is_log = False
         self.cursor: float | None = None
-        """The step that is looked at; None follows the newest."""
+        """The selected step; None follows the newest."""
 
-        self._pointed: float | None = None
+        self._hovered: float | None = None
         self._tails = list(tails)
         self._problems = loaded.problems
-        self._is_looking = False
+        self._is_reading = False
         self.animation_level = "none" if self.settings.reduced_motion else "full"
         self.begin_theme(self.settings.theme)
         for log, tail in zip(self.logs, self._tails, strict=True):
@@ -164,24 +163,26 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         yield Static(HINT, id="hint", markup=False)
 
     def on_mount(self) -> None:
-        """Draw what is known, and look again every second."""
+        """Draw what has been read, and start reading every second."""
         self.set_keymap(bindings(self.settings.keys).keymap())
         for problem in self._problems:
             self.say(problem, "warning")
         self.draw()
         self.follow_themes()
-        self.set_interval(LOOK_S, self.look)
+        self.set_interval(REFRESH_S, self.read)
 
     # The folders
 
-    def look(self) -> None:
-        """Read what is new, unless that is being done."""
-        if not self._is_looking:
-            self._is_looking = True
-            self.in_background(lambda: [tail.news() for tail in self._tails], self._looked, self._not_looked)
+    def read(self) -> None:
+        """Read new events, unless a read is still running."""
+        if not self._is_reading:
+            self._is_reading = True
+            self.in_background(
+                lambda: [tail.news() for tail in self._tails], self._events_read, self._read_failed
+            )
 
-    def _looked(self, news: list[News]) -> None:
-        self._is_looking = False
+    def _events_read(self, news: list[News]) -> None:
+        self._is_reading = False
         is_new = False
         for log, one in zip(self.logs, news, strict=True):
             is_new = is_new or bool(one.events) or one.is_anew
@@ -190,71 +191,76 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         if is_new:
             self.draw()
 
-    def _not_looked(self, error: Exception) -> None:
-        self._is_looking = False
+    def _read_failed(self, error: Exception) -> None:
+        self._is_reading = False
         self._failed(error)
 
     # Drawing
 
     def draw(self) -> None:
-        """Everything, from what is known."""
+        """Redraw everything."""
         self.screen.set_class(self.view == ANSWERS, "-answers")
         self.query_one(ViewBar).show(self.view)
         if self.view != ANSWERS:
-            wish = Wish(self._curves, self.logs, 0, 0, self.is_log, self.chosen, self.cursor)
-            self.query_one(Chart).show(wish)
+            request = PlotRequest(self._metric, self.logs, 0, 0, self.is_log, self.chosen, self.cursor)
+            self.query_one(Chart).show(request)
         self._draw_caption()
         self._draw_answers()
         self._draw_runs()
 
     @property
-    def _curves(self) -> View:
-        return next((view for view in VIEWS if view.id == self.view), VIEWS[0])
+    def _metric(self) -> Metric:
+        return next((metric for metric in METRICS if metric.id == self.view), METRICS[0])
 
     def _draw_caption(self) -> None:
-        """What the chart shows; with a cursor or the mouse in it, the values there."""
-        step, view = self._pointed if self._pointed is not None else self.cursor, self._curves
+        """What the chart shows, or the values at the cursor or the mouse."""
+        step, metric = self._hovered if self._hovered is not None else self.cursor, self._metric
         if step is None:
-            signs = ["⣿ every step", "⠒ mean"] if not view.is_exact else []
-            signs += [f"{MARK} validation"] if view.marks is not None else []
-            self.query_one("#caption", Static).update("   ".join([view.about, *signs]))
+            signs = ["⣿ every step", "⠒ mean"] if not metric.is_exact else []
+            signs += [f"{MARK} validation"] if metric.marks is not None else []
+            self.query_one("#caption", Static).update("   ".join([metric.about, *signs]))
             return
         parts = []
         for number, log in enumerate(self.logs):
             value = self.query_one(Chart).value_at(number, step)
-            marked = view.marks(log).upto(step) if view.marks is not None else None
+            marked = metric.marks(log).upto(step) if metric.marks is not None else None
             if value is not None:
                 letter = [run_letter(number)] if len(self.logs) > 1 else []
-                measured = [f"{MARK} {view.text(marked[1])}"] if marked else []
-                parts.append(" ".join([*letter, view.text(value), *measured]))
+                measured = [f"{MARK} {metric.text(marked[1])}"] if marked else []
+                parts.append(" ".join([*letter, metric.text(value), *measured]))
         self.query_one("#caption", Static).update("   ".join([f"step {round(step):,}", *parts]))
 
     def _draw_answers(self) -> None:
-        """The newest answers of each run up to the step that is looked at."""
+        """The newest answers of each run up to the selected step."""
         steps = self._sampled_steps()
         at = self.cursor if self.cursor is not None else float("inf")
-        asked: dict[tuple[str, str], list[Said]] = {}
+        answers: dict[tuple[str, str], list[RunAnswer]] = {}
         for number, log in enumerate(self.logs):
             sampled = log.answers_at(at)
             for one in sampled.answers if sampled is not None else ():
-                asked.setdefault((one.key, one.question), []).append(Said(number, one.answer))
+                answers.setdefault((one.key, one.question), []).append(RunAnswer(number, one.answer))
         before = [step for step in steps if step <= at]
         moment = (
-            f"answers after step {before[-1]:,} ({len(before)} of {len(steps)})" if before else _none(steps)
+            f"answers after step {before[-1]:,} ({len(before)} of {len(steps)})"
+            if before
+            else _no_answers(steps)
         )
-        answers = self.query_one(Answers)
-        answers.set_class(bool(steps), "-any")
-        answers.show(
+        area = self.query_one(Answers)
+        area.set_class(bool(steps), "-any")
+        area.show(
             moment,
-            [Asked(*about, self._picture(about[0]), tuple(said)) for about, said in asked.items()],
+            [
+                SampleQuestion(*about, self._picture(about[0]), tuple(given))
+                for about, given in answers.items()
+            ],
             has_letters=len(self.logs) > 1,
         )
 
     def _picture(self, key: str) -> Path | None:
         from minigpt4.train.run.log import sample_picture
 
-        kept = (sample_picture(log.folder, key) for log in self.logs)
-        return next((path for path in kept if path.is_file()), None)
+        saved = (sample_picture(log.folder, key) for log in self.logs)
+        return next((path for path in saved if path.is_file()), None)
 
     def _sampled_steps(self) -> list[int]:
         return sorted({sampled.step for log in self.logs for sampled in log.sampled})
@@ -270,24 +276,24 @@ class WatchApp(ThemedApp, inherit_bindings=False):
     def action_view(self, view: str) -> None:
         """Show a view."""
         self.view = view
-        self._pointed = None
+        self._hovered = None
         self.draw()
 
     def action_next_view(self, by: int) -> None:
-        """Show the next one, or the one before."""
+        """Show the next view, or the one before."""
         names = list(NAMES)
         self.action_view(names[(names.index(self.view) + by) % len(names)])
 
     def action_step(self, by: int) -> None:
-        """Look at another step: on the chart the next column, among answers the next that there are."""
+        """Select another step: the next column of the chart, or the next step with answers."""
         if self.view == ANSWERS:
             self._next_answers(by)
         else:
-            newest = max(self._curves.curve(log).last for log in self.logs)
-            begun = self.cursor if self.cursor is not None else newest
-            moved = self.query_one(Chart).moved(begun, by)
+            newest = max(self._metric.curve(log).last for log in self.logs)
+            start = self.cursor if self.cursor is not None else newest
+            moved = self.query_one(Chart).moved(start, by)
             self.cursor = None if moved >= newest else moved
-        self._pointed = None
+        self._hovered = None
         self.draw()
 
     def _next_answers(self, by: int) -> None:
@@ -299,11 +305,11 @@ class WatchApp(ThemedApp, inherit_bindings=False):
 
     def action_newest(self) -> None:
         """Follow the newest step again."""
-        self.cursor = self._pointed = None
+        self.cursor = self._hovered = None
         self.draw()
 
     def action_down(self, by: int) -> None:
-        """Choose the next run; among answers, scroll."""
+        """Select the next run; in the answers, scroll."""
         if self.view == ANSWERS:
             self.query_one(Answers).scroll_relative(y=by)
         else:
@@ -315,7 +321,7 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         answers.scroll_relative(y=by * max(answers.size.height - 2, 1))
 
     def action_log_steps(self) -> None:
-        """Draw the steps on a logarithmic axis, or an even one."""
+        """Switch between a logarithmic and a linear step axis."""
         self.is_log = not self.is_log
         self.draw()
 
@@ -325,16 +331,16 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         self.draw()
 
     @on(ViewBar.Clicked)
-    def _view_taken(self, event: ViewBar.Clicked) -> None:
+    def _view_clicked(self, event: ViewBar.Clicked) -> None:
         self.action_view(event.action)
 
-    @on(RunList.Wanted)
-    def _run_wanted(self, event: RunList.Wanted) -> None:
+    @on(RunList.Selected)
+    def _run_selected(self, event: RunList.Selected) -> None:
         self._choose(event.run)
 
     @on(Chart.Pointed)
     def _step_pointed(self, event: Chart.Pointed) -> None:
-        self._pointed = None if event.is_clicked else event.step
+        self._hovered = None if event.is_clicked else event.step
         if event.is_clicked:
             self.cursor = event.step
             self.draw()
@@ -342,7 +348,7 @@ class WatchApp(ThemedApp, inherit_bindings=False):
             self._draw_caption()
 
 
-def _none(steps: Sequence[int]) -> str:
+def _no_answers(steps: Sequence[int]) -> str:
     if steps:
-        return f"The first answers are of step {steps[0]:,}."
-    return "No answers so far; the recipe's sample_every says how often there are some."
+        return f"The first answers are from step {steps[0]:,}."
+    return "No answers yet; the recipe's sample_every sets how often they are sampled."

@@ -1,4 +1,4 @@
-"""The chart on the screen: a plot in the theme's colours, with a cursor that keys and mouse move."""
+"""The chart widget: a plot in the theme's colors, with a cursor moved by keys and mouse."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from minigpt4.tui.watch.plot import Ink, Plot, Wish, plot
+from minigpt4.tui.watch.plot import Plot, PlotRequest, PlotStyle, plot
 
-COLOURS = ("primary", "accent", "success", "error", "secondary", "warning")
-"""The theme's colours of the runs. The seventh begins again: letters tell the runs apart as well."""
+COLORS = ("primary", "accent", "success", "error", "secondary", "warning")
+"""The runs' theme colors. The seventh run reuses the first: letters distinguish runs as well."""
 
 FAINT = "38%"
-"""How much of its colour single steps have: the mean must stand out of them on dark and light ground."""
+"""Opacity of single steps: the mean must stand out from them on dark and light backgrounds."""
 
 BOLD, DIM = Style(bold=True), Style(dim=True)
 
 
 class Chart(Widget):
-    """As large as its room; `show` says of what."""
+    """Fills the space it is given; `show` sets what it draws."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         *(f"chart--{part}" for part in ("axis", "grid", "cursor")),
-        *(f"chart--{part}-{colour}" for part in ("raw", "line") for colour in COLOURS),
+        *(f"chart--{part}-{color}" for part in ("raw", "line") for color in COLORS),
     }
     DEFAULT_CSS = """
     Chart { height: 1fr; width: 1fr; }
@@ -39,67 +39,67 @@ class Chart(Widget):
     Chart:ansi > .chart--grid { text-style: dim; }
     """ + "".join(
         f"""
-    Chart > .chart--line-{colour} {{ color: ${colour}; }}
-    Chart > .chart--raw-{colour} {{ color: ${colour} {FAINT}; }}
-    Chart:ansi > .chart--raw-{colour} {{ text-style: dim; }}
+    Chart > .chart--line-{color} {{ color: ${color}; }}
+    Chart > .chart--raw-{color} {{ color: ${color} {FAINT}; }}
+    Chart:ansi > .chart--raw-{color} {{ text-style: dim; }}
     """
-        for colour in COLOURS
+        for color in COLORS
     )
 
     @dataclass
     class Pointed(Message):
-        """The mouse is over this step; None: it has left. `is_clicked`: it is to be remembered."""
+        """The mouse is over this step (None: it left); `is_clicked`: the cursor moves there."""
 
         step: float | None
         is_clicked: bool = False
 
     def __init__(self) -> None:
         super().__init__()
-        self._wish: Wish | None = None
+        self._request: PlotRequest | None = None
         self._plot: Plot | None = None
-        self._styles: dict[Ink, Style] = {}
+        self._styles: dict[PlotStyle, Style] = {}
 
     def notify_style_update(self) -> None:
-        """Another theme has other colours."""
+        """Forget the colors of the theme before."""
         super().notify_style_update()
         self._styles.clear()
 
-    def show(self, wish: Wish) -> None:
-        """Draw something; its columns and rows are the chart's own."""
-        self._wish, self._plot = wish, None
+    def show(self, request: PlotRequest) -> None:
+        """Draw this plot in the chart's own size."""
+        self._request, self._plot = request, None
         self.refresh()
 
     def moved(self, step: float, columns: int) -> float:
-        """The step that lies so many columns of cells further on, within the axis."""
+        """The step that many columns to the right, within the axis."""
         drawn = self._drawn()
         if drawn is None:
             return step
         return drawn.step_at(drawn.cell_of(step) + columns)
 
     def value_at(self, run: int, step: float) -> float | None:
-        """What a run's line shows at a step; None where there is none."""
+        """The value of a run's line at a step; None outside it."""
         drawn = self._drawn()
         return drawn.value_at(run, step) if drawn is not None else None
 
     def on_resize(self) -> None:
-        """Draw it in its new size."""
+        """Redraw in the new size."""
         self._plot = None
         self.refresh()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Tell which step it is."""
+        """Report the step under the mouse."""
         drawn = self._drawn()
         if drawn is not None and event.x >= drawn.left:
             self.post_message(self.Pointed(drawn.step_at(event.x)))
 
     def on_click(self, event: events.Click) -> None:
-        """Tell which step is wanted."""
+        """Report the clicked step."""
         drawn = self._drawn()
         if drawn is not None and event.x >= drawn.left:
             self.post_message(self.Pointed(drawn.step_at(event.x), is_clicked=True))
 
     def on_leave(self) -> None:
-        """Nothing is pointed at any more."""
+        """Report that the mouse left."""
         self.post_message(self.Pointed(None))
 
     def render_line(self, y: int) -> Strip:
@@ -107,42 +107,42 @@ class Chart(Widget):
         drawn = self._drawn()
         if drawn is None or y >= len(drawn.lines):
             return Strip.blank(self.size.width, self.rich_style)
-        pieces = [Segment(text, self._style(ink)) for text, ink in drawn.lines[y]]
-        return Strip(pieces).adjust_cell_length(self.size.width, self.rich_style)
+        segments = [Segment(text, self._style(style)) for text, style in drawn.lines[y]]
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
 
-    def _style(self, ink: Ink) -> Style:
-        """Kept once known: to work them out anew for every piece took a third of a frame's time."""
-        if ink not in self._styles:
-            self._styles[ink] = self._own_style(ink)
-        return self._styles[ink]
+    def _style(self, style: PlotStyle) -> Style:
+        """Cached: computing the style of every segment again took a third of a frame's time."""
+        if style not in self._styles:
+            self._styles[style] = self._computed_style(style)
+        return self._styles[style]
 
-    def _own_style(self, ink: Ink) -> Style:
-        match ink.part:
+    def _computed_style(self, plot_style: PlotStyle) -> Style:
+        match plot_style.part:
             case "none":
                 return self.rich_style
             case "axis" | "grid" | "cursor":
-                return self.get_component_rich_style(f"chart--{ink.part}")
+                return self.get_component_rich_style(f"chart--{plot_style.part}")
             case "raw" if self.app.no_color:
                 return self.rich_style + DIM
             case "raw":
-                return self.get_component_rich_style(f"chart--raw-{run_colour(ink.run)}")
+                return self.get_component_rich_style(f"chart--raw-{run_color(plot_style.run)}")
             case part:
-                style = self.get_component_rich_style(f"chart--line-{run_colour(ink.run)}")
-                # Turned to grey, one of the theme's colours may be darker than another's single steps.
+                style = self.get_component_rich_style(f"chart--line-{run_color(plot_style.run)}")
+                # Converted to gray, one run's color may be darker than another's single steps.
                 style = self.rich_style if self.app.no_color else style
                 return style + BOLD if part == "letter" else style
 
     def _drawn(self) -> Plot | None:
-        if self._plot is None and self._wish is not None:
-            self._plot = plot(replace(self._wish, columns=self.size.width, rows=self.size.height))
+        if self._plot is None and self._request is not None:
+            self._plot = plot(replace(self._request, columns=self.size.width, rows=self.size.height))
         return self._plot
 
 
-def run_colour(run: int) -> str:
-    """The variable of the theme that a run is drawn in."""
-    return COLOURS[run % len(COLOURS)]
+def run_color(run: int) -> str:
+    """The theme variable of a run's color."""
+    return COLORS[run % len(COLORS)]
 
 
 def letter_style(run: int, app: App[Any]) -> str:
-    """How a run's letter is written."""
-    return "bold" if app.no_color else f"bold ${run_colour(run)}"
+    """The style of a run's letter."""
+    return "bold" if app.no_color else f"bold ${run_color(run)}"

@@ -1,4 +1,4 @@
-"""A run in words: how it stands, how long the rest takes, the figures of its last steps."""
+"""A run as text: its state, the time left, and the figures of its last steps."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from minigpt4.train.run.log import RunLog
 
 SILENT_S = 300.0
-"""Seconds without a word from a run that is at work after which that is told. Validation takes its time."""
+"""Seconds without an event after which a running run counts as silent; validation takes a while."""
 
 NAME_WIDTH = 24
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """What runs are called: by their folders, and where two are called alike by the way to them."""
+    """Each run's folder name; its path if two runs have the same name."""
     plain = [folder.resolve().name or str(folder) for folder in folders]
     return [
         sanitize_line(name if plain.count(name) == 1 else str(folder), NAME_WIDTH)
@@ -28,7 +28,7 @@ def run_names(folders: Sequence[Path]) -> list[str]:
 
 
 def time_text(seconds: float) -> str:
-    """A stretch of time as people say it: its largest unit, and the next one where that says something."""
+    """A duration in its largest unit, and the next one unless that is 0."""
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{round(seconds)} s"
@@ -42,7 +42,7 @@ def time_text(seconds: float) -> str:
 
 
 def state_text(log: RunLog, now: float) -> str:
-    """How a run stands at the time `now`, in seconds since 1970."""
+    """A run's state at the Unix time `now`."""
     ago = max(now - log.written_at, 0.0) if log.written_at is not None else None
     match log.state:
         case "running" if ago is not None and ago > SILENT_S:
@@ -56,7 +56,7 @@ def state_text(log: RunLog, now: float) -> str:
 
 
 def figures(log: RunLog, now: float) -> list[str]:
-    """State and newest figures, the most telling first; empty texts where there is none yet."""
+    """State and newest figures, the most important first; a figure without a value yet is empty."""
     from minigpt4.train.run.log import RECENT
 
     steps = f"{log.step:,}/{log.outline.steps:,}" if log.outline.steps else f"{log.step:,}"
@@ -74,20 +74,20 @@ def figures(log: RunLog, now: float) -> list[str]:
 
 
 def details(log: RunLog) -> list[str]:
-    """What else the last step told; what says nothing is left out."""
-    last, told = log.last, []
+    """Further figures of the last step that have a value."""
+    last, found = log.last, []
     if last is not None:
-        told += [f"learning rate {last.lr:.2e}", f"gradient {last.grad_norm:.3g}"]
-        told += [f"MFU {last.mfu:.0%}"] if last.mfu is not None else []
-        told += [f"waited for photos {last.data_wait:.0%}"] if last.data_wait >= 0.005 else []
-        told += [size_text(last.memory)] if last.memory else []
+        found += [f"learning rate {last.lr:.2e}", f"gradient {last.grad_norm:.3g}"]
+        found += [f"MFU {last.mfu:.0%}"] if last.mfu is not None else []
+        found += [f"waited for photos {last.data_wait:.0%}"] if last.data_wait >= 0.005 else []
+        found += [size_text(last.memory)] if last.memory else []
     if log.left_out:
-        told.append(f"{log.left_out} {'photo' if log.left_out == 1 else 'photos'} left out")
+        found.append(f"{log.left_out} {'photo' if log.left_out == 1 else 'photos'} skipped")
     if log.note:
-        told.append(sanitize_line(log.note, 200))
-    return told
+        found.append(sanitize_line(log.note, 200))
+    return found
 
 
 def summary(name: str, log: RunLog, now: float) -> str:
-    """A run in one line, for who has no screen."""
+    """A run on one line, for output without a screen."""
     return f"{name}: {', '.join(filter(None, [*figures(log, now), *details(log)]))}"

@@ -1,4 +1,4 @@
-"""The runs below the chart, a line each: letter, name, state and figures."""
+"""The list of runs below the chart: a line each with letter, name, state and figures."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ GAP = 2
 
 
 class RunList(Static):
-    """A click chooses a run; columns that have no room are left out, the last first."""
+    """A click selects a run; columns that do not fit are dropped from the right."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "RunList { width: 100%; height: auto; text-wrap: nowrap; text-overflow: ellipsis; }"
 
     @dataclass
-    class Wanted(Message):
+    class Selected(Message):
         """A run was clicked."""
 
         run: int
@@ -35,20 +35,20 @@ class RunList(Static):
         self._chosen = 0
 
     def show(self, rows: Sequence[Sequence[str]], chosen: int) -> None:
-        """Show texts in columns, of which the first is the name."""
-        # What no run has told yet takes no room.
+        """Show rows of texts; the first column is the name."""
+        # Columns without any value yet are dropped.
         columns = [column for column in zip(*rows, strict=True) if any(column)]
         self._rows, self._chosen = [list(row) for row in zip(*columns, strict=True)], chosen
         self._draw()
 
     def on_resize(self) -> None:
-        """Another width has room for other columns."""
+        """Lay the columns out again."""
         self._draw()
 
     def on_click(self, event: events.Click) -> None:
-        """Choose the run of that line."""
+        """Select the run of that line."""
         if event.y < len(self._rows):
-            self.post_message(self.Wanted(event.y))
+            self.post_message(self.Selected(event.y))
 
     def _draw(self) -> None:
         has_letters = len(self._rows) > 1
@@ -56,21 +56,21 @@ class RunList(Static):
         widths = self._widths(self.size.width - (2 if has_letters else 0))
         for number, row in enumerate(self._rows):
             cells = [text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=False)]
-            look = "bold" if number == self._chosen and has_letters else ""
+            style = "bold" if number == self._chosen and has_letters else ""
             letter = f"{run_letter(number)} " if has_letters else ""
             line = Content.assemble(
                 (letter, letter_style(number, self.app)),
-                (cells[0] if cells else "", look or "bold"),
-                ((" " * GAP).join(["", *cells[1:]]).rstrip(), look),
+                (cells[0] if cells else "", style or "bold"),
+                ((" " * GAP).join(["", *cells[1:]]).rstrip(), style),
             )
             lines.append(line)
         self.update(Content("\n").join(lines))
 
-    def _widths(self, room: int) -> list[int]:
+    def _widths(self, available: int) -> list[int]:
         widths: list[int] = []
         for column in zip(*self._rows, strict=True):
             width = max(map(cell_len, column))
-            if widths and sum(widths) + GAP * len(widths) + width > room > 0:
+            if widths and sum(widths) + GAP * len(widths) + width > available > 0:
                 break
             widths.append(width)
         return widths

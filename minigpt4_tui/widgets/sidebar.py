@@ -1,4 +1,4 @@
-"""The list of conversations, a page at a time: open, rename, pin, delete and bring back."""
+"""The list of conversations, loaded page by page: open, rename, pin, delete and restore."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
 
 PAGE = 100
-"""Conversations read at once: more than the tallest screens show."""
+"""Conversations per page: more than the tallest screens show."""
 
-LOOK_S = 2.0
-"""How often it is looked whether another instance has changed something."""
+POLL_S = 2.0
+"""Seconds between checks for changes by another instance."""
 
 NEW = "new-conversation"
 
 
-class NewName(Input):
-    """The line in which a conversation is renamed."""
+class RenameInput(Input):
+    """The input in which a conversation is renamed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("dialog")]
 
     def action_close(self) -> None:
-        """Leave the name as it was."""
+        """Cancel."""
         self.display = False
         self.screen.query_one("#conversations").focus()
 
 
 class Sidebar(Vertical):
-    """Pinned ones first, then the latest; the one that is open has a mark."""
+    """Pinned conversations first, then the latest; the open one is marked."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("sidebar")]
     DEFAULT_CSS = """
@@ -57,7 +57,7 @@ class Sidebar(Vertical):
             background: transparent;
             text-style: none;
         }
-        NewName, NewName:focus {
+        RenameInput, RenameInput:focus {
             border: none;
             width: 1fr;
             height: 1;
@@ -67,21 +67,21 @@ class Sidebar(Vertical):
         }
         .hint { padding: 0 3; margin: 1 0; }
     }
-    .-flat Sidebar { padding: 0; .heading, .hint { display: none; } NewName { margin: 0; } }
+    .-flat Sidebar { padding: 0; .heading, .hint { display: none; } RenameInput { margin: 0; } }
     """
 
     def __init__(self, **named: Any) -> None:
         super().__init__(**named)
         self._infos: list[ConversationInfo] = []
-        self._is_whole = False
+        self._is_complete = False
         self._deleted: list[str] = []
-        self._left = ""
+        self._left_open = ""
         self._renaming = ""
         self._version = -1
 
     @property
     def host(self) -> MiniGPT4App:
-        """The app."""
+        """The app, typed."""
         return cast("MiniGPT4App", self.app)
 
     @property
@@ -95,24 +95,24 @@ class Sidebar(Vertical):
         keys += [("delete_conversation", "delete"), ("undelete_conversation", "undo")]
         yield Static("Conversations", classes="heading", markup=False)
         yield OptionRows(id="conversations")
-        yield NewName(id="new-name", placeholder="A new name")
+        yield RenameInput(id="new-name", placeholder="A new name")
         cells = [Content(f"{key(action)} {about}".ljust(12)) for action, about in keys]
         cells = [action_link(cell, action) for cell, (action, _) in zip(cells, keys, strict=True)]
         hint = Content("\n").join(Content("").join(cells[row : row + 2]) for row in (0, 2))
         yield KeyLine(hint, classes="hint quiet")
 
     def on_mount(self) -> None:
-        """Read the first page, and hear of changes from then on."""
-        self.query_one(NewName).display = False
+        """Read the first page, and follow changes."""
+        self.query_one(RenameInput).display = False
         self.host.conversations_changed.subscribe(self, lambda _: self._read())
         self.host.conversation_opened.subscribe(self, lambda _: self._draw())
         self._read()
-        self.set_interval(LOOK_S, self._look)
+        self.set_interval(POLL_S, self._poll)
 
-    # What is shown
+    # Contents
 
-    def _look(self) -> None:
-        """Another instance may have written; changes of this one are told by signal."""
+    def _poll(self) -> None:
+        """Detect changes by another instance; this one's are published as signals."""
         if self.display:
             version = self.host.guarded(self.host.store.version)
             if version is not None and version != self._version:
@@ -121,22 +121,22 @@ class Sidebar(Vertical):
                 self._version = version
 
     def _read(self) -> None:
-        """Read anew as many as are shown."""
+        """Read as many again as are listed."""
         count = max(len(self._infos), PAGE)
         found = self.host.guarded(lambda: self.host.store.list(count))
         if found is not None:
-            self._infos, self._is_whole = found, len(found) < count
+            self._infos, self._is_complete = found, len(found) < count
             self._draw()
 
     @on(OptionRows.NearEnd)
-    def _read_on(self, event: OptionRows.NearEnd) -> None:
-        if self._is_whole or not self._infos or event.count != self.rows.option_count:
+    def _read_more(self, event: OptionRows.NearEnd) -> None:
+        if self._is_complete or not self._infos or event.count != self.rows.option_count:
             return
         more = self.host.guarded(lambda: self.host.store.list(PAGE, self._infos[-1]))
         if more is not None:
             last = self._group(self._infos[-1])
             self._infos += more
-            self._is_whole = len(more) < PAGE
+            self._is_complete = len(more) < PAGE
             self.rows.add_options(self._options(more, last))
 
     def _draw(self) -> None:
@@ -144,7 +144,7 @@ class Sidebar(Vertical):
         self.rows.fill([new, *self._options(self._infos, "")], keep=self.rows.chosen)
 
     def _options(self, infos: list[ConversationInfo], group: str) -> list[Option]:
-        """A row each, under the days; `group` is the one whose heading stands above already."""
+        """A row each, under group headings; `group` is the heading that is already above."""
         current = self.host.talk.conversation
         rows = []
         for info in infos:
@@ -170,7 +170,7 @@ class Sidebar(Vertical):
     def _chosen(self) -> ConversationInfo | None:
         return next((info for info in self._infos if info.id == self.rows.chosen), None)
 
-    # What keys do
+    # Actions
 
     @on(KeyLine.Clicked)
     async def _link_clicked(self, event: KeyLine.Clicked) -> None:
@@ -188,10 +188,10 @@ class Sidebar(Vertical):
             await self.screen.run_action("toggle_sidebar")
 
     def action_rename_conversation(self) -> None:
-        """Type another name."""
+        """Type a new name."""
         info = self._chosen
         if info is not None:
-            line = self.query_one(NewName)
+            line = self.query_one(RenameInput)
             self._renaming, line.value, line.display = info.id, sanitize_line(info.title), True
             line.focus()
 
@@ -199,48 +199,48 @@ class Sidebar(Vertical):
     def _renamed(self, event: Input.Submitted) -> None:
         event.stop()
         if self._do(lambda: self.host.store.rename(self._renaming, event.value), self._renaming):
-            self.query_one(NewName).action_close()
+            self.query_one(RenameInput).action_close()
 
     def action_pin_conversation(self) -> None:
-        """To the top, or from there."""
+        """Pin or unpin."""
         info = self._chosen
         if info is not None:
             self._do(lambda: self.host.store.pin(info.id, not info.pinned), info.id)
 
     def action_delete_conversation(self) -> None:
-        """Out of the list, as long as nobody wants it back."""
+        """Delete; it can be restored."""
         info = self._chosen
         if info is None:
             return
-        below = self._below(info)
+        neighbor = self._neighbor(info)
         if not self._do(lambda: self.host.store.delete(info.id), info.id):
             return
         self._deleted.append(info.id)
         current = self.host.talk.conversation
         if current is not None and current.id == info.id:
-            self._left = info.id
+            self._left_open = info.id
             self.host.new_conversation()
-        self._move_to(below)
-        back = self.host.key("undelete_conversation")
-        self.host.say(f"Deleted '{sanitize_line(info.title, 40)}'. {back} in the list brings it back.")
+        self._move_to(neighbor)
+        restore = self.host.key("undelete_conversation")
+        self.host.say(f"Deleted '{sanitize_line(info.title, 40)}'. {restore} in the list restores it.")
 
     def action_undelete_conversation(self) -> None:
-        """Bring back what was deleted last, here or before."""
+        """Restore the last deleted conversation, of this session or before."""
         store = self.host.store
         if not self._deleted:
             self._deleted = [info.id for info in (self.host.guarded(store.deleted) or [])[:1]]
         if not self._deleted:
             self.host.say("Nothing was deleted.", "warning")
             return
-        back = self._deleted.pop()
-        if self._do(lambda: store.undelete(back), back):
-            if back == self._left and not self.host.talk.path:
-                # Nothing was begun since in its place.
-                self.host.open_conversation(back)
-            self._move_to(back)
+        conversation = self._deleted.pop()
+        if self._do(lambda: store.undelete(conversation), conversation):
+            if conversation == self._left_open and not self.host.talk.path:
+                # No other conversation was started since.
+                self.host.open_conversation(conversation)
+            self._move_to(conversation)
 
     def _do(self, work: Callable[[], None], conversation: str) -> bool:
-        """Change something and tell everyone; False where it could not be done, which is said."""
+        """Change something and publish it; False if it failed, after showing the error."""
 
         def done() -> bool:
             work()
@@ -251,7 +251,7 @@ class Sidebar(Vertical):
         self.host.conversations_changed.publish(conversation)
         return True
 
-    def _below(self, info: ConversationInfo) -> str | None:
+    def _neighbor(self, info: ConversationInfo) -> str | None:
         place = self._infos.index(info)
         near = [*self._infos[place + 1 : place + 2], *self._infos[max(0, place - 1) : place]]
         return near[0].id if near else None

@@ -1,4 +1,4 @@
-"""What an empty conversation shows: how to begin."""
+"""What an empty conversation shows: how to start."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 
 class Welcome(Vertical):
-    """A few lines in the middle; `ways` are keys (or words to type), what they do, and the action."""
+    """A few centered lines; `ways` are keys (or commands), descriptions and actions."""
 
     def __init__(self, ways: tuple[tuple[str, str, str], ...]) -> None:
         super().__init__(id="welcome")

@@ -341,7 +341,7 @@ async def test_a_picture_on_the_whole_screen(play: Play, lighthouse: Any, look: 
 async def test_the_models(play: Play, past: Store, look: Look) -> None:
     async with opened(play) as now:
         await over(now, "models", "ModelsScreen")
-        await now.until(lambda: now.app.screen.facts)
+        await now.until(lambda: now.app.screen.infos)
         await look(now, "models")
         await now.pilot.press("enter")
         await look(now, "bundle")

@@ -18,7 +18,8 @@ from PIL import Image
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.core.pixels import open_picture
-from minigpt4.tui.history.export import from_json, to_html, to_json, to_markdown
+from minigpt4.tui.history.export import to_html, to_markdown
+from minigpt4.tui.history.json_format import from_json, to_json
 from minigpt4.tui.history.records import Role
 from minigpt4.tui.history.store import Store, StoredPicture, StoreError
 
@@ -93,7 +94,7 @@ def test_markdown_holds_the_shown_path_and_its_pictures(store: Store, tmp_path: 
     file = to_markdown(store, talk, tmp_path / "out")
     text = file.read_text(encoding="utf-8")
     assert file.name == f"what-is-this-{talk[:8]}.md"
-    lines = [line for line in text.split("\n") if line and not line.startswith("Begun")]
+    lines = [line for line in text.split("\n") if line and not line.startswith("Started")]
     (copied,) = (tmp_path / "out" / "pictures").iterdir()
     assert lines == [
         "# What is this?",

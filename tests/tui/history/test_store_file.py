@@ -157,7 +157,7 @@ def test_a_locked_file_is_still_read_and_writing_gives_up_in_a_sentence(
 ) -> None:
     process = child(HOLD_LOCK, kept, "IMMEDIATE")
     assert line_from(process) == "locked"
-    store = Store.open(kept, patience=0.05)
+    store = Store.open(kept, lock_timeout=0.05)
     opened.append(store)
     assert len(store.list(9)) == 1
     with pytest.raises(StoreError, match=r"locked by another program for over 0\.05 s; close it"):
@@ -171,7 +171,7 @@ def test_a_new_file_that_another_program_holds_is_a_sentence_too(path: Path) -> 
     process = child(HOLD_LOCK, path, "EXCLUSIVE")
     assert line_from(process) == "locked"
     with pytest.raises(StoreError, match="locked by another program"):
-        Store.open(path, patience=0.05)
+        Store.open(path, lock_timeout=0.05)
     process.communicate("\n")
     Store.open(path).close()
 

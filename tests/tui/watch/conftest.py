@@ -83,11 +83,11 @@ class Stage:
             await self.pilot.pause()
             await asyncio.sleep(0.005)
 
-    async def look(self) -> None:
+    async def read(self) -> None:
         """Read the folders now, and wait until that is on the screen."""
-        await self.until(lambda: not self.app._is_looking)
-        self.app.look()
-        await self.until(lambda: not self.app._is_looking)
+        await self.until(lambda: not self.app._is_reading)
+        self.app.read()
+        await self.until(lambda: not self.app._is_reading)
         await self.pilot.pause()
 
     def text(self) -> str:

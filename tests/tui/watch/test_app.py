@@ -17,10 +17,10 @@ import pytest
 from rich.color import Color
 
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.watch.answers import Answers, AskedView
+from minigpt4.tui.watch.answers import Answers, QuestionView
 from minigpt4.tui.watch.app import watch_runs
 from minigpt4.tui.watch.chart import Chart
-from minigpt4.tui.watch.view_bar import NAMES
+from minigpt4.tui.watch.views import NAMES
 from minigpt4.tui.widgets.picture import PictureArea
 
 NewRun = Callable[..., Any]
@@ -47,17 +47,17 @@ async def test_what_a_run_writes_is_seen_at_the_next_look(new_run: NewRun, watch
         async with watch(run) as stage:
             assert "preparing" in stage.line("stage1")
             run.steps(1, 10)
-            await stage.look()
+            await stage.read()
             assert "running, 3 min left" in stage.line("stage1")
             run.steps(11, 20)
-            await stage.look()
+            await stage.read()
             assert "step 20/100" in stage.line("stage1")
 
 
 async def test_a_run_is_followed_without_a_key_being_pressed(
     new_run: NewRun, watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minigpt4.tui.watch.app.LOOK_S", 0.01)
+    monkeypatch.setattr("minigpt4.tui.watch.app.REFRESH_S", 0.01)
     run = new_run()
     async with watch(run) as stage:
         run.steps(1, 7)
@@ -71,7 +71,7 @@ async def test_a_folder_that_is_deleted_stops_neither_screen_nor_figures(
     run.steps(1, 5)
     async with watch(run) as stage:
         shutil.rmtree(run.folder.path)
-        await stage.look()
+        await stage.read()
         assert "stopped" in stage.line("stage1") and "step 5" in stage.line("stage1")
 
 
@@ -89,7 +89,7 @@ async def test_number_keys_tab_and_clicks_change_what_is_looked_at(new_run: NewR
         assert stage.app.view == "answers"
         await stage.pilot.click("ViewBar", offset=(stage.line("gradient").index("gradient"), 0))
         assert stage.app.view == "gradient"
-        assert "norm of the gradient" in stage.text()
+        assert "gradient norm" in stage.text()
 
 
 async def test_the_axis_of_steps_becomes_logarithmic_and_even_again(new_run: NewRun, watch: Watch) -> None:
@@ -194,11 +194,11 @@ async def test_new_answers_take_the_place_of_the_old_ones(new_run: NewRun, watch
     async with watch(run) as stage:
         await stage.pilot.press("5")
         await stage.until(lambda: "A dog." in stage.text())
-        view = stage.app.query_one(AskedView)
+        view = stage.app.query_one(QuestionView)
         run.sampled(20, dog="A brown dog.")
-        await stage.look()
+        await stage.read()
         assert "A brown dog." in stage.text() and "A dog." not in stage.text()
-        assert stage.app.query_one(AskedView) is view
+        assert stage.app.query_one(QuestionView) is view
 
 
 async def test_what_several_runs_answer_stands_under_the_same_picture(new_run: NewRun, watch: Watch) -> None:
@@ -209,7 +209,7 @@ async def test_what_several_runs_answer_stands_under_the_same_picture(new_run: N
         await stage.pilot.press("5")
         await stage.until(lambda: "b A cat." in stage.text())
         assert "a A dog." in stage.text()
-        assert len(stage.app.query(AskedView)) == 1
+        assert len(stage.app.query(QuestionView)) == 1
 
 
 async def test_wide_screens_show_answers_beside_the_curves_where_there_are_any(
@@ -221,7 +221,7 @@ async def test_wide_screens_show_answers_beside_the_curves_where_there_are_any(
         assert not stage.app.query_one(Answers).display
         assert stage.app.query_one(Chart).size.width > 110
         run.sampled(10, dog="A dog.")
-        await stage.look()
+        await stage.read()
         await stage.until(lambda: "A dog." in stage.text())
         assert stage.app.query_one(Chart).size.width < 90
         assert "loss per token" in stage.text()
@@ -245,7 +245,7 @@ async def test_a_run_without_answers_says_what_gives_some(new_run: NewRun, watch
     run = new_run()
     async with watch(run, size=(100, 24)) as stage:
         await stage.pilot.press("5", "left", "down", "pagedown")
-        assert "No answers so far; the recipe's sample_every" in stage.text()
+        assert "No answers yet; the recipe's sample_every" in stage.text()
 
 
 async def test_a_picture_that_cannot_be_opened_leaves_the_answer_readable(

@@ -38,10 +38,10 @@ def test_equal_ratios_are_equal_ways_on_a_logarithmic_axis() -> None:
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 12))
-def test_ticks_are_few_round_even_and_within_the_axis(low: float, width: float, most: int) -> None:
+def test_ticks_are_few_round_even_and_within_the_axis(low: float, width: float, limit: int) -> None:
     scale = Scale(low, low + width, 100)
-    ticks = scale.ticks(most)
-    assert len(ticks) <= most
+    ticks = scale.ticks(limit)
+    assert len(ticks) <= limit
     slack = width * 1e-6
     assert all(low - slack <= tick <= low + width + slack for tick in ticks)
     if len(ticks) > 1:

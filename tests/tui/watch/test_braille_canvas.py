@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.tui.watch.braille_canvas import Canvas, Run
+from minigpt4.tui.watch.braille_canvas import Canvas, Span
 
 
 def text(canvas: Canvas) -> list[str]:
@@ -23,18 +23,18 @@ def test_dots_become_braille_letters() -> None:
 def test_a_higher_layer_wipes_off_what_lies_in_its_cells_and_no_others() -> None:
     canvas = Canvas(2, 1)
     for x in range(4):
-        canvas.upright(x, 0, 3, 1)
+        canvas.vertical(x, 0, 3, 1)
     canvas.dot(0, 0, 2)
     canvas.dot(1, 1, 1)
-    assert list(canvas.line(0)) == [Run("⠁", 2), Run("⣿", 1)]
+    assert list(canvas.line(0)) == [Span("⠁", 2), Span("⣿", 1)]
 
 
 def test_a_letter_stands_in_place_of_dots() -> None:
     canvas = Canvas(3, 1)
     canvas.dot(2, 0, 0)
-    canvas.letter(1, 0, "◆", 1)
-    canvas.letter(1, 0, "x", 0)
-    assert list(canvas.line(0)) == [Run(" ", -1), Run("◆", 1), Run(" ", -1)]
+    canvas.character(1, 0, "◆", 1)
+    canvas.character(1, 0, "x", 0)
+    assert list(canvas.line(0)) == [Span(" ", -1), Span("◆", 1), Span(" ", -1)]
 
 
 points = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), min_size=1, max_size=8)
@@ -60,5 +60,5 @@ def test_a_path_has_no_gaps(corners: list[tuple[int, int]]) -> None:
 def test_what_lies_outside_is_lost(x: int, y: int) -> None:
     canvas = Canvas(3, 2)
     canvas.dot(x, y, 0)
-    canvas.letter(x, y, "x", 0)
+    canvas.character(x, y, "x", 0)
     assert [len(line) for line in text(canvas)] == [3, 3]

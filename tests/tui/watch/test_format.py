@@ -16,9 +16,9 @@ from minigpt4.tui.watch.format import details, figures, run_names, state_text, s
 NewRun = Callable[..., Any]
 
 
-def log_of(**facts: Any) -> RunLog:
+def log_of(**values: Any) -> RunLog:
     log = RunLog(Path("run"), outline=Outline(1, "mini", 100, 8))
-    for name, value in facts.items():
+    for name, value in values.items():
         setattr(log, name, value)
     return log
 
@@ -67,12 +67,12 @@ def test_details_leave_out_what_says_nothing() -> None:
     plain = details(log_of(last=StepDone(2, 2.0, 1e-4, 0.25, 1, 1)))
     assert plain == ["learning rate 1.00e-04", "gradient 0.25"]
     full = StepDone(2, 2.0, 1e-4, 0.25, 1, 1, data_wait=0.1, mfu=0.5, memory=3_000_000_000)
-    told = details(log_of(last=full, left_out=1, note="From step 1\x1b[31m on."))
-    assert told[2:] == [
+    found = details(log_of(last=full, left_out=1, note="From step 1\x1b[31m on."))
+    assert found[2:] == [
         "MFU 50%",
         "waited for photos 10%",
         "3.00 GB",
-        "1 photo left out",
+        "1 photo skipped",
         "From step 1␛[31m on.",
     ]
 

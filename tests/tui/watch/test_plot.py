@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from minigpt4.train.events import StepDone
 from minigpt4.train.run.log import Curve, RunLog
-from minigpt4.tui.watch.metrics import VIEWS
-from minigpt4.tui.watch.plot import MARK, Plot, Wish, plot
+from minigpt4.tui.watch.plot import MARK, Plot, PlotRequest, plot
+from minigpt4.tui.watch.views import METRICS
 
 NewRun = Callable[..., Any]
-LOSS, RATE, GRADIENT, _ = VIEWS
+LOSS, RATE, GRADIENT, _ = METRICS
 
 
 def lines(found: Plot) -> list[str]:
@@ -27,12 +27,12 @@ def rows_of(found: Plot, part: str, run: int = 0) -> list[int]:
     return [
         row
         for row, line in enumerate(found.lines)
-        if any((ink.part, ink.run) == (part, run) for _, ink in line)
+        if any((style.part, style.run) == (part, run) for _, style in line)
     ]
 
 
-def draw(*logs: RunLog, view: Any = LOSS, size: tuple[int, int] = (60, 16), **wishes: Any) -> Plot:
-    return plot(Wish(view, logs, *size, **wishes))
+def draw(*logs: RunLog, metric: Any = LOSS, size: tuple[int, int] = (60, 16), **options: Any) -> Plot:
+    return plot(PlotRequest(metric, logs, *size, **options))
 
 
 def test_a_falling_loss_falls_from_the_left_to_the_right(new_run: NewRun) -> None:
@@ -109,7 +109,7 @@ def test_only_the_chosen_run_shows_its_single_steps(new_run: NewRun) -> None:
 def test_the_learning_rate_is_drawn_as_it_is(new_run: NewRun) -> None:
     run = new_run()
     run.steps(1, 100)
-    found = draw(run.log(), view=RATE)
+    found = draw(run.log(), metric=RATE)
     assert not rows_of(found, "raw")
     assert found.value_at(0, 50) == pytest.approx(1e-3)
     assert lines(found)[-3].lstrip().startswith("0┤")
@@ -119,7 +119,7 @@ def test_a_spike_does_not_flatten_the_rest(new_run: NewRun) -> None:
     log = RunLog(new_run().folder.path)
     for step in range(1, 501):
         log.grad_norm.add(step, 1e6 if step == 250 else 1.0 + step % 3)
-    found = draw(log, view=GRADIENT)
+    found = draw(log, metric=GRADIENT)
     assert found.value_at(0, 100) == pytest.approx(2.0, abs=0.3)
     # The mean around the spike leaves the chart; all others lie in its lower part, not on the ground.
     assert len(rows_of(found, "raw")) >= 2
@@ -159,9 +159,9 @@ values = st.lists(st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1e-300, 1e300, 
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(values, values, st.integers(20, 90), st.integers(5, 40), st.booleans(), st.sampled_from(VIEWS))
+@given(values, values, st.integers(20, 90), st.integers(5, 40), st.booleans(), st.sampled_from(METRICS))
 def test_whatever_was_logged_every_line_has_the_width_that_was_asked_for(
-    losses: list[float], marks: list[float], columns: int, rows: int, is_log: bool, view: Any
+    losses: list[float], marks: list[float], columns: int, rows: int, is_log: bool, metric: Any
 ) -> None:
     one, two = RunLog(None), RunLog(None)  # type: ignore[arg-type]
     for log, found in ((one, losses), (two, losses[::3])):
@@ -170,7 +170,7 @@ def test_whatever_was_logged_every_line_has_the_width_that_was_asked_for(
                 curve.add(step, value)
         for step, value in enumerate(marks):
             log.val_loss.add(step * 3, value)
-    found_plot = plot(Wish(view, [one, two], columns, rows, is_log, cursor=3.0))
+    found_plot = plot(PlotRequest(metric, [one, two], columns, rows, is_log, cursor=3.0))
     assert all(len(line) <= columns for line in lines(found_plot))
     assert len(found_plot.lines) in (0, rows)
 

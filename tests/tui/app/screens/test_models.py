@@ -18,7 +18,7 @@ from minigpt4.core.bundles.source import Source
 from minigpt4.core.download.fetch import is_present, missing
 from minigpt4.core.paths import config_home
 from minigpt4.tui.models.background_download import RUNNING
-from minigpt4.tui.models.bundle_info import all_facts, facts_of
+from minigpt4.tui.models.bundle_info import all_bundles, bundle_info
 from minigpt4.tui.screens.models import BundleScreen, ModelsScreen
 
 Play = Any
@@ -27,8 +27,8 @@ Play = Any
 @pytest.fixture(autouse=True)
 def _no_fetch_is_left() -> Iterator[None]:
     yield
-    for pull in RUNNING.values():
-        pull.stop()
+    for download in RUNNING.values():
+        download.stop()
     RUNNING.clear()
 
 
@@ -68,7 +68,7 @@ def endless() -> Iterator[Bundle]:
 async def open_models(on: Any, bundle: str = "") -> Any:
     await on.until(lambda: on.app.is_begun)
     on.app.action_models()
-    await on.until(lambda: isinstance(on.app.screen, ModelsScreen) and on.app.screen.facts)
+    await on.until(lambda: isinstance(on.app.screen, ModelsScreen) and on.app.screen.infos)
     screen = on.app.screen
     if bundle:
         rows = screen.query_one("#bundles")
@@ -151,13 +151,13 @@ async def test_a_fetch_can_be_stopped_and_its_process_is_gone(endless: Bundle, p
         await open_models(on, "tiny")
         await choose(on, "fetch")
         await on.until(lambda: "stop" in actions(on.app.screen))
-        pull = RUNNING["tiny"]
-        await on.until(lambda: pull._process is not None)
-        assert "asking what there is" in on.text()
+        download = RUNNING["tiny"]
+        await on.until(lambda: download._process is not None)
+        assert "which files are missing" in on.text()
         await choose(on, "stop")
         await on.until(lambda: not RUNNING)
-        assert pull._process is not None
-        assert pull._process.poll() is not None
+        assert download._process is not None
+        assert download._process.poll() is not None
         await on.until(lambda: "fetch" in actions(on.app.screen))
 
 
@@ -171,17 +171,17 @@ async def test_a_fetch_goes_on_while_no_screen_shows_it(endless: Bundle, play: P
         assert "tiny" in RUNNING
         screen = await open_models(on)
         lines = [str(row.prompt) for row in screen.query_one("#bundles").options]
-        assert any("tiny" in line and "fetching" in line for line in lines)
+        assert any("tiny" in line and "download" in line for line in lines)
 
 
 async def test_a_fetch_ends_with_the_process_that_began_it(endless: Bundle, play: Play) -> None:
     async with play() as on:
         await open_models(on, "tiny")
         await choose(on, "fetch")
-        pull = RUNNING["tiny"]
-        await on.until(lambda: pull._process is not None)
-        assert pull._process is not None
-        process = pull._process
+        download = RUNNING["tiny"]
+        await on.until(lambda: download._process is not None)
+        assert download._process is not None
+        process = download._process
         # What the system does when this process ends, however it does.
         assert process.stdin is not None
         process.stdin.close()
@@ -215,7 +215,7 @@ async def test_a_quantisation_brings_its_backend_along(tiny: Bundle, play: Play)
         assert (on.engine.loaded[-1].backend, on.engine.loaded[-1].quant) == ("llamacpp", "auto")
 
 
-def test_facts_tell_what_is_here(tiny: Bundle) -> None:
-    assert facts_of(tiny).state == "absent"
+def test_info_tells_what_is_here(tiny: Bundle) -> None:
+    assert bundle_info(tiny).state == "absent"
     assert not any(is_present(file, tiny) for file in tiny.files)
-    assert {facts.name for facts in all_facts()} >= {"mini", "tiny"}
+    assert {info.name for info in all_bundles()} >= {"mini", "tiny"}

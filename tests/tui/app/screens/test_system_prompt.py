@@ -54,7 +54,7 @@ async def test_it_may_be_for_one_conversation(play: Play) -> None:
         await now.talk("What is this?", "A cat.")
         await open_prompt(now, here=True)
         await now.until(lambda: isinstance(now.app.screen, PromptScreen))
-        assert "this conversation alone" in now.text()
+        assert "this conversation only" in now.text()
         await now.pilot.press(*"Short", "ctrl+s")
         await now.until(lambda: now.app.settings.system_prompt == "Short")
         assert now.store.settings(now.app.talk.conversation.id) == {"system_prompt": "Short"}
@@ -92,7 +92,7 @@ async def test_escapes_in_it_are_harmless_on_the_screen_and_kept(play: Play) -> 
 
 @dataclass(frozen=True)
 class Bare:
-    """A template that has no room for a system prompt."""
+    """A template without a system prompt."""
 
     name: str = "bare"
     stop: tuple[str, ...] = ()
@@ -108,5 +108,7 @@ async def test_a_template_without_room_for_it_is_said(play: Play, monkeypatch: p
     write_manifest(plain, config_home() / "bundles" / "plain.toml")
     async with play({"bundle": "plain"}) as now:
         await open_prompt(now)
-        await now.until(lambda: any("no room" in note.message for note in now.app._notifications))
+        await now.until(
+            lambda: any("has no system prompt" in note.message for note in now.app._notifications)
+        )
         assert isinstance(now.app.screen, SettingsScreen)

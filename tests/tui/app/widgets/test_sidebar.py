@@ -164,9 +164,9 @@ async def test_what_another_instance_adds_appears_by_itself(store: Store, opened
     other = Store.open(store.file)
 
     async with opened() as (on, sidebar):
-        sidebar._look()
+        sidebar._poll()
         add(other, "from elsewhere")
-        sidebar._look()
+        sidebar._poll()
         await on.until(lambda: "from elsewhere" in titles(sidebar))
     other.close()
 
