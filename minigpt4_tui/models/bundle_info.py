@@ -123,5 +123,5 @@ def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
             f"{projection.inputs} to {projection.outputs}, {projection.image_tokens} image tokens",
         ),
         ("Language", f"{language.architecture}, context {language.context}, template {bundle.template}"),
-        ("Licence", bundle.license),
+        ("License", bundle.license),
     )

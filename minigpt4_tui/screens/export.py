@@ -19,9 +19,9 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.option_rows import OptionRows
 
 FORMATS = {
-    "markdown": ("Save as Markdown", "the visible branch, pictures in a folder beside it"),
-    "html": ("Save as HTML", "the visible branch, one page with the pictures inside"),
-    "json": ("Save as JSON", "every branch and picture; can be imported again"),
+    "markdown": ("Save as Markdown", "this branch, and a folder with its pictures"),
+    "html": ("Save as HTML", "this branch, a page with its pictures inside"),
+    "json": ("Save as JSON", "all branches and pictures, to import again"),
     "import": ("Import a JSON file", "the one named above"),
 }
 
@@ -41,7 +41,7 @@ class ExportScreen(ListDialog[None]):
     def on_mount(self) -> None:
         """Start with the folder in which the app was started."""
         rows = [
-            Option(Content.assemble((name.ljust(18), "bold"), (about, "dim")), id=form)
+            Option(Content.assemble((name.ljust(20), "bold"), (about, "dim")), id=form)
             for form, (name, about) in FORMATS.items()
         ]
         self.rows.fill(rows)
