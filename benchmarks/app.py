@@ -1,17 +1,17 @@
-"""How quick the app is: opening, typing, searching, leaving; from a terminal that a script sits at.
+"""How fast the app is: start, typing, searching, quitting, measured through a pseudo-terminal.
 
     python benchmarks/app.py [--runs 10] [--keys 100] [--only opening typing finding leaving] [--json]
 
-Needs the bundle `mini` (`minigpt4 models pull mini`). Every figure is taken from outside, at a
-pseudo-terminal of 120 by 40 that answers questions as usual terminals do:
+Needs the bundle `mini` (`minigpt4 models pull mini`). Everything is measured from outside, in a
+pseudo-terminal of 120 by 40 that answers queries as usual terminals do:
 
-- opening: from the start of the process to the frame with the composer in it; of an empty Textual app (one
-  Static, the same interpreter) to the frame with its text. The three kinds of start take turns.
-- typing: from a key to its letter on the screen, each key 50 to 150 ms after the echo of the one before.
-- finding: the same for a step in the list of conversations, and for what a search finds.
-- leaving: from Ctrl+Q to the end of the process.
+- opening: from process start to the frame with the composer; for an empty Textual app (one Static, the
+  same interpreter) to the frame with its text. The three kinds of start alternate.
+- typing: from a key press to its echo, each key 50 to 150 ms after the echo before.
+- finding: the same for a step in the list of conversations, and for search results.
+- leaving: from Ctrl+Q to the exit of the process.
 
-One start of each kind goes before and does not count, so that the files are in memory.
+One warm-up start of each kind fills the page cache and does not count.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from minigpt4.tui.history.store import FILE_NAME, ConversationInfo, Store, Store
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "minigpt4")
 TALKING = (sys.executable, str(Path(__file__).with_name("talker.py")), "chat")
-"""The program with an engine that says 50 tokens a second for ever."""
+"""The program with a fake engine that streams 50 tokens a second without end."""
 
 EMPTY_APP = """
 from textual.app import App, ComposeResult
@@ -53,17 +53,17 @@ class Empty(App[None]):
 Empty().run()
 """
 
-KEPT = 10_000
+CONVERSATIONS = 10_000
 LONG = 2_000
 COMPOSER = "sk about a picture"
-"""Of the placeholder; the cursor stands on its first letter."""
+"""Part of the placeholder; the cursor covers its first letter."""
 
 LOADED = " of "
-"""Of the context bar, which is there once the model is."""
+"""Part of the context bar, which appears once the model is loaded."""
 
 LETTERS = [chr(code) for code in (*range(0x3B1, 0x3C0), *range(0x3C3, 0x3CA), *range(0x430, 0x450))]
 LETTERS += [chr(code) for code in (*range(0x3A3, 0x3AA), *range(0x410, 0x430))]
-"""Greek and Russian: each is on the screen only once it has been typed."""
+"""Greek and Russian letters, which appear on the screen only when typed."""
 
 CTRL_B, CTRL_F, CTRL_Q, CTRL_R, CTRL_U = "\x02", "\x06", "\x11", "\x12", "\x15"
 DOWN, ENTER, ESCAPE = "\x1b[B", "\r", "\x1b"
@@ -71,7 +71,7 @@ DOWN, ENTER, ESCAPE = "\x1b[B", "\r", "\x1b"
 
 @dataclass(frozen=True)
 class Figure:
-    """Seconds that one thing took, again and again, and what they must not exceed (None: told only)."""
+    """Repeated timings of one thing; `is_reached` of None: there is no goal."""
 
     name: str
     seconds: tuple[float, ...]
@@ -80,41 +80,41 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median."""
         return statistics.median(self.seconds)
 
     @property
-    def late(self) -> float:
+    def p95(self) -> float:
         """The 95th percentile."""
         return sorted(self.seconds)[min(len(self.seconds) - 1, round(0.95 * len(self.seconds)))]
 
     def row(self) -> str:
-        """A line of the table."""
+        """A row of the table."""
         verdict = {None: "", True: "reached", False: "missed"}[self.is_reached]
-        times = f"{self.median * 1000:.0f} ms | {self.late * 1000:.0f} ms"
+        times = f"{self.median * 1000:.0f} ms | {self.p95 * 1000:.0f} ms"
         return f"| {self.name} | {times} | {self.goal} | {verdict} |"
 
 
 class Homes:
-    """Folders for MINIGPT4_HOME that share mini's files, each with conversations of its own."""
+    """Folders for MINIGPT4_HOME that share mini's files but have their own history."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def home(self, name: str, stocked: Path | None = None) -> dict[str, str]:
-        """The environment of a program that lives there; `stocked` is a database to begin with."""
+    def home(self, name: str, history: Path | None = None) -> dict[str, str]:
+        """The environment of a program with that home; `history` is a database to start with."""
         home = self._folder / name
         (home / "data").mkdir(parents=True)
         (home / "data" / "bundles").symlink_to(data_home() / "bundles")
         (home / "cache").symlink_to(cache_home())
-        if stocked is not None:
-            shutil.copy(stocked, home / "data" / FILE_NAME)
+        if history is not None:
+            shutil.copy(history, home / "data" / FILE_NAME)
         kept = ("PATH", "HOME", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
         ours = {name: os.environ[name] for name in kept if name in os.environ}
         return {**ours, HOME_VARIABLE: str(home), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
 
-    def stocked(self, conversations: int, messages: int) -> Path:
-        """A database with so many conversations of so many messages."""
+    def history(self, conversations: int, messages: int) -> Path:
+        """A database with that many conversations of that many messages."""
         path = self._folder / f"{conversations}-{messages}" / FILE_NAME
         store = Store.open(path)
         store.add_whole(_conversation(number, messages) for number in range(conversations))
@@ -125,13 +125,16 @@ class Homes:
 
 
 def _conversation(number: int, length: int) -> WholeConversation:
-    """One of some thousands; `q04711z` is only in its messages."""
-    when = time.time() - 3600 * (KEPT - number)
+    """One of many; a word such as `q04711z` is only in its messages."""
+    when = time.time() - 3600 * (CONVERSATIONS - number)
     messages: list[StoredMessage] = []
     for place in range(length):
         role = "assistant" if place % 2 else "user"
-        said = "A *grey* boat, and a gull above it.\n\n- one mast\n- no sails\n\nIt is morning. " * 2
-        text = said if place % 2 else f"Question {number:05} q{number:05}z about the harbour, number {place}?"
+        answer = "A *grey* boat, and a gull above it.\n\n- one mast\n- no sails\n\nIt is morning. " * 2
+        text = (
+            answer if place % 2 else f"Question {number:05} q{number:05}z about the harbour, number {place}?"
+        text = answer if place % 2 else question
+        )
         parent = messages[-1].id if messages else None
         messages.append(
             StoredMessage(f"m{number:07}-{place}", parent, role, text, "done", (), when, {"bundle": "mini"})  # type: ignore[arg-type]
@@ -144,7 +147,7 @@ def _conversation(number: int, length: int) -> WholeConversation:
 
 
 def opening(homes: Homes, runs: int, _keys: int) -> Iterator[Figure]:
-    """First paint: an empty app, ours, ours with thousands of conversations."""
+    """First paint: an empty app, this app, and this app with thousands of conversations."""
     file = homes.home("empty")
     script = Path(file[HOME_VARIABLE]) / "empty.py"
     script.write_text(EMPTY_APP)
@@ -153,21 +156,23 @@ def opening(homes: Homes, runs: int, _keys: int) -> Iterator[Figure]:
         "none": lambda: _first_paint([PROGRAM, "chat"], none, COMPOSER, ""),
         "many": lambda: _first_paint([PROGRAM, "chat"], many, COMPOSER, "Question 09999"),
     }
-    none, many = homes.home("none"), homes.home("many", homes.stocked(KEPT, 4))
+    none, many = homes.home("none"), homes.home("many", homes.history(CONVERSATIONS, 4))
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in starts}
     for run in range(-1, runs):
         for name, start in starts.items():
             found = start()
             if run >= 0:
                 taken[name].append(found)
-    empty, ours, stocked = (tuple(paint for paint, _ in taken[name]) for name in starts)
+    empty, ours, full = (tuple(paint for paint, _ in taken[name]) for name in starts)
     yield Figure("first paint, an empty Textual app", empty)
     ratio = statistics.median(ours) / statistics.median(empty)
     yield Figure("first paint, `minigpt4 chat`", ours, f"1.5 × empty (is {ratio:.2f})", ratio <= 1.5)
-    more = statistics.median(stocked) - statistics.median(ours)
+    more = statistics.median(full) - statistics.median(ours)
     goal = f"+100 ms (is {more * 1000:+.0f})"
-    yield Figure(f"first paint with {KEPT:,} conversations kept", stocked, goal, more <= 0.1)
-    yield Figure(f"the list of {KEPT:,} conversations is there", tuple(listed for _, listed in taken["many"]))
+    yield Figure(f"first paint with {CONVERSATIONS:,} conversations saved", full, goal, more <= 0.1)
+    yield Figure(
+        f"the list of {CONVERSATIONS:,} conversations is listed", tuple(listed for _, listed in taken["many"])
+    )
 
 
 def _first_paint(
@@ -185,19 +190,19 @@ def _first_paint(
 
 
 def typing(homes: Homes, _runs: int, keys: int) -> Iterator[Figure]:
-    """Keys while an answer comes, and in a long conversation."""
-    long = homes.stocked(1, LONG)
+    """Keys while an answer streams, and in a long conversation."""
+    long = homes.history(1, LONG)
     resume = ("--resume", "c0000000")
     with _opened((*TALKING,), homes.home("typing")) as terminal:
-        yield _echoes("a key, nothing else going on", terminal, keys)
+        yield _echoes("a key, nothing else running", terminal, keys)
     with _opened((*TALKING,), homes.home("streaming")) as terminal:
         _ask(terminal)
-        yield _echoes("a key while 50 tokens/s come", terminal, keys)
+        yield _echoes("a key while 50 tokens/s stream", terminal, keys)
     with _opened((*TALKING, *resume), homes.home("long", long), f"number {LONG - 2}") as terminal:
         yield _echoes(f"a key with {LONG:,} messages", terminal, keys)
     with _opened((*TALKING, *resume), homes.home("both", long), f"number {LONG - 2}") as terminal:
         _ask(terminal)
-        yield _echoes(f"a key with {LONG:,} messages, 50 tokens/s coming", terminal, keys)
+        yield _echoes(f"a key with {LONG:,} messages, 50 tokens/s streaming", terminal, keys)
     yield _beside_mini(homes, keys)
 
 
@@ -216,8 +221,8 @@ def _ask(terminal: Terminal) -> None:
 
 
 def _echoes(name: str, terminal: Terminal, keys: int, ready: Callable[[], None] = lambda: None) -> Figure:
-    """The echo of so many letters, each typed when `ready` has returned."""
-    dice = random.Random(0)
+    """The echo of that many letters; `ready` is called before each."""
+    rng = random.Random(0)
     seconds = []
     for number in range(keys):
         if number and number % len(LETTERS) == 0:
@@ -225,18 +230,18 @@ def _echoes(name: str, terminal: Terminal, keys: int, ready: Callable[[], None] 
             terminal.rest(0.5)
         ready()
         seconds.append(terminal.echo(LETTERS[number % len(LETTERS)], LETTERS[number % len(LETTERS)]))
-        terminal.rest(dice.uniform(0.05, 0.15))
+        terminal.rest(rng.uniform(0.05, 0.15))
     found = Figure(name, tuple(seconds))
-    return Figure(name, found.seconds, "50 ms", found.late < 0.05)
+    return Figure(name, found.seconds, "50 ms", found.p95 < 0.05)
 
 
 def _beside_mini(homes: Homes, keys: int) -> Figure:
-    """Keys while the real model uses the processor; its answer is asked for again whenever it ends."""
+    """Keys while the real model uses the CPU; a new answer is requested whenever one ends."""
     environment = homes.home("mini")
-    kept = Path(environment[HOME_VARIABLE]) / "data" / FILE_NAME
+    history = Path(environment[HOME_VARIABLE]) / "data" / FILE_NAME
 
     def writing() -> bool:
-        with sqlite3.connect(f"file:{kept}?mode=ro", uri=True) as connection:
+        with sqlite3.connect(f"file:{history}?mode=ro", uri=True) as connection:
             query = "SELECT count(*) FROM messages WHERE state = 'writing' AND text <> ''"
             return bool(connection.execute(query).fetchone()[0])
 
@@ -259,30 +264,32 @@ def _beside_mini(homes: Homes, keys: int) -> Figure:
 
 
 def finding(homes: Homes, runs: int, keys: int) -> Iterator[Figure]:
-    """The list of conversations and the search, with thousands kept."""
-    with _opened((*TALKING,), homes.home("finding", homes.stocked(KEPT, 4)), "Question 09999") as terminal:
+    """The list of conversations and the search, with thousands of conversations."""
+    with _opened(
+        (*TALKING,), homes.home("finding", homes.history(CONVERSATIONS, 4)), "Question 09999"
+    ) as terminal:
         terminal.press(CTRL_B)
         terminal.settle()
         terminal.press(CTRL_B)
         terminal.settle()
         steps = []
         for number in range(min(keys, 300)):
-            steps.append(terminal.echo(DOWN, f"{KEPT - 1 - number:05}"))
+            steps.append(terminal.echo(DOWN, f"{CONVERSATIONS - 1 - number:05}"))
             terminal.rest(0.03)
-        found = Figure(f"a step in the list of {KEPT:,} conversations", tuple(steps))
-        yield Figure(found.name, found.seconds, "50 ms", found.late < 0.05)
+        found = Figure(f"a step in the list of {CONVERSATIONS:,} conversations", tuple(steps))
+        yield Figure(found.name, found.seconds, "50 ms", found.p95 < 0.05)
         terminal.press(CTRL_F)
         terminal.until("Search all conversations")
         terminal.settle()
         rare, common = [], []
         for number in range(runs):
-            code = f"{(4711 * (number + 1)) % KEPT:05}"
+            code = f"{(4711 * (number + 1)) % CONVERSATIONS:05}"
             terminal.paste(code)
             rare.append(_found(terminal, code, f"q{code}z"))
-            common.append(_found(terminal, "harbour", f"q{KEPT - 1:05}z"))
+            common.append(_found(terminal, "harbour", f"q{CONVERSATIONS - 1:05}z"))
         for name, seconds in (("a rare word", rare), ("a word of every conversation", common)):
-            found = Figure(f"search for {name} in {KEPT:,} conversations", tuple(seconds))
-            yield Figure(found.name, found.seconds, "100 ms", found.late < 0.1)
+            found = Figure(f"search for {name} in {CONVERSATIONS:,} conversations", tuple(seconds))
+            yield Figure(found.name, found.seconds, "100 ms", found.p95 < 0.1)
 
 
 def _found(terminal: Terminal, words: str, text: str) -> float:
@@ -295,7 +302,7 @@ def _found(terminal: Terminal, words: str, text: str) -> float:
 
 
 def leaving(homes: Homes, runs: int, _keys: int) -> Iterator[Figure]:
-    """Ctrl+Q at any moment."""
+    """Ctrl+Q at several moments."""
     environment = homes.home("leaving")
 
     def after(begin: Callable[[Terminal], object], command: Sequence[str]) -> float:
@@ -331,10 +338,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if missing(load_bundle("mini")):
-        sys.exit("The bundle 'mini' is not here; `minigpt4 models pull mini` fetches it.")
+        sys.exit("The bundle 'mini' is not downloaded; run `minigpt4 models pull mini`.")
     figures = []
     if not options.json:
-        print("| what | median | 95 of 100 | goal | |\n| --- | ---: | ---: | --- | --- |")
+        print("| what | median | 95th percentile | goal | |\n| --- | ---: | ---: | --- | --- |")
     for name in options.only:
         with tempfile.TemporaryDirectory() as folder:
             for figure in PARTS[name](Homes(Path(folder)), options.runs, options.keys):
@@ -342,8 +349,8 @@ def main() -> None:
                 if not options.json:
                     print(figure.row(), flush=True)
     if options.json:
-        told = [{**vars(one), "median": one.median, "late": one.late} for one in figures]
-        print(json.dumps(told, indent=2))
+        rows = [{**vars(one), "median": one.median, "p95": one.p95} for one in figures]
+        print(json.dumps(rows, indent=2))
 
 
 if __name__ == "__main__":

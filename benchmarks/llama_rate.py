@@ -1,12 +1,12 @@
-"""How fast the llama.cpp backend decodes, against the same library called without our code.
+"""How fast the llama.cpp backend decodes, compared with the bare library.
 
     python benchmarks/llama_rate.py MODEL.gguf [--tokens 40] [--rounds 5] [--threads 1]
 
-Both decode one token after another from the same short prompt, in turn, in one process. The bare
-loop calls `llama_decode` with the library's default settings and reads the logits; ours is
-`generate`, sampling and all. Times are of the processor, not of the clock, with one thread (other
-programs then count less), and of the clock with more; rates come from the median token. The
-`padded` row is ours with the copy that small models decode with (core/language/llamacpp.py).
+Both decode token by token from the same short prompt, alternating in one process. The bare loop
+calls `llama_decode` with default settings and reads the logits; ours is `generate`, including
+sampling. With one thread it measures CPU time, which other programs disturb less, with more threads
+wall time; rates come from the median token. The `padded` row is ours with the padded copy that small
+models use (core/language/llamacpp.py).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
         for name, decode in decoders.items():
             times[name] += token_times(decode(options.tokens + 1), clock)
     print(f"{options.gguf.name}, {options.threads} threads, {len(times['bare'])} tokens each\n")
-    print("| loop | tokens/s | of the bare rate |")
+    print("| loop | tokens/s | relative to bare |")
     print("| --- | ---: | ---: |")
     bare = statistics.median(times["bare"])
     for name, seconds in times.items():
@@ -56,20 +56,20 @@ def main() -> None:
 
 
 def token_times(tokens: Iterator[int], clock: Callable[[], float]) -> list[float]:
-    """Between one token and the next; what comes before the first is the prompt's."""
+    """Times between tokens; the time before the first belongs to the prompt."""
     stamps = [clock() for _ in tokens]
     return [after - before for before, after in itertools.pairwise(stamps)]
 
 
 def ours(gguf: Path, threads: int, *, padded: bool) -> Callable[[int], Iterator[int]]:
-    """Our loop, as it is for large models or as it is for small ones."""
-    least = llamacpp.LARGE_BYTES
+    """Our loop, for large models or (`padded`) for small ones."""
+    limit = llamacpp.LARGE_BYTES
     llamacpp.LARGE_BYTES = 1 << 62 if padded else 0
     try:
         model = LlamaCppLanguageModel(gguf, context=CONTEXT, threads=threads)
     finally:
-        llamacpp.LARGE_BYTES = least
-    # A random model may end at once: the benchmark goes on.
+        llamacpp.LARGE_BYTES = limit
+    # A random model may generate the end token at once; ignore it.
     model.is_end = lambda token: False  # type: ignore[method-assign]
 
     def decode(count: int) -> Iterator[int]:
@@ -80,7 +80,7 @@ def ours(gguf: Path, threads: int, *, padded: bool) -> Callable[[int], Iterator[
 
 
 class Bare:
-    """llama.cpp as its documentation uses it: one token a batch, default settings."""
+    """llama.cpp as in its documentation: one token per batch, default settings."""
 
     def __init__(self, gguf: Path, threads: int) -> None:
         self._api: Any = load_library()

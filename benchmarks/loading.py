@@ -1,8 +1,8 @@
-"""How fast batches of photos are made ready: read, decoded, squashed and normalised, or read from the cache.
+"""How fast batches of photos are loaded: read, decoded, resized and normalized, or read from the cache.
 
 python benchmarks/loading.py [--data PLACE] [--workers 2] [--batch-size 64] [--steps 60]
 
-Without a place it makes a shard of 224-pixel JPEGs of its own, smooth shapes under a little noise.
+Without --data it creates a shard of 224-pixel JPEGs: smooth shapes with a little noise.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from minigpt4.train.data.subset import Selection
 from minigpt4.train.features.cache import Features
 
 BUNDLE = "minigpt4-vicuna-7b"
-"""Whose pixels are made: 224 x 224, as the paper's."""
+"""Its images are 224 x 224 pixels, as in the paper."""
 
 SIDE, PHOTOS, QUALITY = 224, 500, 90
 
 
 def write_shard(path: Path) -> None:
-    """A shard of photos that compress like photographs, some 20 KB each."""
+    """Write a shard of images that compress like photographs, about 20 KB each."""
     rng = np.random.default_rng(0)
     with tarfile.open(path, "w") as archive:
         for number in range(PHOTOS):
@@ -51,18 +51,18 @@ def write_shard(path: Path) -> None:
 
 
 def photos_per_second(loader: Loader, batch_size: int, steps: int) -> float:
-    """Photos made ready a second where nothing else is done; the first step does not count."""
+    """Photos loaded per second while nothing else runs; the first step does not count."""
     loader.batch(0)
-    begun = time.perf_counter()
+    start = time.perf_counter()
     for step in range(1, steps + 1):
         loader.batch(step)
-    return batch_size * steps / (time.perf_counter() - begun)
+    return batch_size * steps / (time.perf_counter() - start)
 
 
 def main() -> None:
-    """Measure both ways and print them."""
+    """Measure both and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", help="photos of your own, in any form that train reads")
+    parser.add_argument("--data", help="your own photos, in any form that train accepts")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=60)
@@ -76,7 +76,7 @@ def main() -> None:
         photos = open_photos(place)
         data = Data((Selection(photos.name, (photos,)),), Selection("none", ()), ((photos, 1),))
         order = Order(0, [len(photos)], [1])
-        # What a Q-Former gives, 32 vectors of 768 numbers, is as large for every photo.
+        # The size of a Q-Former's output: 32 vectors of 768 numbers for each photo.
         values_PVND = np.ones((len(photos), 1, 32, 768), np.float16)
         for name, features in (("decoded", None), ("cached", [Features([values_PVND], len(photos))])):
             loader = Loader(

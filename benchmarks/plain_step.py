@@ -1,8 +1,8 @@
-"""A training step of MiniGPT-4 as it is written when nothing is saved: what training_step.py compares with.
+"""A straightforward training step of MiniGPT-4, the baseline of training_step.py.
 
-Every picture passes through the tower at every visit, captions stand in one padded batch, the prompt
-before the picture is read anew for each of them, and the output layer is computed at every position:
-the form of the released code (minigpt4/models/minigpt_base.py of Vision-CAIR/MiniGPT-4).
+The tower encodes every image in every step, captions form one padded batch, each with its own copy of the
+prompt before the image, and the output layer is computed at every position, as in the released code
+(minigpt4/models/minigpt_base.py of Vision-CAIR/MiniGPT-4).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IGNORED = -100
 
 
 class PlainStep:
-    """Tower, projection, language model and optimiser, and one step over a batch of pictures."""
+    """Tower, projection, language model and optimizer; a call is one step over a batch of images."""
 
     def __init__(
         self, recipe: Recipe, projection: Projection, model: Any, tower: VisionTower, layout: Layout
@@ -42,7 +42,7 @@ class PlainStep:
         )
 
     def __call__(self, pixels_BCHW: Tensor, branches: Sequence[Branch]) -> float:
-        """One step over B pictures with one caption each; returns the loss."""
+        """One step over B images with one caption each; returns the loss."""
         self._optimizer.zero_grad()
         features_BND = self._tower.encode(pixels_BCHW).clone()
         image_BND = self._projection(features_BND)
@@ -62,8 +62,8 @@ class PlainStep:
         longest = max(map(len, rows))
         tokens_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         B, N, _ = image_BND.shape
-        before_BPD = embed(torch.tensor([prefix] * B, dtype=torch.long))
-        embeddings_BSD = torch.cat([before_BPD, image_BND.to(before_BPD.dtype), embed(tokens_BT)], dim=1)
+        prefix_BPD = embed(torch.tensor([prefix] * B, dtype=torch.long))
+        embeddings_BSD = torch.cat([prefix_BPD, image_BND.to(prefix_BPD.dtype), embed(tokens_BT)], dim=1)
         start = len(prefix) + N
         mask_BS = torch.zeros(B, start + longest, dtype=torch.long)
         labels_BS = torch.full((B, start + longest), IGNORED)

@@ -1,12 +1,11 @@
-"""How long a person waits: `minigpt4 --help`, and `ask` from process start to first word.
+"""Start-up time: `minigpt4 --help`, and `ask` from process start to the first token.
 
     python benchmarks/startup.py [--runs 7] [--photo examples/chelsea.png]
 
-Every run is a new process of the installed program; times are medians, from the moment the
-process is started to the first byte on its stdout. The bundle is fetched and the operating
-system has its files in memory (one run that does not count goes first). A "new" picture has
-never been seen, so the vision tower reads it; a "seen" one comes from the cache on disk.
-Memory is the most that the process ever held (maximum resident set size).
+Every run is a new process of the installed program; times are medians, from process start to the
+first byte on its stdout. The bundle is downloaded and its files are in the page cache (a warm-up run
+does not count). A "new" image must be encoded by the vision tower; a "seen" one comes from the
+embedding cache on disk. Memory is the maximum resident set size.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def main() -> None:
     backends = ["torch"] + (["llamacpp"] if importlib.util.find_spec("llama_cpp") else [])
 
     print(f"{machine()}; medians of {options.runs} runs.\n")
-    print("| what | first word | end | peak memory |")
+    print("| what | first token | end | peak memory |")
     print("| --- | ---: | ---: | ---: |")
     print(row("`minigpt4 --help`", repeated(lambda run: ["--help"], options.runs)))
     with tempfile.TemporaryDirectory() as folder:
@@ -63,19 +62,19 @@ def main() -> None:
                 def ask(run: int, backend: str = backend, kind: str = kind) -> list[str]:
                     photo = options.photo
                     if kind == "new":
-                        photo = never_seen(options.photo, Path(folder) / f"{backend}-{run}.png")
+                        photo = uncached_copy(options.photo, Path(folder) / f"{backend}-{run}.png")
                     return ["ask", "-i", str(photo), "--backend", backend, QUESTION]
 
                 print(row(f"`ask`, {backend}, {kind} picture", repeated(ask, options.runs)), flush=True)
 
 
 def repeated(arguments: Callable[[int], Sequence[str]], runs: int) -> list[Measurement]:
-    """Measure `runs` processes after one that does not count; `arguments` takes the run's number."""
+    """Measure `runs` processes after a warm-up; `arguments` takes the run's number."""
     return [measured(arguments(run)) for run in range(-1, runs)][1:]
 
 
 def measured(arguments: Sequence[str]) -> Measurement:
-    """Run the program once; raises SystemExit with its own words if it fails."""
+    """Run the program once; raises SystemExit with its stderr if it fails."""
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -95,8 +94,8 @@ def measured(arguments: Sequence[str]) -> Measurement:
     return Measurement(first_byte_s, end_s, usage.ru_maxrss * PEAK_UNIT)
 
 
-def never_seen(photo: Path, path: Path) -> Path:
-    """The same picture in a file whose bytes are new, so that no cache knows it."""
+def uncached_copy(photo: Path, path: Path) -> Path:
+    """Save the same image with new bytes, so that it is in no cache."""
     note = PngInfo()
     note.add_text("Comment", f"{time.time_ns()}")
     with Image.open(photo) as image:

@@ -1,9 +1,9 @@
-"""An engine's process without a model, which talks at a steady pace; and the program with it for an engine.
+"""A fake engine process that streams text at a steady rate, and the program run with it.
 
-    python benchmarks/talker.py chat      `minigpt4 chat`, answered by the talker
-    python benchmarks/talker.py           the talker itself, on pipes
+    python benchmarks/talker.py chat      `minigpt4 chat` with the fake engine
+    python benchmarks/talker.py           the fake engine itself, on pipes
 
-It says a token each fiftieth of a second, for ever: what is measured beside it is then the app alone.
+It sends a token every fiftieth of a second without end, so that a benchmark measures the app alone.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ print(len(boats))
 
 def main() -> None:
     if len(sys.argv) > 1:
-        be_the_program()
+        run_program()
     else:
         Talker().listen()
 
 
-def be_the_program() -> None:
-    """The command line, with this file in place of the engine's."""
+def run_program() -> None:
+    """Run the command line with this file as the engine process."""
     from minigpt4.core.worker import client as worker
     from minigpt4.tui import cli
 
@@ -73,7 +73,7 @@ def be_the_program() -> None:
 
 
 class Talker:
-    """Knows nothing, and answers everything."""
+    """Answers every question with the same text."""
 
     def __init__(self) -> None:
         self._reader, self._writer = own_pipes()
@@ -81,13 +81,13 @@ class Talker:
         self._talking = ""
 
     def listen(self) -> None:
-        """Until the parent is gone."""
+        """Handle commands until the parent exits."""
         while (command := read_command(self._reader)) is not None:
             match command:
                 case Load(choice):
-                    self._tell(Ready(choice.bundle, "talker", CONTEXT, 9, 0.0))
+                    self._send(Ready(choice.bundle, "talker", CONTEXT, 9, 0.0))
                 case Count(request, messages):
-                    self._tell(Counted(request, 20 * len(messages), CONTEXT, 0))
+                    self._send(Counted(request, 20 * len(messages), CONTEXT, 0))
                 case Answer(request):
                     self._talking = request
                     threading.Thread(target=self._talk, args=(request,), daemon=True).start()
@@ -96,20 +96,20 @@ class Talker:
         os._exit(0)
 
     def _talk(self, request: str) -> None:
-        self._tell(Phase(request, "thinking"))
-        self._tell(Phase(request, "writing"))
-        said = ""
+        self._send(Phase(request, "thinking"))
+        self._send(Phase(request, "writing"))
+        text = ""
         words = ANSWER.replace(" ", " \0").replace("\n", "\n\0").split("\0")
-        begun = time.monotonic()
+        start = time.monotonic()
         for number, word in enumerate(itertools.cycle(words)):
-            time.sleep(max(0.0, begun + number / TOKENS_PER_S - time.monotonic()))
+            time.sleep(max(0.0, start + number / TOKENS_PER_S - time.monotonic()))
             if self._talking != request:
                 break
-            self._tell(Said(request, word))
-            said += word
-        self._tell(Finished(request, "cancelled", said, 20, number, 0.0, TOKENS_PER_S))
+            self._send(Said(request, word))
+            text += word
+        self._send(Finished(request, "cancelled", text, 20, number, 0.0, TOKENS_PER_S))
 
-    def _tell(self, event: Event) -> None:
+    def _send(self, event: Event) -> None:
         with self._lock:
             self._writer.write(frame(event))
             self._writer.flush()

@@ -1,12 +1,12 @@
-"""Training's step against the same step written plainly: photos a second, and peak memory.
+"""The training step compared with a straightforward one: photos per second, and peak memory.
 
     python benchmarks/training_step.py mini DATA/flickr8k/train
     python benchmarks/training_step.py 7b DATA/flickr8k/train
 
-Three processes, each with its own models, take turns: the plain step (plain_step.py), ours with the
-tower at work, and ours with its features in the cache. Same photos, captions, weights and types; one
-caption a photo. `7b` has the widths of MiniGPT-4 with Vicuna 7B, random weights, and two layers of
-each of ViT, Q-Former and language model.
+Three processes, each with its own models, alternate: the plain step (plain_step.py), ours with the tower
+encoding, and ours with cached features. Same photos, captions, weights and dtypes; one caption per photo.
+`7b` has the widths of MiniGPT-4 with Vicuna 7B, random weights, and two layers each of ViT, Q-Former and
+language model.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from minigpt4.train.packing.sequence import Layout
     from minigpt4.train.recipe import Recipe
 
-FORMS = ("plain", "ours, looking", "ours, cached")
+FORMS = ("plain", "ours, encoding", "ours, cached")
 BATCH = {"mini": 16, "7b": 64}
-"""mini's own, and what each GPU of the paper had."""
+"""mini's batch size, and the paper's per GPU."""
 SLICE_LAYERS = 2
 GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What both steps are made of."""
+    """What both steps need."""
 
     recipe: Recipe
     model: Any
@@ -52,7 +52,7 @@ class Parts:
 
 
 def mini_parts() -> Parts:
-    """The bundle mini with its own weights, in bfloat16, asked as in its stage 1."""
+    """The bundle mini with its own weights, in bfloat16, with the prompt of its stage 1."""
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.download.fetch import ensure
     from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
@@ -75,7 +75,7 @@ def mini_parts() -> Parts:
 
 
 def slice_parts() -> Parts:
-    """Two layers of everything at MiniGPT-4's widths, random weights, bfloat16, stage 1 of the paper."""
+    """Two layers of each model at MiniGPT-4's widths, random weights, bfloat16, the paper's stage 1."""
     import torch
     from transformers import Blip2VisionConfig, Blip2VisionModel, LlamaConfig, LlamaForCausalLM
 
@@ -125,7 +125,7 @@ def slice_parts() -> Parts:
     recipe = with_settings(read_recipe(recipe_path("stage1")), [f"batch_size={BATCH['7b']}"])
 
     def tokenize(*texts: Text) -> list[int]:
-        """A third of its letters: as many tokens as LLaMA's vocabulary has for English."""
+        """One token for three bytes, about as many as LLaMA's tokenizer needs for English."""
         joined = "".join(text.text for text in texts).encode()
         return [1 + joined[at] % 31_000 for at in range(0, len(joined), 3)]
 
@@ -136,11 +136,11 @@ def slice_parts() -> Parts:
     )  # fmt: skip
 
 
-# -- one process a form ---------------------------------------------------------------------------
+# -- one process per form ---------------------------------------------------------------------------
 
 
 def serve(size: str, form: str, data: str, threads: int) -> None:
-    """Answer every line on standard input with the seconds of one more step."""
+    """Run a step for every line on stdin, and print its time, loss and peak memory."""
     import torch
 
     torch.set_num_threads(threads)
@@ -249,11 +249,11 @@ def _ours(parts: Parts, data: str, *, is_cached: bool) -> Any:
     return lambda number: trainer.step(number).loss
 
 
-# -- taking turns ---------------------------------------------------------------------------------
+# -- alternating ---------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Let the three take turns and print medians."""
+    """Alternate between the three and print medians."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -275,7 +275,7 @@ def main() -> None:
             child.stdin.write("step\n")
             child.stdin.flush()
             row = json.loads(child.stdout.readline())
-            if number:  # the first step of each makes what later ones find made
+            if number:  # the first step of each is the warm-up
                 rows[form].append(row)
     for child in children.values():
         child.communicate()
@@ -298,7 +298,7 @@ def _child(given: argparse.Namespace, form: str) -> subprocess.Popen[str]:
     )
     assert child.stdout is not None
     line = child.stdout.readline()
-    assert line == "ready\n", f"'{form}' could not begin: {line!r}"
+    assert line == "ready\n", f"'{form}' could not start: {line!r}"
     return child
 
 

@@ -1,10 +1,10 @@
-"""How a bundle of MiniGPT-4's true size behaves on this machine: load, look, first token, speed, memory.
+"""A bundle of MiniGPT-4's real size on this machine: load time, encoding, first token, speed, memory.
 
     minigpt4 models synth minigpt4-vicuna-7b --seed 0 --gguf Q4_0
     python benchmarks/true_size.py minigpt4-vicuna-7b-synth -i examples/chelsea.png
 
-Random weights cost what trained ones cost. The embedding cache is left out, so the picture is looked at;
-files are in the page cache after the first round, as they are on a machine that has just fetched them.
+Random weights cost as much as trained ones. The embedding cache is disabled, so the image is encoded;
+files are in the page cache after the first round, as on a machine that has just downloaded them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ QUESTION = "What is in this picture?"
 
 
 def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> dict[str, float]:
-    """One answer in this process, with what each part of it took."""
+    """One answer in this process, with the time of each stage."""
     import minigpt4.core.embedding_cache
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.download.fetch import path_of
@@ -38,11 +38,11 @@ def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> 
     gguf = choose_gguf(bundle)
     assert gguf is not None, f"{bundle_name} has no GGUF; make one with `minigpt4 models quantize`"
     files = {gguf, *(path_of(file, bundle) for file in bundle.picture_files)}
-    begun = time.perf_counter()
+    start = time.perf_counter()
     engine = Engine.load(bundle, backend="llamacpp", device="cpu", threads=threads)
     loaded = time.perf_counter()
     first = engine.look(image)
-    looked = time.perf_counter()
+    encoded = time.perf_counter()
     assert engine._encoder is not None
     engine._encoder(_opened(image))
     again = time.perf_counter()
@@ -51,10 +51,10 @@ def measure(bundle_name: str, image: Path, tokens: int, threads: int | None) -> 
     reply.read()
     assert reply.first_token_s is not None and reply.tokens_per_s is not None, "the answer ended at once"
     return {
-        "load the language model (s)": loaded - begun,
-        "first look, tower loaded too (s)": looked - loaded,
-        "another look (s)": again - looked,
-        "prompt (positions)": reply.prompt_tokens,
+        "load the language model (s)": loaded - start,
+        "first encoding, with loading the tower (s)": encoded - loaded,
+        "another encoding (s)": again - encoded,
+        "prompt (tokens)": reply.prompt_tokens,
         "time to first token (s)": reply.first_token_s,
         "speed (tokens/s)": reply.tokens_per_s,
         "files (GiB)": sum(file.stat().st_size for file in files) / GIB,

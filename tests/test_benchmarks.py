@@ -34,7 +34,7 @@ def test_the_terminal_knows_when_a_key_was_answered_and_the_program_over(termina
 
 def test_a_program_that_does_not_say_what_is_waited_for_is_told_of(terminal: ModuleType) -> None:
     with terminal.Terminal([sys.executable, "-c", "print('good day')"], environment()) as seat:
-        with pytest.raises(SystemExit, match=r"'good night' did not come.*\n.*good day"):
+        with pytest.raises(SystemExit, match=r"'good night' did not appear.*\n.*good day"):
             seat.until("good night")
         seat.end("")
 

@@ -1,9 +1,9 @@
-"""The pictures of the README, taken from the running app: its real engine, mini's own answers.
+"""The README's screenshots, taken from the running app with its real engine and mini's real answers.
 
     python docs/screenshots/make.py
 
-writes the SVGs beside this file. Nothing of the person who runs it gets into them: the app has an empty
-home, in which only the files of the bundle `mini` are the person's (they are fetched where missing).
+writes the SVGs beside this file. Nothing personal gets into them: the app has an empty home that shares
+only the files of the bundle `mini` (downloaded if missing).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from minigpt4.tui.widgets.picture import PictureArea
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent.parent / "examples"
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 
 TALKS = (
     ("camera.png", ("What is the man doing?",)),
@@ -42,19 +42,19 @@ TALKS = (
     ("chelsea.png", ("Which animal is this?",)),
     ("coffee.jpg", ("What is on the table?", "What is coffee made from?")),
 )
-"""Photos, and what is asked about each."""
+"""Photos, and the questions about each."""
 
 
 class Camera:
-    """The app while it runs, and ways to wait for it and to take its picture."""
+    """The running app, with ways to wait for it and to take screenshots."""
 
     def __init__(self, app: MiniGPT4App, pilot: Pilot[None]) -> None:
         self.app = app
         self.pilot = pilot
 
     async def until(self, holds: Callable[[], object], what: str) -> None:
-        """Wait for something; a TimeoutError names it."""
-        async with asyncio.timeout(PATIENCE_S) as limit:
+        """Wait for a condition; on a timeout `what` is printed."""
+        async with asyncio.timeout(TIMEOUT_S) as limit:
             try:
                 while not holds():
                     await self.pilot.pause(0.02)
@@ -64,14 +64,14 @@ class Camera:
         await self.pilot.pause()
 
     async def ask(self, question: str, picture: Path | None = None) -> None:
-        """Ask as a person would, and wait for the answer's end."""
+        """Ask as a user would, and wait until the answer is finished."""
         chat = self.app.chat
         if picture is not None:
             self.app.attach([picture])
-            await self.until(lambda: chat.foot.pictures, f"{picture} in the composer")
+            await self.until(lambda: chat.footer.pictures, f"{picture} in the composer")
         chat.composer.replace_text(question)
         await self.pilot.press("enter")
-        await self.until(lambda: not chat.composer.text, "the question to be taken")
+        await self.until(lambda: not chat.composer.text, "the question to be sent")
         await self.until(lambda: self.app.talk.answering is None, f"the answer to '{question}'")
         answer = self.app.talk.path[-1]
         if answer.state != "done":
@@ -79,11 +79,13 @@ class Camera:
         print(f"> {question}\n{answer.text}")
 
     async def take(self, name: str) -> None:
-        """Write the screen down, once all its pictures are drawn."""
+        """Save the screen, once all its pictures are drawn."""
         await self.until(lambda: not self._is_busy(), "pictures to be drawn")
         theme = self.app.current_theme
-        ground, ink = (Color.parse(str(color)).rgb for color in (theme.background, theme.foreground))
-        svg = to_svg(self.app.screen._compositor.render_strips(), ground, ink)
+        background, foreground = (
+            Color.parse(str(color)).rgb for color in (theme.background, theme.foreground)
+        )
+        svg = to_svg(self.app.screen._compositor.render_strips(), *colors)
         (HERE / f"{name}.svg").write_text(svg, encoding="utf-8")
         print(f"{name}.svg  {len(svg) / 1000:.0f} kB")
 
@@ -95,7 +97,7 @@ class Camera:
 
 @asynccontextmanager
 async def running(store: Store, theme: str, size: tuple[int, int], **named: Any) -> AsyncIterator[Camera]:
-    """The app on a screen of that many columns and rows, its model loaded."""
+    """The app in a terminal of that many columns and rows, with its model loaded."""
     flags = {"theme": theme, "images": "halfblock", "reduced_motion": True, "bundle": "mini"}
     app = MiniGPT4App(load_settings(flags, {}), store, Worker, **named)
     async with app.run_test(size=size, notifications=False) as pilot:
@@ -108,7 +110,7 @@ async def running(store: Store, theme: str, size: tuple[int, int], **named: Any)
 
 
 async def take_all(store: Store, photos: Path) -> None:
-    """The conversation dark and light, choosing pictures, and what the model sees of one."""
+    """Take the chat in a dark and a light theme, the search, and the picture picker."""
     async with running(store, "harbour", (120, 38)) as camera:
         for photo, questions in TALKS:
             camera.app.new_conversation()
@@ -118,7 +120,7 @@ async def take_all(store: Store, photos: Path) -> None:
         await camera.take("chat")
         await camera.pilot.press("ctrl+f")
         await camera.pilot.press(*"coffee")
-        await camera.until(lambda: "found" in _text(camera), "what was searched")
+        await camera.until(lambda: "found" in _text(camera), "search results")
         await camera.take("search")
     cat = store.list(4)[1].id
     async with running(store, "paper", (80, 24), conversation=cat) as camera:
@@ -138,7 +140,7 @@ def _text(camera: Camera) -> str:
 
 
 def main() -> None:
-    """A home of its own, the photos in it, and the pictures of the app."""
+    """Create a temporary home with the example photos, and take the screenshots."""
     ensure(load_bundle("mini"), progress=None)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)

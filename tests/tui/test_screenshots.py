@@ -36,8 +36,8 @@ def test_letters_are_as_wide_as_their_cells_and_mean_nothing_to_xml(terminal_svg
     )
     words = {one.text: one for one in ElementTree.fromstring(svg).iter(f"{SVG}text")}
     assert set(words) == {"a", "<b>", "日本"}
-    assert float(words["日本"].attrib["textLength"]) == pytest.approx(4 * terminal_svg.WIDE)
-    assert float(words["日本"].attrib["x"]) == pytest.approx(7 * terminal_svg.WIDE)
+    assert float(words["日本"].attrib["textLength"]) == pytest.approx(4 * terminal_svg.CELL_W)
+    assert float(words["日本"].attrib["x"]) == pytest.approx(7 * terminal_svg.CELL_W)
     assert words["<b>"].attrib["class"] == "b"
 
 
@@ -46,6 +46,6 @@ def test_half_blocks_become_one_picture_of_two_pixels_a_cell(terminal_svg: Modul
     svg = terminal_svg.to_svg([[cells], [cells]], (0, 0, 0), (255, 255, 255))
     images = list(ElementTree.fromstring(svg).iter(f"{SVG}image"))
     assert len(images) == 1
-    assert float(images[0].attrib["width"]) == pytest.approx(3 * terminal_svg.WIDE)
-    assert float(images[0].attrib["height"]) == pytest.approx(2 * terminal_svg.HIGH)
+    assert float(images[0].attrib["width"]) == pytest.approx(3 * terminal_svg.CELL_W)
+    assert float(images[0].attrib["height"]) == pytest.approx(2 * terminal_svg.CELL_H)
     assert not list(ElementTree.fromstring(svg).iter(f"{SVG}text"))
