@@ -131,10 +131,8 @@ def _conversation(number: int, length: int) -> WholeConversation:
     for place in range(length):
         role = "assistant" if place % 2 else "user"
         answer = "A *grey* boat, and a gull above it.\n\n- one mast\n- no sails\n\nIt is morning. " * 2
-        text = (
-            answer if place % 2 else f"Question {number:05} q{number:05}z about the harbour, number {place}?"
+        question = f"Question {number:05} q{number:05}z about the harbour, number {place}?"
         text = answer if place % 2 else question
-        )
         parent = messages[-1].id if messages else None
         messages.append(
             StoredMessage(f"m{number:07}-{place}", parent, role, text, "done", (), when, {"bundle": "mini"})  # type: ignore[arg-type]

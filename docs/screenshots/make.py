@@ -82,9 +82,7 @@ class Camera:
         """Save the screen, once all its pictures are drawn."""
         await self.until(lambda: not self._is_busy(), "pictures to be drawn")
         theme = self.app.current_theme
-        background, foreground = (
-            Color.parse(str(color)).rgb for color in (theme.background, theme.foreground)
-        )
+        colors = (Color.parse(str(color)).rgb for color in (theme.background, theme.foreground))
         svg = to_svg(self.app.screen._compositor.render_strips(), *colors)
         (HERE / f"{name}.svg").write_text(svg, encoding="utf-8")
         print(f"{name}.svg  {len(svg) / 1000:.0f} kB")
