@@ -1,4 +1,4 @@
-"""`python -m minigpt4.tui`: the command `minigpt4`, for where no console script is installed."""
+"""`python -m minigpt4.tui`: the command `minigpt4` without the console script."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def run() -> None:
-    """Take the working folder off the module path, then be the console script.
+    """Remove the working folder from the module path, then run the command line.
 
-    `python -m` puts that folder first, where a `numpy.py` of the user's own would be taken
-    for the real one; so nothing but the standard library is imported before.
+    `python -m` puts that folder first, so that a `numpy.py` in it would shadow the real one; until it is
+    removed only the standard library is imported.
     """
     if not sys.flags.safe_path and sys.path and Path(sys.path[0]).absolute() == Path.cwd():
         working_folder = sys.path.pop(0)

@@ -98,7 +98,9 @@ class Database:
     def _check_location(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.is_dir():
-            raise StoreError(f"'{self.path}' is a folder; kept conversations are a file. Move it elsewhere.")
+            raise StoreError(
+                f"'{self.path}' is a folder, but conversations are stored in a file; move it elsewhere."
+            )
         # Conversations are private; SQLite gives its -wal and -shm files the same mode.
         if not self.path.exists():
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -110,7 +112,7 @@ class Database:
         migrate(connection, self.path)
         self._enable_wal(connection)
         for table in ("conversations", "messages", "pictures", "message_pictures"):
-            # Damage to the first pages shows now, and not in the middle of a conversation.
+            # Damage to the first pages shows now, and not during a conversation.
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()
 
     def _enable_wal(self, connection: sqlite3.Connection) -> None:
@@ -129,8 +131,8 @@ class Database:
     def _replace_damaged(self, reason: str) -> None:
         aside = move_aside(self.path)
         self.notice = (
-            f"The kept conversations were damaged ({reason}) and are set aside, untouched, as '{aside}'; "
-            "a new, empty file was begun."
+            f"The saved conversations were damaged ({reason}) and have been moved aside, unchanged, to "
+            f"'{aside}'; a new, empty file was created."
         )
         self._check_location()
 
@@ -188,7 +190,7 @@ class Database:
         if code in DAMAGED:
             return (
                 f"The conversations in '{self.path}' are damaged ({error}). Save what can still be read with "
-                "`minigpt4 history export --all`, then move the file elsewhere to begin a new one."
+                "`minigpt4 history export --all`, then move the file elsewhere to start a new one."
             )
         if code == sqlite3.SQLITE_FULL:
             return f"The disk is full while writing '{self.path}'; free some space and try again."

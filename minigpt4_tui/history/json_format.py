@@ -140,19 +140,19 @@ class _Object:
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
             raise StoreError(
-                f"{where} of the exported conversations is no object; the file was not imported."
+                f"{where} of the exported conversations is not an object; the file was not imported."
             )
         self.value: dict[str, Any] = value
         self.where = where
 
-    def error(self, key: str, wanted: str) -> StoreError:
+    def error(self, key: str, expected: str) -> StoreError:
         shown = repr(self.value.get(key))[:60]
-        return StoreError(f"{key} of {self.where} is {shown}, not {wanted}; the file was not imported.")
+        return StoreError(f"{key} of {self.where} is {shown}, not {expected}; the file was not imported.")
 
     def text(self, key: str, pattern: str | None = None) -> str:
         value = self.value.get(key)
         if not isinstance(value, str) or (pattern is not None and re.fullmatch(pattern, value) is None):
-            raise self.error(key, "a text" if pattern is None else "a proper name")
+            raise self.error(key, "a string" if pattern is None else "a valid name")
         return storable(value)
 
     def name_or_none(self, key: str) -> str | None:
@@ -187,9 +187,11 @@ def _parsed(text: str | bytes) -> _Object:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"This is no file of exported conversations: {str(error)[:100]}.") from None
+        raise StoreError(f"This is not a file of exported conversations: {str(error)[:100]}.") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise StoreError("This is no file of exported conversations; `minigpt4 history export` makes them.")
+        raise StoreError(
+            "This is not a file of exported conversations; `minigpt4 history export` makes them."
+        )
     item = _Object(document, "the file")
     if item.number("version", math.inf) > FORMAT_VERSION:
         raise StoreError("These conversations were exported by a newer minigpt4; update this one.")
@@ -198,7 +200,7 @@ def _parsed(text: str | bytes) -> _Object:
 
 def _read_picture(store: Store, digest: str, item: _Object) -> tuple[StoredPicture, Picture | None]:
     if re.fullmatch(DIGEST, digest) is None:
-        raise StoreError(f"{item.where} is not named by a SHA-256; the file was not imported.")
+        raise StoreError(f"{item.where} is not a SHA-256 digest; the file was not imported.")
     kind = item.text("format", KIND)
     width, height = (int(item.number(key, LARGEST_SIDE)) for key in ("width", "height"))
     picture = StoredPicture(digest, "", width, height, kind, store.picture_path(digest, kind))
@@ -208,14 +210,12 @@ def _read_picture(store: Store, digest: str, item: _Object) -> tuple[StoredPictu
         content = base64.b64decode(item.text("data"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise item.error("data", "base64") from error
-    # Loaded late: texts alone need neither numpy nor Pillow.
+    # Imported late: text alone need neither numpy nor Pillow.
     from minigpt4.core.pixels import open_picture
 
     opened = open_picture(content, f"Picture {digest[:12]}")
     if opened.digest != digest:
-        raise StoreError(
-            f"The bytes of {item.where} are not those it is named by; the file was not imported."
-        )
+        raise StoreError(f"The bytes of {item.where} do not match that digest; the file was not imported.")
     return picture, opened
 
 
@@ -260,7 +260,7 @@ def _read_message(item: _Object, pictures: dict[str, StoredPicture]) -> StoredMe
     stats = item.child("stats")
     for key, value in stats.value.items():
         if not isinstance(value, str | int | float):
-            raise stats.error(key, "a text or a number")
+            raise stats.error(key, "a string or a number")
     return StoredMessage(
         item.text("id", ID),
         item.name_or_none("parent"),

@@ -67,12 +67,12 @@ def new_id() -> str:
 
 def to_json(settings: Settings) -> str:
     """Settings or stats as stored; numbers that are not finite (0 tokens in 0 seconds) are omitted."""
-    kept = {
+    stored = {
         storable(key): value
         for key, value in settings.items()
         if not (isinstance(value, float) and not math.isfinite(value))
     }
-    return json.dumps(kept, ensure_ascii=True)
+    return json.dumps(stored, ensure_ascii=True)
 
 
 def info_of(row: tuple[Any, ...]) -> ConversationInfo:
@@ -85,7 +85,7 @@ def conversation_row(connection: sqlite3.Connection, conversation: str) -> Conve
     """The conversation with that id, deleted or not; raises StoreError if there is none."""
     row = connection.execute(f"SELECT {INFO} FROM conversations WHERE id = ?", (conversation,)).fetchone()
     if row is None:
-        raise StoreError(f"The conversation '{conversation}' is no longer kept; another window removed it.")
+        raise StoreError(f"The conversation '{conversation}' no longer exists; another window removed it.")
     return info_of(row)
 
 
@@ -113,7 +113,7 @@ def conversation_of(connection: sqlite3.Connection, message: str) -> str:
     """The id of a message's conversation; raises StoreError if there is no such message."""
     row = connection.execute("SELECT conversation FROM messages WHERE id = ?", (message,)).fetchone()
     if row is None:
-        raise StoreError(f"The message '{message}' is no longer kept; another window removed it.")
+        raise StoreError(f"The message '{message}' no longer exists; another window removed it.")
     return str(row[0])
 
 

@@ -67,7 +67,7 @@ CREATE INDEX message_pictures_used ON message_pictures (digest);
 
 # `picture_names` repeats message_pictures.name for this index alone. A message that is still
 # being written changes every second and enters the index when it ends. Titles made from the
-# first question would only find that question again, so only those that a person gave are here.
+# first question would only find that question again, so only titles given by the user are here.
 SEARCH = """
 CREATE VIRTUAL TABLE messages_found USING fts5 (
     text, picture_names, content = 'messages', content_rowid = 'seq',
@@ -160,11 +160,11 @@ def _checked_version(connection: sqlite3.Connection, path: Path) -> int:
     owner = int(connection.execute("PRAGMA application_id").fetchone()[0])
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if owner != APPLICATION_ID and (owner or tables or version):
-        raise StoreError(f"'{path}' is another program's database; it was left as it is. Move it elsewhere.")
+        raise StoreError(f"'{path}' is another program's database and was left unchanged. Move it elsewhere.")
     if version > VERSION:
         raise StoreError(
-            f"'{path}' was written by a newer minigpt4 (form {version}, this one knows {VERSION}) and was "
-            "left as it is; update minigpt4, or set MINIGPT4_HOME to another folder."
+            f"'{path}' was written by a newer minigpt4 (format {version}, this one supports {VERSION}) and "
+            "was left unchanged; update minigpt4, or set MINIGPT4_HOME to another folder."
         )
     return version
 
@@ -178,4 +178,4 @@ def _run(connection: sqlite3.Connection, script: str) -> None:
             connection.execute(statement)
             statement = ""
     if statement.strip():
-        raise ValueError("the script's last statement has no end")
+        raise ValueError("the script's last statement is incomplete")

@@ -276,9 +276,9 @@ class Store:
         A second message after the same parent is a variant of the first. An answer is added when it
         starts, with the state "writing".
         """
-        kept = tuple(replace(picture, name=storable(picture.name)) for picture in pictures)
+        stored = tuple(replace(picture, name=storable(picture.name)) for picture in pictures)
         message = StoredMessage(
-            new_id(), parent, role, storable(text), state, kept, time.time(), as_stored(stats)
+            new_id(), parent, role, storable(text), state, stored, time.time(), as_stored(stats)
         )
         writer = self._hold_writer() if state == "writing" else None
         with self._database.writing() as connection:
@@ -287,7 +287,7 @@ class Store:
                 _check_belongs(conversation_of(connection, parent), parent, conversation)
             insert_message(connection, conversation, message, writer)
             if not title and role == "user":
-                title = title_of(message.text, kept)
+                title = title_of(message.text, stored)
             connection.execute(
                 # A conversation that another instance deleted, but which continues here, is restored.
                 "UPDATE conversations SET leaf = ?, updated = ?, title = ?, messages = messages + 1, "

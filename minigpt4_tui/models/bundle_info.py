@@ -106,7 +106,7 @@ def state_of(bundle: Bundle) -> Availability:
 
 
 def has_language(bundle: Bundle) -> bool:
-    """Whether a language model that lies in a folder of the user's exists; True for downloaded ones."""
+    """Whether a language model in a user's folder exists; True if the bundle downloads its own."""
     try:
         return bundle.language.folder is None or hf_folder(bundle) is not None
     except BundleError:

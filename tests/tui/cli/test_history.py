@@ -147,5 +147,5 @@ def test_a_damaged_history_is_said_once_and_set_aside(history: Call, talk: str) 
     store.file.write_bytes(b"not a database " * 100)
     done = history("list")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "set aside, untouched" in done.stderr and done.stderr.count("\n") == 1
+    assert "moved aside, unchanged" in done.stderr and done.stderr.count("\n") == 1
     assert history("list").stderr == ""

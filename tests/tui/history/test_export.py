@@ -1,4 +1,4 @@
-"""Exports: what a conversation becomes elsewhere, and that JSON brings all of it back."""
+"""Exports as Markdown, HTML and JSON; JSON is lossless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`minigpt4 history` as processes of its own: to pipes, to a terminal, beside an open app, and to nobody."""
+"""`minigpt4 history` in processes of its own: with pipes, a terminal, an open app, and closed streams."""
 
 from __future__ import annotations
 

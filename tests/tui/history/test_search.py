@@ -1,4 +1,4 @@
-"""Search over everything that is kept: any text may be typed, and what is found is marked."""
+"""Full-text search: any text is a valid query, and matches are marked."""
 
 from __future__ import annotations
 

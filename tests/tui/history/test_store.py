@@ -1,4 +1,4 @@
-"""The store: branches, variants, deleting with undo, pictures kept once, pages of a long list."""
+"""The store: branches, variants, deletion with undo, deduplicated pictures, pages of a long list."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_messages_of_another_conversation_are_refused(store: Store) -> None:
         lambda: store.variants("nothing"),
         lambda: store.pin("nowhere"),
     ):
-        with pytest.raises(StoreError, match="no longer kept"):
+        with pytest.raises(StoreError, match="no longer exists"):
             gone()
     assert store.path(one.id) == []
 

@@ -1,4 +1,4 @@
-"""The database file among others: several processes, killed ones, older, newer, damaged and locked files."""
+"""The database file: several processes, killed processes, older, newer, damaged and locked files."""
 
 from __future__ import annotations
 
@@ -205,7 +205,9 @@ def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(kept: Path) -> N
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = kept.read_bytes()
-    with pytest.raises(StoreError, match=rf"newer minigpt4 \(form 99, this one knows {VERSION}\)") as error:
+    with pytest.raises(
+        StoreError, match=rf"newer minigpt4 \(format 99, this one supports {VERSION}\)"
+    ) as error:
         Store.open(kept)
     assert str(kept) in str(error.value)
     assert kept.read_bytes() == before
@@ -237,7 +239,7 @@ def test_a_damaged_file_is_set_aside_byte_for_byte_and_a_new_one_begun(kept: Pat
     store.new_conversation()
     (aside,) = kept.parent.glob("*.damaged-*.sqlite3")
     assert aside.read_bytes() == broken
-    assert store.notice is not None and f"set aside, untouched, as '{aside}'" in store.notice
+    assert store.notice is not None and f"moved aside, unchanged, to '{aside}'" in store.notice
     store.close()
     again = Store.open(kept)
     assert again.notice is None and len(again.list(9)) == 1

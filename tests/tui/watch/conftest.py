@@ -57,7 +57,7 @@ class Writer:
 
 @pytest.fixture
 def new_run(tmp_path: Path) -> Callable[..., Writer]:
-    """Begin a run of 100 steps of 8 photos, in a folder of that name."""
+    """Create a run of 100 steps of 8 photos, in a folder with that name."""
 
     def begin(name: str = "stage1") -> Writer:
         folder = RunFolder(tmp_path / name)
@@ -70,13 +70,13 @@ def new_run(tmp_path: Path) -> Callable[..., Writer]:
 
 @dataclass
 class Stage:
-    """The screen at work."""
+    """The running screen."""
 
     app: WatchApp
     pilot: Pilot[None]
 
     async def until(self, holds: Callable[[], Any], seconds: float = 30) -> None:
-        """Wait until it holds; fails when it does not within the time."""
+        """Wait until a condition holds; fails on a timeout."""
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, f"it never came true:\n{self.text()}"
@@ -84,25 +84,25 @@ class Stage:
             await asyncio.sleep(0.005)
 
     async def read(self) -> None:
-        """Read the folders now, and wait until that is on the screen."""
+        """Read the folders now, and wait until the screen shows it."""
         await self.until(lambda: not self.app._is_reading)
         self.app.read()
         await self.until(lambda: not self.app._is_reading)
         await self.pilot.pause()
 
     def text(self) -> str:
-        """All that the screen shows."""
+        """The screen's text."""
         strips = self.app.screen._compositor.render_strips()
         return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 
     def line(self, word: str) -> str:
-        """The line of the screen that holds a word."""
+        """The line of the screen that contains a word."""
         return next(line for line in self.text().splitlines() if word in line)
 
 
 @pytest.fixture
 def watch() -> Callable[..., AbstractAsyncContextManager[Stage]]:
-    """Follow runs until the block ends; `flags` are settings."""
+    """Watch runs until the block ends; `flags` are settings."""
 
     @asynccontextmanager
     async def follow(*runs: Writer, size: tuple[int, int] = (80, 24), **flags: Any) -> AsyncIterator[Stage]:

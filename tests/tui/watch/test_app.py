@@ -1,4 +1,4 @@
-"""The screen that follows runs: what it shows of their folders, and what keys and mouse do."""
+"""The watch screen: what it shows of runs' folders, keys and mouse."""
 
 from __future__ import annotations
 

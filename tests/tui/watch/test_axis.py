@@ -1,4 +1,4 @@
-"""Axes: places keep the order of values, and the numbers beside them are round."""
+"""Axes: positions keep the order of values, and ticks are round numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells that hold dots or letters of one layer: the highest that was drawn in them."""
+"""Cells show the dots or characters of the highest layer drawn in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run in words."""
+"""A run as text."""
 
 from __future__ import annotations
 

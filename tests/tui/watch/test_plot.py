@@ -1,4 +1,4 @@
-"""The chart as text: where lines, single steps, measurements and numbers come to lie."""
+"""The plot as text: the positions of lines, single steps, measurements and labels."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ async def test_a_damaged_file_is_set_aside_which_is_said(play: Play) -> None:
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     kept = open_store(None)
     async with play(kept=kept) as now:
-        await now.until(lambda: said(now, "set aside, untouched"))
+        await now.until(lambda: said(now, "moved aside, unchanged"))
         await now.talk("What is this?", "A cat.")
         assert len(now.store.list(10)) == 1
     kept[0].close()

@@ -1,4 +1,4 @@
-"""The conversation on the screen: every action, by keyboard, with an engine that says what it is told to."""
+"""The chat screen: every action, by keyboard, with a scripted engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saving the conversation on the screen as a file, and reading one back."""
+"""The export dialog: saving a conversation to a file, and importing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The help screen and the command palette: generated, and therefore whole."""
+"""The help screen and the command palette are generated, and therefore complete."""
 
 from __future__ import annotations
 

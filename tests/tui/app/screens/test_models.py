@@ -1,4 +1,4 @@
-"""The models screen: what there is, fetching with progress and a stop, and switching."""
+"""The models screen: the list of bundles, downloads with progress and a stop, and switching."""
 
 from __future__ import annotations
 

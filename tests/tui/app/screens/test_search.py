@@ -1,4 +1,4 @@
-"""The search screen: finds while one types, marks what it found, and lands on the message."""
+"""The search screen: searches while typing, marks matches, and opens the message."""
 
 from __future__ import annotations
 

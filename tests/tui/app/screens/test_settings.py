@@ -1,4 +1,4 @@
-"""The settings screen: every setting and key of the schema, for good or for one conversation."""
+"""The settings screen: every setting and key of the schema, for all conversations or for one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The system prompt is written in several lines, for all conversations or for one."""
+"""The editor of the system prompt: several lines, for all conversations or for one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The themes screen: tried on the whole screen, kept or not, and following the file."""
+"""The theme picker: previews themes, saves or restores them, and follows their files."""
 
 from __future__ import annotations
 

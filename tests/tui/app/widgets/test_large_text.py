@@ -1,4 +1,4 @@
-"""Ten megabytes of text, however they come, neither freeze the screen nor are lost."""
+"""Ten megabytes of text from any source neither freeze the screen nor get lost."""
 
 from __future__ import annotations
 

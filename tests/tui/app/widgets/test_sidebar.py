@@ -1,4 +1,4 @@
-"""The list of conversations: read a page at a time, changed by keyboard."""
+"""The list of conversations: loaded page by page, edited by keyboard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that a person, a model or a file wrote can move the terminal or hide in it."""
+"""Text from users, models and files cannot control the terminal or hide in it."""
 
 from __future__ import annotations
 
