@@ -105,6 +105,6 @@ class PatientApp(LeavableApp, inherit_bindings=False):
         event.work()
 
     def _failed(self, error: Exception) -> None:
-        from minigpt4.tui.cli.errors import sentence
+        from minigpt4.tui.terminal.messages import sentence
 
         self.say(sentence(error), "error")

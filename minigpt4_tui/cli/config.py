@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.tui.cli.errors import printable, say
+from minigpt4.tui.settings.problems import settings_problems
 from minigpt4.tui.settings.settings import Entry, Loaded, load_settings, schema, settings_path
+from minigpt4.tui.terminal.messages import printable, say
 
 config_app = typer.Typer(
     help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -59,25 +59,6 @@ def check() -> None:
         raise typer.Exit(1)
     where = settings_path()
     print(f"{where} is sound." if where.exists() else f"There is no {where}; the defaults hold.")
-
-
-def settings_problems() -> Iterator[str]:
-    """What is wrong with the settings, the keys and the names in them, as sentences."""
-    from minigpt4.core.bundles.bundle import load_bundle
-    from minigpt4.themes import ThemeError, load_theme
-    from minigpt4.tui.settings.keys import bindings
-
-    loaded = load_settings()
-    yield from loaded.problems
-    yield from bindings(loaded.settings.keys).clashes
-    try:
-        load_theme(loaded.settings.theme)
-    except (ThemeError, UsageError) as problem:
-        yield str(problem)
-    try:
-        load_bundle(loaded.settings.bundle)
-    except (BundleError, UsageError) as problem:
-        yield f"bundle = '{loaded.settings.bundle}' cannot be used: {problem}"
 
 
 def _as_json(loaded: Loaded) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from minigpt4.tui.cli.errors import printable
+from minigpt4.tui.terminal.messages import printable
 
 PAINT = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
 WIDTH = max(map(len, PAINT))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -12,9 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import Minigpt4Error
+from minigpt4.tui.terminal.messages import printable, say, sentence
 
 if TYPE_CHECKING:
     from typer import TyperException
+
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "Edge",
+    "fill_closed_streams",
+    "printable",
+    "run_at_edge",
+    "say",
+    "say_error",
+]
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -39,23 +50,9 @@ def fill_closed_streams() -> None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
-def say(line: str) -> None:
-    """A line for the person, on stderr, so that stdout holds results alone."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except (BrokenPipeError, ValueError):
-        # Nobody reads stderr any more; the result on stdout is still wanted.
-        return
-
-
 def say_error(error: BaseException) -> None:
     """The error's own sentences as one line."""
     say(f"minigpt4: {printable(str(error))}")
-
-
-def printable(text: str) -> str:
-    """The text on one line, without the control codes that a file's name may carry to a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
@@ -79,24 +76,6 @@ def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
             traceback.print_exc()
         say(f"minigpt4: {sentence(error)}")
         return error.exit_code if isinstance(error, Minigpt4Error) else FAILED
-
-
-def sentence(error: Exception) -> str:
-    """What went wrong and what to do about it, on one line."""
-    text = printable(str(error))
-    if isinstance(error, Minigpt4Error):
-        return text
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return "There is not enough memory; close other programs, or choose a smaller bundle."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        where = f" while writing '{error.filename}'" if error.filename else ""
-        return f"The disk is full{where}; free some space and run the same command again."
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"'{error.filename}' cannot be used: {error.strerror}."
-    return (
-        f"This is a bug in minigpt4 ({type(error).__name__}: {text or 'no message'}); "
-        "`minigpt4 --debug ...` shows where it happened."
-    )
 
 
 def _asked_by_typer(error: Exception, called: str) -> int | None:

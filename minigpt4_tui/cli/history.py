@@ -15,9 +15,9 @@ import typer
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.errors import say
 from minigpt4.tui.history.records import SHOWN_ID
 from minigpt4.tui.history.store import HIT, HIT_END, ConversationInfo, Hit, Store, StoredMessage
+from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 
 history_app = typer.Typer(

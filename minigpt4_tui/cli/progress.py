@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import size_text
-from minigpt4.tui.cli.errors import say
+from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
     from minigpt4.train.events import Event, PhotoLeftOut, Report

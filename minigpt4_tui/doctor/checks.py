@@ -90,8 +90,8 @@ def folders() -> Iterator[Finding]:
 
 def settings() -> Iterator[Finding]:
     """The settings file, the environment and the keys."""
-    from minigpt4.tui.cli.config import settings_problems
     from minigpt4.tui.settings.file import settings_path
+    from minigpt4.tui.settings.problems import settings_problems
 
     problems = list(settings_problems())
     for problem in problems:

@@ -72,7 +72,7 @@ class ExportScreen(ListDialog[None]):
             self.dismiss(None)
 
     def _failed(self, error: Exception) -> None:
-        from minigpt4.tui.cli.errors import sentence
+        from minigpt4.tui.terminal.messages import sentence
 
         if self.is_attached:
             self.show_note(sanitize_line(sentence(error)))

@@ -13,7 +13,7 @@ from minigpt4.core.bundles.bundle import DEFAULT_BUNDLE, load_bundle, manifest_p
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.errors import printable, say
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.core.projection import Projection
