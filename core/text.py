@@ -18,4 +18,5 @@ def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """The end of a sentence about an unknown name: the nearest one, else `otherwise` or all of them."""
     known = list(known)
     near = nearest(name, known)
-    return f"did you mean '{near}'?" if near else otherwise or f"there is {', '.join(known)}."
+    verb = "is" if len(known) == 1 else "are"
+    return f"did you mean '{near}'?" if near else otherwise or f"there {verb} {', '.join(known)}."

@@ -225,7 +225,9 @@ def _fields(kind: type[Any]) -> dict[str, Field[Any]]:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    return f"there is no key '{key}'; {suggestion(key, known)}"
+    known = list(known)
+    otherwise = f"known here: {', '.join(known)}."
+    return f"there is no key '{key}'; {suggestion(key, known, otherwise)}"
 
 
 def _or(names: Iterable[object]) -> str:

@@ -49,7 +49,7 @@ def test_a_broken_user_theme_hides_no_other() -> None:
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'paper'"):
         load_theme("papr")
-    with pytest.raises(UsageError, match="there is contrast, ember"):
+    with pytest.raises(UsageError, match="there are contrast, ember"):
         load_theme("../secret")
 
 

@@ -205,7 +205,7 @@ def test_an_unknown_name_suggests_the_nearest(name: str) -> None:
 
 
 def test_a_name_like_no_other_lists_what_there_is() -> None:
-    with pytest.raises(UsageError, match="'zebra'; there is mini"):
+    with pytest.raises(UsageError, match="'zebra'; there are mini"):
         load_bundle("zebra")
 
 

@@ -88,7 +88,7 @@ def test_auto_takes_the_best_of_what_was_made(vicuna: Bundle) -> None:
         ("q4_0", "did you mean 'Q4_0'?"),
         ("int4", "did you mean 'int8'?"),
         ("Q4KM", "did you mean 'Q4_K_M'?"),
-        ("zebra", "there is auto, fp32, bf16"),
+        ("zebra", "there are auto, fp32, bf16"),
     ],
 )
 def test_a_name_that_is_no_quantisation_suggests_one(quant: str, advice: str) -> None:
