@@ -1,9 +1,10 @@
-"""What both backends share: the key/value cache kept from call to call, and the decoding loop."""
+"""What both backends share: the KV cache kept from call to call, prefill and the decoding loop."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,25 +15,44 @@ from minigpt4.core.language.sampling import Sampler
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
 
 CHUNK = 256
-"""Positions of a prompt computed between two questions whether to stop."""
+"""Positions of a prompt computed at once; a cancel is heeded between two chunks."""
 
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """Control tokens that end an answer besides the model's own end token."""
 
 
-class Position(NamedTuple):
-    """One place in the context: a token id, or one vector of a picture.
+Key = int | tuple[str, int]
+"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content."""
 
-    `key` is the id, or (image key, index); equal keys at equal places mean equal content.
-    """
+Run = list[int] | NDArray[np.float32]
+"""Neighbouring positions of one kind: token ids, or the vectors (N, D) of an image embedding."""
 
-    key: int | tuple[str, int]
-    vector_D: NDArray[np.float32] | None = None
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Some positions of the context, in order: what each holds, and the same as input of the model."""
+
+    keys: list[Key]
+    runs: list[Run]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, part: slice) -> Positions:
+        start, stop, _ = part.indices(len(self))
+        runs: list[Run] = []
+        first = 0
+        for run in self.runs:
+            piece = run[max(start - first, 0) : max(stop - first, 0)]
+            if len(piece):
+                runs.append(piece)
+            first += len(run)
+        return Positions(self.keys[start:stop], runs)
 
 
 class LanguageTrace(NamedTuple):
-    """A prompt's input embeddings (S, D), None where the backend keeps them to itself, and the
-    logits (V,) of the token after it."""
+    """A prompt's input embeddings (S, D), None if the backend cannot give them, and the logits (V,)
+    of the token after it."""
 
     inputs_SD: NDArray[np.float32] | None
     logits_V: NDArray[np.float32]
@@ -41,15 +61,15 @@ class LanguageTrace(NamedTuple):
 class CachedLanguageModel(ABC):
     """The LanguageModel protocol over three operations that a backend provides.
 
-    `_slots` names, in order, exactly the positions whose keys and values are in the backend's
-    cache; whatever goes wrong while that is uncertain empties both.
+    `_cached` holds the keys of exactly the positions that are in the backend's KV cache, in order;
+    whatever goes wrong while that is uncertain empties both.
     """
 
     width: int
     context: int
 
     def __init__(self) -> None:
-        self._slots: list[int | tuple[str, int]] = []
+        self._cached: list[Key] = []
         self._computed = 0
         self._call = 0
 
@@ -83,12 +103,12 @@ class CachedLanguageModel(ABC):
         )
 
     @abstractmethod
-    def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
-        """Append the positions to the cache; logits (V,) after the last one."""
+    def _forward(self, positions: Positions) -> NDArray[np.float32]:
+        """Append at most CHUNK positions to the KV cache; logits (V,) after the last one."""
 
     @abstractmethod
-    def _keep(self, length: int) -> None:
-        """Drop everything in the cache from position `length` on."""
+    def _crop_cache(self, length: int) -> None:
+        """Remove everything from position `length` on from the KV cache."""
 
     @property
     def computed(self) -> int:
@@ -96,9 +116,9 @@ class CachedLanguageModel(ABC):
         return self._computed
 
     def reset(self) -> None:
-        """Forget the key/value cache."""
-        self._slots.clear()
-        self._keep(0)
+        """Empty the KV cache."""
+        self._cached.clear()
+        self._crop_cache(0)
 
     def generate(
         self,
@@ -112,46 +132,46 @@ class CachedLanguageModel(ABC):
         its range, ContextError for a prompt that fills the context, BundleError for an image
         embedding of another width. A generator must not be continued after another call began.
         """
-        positions = self._flatten(prompt)
+        positions = self._positions(prompt)
         sampler = Sampler(sampling)
         self._call += 1
         return self._decode(positions, sampler, sampling.max_tokens, cancelled, self._call)
 
     def logits(self, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
         """Logits (V,) of the token after the prompt; raises as `generate` does."""
-        positions = self._flatten(prompt)
+        positions = self._positions(prompt)
         self._call += 1
-        logits_V = self._advance(self._reuse(positions), lambda: False)
+        logits_V = self._prefill(self._reuse_cache(positions), lambda: False)
         assert logits_V is not None
         return logits_V
 
     def trace(self, prompt: Sequence[PromptPiece]) -> LanguageTrace:
         """What `logits` computes, with what went into it; raises as `generate` does."""
-        positions = self._flatten(prompt)
+        positions = self._positions(prompt)
         return LanguageTrace(self._inputs(positions), self.logits(prompt))
 
-    def _inputs(self, positions: Sequence[Position]) -> NDArray[np.float32] | None:
-        """Input embeddings (S, D) of the positions, where the backend can tell them."""
+    def _inputs(self, positions: Positions) -> NDArray[np.float32] | None:
+        """Input embeddings (S, D) of the positions; None if the backend cannot give them."""
         return None
 
     def _decode(
         self,
-        positions: list[Position],
+        prompt: Positions,
         sampler: Sampler,
         max_tokens: int,
         cancelled: Callable[[], bool],
         call: int,
     ) -> Iterator[int]:
         self._computed = 0
-        pending: list[Position] | None = None
+        pending: Positions | None = None
         for _ in range(max_tokens):
             if call != self._call:
                 raise BackendError("This answer cannot go on: the language model has begun another one.")
             if pending is None:
-                pending = self._reuse(positions)
-            if len(self._slots) + len(pending) > self.context:
+                pending = self._reuse_cache(prompt)
+            if len(self._cached) + len(pending) > self.context:
                 return
-            logits_V = self._advance(pending, cancelled)
+            logits_V = self._prefill(pending, cancelled)
             if logits_V is None or cancelled():
                 return
             try:
@@ -162,10 +182,11 @@ class CachedLanguageModel(ABC):
             if self.is_end(token):
                 return
             yield token
-            pending = [Position(token)]
+            pending = Positions([token], [[token]])
 
-    def _flatten(self, prompt: Sequence[PromptPiece]) -> list[Position]:
-        positions: list[Position] = []
+    def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
+        keys: list[Key] = []
+        runs: list[Run] = []
         for piece in prompt:
             if isinstance(piece, ImageEmbedding):
                 if piece.tokens_ND.ndim != 2 or piece.tokens_ND.shape[1] != self.width:
@@ -173,11 +194,15 @@ class CachedLanguageModel(ABC):
                         f"An image embedding has the shape {piece.tokens_ND.shape}, but the language model "
                         f"reads vectors of width {self.width}; projection and language model do not fit."
                     )
-                positions += [
-                    Position((piece.key, index), vector_D) for index, vector_D in enumerate(piece.tokens_ND)
-                ]
+                keys += [(piece.key, index) for index in range(len(piece))]
+                runs.append(piece.tokens_ND)
             else:
-                positions.append(Position(piece))
+                keys.append(piece)
+                if runs and isinstance(last := runs[-1], list):
+                    last.append(piece)
+                else:
+                    runs.append([piece])
+        positions = Positions(keys, runs)
         if not positions:
             raise UsageError("The prompt is empty; there is nothing to answer.")
         if len(positions) > self.context:
@@ -187,38 +212,36 @@ class CachedLanguageModel(ABC):
             )
         return positions
 
-    def _reuse(self, positions: list[Position]) -> list[Position]:
-        """Cut the cache back to what the prompt shares with it; what is left to compute.
+    def _reuse_cache(self, prompt: Positions) -> Positions:
+        """Crop the KV cache to the prefix that it shares with the prompt; the rest is left to compute.
 
-        The last position is always computed anew, for its logits.
+        The last position is always computed again, for its logits.
         """
         shared = 0
-        for slot, position in zip(self._slots, positions[:-1], strict=False):
-            if slot != position.key:
+        for cached, key in zip(self._cached, prompt.keys[:-1], strict=False):
+            if cached != key:
                 break
             shared += 1
-        if shared < len(self._slots):
-            del self._slots[shared:]
+        if shared < len(self._cached):
+            del self._cached[shared:]
             try:
-                self._keep(shared)
+                self._crop_cache(shared)
             except BaseException:
                 self.reset()
                 raise
         self._computed = 0
-        return positions[shared:]
+        return prompt[shared:]
 
-    def _advance(
-        self, positions: Sequence[Position], cancelled: Callable[[], bool]
-    ) -> NDArray[np.float32] | None:
-        """Compute the positions chunk by chunk; None where cancelled in between."""
+    def _prefill(self, positions: Positions, cancelled: Callable[[], bool]) -> NDArray[np.float32] | None:
+        """Compute positions chunk by chunk, a prompt's or one decoded token; None if cancelled in between."""
         logits_V: NDArray[np.float32] | None = None
         for start in range(0, len(positions), CHUNK):
             if cancelled():
                 return None
             chunk = positions[start : start + CHUNK]
             try:
-                logits_V = self._evaluate(chunk)
-                self._slots += [position.key for position in chunk]
+                logits_V = self._forward(chunk)
+                self._cached += chunk.keys
             except BaseException:
                 # Layers may disagree about their length after an interrupt or a lack of memory.
                 self.reset()

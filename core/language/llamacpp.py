@@ -7,7 +7,6 @@ The C interface and not the package's `Llama` class: a picture's vectors go in t
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
 import weakref
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import CHUNK, END_TOKENS, CachedLanguageModel, Position, encodable
+from minigpt4.core.language.base import CHUNK, END_TOKENS, CachedLanguageModel, Positions, Run, encodable
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.types import PromptPiece, Sampling, Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
@@ -211,48 +210,46 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         return token in self._ends
 
     def close(self) -> None:
-        self._slots.clear()
+        self._cached.clear()
         self._close()
 
-    def _keep(self, length: int) -> None:
+    def _crop_cache(self, length: int) -> None:
         if self._close.alive:
             self._api.llama_memory_seq_rm(self._memory, SEQUENCE, length, -1)
 
-    def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
+    def _forward(self, positions: Positions) -> NDArray[np.float32]:
         self._open_vocabulary()
-        start = len(self._slots)
-        # One batch holds either tokens or vectors.
-        for _, run in itertools.groupby(positions, key=lambda position: position.vector_D is not None):
-            part = list(run)
-            is_padded = len(part) < self._least_batch
-            batch = self._batch(part * self._least_batch if is_padded else part, start)
+        start = len(self._cached)
+        for run in positions.runs:  # one batch holds either tokens or vectors
+            is_padded = len(run) < self._least_batch
+            batch = self._batch(run, start, max(len(run), self._least_batch))
             status = self._api.llama_decode(self._context, batch)
             if status != 0:
                 raise BackendError(
-                    f"llama.cpp failed to compute {len(part)} positions ({status}).{last_error()}"
+                    f"llama.cpp failed to compute {len(run)} positions ({status}).{last_error()}"
                 )
-            start += len(part)
+            start += len(run)
             if is_padded:
-                self._keep(start)
-        logits = self._api.llama_get_logits_ith(self._context, len(part) - 1)
+                self._crop_cache(start)
+        logits = self._api.llama_get_logits_ith(self._context, len(run) - 1)
         return np.ctypeslib.as_array(logits, shape=(self.vocabulary_size,)).copy()
 
-    def _batch(self, part: Sequence[Position], start: int) -> Any:
-        """Positions of one kind as the library reads them, with logits wanted of the last ones."""
-        batch = self._token_batch
-        if part[0].vector_D is not None:
+    def _batch(self, run: Run, start: int, size: int) -> Any:
+        """A run as the library reads it, a lone position repeated up to `size`; logits of the last ones."""
+        if isinstance(run, list):
+            batch = self._token_batch
+            for place, token in enumerate((run * size)[:size]):
+                batch.token[place] = token
+        else:
             batch = self._vector_batch
-            vectors = np.stack([position.vector_D for position in part if position.vector_D is not None])
-            vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-            ctypes.memmove(batch.embd, vectors.ctypes.data, vectors.nbytes)
-        batch.n_tokens = len(part)
-        for place, position in enumerate(part):
-            if isinstance(position.key, int):
-                batch.token[place] = position.key
+            vectors_ND = np.ascontiguousarray(np.resize(run, (size, self.width)), dtype=np.float32)
+            ctypes.memmove(batch.embd, vectors_ND.ctypes.data, vectors_ND.nbytes)
+        batch.n_tokens = size
+        for place in range(size):
             batch.pos[place] = start + place
             batch.n_seq_id[place] = 1
             batch.seq_id[place][0] = SEQUENCE
-            batch.logits[place] = place >= len(part) - self._least_batch
+            batch.logits[place] = place >= size - self._least_batch
         return batch
 
     def _open_vocabulary(self) -> Any:

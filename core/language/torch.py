@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import CachedLanguageModel, Position
+from minigpt4.core.language.base import CachedLanguageModel, Positions
 from minigpt4.core.language.beam_search import beam_search
 from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.language.sampling import check_beams
@@ -101,7 +101,7 @@ class TorchLanguageModel(CachedLanguageModel):
         stop: Sequence[str] = (),
     ) -> list[int]:
         check_beams(sampling, beams)
-        positions = self._flatten(prompt)
+        positions = self._positions(prompt)
         self._computed = len(positions)
         with torch.inference_mode():
             answer = beam_search(
@@ -118,11 +118,11 @@ class TorchLanguageModel(CachedLanguageModel):
         return [token for token in answer if token not in self._ends]
 
     def close(self) -> None:
-        self._slots.clear()
+        self._cached.clear()
         self._model = None
         self._cache = self._new_cache()
 
-    def _keep(self, length: int) -> None:
+    def _crop_cache(self, length: int) -> None:
         if length == 0:
             self._cache = self._new_cache()
         else:
@@ -130,7 +130,7 @@ class TorchLanguageModel(CachedLanguageModel):
             self._cache.crop(length - self._cache.get_seq_length())
 
     @torch.inference_mode()
-    def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
+    def _forward(self, positions: Positions) -> NDArray[np.float32]:
         model = self._open_model()
         output = model.model(
             inputs_embeds=self._embed(positions)[None], past_key_values=self._cache, use_cache=True
@@ -143,20 +143,22 @@ class TorchLanguageModel(CachedLanguageModel):
         return logits_V
 
     @torch.inference_mode()
-    def _inputs(self, positions: Sequence[Position]) -> NDArray[np.float32] | None:
+    def _inputs(self, positions: Positions) -> NDArray[np.float32] | None:
         inputs_SD: NDArray[np.float32] = self._embed(positions).float().cpu().numpy()
         return inputs_SD
 
-    def _embed(self, positions: Sequence[Position]) -> torch.Tensor:
-        """Input embeddings (S, D), the pictures' vectors where tokens would be."""
+    def _embed(self, positions: Positions) -> torch.Tensor:
+        """Input embeddings (S, D): the tokens' own, and the image embeddings as they are."""
         table = self._open_model().get_input_embeddings()
-        tokens = [position.key if isinstance(position.key, int) else 0 for position in positions]
-        embeddings_SD: torch.Tensor = table(torch.tensor(tokens, device=self._device))
-        vectors = {place: p.vector_D for place, p in enumerate(positions) if p.vector_D is not None}
-        if vectors:
-            vectors_ND = torch.from_numpy(np.stack(list(vectors.values())))
-            embeddings_SD[list(vectors)] = vectors_ND.to(embeddings_SD)
-        return embeddings_SD
+        weight = table.weight
+        return torch.cat(
+            [
+                table(torch.tensor(run, device=self._device))
+                if isinstance(run, list)
+                else torch.from_numpy(run).to(weight.device, weight.dtype)
+                for run in positions.runs
+            ]
+        )
 
     def _open_model(self) -> Any:
         if self._model is None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.language.base import CHUNK, CachedLanguageModel, Position
+from minigpt4.core.language.base import CHUNK, CachedLanguageModel, Key, Positions
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
 
 VOCABULARY = 7
@@ -27,7 +25,7 @@ class Arithmetic(CachedLanguageModel):
     def __init__(self, context: int = 2000) -> None:
         super().__init__()
         self.context = context
-        self.cache: list[int | tuple[str, int]] = []
+        self.cache: list[Key] = []
         self.break_after: int | None = None
 
     def tokenize(self, *texts: Text) -> list[int]:
@@ -41,14 +39,15 @@ class Arithmetic(CachedLanguageModel):
 
     def close(self) -> None: ...
 
-    def _keep(self, length: int) -> None:
+    def _crop_cache(self, length: int) -> None:
         del self.cache[length:]
 
-    def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
-        for position in positions:
+    def _forward(self, positions: Positions) -> NDArray[np.float32]:
+        assert len(positions) == len(positions.keys) == sum(map(len, positions.runs)) <= CHUNK
+        for key in positions.keys:
             if self.break_after is not None and len(self.cache) >= self.break_after:
                 raise KeyboardInterrupt
-            self.cache.append(position.key)
+            self.cache.append(key)
         state = 17
         for key in self.cache:
             number = key if isinstance(key, int) else sum(map(ord, key[0])) * 31 + key[1]
@@ -56,7 +55,7 @@ class Arithmetic(CachedLanguageModel):
         return np.random.default_rng(state).normal(size=VOCABULARY).astype(np.float32)
 
     def is_consistent(self) -> bool:
-        return self.cache == self._slots
+        return self.cache == self._cached
 
 
 def picture(key: str, length: int) -> ImageEmbedding:
@@ -123,6 +122,23 @@ def test_a_cancel_stops_within_one_token() -> None:
     assert model.is_consistent()
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=6), st.integers(0, 20), st.integers(0, 20))
+def test_a_part_of_the_positions_holds_the_same_vectors(lengths: list[int], start: int, stop: int) -> None:
+    images = [
+        ImageEmbedding(np.arange(10 * n, 10 * n + 2 * length, dtype=np.float32).reshape(length, 2), str(n))
+        for n, length in enumerate(lengths)
+    ]
+    whole = Arithmetic()._positions([1, *[piece for image in images for piece in (image, 2, 3)]])
+    part = whole[start:stop]
+
+    def flat(positions: Positions) -> list[object]:
+        return [tuple(np.atleast_1d(row)) for run in positions.runs for row in run]
+
+    assert part.keys == whole.keys[start:stop]
+    assert flat(part) == flat(whole)[start:stop]
+    assert len(flat(part)) == len(part)
+
+
 def test_an_interrupt_in_mid_computation_empties_the_cache() -> None:
     model = Arithmetic()
     model.break_after = 3
@@ -135,8 +151,8 @@ def test_an_interrupt_in_mid_computation_empties_the_cache() -> None:
 
 def test_an_interrupt_while_the_cache_is_cut_back_empties_it() -> None:
     class Interrupted(Arithmetic):
-        def _keep(self, length: int) -> None:
-            super()._keep(length)
+        def _crop_cache(self, length: int) -> None:
+            super()._crop_cache(length)
             if length:
                 raise KeyboardInterrupt
 
@@ -180,8 +196,8 @@ def test_prompts_that_cannot_be_answered_are_refused_before_any_token() -> None:
 
 def test_logits_that_are_not_numbers_leave_no_damage_behind() -> None:
     class Broken(Arithmetic):
-        def _evaluate(self, positions: Sequence[Position]) -> NDArray[np.float32]:
-            return super()._evaluate(positions) * np.float32(np.nan)
+        def _forward(self, positions: Positions) -> NDArray[np.float32]:
+            return super()._forward(positions) * np.float32(np.nan)
 
     model = Broken()
     with pytest.raises(BackendError, match="not numbers"):

@@ -98,7 +98,9 @@ def test_large_models_answer_alike_without_the_padded_copy(
     model = LlamaCppLanguageModel(gguf, context=256, threads=1)
     rows: list[int] = []
     batch = model._batch
-    monkeypatch.setattr(model, "_batch", lambda part, start: (rows.append(len(part)), batch(part, start))[1])
+    monkeypatch.setattr(
+        model, "_batch", lambda run, start, size: (rows.append(size), batch(run, start, size))[1]
+    )
     case = chat["cases"][0]
     prompt = [picture(inputs[f"{case['name']}.inputs_embeds"][0], case["name"])]
     answer = list(model.generate(prompt, Sampling(max_tokens=24).greedy()))
