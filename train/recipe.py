@@ -6,11 +6,11 @@ Where a key has a default, it is what does nothing: every number of the paper st
 
 from __future__ import annotations
 
-import math
-from dataclasses import MISSING, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.dataclass_toml import bounded
 from minigpt4.core.errors import UsageError
 from minigpt4.core.weights.run_projection import reshaped
 
@@ -21,11 +21,6 @@ CaptionForm = Literal["written", "blip", "raw"]
 CosineOver = Literal["all", "rest"]
 Layers = Literal[0, 1, 3]
 QFormerUse = Literal["frozen", "none", "trained"]
-
-
-def _within(least: float, most: float = math.inf, *, default: Any = MISSING) -> Any:
-    """A field whose value must lie between `least` and `most`, both included."""
-    return field(default=default, metadata={"least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +34,16 @@ class Source:
     """`captions`: people's own sentences. `imagenet`: keys begin with a WordNet id, which names a
     class. `labels`: captions made from a label."""
 
-    weight: float = _within(0)
+    weight: float = bounded(0)
     """How often the source is drawn from, relative to the others."""
 
-    views: int = _within(1, 64, default=1)
+    views: int = bounded(1, 64, default=1)
     """How many views of each photo there are: the whole photo, and random crops of it."""
 
-    cropped: float = _within(0, 1, default=0.0)
+    cropped: float = bounded(0, 1, default=0.0)
     """The share of visits that see a crop instead of the whole photo."""
 
-    hidden: float = _within(0, 1, default=0.0)
+    hidden: float = bounded(0, 1, default=0.0)
     """The share of visits that see what the tower calls the photo (its class vectors) and nothing of the
     photo itself, so that a class is learnt as such and not as the few photos that show it."""
 
@@ -63,7 +58,7 @@ class Validation:
     kind: SourceKind = "captions"
     """As a source's."""
 
-    photos: int = _within(1)
+    photos: int = bounded(1)
     """How many photos."""
 
 
@@ -71,7 +66,7 @@ class Validation:
 class Recipe:
     """What a run learns from, for how long, and how fast."""
 
-    stage: int = _within(1, 2)
+    stage: int = bounded(1, 2)
     """1: captions, no question asked. 2: questions or instructions, and answers."""
 
     bundle: str
@@ -81,31 +76,31 @@ class Recipe:
     """The projection that training starts from where `--init` names none: a file beside the bundle's
     own. Empty starts from random weights."""
 
-    seed: int = _within(0, 2**63 - 1)
+    seed: int = bounded(0, 2**63 - 1)
     """Decides the first weights and which photos and sentences are drawn when."""
 
-    steps: int = _within(1)
+    steps: int = bounded(1)
     """Optimiser steps."""
 
-    batch_size: int = _within(1)
+    batch_size: int = bounded(1)
     """Photos of one optimiser step, over all processes."""
 
-    micro_batch: int = _within(0, default=0)
+    micro_batch: int = bounded(0, default=0)
     """Photos that one device computes at once; 0: all of its share of a step. Changes memory, not losses."""
 
     precision: Precision = "bf16"
     """How the frozen language model's weights are kept; the trained part is always float32."""
 
-    captions_per_photo: float = _within(0, default=1.0)
+    captions_per_photo: float = bounded(0, default=1.0)
     """Captions learnt at each visit of a photo. Here and below, 1.5 means one or two, by chance."""
 
-    questions_per_photo: float = _within(0, default=0.0)
+    questions_per_photo: float = bounded(0, default=0.0)
     """Prompt `chat`, stage 2: short questions and answers at each visit."""
 
-    details_per_photo: float = _within(0, default=0.0)
+    details_per_photo: float = bounded(0, default=0.0)
     """Prompt `chat`, stage 2: instructions to describe the photo, answered by a paragraph."""
 
-    precise_names: float = _within(0, 1, default=0.0)
+    precise_names: float = bounded(0, 1, default=0.0)
     """The share of precise names ("golden retriever", not "dog") where a photo has only a class."""
 
     prompt: Prompt
@@ -120,52 +115,52 @@ class Recipe:
     """`written`: captions as sentences with capital and full stop. `blip`: in small letters, without most
     marks and of 50 words at most, as BLIP's processor leaves them. `raw`: as they are."""
 
-    text_tokens: int = _within(0, default=0)
+    text_tokens: int = bounded(0, default=0)
     """Most tokens of an answer and its end together; longer ones are cut, and lose their end. 0: no limit."""
 
-    learning_rate: float = _within(0, 10)
+    learning_rate: float = bounded(0, 10)
     """The highest learning rate, where the warm-up ends."""
 
-    warmup_rate: float = _within(0, 10)
+    warmup_rate: float = bounded(0, 10)
     """The learning rate of the first step."""
 
-    floor_rate: float = _within(0, 10)
+    floor_rate: float = bounded(0, 10)
     """The learning rate in which the cosine would end."""
 
-    warmup_steps: int = _within(0)
+    warmup_steps: int = bounded(0)
     """Steps over which the learning rate rises in a line."""
 
     cosine_over: CosineOver
     """`all`: the cosine counts from the first step, warm-up included, as the released code does, so the
     rate drops where the warm-up ends. `rest`: it begins where the warm-up ends."""
 
-    beta1: float = _within(0, 0.9999)
+    beta1: float = bounded(0, 0.9999)
     """AdamW's decay of the mean gradient."""
 
-    beta2: float = _within(0, 0.99999)
+    beta2: float = bounded(0, 0.99999)
     """AdamW's decay of the mean squared gradient."""
 
-    weight_decay: float = _within(0, 10)
+    weight_decay: float = bounded(0, 10)
     """AdamW's weight decay; biases and norms have none."""
 
-    gradient_clip: float = _within(0, default=0.0)
+    gradient_clip: float = bounded(0, default=0.0)
     """The largest norm of the gradient; 0 leaves it as it is."""
 
-    feature_dropout: float = _within(0, 0.9, default=0.0)
+    feature_dropout: float = bounded(0, 0.9, default=0.0)
     """The share of the tower's features that each visit drops, so that a photo is not learnt by heart."""
 
-    averaged_checkpoints: int = _within(1, 16, default=1)
+    averaged_checkpoints: int = bounded(1, 16, default=1)
     """The result is the mean of the weights of the last so many checkpoints."""
 
-    start_share: float = _within(0, 1, default=0.0)
+    start_share: float = bounded(0, 1, default=0.0)
     """How much of the weights that the run began with is in its result: the mean of start and end, which
     forgets less of what the start knew (Wortsman et al. 2022, arXiv 2109.01903)."""
 
-    initial_std: float = _within(0, 10, default=0.0)
+    initial_std: float = bounded(0, 10, default=0.0)
     """Standard deviation of the first weights, where a run does not start from trained ones. 0: torch's
     own for a linear layer, as the paper's."""
 
-    class_name_scale: float = _within(0, 1000, default=0.0)
+    class_name_scale: float = bounded(0, 1000, default=0.0)
     """How strongly the weights of the tower's class probabilities start at the class's name in the
     language model's own embeddings; 0 leaves them random."""
 
@@ -176,22 +171,22 @@ class Recipe:
     """`frozen`: as the bundle has it, if it has one. `none`: left out, four neighbouring patches joined.
     `trained`: learnt with the projection. The last two are the paper's ablations."""
 
-    checkpoint_every: int = _within(1)
+    checkpoint_every: int = bounded(1)
     """Steps between checkpoints."""
 
-    keep_checkpoints: int = _within(1, default=2)
+    keep_checkpoints: int = bounded(1, default=2)
     """How many of the newest checkpoints stay, besides the best."""
 
-    validate_every: int = _within(1)
+    validate_every: int = bounded(1)
     """Steps between measurements of the validation loss."""
 
-    sample_every: int = _within(0, default=0)
+    sample_every: int = bounded(0, default=0)
     """Steps between answers about `sample_photos` fixed photos; 0: never."""
 
-    sample_photos: int = _within(0, 64, default=0)
+    sample_photos: int = bounded(0, 64, default=0)
     """How many validation photos, from the first, are answered about."""
 
-    bad_share: float = _within(0, 1, default=0.05)
+    bad_share: float = bounded(0, 1, default=0.05)
     """The largest share of photos that may have to be left out before the run stops."""
 
     source: tuple[Source, ...]

@@ -56,15 +56,15 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('primry = "#112233"', "primry = '#112233' .* did you mean 'primary'"),
-        ('accent = "#12"', "accent = '#12' is not a colour"),
-        ('accent = "rgb(1, 2, 256)"', r"accent = 'rgb\(1, 2, 256\)' is not a colour"),
-        ("accent = 7", "accent = 7 is not a colour"),
-        ('dark = "yes"', "dark = 'yes' is not true or false"),
-        ("text_alpha = 2.0", "text_alpha = 2.0 is not a number from 0 to 1"),
-        ("text_alpha = true", "text_alpha = True is not a number from 0 to 1"),
-        ('variables = "none"', "variables = 'none' is not a table"),
-        ("[variables]\nborder = 3", "variables.border = 3 is not a plain text"),
+        ('primry = "#112233"', "'primry' is not a known key; did you mean 'primary'"),
+        ('accent = "#12"', "'accent' is '#12'; it must be a colour, written as #RGB"),
+        ('accent = "rgb(1, 2, 256)"', r"'accent' is 'rgb\(1, 2, 256\)'; it must be a colour"),
+        ("accent = 7", "'accent' is 7; it must be a colour"),
+        ('dark = "yes"', "'dark' is 'yes'; it must be true or false"),
+        ("text_alpha = 2.0", "'text_alpha' is 2.0; it must be a number from 0 to 1"),
+        ("text_alpha = true", "'text_alpha' is True; it must be a number from 0 to 1"),
+        ('variables = "none"', "'variables' is 'none'; it must be a table"),
+        ("[variables]\nborder = 3", "'variables.border' is 3; it must be a text"),
         ('[variables]\nborder = "red; } Screen { display: none"', "variables.border"),
         ('[variables]\nborder = "#12345 30%"', "variables.border = '#12345 30%' is not a colour"),
         ('[variables]\n"a b" = "none"', "variables.a b"),
@@ -79,9 +79,9 @@ def test_a_slip_names_file_key_and_value(tmp_path: Path, line: str, told: str) -
 
 
 def test_a_theme_needs_a_name_a_primary_colour_and_the_name_of_its_file(tmp_path: Path) -> None:
-    with pytest.raises(ThemeError, match="no 'primary'"):
+    with pytest.raises(ThemeError, match="'primary' is missing"):
         read_theme(write(tmp_path, 'name = "mine"'))
-    with pytest.raises(ThemeError, match="no 'name'"):
+    with pytest.raises(ThemeError, match="'name' is missing"):
         read_theme(write(tmp_path, 'primary = "#123"'))
     with pytest.raises(ThemeError, match="differs from the file's own name"):
         read_theme(write(tmp_path, 'name = "other"\nprimary = "#123"'))
@@ -90,7 +90,7 @@ def test_a_theme_needs_a_name_a_primary_colour_and_the_name_of_its_file(tmp_path
 def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ThemeError, match="not valid TOML"):
+    with pytest.raises(ThemeError, match="not UTF-8 text"):
         read_theme(path)
     with pytest.raises(ThemeError, match="cannot be read"):
         read_theme(tmp_path / "absent.toml")

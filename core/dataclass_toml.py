@@ -1,0 +1,294 @@
+"""TOML tables as dataclasses: read strictly, where every wrong key and value is named, and written.
+
+A field's type says what its key may hold: a text, a number, true or false, a `Literal`, a `Path`, a
+tuple or mapping of these, another dataclass for a table, a tuple of dataclasses for a list of tables.
+`bounded` and `checked_by` narrow it further. A dataclass whose values can contradict each other has a
+method `contradictions`, which yields (key, problem).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.text import nearest, suggestion
+
+T = TypeVar("T")
+
+TRUTH = dict.fromkeys(("1", "yes", "on", "true"), True) | dict.fromkeys(("0", "no", "off", "false"), False)
+"""How the environment and the command line spell true and false."""
+
+NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+
+
+class InvalidValue(ValueError):
+    """A key or value that a table may not hold; the message is a sentence without the file's name."""
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(f"'{key}' {problem}{'' if problem.endswith(('.', '?')) else '.'}")
+
+
+def bounded(least: float | None = None, most: float | None = None, *, default: Any = MISSING) -> Any:
+    """A field whose number lies between `least` and `most`, both included (None: no bound)."""
+    return field(default=default, metadata={"least": least, "most": most})
+
+
+def checked_by(accepts: Callable[[Any], object], expected: str, *, default: Any = MISSING, **facts: Any) -> Any:
+    """A field whose value `accepts` judges; `expected` ends the sentence "it must be ..."."""
+    return field(default=default, metadata={"accepts": accepts, "expected": expected, **facts})
+
+
+def text(*, default: Any = MISSING) -> Any:
+    """A field whose text may not be empty."""
+    return checked_by(str.strip, "a text that is not empty", default=default)
+
+
+def load_toml(path: Path, what: str, error: type[Minigpt4Error]) -> dict[str, Any]:
+    """A file's tables; raises `error`, which calls the file `what`, if it cannot be read or parsed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise error(f"The {what} {path} cannot be read: {problem.strerror or problem}.") from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"The {what} {path} is not UTF-8 text; save it as UTF-8.") from problem
+    except ValueError as problem:  # TOMLDecodeError, or a number of thousands of digits
+        raise error(f"The {what} {path} is not valid TOML: {problem}.") from problem
+    except RecursionError as problem:
+        raise error(f"The {what} {path} is nested too deeply.") from problem
+
+
+def read(
+    kind: type[T], values: object, prefix: str = "", *, base: Path = Path(), strict: bool = True, **given: Any
+) -> T:
+    """The dataclass that a table describes; raises InvalidValue for the first wrong key or value.
+
+    `prefix` begins the names of its keys in messages; paths are relative to `base`. `given` are fields
+    that are not in the table. Unknown keys are errors, unless `strict` is off.
+    """
+    if not isinstance(values, Mapping):
+        name = prefix.rstrip(".")
+        raise InvalidValue(name, f"is {as_written(values)}; it must be a table: [{name}]")
+    keys = [entry for entry in fields(kind) if entry.name not in given]  # type: ignore[arg-type]
+    known = list(dict.fromkeys(name for entry in keys for name in _names(entry)))
+    for name in values if strict else ():
+        if name not in known:
+            raise InvalidValue(f"{prefix}{name}", f"is not a known key; {suggestion(name, known)}")
+    found = dict(given)
+    for entry in keys:
+        own = [name for name in _names(entry) if _holds(entry, values.get(name))]
+        if own:
+            found[entry.name] = check(kind, entry, values[own[0]], f"{prefix}{own[0]}", base, strict=strict)
+        elif entry.default is MISSING and entry.default_factory is MISSING:
+            raise InvalidValue(f"{prefix}{_names(entry)[0]}", "is missing")
+    made = kind(**found)
+    for key, problem in getattr(made, "contradictions", tuple)():
+        raise InvalidValue(f"{prefix}{key}", problem)
+    return made
+
+
+def check(
+    kind: type[Any], entry: Field[Any], value: object, name: str, base: Path = Path(), *, strict: bool = True
+) -> Any:
+    """`value` as the field holds it; raises InvalidValue, which calls the key `name`."""
+    hint, facts = _hint(kind, entry.name), entry.metadata
+    if "single" in facts and name.endswith(f".{facts['single']}"):
+        return (read(get_args(hint)[0], value, f"{name}.", base=base, strict=strict),)
+    if is_dataclass(hint):
+        return read(hint, value, f"{name}.", base=base, strict=strict)
+    if get_origin(hint) is tuple and is_dataclass(element := get_args(hint)[0]):
+        if not isinstance(value, list) or not value:
+            raise InvalidValue(name, f"is {as_written(value)}; it must be a list of tables: [[{name}]]")
+        tables = (
+            read(element, item, f"{name}[{place}].", base=base, strict=strict)
+            for place, item in enumerate(value)
+        )
+        return tuple(tables)
+    try:
+        found = _convert(hint, facts.get("convert", _same)(value), base)
+        if isinstance(found, Mapping):
+            found = {key: _entry(hint, item, f"{name}.{key}", base) for key, item in found.items()}
+    except (TypeError, OverflowError):
+        found = None
+    choices = _choices(hint, facts)
+    is_right = found is not None and (not choices or found in choices) and _is_within(found, facts)
+    if not is_right or not facts.get("accepts", _always)(found):
+        near = nearest(value, map(str, choices)) if isinstance(value, str) else None
+        hint_text = f"; did you mean '{near}'?" if near else ""
+        raise InvalidValue(name, f"is {as_written(value)}; it must be {expected(kind, entry)}{hint_text}")
+    return found
+
+
+def from_text(kind: type[Any], entry: Field[Any], text: str) -> object:
+    """What a text of the command line or the environment stands for, still to be checked."""
+    text, hint = text.strip(), _hint(kind, entry.name)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    target = type(choices[0]) if choices else hint
+    if target is bool:
+        return TRUTH.get(text.lower(), text)
+    try:
+        if get_origin(target) is tuple:
+            return tomllib.loads(f"value = {text}")["value"]
+        return target(text) if target in (int, float) else text
+    except (ValueError, OverflowError):
+        return text
+
+
+def expected(kind: type[Any], entry: Field[Any]) -> str:
+    """What the key may hold, as the end of a sentence that begins with "it must be"."""
+    hint, facts = _hint(kind, entry.name), entry.metadata
+    if "expected" in facts:
+        return str(facts["expected"])
+    if choices := _choices(hint, facts):
+        return f"one of {', '.join(map(str, choices))}"
+    if get_origin(hint) is tuple:
+        items = get_args(hint)
+        if items[0] is str:
+            return 'a list of texts, as in ["One.", "Two."]'
+        return f"a list of {len(items)} numbers{_bounds(facts)}"
+    if get_origin(hint) is not None:
+        return "a table"
+    return f"{NAMES[hint]}{_bounds(facts)}"
+
+
+def as_written(value: object) -> str:
+    """A wrong value for a sentence about it: as in the file, and short."""
+    try:
+        shown = repr(value)
+    except ValueError:
+        return "that number"  # Python writes no number of thousands of digits
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
+
+
+def plain(value: Any, *, with_defaults: bool = False) -> dict[str, Any]:
+    """A dataclass as the table that `read` takes; what is empty, and what is a default, is left out."""
+    table: dict[str, Any] = {}
+    for entry in fields(value):
+        item = getattr(value, entry.name)
+        if item in (None, "", (), {}) or (item == entry.default and not with_defaults):
+            continue
+        name = _names(entry)[0]
+        if "single" in entry.metadata and len(item) == 1:
+            name, item = entry.metadata["single"], item[0]
+        table[name] = _plain_item(item, with_defaults)
+    return dict(sorted(table.items(), key=lambda pair: _is_table(pair[1])))
+
+
+def dumps(table: Mapping[str, Any]) -> str:
+    """A table as TOML."""
+    import tomlkit  # 20 ms, and most commands write nothing
+
+    return tomlkit.dumps(table)
+
+
+def _plain_item(item: Any, with_defaults: bool) -> Any:
+    if is_dataclass(item):
+        return plain(item, with_defaults=with_defaults)
+    if isinstance(item, tuple | list):
+        return [_plain_item(one, with_defaults) for one in item]
+    if isinstance(item, Mapping):
+        return dict(item)
+    return str(item) if isinstance(item, Path) else item
+
+
+def _is_table(item: object) -> bool:
+    return isinstance(item, dict) or (isinstance(item, list) and bool(item) and isinstance(item[0], dict))
+
+
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    """The fields' types; None as an alternative only says that the key may be absent."""
+    hints = {}
+    for name, hint in get_type_hints(kind).items():
+        kinds = [one for one in get_args(hint) if one is not NoneType]
+        is_optional = get_origin(hint) in (Union, UnionType) and len(kinds) == 1
+        hints[name] = kinds[0] if is_optional else hint
+    return hints
+
+
+def _hint(kind: type[Any], name: str) -> Any:
+    return _hints(kind)[name]
+
+
+def _names(entry: Field[Any]) -> list[str]:
+    """The keys of a field: its own name or another, and one for a list of a single table."""
+    names = [entry.metadata.get("key", entry.name), entry.metadata.get("single")]
+    return [name for name in names if name]
+
+
+def _holds(entry: Field[Any], value: object) -> bool:
+    """Whether the key is given; two fields may share one, which each take another type of value."""
+    return value is not None and isinstance(value, entry.metadata.get("only", object))
+
+
+def _convert(hint: Any, value: Any, base: Path) -> Any:
+    """`value` as an instance of the type; raises TypeError if it is none."""
+    origin, items = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value if not isinstance(value, bool) else None
+    if isinstance(hint, UnionType):
+        return value if isinstance(value, hint) else None
+    if origin is tuple:
+        is_long_enough = items[-1] is Ellipsis or len(value) == len(items)
+        if not isinstance(value, list | tuple) or not is_long_enough:
+            raise TypeError
+        return tuple(_required(items[0], item, base) for item in value)
+    if origin is not None:
+        return value if isinstance(value, Mapping) else None
+    if hint is Path:
+        return (base / Path(_required(str, value, base)).expanduser()).absolute() if value.strip() else None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    return value if isinstance(value, hint) and isinstance(value, bool) == (hint is bool) else None
+
+
+def _entry(hint: Any, item: object, name: str, base: Path) -> Any:
+    """One value of a table whose keys are free."""
+    kind = get_args(hint)[1]
+    found = _convert(kind, item, base)
+    if found is None:
+        wanted = "a text, a number, true or false" if isinstance(kind, UnionType) else NAMES.get(kind, "a list")
+        raise InvalidValue(name, f"is {as_written(item)}; it must be {wanted}")
+    return found
+
+
+def _required(hint: Any, value: Any, base: Path) -> Any:
+    found = _convert(hint, value, base)
+    if found is None:
+        raise TypeError
+    return found
+
+
+def _is_within(value: Any, facts: Mapping[str, Any]) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_within(item, facts) for item in value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    least, most = facts.get("least"), facts.get("most")
+    is_finite = not isinstance(value, float) or math.isfinite(value)
+    return is_finite and (least is None or least <= value) and (most is None or value <= most)
+
+
+def _bounds(facts: Mapping[str, Any]) -> str:
+    least, most = facts.get("least"), facts.get("most")
+    if least is None:
+        return ""
+    return f" of {least} or more" if most is None else f" from {least} to {most}"
+
+
+def _choices(hint: Any, facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else tuple(facts.get("choices", ()))
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _always(_: object) -> bool:
+    return True
