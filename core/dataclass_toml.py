@@ -28,7 +28,7 @@ TRUTH = dict.fromkeys(("1", "yes", "on", "true"), True) | dict.fromkeys(("0", "n
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
 
 
-class InvalidValue(ValueError):
+class InvalidValueError(ValueError):
     """A key or value that a table may not hold; the message is a sentence without the file's name."""
 
     def __init__(self, key: str, problem: str) -> None:
@@ -40,7 +40,9 @@ def bounded(least: float | None = None, most: float | None = None, *, default: A
     return field(default=default, metadata={"least": least, "most": most})
 
 
-def checked_by(accepts: Callable[[Any], object], expected: str, *, default: Any = MISSING, **facts: Any) -> Any:
+def checked_by(
+    accepts: Callable[[Any], object], expected: str, *, default: Any = MISSING, **facts: Any
+) -> Any:
     """A field whose value `accepts` judges; `expected` ends the sentence "it must be ..."."""
     return field(default=default, metadata={"accepts": accepts, "expected": expected, **facts})
 
@@ -67,44 +69,48 @@ def load_toml(path: Path, what: str, error: type[Minigpt4Error]) -> dict[str, An
 def read(
     kind: type[T], values: object, prefix: str = "", *, base: Path = Path(), strict: bool = True, **given: Any
 ) -> T:
-    """The dataclass that a table describes; raises InvalidValue for the first wrong key or value.
+    """The dataclass that a table describes; raises InvalidValueError for the first wrong key or value.
 
     `prefix` begins the names of its keys in messages; paths are relative to `base`. `given` are fields
     that are not in the table. Unknown keys are errors, unless `strict` is off.
     """
     if not isinstance(values, Mapping):
         name = prefix.rstrip(".")
-        raise InvalidValue(name, f"is {as_written(values)}; it must be a table: [{name}]")
+        raise InvalidValueError(name, f"is {as_written(values)}; it must be a table: [{name}]")
     keys = [entry for entry in fields(kind) if entry.name not in given]  # type: ignore[arg-type]
     known = list(dict.fromkeys(name for entry in keys for name in _names(entry)))
     for name in values if strict else ():
         if name not in known:
-            raise InvalidValue(f"{prefix}{name}", f"is not a known key; {suggestion(name, known)}")
+            raise InvalidValueError(f"{prefix}{name}", f"is not a known key; {suggestion(name, known)}")
     found = dict(given)
     for entry in keys:
         own = [name for name in _names(entry) if _holds(entry, values.get(name))]
         if own:
             found[entry.name] = check(kind, entry, values[own[0]], f"{prefix}{own[0]}", base, strict=strict)
         elif entry.default is MISSING and entry.default_factory is MISSING:
-            raise InvalidValue(f"{prefix}{_names(entry)[0]}", "is missing")
+            if _is_optional(kind, entry.name):
+                found[entry.name] = None
+                continue
+            raise InvalidValueError(f"{prefix}{_names(entry)[0]}", "is missing")
     made = kind(**found)
     for key, problem in getattr(made, "contradictions", tuple)():
-        raise InvalidValue(f"{prefix}{key}", problem)
+        raise InvalidValueError(f"{prefix}{key}", problem)
     return made
 
 
 def check(
-    kind: type[Any], entry: Field[Any], value: object, name: str, base: Path = Path(), *, strict: bool = True
+    kind: Any, entry: Field[Any], value: object, name: str, base: Path = Path(), *, strict: bool = True
 ) -> Any:
-    """`value` as the field holds it; raises InvalidValue, which calls the key `name`."""
+    """`value` as the field holds it; raises InvalidValueError, which calls the key `name`."""
     hint, facts = _hint(kind, entry.name), entry.metadata
     if "single" in facts and name.endswith(f".{facts['single']}"):
         return (read(get_args(hint)[0], value, f"{name}.", base=base, strict=strict),)
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         return read(hint, value, f"{name}.", base=base, strict=strict)
-    if get_origin(hint) is tuple and is_dataclass(element := get_args(hint)[0]):
+    element = get_args(hint)[0] if get_origin(hint) is tuple else None
+    if isinstance(element, type) and is_dataclass(element):
         if not isinstance(value, list) or not value:
-            raise InvalidValue(name, f"is {as_written(value)}; it must be a list of tables: [[{name}]]")
+            raise InvalidValueError(name, f"is {as_written(value)}; it must be a list of tables: [[{name}]]")
         tables = (
             read(element, item, f"{name}[{place}].", base=base, strict=strict)
             for place, item in enumerate(value)
@@ -121,7 +127,9 @@ def check(
     if not is_right or not facts.get("accepts", _always)(found):
         near = nearest(value, map(str, choices)) if isinstance(value, str) else None
         hint_text = f"; did you mean '{near}'?" if near else ""
-        raise InvalidValue(name, f"is {as_written(value)}; it must be {expected(kind, entry)}{hint_text}")
+        raise InvalidValueError(
+            name, f"is {as_written(value)}; it must be {expected(kind, entry)}{hint_text}"
+        )
     return found
 
 
@@ -202,18 +210,22 @@ def _is_table(item: object) -> bool:
 
 
 @functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
-    """The fields' types; None as an alternative only says that the key may be absent."""
+def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
+    """The fields' types without None, and whether they may be None: that the key may be absent."""
     hints = {}
     for name, hint in get_type_hints(kind).items():
         kinds = [one for one in get_args(hint) if one is not NoneType]
         is_optional = get_origin(hint) in (Union, UnionType) and len(kinds) == 1
-        hints[name] = kinds[0] if is_optional else hint
+        hints[name] = (kinds[0] if is_optional else hint, is_optional)
     return hints
 
 
-def _hint(kind: type[Any], name: str) -> Any:
-    return _hints(kind)[name]
+def _hint(kind: Any, name: str) -> Any:
+    return _hints(kind)[name][0]
+
+
+def _is_optional(kind: Any, name: str) -> bool:
+    return bool(_hints(kind)[name][1])
 
 
 def _names(entry: Field[Any]) -> list[str]:
@@ -253,8 +265,10 @@ def _entry(hint: Any, item: object, name: str, base: Path) -> Any:
     kind = get_args(hint)[1]
     found = _convert(kind, item, base)
     if found is None:
-        wanted = "a text, a number, true or false" if isinstance(kind, UnionType) else NAMES.get(kind, "a list")
-        raise InvalidValue(name, f"is {as_written(item)}; it must be {wanted}")
+        wanted = (
+            "a text, a number, true or false" if isinstance(kind, UnionType) else NAMES.get(kind, "a list")
+        )
+        raise InvalidValueError(name, f"is {as_written(item)}; it must be {wanted}")
     return found
 
 

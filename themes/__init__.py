@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt4.core.dataclass_toml import InvalidValue, bounded, checked_by, load_toml, read
+from minigpt4.core.dataclass_toml import InvalidValueError, bounded, checked_by, load_toml, read
 from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.core.paths import config_home
 from minigpt4.core.text import suggestion
@@ -76,11 +76,11 @@ def read_theme(path: Path) -> Theme:
     """The theme in one TOML file; raises ThemeError naming the file, the key and the value."""
     try:
         theme = read(Theme, load_toml(path, "theme", ThemeError))
-    except InvalidValue as problem:
+    except InvalidValueError as problem:
         raise ThemeError(f"In the theme {path}, {problem}") from problem
     if theme.name != path.stem:
         raise ThemeError(
-            f"In the theme {path}, name = {table['name']!r} differs from the file's own name;"
+            f"In the theme {path}, name = {theme.name!r} differs from the file's own name;"
             f" write name = '{path.stem}' or rename the file."
         )
     for name, text in theme.variables.items():

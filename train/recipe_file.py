@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
-from minigpt4.core.dataclass_toml import InvalidValue, check, dumps, from_text, load_toml, plain, read
+from minigpt4.core.dataclass_toml import InvalidValueError, check, dumps, from_text, load_toml, plain, read
 from minigpt4.core.errors import UsageError
 from minigpt4.core.text import suggestion
 from minigpt4.train.recipe import Recipe, Source, checked
@@ -56,7 +56,7 @@ def recipe_from(values: Mapping[str, object], where: str) -> Recipe:
         raise UsageError(f"{where}: a recipe needs a [validation] table.")
     try:
         return checked(read(Recipe, values), where)
-    except InvalidValue as problem:
+    except InvalidValueError as problem:
         raise UsageError(f"{where}: {problem}") from problem
 
 
@@ -117,7 +117,7 @@ def _set(table: T, key: str, text: str, where: str) -> T:
         )
     try:
         value = check(type(table), known[key], from_text(type(table), known[key], text), key)
-    except InvalidValue as problem:
+    except InvalidValueError as problem:
         raise UsageError(f"{where}{problem}") from problem
     return replace(table, **{key: value})  # type: ignore[type-var]
 

@@ -9,12 +9,12 @@ The file has the words of the original's configurations:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt4.core.bundles.bundle import Scalar
-from minigpt4.core.bundles.manifest import Table
+from minigpt4.core.dataclass_toml import InvalidValueError, as_written, bounded, read
 from minigpt4.core.errors import BundleError
 
 QFORMER_KEYS = {
@@ -60,47 +60,84 @@ def read_geometry(path: Path, *, patches_joined: int | None) -> TowerGeometry:
 
     Raises BundleError naming file and key where one is missing, ill-typed or impossible.
     """
-    top = Table(_json(path), path)
-    vision = top.table("vision")
-    width = vision.integer("embed_dim", least=1)
+    table = _json(path)
+    try:
+        found = read(_Geometry, table, strict=False)
+        return _tower(found, table, patches_joined)
+    except InvalidValueError as problem:
+        raise BundleError(f"{path}: {problem}") from problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vision:
+    embed_dim: int = bounded(1)
+    depth: int = bounded(1)
+    num_heads: int = bounded(1)
+    mlp_ratio: float = bounded(1e-3, 1e3)
+    img_size: int = bounded(1)
+    patch_size: int = bounded(1)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """A side that is not made of whole patches."""
+        if self.img_size % self.patch_size:
+            yield "img_size", f"is {self.img_size}; it must be a multiple of 'patch_size'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _QFormer:
+    num_query_tokens: int = bounded(1)
+    hidden_size: int = bounded(1)
+    num_hidden_layers: int = bounded(1)
+    num_attention_heads: int = bounded(1)
+    intermediate_size: int = bounded(1)
+    cross_attention_freq: int = bounded(1)
+    encoder_width: int | None = bounded(1, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Geometry:
+    vision: _Vision
+
+
+def _tower(found: _Geometry, table: Mapping[str, object], patches_joined: int | None) -> TowerGeometry:
+    vision = found.vision
     options: dict[str, Scalar] = {
-        "width": width,
-        "depth": vision.integer("depth", least=1),
-        "heads": vision.integer("num_heads", least=1),
-        "mlp": int(width * vision.number("mlp_ratio", least=1e-3, most=1e3)),
-        "patch": vision.integer("patch_size", least=1),
+        "width": vision.embed_dim,
+        "depth": vision.depth,
+        "heads": vision.num_heads,
+        "mlp": int(vision.embed_dim * vision.mlp_ratio),
+        "patch": vision.patch_size,
     }
-    image_size = vision.integer("img_size", least=1)
-    if image_size % int(options["patch"]):
-        raise vision.error("img_size", f"is {image_size}; it must be a multiple of 'patch_size'")
-    _check_kept(top)
+    _check_kept(table, "")
     if patches_joined is not None:
-        patches = (image_size // int(options["patch"])) ** 2
+        patches = (vision.img_size // vision.patch_size) ** 2
         if patches % patches_joined:
-            raise vision.error(
-                "img_size",
+            raise InvalidValueError(
+                "vision.img_size",
                 f"gives {patches} patches, which cannot be joined {patches_joined} by {patches_joined}",
             )
         joined = options | {"patches_joined": patches_joined}
-        return TowerGeometry(image_size=image_size, vision=joined, qformer=None)
-    qformer = top.table("qformer")
-    _check_kept(qformer)
-    if qformer.has("encoder_width") and (read := qformer.integer("encoder_width", least=1)) != width:
-        raise qformer.error("encoder_width", f"is {read}, but 'vision.embed_dim' is {width}; they must agree")
-    theirs = {ours: qformer.integer(key, least=1) for ours, key in QFORMER_KEYS.items()}
-    return TowerGeometry(image_size=image_size, vision=options, qformer=theirs)
+        return TowerGeometry(image_size=vision.img_size, vision=joined, qformer=None)
+    if "qformer" not in table:
+        raise InvalidValueError("qformer", "is missing")
+    qformer = read(_QFormer, table["qformer"], "qformer.", strict=False)
+    assert isinstance(table["qformer"], Mapping)
+    _check_kept(table["qformer"], "qformer.")
+    if qformer.encoder_width not in (None, vision.embed_dim):
+        raise InvalidValueError(
+            "qformer.encoder_width",
+            f"is {qformer.encoder_width}, but 'vision.embed_dim' is {vision.embed_dim}; they must agree",
+        )
+    theirs = {ours: getattr(qformer, key) for ours, key in QFORMER_KEYS.items()}
+    return TowerGeometry(image_size=vision.img_size, vision=options, qformer=theirs)
 
 
-def _check_kept(table: Table) -> None:
+def _check_kept(table: Mapping[str, object], prefix: str) -> None:
     for key, kept in NUMBERS_KEPT.items():
-        if not table.has(key):
-            continue
-        if isinstance(kept, str):
-            found: float | str = table.text(key)
-        else:
-            found = table.number(key, least=0.0, most=1.0)
-        if found != kept:
-            raise table.error(key, f"is {found}; only {kept} can be computed with")
+        if table.get(key, kept) != kept:
+            raise InvalidValueError(
+                f"{prefix}{key}", f"is {as_written(table[key])}; only {kept} can be computed with"
+            )
 
 
 def _json(path: Path) -> dict[str, object]:

@@ -28,9 +28,9 @@ from minigpt4.core.bundles.bundle import (
     QFormerSpec,
     VisionSpec,
     load_bundle,
+    write_manifest,
 )
 from minigpt4.core.bundles.geometry import ViTGeometry
-from minigpt4.core.bundles.manifest import write_manifest
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
 from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, UsageError

@@ -12,9 +12,8 @@ from typing import Any
 
 from minigpt4.core.atomic import replacing
 from minigpt4.core.bundle_making.random_weights import STD, ggml_tensor, spread_of, write_safetensors
-from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec
+from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec, write_manifest
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
-from minigpt4.core.bundles.manifest import write_manifest
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
 from minigpt4.core.download.sources import SourceError, require_space

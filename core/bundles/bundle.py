@@ -6,13 +6,14 @@ of the configuration folder; one with a shipped bundle's name takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from minigpt4.core.bundles.geometry import confused_sizes
-from minigpt4.core.bundles.manifest import Table, read_manifest
-from minigpt4.core.bundles.source import File, Source, read_file, read_path
+from minigpt4.core.atomic import replacing
+from minigpt4.core.bundles.geometry import QFormerGeometry, confused_sizes
+from minigpt4.core.bundles.source import File, Source
+from minigpt4.core.dataclass_toml import InvalidValueError, bounded, dumps, load_toml, plain, read, text
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.paths import config_home
 from minigpt4.core.prompt import TEMPLATES
@@ -34,6 +35,7 @@ __all__ = [
     "bundle_names",
     "load_bundle",
     "manifest_path",
+    "write_manifest",
 ]
 
 DEFAULT_BUNDLE = "mini"
@@ -51,10 +53,10 @@ class VisionSpec:
 
     architecture: str
     file: File
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    options: Mapping[str, Scalar]
+    image_size: int = bounded(1)
+    mean: tuple[float, float, float] = bounded(0, 1)
+    std: tuple[float, float, float] = bounded(1e-6, 1)
+    options: Mapping[str, Scalar] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,17 @@ class ProjectionSpec:
     `fetch.projection_path` tells which. `layers` is 1, or 3 for the paper's ablation.
     """
 
-    path: Path | None
-    file: File | None
-    inputs: int
-    outputs: int
-    image_tokens: int
-    layers: int = 1
+    path: Path | None = field(metadata={"key": "file", "only": str})
+    file: File | None = field(metadata={"only": dict})
+    inputs: int = bounded(1)
+    outputs: int = bounded(1)
+    image_tokens: int = bounded(1)
+    layers: int = field(default=1, metadata={"choices": (1, 3)})
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """What a manifest cannot say."""
+        if self.path is None and self.file is None:
+            yield "file", "must be the path of a file, or a table that says where to fetch it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +99,11 @@ class LanguageGeometry:
     `shared_embedding`: the output layer is the table of input embeddings.
     """
 
-    layers: int
-    mlp: int
-    heads: int
-    vocabulary: int
-    key_value_heads: int
+    layers: int = bounded(1)
+    mlp: int = bounded(1)
+    heads: int = bounded(1)
+    vocabulary: int = bounded(1)
+    key_value_heads: int = bounded(1)
     shared_embedding: bool = False
 
 
@@ -108,12 +115,19 @@ class LanguageSpec:
     `folder`, a Hugging Face folder of the user's that is used where it is. language/weights.py finds them.
     """
 
-    architecture: str
-    context: int
-    width: int
-    files: tuple[File, ...]
+    architecture: str = text()
+    context: int = bounded(1)
+    width: int = bounded(1)
+    files: tuple[File, ...] = field(default=(), metadata={"single": "file"})
     folder: Path | None = None
     geometry: LanguageGeometry | None = None
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """What a manifest cannot say."""
+        if self.files and self.folder is not None:
+            yield "folder", "cannot stand beside 'files'; keep one of them"
+        if not self.files and self.folder is None:
+            yield "file", "is missing"
 
     @property
     def gguf(self) -> File | None:
@@ -133,14 +147,14 @@ class Bundle:
     """A whole model: its parts, the prompt template's name and the default sampling."""
 
     name: str
-    summary: str
-    license: str
+    summary: str = text()
+    license: str = text()
     vision: VisionSpec
     qformer: QFormerSpec | None = None
     projection: ProjectionSpec
     language: LanguageSpec
-    template: str
-    sampling: Sampling
+    template: str = field(metadata={"choices": tuple(TEMPLATES)})
+    sampling: Sampling = field(default_factory=Sampling)
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -153,6 +167,18 @@ class Bundle:
         qformer = (self.qformer.file,) if self.qformer else ()
         projection = (self.projection.file,) if self.projection.file else ()
         return (self.vision.file, *qformer, *projection)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SamplingTable:
+    """The bounds of `[sampling]`."""
+
+    max_tokens: int | None = bounded(1, default=None)
+    temperature: float | None = bounded(0, 10, default=None)
+    top_p: float | None = bounded(0, 1, default=None)
+    top_k: int | None = bounded(0, default=None)
+    repetition_penalty: float | None = bounded(0.01, 10, default=None)
+    seed: int | None = bounded(0, default=None)
 
 
 def bundle_names() -> list[str]:
@@ -174,34 +200,49 @@ def load_bundle(name: str) -> Bundle:
     Raises UsageError for an unknown name, BundleError naming file and key for a manifest
     with an unknown, missing or ill-typed key.
     """
-    top = read_manifest(manifest_path(name))
-    bundle = Bundle(
-        name=name,
-        summary=top.text("summary"),
-        license=top.text("license"),
-        vision=_vision(top.table("vision")),
-        qformer=_qformer(top.table("qformer")) if top.has("qformer") else None,
-        projection=_projection(top.table("projection")),
-        language=_language(top.table("language")),
-        template=_template(top),
-        sampling=_sampling(top.table("sampling")) if top.has("sampling") else Sampling(),
-    )
-    top.close()
-    _check_parts(bundle, top)
+    path = manifest_path(name)
+    table = load_toml(path, "manifest", BundleError)
+    match table:
+        case {"language": {"geometry": {"heads": heads, **others} as geometry}} if (
+            "key_value_heads" not in others
+        ):
+            geometry["key_value_heads"] = heads
+    try:
+        read(_SamplingTable, table.get("sampling", {}), "sampling.")
+        bundle = read(Bundle, table, base=path.parent, name=name)
+        if bundle.qformer is not None:
+            read(QFormerGeometry, bundle.qformer.options, "qformer.options.")
+        _check_parts(bundle)
+    except InvalidValueError as problem:
+        raise BundleError(f"{path}: {problem}") from problem
     return bundle
 
 
-def _check_parts(bundle: Bundle, top: Table) -> None:
-    """Raise BundleError where what one part gives is not what the next one reads."""
+def write_manifest(bundle: Bundle, path: Path) -> None:
+    """Write a bundle as a manifest that `load_bundle` reads back as the same bundle.
+
+    The bundle's name is the file's: `path` should end in NAME.toml. Paths are written whole, so the
+    manifest may lie in any folder. Raises OSError if the file cannot be written.
+    """
+    table = plain(bundle)
+    del table["name"]
+    with replacing(path) as draft:
+        draft.write_text(dumps(table), encoding="utf-8")
+
+
+def _check_parts(bundle: Bundle) -> None:
+    """Raise InvalidValueError if what one part gives is not what the next one reads."""
     names = [file.name for file in bundle.files]
     for name in names:
         if names.count(name) > 1:
-            raise BundleError(f"{top.path}: two files are called '{name}'; each needs a name of its own.")
+            raise InvalidValueError("name", f"calls two files '{name}'; each needs a name of its own")
     projection = bundle.projection
     if projection.outputs != bundle.language.width:
         outputs, width = projection.outputs, bundle.language.width
         fault = confused_sizes(outputs, width) or "they must agree"
-        raise top.error("projection.outputs", f"is {outputs}, but 'language.width' is {width}; {fault}")
+        raise InvalidValueError(
+            "projection.outputs", f"is {outputs}, but 'language.width' is {width}; {fault}"
+        )
     if bundle.qformer is None:
         return
     for key, own, option in (
@@ -210,7 +251,7 @@ def _check_parts(bundle: Bundle, top: Table) -> None:
     ):
         wanted = bundle.qformer.options[option]
         if own != wanted:
-            raise top.error(
+            raise InvalidValueError(
                 f"projection.{key}", f"is {own}, but 'qformer.options.{option}' is {wanted}; they must agree"
             )
 
@@ -218,115 +259,3 @@ def _check_parts(bundle: Bundle, top: Table) -> None:
 def _manifests() -> dict[str, Path]:
     folders = (SHIPPED_BUNDLES, config_home() / "bundles")
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
-
-
-def _vision(table: Table) -> VisionSpec:
-    options = table.table("options").scalars() if table.has("options") else {}
-    spec = VisionSpec(
-        architecture=table.text("architecture"),
-        file=read_file(table.table("file")),
-        image_size=table.integer("image_size", least=1),
-        mean=table.triple("mean", least=0.0, most=1.0),
-        std=table.triple("std", least=1e-6, most=1.0),
-        options=options,
-    )
-    table.close()
-    return spec
-
-
-def _qformer(table: Table) -> QFormerSpec:
-    options = table.table("options")
-    names = ("queries", "width", "layers", "heads", "mlp", "cross_attention_every")
-    spec = QFormerSpec(
-        file=read_file(table.table("file")), options={name: options.integer(name, least=1) for name in names}
-    )
-    options.close()
-    table.close()
-    return spec
-
-
-def _projection(table: Table) -> ProjectionSpec:
-    is_fetched = table.holds_table("file")
-    layers = table.integer("layers", least=1) if table.has("layers") else 1
-    if layers not in (1, 3):
-        raise table.error("layers", f"is {layers}; it must be 1 or 3")
-    spec = ProjectionSpec(
-        path=None if is_fetched else read_path(table, "file"),
-        file=read_file(table.table("file")) if is_fetched else None,
-        inputs=table.integer("inputs", least=1),
-        outputs=table.integer("outputs", least=1),
-        image_tokens=table.integer("image_tokens", least=1),
-        layers=layers,
-    )
-    table.close()
-    return spec
-
-
-def _language(table: Table) -> LanguageSpec:
-    files, folder = _language_weights(table)
-    spec = LanguageSpec(
-        architecture=table.text("architecture"),
-        context=table.integer("context", least=1),
-        width=table.integer("width", least=1),
-        files=files,
-        folder=folder,
-        geometry=_geometry(table.table("geometry")) if table.has("geometry") else None,
-    )
-    table.close()
-    return spec
-
-
-def _language_weights(table: Table) -> tuple[tuple[File, ...], Path | None]:
-    """Either files to fetch or a folder; a manifest that gives both, or neither, is refused."""
-    given = [key for key in ("file", "files", "folder") if table.has(key)]
-    if len(given) > 1:
-        raise table.error(given[1], f"cannot stand beside '{given[0]}'; keep one of them")
-    match given:
-        case ["folder"]:
-            return (), read_path(table, "folder")
-        case ["files"]:
-            return tuple(read_file(file) for file in table.tables("files")), None
-        case _:
-            return (read_file(table.table("file")),), None
-
-
-def _geometry(table: Table) -> LanguageGeometry:
-    heads = table.integer("heads", least=1)
-    has_groups = table.has("key_value_heads")
-    geometry = LanguageGeometry(
-        layers=table.integer("layers", least=1),
-        mlp=table.integer("mlp", least=1),
-        heads=heads,
-        vocabulary=table.integer("vocabulary", least=1),
-        key_value_heads=table.integer("key_value_heads", least=1) if has_groups else heads,
-        shared_embedding=table.truth("shared_embedding") if table.has("shared_embedding") else False,
-    )
-    table.close()
-    return geometry
-
-
-def _template(top: Table) -> str:
-    template = top.text("template")
-    if template not in TEMPLATES:
-        raise top.error("template", f"is '{template}'; known templates: {', '.join(TEMPLATES)}")
-    return template
-
-
-def _sampling(table: Table) -> Sampling:
-    default = Sampling()
-    sampling = Sampling(
-        max_tokens=table.integer("max_tokens", least=1) if table.has("max_tokens") else default.max_tokens,
-        temperature=_number_or(table, "temperature", default.temperature, least=0.0, most=10.0),
-        top_p=_number_or(table, "top_p", default.top_p, least=0.0, most=1.0),
-        top_k=table.integer("top_k", least=0) if table.has("top_k") else default.top_k,
-        repetition_penalty=_number_or(
-            table, "repetition_penalty", default.repetition_penalty, least=0.01, most=10.0
-        ),
-        seed=table.integer("seed", least=0) if table.has("seed") else default.seed,
-    )
-    table.close()
-    return sampling
-
-
-def _number_or(table: Table, key: str, default: float, *, least: float, most: float) -> float:
-    return table.number(key, least=least, most=most) if table.has(key) else default

@@ -6,11 +6,14 @@ BLIP-2 (arXiv 2301.12597), a BERT-base whose every second layer looks at the pic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Self
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Self, TypeVar
 
+from minigpt4.core.dataclass_toml import InvalidValueError, bounded, read
 from minigpt4.core.errors import BundleError
+
+T = TypeVar("T")
 
 Options = Mapping[str, int | float | str | bool]
 PATCHES_JOINED = "patches_joined"
@@ -26,24 +29,26 @@ TOWER_KINDS = {768: "a Q-Former", 5632: "no Q-Former"}
 class ViTGeometry:
     """`[vision.options]` of the architecture `eva-vit-g`."""
 
-    width: int
-    depth: int
+    width: int = bounded(1)
+    depth: int = bounded(1)
     """Blocks; a file may hold more, whose last ones are left out (MiniGPT-4 uses 39 of 40)."""
 
-    heads: int
-    mlp: int
-    patch: int
+    heads: int = bounded(1)
+    mlp: int = bounded(1)
+    patch: int = bounded(1)
     """Side of a patch in pixels."""
 
-    patches_joined: int = 1
+    patches_joined: int = bounded(1, default=1)
     """Without a Q-Former: how many neighbouring patch vectors become one (4 in the LLaMA-2 release)."""
 
     @classmethod
     def parse(cls, options: Options, bundle: str = "") -> Self:
         """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
-        geometry = cls(**_whole_numbers(cls, options, "vision.options", bundle, optional=(PATCHES_JOINED,)))
-        _check_heads(geometry.width, geometry.heads, "vision.options", bundle)
-        return geometry
+        return _parse(cls, options, "vision.options", bundle)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Heads that do not divide the width."""
+        return _uneven_heads(self.width, self.heads)
 
     def positions(self, image_size: int) -> int:
         """Vectors that the ViT gives for one picture: its patches and the class token."""
@@ -54,20 +59,22 @@ class ViTGeometry:
 class QFormerGeometry:
     """`[qformer.options]`."""
 
-    queries: int
-    width: int
-    layers: int
-    heads: int
-    mlp: int
-    cross_attention_every: int
+    queries: int = bounded(1)
+    width: int = bounded(1)
+    layers: int = bounded(1)
+    heads: int = bounded(1)
+    mlp: int = bounded(1)
+    cross_attention_every: int = bounded(1)
     """Layers 0, n, 2n, ... look at the picture."""
 
     @classmethod
     def parse(cls, options: Options, bundle: str = "") -> Self:
         """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
-        geometry = cls(**_whole_numbers(cls, options, "qformer.options", bundle))
-        _check_heads(geometry.width, geometry.heads, "qformer.options", bundle)
-        return geometry
+        return _parse(cls, options, "qformer.options", bundle)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Heads that do not divide the width."""
+        return _uneven_heads(self.width, self.heads)
 
 
 def vision_shapes(geometry: ViTGeometry, image_size: int) -> dict[str, tuple[int, ...]]:
@@ -145,29 +152,14 @@ def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def _whole_numbers(
-    geometry: type[ViTGeometry | QFormerGeometry],
-    options: Options,
-    table: str,
-    bundle: str,
-    optional: tuple[str, ...] = (),
-) -> dict[str, int]:
-    place = f"In the bundle '{bundle}'" if bundle else "In the geometry"
-    known = [field.name for field in fields(geometry)]
-    for key in options.keys() ^ set(known):
-        if key in optional:
-            continue
-        state = "unknown" if key in options else "missing"
-        raise BundleError(f"{place} the key '{table}.{key}' is {state}; there is {', '.join(known)}.")
-    numbers: dict[str, int] = {}
-    for key, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise BundleError(f"{place} '{table}.{key}' is {value!r}; it must be a whole number from 1.")
-        numbers[key] = value
-    return numbers
-
-
-def _check_heads(width: int, heads: int, table: str, bundle: str) -> None:
-    if width % heads:
+def _parse(geometry: type[T], options: Options, table: str, bundle: str) -> T:
+    try:
+        return read(geometry, options, f"{table}.")
+    except InvalidValueError as problem:
         place = f"In the bundle '{bundle}'" if bundle else "In the geometry"
-        raise BundleError(f"{place} '{table}.heads' is {heads}, which does not divide the width {width}.")
+        raise BundleError(f"{place} {problem}") from problem
+
+
+def _uneven_heads(width: int, heads: int) -> Iterator[tuple[str, str]]:
+    if width % heads:
+        yield "heads", f"is {heads}, which does not divide the width {width}"

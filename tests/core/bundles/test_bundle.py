@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES, bundle_names, load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES, bundle_names, load_bundle, write_manifest
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.paths import config_home
 
@@ -138,19 +137,35 @@ def edited_vicuna() -> Edit:
     [
         ("queries = 32", "queries = 16", r"'projection.image_tokens' is 32, but 'qformer.options.queries'"),
         ("inputs = 768", "inputs = 1408", r"'projection.inputs' is 1408, but 'qformer.options.width' is 768"),
-        ("layers = 12", "layers = true", r"'qformer.options.layers' must be a whole number"),
-        ("queries = 32", "querys = 32", r"'qformer.options.queries' is missing \(there is 'querys'"),
-        ("[qformer.file]", "[qformer.data]", r"'qformer.file.name' is missing"),
-        ("inputs = 768", "inputs = 768\nlayers = 2", r"'projection.layers' is 2; it must be 1 or 3"),
-        ("[projection.file]", "[projection.fil]", r"'projection.file.name' is missing"),
-        ('repo_type = "space"', 'repo_type = "shelf"', r"repo_type' is 'shelf'; known types: model, dataset"),
-        ('name = "config.json"', 'name = "eva_vit_g.pth"', r"two files are called 'eva_vit_g.pth'"),
+        ("layers = 12", "layers = true", r"'qformer.options.layers' is True; it must be a whole number"),
+        (
+            "queries = 32",
+            "querys = 32",
+            r"'qformer.options.querys' is not a known key; did you mean",
+        ),
+        ("[qformer.file]", "[qformer.data]", r"'qformer.data' is not a known key; there is file, options"),
+        ("inputs = 768", "inputs = 768\nlayers = 2", r"'projection.layers' is 2; it must be one of 1, 3"),
+        (
+            "[projection.file]",
+            "[projection.fil]",
+            r"'projection.fil' is not a known key; did you",
+        ),
+        (
+            'repo_type = "space"',
+            'repo_type = "shelf"',
+            r"repo_type' is 'shelf'; it must be one of model",
+        ),
+        ('name = "config.json"', 'name = "eva_vit_g.pth"', r"calls two files 'eva_vit_g.pth'"),
         (
             "width = 4096",
             'width = 4096\nfolder = "vicuna"',
             r"'language.folder' cannot stand beside 'files'; keep one",
         ),
-        ("[language.geometry]", "[language.geometry]\nshared_embedding = 1", r"must be true or false, not 1"),
+        (
+            "[language.geometry]",
+            "[language.geometry]\nshared_embedding = 1",
+            r"is 1; it must be true",
+        ),
         ("vocabulary = 32000", "", r"'language.geometry.vocabulary' is missing"),
     ],
 )
@@ -194,7 +209,7 @@ def test_a_manifest_that_links_to_itself_is_said_so(edited: Edit) -> None:
     manifest = edited("grid", "grid")
     manifest.unlink()
     manifest.symlink_to(manifest.name)
-    with pytest.raises(BundleError, match=r"mine.toml: cannot be read: Too many levels of symbolic links"):
+    with pytest.raises(BundleError, match=r"mine.toml cannot be read: Too many levels of symbolic"):
         load_bundle("mine")
 
 
@@ -212,27 +227,43 @@ def test_a_name_like_no_other_lists_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("summary", "sumary", r"'summary' is missing \(there is 'sumary': a misspelling\?\)"),
+        ("summary", "sumary", r"'sumary' is not a known key; did you mean 'summary'\?"),
         (
             "image_size = 260",
             "image_size = 260\nimage_seize = 1",
             r"'vision.image_seize' is not a known key; did",
         ),
-        ("image_size = 260", "image_size = 260\nzzz = 1", r"'vision.zzz' is not a known key; known here: "),
-        ("image_size = 260", "image_size = '260'", r"'vision.image_size' must be a whole number, not '260'"),
-        ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be at least 1"),
-        ("image_size = 260", "image_size = true", r"'vision.image_size' must be a whole number, not True"),
+        ("image_size = 260", "image_size = 260\nzzz = 1", r"'vision.zzz' is not a known key; there is arch"),
+        ("image_size = 260", "image_size = '260'", r"'vision.image_size' is '260'; it must be a whole numb"),
+        ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be a whole number of 1"),
+        ("image_size = 260", "image_size = true", r"'vision.image_size' is True; it must be a whole numb"),
         (
             "[vision.options]",
             "[vision.options]\nsides = [4]",
-            r"'vision.options.sides' must be a text, a number",
+            r"'vision.options.sides' is .*; it must be a text, a number",
         ),
-        ("std = [0.5019607843137255, ", "std = [0, ", r"'vision.std' is 0; it must lie between"),
-        ("mean = [0.4980392156862745, ", "mean = [", r"'vision.mean' must be a list of three numbers"),
-        ("mean = [0.4980392156862745, ", "mean = [nan, ", r"'vision.mean' is nan; it must lie between"),
-        ('template = "smollm2"', 'template = "vicuna"', r"'template' is 'vicuna'; known templates: smollm2"),
-        ('template = "smollm2"', 'template = ""', r"'template' is empty"),
-        ('kind = "wheel"', 'kind = "ftp"', r"'vision.file.sources\[0\].kind' is 'ftp'; known kinds: wheel"),
+        (
+            "std = [0.5019607843137255, ",
+            "std = [0, ",
+            r"'vision.std' is .*; it must be a list of 3",
+        ),
+        (
+            "mean = [0.4980392156862745, ",
+            "mean = [",
+            r"'vision.mean' is .*; it must be a list of 3",
+        ),
+        (
+            "mean = [0.4980392156862745, ",
+            "mean = [nan, ",
+            r"'vision.mean' is .*nan.*; it must be a list",
+        ),
+        ('template = "smollm2"', 'template = "vicuna"', r"'template' is 'vicuna'; it must be one of smollm2"),
+        ('template = "smollm2"', 'template = ""', r"'template' is ''; it must be one of"),
+        (
+            'kind = "wheel"',
+            'kind = "ftp"',
+            r"'vision.file.sources\[0\].kind' is 'ftp'; it must be one of",
+        ),
         (
             'kind = "wheel"',
             'kind = "url"\nurl = "file:///etc"',
@@ -250,15 +281,15 @@ def test_a_name_like_no_other_lists_what_there_is() -> None:
             "outputs = 512",
             r"'projection.outputs' is 512, but 'language.width' is 576; they must agree",
         ),
-        ("top_p = 0.9", "top_p = 1.5", r"'sampling.top_p' is 1.5; it must lie between 0 and 1"),
-        ("[sampling]", "[samplings]", r"'samplings' is not a known key; did you mean 'sampling'\?"),
-        ("[projection]", "[[projection]]", r"'projection' must be a table: \[projection\]"),
+        ("top_p = 0.9", "top_p = 1.5", r"'sampling.top_p' is 1.5; it must be a number from 0 to 1"),
+        ("[sampling]", "[samplings]", r"'samplings' is not a known key; did you mean 'sampling'"),
+        ("[projection]", "[[projection]]", r"'projection' is .*; it must be a table: \[projection\]"),
         ("[sampling]", "[sampling", r"is not valid TOML: .*line"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, message: str) -> None:
     manifest = edited(old, new)
-    with pytest.raises(BundleError, match=rf"^{re.escape(str(manifest))}: .*{message}") as caught:
+    with pytest.raises(BundleError, match=rf"{re.escape(str(manifest))}:? .*{message}") as caught:
         load_bundle("mine")
     assert "\n" not in str(caught.value)
 

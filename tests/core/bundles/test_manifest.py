@@ -9,8 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minigpt4.core.bundles.bundle import File, LanguageSpec, QFormerSpec, Source, bundle_names, load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import (
+    File,
+    LanguageSpec,
+    QFormerSpec,
+    Source,
+    bundle_names,
+    load_bundle,
+    write_manifest,
+)
 from minigpt4.core.paths import config_home
 
 VALUES = st.one_of(

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.bundles.bundle import Bundle, File, Source, load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import Bundle, File, Source, load_bundle, write_manifest
 from minigpt4.core.download.fetch import (
     FetchPlan,
     FetchProgress,

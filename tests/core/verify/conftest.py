@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
-from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path, write_manifest
 from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import bundles_folder
 

@@ -14,8 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path, write_manifest
 from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import bundles_folder
 from minigpt4.core.errors import UsageError

@@ -14,8 +14,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from minigpt4.core.bundles.bundle import load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.download.fetch import is_whole, path_of
 from minigpt4.core.paths import config_home, data_home
 from minigpt4.core.weights.locate import gguf_path

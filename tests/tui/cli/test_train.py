@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigpt4.core.bundles.bundle import load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.download.fetch import bundles_folder
 from minigpt4.core.paths import config_home
 from minigpt4.core.projection import Projection, save_projection

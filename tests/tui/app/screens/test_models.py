@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from textual.widgets import Static
 
-from minigpt4.core.bundles.bundle import Bundle, load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import Bundle, load_bundle, write_manifest
 from minigpt4.core.bundles.source import Source
 from minigpt4.core.download.fetch import is_present, missing
 from minigpt4.core.paths import config_home

@@ -11,8 +11,7 @@ from textual import events
 from textual.widgets import TextArea
 
 from minigpt4.core import prompt
-from minigpt4.core.bundles.bundle import load_bundle
-from minigpt4.core.bundles.manifest import write_manifest
+from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.paths import config_home
 from minigpt4.tui.screens.prompt import PromptScreen
 from minigpt4.tui.screens.settings import SCOPE, SettingsScreen
