@@ -143,7 +143,7 @@ def edited_vicuna() -> Edit:
             "querys = 32",
             r"'qformer.options.querys' is not a known key; did you mean",
         ),
-        ("[qformer.file]", "[qformer.data]", r"'qformer.data' is not a known key; there is file, options"),
+        ("[qformer.file]", "[qformer.data]", r"'qformer.data' is not a known key; there are file, options"),
         ("inputs = 768", "inputs = 768\nlayers = 2", r"'projection.layers' is 2; it must be one of 1, 3"),
         (
             "[projection.file]",
@@ -233,7 +233,7 @@ def test_a_name_like_no_other_lists_what_there_is() -> None:
             "image_size = 260\nimage_seize = 1",
             r"'vision.image_seize' is not a known key; did",
         ),
-        ("image_size = 260", "image_size = 260\nzzz = 1", r"'vision.zzz' is not a known key; there is arch"),
+        ("image_size = 260", "image_size = 260\nzzz = 1", r"'vision.zzz' is not a known key; there are arch"),
         ("image_size = 260", "image_size = '260'", r"'vision.image_size' is '260'; it must be a whole numb"),
         ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be a whole number of 1"),
         ("image_size = 260", "image_size = true", r"'vision.image_size' is True; it must be a whole numb"),

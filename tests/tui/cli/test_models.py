@@ -168,7 +168,7 @@ def test_a_broken_manifest_does_not_hide_the_others(models: Run) -> None:
     done = models("list")
     assert done.returncode == 1
     assert done.stdout.startswith("mini ")
-    assert done.stderr.startswith(f"minigpt4: {manifest}: is not valid TOML: ")
+    assert done.stderr.startswith(f"minigpt4: The manifest {manifest} is not valid TOML: ")
     assert done.stderr.count("\n") == 1
     assert models("show", "mini").returncode == 0
 

@@ -39,7 +39,7 @@ def test_a_broken_theme_is_listed_and_told(call_minigpt4: Call) -> None:
     done = call_minigpt4("themes", "list")
     assert done.returncode == 1
     assert ["mine", "broken", str(path)] in [line.split() for line in done.stdout.splitlines()]
-    assert f"In the theme {path}, primary = 'blau' is not a colour" in done.stderr
+    assert f"In the theme {path}, 'primary' is 'blau'; it must be a colour" in done.stderr
 
 
 def test_all_shipped_themes_pass_the_check(call_minigpt4: Call) -> None:

@@ -86,7 +86,7 @@ def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
         (["--stage", "1", "--threads", "0"], "Invalid value for '--threads'"),
         (
             ["--stage", "1", "--set", "stpes=3"],
-            "--set stpes=3: there is no key 'stpes'; did you mean 'steps'?",
+            "--set stpes=3: 'stpes' is not a known key; did you mean 'steps'?",
         ),
         (["--stage", "1", "--set", "steps"], "'--set steps' is not of the form key=value."),
         (["--stage", "1", "--set", "bundle=mimi"], "There is no bundle 'mimi'; did you mean 'mini'?"),
