@@ -1,4 +1,4 @@
-"""Making a conversation fit the context: whole messages are left out, the oldest first."""
+"""Making a conversation fit the context: whole messages are dropped, the oldest first."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from minigpt4.core.errors import ContextError
 from minigpt4.core.prompt import Message, System, User
 
 LEAST_ANSWER = 32
-"""Positions that are kept free for an answer however long the last message is."""
+"""Positions reserved for an answer however long the last message is."""
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """What is left of a conversation, and the positions that the answer may take."""
+    """What remains of a conversation, and the positions that the answer may take."""
 
     messages: tuple[Message, ...]
     dropped: int
@@ -29,7 +29,7 @@ def trim(
     context: int,
     max_tokens: int,
 ) -> Trimmed:
-    """Leave out the oldest messages until the prompt and an answer of `max_tokens` fit `context`.
+    """Drop the oldest messages until the prompt and an answer of `max_tokens` fit `context`.
 
     `positions` counts the prompt of some messages, tokens and image vectors together. Kept are
     a leading System message and the newest turns from a User message on, each whole and with

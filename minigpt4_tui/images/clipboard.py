@@ -41,16 +41,16 @@ class ClipboardProblem:
 
 @dataclass(frozen=True)
 class Tool:
-    """The program that reads a desktop's clipboard: how it lists the kinds there are, and gives one."""
+    """The program that reads a desktop's clipboard: the commands that list the kinds and print one."""
 
     program: str
     package: str
     kinds: tuple[str, ...]
-    give: tuple[str, ...]
+    read: tuple[str, ...]
 
-    def giving(self, kind: str) -> tuple[str, ...]:
+    def command_for(self, kind: str) -> tuple[str, ...]:
         """The command for one kind."""
-        return tuple(kind if word == "KIND" else word for word in self.give)
+        return tuple(kind if word == "KIND" else word for word in self.read)
 
 
 TOOLS: Mapping[Desktop, Tool] = {
@@ -74,45 +74,38 @@ def clipboard_image() -> bytes | ClipboardProblem:
     desktop = desktop_kind()
     if desktop == "macos":
         return _image_of_macos()
-    tool = _tool(desktop)
-    if isinstance(tool, ClipboardProblem):
-        return tool
-    kinds = _output(tool.kinds)
-    if isinstance(kinds, ClipboardProblem):
-        return kinds
-    offered = kinds.decode("utf-8", "replace").split("\n")
-    offered = [kind.strip() for kind in offered]
+    offered = _offered(desktop)
+    if isinstance(offered, ClipboardProblem):
+        return offered
+    tool, kinds = offered
     for kind in KINDS:
-        if kind in offered:
-            return _output(tool.giving(kind)) or ClipboardProblem(NO_PICTURE)
+        if kind in kinds:
+            return _output(tool.command_for(kind)) or ClipboardProblem(NO_PICTURE)
     for kind in FILES:
-        if kind in offered:
-            return _first_file(_output(tool.giving(kind)))
+        if kind in kinds:
+            return _first_file(_output(tool.command_for(kind)))
     return ClipboardProblem(NO_PICTURE)
 
 
 def clipboard_text() -> str | ClipboardProblem:
-    """The clipboard's text; empty where it holds something else."""
+    """The clipboard's text; empty if it holds something else."""
     desktop = desktop_kind()
     if desktop == "macos":
         found = _output(("pbpaste",))
         return found if isinstance(found, ClipboardProblem) else found.decode("utf-8", "replace")
-    tool = _tool(desktop)
-    if isinstance(tool, ClipboardProblem):
-        return tool
-    kinds = _output(tool.kinds)
-    if isinstance(kinds, ClipboardProblem):
-        return kinds
-    offered = kinds.decode("utf-8", "replace").split("\n")
+    offered = _offered(desktop)
+    if isinstance(offered, ClipboardProblem):
+        return offered
+    tool, kinds = offered
     for kind in TEXTS:
-        if kind in offered:
-            found = _output(tool.giving(kind))
+        if kind in kinds:
+            found = _output(tool.command_for(kind))
             return found if isinstance(found, ClipboardProblem) else found.decode("utf-8", "replace")
     return ""
 
 
 def desktop_kind() -> Desktop | None:
-    """Whose clipboard there is; None where there is no desktop, as over SSH."""
+    """Whose clipboard can be read; None without a desktop, as over SSH."""
     if sys.platform == "darwin":
         return "macos"
     if os.environ.get("WAYLAND_DISPLAY"):
@@ -120,7 +113,8 @@ def desktop_kind() -> Desktop | None:
     return "x11" if os.environ.get("DISPLAY") else None
 
 
-def _tool(desktop: Desktop | None) -> Tool | ClipboardProblem:
+def _offered(desktop: Desktop | None) -> tuple[Tool, list[str]] | ClipboardProblem:
+    """The desktop's tool, and the kinds that the clipboard's content can be read as."""
     if desktop is None:
         return ClipboardProblem(
             "There is no clipboard here, as neither WAYLAND_DISPLAY nor DISPLAY is set; "
@@ -131,11 +125,14 @@ def _tool(desktop: Desktop | None) -> Tool | ClipboardProblem:
         return ClipboardProblem(
             f"Pictures cannot be pasted without {tool.program}; install {tool.package}, or choose a file."
         )
-    return tool
+    listed = _output(tool.kinds)
+    if isinstance(listed, ClipboardProblem):
+        return listed
+    return tool, [kind.strip() for kind in listed.decode("utf-8", "replace").split("\n")]
 
 
 def _output(command: Sequence[str]) -> bytes | ClipboardProblem:
-    """What the command prints; nothing where it fails, as the tools do when the clipboard is empty."""
+    """The command's output; empty if it fails, as the tools do when the clipboard is empty."""
     try:
         done = subprocess.run(
             command,

@@ -1,4 +1,4 @@
-"""Pictures from disk in the sizes that screens need. Everything here is slow: for other threads."""
+"""Pictures from disk, reduced for the screen. Everything here is slow: for background threads."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _decoding = threading.Lock()
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture in the size that a screen needs; `pixels` are its own width and height."""
+    """A picture reduced for the screen; `pixels` are its original width and height."""
 
     image: Image
     pixels: tuple[int, int]
 
 
 class _Kept:
-    """The last few pictures of one size; only used under `_decoding`."""
+    """An LRU cache of previews of one size; only used under `_decoding`."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -58,7 +58,7 @@ _small, _large, _seen = _Kept(SMALL_KEPT), _Kept(LARGE_KEPT), _Kept(LARGE_KEPT)
 
 
 def preview(source: Path | bytes, longest: int) -> Preview:
-    """The picture, upright, RGB, made smaller unless its longer side is at most about `longest` pixels.
+    """The picture, upright, RGB, reduced unless its longer side is at most about `longest` pixels.
 
     Raises ImageError, also where the file has gone since it was last shown.
     """
@@ -89,7 +89,7 @@ def remember(path: Path, picture: Picture, bundle: str) -> None:
 def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
     """The square of pixels that the bundle's vision tower gets: the picture squashed, not cropped.
 
-    Raises ImageError, and BundleError or UsageError where there is no such bundle.
+    Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.pixels import squashed
@@ -115,7 +115,7 @@ def _opened(source: Path | bytes) -> Image:
 
 
 def _key(source: Path | bytes) -> tuple[object, ...]:
-    """Which picture it is: a file changes under its name."""
+    """Identifies the content: a file may change under its name."""
     if isinstance(source, bytes):
         return (source,)
     try:

@@ -47,15 +47,15 @@ class View:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """Everything that a drawing depends on."""
+class DrawRequest:
+    """Everything that a drawing depends on: what is drawn, how large, and how."""
 
     view: View
     columns: int
     rows: int
     protocol: Protocol
     cell: CellSize
-    colourless: bool
+    no_color: bool
     dark: bool
 
 
@@ -70,31 +70,31 @@ class Drawing:
     forget: str = ""
 
 
-def draw(wish: Wish) -> Drawing:
+def draw(request: DrawRequest) -> Drawing:
     """Open the picture and draw it: slow, for another thread. Raises Minigpt4Error."""
-    wide, high = wish.columns, wish.rows
-    longest = max(wide * wish.cell.width, high * wish.cell.height)
-    view = wish.view
+    wide, high = request.columns, request.rows
+    longest = max(wide * request.cell.width, high * request.cell.height)
+    view = request.view
     found = (
         preview(view.source, longest)
         if view.bundle is None
         else what_the_model_sees(view.source, view.bundle)
     )
-    if wish.colourless:
-        return Drawing(found.pixels, dots(found.image, wide, high, dark=wish.dark))
+    if request.no_color:
+        return Drawing(found.pixels, dots(found.image, wide, high, dark=request.dark))
     drawing = Drawing(found.pixels, half_blocks(found.image, wide, high))
     try:
-        return _in_pixels(found.image, wish, drawing)
+        return _in_pixels(found.image, request, drawing)
     except GraphicsError:
         return drawing
 
 
-def _in_pixels(image: Image, wish: Wish, drawing: Drawing) -> Drawing:
-    match wish.protocol:
+def _in_pixels(image: Image, request: DrawRequest, drawing: Drawing) -> Drawing:
+    match request.protocol:
         case "sixel":
-            return replace(drawing, pixels=sixel_strips(image, wish.columns, wish.rows, wish.cell))
+            return replace(drawing, pixels=sixel_strips(image, request.columns, request.rows, request.cell))
         case "kitty":
-            sent = kitty_picture(image, wish.columns, wish.rows, wish.cell)
+            sent = kitty_picture(image, request.columns, request.rows, request.cell)
             return replace(drawing, pixels=sent.strips, send=sent.send, forget=sent.forget)
         case _:
             return drawing
@@ -125,16 +125,16 @@ class PictureArea(Widget):
         self._most = most
         self._view: View | None = None
         self._pixels: tuple[int, int] | None = None
-        self._wish: Wish | None = None
+        self._request: DrawRequest | None = None
         self._drawing: Drawing | None = None
 
     def show(self, view: View | None, pixels: tuple[int, int] | None = None) -> None:
         """Show something else, or nothing. With its `pixels` known beforehand nothing moves when it comes."""
         self._view, self._pixels = view, pixels
-        self._wish = None
+        self._request = None
         self._replace(None)
         self.refresh(layout=True)
-        self.call_after_refresh(self._ask)
+        self.call_after_refresh(self._request_drawing)
 
     def on_mount(self) -> None:
         """Draw anew when the setting changes."""
@@ -142,7 +142,7 @@ class PictureArea(Widget):
 
     def on_resize(self) -> None:
         """Draw it in its new size."""
-        self._ask()
+        self._request_drawing()
 
     def on_unmount(self) -> None:
         """Let the terminal forget it."""
@@ -162,7 +162,11 @@ class PictureArea(Widget):
         if y >= len(lines):
             return Strip.blank(self.size.width, self.rich_style)
         line = lines[y]
-        return line.apply_style(self.rich_style) if self._wish is not None and self._wish.colourless else line
+        return (
+            line.apply_style(self.rich_style)
+            if self._request is not None and self._request.no_color
+            else line
+        )
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The terminal's own pixels, where the whole width is seen and no screen lies over this one."""
@@ -199,11 +203,11 @@ class PictureArea(Widget):
         wide, high = fit(self._pixels, columns - margin, rows, cell_size())
         return (wide + margin, high) if wide else (0, 0)
 
-    def _ask(self) -> None:
-        """Have it drawn, unless it is, or is being."""
+    def _request_drawing(self) -> None:
+        """Request a drawing, unless it is already drawn or in progress."""
         if self._view is None or not self.is_attached:
             return
-        wish = Wish(
+        request = DrawRequest(
             self._view,
             self.size.width,
             self.size.height,
@@ -212,15 +216,15 @@ class PictureArea(Widget):
             bool(self.app.no_color),
             self.app.current_theme.dark,
         )
-        if wish == self._wish or wish.protocol == "off" or min(wish.columns, wish.rows) < 1:
+        if request == self._request or request.protocol == "off" or min(request.columns, request.rows) < 1:
             return
-        self._wish = wish
+        self._request = request
         self._host.in_background(
-            lambda: draw(wish), lambda drawing: self._drawn(wish, drawing), self._failing(wish)
+            lambda: draw(request), lambda drawing: self._drawn(request, drawing), self._failing(request)
         )
 
-    def _drawn(self, wish: Wish, drawing: Drawing) -> None:
-        if wish != self._wish or not self.is_attached:
+    def _drawn(self, request: DrawRequest, drawing: Drawing) -> None:
+        if request != self._request or not self.is_attached:
             return
         if self._pixels is None:
             # Drawn again as soon as it has its own shape.
@@ -229,9 +233,9 @@ class PictureArea(Widget):
         self._replace(drawing)
         self.post_message(self.Opened(self, drawing.size))
 
-    def _failing(self, wish: Wish) -> Callable[[Exception], None]:
+    def _failing(self, request: DrawRequest) -> Callable[[Exception], None]:
         def failed(error: Exception) -> None:
-            if wish == self._wish and self.is_attached:
+            if request == self._request and self.is_attached:
                 known = isinstance(error, Minigpt4Error)
                 self.post_message(self.Failed(self, str(error) if known else "The picture cannot be drawn."))
 
@@ -248,7 +252,7 @@ class PictureArea(Widget):
     def _setting_changed(self, name: str) -> None:
         if name == "images":
             self.refresh(layout=True)
-            self.call_after_refresh(self._ask)
+            self.call_after_refresh(self._request_drawing)
 
 
 class Thumbnail(Vertical):
