@@ -20,8 +20,8 @@ from PIL import Image
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.train.batches.loader import Loader
-from minigpt4.train.batches.run_data import Data
-from minigpt4.train.batches.samples import Visit
+from minigpt4.train.batches.run_data import RunData
+from minigpt4.train.batches.samples import Sample
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.open import open_photos
 from minigpt4.train.data.subset import Selection
@@ -74,13 +74,13 @@ def main() -> None:
             place = str(Path(folder) / "shapes.tar")
             write_shard(Path(place))
         photos = open_photos(place)
-        data = Data((Selection(photos.name, (photos,)),), Selection("none", ()), ((photos, 1),))
+        data = RunData((Selection(photos.name, (photos,)),), Selection("none", ()), ((photos, 1),))
         order = Order(0, [len(photos)], [1])
         # The size of a Q-Former's output: 32 vectors of 768 numbers for each photo.
         values_PVND = np.ones((len(photos), 1, 32, 768), np.float16)
         for name, features in (("decoded", None), ("cached", [Features([values_PVND], len(photos))])):
             loader = Loader(
-                lambda number: Visit(0, order.at(number).photo, 0, (), number),
+                lambda number: Sample(0, order.at(number).photo, 0, (), number),
                 data,
                 features,
                 vision,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from minigpt4.core.projection import Projection
 from minigpt4.core.vision.base import VisionTower
-from minigpt4.train.packing.sequence import Branch, Layout
+from minigpt4.train.packing.sequence import Continuation, Layout
 from minigpt4.train.recipe import Recipe
 
 IGNORED = -100
@@ -41,12 +41,12 @@ class PlainStep:
             betas=(recipe.beta1, recipe.beta2),
         )
 
-    def __call__(self, pixels_BCHW: Tensor, branches: Sequence[Branch]) -> float:
+    def __call__(self, pixels_BCHW: Tensor, continuations: Sequence[Continuation]) -> float:
         """One step over B images with one caption each; returns the loss."""
         self._optimizer.zero_grad()
         features_BND = self._tower.encode(pixels_BCHW).clone()
         image_BND = self._projection(features_BND)
-        embeddings_BSD, mask_BS, labels_BS = self._padded(image_BND, branches)
+        embeddings_BSD, mask_BS, labels_BS = self._padded(image_BND, continuations)
         loss = self._model(
             inputs_embeds=embeddings_BSD, attention_mask=mask_BS, labels=labels_BS, use_cache=False
         ).loss
@@ -54,11 +54,13 @@ class PlainStep:
         self._optimizer.step()
         return float(loss.detach())
 
-    def _padded(self, image_BND: Tensor, branches: Sequence[Branch]) -> tuple[Tensor, Tensor, Tensor]:
+    def _padded(
+        self, image_BND: Tensor, continuations: Sequence[Continuation]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings, attention mask and labels, padded on the right."""
         embed = self._model.get_input_embeddings()
         prefix = list(self._layout.prefix)
-        rows = [[*branch.header, *branch.answer] for branch in branches]
+        rows = [[*continuation.prompt, *continuation.answer] for continuation in continuations]
         longest = max(map(len, rows))
         tokens_BT = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
         B, N, _ = image_BND.shape
@@ -67,8 +69,8 @@ class PlainStep:
         start = len(prefix) + N
         mask_BS = torch.zeros(B, start + longest, dtype=torch.long)
         labels_BS = torch.full((B, start + longest), IGNORED)
-        for place, (row, branch) in enumerate(zip(rows, branches, strict=True)):
+        for place, (row, continuation) in enumerate(zip(rows, continuations, strict=True)):
             mask_BS[place, : start + len(row)] = 1
-            answer = torch.tensor(branch.answer)
-            labels_BS[place, start + len(branch.header) : start + len(row)] = answer
+            answer = torch.tensor(continuation.answer)
+            labels_BS[place, start + len(continuation.prompt) : start + len(row)] = answer
         return embeddings_BSD, mask_BS, labels_BS

@@ -19,13 +19,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from minigpt4.core.vision.base import VisionTower
-    from minigpt4.train.batches.samples import Visit
+    from minigpt4.train.batches.samples import Sample
     from minigpt4.train.packing.sequence import Layout
     from minigpt4.train.recipe import Recipe
 
@@ -119,8 +119,8 @@ def slice_parts() -> Parts:
     qformer = QueryTransformer(former, vit.width)
     torch.nn.init.normal_(qformer.query_tokens, std=0.02)
     vision.post_layernorm = Float32LayerNorm(vit.width, eps=LN_VISION_EPS)
-    for part in (vision, qformer, model):
-        part.eval().requires_grad_(False)
+    for module in (vision, qformer, model):
+        module.eval().requires_grad_(False)
     tower = EvaTower(vision, qformer, vit, bundle.vision.image_size)
     recipe = with_settings(read_recipe(recipe_path("stage1")), [f"batch_size={BATCH['7b']}"])
 
@@ -145,8 +145,7 @@ def serve(size: str, form: str, data: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     from minigpt4.core.memory import most_held
-    from minigpt4.core.torch_memory import bound_shape_caches
-    from minigpt4.train.malloc import keep_freed_memory
+    from minigpt4.core.torch_memory import bound_shape_caches, keep_freed_memory
 
     bound_shape_caches()
     keep_freed_memory()
@@ -161,9 +160,9 @@ def serve(size: str, form: str, data: str, threads: int) -> None:
         print(json.dumps({"seconds": seconds, "loss": loss, "peak": peak}), flush=True)
 
 
-def _visits(parts: Parts, data: str) -> list[list[tuple[Visit, bytes]]]:
+def _samples(parts: Parts, data: str) -> list[list[tuple[Sample, bytes]]]:
     """The photos of a few steps, with one caption each."""
-    from minigpt4.train.batches.samples import Visit
+    from minigpt4.train.batches.samples import Sample
     from minigpt4.train.data.open import open_photos
 
     photos = open_photos(data)
@@ -173,7 +172,7 @@ def _visits(parts: Parts, data: str) -> list[list[tuple[Visit, bytes]]]:
         places = range(step * size, (step + 1) * size)
         steps.append(
             [
-                (Visit(0, at, 0, (("", photos.meta(at)["captions"][at % 5]),), number=at), photos.read(at))
+                (Sample(0, at, 0, (("", photos.meta(at)["captions"][at % 5]),), index=at), photos.read(at))
                 for at in places
             ]
         )
@@ -200,12 +199,14 @@ def _plain(parts: Parts, data: str) -> Any:
     step = PlainStep(
         parts.recipe, Projection(parts.inputs, parts.outputs), parts.model, parts.tower, parts.layout
     )
-    steps = _visits(parts, data)
+    steps = _samples(parts, data)
 
     def run(number: int) -> float:
-        visits = steps[number % len(steps)]
-        pixels_BCHW = _pixels(parts, [photo for _, photo in visits])
-        return step(pixels_BCHW, [parts.layout.branch(*visit.asked[0]) for visit, _ in visits])
+        samples = steps[number % len(steps)]
+        pixels_BCHW = _pixels(parts, [photo for _, photo in samples])
+        return step(
+            pixels_BCHW, [parts.layout.tokenize_example(*sample.examples[0]) for sample, _ in samples]
+        )
 
     return run
 
@@ -214,13 +215,14 @@ def _ours(parts: Parts, data: str, *, is_cached: bool) -> Any:
     import torch
 
     from minigpt4.core.projection import Projection
+    from minigpt4.train.adapter import Adapter
+    from minigpt4.train.batches.loader import Loader
     from minigpt4.train.batches.samples import Batch
-    from minigpt4.train.packing.loss import Objective
-    from minigpt4.train.trainable import TrainedPart
+    from minigpt4.train.packing.loss import LanguageModelLoss
     from minigpt4.train.trainer import Trainer
 
     torch.manual_seed(1)
-    steps = _visits(parts, data)
+    steps = _samples(parts, data)
 
     def pixels_of(step: int) -> Tensor:
         return _pixels(parts, [photo for _, photo in steps[step]])
@@ -231,17 +233,17 @@ def _ours(parts: Parts, data: str, *, is_cached: bool) -> Any:
     class Drawn:
         def batch(self, number: int) -> Batch:
             step = number % len(steps)
-            visits = tuple(visit for visit, _ in steps[step])
+            samples = tuple(sample for sample, _ in steps[step])
             if is_cached:
-                return Batch(visits, features_BND=kept[step])
-            return Batch(visits, pixels_BCHW=pixels_of(step))
+                return Batch(samples, features_BND=kept[step])
+            return Batch(samples, pixels_BCHW=pixels_of(step))
 
     trainer = Trainer(
         parts.recipe,
-        TrainedPart(Projection(parts.inputs, parts.outputs)),
-        Objective(parts.model, parts.layout.prefix),
+        Adapter(Projection(parts.inputs, parts.outputs)),
+        LanguageModelLoss(parts.model, parts.layout.prefix),
         parts.layout,
-        Drawn(),
+        cast(Loader, Drawn()),
         validation=list,
         tower=parts.tower,
         threads=torch.get_num_threads(),

@@ -1,10 +1,9 @@
-"""From a recipe and photos to a trainer that can take its first step."""
+"""From a recipe and its photos to a trainer that is ready for its first step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,203 +20,121 @@ from minigpt4.core.prompt import template_named
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.core.weights.locate import language_digest
+from minigpt4.train.adapter import (
+    Adapter,
+    feature_shape,
+    features_fingerprint,
+    initial_adapter,
+    name_classes,
+    tower_for,
+)
 from minigpt4.train.batches.loader import Loader
-from minigpt4.train.batches.run_data import Data, feature_plan, is_worth_keeping, open_data, order_of
-from minigpt4.train.batches.samples import Batch, Batches, Curriculum, Visit, validation_visits
-from minigpt4.train.distributed.process_group import World
+from minigpt4.train.batches.run_data import RunData, feature_plan, is_worth_caching, order_of
+from minigpt4.train.batches.samples import Batch, Sample, TrainingSamples, validation_samples
+from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.estimate.mfu import utilisation_of
 from minigpt4.train.events import ModelLoading, Note, Report
 from minigpt4.train.features.cache import Features, cached_features
-from minigpt4.train.features.compute import make_missing_features
-from minigpt4.train.init import name_classes
-from minigpt4.train.packing.loss import Objective
+from minigpt4.train.features.compute import compute_missing_features
+from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import Layout, layout_for
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.run.sample_answers import Answers, question_of
-from minigpt4.train.trainable import TrainedPart, begin_part, feature_shape, tower_facts, tower_for
+from minigpt4.train.run.sample_answers import SampleAnswers, question_of
 from minigpt4.train.trainer import Trainer
 
 LoadTower = Callable[[], VisionTower]
 
 
-@dataclass(frozen=True, eq=False)
-class Assembled:
-    """A trainer, and the parts that it was put together from."""
-
-    trainer: Trainer
-    facts: Mapping[str, str]
-    """What must be the same for a run to go on exactly, besides the recipe, under names for a person."""
-
-    photos: int
-    """How many different photos there are to learn from."""
-
-    language_model: Any
-    tokens: Tokens
-    layout: Layout
-    objective: Objective
-    batches: Batches
-    sample_photos: Mapping[str, bytes]
-    """The encoded pictures that are answered about, by key; in the process that writes, if at all."""
-
-
 @contextmanager
-def assemble(
+def build(
     recipe: Recipe,
-    data: Sequence[str],
+    data: RunData,
     bundle: Bundle,
-    world: World,
+    process_group: ProcessGroup,
     *,
     start: Path | None,
     workers: int,
     report: Report,
-) -> Iterator[Assembled]:
-    """All that a run needs, for one of its processes; the threads that read photos end with the context.
+) -> Iterator[tuple[Trainer, Tokens]]:
+    """The trainer of one process, and the language model's tokenizer; reader threads end with the context.
 
-    `bundle` is `bundle_for(recipe, ...)` and its files are here; `data` are the places of the photos,
-    `start` is what `begin_part` begins with. Features that are worth keeping and not in the cache are
-    computed first, by all processes together.
+    `bundle` is `bundle_for(recipe, ...)` with its files downloaded, `data` is `open_data(recipe, ...)`,
+    `start` is where `initial_adapter` starts. Missing features that are worth caching are computed first,
+    by all processes together.
     """
-    tower = cache(partial(tower_for, recipe, bundle, str(world.device)))
-    photos = open_data(recipe, data, report)
-    features = _features(recipe, bundle, photos, world, tower, workers=workers, report=report)
+    device = str(process_group.device)
+    load_tower = cache(partial(tower_for, recipe, bundle, device))
+    features = _features(recipe, bundle, data, device, load_tower, workers=workers, report=report)
     if features is not None:
-        tower.cache_clear()  # what it gives is kept, and its gigabytes are the language model's now
-    curriculum = Curriculum(recipe, photos.sources, order_of(recipe, photos))
+        load_tower.cache_clear()  # its features are cached, and its gigabytes the language model's now
     with Loader(
-        curriculum.visit,
-        photos,
+        TrainingSamples(recipe, data.sources, order_of(recipe, data)).sample,
+        data,
         features,
         bundle.vision,
         batch_size=recipe.batch_size,
-        rank=world.rank,
-        size=world.size,
+        rank=process_group.rank,
+        world_size=process_group.world_size,
         workers=workers,
-        pinned=world.device.type == "cuda",
+        pinned=process_group.device.type == "cuda",
     ) as loader:
         report(ModelLoading())
-        parts = _Parts(recipe, bundle, world, photos, loader, tower, looks=features is None)
-        yield parts.assembled(start, report)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What a trainer is put together from; `looks`: pictures pass through the tower at every visit."""
-
-    recipe: Recipe
-    bundle: Bundle
-    world: World
-    photos: Data
-    loader: Loader
-    tower: LoadTower
-    looks: bool
-
-    def assembled(self, start: Path | None, report: Report) -> Assembled:
-        recipe, bundle, device = self.recipe, self.bundle, str(self.world.device)
         model, tokens = _language_model(recipe, bundle, device, report), load_tokens(bundle)
         language = TorchLanguageModel(model, tokens, context=bundle.language.context, device=device)
         layout = layout_for(recipe, template_named(bundle.template), language.tokenize)
-        objective = Objective(model, layout.prefix)
-        measured = validation_visits(recipe, self.photos.validation)
-        sampled = self._sampled(measured)
+        validation = validation_samples(recipe, data.validation)
         trainer = Trainer(
             recipe,
-            self._begun(start, language, model.get_input_embeddings().weight),
-            objective,
+            _adapter(recipe, bundle, start, language, model.get_input_embeddings().weight, load_tower),
+            LanguageModelLoss(model, layout.prefix),
             layout,
-            self.loader,
-            validation=lambda: self.loader.validation(measured),
-            world=self.world,
-            tower=self.tower() if self.looks else None,
-            feature_columns=self._feature_columns(),
+            loader,
+            validation=lambda: loader.validation(validation),
+            process_group=process_group,
+            tower=load_tower() if features is None else None,
+            feature_columns=_feature_columns(recipe, load_tower),
             threads=torch.get_num_threads(),
-            utilisation=utilisation_of(recipe, bundle, self.world),
-            answers=None
-            if sampled is None
-            else Answers(language, layout, question_of(recipe), sampled.keys, sampled.features_BND),
+            utilisation=utilisation_of(recipe, bundle, process_group),
+            sample_answers=_sample_answers(
+                recipe, data, loader, validation, language, layout, load_tower, process_group
+            ),
         )
-        facts = {
-            "the vision tower": tower_facts(recipe, bundle),
-            "the language model": language_digest(bundle),
-            **self.photos.facts,
-        }
-        pictures = sampled.pictures if sampled is not None else {}
-        return Assembled(
-            trainer, facts, self.photos.photos, model, tokens, layout, objective, self.loader, pictures
-        )
-
-    def _begun(self, start: Path | None, language: TorchLanguageModel, embeddings_VD: Tensor) -> TrainedPart:
-        recipe = self.recipe
-        part = begin_part(recipe, self.bundle, start)
-        if start is None and recipe.class_name_scale:
-            name_classes(
-                part.projection,
-                class_columns=self.tower().class_columns,
-                token_embeddings_VD=embeddings_VD,
-                tokenize=language.tokenize,
-                scale=recipe.class_name_scale,
-            )
-        return part
-
-    def _feature_columns(self) -> slice:
-        """The columns that dropout drops: all but those that name classes."""
-        if not self.recipe.feature_dropout and not any(source.hidden for source in self.recipe.source):
-            return slice(0, 0)
-        classes = self.tower().class_columns
-        return slice(0, classes.start if classes.stop > classes.start else self.tower().width)
-
-    def _sampled(self, measured: Sequence[Visit]) -> _Sampled | None:
-        """The first photos that are measured; only the process that writes asks about them."""
-        if not self.recipe.sample_photos or self.world.rank != 0:
-            return None
-        # Of what is given to `validation` this process has every so-manieth; here it is to have all.
-        visits = [visit for visit in measured[: self.recipe.sample_photos] for _ in range(self.world.size)]
-        batches = [batch for batch in self.loader.validation(visits) if batch.visits]
-        if not batches:
-            return None
-        seen = [visit for batch in batches for visit in batch.visits]
-        return _Sampled(
-            [visit.key for visit in seen],
-            torch.cat([self._seen(batch) for batch in batches]),
-            {visit.key: self.photos.validation.read(visit.photo) for visit in seen},
-        )
-
-    def _seen(self, batch: Batch) -> Tensor:
-        """The features of a batch, on the CPU."""
-        if batch.features_BND is not None:
-            return batch.features_BND
-        assert batch.pixels_BCHW is not None
-        return self.tower().encode(batch.pixels_BCHW.to(self.world.device)).cpu().clone()
+        yield trainer, tokens
 
 
-@dataclass(frozen=True, eq=False)
-class _Sampled:
-    """The fixed photos that are answered about: keys, features (B, N, D), and the encoded pictures by key."""
-
-    keys: Sequence[str]
-    features_BND: Tensor
-    pictures: Mapping[str, bytes]
+def run_fingerprints(recipe: Recipe, bundle: Bundle, data: RunData) -> Mapping[str, str]:
+    """What must stay the same, besides the recipe, for a run to resume bit-exactly, under readable names."""
+    return {
+        "the vision tower": features_fingerprint(recipe, bundle),
+        "the language model": language_digest(bundle),
+        **data.fingerprints,
+    }
 
 
 def _features(
     recipe: Recipe,
     bundle: Bundle,
-    photos: Data,
-    world: World,
-    tower: LoadTower,
+    data: RunData,
+    device: str,
+    load_tower: LoadTower,
     *,
     workers: int,
     report: Report,
 ) -> list[Features] | None:
-    """The features of all photos, from the cache; None where it is better to look at each visit."""
-    plan = feature_plan(photos, bundle.vision, tower_facts(recipe, bundle), feature_shape(recipe, bundle))
-    if not is_worth_keeping(recipe, plan):
+    """The cached features of all photos; None if encoding the photo of every sample is cheaper."""
+    plan = feature_plan(
+        data, bundle.vision, features_fingerprint(recipe, bundle), feature_shape(recipe, bundle)
+    )
+    if not is_worth_caching(recipe, plan):
         return None
-    make_missing_features(plan, tower, report, device=str(world.device), workers=workers)
+    compute_missing_features(plan, load_tower, report, device=device, workers=workers)
     found = []
-    for one in plan:
-        features = cached_features(one)
+    for wanted in plan:
+        features = cached_features(wanted)
         if features is None:
-            raise DataError(f"The features of '{one.name}' are gone from the cache; run the command again.")
+            raise DataError(
+                f"The features of '{wanted.name}' are gone from the cache; run the command again."
+            )
         found.append(features)
     return found
 
@@ -227,8 +144,75 @@ def _language_model(recipe: Recipe, bundle: Bundle, device: str, report: Report)
         bundle,
         device=device,
         quant=recipe.precision,
-        # What is kept in fewer bits is computed in bfloat16 everywhere: float16 would need its scaler.
+        # Quantized weights are computed in bfloat16 everywhere: float16 would need the gradient scaler.
         dtype="bf16" if recipe.precision in QUANTS else None,
         with_gradients=True,
         notice=lambda sentence: report(Note(sentence)),
+    )
+
+
+def _adapter(
+    recipe: Recipe,
+    bundle: Bundle,
+    start: Path | None,
+    language: TorchLanguageModel,
+    token_embeddings_VD: Tensor,
+    load_tower: LoadTower,
+) -> Adapter:
+    adapter = initial_adapter(recipe, bundle, start)
+    if start is None and recipe.class_name_scale:
+        name_classes(
+            adapter.projection,
+            class_columns=load_tower().class_columns,
+            token_embeddings_VD=token_embeddings_VD,
+            tokenize=language.tokenize,
+            scale=recipe.class_name_scale,
+        )
+    return adapter
+
+
+def _feature_columns(recipe: Recipe, load_tower: LoadTower) -> slice:
+    """The columns subject to feature dropout: all but the class probabilities."""
+    if not recipe.feature_dropout and not any(source.hidden for source in recipe.source):
+        return slice(0, 0)
+    tower = load_tower()
+    classes = tower.class_columns
+    return slice(0, classes.start if classes.stop > classes.start else tower.width)
+
+
+def _sample_answers(
+    recipe: Recipe,
+    data: RunData,
+    loader: Loader,
+    validation: Sequence[Sample],
+    language: TorchLanguageModel,
+    layout: Layout,
+    load_tower: LoadTower,
+    process_group: ProcessGroup,
+) -> SampleAnswers | None:
+    """Answers about the first validation photos; only rank 0 generates them."""
+    if not recipe.sample_photos or process_group.rank != 0:
+        return None
+    # Every process loads each world_size-th validation sample; rank 0 needs all of these.
+    samples = [
+        sample for sample in validation[: recipe.sample_photos] for _ in range(process_group.world_size)
+    ]
+    batches = [batch for batch in loader.validation(samples) if batch.samples]
+    if not batches:
+        return None
+
+    def encoded(batch: Batch) -> Tensor:
+        if batch.features_BND is not None:
+            return batch.features_BND
+        assert batch.pixels_BCHW is not None
+        return load_tower().encode(batch.pixels_BCHW.to(process_group.device)).cpu().clone()
+
+    loaded = [sample for batch in batches for sample in batch.samples]
+    return SampleAnswers(
+        language,
+        layout,
+        question_of(recipe),
+        [sample.key for sample in loaded],
+        torch.cat([encoded(batch) for batch in batches]),
+        {sample.key: data.validation.read(sample.photo) for sample in loaded},
     )

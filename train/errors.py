@@ -1,4 +1,4 @@
-"""What can go wrong while training, besides what is wrong with files."""
+"""Errors of a training run, besides those of files and options."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from minigpt4.core.errors import Minigpt4Error
 
 
 class TrainingError(Minigpt4Error):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
-class TrainingElsewhereError(TrainingError):
-    """Another process of the run has failed; its own words, as far as it left any."""
+class PeerFailedError(TrainingError):
+    """Another process of the run failed; with that process's error if it reported one."""

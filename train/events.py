@@ -1,4 +1,4 @@
-"""What a training run tells whoever watches it."""
+"""The events of a training run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PhotosFetched:
-    """`done` of `total` bytes of a set's shards have come from the web."""
+    """`done` of `total` bytes of a set's shards have been downloaded."""
 
     source: str
     done: int
@@ -17,7 +17,7 @@ class PhotosFetched:
 
 @dataclass(frozen=True)
 class PhotosRead:
-    """What `done` of a set's `total` shards or files hold is known."""
+    """`done` of a set's `total` shards or files have been indexed."""
 
     source: str
     done: int
@@ -26,8 +26,9 @@ class PhotosRead:
 
 @dataclass(frozen=True)
 class FeaturesStale:
-    """The cache's features of this source are of other photos, views or another tower: `changed` says
-    which. They stay in `folder`, unused, and those that fit are made."""
+    """The cached features of this source belong to other photos, crops or another tower, as `changed` says.
+
+    They stay in `folder`, unused; the right ones are computed."""
 
     source: str
     changed: str
@@ -36,24 +37,24 @@ class FeaturesStale:
 
 @dataclass(frozen=True)
 class FeaturesMissing:
-    """Features of `photos` photos are about to be computed once and kept, in `bytes` bytes of cache."""
+    """Features of `photos` photos are about to be computed and cached, in `bytes` bytes."""
 
     photos: int
-    views: int
+    crops: int
     bytes: int
 
 
 @dataclass(frozen=True)
 class FeaturesMade:
-    """`done` of the missing `total` views have been looked at, so far or at last."""
+    """`done` of the `total` missing crops have been encoded."""
 
     done: int
     total: int
 
 
 @dataclass(frozen=True)
-class PhotoLeftOut:
-    """A photo that cannot be learnt from, and why."""
+class PhotoSkipped:
+    """A photo that cannot be used, and why."""
 
     source: str
     key: str
@@ -62,12 +63,12 @@ class PhotoLeftOut:
 
 @dataclass(frozen=True)
 class ModelLoading:
-    """The features are there; the language model is being loaded."""
+    """The features are cached; the language model is being loaded."""
 
 
 @dataclass(frozen=True)
-class TrainingBegun:
-    """Steps `first` to `last` are about to be made, of photos drawn from `photos`."""
+class TrainingStarted:
+    """Steps `first` to `last` are about to run, on samples of `photos` photos."""
 
     first: int
     last: int
@@ -76,7 +77,7 @@ class TrainingBegun:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimiser step, over all processes; `loss` is per label token, in nats, before the step."""
+    """One optimiser step, over all processes; `loss` is per label token, in nats, before the update."""
 
     step: int
     loss: float
@@ -85,22 +86,21 @@ class StepDone:
     samples_per_s: float
     label_tokens: int
     data_wait: float = 0.0
-    """The share of the step's time that was spent waiting for photos, 0 to 1."""
+    """The fraction of the step's time spent waiting for data, 0 to 1."""
 
     mfu: float | None = None
-    """The share of the device's arithmetic that useful tokens took (model FLOPs utilisation, 0 to 1);
-    None where the device's peak is not known."""
+    """Model FLOPs utilisation, 0 to 1; None if the device's peak is not known."""
 
     memory: int = 0
-    """Most bytes held so far: of the GPU where there is one, else of the process."""
+    """Peak bytes so far: of the GPU if there is one, else of the process."""
 
     left_out: int = 0
-    """Photos of this step that could not be learnt from."""
+    """Samples of this step that were skipped; the name is a key of the log."""
 
 
 @dataclass(frozen=True)
 class Validated:
-    """The loss per label token on photos that are never learnt from, after `step` steps."""
+    """The loss per label token on the validation photos, after `step` steps."""
 
     step: int
     val_loss: float
@@ -108,7 +108,7 @@ class Validated:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model answers about one photo while it learns."""
+    """The model's answer about one photo during training."""
 
     key: str
     question: str
@@ -116,23 +116,23 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Sampled:
-    """Answers about the same few photos every time, after `step` steps."""
+class AnswersSampled:
+    """Answers about the same few photos, after `step` steps."""
 
     step: int
     answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True)
-class Saved:
-    """Everything needed to go on from `step` has been written."""
+class CheckpointSaved:
+    """A checkpoint from which the run can resume at `step` has been written."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that happened once, in one sentence."""
+    """A single occurrence, in one sentence."""
 
     sentence: str
 
@@ -143,13 +143,13 @@ Event = (
     | FeaturesStale
     | FeaturesMissing
     | FeaturesMade
-    | PhotoLeftOut
+    | PhotoSkipped
     | ModelLoading
-    | TrainingBegun
+    | TrainingStarted
     | StepDone
     | Validated
-    | Sampled
-    | Saved
+    | AnswersSampled
+    | CheckpointSaved
     | Note
 )
 Report = Callable[[Event], None]

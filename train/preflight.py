@@ -1,6 +1,6 @@
-"""What is looked at in seconds before hours of training: do the parts fit, and does the first batch teach?
+"""Checks that take seconds before hours of training: do the models fit, is the first batch usable?
 
-Most trouble with the original was of this kind: 7B and 13B mixed up, a Vicuna that was never merged,
+Most failures of the original were of this kind: 7B and 13B mixed up, a Vicuna that was never merged,
 captions that never reached the loss.
 """
 
@@ -15,36 +15,37 @@ from torch import Tensor
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.bundles.geometry import confused_sizes
+from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.samples import Sample
 from minigpt4.train.batches.samples import Batch
-from minigpt4.train.build import Assembled
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import Note, Report
 from minigpt4.train.packing.loss import label_tokens
+from minigpt4.train.trainer import Trainer
 
 SAMPLED_ROWS = 64
 MOST_PHOTOS = 8
-"""Photos of the first batch whose loss is measured: enough to tell words from noise."""
+"""Samples of the first batch whose loss is measured: enough to tell language from noise."""
 
-MANY_CUT = 0.2
-"""The share of answers that lose their end above which a model may not learn to stop."""
+MANY_TRUNCATED = 0.2
+"""The fraction of truncated answers above which a model may not learn to stop."""
 
 NEAR_CHANCE = 0.25
-"""Nats. A loss this near to ln(vocabulary) is that of guessing every word alike."""
+"""Nats. A loss this close to ln(vocabulary) is that of a uniform guess."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at and is not as it should be."""
+    """One check that failed."""
 
     state: Literal["warning", "problem"]
     sentence: str
 
 
-def require_sound(made: Assembled, bundle: Bundle, report: Report) -> None:
-    """Tell `report` what is worth a warning; raise TrainingError for what makes training pointless."""
-    findings = list(preflight(made, bundle))
+def run_preflight(trainer: Trainer, tokens: Tokens, bundle: Bundle, report: Report) -> None:
+    """Report warnings as notes; raise TrainingError for a problem that makes training pointless."""
+    findings = list(preflight(trainer, tokens, bundle))
     for finding in findings:
         if finding.state == "warning":
             report(Note(finding.sentence))
@@ -53,37 +54,36 @@ def require_sound(made: Assembled, bundle: Bundle, report: Report) -> None:
             raise TrainingError(finding.sentence)
 
 
-def preflight(made: Assembled, bundle: Bundle) -> Iterator[Finding]:
-    """Everything that is wrong with the parts and the first batch."""
-    yield from _fit(made, bundle)
-    yield from _weights(made, bundle)
-    batch = made.batches.batch(0)
-    yield from _first_batch(made, batch)
+def preflight(trainer: Trainer, tokens: Tokens, bundle: Bundle) -> Iterator[Finding]:
+    """Every check of models and first batch that failed."""
+    yield from _fit(trainer, tokens, bundle)
+    yield from _weights(trainer, bundle)
+    yield from _first_batch(trainer, trainer.loader.batch(0))
 
 
 def chance_sentence(loss: float, vocabulary: int) -> str:
-    """What a loss that sits at ln(vocabulary) means; nothing for any other loss."""
+    """What a loss at ln(vocabulary) means; empty for any other loss."""
     chance = math.log(vocabulary)
     if abs(loss - chance) > NEAR_CHANCE:
         return ""
     return (
-        f"The loss is {loss:.2f}, which is ln({vocabulary}) = {chance:.3f}: every word is guessed alike, so "
-        "the language model says nothing. Its weights are random, damaged, or a Vicuna delta that was not "
+        f"The loss is {loss:.2f}, which is ln({vocabulary}) = {chance:.3f}: all tokens are equally likely: "
+        "the language model knows nothing. Its weights are random, damaged, or a Vicuna delta that was not "
         "merged; `minigpt4 models verify` tells which."
     )
 
 
-def _fit(made: Assembled, bundle: Bundle) -> Iterator[Finding]:
-    part, model = made.trainer.part.projection, made.language_model
+def _fit(trainer: Trainer, tokens: Tokens, bundle: Bundle) -> Iterator[Finding]:
+    projection, model = trainer.adapter.projection, trainer.loss_fn.language_model
     width = model.config.hidden_size
-    if part.outputs != width:
-        fault = confused_sizes(part.outputs, width) or "they do not fit together"
+    if projection.outputs != width:
+        fault = confused_sizes(projection.outputs, width) or "they do not fit together"
         yield Finding(
             "problem",
-            f"The projection gives vectors of {part.outputs} and the language model of '{bundle.name}' reads "
-            f"{width}: {fault}; choose the --bundle that the projection is for.",
+            f"The projection outputs vectors of {projection.outputs}, the language model of '{bundle.name}' "
+            f"expects {width}: {fault}; choose the --bundle that the projection is for.",
         )
-    rows, known = model.get_input_embeddings().weight.shape[0], len(made.tokens.pieces)
+    rows, known = model.get_input_embeddings().weight.shape[0], len(tokens.pieces)
     if rows < known:
         yield Finding(
             "problem",
@@ -92,14 +92,14 @@ def _fit(made: Assembled, bundle: Bundle) -> Iterator[Finding]:
         )
 
 
-def _weights(made: Assembled, bundle: Bundle) -> Iterator[Finding]:
-    check = delta_check(list(_samples(dict(made.language_model.named_parameters()))), bundle.name)
+def _weights(trainer: Trainer, bundle: Bundle) -> Iterator[Finding]:
+    check = delta_check(list(_samples(dict(trainer.loss_fn.language_model.named_parameters()))), bundle.name)
     if check.state != "ok":
         yield Finding(check.state, check.text)
 
 
 def _samples(parameters: Mapping[str, Tensor]) -> Iterator[Sample]:
-    """Rows of every kind of tensor, from the first layer and what stands around the layers."""
+    """Rows of every kind of tensor: of the first layer, and of those outside the layers."""
     for name, tensor in parameters.items():
         if not tensor.is_floating_point() or (".layers." in name and ".layers.0." not in name):
             continue
@@ -108,43 +108,44 @@ def _samples(parameters: Mapping[str, Tensor]) -> Iterator[Sample]:
         yield Sample.of(name, tuple(tensor.shape), rows[::step].float().cpu().numpy())
 
 
-def _first_batch(made: Assembled, batch: Batch) -> Iterator[Finding]:
-    if not batch.visits:
-        reasons = sorted({one.reason for one in batch.left_out})
+def _first_batch(trainer: Trainer, batch: Batch) -> Iterator[Finding]:
+    if not batch.samples:
+        reasons = sorted({one.reason for one in batch.skipped})
         yield Finding(
             "problem",
-            f"None of the {len(batch.left_out)} photos of the first step can be learnt from "
-            f"({'; '.join(reasons[:3])}); look at the data with `minigpt4 data inspect`.",
+            f"None of the {len(batch.skipped)} photos of the first step can be learnt from "
+            f"({'; '.join(reasons[:3])}); check the data with `minigpt4 data inspect`.",
         )
         return
-    rows = [[made.layout.branch(asked, said) for asked, said in visit.asked] for visit in batch.visits]
-    answers = [branch for row in rows for branch in row]
-    if not label_tokens(rows):
+    texts = trainer.tokenize(batch.samples)
+    answers = [one for continuations in texts for one in continuations]
+    if not label_tokens(texts):
         yield Finding(
             "problem",
-            "The first step has no token to predict: every caption is empty once it is cut; look at "
-            "'text_tokens' and 'caption_form' of the recipe, and at the captions.",
+            "The first step has no token to predict: every caption is empty after truncation; check "
+            "'text_tokens' and 'caption_form' of the recipe, and the captions.",
         )
         return
-    cut = sum(branch.is_cut for branch in answers) / len(answers)
-    if cut > MANY_CUT:
+    truncated = sum(one.is_truncated for one in answers) / len(answers)
+    if truncated > MANY_TRUNCATED:
         yield Finding(
             "warning",
-            f"{cut:.0%} of the first answers are longer than text_tokens = {made.trainer.recipe.text_tokens} "
-            "and lose their end, so the model may not learn to stop; raise it with --set text_tokens=N.",
+            f"{truncated:.0%} of the first answers are longer than text_tokens = "
+            f"{trainer.recipe.text_tokens} and lose their end, so the "
+            "model may not learn to stop; raise it with --set text_tokens=N.",
         )
-    yield from _loss(made, batch)
+    yield from _loss(trainer, batch)
 
 
-def _loss(made: Assembled, batch: Batch) -> Iterator[Finding]:
-    loss = made.trainer.loss_of(batch, MOST_PHOTOS)
+def _loss(trainer: Trainer, batch: Batch) -> Iterator[Finding]:
+    loss = trainer.loss_of(batch, MOST_PHOTOS)
     if not math.isfinite(loss):
         yield Finding(
             "problem",
             f"The loss of the first photos is {loss}: the language model overflows in "
-            f"'{made.trainer.recipe.precision}', or weights are damaged; try --set precision=bf16 or fp32, "
+            f"'{trainer.recipe.precision}', or weights are damaged; try --set precision=bf16 or fp32, "
             "and `minigpt4 models verify`.",
         )
-    vocabulary = made.language_model.get_input_embeddings().weight.shape[0]
+    vocabulary = trainer.loss_fn.language_model.get_input_embeddings().weight.shape[0]
     if sentence := chance_sentence(loss, vocabulary):
         yield Finding("warning", sentence)

@@ -89,7 +89,7 @@ class Recipe:
     """Photos that one device computes at once; 0: all of its share of a step. Changes memory, not losses."""
 
     precision: Precision = "bf16"
-    """How the frozen language model's weights are kept; the trained part is always float32."""
+    """How the frozen language model's weights are kept; the trained adapter is always float32."""
 
     captions_per_photo: float = bounded(0, default=1.0)
     """Captions learnt at each visit of a photo. Here and below, 1.5 means one or two, by chance."""

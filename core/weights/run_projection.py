@@ -111,10 +111,15 @@ def reshaped(bundle: Bundle, layers: int, qformer: str) -> Bundle:
     return replace(bundle, vision=vision, qformer=None, projection=projection)
 
 
+def checkpoint_folders(run: Path) -> list[Path]:
+    """The checkpoints of a run's folder, the oldest first; each is named after its step."""
+    found = [place for place in (run / CHECKPOINTS).glob("*") if place.name.isdigit()]
+    return sorted(found, key=lambda place: int(place.name))
+
+
 def _newest(run: Path) -> tuple[Path, int]:
     """The newest whole checkpoint's projection, and its step."""
-    steps = [place for place in (run / CHECKPOINTS).glob("*") if place.name.isdigit()]
-    for place in sorted(steps, key=lambda place: int(place.name), reverse=True):
+    for place in reversed(checkpoint_folders(run)):
         if (place / PROJECTION).is_file():
             return place / PROJECTION, int(place.name)
     raise UsageError(

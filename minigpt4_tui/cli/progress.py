@@ -13,7 +13,7 @@ from minigpt4.core.download.sources import size_text
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
-    from minigpt4.train.events import Event, PhotoLeftOut, Report
+    from minigpt4.train.events import Event, PhotoSkipped, Report
 
 
 @contextmanager
@@ -83,14 +83,14 @@ def counting_photos(title: str, total: int, *, every: int) -> Iterator[Callable[
 
 
 @contextmanager
-def opening_photos(skipped: Callable[[PhotoLeftOut], object]) -> Iterator[Report]:
+def opening_photos(skipped: Callable[[PhotoSkipped], object]) -> Iterator[Report]:
     """The `report` of `open_photos`: what it fetches is shown, and what it leaves out goes to `skipped`."""
-    from minigpt4.train.events import PhotoLeftOut, PhotosFetched
+    from minigpt4.train.events import PhotosFetched, PhotoSkipped
 
     with showing_progress("Fetching") as progress:
 
         def report(event: Event) -> None:
-            if isinstance(event, PhotoLeftOut):
+            if isinstance(event, PhotoSkipped):
                 skipped(event)
             elif isinstance(event, PhotosFetched):
                 progress(FetchProgress(event.source, event.done, event.total))

@@ -31,7 +31,7 @@ from minigpt4.tui.watch.run_list import RunList
 from minigpt4.tui.watch.views import ANSWERS, METRICS, NAMES, Metric, ViewBar
 
 if TYPE_CHECKING:
-    from minigpt4.train.run.log import News, RunTail
+    from minigpt4.train.run.log import LogUpdate, RunTail
 
 REFRESH_S = 1.0
 """Seconds between two reads of the folders."""
@@ -54,7 +54,7 @@ def watch_runs(folders: list[Path]) -> None:
     if not _at_terminal():
         for name, tail in zip(names, tails, strict=True):
             log = RunLog(tail.folder)
-            log.take(tail.news())
+            log.update(tail.poll())
             print(summary(name, log, time.time()))
         return
     from minigpt4.tui.images.terminal_protocol import ask_terminal
@@ -148,7 +148,7 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         self.animation_level = "none" if self.settings.reduced_motion else "full"
         self.begin_theme(self.settings.theme)
         for log, tail in zip(self.logs, self._tails, strict=True):
-            log.take(tail.news())
+            log.update(tail.poll())
 
     def compose(self) -> ComposeResult:
         yield ViewBar()
@@ -178,15 +178,15 @@ class WatchApp(ThemedApp, inherit_bindings=False):
         if not self._is_reading:
             self._is_reading = True
             self.in_background(
-                lambda: [tail.news() for tail in self._tails], self._events_read, self._read_failed
+                lambda: [tail.poll() for tail in self._tails], self._events_read, self._read_failed
             )
 
-    def _events_read(self, news: list[News]) -> None:
+    def _events_read(self, news: list[LogUpdate]) -> None:
         self._is_reading = False
         is_new = False
         for log, one in zip(self.logs, news, strict=True):
-            is_new = is_new or bool(one.events) or one.is_anew
-            log.take(one)
+            is_new = is_new or bool(one.events) or one.restarted
+            log.update(one)
         self._draw_runs()
         if is_new:
             self.draw()

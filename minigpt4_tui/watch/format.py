@@ -59,7 +59,7 @@ def figures(log: RunLog, now: float) -> list[str]:
     """State and newest figures, the most important first; a figure without a value yet is empty."""
     from minigpt4.train.run.log import RECENT
 
-    steps = f"{log.step:,}/{log.outline.steps:,}" if log.outline.steps else f"{log.step:,}"
+    steps = f"{log.step:,}/{log.summary.steps:,}" if log.summary.steps else f"{log.step:,}"
     loss, speed = log.loss.recent(RECENT), log.samples_per_s.recent(RECENT)
     if log.last is not None and log.last.loss != log.last.loss:
         loss = log.last.loss
@@ -81,8 +81,8 @@ def details(log: RunLog) -> list[str]:
         found += [f"MFU {last.mfu:.0%}"] if last.mfu is not None else []
         found += [f"waited for photos {last.data_wait:.0%}"] if last.data_wait >= 0.005 else []
         found += [size_text(last.memory)] if last.memory else []
-    if log.left_out:
-        found.append(f"{log.left_out} {'photo' if log.left_out == 1 else 'photos'} skipped")
+    if log.skipped:
+        found.append(f"{log.skipped} {'photo' if log.skipped == 1 else 'photos'} skipped")
     if log.note:
         found.append(sanitize_line(log.note, 200))
     return found

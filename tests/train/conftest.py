@@ -7,7 +7,7 @@ import json
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pytest
@@ -19,14 +19,23 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import SmolLM2
 from minigpt4.core.types import Text
-from minigpt4.train.batches.samples import Batch, Curriculum, LeftOut, Visit, share_of_step, validation_visits
+from minigpt4.train.adapter import Adapter
+from minigpt4.train.batches.loader import Loader
+from minigpt4.train.batches.samples import (
+    Batch,
+    Sample,
+    Skipped,
+    TrainingSamples,
+    indices_of_step,
+    validation_samples,
+)
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.dataset import NO_CAPTION, PhotoError
-from minigpt4.train.distributed.process_group import Alone, World
-from minigpt4.train.packing.loss import Objective
+from minigpt4.train.data.subset import Selection
+from minigpt4.train.distributed.process_group import ProcessGroup, SingleProcess
+from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import ChatLayout
 from minigpt4.train.recipe import Recipe, Source, Validation
-from minigpt4.train.trainable import TrainedPart
 from minigpt4.train.trainer import Trainer
 
 WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
@@ -105,7 +114,7 @@ def tiny_language_model() -> Any:
     return LlamaForCausalLM(config).eval().requires_grad_(False)
 
 
-class ToldPhotos:
+class CaptionedPhotos(Selection):
     """Photos of which only the captions exist; one without any is damaged."""
 
     def __init__(self, name: str, captions: Sequence[Sequence[str]]) -> None:
@@ -127,51 +136,55 @@ class ToldPhotos:
 class ArrayBatches:
     """Batches whose features are drawn by source, photo and view, here in memory."""
 
-    def __init__(self, curriculum: Curriculum, recipe: Recipe, world: World) -> None:
-        self._curriculum = curriculum
+    def __init__(self, samples: TrainingSamples, recipe: Recipe, process_group: ProcessGroup) -> None:
+        self._samples = samples
         self._recipe = recipe
-        self._world = world
+        self._process_group = process_group
 
     def batch(self, step: int) -> Batch:
-        numbers = share_of_step(step, self._recipe.batch_size, self._world.rank, self._world.size)
-        drawn = [self._curriculum.visit(number) for number in numbers]
-        visits = [visit for visit in drawn if isinstance(visit, Visit)]
+        numbers = indices_of_step(
+            step, self._recipe.batch_size, self._process_group.rank, self._process_group.world_size
+        )
+        drawn = [self._samples.sample(number) for number in numbers]
+        drawn_samples = [sample for sample in drawn if isinstance(sample, Sample)]
         return Batch(
-            tuple(visits),
-            features_BND=features_of(visits) if visits else None,
-            left_out=tuple(one for one in drawn if isinstance(one, LeftOut)),
+            tuple(drawn_samples),
+            features_BND=features_of(drawn_samples) if drawn_samples else None,
+            skipped=tuple(one for one in drawn if isinstance(one, Skipped)),
         )
 
 
-def features_of(visits: Sequence[Visit]) -> torch.Tensor:
+def features_of(samples: Sequence[Sample]) -> torch.Tensor:
     """Random features, the same for the same source, photo and view."""
     shape = (IMAGE_TOKENS, FEATURES)
     drawn = [
-        np.random.default_rng([visit.source, visit.photo, visit.view]).standard_normal(shape)
-        for visit in visits
+        np.random.default_rng([sample.source, sample.photo, sample.crop]).standard_normal(shape)
+        for sample in samples
     ]
     return torch.from_numpy(np.stack(drawn).astype(np.float16))
 
 
-def make_trainer(recipe: Recipe | None = None, world: World | None = None, threads: int = 1) -> Trainer:
+def make_trainer(
+    recipe: Recipe | None = None, process_group: ProcessGroup | None = None, threads: int = 1
+) -> Trainer:
     """A trainer from random weights, the same at every call."""
-    recipe, world = recipe or make_recipe(), world or Alone()
-    people = ToldPhotos("people", [CAPTIONS[place:] + CAPTIONS[:place] for place in range(4)])
-    sources = [people, ToldPhotos("things", [("a photo of a grand piano.",)])]
+    recipe, process_group = recipe or make_recipe(), process_group or SingleProcess()
+    people = CaptionedPhotos("people", [CAPTIONS[place:] + CAPTIONS[:place] for place in range(4)])
+    sources = [people, CaptionedPhotos("things", [("a photo of a grand piano.",)])]
     order = Order(recipe.seed, [len(one) for one in sources], [one.weight for one in recipe.source])
-    measured = validation_visits(recipe, people)[world.rank :: world.size]
+    measured = validation_samples(recipe, people)[process_group.rank :: process_group.world_size]
     layout = ChatLayout(SmolLM2(), byte_tokens)
-    objective = Objective(tiny_language_model().to(world.device), layout.prefix)
+    loss_fn = LanguageModelLoss(tiny_language_model().to(process_group.device), layout.prefix)
     torch.manual_seed(recipe.seed)
-    part = TrainedPart(Projection(FEATURES, WIDTH, recipe.layers or 1))
+    adapter = Adapter(Projection(FEATURES, WIDTH, recipe.layers or 1))
     return Trainer(
         recipe,
-        part,
-        objective,
+        adapter,
+        loss_fn,
         layout,
-        ArrayBatches(Curriculum(recipe, sources, order), recipe, world),
+        cast(Loader, ArrayBatches(TrainingSamples(recipe, sources, order), recipe, process_group)),
         validation=lambda: [Batch(tuple(measured), features_BND=features_of(measured))] if measured else [],
-        world=world,
+        process_group=process_group,
         feature_columns=FEATURE_COLUMNS,
         threads=threads,
     )
@@ -187,7 +200,7 @@ class MakeTrainer(Protocol):
     """A tiny trainer of the recipe, of the tiny one by default."""
 
     def __call__(
-        self, recipe: Recipe | None = None, world: World | None = None, threads: int = 1
+        self, recipe: Recipe | None = None, process_group: ProcessGroup | None = None, threads: int = 1
     ) -> Trainer: ...
 
 

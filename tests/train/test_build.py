@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.projection import save_projection
-from minigpt4.train.batches.run_data import with_own_photos
+from minigpt4.train.batches.run_data import RunData, open_data, with_own_photos
 from minigpt4.train.batches.samples import Batch
-from minigpt4.train.build import Assembled, assemble
-from minigpt4.train.distributed.process_group import Alone, World
+from minigpt4.train.build import build, run_fingerprints
+from minigpt4.train.distributed.process_group import ProcessGroup, SingleProcess
 from minigpt4.train.events import Event, FeaturesMissing, StepDone
 from minigpt4.train.recipe import Recipe, bundle_for
 from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+from minigpt4.train.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,18 @@ class Learnt:
     """What came of a few steps."""
 
     steps: list[StepDone]
-    made: Assembled
+    trainer: Trainer
+    data: RunData
+    fingerprints: Mapping[str, str]
     events: list[Event]
     first: Batch
     measured: list[float]
     """The validation loss before and after."""
+
+    @property
+    def sample_photos(self) -> Mapping[str, bytes]:
+        answers = self.trainer.sample_answers
+        return answers.images if answers is not None else {}
 
     @property
     def losses(self) -> list[float]:
@@ -62,7 +70,7 @@ def learn(import_tiny: Any, pictures: Path) -> Learn:
     def run(
         name: str,
         *settings: str,
-        world: World | None = None,
+        process_group: ProcessGroup | None = None,
         has_qformer: bool = True,
         start: Path | None = None,
     ) -> Learnt:
@@ -71,14 +79,18 @@ def learn(import_tiny: Any, pictures: Path) -> Learn:
         recipe = with_settings(recipe, [*SHRUNK, *QUICK, *settings])
         bundle = bundle_for(recipe, tiny(import_tiny, recipe, has_qformer))
         events: list[Event] = []
-        with assemble(
-            recipe, data, bundle, world or Alone(), start=start, workers=1, report=events.append
-        ) as made:
-            first = made.batches.batch(0)
-            losses = [made.trainer.validation_loss()]
-            steps = [made.trainer.step(number) for number in range(recipe.steps)]
-            losses.append(made.trainer.validation_loss())
-            return Learnt(steps, made, events, first, losses)
+        opened = open_data(recipe, data, events.append)
+        group = process_group or SingleProcess()
+        with build(recipe, opened, bundle, group, start=start, workers=1, report=events.append) as (
+            trainer,
+            _,
+        ):
+            first = trainer.loader.batch(0)
+            losses = [trainer.validation_loss()]
+            steps = [trainer.step(number) for number in range(recipe.steps)]
+            losses.append(trainer.validation_loss())
+            fingerprints = run_fingerprints(recipe, bundle, opened)
+            return Learnt(steps, trainer, opened, fingerprints, events, first, losses)
 
     return run
 
@@ -96,11 +108,10 @@ def test_both_stages_learn_pictures_of_one_s_own(learn: Learn, recipe: str, has_
     assert learnt.measured[1] < learnt.measured[0]
     assert all(done.left_out == 0 and done.label_tokens > 0 for done in learnt.steps)
     assert all(done.mfu is None or 0 < done.mfu < 1 for done in learnt.steps)
-    made = learnt.made
-    assert made.photos + 2 <= 60  # the others are held out
-    assert set(made.facts) == {"the vision tower", "the language model", "the data of 'pictures'"}
-    assert len(made.sample_photos) == len(made.trainer.answers()) == 2
-    assert all(content.startswith(b"\xff\xd8") for content in made.sample_photos.values())
+    assert learnt.data.photos + 2 <= 60  # the others are held out
+    assert set(learnt.fingerprints) == {"the vision tower", "the language model", "the data of 'pictures'"}
+    assert len(learnt.sample_photos) == len(learnt.trainer.answers()) == 2
+    assert all(content.startswith(b"\xff\xd8") for content in learnt.sample_photos.values())
 
 
 @pytest.mark.parametrize(
@@ -117,8 +128,8 @@ def test_both_stages_learn_pictures_of_one_s_own(learn: Learn, recipe: str, has_
 def test_each_ablation_learns_its_own_part(
     learn: Learn, ablation: str, shapes: dict[str, tuple[int, ...]]
 ) -> None:
-    trainer = learn(ablation).made.trainer
-    tensors = trainer.part.named_tensors()
+    trainer = learn(ablation).trainer
+    tensors = trainer.adapter.named_tensors()
     assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
     assert all(parameter in trainer.optimizer.state for parameter in tensors.values())
 
@@ -130,41 +141,41 @@ def test_a_frozen_model_in_fewer_bits_teaches_nearly_the_same(learn: Learn) -> N
         coarse = learn("stage1", f"precision={precision}")
         assert coarse.losses[0] == pytest.approx(exact[0], rel=0.1)
         assert coarse.losses[0] != exact[0]
-        part = coarse.made.trainer.part
-        assert all(parameter.dtype == torch.float32 for parameter in part.parameters())
-        assert coarse.made.language_model.dtype == torch.bfloat16
+        adapter = coarse.trainer.adapter
+        assert all(parameter.dtype == torch.float32 for parameter in adapter.parameters())
+        assert coarse.trainer.loss_fn.language_model.dtype == torch.bfloat16
 
 
-def test_pictures_are_looked_at_once_or_at_each_visit_with_one_result(
+def test_pictures_are_looked_at_once_or_at_each_sample_with_one_result(
     learn: Learn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = learn("stage1")
     assert any(isinstance(event, FeaturesMissing) for event in cached.events)
     assert cached.first.features_BND is not None
-    monkeypatch.setattr("minigpt4.train.build.is_worth_keeping", lambda *_: False)
+    monkeypatch.setattr("minigpt4.train.build.is_worth_caching", lambda *_: False)
     looked = learn("stage1", "micro_batch=3")
     assert not any(isinstance(event, FeaturesMissing) for event in looked.events)
     assert looked.first.pixels_BCHW is not None
     # Features are kept in 16 bits.
     assert looked.losses == pytest.approx(cached.losses, rel=1e-3)
-    assert looked.made.sample_photos == cached.made.sample_photos
+    assert looked.sample_photos == cached.sample_photos
 
 
 def test_two_assemblies_of_one_recipe_make_the_same_steps(learn: Learn) -> None:
     once, again = learn("stage2"), learn("stage2", "micro_batch=4", "sample_every=0", "sample_photos=0")
     assert once.losses == again.losses
-    assert again.made.sample_photos == {}
+    assert again.sample_photos == {}
 
 
 class SecondOfTwo:
     """The process that does not write."""
 
-    rank, size, device = 1, 2, torch.device("cpu")
+    rank, world_size, device = 1, 2, torch.device("cpu")
 
     def all_reduce(self, tensor: torch.Tensor) -> None:
-        """Alone after all: the sum is its own."""
+        """SingleProcess after all: the sum is its own."""
 
-    def gather(self, items: Sequence[Any]) -> list[Any]:
+    def all_gather(self, items: Sequence[Any]) -> list[Any]:
         """Nobody else has any."""
         return list(items)
 
@@ -173,15 +184,15 @@ class SecondOfTwo:
 
 
 def test_only_the_process_that_writes_asks(learn: Learn) -> None:
-    second = learn("stage1", world=SecondOfTwo())
-    assert second.made.sample_photos == {}
-    assert second.made.trainer.answers() == ()
-    assert [visit.number for visit in second.first.visits] == [1, 3]
+    second = learn("stage1", process_group=SecondOfTwo())
+    assert second.sample_photos == {}
+    assert second.trainer.answers() == ()
+    assert [sample.index for sample in second.first.samples] == [1, 3]
 
 
 def test_a_stage_goes_on_from_the_one_before(learn: Learn, tmp_path: Path) -> None:
-    first = learn("stage1").made.trainer.part.projection
+    first = learn("stage1").trainer.adapter.projection
     save_projection(tmp_path / "first.safetensors", first)
     settings = ("steps=1", "warmup_rate=1e-9", "learning_rate=1e-4")
-    second = learn("stage2", *settings, start=tmp_path / "first.safetensors").made.trainer.part.projection
+    second = learn("stage2", *settings, start=tmp_path / "first.safetensors").trainer.adapter.projection
     torch.testing.assert_close(second.linear.weight, first.linear.weight, rtol=0, atol=1e-7)

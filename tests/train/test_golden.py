@@ -20,15 +20,14 @@ from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.prompt import LLAMA2, VICUNA_V0, MiniGPT4Chat
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.tower import load_tower
+from minigpt4.train.adapter import initial_adapter
 from minigpt4.train.batches.examples import blip_caption
-from minigpt4.train.batches.samples import Batch, Visit
-from minigpt4.train.lr_schedule import learning_rate_at
-from minigpt4.train.packing.loss import Objective
+from minigpt4.train.batches.samples import Batch, Sample
+from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import Layout, layout_for
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_path
-from minigpt4.train.trainable import begin_part
-from minigpt4.train.trainer import Trainer
+from minigpt4.train.trainer import Trainer, learning_rate_at
 
 IGNORED = -100
 IMAGE = -1
@@ -85,8 +84,8 @@ class OneBatch:
     """The same pictures at every step."""
 
     def __init__(self, case: dict[str, Any], pixels_BCHW: Tensor) -> None:
-        visits = (Visit(0, place, 0, (asked,)) for place, asked in enumerate(questions_and_answers(case)))
-        self._batch = Batch(tuple(visits), pixels_BCHW=pixels_BCHW)
+        samples = (Sample(0, place, 0, (asked,)) for place, asked in enumerate(questions_and_answers(case)))
+        self._batch = Batch(tuple(samples), pixels_BCHW=pixels_BCHW)
 
     def batch(self, step: int) -> Batch:
         return self._batch
@@ -108,8 +107,8 @@ def build(import_tiny: Any, expected: dict[str, Any], tensors: dict[str, Tensor]
         tower: VisionTower = load_tower(bundle, dtype="fp32")
         return Trainer(
             recipe,
-            begin_part(recipe, bundle, projection_path(bundle)),
-            Objective(model, layout.prefix),
+            initial_adapter(recipe, bundle, projection_path(bundle)),
+            LanguageModelLoss(model, layout.prefix),
             layout,
             OneBatch(expected[case], tensors["image"]),
             validation=lambda: (),
@@ -128,15 +127,15 @@ def test_tokens_and_labels_stand_where_the_original_has_them(
     layout = layout_for(recipe, template_of(case), load_tokens(import_tiny()).tokenize)
     rows = zip(vectors["layout"], vectors["attention_mask"], vectors["labels"], strict=True)
     for (question, answer), (tokens, mask, labels) in zip(questions_and_answers(vectors), rows, strict=True):
-        branch = layout.branch(question, answer)
+        continuation = layout.tokenize_example(question, answer)
         # The original's image slots count down from -1; what its mask hides is padding.
         theirs = [max(token, IMAGE) for token, is_read in zip(tokens, mask, strict=True) if is_read]
         image_tokens = theirs.count(IMAGE)
-        ours = [*layout.prefix, *[IMAGE] * image_tokens, *branch.header, *branch.answer]
+        ours = [*layout.prefix, *[IMAGE] * image_tokens, *continuation.prompt, *continuation.answer]
         assert ours == theirs
         learnt = [label for label, is_read in zip(labels, mask, strict=True) if is_read]
-        assert learnt == [IGNORED] * (len(ours) - len(branch.answer)) + list(branch.answer)
-        assert branch.is_cut == (len(branch.answer) == recipe.text_tokens)
+        assert learnt == [IGNORED] * (len(ours) - len(continuation.answer)) + list(continuation.answer)
+        assert continuation.is_truncated == (len(continuation.answer) == recipe.text_tokens)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -146,7 +145,7 @@ def test_loss_and_gradient_of_the_first_step_are_the_original_s(
     trainer = build(case)
     done = trainer.step(0)
     assert done.loss == pytest.approx(expected[case]["loss"], rel=1e-5)
-    for name, parameter in trainer.part.projection.linear.named_parameters():
+    for name, parameter in trainer.adapter.projection.linear.named_parameters():
         torch.testing.assert_close(parameter.grad, tensors[f"{case}.grad.{name}"], atol=5e-5, rtol=0)
 
 
@@ -161,7 +160,7 @@ def test_weights_after_one_and_five_steps_are_the_original_s(
         assert done.lr == pytest.approx(rate, abs=1e-12)
         assert done.loss == pytest.approx(loss, rel=1e-5)
         if number in (0, 4):
-            for name, parameter in trainer.part.projection.linear.named_parameters():
+            for name, parameter in trainer.adapter.projection.linear.named_parameters():
                 wanted = tensors[f"{case}.after{number + 1}.{name}"]
                 torch.testing.assert_close(parameter.detach(), wanted, atol=1e-7, rtol=0)
 
@@ -185,7 +184,7 @@ def test_a_short_run_through_warm_up_and_cosine_is_the_original_s(
         assert done.lr == pytest.approx(rate, abs=1e-12)
         assert done.loss == pytest.approx(loss, rel=1e-5)
         if number in (2, 4):
-            for name, parameter in trainer.part.projection.linear.named_parameters():
+            for name, parameter in trainer.adapter.projection.linear.named_parameters():
                 wanted = tensors[f"{case}.short.after{number + 1}.{name}"]
                 torch.testing.assert_close(parameter.detach(), wanted, atol=1e-5, rtol=0)
 
@@ -199,8 +198,8 @@ def test_a_step_in_parts_is_the_step_at_once_where_the_original_added_its_parts_
         once, parts = whole.step(number), parted.step(number)
         assert parts.loss == pytest.approx(once.loss, rel=1e-6)
         assert parts.grad_norm == pytest.approx(once.grad_norm, rel=1e-4)
-    for name, parameter in parted.part.projection.linear.named_parameters():
-        same = whole.part.projection.linear.get_parameter(name)
+    for name, parameter in parted.adapter.projection.linear.named_parameters():
+        same = whole.adapter.projection.linear.get_parameter(name)
         torch.testing.assert_close(parameter, same, atol=1e-5, rtol=0)
         # Summed gradients would have led elsewhere, as they did there.
         theirs = tensors[f"{case}.short_accum2.after3.{name}"]

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-from minigpt4.train.distributed.process_group import Alone
-from minigpt4.train.packing.loss import Objective, label_tokens
-from minigpt4.train.packing.sequence import Branch
+from minigpt4.train.distributed.process_group import SingleProcess
+from minigpt4.train.packing.loss import LanguageModelLoss, label_tokens
+from minigpt4.train.packing.sequence import Continuation
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.trainer import Trainer
 
@@ -34,7 +34,7 @@ def test_steps_on_a_gpu_are_those_on_a_processor(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, precision: str
 ) -> None:
     recipe = tiny_recipe(batch_size=6, micro_batch=4, precision=precision)
-    here, there = tiny_trainer(recipe), tiny_trainer(recipe, Alone(torch.device("cuda")))
+    here, there = tiny_trainer(recipe), tiny_trainer(recipe, SingleProcess(torch.device("cuda")))
     for number in range(4):
         ours, theirs = there.step(number), here.step(number)
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-4)
@@ -57,12 +57,14 @@ def test_packed_trees_have_the_gradients_of_a_processor(dtype: torch.dtype, key_
         initializer_range=0.05,
     )
     model = LlamaForCausalLM(config).eval().requires_grad_(False)
-    trees = [[Branch((1, 2, 3), tuple(range(4, 4 + at))), Branch((1, 5), (6, 7))] for at in range(1, 9)]
+    trees = [
+        [Continuation((1, 2, 3), tuple(range(4, 4 + at))), Continuation((1, 5), (6, 7))] for at in range(1, 9)
+    ]
     image_BND = torch.randn(len(trees), 5, 256)
 
     def gradient(model: Any, device: str) -> tuple[float, torch.Tensor]:
         vectors = image_BND.to(device).requires_grad_()
-        loss = Objective(model, (1, 9, 8))(vectors, trees) / label_tokens(trees)
+        loss = LanguageModelLoss(model, (1, 9, 8))(vectors, trees) / label_tokens(trees)
         (found,) = torch.autograd.grad(loss, vectors)
         return loss.item(), found.float().cpu().flatten()
 
@@ -76,13 +78,13 @@ def test_a_run_goes_on_on_a_gpu_as_if_it_never_had_stopped(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
 ) -> None:
     def begun() -> Trainer:
-        return tiny_trainer(tiny_recipe(precision="fp16"), Alone(torch.device("cuda")))
+        return tiny_trainer(tiny_recipe(precision="fp16"), SingleProcess(torch.device("cuda")))
 
     first, again = begun(), begun()
     for number in range(3):
         first.step(number)
     saved = {name: tensor.cpu() for name, tensor in first.state().items()}
-    again.part.load_state_dict(first.part.state_dict())
+    again.adapter.load_state_dict(first.adapter.state_dict())
     again.restore(saved)
     losses = [[trainer.step(number).loss for number in range(3, 6)] for trainer in (first, again)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)

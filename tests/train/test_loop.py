@@ -13,22 +13,30 @@ import torch
 
 from minigpt4.core.errors import BundleError, DataError, UsageError
 from minigpt4.core.projection import load_projection
-from minigpt4.train.batches.samples import LeftOut
-from minigpt4.train.distributed.process_group import Alone
+from minigpt4.train.batches.samples import Skipped
+from minigpt4.train.distributed.process_group import SingleProcess
 from minigpt4.train.errors import TrainingError
-from minigpt4.train.events import Event, Note, PhotoLeftOut, Saved, StepDone, TrainingBegun, Validated
+from minigpt4.train.events import (
+    CheckpointSaved,
+    Event,
+    Note,
+    PhotoSkipped,
+    StepDone,
+    TrainingStarted,
+    Validated,
+)
 from minigpt4.train.loop import Run
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.run.folder import RunFolder
 from minigpt4.train.trainer import Trainer
 
-FACTS = {"the language model": "m1", "the data of 'people'": "d1"}
+FINGERPRINTS = {"the language model": "m1", "the data of 'people'": "d1"}
 CLOCKED = ("samples_per_s", "data_wait", "memory", "mfu")
 
 
 def run_training(trainer: Trainer, folder: RunFolder, **options: Any) -> bool:
     """Train in that folder on the five tiny photos."""
-    return Run(trainer, folder, **{"facts": FACTS, **options}).train(5)
+    return Run(trainer, folder, **{"fingerprints": FINGERPRINTS, **options}).train(5)
 
 
 MakeRun = Callable[[str], RunFolder]
@@ -39,7 +47,7 @@ TrainUntil = Callable[[RunFolder, int], bool]
 def new_run(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> MakeRun:
     def new(name: str) -> RunFolder:
         run = RunFolder(tmp_path / name)
-        run.begin(tiny_recipe())
+        run.create(tiny_recipe())
         return run
 
     return new
@@ -75,7 +83,7 @@ def test_a_run_leaves_its_result_its_log_and_the_last_checkpoints(
     assert run_training(tiny_trainer(), run, report=events.append)
     assert [event.step for event in events if isinstance(event, StepDone)] == [1, 2, 3, 4, 5, 6]
     assert [event.step for event in events if isinstance(event, Validated)] == [0, 3, 6]
-    assert [event.step for event in events if isinstance(event, Saved)] == [2, 4, 6]
+    assert [event.step for event in events if isinstance(event, CheckpointSaved)] == [2, 4, 6]
     assert [folder.name for folder in run.checkpoints] == ["4", "6"]
     assert [row["step"] for row in logged(run)] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
     assert set(json.loads(run.log_file.read_text().splitlines()[1])) == {
@@ -100,7 +108,7 @@ def test_the_result_keeps_the_recipe_s_share_of_the_start_also_when_resumed(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     recipe = tiny_recipe(start_share=0.25)
-    began = tiny_trainer(recipe).part.projection.linear.weight.clone()
+    began = tiny_trainer(recipe).adapter.projection.linear.weight.clone()
     run = new_run("run")
     assert not run_training(tiny_trainer(recipe), run, is_stopping=lambda: True)
     assert run_training(tiny_trainer(recipe), run)
@@ -162,7 +170,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
         run_training(tiny_trainer(), run, report=kill_after_step_5)
     events: list[Event] = []
     run_training(tiny_trainer(), run, report=events.append)
-    assert events[0] == TrainingBegun(5, 6, 5)
+    assert events[0] == TrainingStarted(5, 6, 5)
     assert logged(run) == logged(whole)
 
 
@@ -181,7 +189,7 @@ def test_a_run_that_was_killed_early_goes_on_from_the_weights_it_began_with(
         run_training(tiny_trainer(), run, report=kill_after_step_1)
     resumed = tiny_trainer()
     with torch.no_grad():  # whoever resumes is not told what the run began with
-        resumed.part.projection.linear.weight.zero_()
+        resumed.adapter.projection.linear.weight.zero_()
     run_training(resumed, run)
     assert logged(run) == logged(whole)
     assert run.result.read_bytes() == whole.result.read_bytes()
@@ -193,7 +201,7 @@ def test_a_run_does_not_go_on_over_other_data(
     run = new_run("run")
     train_until(run, 2)
     with pytest.raises(UsageError, match="the data of 'people' changed"):
-        run_training(tiny_trainer(), run, facts=FACTS | {"the data of 'people'": "d2"})
+        run_training(tiny_trainer(), run, fingerprints=FINGERPRINTS | {"the data of 'people'": "d2"})
 
 
 @pytest.mark.parametrize(
@@ -253,8 +261,8 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
         raise OSError(28, "No space left on device")
 
     def fill_the_disk(event: Event) -> None:
-        if event == Saved(2):
-            monkeypatch.setattr("minigpt4.train.run.checkpoint.save_part", full)
+        if event == CheckpointSaved(2):
+            monkeypatch.setattr("minigpt4.train.run.checkpoint.save_adapter", full)
 
     with pytest.raises(TrainingError, match=r"step 4 .*No space left.*step 2 is whole.*--resume"):
         run_training(tiny_trainer(), run, report=fill_the_disk)
@@ -278,26 +286,26 @@ def test_photos_that_are_left_out_are_named_in_the_log(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     trainer, run = tiny_trainer(), new_run("run")
-    mine, its = LeftOut("people", "people-3", "broken JPEG", 1), LeftOut("cats", "cat-1", "not a picture", 2)
+    mine, its = Skipped("people", "people-3", "broken JPEG", 1), Skipped("cats", "cat-1", "not a picture", 2)
     step = trainer.step
 
     def with_bad_photos(number: int) -> StepDone:
         done = step(number)
-        trainer.left_out = (mine,) if number == 1 else ()
+        trainer.skipped = (mine,) if number == 1 else ()
         return replace(done, left_out=2 if number == 1 else 0)
 
-    class WithAnother(Alone):
+    class WithAnother(SingleProcess):
         """As if a second process had left a photo out too."""
 
-        def gather(self, items: Sequence[Any]) -> list[Any]:
+        def all_gather(self, items: Sequence[Any]) -> list[Any]:
             return [*items, its]
 
-    trainer.world = WithAnother()
+    trainer.process_group = WithAnother()
     trainer.step = with_bad_photos  # type: ignore[method-assign]
     events: list[Event] = []
     run_training(trainer, run, report=events.append)
-    named = [event for event in events if isinstance(event, PhotoLeftOut)]
-    assert named == [PhotoLeftOut(one.source, one.key, one.reason) for one in (mine, its)]
+    named = [event for event in events if isinstance(event, PhotoSkipped)]
+    assert named == [PhotoSkipped(one.source, one.key, one.reason) for one in (mine, its)]
     assert [row for row in logged(run) if "reason" in row] == [
         {"step": 2, "source": one.source, "key": one.key, "reason": one.reason} for one in (mine, its)
     ]

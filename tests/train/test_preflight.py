@@ -6,18 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
-from minigpt4.train.batches.samples import Batch, LeftOut
-from minigpt4.train.build import Assembled
+from minigpt4.train.batches.loader import Loader
+from minigpt4.train.batches.samples import Batch, Skipped
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import Event, Note
-from minigpt4.train.packing.sequence import Branch
-from minigpt4.train.preflight import chance_sentence, preflight, require_sound
+from minigpt4.train.packing.sequence import Continuation
+from minigpt4.train.preflight import chance_sentence, preflight, run_preflight
 from minigpt4.train.trainer import Trainer
 
 
@@ -31,88 +31,78 @@ class OneBatch:
         return self.only
 
 
+def tokens(count: int = 131) -> Any:
+    """A tokenizer with so many tokens."""
+    return SimpleNamespace(pieces=[b""] * count)
+
+
 @pytest.fixture
 def bundle() -> Bundle:
     return load_bundle("mini")
 
 
 @pytest.fixture
-def sound(tiny_trainer: Callable[..., Trainer]) -> Assembled:
-    """The tiny trainer and its parts."""
-    trainer = tiny_trainer()
-    model = trainer.objective._model
-    return Assembled(
-        trainer=trainer,
-        facts={},
-        photos=5,
-        language_model=model,
-        tokens=SimpleNamespace(pieces=[b""] * 131),  # type: ignore[arg-type]
-        layout=trainer.layout,
-        objective=trainer.objective,
-        batches=trainer.batches,
-        sample_photos={},
-    )
+def sound(tiny_trainer: Callable[..., Trainer]) -> Trainer:
+    return tiny_trainer()
 
 
-def findings(made: Assembled, bundle: Bundle) -> list[tuple[str, str]]:
-    return [(one.state, one.sentence) for one in preflight(made, bundle)]
+def findings(trainer: Trainer, bundle: Bundle, vocabulary: int = 131) -> list[tuple[str, str]]:
+    return [(one.state, one.sentence) for one in preflight(trainer, tokens(vocabulary), bundle)]
 
 
-def test_a_sound_run_has_no_problem(sound: Assembled, bundle: Bundle) -> None:
+def test_a_sound_run_has_no_problem(sound: Trainer, bundle: Bundle) -> None:
     assert [sentence for state, sentence in findings(sound, bundle) if state == "problem"] == []
 
 
 def test_7b_and_13b_mixed_up_are_named(
-    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound.language_model.config, "hidden_size", 5120)
-    monkeypatch.setattr(sound.trainer.part.projection.linear, "out_features", 4096)
+    monkeypatch.setattr(sound.loss_fn.language_model.config, "hidden_size", 5120)
+    monkeypatch.setattr(sound.adapter.projection.linear, "out_features", 4096)
     (state, sentence) = findings(sound, bundle)[0]
     assert state == "problem"
     assert "this projection is for the 7B model and the bundle has the 13B model" in sentence
 
 
-def test_a_tokenizer_of_another_model_is_named(sound: Assembled, bundle: Bundle) -> None:
-    larger: Any = SimpleNamespace(pieces=[b""] * 500)
-    (state, sentence) = findings(replace(sound, tokens=larger), bundle)[0]
+def test_a_tokenizer_of_another_model_is_named(sound: Trainer, bundle: Bundle) -> None:
+    (state, sentence) = findings(sound, bundle, 500)[0]
     assert state == "problem"
     assert "has 500 tokens and its language model 131" in sentence
 
 
-def test_weights_that_are_a_difference_are_taken_for_a_delta(sound: Assembled, bundle: Bundle) -> None:
+def test_weights_that_are_a_difference_are_taken_for_a_delta(sound: Trainer, bundle: Bundle) -> None:
     with torch.no_grad():
-        for parameter in sound.language_model.parameters():
+        for parameter in sound.loss_fn.language_model.parameters():
             parameter.mul_(1e-4)
     assert any("Vicuna delta" in sentence for _, sentence in findings(sound, bundle))
 
 
-def test_a_first_step_without_a_photo_names_the_reasons(sound: Assembled, bundle: Bundle) -> None:
-    empty = Batch(
-        (), left_out=(LeftOut("mine", "a", "broken JPEG", 0), LeftOut("mine", "b", "no caption", 1))
-    )
-    (state, sentence) = findings(replace(sound, batches=OneBatch(empty)), bundle)[-1]
+def test_a_first_step_without_a_photo_names_the_reasons(sound: Trainer, bundle: Bundle) -> None:
+    empty = Batch((), skipped=(Skipped("mine", "a", "broken JPEG", 0), Skipped("mine", "b", "no caption", 1)))
+    sound.loader = cast(Loader, OneBatch(empty))
+    (state, sentence) = findings(sound, bundle)[-1]
     assert state == "problem"
     assert "None of the 2 photos of the first step can be learnt from (broken JPEG; no caption)" in sentence
 
 
 def test_captions_that_never_reach_the_loss_are_told(
-    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound.layout, "branch", lambda _question, _answer: Branch((1,), ()))
+    monkeypatch.setattr(sound.layout, "tokenize_example", lambda _question, _answer: Continuation((1,), ()))
     (state, sentence) = findings(sound, bundle)[-1]
     assert state == "problem"
     assert "no token to predict" in sentence
 
 
 def test_answers_that_lose_their_end_are_worth_a_warning(
-    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = sound.layout.branch
+    whole = sound.layout.tokenize_example
 
-    def cut(question: str, answer: str) -> Branch:
-        return replace(whole(question, answer), is_cut=True)
+    def cut(question: str, answer: str) -> Continuation:
+        return replace(whole(question, answer), is_truncated=True)
 
-    monkeypatch.setattr(sound.layout, "branch", cut)
+    monkeypatch.setattr(sound.layout, "tokenize_example", cut)
     assert any(
         state == "warning" and "100% of the first answers are longer" in sentence
         for state, sentence in findings(sound, bundle)
@@ -120,9 +110,9 @@ def test_answers_that_lose_their_end_are_worth_a_warning(
 
 
 def test_a_loss_that_is_no_number_is_a_problem(
-    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound.trainer, "loss_of", lambda _batch, _most: math.nan)
+    monkeypatch.setattr(sound, "loss_of", lambda _batch, _most: math.nan)
     assert any(
         state == "problem" and "The loss of the first photos is nan" in sentence
         for state, sentence in findings(sound, bundle)
@@ -136,12 +126,12 @@ def test_a_loss_at_ln_of_the_vocabulary_is_called_by_its_name() -> None:
 
 
 def test_warnings_are_told_and_problems_end_the_run(
-    sound: Assembled, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+    sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Event] = []
-    monkeypatch.setattr(sound.trainer, "loss_of", lambda _batch, _most: math.log(131))
-    require_sound(sound, bundle, told.append)
+    monkeypatch.setattr(sound, "loss_of", lambda _batch, _most: math.log(131))
+    run_preflight(sound, tokens(), bundle, told.append)
     assert any(isinstance(event, Note) and "ln(131)" in event.sentence for event in told)
-    monkeypatch.setattr(sound.trainer, "loss_of", lambda _batch, _most: math.inf)
+    monkeypatch.setattr(sound, "loss_of", lambda _batch, _most: math.inf)
     with pytest.raises(TrainingError, match="The loss of the first photos is inf"):
-        require_sound(sound, bundle, told.append)
+        run_preflight(sound, tokens(), bundle, told.append)

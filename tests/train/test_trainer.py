@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from minigpt4.core.vision.base import VisionStages
-from minigpt4.train.batches.samples import Batch, LeftOut
+from minigpt4.train.batches.loader import Loader
+from minigpt4.train.batches.samples import Batch, Skipped
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.estimate.flops import Work
 from minigpt4.train.events import Answer, StepDone
@@ -26,7 +27,7 @@ MakeTrainer = Callable[..., Trainer]
 
 
 def weights(trainer: Trainer) -> Tensor:
-    return trainer.part.projection.linear.weight.detach().clone()
+    return trainer.adapter.projection.linear.weight.detach().clone()
 
 
 def without_clock(done: StepDone) -> StepDone:
@@ -39,17 +40,17 @@ class Together:
     device = torch.device("cpu")
 
     def __init__(self, rank: int, size: int, shared: list[Tensor | None], meeting: threading.Barrier) -> None:
-        self.rank, self.size = rank, size
+        self.rank, self.world_size = rank, size
         self._shared, self._meeting = shared, meeting
 
     def all_reduce(self, tensor: Tensor) -> None:
         self._shared[self.rank] = tensor.clone()
         self._meeting.wait(60)
-        parts = [part for part in self._shared if part is not None]
+        parts = [one for one in self._shared if one is not None]
         self._meeting.wait(60)
         tensor.copy_(torch.stack(parts).sum(0))
 
-    def gather(self, items: Sequence[Any]) -> list[Any]:
+    def all_gather(self, items: Sequence[Any]) -> list[Any]:
         """Not asked for by the trainer itself."""
         raise NotImplementedError
 
@@ -94,7 +95,7 @@ def test_parts_of_a_step_make_the_whole(
 def test_more_threads_compute_the_same_groups_to_the_bit(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("minigpt4.train.packing.micro_batches.POSITIONS_PER_GROUP", 100)
+    monkeypatch.setattr("minigpt4.train.packing.pack.POSITIONS_PER_GROUP", 100)
     recipe = tiny_recipe(batch_size=6)
     runs = [tiny_trainer(recipe, threads=threads) for threads in (1, 3)]
     done = [[without_clock(trainer.step(number)) for number in range(3)] for trainer in runs]
@@ -114,7 +115,7 @@ def test_any_number_of_processes_makes_the_same_steps(
 
     alone_steps, alone_loss, alone_weights = run(tiny_trainer(recipe))
     with ThreadPoolExecutor(size) as pool:
-        found = list(pool.map(run, [tiny_trainer(recipe, world) for world in together(size)]))
+        found = list(pool.map(run, [tiny_trainer(recipe, process_group) for process_group in together(size)]))
     for steps, loss, weight in found:
         assert loss == pytest.approx(alone_loss, rel=1e-5)
         torch.testing.assert_close(weight, alone_weights, rtol=0, atol=1e-5)
@@ -137,7 +138,7 @@ def test_a_restored_trainer_goes_on_to_the_bit(
     saved = {name: tensor.clone() for name, tensor in first.state().items()}
     assert (SCALE in saved) == (precision == "fp16")
     again = tiny_trainer(recipe)
-    again.part.load_state_dict(first.part.state_dict())
+    again.adapter.load_state_dict(first.adapter.state_dict())
     again.restore(saved)
     for number in range(3, 6):
         assert without_clock(again.step(number)) == without_clock(first.step(number))
@@ -167,7 +168,7 @@ def test_the_bias_has_no_weight_decay_and_the_gradient_is_clipped(
         for group in trainer.optimizer.param_groups
         for parameter in group["params"]
     }
-    linear = trainer.part.projection.linear
+    linear = trainer.adapter.projection.linear
     assert (decays[id(linear.weight)], decays[id(linear.bias)]) == (0.5, 0.0)
     done = trainer.step(0)
     assert done.grad_norm > 1e-6
@@ -179,14 +180,14 @@ def test_a_gradient_that_is_not_clipped_keeps_its_length(
 ) -> None:
     trainer = tiny_trainer(tiny_recipe(gradient_clip=0.0))
     done = trainer.step(0)
-    norms = torch.stack([parameter.grad.norm() for parameter in trainer.part.parameters()])  # type: ignore[union-attr]
+    norms = torch.stack([parameter.grad.norm() for parameter in trainer.adapter.parameters()])  # type: ignore[union-attr]
     assert float(norms.norm()) == pytest.approx(done.grad_norm, rel=1e-5)
 
 
 def test_a_loss_that_is_no_number_ends_training_before_anything_moves(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     with torch.no_grad():
-        trainer.part.projection.linear.weight[0, 0] = float("nan")
+        trainer.adapter.projection.linear.weight[0, 0] = float("nan")
     before = weights(trainer)
     with pytest.raises(TrainingError, match=r"diverged: at step 1 .* 'learning_rate' below 0\.01\.$"):
         trainer.step(0)
@@ -200,7 +201,7 @@ def test_float16_that_overflows_skips_steps_and_scales_less(
     trainer = tiny_trainer(tiny_recipe(precision="fp16"))
     assert trainer.step(0).grad_norm > 0
     scale = 65536.0
-    for parameter in trainer.part.parameters():
+    for parameter in trainer.adapter.parameters():
         parameter.register_hook(lambda gradient: torch.full_like(gradient, float("inf")))
     before = weights(trainer)
     done = trainer.step(1)
@@ -208,7 +209,7 @@ def test_float16_that_overflows_skips_steps_and_scales_less(
     assert np.isfinite(done.loss)
     assert torch.equal(weights(trainer), before)
     assert float(trainer.state()[SCALE]) == scale / 2
-    with pytest.raises(TrainingError, match=r"overflow in fp16 at step \d+, .* --set precision=bf16"):
+    with pytest.raises(TrainingError, match=r"overflow in fp16 at step .* --set precision=bf16"):
         for number in range(2, 30):
             trainer.step(number)
 
@@ -231,12 +232,12 @@ def test_a_gpu_that_is_too_small_is_told_what_fits(
     for changes, advice in (
         (
             {"batch_size": 8},
-            r"at step 3 \(photos at once: 8\); go on with --set micro_batch=4, .* or --set precision=nf4\.",
+            r"at step 3 \(photos at once: 8\); resume with --set micro_batch=4, .* or --set precision=nf4\.",
         ),
-        ({"micro_batch": 1, "precision": "nf4"}, r"\(photos at once: 1\); go on with a GPU that has more\."),
+        ({"micro_batch": 1, "precision": "nf4"}, r"\(photos at once: 1\); resume with a GPU that has more\."),
     ):
         trainer = tiny_trainer(tiny_recipe(**changes))
-        monkeypatch.setattr(trainer, "objective", too_much)
+        monkeypatch.setattr(trainer, "loss_fn", too_much)
         with pytest.raises(TrainingError, match=advice):
             trainer.step(2)
 
@@ -251,24 +252,30 @@ class Served:
         return self._batches[step]
 
 
-BAD = LeftOut("people", "people-7", "a broken JPEG", 1)
+def served(*batches: Batch) -> Loader:
+    return cast(Loader, Served(*batches))
+
+
+BAD = Skipped("people", "people-7", "a broken JPEG", 1)
 
 
 def test_photos_left_out_are_named_and_the_others_learnt(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
-    batch = trainer.batches.batch(0)
+    batch = trainer.loader.batch(0)
     assert batch.features_BND is not None
-    half = Batch(batch.visits[:1], features_BND=batch.features_BND[:1], left_out=(BAD,), waited=1e9)
-    trainer.batches = Served(half)
+    half = Batch(batch.samples[:1], features_BND=batch.features_BND[:1], skipped=(BAD,), waited=1e9)
+    trainer.loader = served(half)
     done = trainer.step(0)
-    assert trainer.left_out == (BAD,)
+    assert trainer.skipped == (BAD,)
     assert (done.left_out, done.data_wait) == (1, 1.0)
-    assert done.label_tokens == sum(len(branch.answer) for branch in trainer.trees(half.visits)[0])
+    assert done.label_tokens == sum(
+        len(continuation.answer) for continuation in trainer.tokenize(half.samples)[0]
+    )
 
 
 def test_a_step_without_a_photo_ends_training_and_names_the_way_out(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
-    trainer.batches = Served(Batch((), left_out=(BAD, BAD)))
+    trainer.loader = served(Batch((), skipped=(BAD, BAD)))
     named = rf"all its 2 photos .*data inspect`\. {BAD.key}: {BAD.reason}"
     with pytest.raises(TrainingError, match=named):
         trainer.step(0)
@@ -279,8 +286,8 @@ def test_a_process_whose_photos_are_all_left_out_takes_part_in_the_step(
 ) -> None:
     recipe = tiny_recipe(batch_size=2, precision="fp16")
 
-    trainers = [tiny_trainer(recipe, world) for world in together(2)]
-    trainers[1].batches = Served(Batch((), left_out=(BAD,)))
+    trainers = [tiny_trainer(recipe, process_group) for process_group in together(2)]
+    trainers[1].loader = served(Batch((), skipped=(BAD,)))
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda trainer: trainer.step(0), trainers)
     first_weights, second_weights = map(weights, trainers)
@@ -307,10 +314,10 @@ def rebuilt(trainer: Trainer, **changes: Any) -> Trainer:
     settings: dict[str, Any] = {"validation": lambda: (), "feature_columns": slice(0, 4)}
     return Trainer(
         trainer.recipe,
-        trainer.part,
-        trainer.objective,
+        trainer.adapter,
+        trainer.loss_fn,
         trainer.layout,
-        trainer.batches,
+        trainer.loader,
         **(settings | changes),
     )
 
@@ -320,11 +327,11 @@ def test_pictures_are_learnt_as_their_features_are(
 ) -> None:
     recipe = tiny_recipe(batch_size=3, micro_batch=2)
     cached, looked = tiny_trainer(recipe), tiny_trainer(recipe)
-    batch = cached.batches.batch(0)
+    batch = cached.loader.batch(0)
     assert batch.features_BND is not None
     pixels_BCHW = batch.features_BND.float()[:, None] / 2
     looked = rebuilt(looked, tower=Doubling())
-    looked.batches = Served(Batch(batch.visits, pixels_BCHW=pixels_BCHW))
+    looked.batches = served(Batch(batch.samples, pixels_BCHW=pixels_BCHW))
     assert looked.step(0).loss == pytest.approx(cached.step(0).loss, rel=1e-6)
     torch.testing.assert_close(weights(looked), weights(cached))
 
@@ -341,20 +348,22 @@ def test_the_work_of_a_step_is_told_without_padding(
 
     trainer = rebuilt(tiny_trainer(tiny_recipe(batch_size=3)), utilisation=utilisation)
     done = trainer.step(0)
-    visits = trainer.batches.batch(0).visits
+    samples = trainer.loader.batch(0).samples
     assert done.mfu == 0.25
     assert done.memory > 10_000_000
     assert done.samples_per_s > 0
     (work,) = told
-    trees = trainer.trees(visits)
-    longest = max(len(branch.header) + len(branch.answer) for tree in trees for branch in tree)
+    trees = trainer.tokenize(samples)
+    longest = max(
+        len(continuation.prompt) + len(continuation.answer) for tree in trees for continuation in tree
+    )
     assert (work.photos, work.looked_at, work.label_tokens) == (3, 0, done.label_tokens)
     assert 3 * 2 + done.label_tokens <= work.positions < 3 * 2 + longest * sum(map(len, trees))
 
 
-def test_the_loss_of_a_few_visits_is_measured_without_moving_anything(tiny_trainer: MakeTrainer) -> None:
+def test_the_loss_of_a_few_samples_is_measured_without_moving_anything(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
-    batch = trainer.batches.batch(0)
+    batch = trainer.loader.batch(0)
     before = weights(trainer)
     one, whole = trainer.loss_of(batch, 1), trainer.loss_of(batch, 100)
     assert one != whole
@@ -366,16 +375,16 @@ def test_the_loss_of_a_few_visits_is_measured_without_moving_anything(tiny_train
 def test_answers_are_asked_of_the_part_as_it_is_now(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     assert trainer.answers() == ()
-    said = rebuilt(trainer, answers=lambda part: (Answer("a", "", str(part.projection.layers)),))
+    said = rebuilt(trainer, sample_answers=lambda adapter: (Answer("a", "", str(adapter.projection.layers)),))
     assert said.answers() == (Answer("a", "", "1"),)
 
 
 def test_a_deep_projection_learns(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer(tiny_recipe(layers=3))
-    before = [parameter.detach().clone() for parameter in trainer.part.parameters()]
+    before = [parameter.detach().clone() for parameter in trainer.adapter.parameters()]
     trainer.step(0)
     moved = [
-        not torch.equal(one, other) for one, other in zip(before, trainer.part.parameters(), strict=True)
+        not torch.equal(one, other) for one, other in zip(before, trainer.adapter.parameters(), strict=True)
     ]
     assert len(moved) == 6
     assert all(moved)

@@ -1,4 +1,4 @@
-"""What is asked and answered at one visit of a photo, from what is known of it."""
+"""The examples of one sample: questions and answers made from a photo's annotations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CAPTION_REQUESTS = (
 """Stage 2's requests for one sentence; the one that is measured is asked most."""
 
 FIRST_QUESTIONS = 1
-"""How many of a list of questions are asked at every visit: what is seen, the first of them."""
+"""How many of a photo's questions are part of every sample: the first, what the picture shows."""
 
 BLIP_WORDS = 50
 """Most words of a caption (BlipCaptionProcessor of Vision-CAIR/MiniGPT-4, processors/blip_processors.py)."""
@@ -44,34 +44,34 @@ _SIDED = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Photo:
-    """What is known of one photo: people's captions, or a label (a class, or a phrase) alone."""
+class Annotations:
+    """The annotations of one photo: people's captions, or only a label (a class or a phrase)."""
 
     captions: tuple[str, ...] = ()
     labels: tuple[ImageNetClass | str, ...] = ()
 
-    def seen_flipped(self) -> Photo:
-        """What still holds where left and right are exchanged."""
-        return Photo(tuple(text for text in self.captions if not _SIDED.search(text)), self.labels)
+    def flipped(self) -> Annotations:
+        """The annotations that still hold for the mirrored photo."""
+        return Annotations(tuple(text for text in self.captions if not _SIDED.search(text)), self.labels)
 
     def __bool__(self) -> bool:
-        """Whether anything is left to learn of it."""
+        """Whether there is anything to learn from."""
         return bool(self.captions or self.labels)
 
 
-def photo_known(key: str, meta: Mapping[str, Any], kind: SourceKind, form: CaptionForm) -> Photo:
-    """What a sample's key and metadata say, as a source of that kind means it; possibly nothing.
+def annotations_of(key: str, meta: Mapping[str, Any], kind: SourceKind, form: CaptionForm) -> Annotations:
+    """The annotations in a photo's key and metadata, read as a source of that kind; possibly empty.
 
-    Raises DataError where the key is no ImageNet photo's though the source says so.
+    Raises DataError if the source is of kind `imagenet` and the key is not.
     """
     if kind == "imagenet":
-        return Photo(labels=(_class_of(key),))
+        return Annotations(labels=(_class_of(key),))
     captions = captions_in(meta)
-    return Photo(labels=captions) if kind == "labels" else Photo(captions=in_form(captions, form))
+    return Annotations(labels=captions) if kind == "labels" else Annotations(captions=in_form(captions, form))
 
 
 def in_form(captions: tuple[str, ...], form: CaptionForm) -> tuple[str, ...]:
-    """The captions in a recipe's form, without those of which nothing is left."""
+    """The captions in a recipe's form, without those that become empty."""
     match form:
         case "written":
             return tuple(cleaned(captions))
@@ -82,15 +82,15 @@ def in_form(captions: tuple[str, ...], form: CaptionForm) -> tuple[str, ...]:
 
 
 def blip_caption(text: str) -> str:
-    """A caption as BLIP's processor leaves it: small letters, most marks as spaces, 50 words at most."""
+    """A caption as BLIP's processor normalises it: lower case, most marks as spaces, 50 words at most."""
     text = _BLIP_MARKS.sub(" ", text.lower())
     text = _BLIP_SPACES.sub(" ", text).rstrip("\n").strip(" ")
     words = text.split(" ")
     return " ".join(words[:BLIP_WORDS])
 
 
-def lessons(photo: Photo, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
-    """What is asked at one visit of a photo of which something is known; at least one question."""
+def examples(photo: Annotations, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
+    """Draw the questions and answers of one sample; at least one pair."""
     if recipe.prompt == "instruction":
         return [(rng.choice(recipe.instructions), line) for line in _captions(photo, recipe, rng)]
     if recipe.stage == 1 or recipe.prompt == "none":
@@ -109,28 +109,28 @@ def lessons(photo: Photo, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
 
 
 def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> list[QuestionAnswer]:
-    """`count` of the questions; the first, what is seen, before the others."""
+    """`count` of the questions; the first one always, then a random choice of the others."""
     if len(asked) <= count or count <= FIRST_QUESTIONS:
         return asked[:count]
     return asked[:FIRST_QUESTIONS] + rng.sample(asked[FIRST_QUESTIONS:], count - FIRST_QUESTIONS)
 
 
-def _captions(photo: Photo, recipe: Recipe, rng: Random, least: int = 1) -> list[str]:
-    """As many captions as the recipe learns at a visit, `least` at the least."""
+def _captions(photo: Annotations, recipe: Recipe, rng: Random, least: int = 1) -> list[str]:
+    """The captions of one sample: as many as the recipe draws, and at least `least`."""
     count = max(least, _count(recipe.captions_per_photo, rng))
     if photo.captions:
         return rng.sample(photo.captions, min(count, len(photo.captions)))
     label = rng.choice(photo.labels)
     if isinstance(label, str):
         return [label_caption(label, rng)]
-    # Both names of a class, in either order, so that one caption alone is either.
+    # Both names of a class in random order, so that a single caption may be either.
     precise = rng.random() < recipe.precise_names
     lines = [label_caption(label, rng, precise=float(wanted)) for wanted in (precise, not precise)]
     return list(dict.fromkeys(lines))[:count]
 
 
 def _count(mean: float, rng: Random) -> int:
-    """`mean` rounded down or up, by chance, so that it is met on average."""
+    """`mean` rounded up or down at random, with that mean."""
     return int(mean) + (rng.random() < mean % 1)
 
 

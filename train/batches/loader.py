@@ -1,8 +1,7 @@
-"""The batches of a run, each made ready while the one before it is learnt.
+"""The batches of a run, prefetched: the next one is read while the current one is computed.
 
-A batch follows from the number of its step alone: nothing here remembers anything but work that
-was done ahead. Threads do it, because Pillow and NumPy let go of Python's lock while they decode
-and resize, and what they read is not sent from process to process.
+A batch follows from its step number alone; the only state is work that was done ahead. Threads and not
+processes: Pillow and NumPy release the GIL while they decode and resize, and nothing has to be pickled.
 """
 
 from __future__ import annotations
@@ -18,78 +17,79 @@ import torch
 from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import VisionSpec
-from minigpt4.train.batches.run_data import Data
-from minigpt4.train.batches.samples import Batch, LeftOut, Visit, share_of_step
+from minigpt4.train.batches.run_data import RunData
+from minigpt4.train.batches.samples import Batch, Sample, Skipped, indices_of_step
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.data.subset import Selection
 from minigpt4.train.features.cache import Features
-from minigpt4.train.features.pixels import pixels_of
+from minigpt4.train.features.crops import pixels_of
 
 VALIDATION_BATCH = 16
 
-Seen = tuple[Visit, NDArray[Any]]
-"""A visit, and the features (N, D) or pixels (3, H, W) that are seen at it."""
+Loaded = tuple[Sample, NDArray[Any]]
+"""A sample with its features (N, D) or pixels (3, H, W)."""
 
 
 class Loader:
-    """One process's share of every step, as visits.Batches."""
+    """This process's batches of every step, and those of the validation loss."""
 
     def __init__(
         self,
-        visit_of: Callable[[int], Visit | LeftOut],
-        data: Data,
+        draw: Callable[[int], Sample | Skipped],
+        data: RunData,
         features: Sequence[Features] | None,
         vision: VisionSpec,
         *,
         batch_size: int,
         rank: int = 0,
-        size: int = 1,
+        world_size: int = 1,
         workers: int = 2,
         pinned: bool = False,
     ) -> None:
-        """`features` are those of `data.wholes`, in their order; None: the batches hold pixels.
+        """`draw` returns the sample of an index; it is called from several threads.
 
-        `workers` threads read ahead. `pinned` batches lie in memory that a GPU reads by itself.
+        `features` are those of `data.photo_sets`, in the same order; None: batches hold pixels. `workers`
+        threads read ahead. `pinned` batches lie in page-locked memory.
         """
-        self._visit_of = visit_of
+        self._draw = draw
         self._data = data
         self._features = None
         if features is not None:
-            self._features = {id(whole): one for (whole, _), one in zip(data.wholes, features, strict=True)}
+            self._features = {
+                id(photos): one for (photos, _), one in zip(data.photo_sets, features, strict=True)
+            }
         self._vision = vision
         self._batch_size = batch_size
-        self._rank, self._size = rank, size
+        self._rank, self._world_size = rank, world_size
         self._pinned = pinned
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="photos")
-        self._ahead: tuple[int, list[Future[Seen | LeftOut]]] = (-1, [])
+        self._prefetched: tuple[int, list[Future[Loaded | Skipped]]] = (-1, [])
 
     def batch(self, step: int) -> Batch:
-        """This process's share of step `step` (from 0); the next step's is begun."""
-        begun = time.perf_counter()
-        number, jobs = self._ahead
-        if number != step:
-            self._forget()
-            jobs = self._begin(step)
-        self._ahead = (step + 1, self._begin(step + 1))
-        return self._collect(jobs, begun)
+        """This process's batch of step `step` (from 0), the same at every call; prefetches the next."""
+        started = time.perf_counter()
+        prefetched_step, jobs = self._prefetched
+        if prefetched_step != step:
+            self._cancel_prefetch()
+            jobs = self._submit(step)
+        self._prefetched = (step + 1, self._submit(step + 1))
+        return self._collate(jobs, started)
 
-    def validation(self, visits: Sequence[Visit]) -> Iterator[Batch]:
-        """This process's share of visits to the photos that are measured, a few at a time."""
-        ours = visits[self._rank :: self._size]
-        parts = [ours[at : at + VALIDATION_BATCH] for at in range(0, len(ours), VALIDATION_BATCH)]
-        ahead: list[Future[Seen | LeftOut]] = []
-        # One part ahead and no more: all of them as pixels may be a gigabyte.
-        for part in [*parts, []]:
-            jobs, ahead = (
-                ahead,
-                [self._pool.submit(self._see, visit, self._data.validation) for visit in part],
-            )
+    def validation(self, samples: Sequence[Sample]) -> Iterator[Batch]:
+        """This process's part of the validation samples, in small batches."""
+        ours = samples[self._rank :: self._world_size]
+        chunks = [ours[at : at + VALIDATION_BATCH] for at in range(0, len(ours), VALIDATION_BATCH)]
+        ahead: list[Future[Loaded | Skipped]] = []
+        # One chunk ahead and no more: all of them as pixels may take a gigabyte.
+        for chunk in [*chunks, []]:
+            jobs = ahead
+            ahead = [self._pool.submit(self._load, sample, self._data.validation) for sample in chunk]
             if jobs:
-                yield self._collect(jobs, time.perf_counter())
+                yield self._collate(jobs, time.perf_counter())
 
     def close(self) -> None:
-        """End the threads; what they have begun is finished first."""
-        self._forget()
+        """End the threads after their current photo."""
+        self._cancel_prefetch()
         self._pool.shutdown(cancel_futures=True)
 
     def __enter__(self) -> Self:
@@ -103,45 +103,44 @@ class Loader:
     ) -> None:
         self.close()
 
-    def _begin(self, step: int) -> list[Future[Seen | LeftOut]]:
-        numbers = share_of_step(step, self._batch_size, self._rank, self._size)
-        return [self._pool.submit(self._prepare, number) for number in numbers]
+    def _submit(self, step: int) -> list[Future[Loaded | Skipped]]:
+        indices = indices_of_step(step, self._batch_size, self._rank, self._world_size)
+        return [self._pool.submit(self._draw_and_load, index) for index in indices]
 
-    def _forget(self) -> None:
-        for job in self._ahead[1]:
+    def _cancel_prefetch(self) -> None:
+        for job in self._prefetched[1]:
             job.cancel()
-        self._ahead = (-1, [])
+        self._prefetched = (-1, [])
 
-    def _prepare(self, number: int) -> Seen | LeftOut:
-        visit = self._visit_of(number)
-        if isinstance(visit, LeftOut):
-            return visit
-        return self._see(visit, self._data.sources[visit.source])
+    def _draw_and_load(self, index: int) -> Loaded | Skipped:
+        sample = self._draw(index)
+        if isinstance(sample, Skipped):
+            return sample
+        return self._load(sample, self._data.sources[sample.source])
 
-    def _see(self, visit: Visit, photos: Selection) -> Seen | LeftOut:
-        whole, place = photos.origin(visit.photo)
+    def _load(self, sample: Sample, photos: Selection) -> Loaded | Skipped:
+        photo_set, place = photos.origin(sample.photo)
         try:
             if self._features is not None:
-                return visit, self._features[id(whole)].of(place, visit.view)
-            (pixels_CHW,) = pixels_of(whole, place, [visit.view], self._vision)
-        except PhotoError as problem:
-            return LeftOut(photos.name, problem.key, problem.reason, visit.number)
-        return visit, pixels_CHW
+                return sample, self._features[id(photo_set)].of(place, sample.crop)
+            (pixels_CHW,) = pixels_of(photo_set, place, [sample.crop], self._vision)
+        except PhotoError as error:
+            return Skipped(photos.name, error.key, error.reason, sample.index)
+        return sample, pixels_CHW
 
-    def _collect(self, jobs: Sequence[Future[Seen | LeftOut]], begun: float) -> Batch:
-        made = [job.result() for job in jobs]
-        seen = [one for one in made if not isinstance(one, LeftOut)]
-        left_out = tuple(one for one in made if isinstance(one, LeftOut))
-        visits = tuple(visit for visit, _ in seen)
-        if not seen:
-            return Batch((), left_out=left_out, waited=time.perf_counter() - begun)
-        values = torch.from_numpy(np.stack([value for _, value in seen]))
+    def _collate(self, jobs: Sequence[Future[Loaded | Skipped]], started: float) -> Batch:
+        results = [job.result() for job in jobs]
+        loaded = [one for one in results if not isinstance(one, Skipped)]
+        skipped = tuple(one for one in results if isinstance(one, Skipped))
+        if not loaded:
+            return Batch((), skipped=skipped, waited=time.perf_counter() - started)
+        values = torch.from_numpy(np.stack([value for _, value in loaded]))
         values = values.pin_memory() if self._pinned else values
         is_cached = self._features is not None
         return Batch(
-            visits,
+            tuple(sample for sample, _ in loaded),
             features_BND=values if is_cached else None,
             pixels_BCHW=None if is_cached else values,
-            left_out=left_out,
-            waited=time.perf_counter() - begun,
+            skipped=skipped,
+            waited=time.perf_counter() - started,
         )

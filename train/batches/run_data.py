@@ -1,4 +1,4 @@
-"""The photos that a run learns from and is measured on: a recipe's sources, found and opened."""
+"""The photos of a run: a recipe's sources and validation photos, located and opened."""
 
 from __future__ import annotations
 
@@ -21,21 +21,20 @@ from minigpt4.train.features.cache import FeatureSet
 from minigpt4.train.recipe import Recipe, Source, Validation
 
 CACHE_ANYWAY = 8 * 10**9
-"""Bytes. Features that take no more are kept however seldom a run sees a photo: the next run sees it too."""
+"""Bytes. Features up to this size are always cached, however rarely a run uses a photo, for the next run."""
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
+class RunData:
     """A run's photos.
 
-    `sources` are the recipe's, in its order, without what is held out of them (empty where the
-    weight is 0); `validation` is what is measured. `wholes` are the sets that their photos are of,
-    each with the number of views that are seen of it.
+    `sources` are the recipe's, in its order, without their held-out photos (empty if the weight is 0).
+    `photo_sets` are the sets behind sources and validation, each with its number of crops.
     """
 
     sources: tuple[Selection, ...]
     validation: Selection
-    wholes: tuple[tuple[PhotoSet, int], ...]
+    photo_sets: tuple[tuple[PhotoSet, int], ...]
 
     @property
     def photos(self) -> int:
@@ -43,17 +42,17 @@ class Data:
         return sum(len(source) for source in self.sources)
 
     @property
-    def facts(self) -> Mapping[str, str]:
-        """The sets' fingerprints, under names that a person knows."""
-        return {f"the data of '{whole.name}'": whole.fingerprint for whole, _ in self.wholes}
+    def fingerprints(self) -> Mapping[str, str]:
+        """The fingerprints of the photo sets, under readable names."""
+        return {f"the data of '{photos.name}'": photos.fingerprint for photos, _ in self.photo_sets}
 
 
 def with_own_photos(recipe: Recipe, data: Sequence[str]) -> Recipe:
-    """The recipe for the photos that `data` names: folders that hold its sources, or photos themselves.
+    """The recipe for the photos in `data`: folders that hold its sources, or the user's own photos.
 
-    Where not all of its sources are there, and every place holds photos itself, those become the
-    sources: pictures of one's own, with people's captions, seen as the recipe sees its first source
-    of that kind, and some of them held out to be measured.
+    If some of its sources are missing and every place holds photos itself, these become the sources:
+    the user's own, of kind `captions`, with the other keys of the recipe's first source of that kind,
+    and some of them held out for validation.
     """
     if all(_place_of(data, name) is not None for name in _names(recipe)):
         return recipe
@@ -67,43 +66,43 @@ def with_own_photos(recipe: Recipe, data: Sequence[str]) -> Recipe:
 
 
 def check_places(recipe: Recipe, data: Sequence[str]) -> None:
-    """Raise DataError where something that the recipe needs is missing; nothing is opened."""
+    """Raise DataError if a source of the recipe is missing; opens nothing."""
     for name in _names(recipe):
         if _place_of(data, name) is None:
             raise DataError(_missing(name, data))
 
 
-def open_data(recipe: Recipe, data: Sequence[str], report: Report) -> Data:
-    """Open the recipe's sources and what is measured, below the places of `data`.
+def open_data(recipe: Recipe, data: Sequence[str], report: Report) -> RunData:
+    """Open the recipe's sources and validation photos, in the places of `data`.
 
-    Photos that cannot be used are told to `report`. Raises DataError where a place is missing or
-    holds no photos, or too few to hold any out.
+    Photos that cannot be used are reported. Raises DataError if a place is missing, holds no photos, or
+    too few to hold any out.
     """
     check_places(recipe, data)
     sources: list[Selection] = []
-    wholes: list[tuple[PhotoSet, int]] = []
-    held: list[tuple[Selection, float]] = []
+    photo_sets: list[tuple[PhotoSet, int]] = []
+    held_out_photos: list[tuple[Selection, float]] = []
     is_held_out = not recipe.validation.name
     for source in recipe.source:
         if not source.weight:
             sources.append(Selection(source.name, ()))
             continue
-        whole = open_photos(_found(data, source.name), name=source.name, report=report)
-        wholes.append((whole, source.views))
+        photos = open_photos(_found(data, source.name), name=source.name, report=report)
+        photo_sets.append((photos, source.views))
         places = None
         if is_held_out and source.kind == recipe.validation.kind:
-            places, measured = held_out(whole)
-            held.append((Selection(source.name, (whole,), measured), source.weight))
-        sources.append(Selection(source.name, (whole,), places))
+            places, measured = held_out(photos)
+            held_out_photos.append((Selection(source.name, (photos,), measured), source.weight))
+        sources.append(Selection(source.name, (photos,), places))
     if is_held_out:
-        return Data(tuple(sources), _joined(held, recipe), tuple(wholes))
+        return RunData(tuple(sources), _mixed(held_out_photos, recipe), tuple(photo_sets))
     name = recipe.validation.name
     own = open_photos(_found(data, name), name=name, report=report)
-    return Data(tuple(sources), Selection(name, (own,)), (*wholes, (own, 1)))
+    return RunData(tuple(sources), Selection(name, (own,)), (*photo_sets, (own, 1)))
 
 
-def known_photos(recipe: Recipe, data: Sequence[str]) -> int | None:
-    """How many different photos the sources hold; None where nobody can tell without fetching them."""
+def count_photos(recipe: Recipe, data: Sequence[str]) -> int | None:
+    """How many different photos the sources hold; None if counting them needs a download."""
     total = 0
     for source in recipe.source:
         place = _place_of(data, source.name) if source.weight else None
@@ -116,41 +115,41 @@ def known_photos(recipe: Recipe, data: Sequence[str]) -> int | None:
     return total
 
 
-def order_of(recipe: Recipe, data: Data) -> Order:
-    """The order in which the recipe visits the photos."""
+def order_of(recipe: Recipe, data: RunData) -> Order:
+    """The order in which the recipe draws the photos."""
     weights = [source.weight for source in recipe.source]
     return Order(recipe.seed, [len(source) for source in data.sources], weights)
 
 
 def feature_plan(
-    data: Data, vision: VisionSpec, tower: str, shape: tuple[int, int]
+    data: RunData, vision: VisionSpec, tower: str, shape: tuple[int, int]
 ) -> tuple[FeatureSet, ...]:
-    """The features of all the data's photos, (N, D) = `shape` of each view.
+    """The feature sets of all the photos, (N, D) = `shape` for each crop.
 
-    `tower` is the fingerprint of what gives them (core/vision/fingerprint.py).
+    `tower` is the fingerprint of the tower that computes them (core/vision/fingerprint.py).
     """
-    return tuple(FeatureSet(whole, views, tower, *shape, vision) for whole, views in data.wholes)
+    return tuple(FeatureSet(photos, crops, tower, *shape, vision) for photos, crops in data.photo_sets)
 
 
-def is_worth_keeping(recipe: Recipe, plan: Sequence[FeatureSet]) -> bool:
-    """Whether features are better kept than made at each visit.
+def is_worth_caching(recipe: Recipe, plan: Sequence[FeatureSet]) -> bool:
+    """Whether caching the features costs less than encoding the photo for every sample.
 
-    They are not where a run sees most photos once, as the paper's first stage does: its 5 million
+    It does not if a run sees most photos once, as the paper's first stage does: its 5 million photos
     would take 245 GB and save nothing.
     """
-    visits = recipe.steps * recipe.batch_size
+    samples = recipe.steps * recipe.batch_size
     size = sum(one.size for one in plan)
-    return size <= CACHE_ANYWAY or visits >= 2 * sum(len(one.photos) * one.views for one in plan)
+    return size <= CACHE_ANYWAY or samples >= 2 * sum(len(one.photos) * one.crops for one in plan)
 
 
 def _names(recipe: Recipe) -> Iterator[str]:
-    """What the recipe needs, each once."""
+    """Names of the sources and the validation set, without duplicates."""
     names = [source.name for source in recipe.source if source.weight]
     return iter(dict.fromkeys([*names, recipe.validation.name] if recipe.validation.name else names))
 
 
-def _joined(held: Sequence[tuple[Selection, float]], recipe: Recipe) -> Selection:
-    """What is held out of several sources, in their ratio from the first photo on."""
+def _mixed(held: Sequence[tuple[Selection, float]], recipe: Recipe) -> Selection:
+    """The held-out photos of several sources, mixed in the ratio of their weights from the first on."""
     if not held:
         raise DataError(
             f"No source is of the kind '{recipe.validation.kind}', of which photos are to be held out; set "
@@ -163,7 +162,7 @@ def _joined(held: Sequence[tuple[Selection, float]], recipe: Recipe) -> Selectio
     for number in count():
         place = order.at(number)
         if place.epoch:
-            # One of them has ended: what is left of the others is not in the ratio, and comes last.
+            # One source is exhausted: the rest of the others can no longer keep the ratio, and comes last.
             taken = set(origins)
             origins += [
                 (owner, there)
@@ -188,7 +187,7 @@ def _found(data: Sequence[str], name: str) -> str:
 
 
 def _place_of(data: Sequence[str], name: str) -> str | None:
-    """Where a source lies: below one of the places, or it is one of them itself."""
+    """The path of a source: below one of the places, or one of them itself."""
     for place in data:
         if not is_remote(place):
             below = Path(place).expanduser() / name
@@ -201,7 +200,7 @@ def _place_of(data: Sequence[str], name: str) -> str | None:
 
 
 def _label(place: str, data: Sequence[str]) -> str:
-    """What a place is called: so much of its end as tells it from the others."""
+    """The name of a place: the shortest end of its path that no other place shares."""
     ends = [_parts(other) for other in dict.fromkeys(data) if _parts(other) != _parts(place)]
     parts = _parts(place)
     length = next(

@@ -1,8 +1,8 @@
-"""In which order photos are visited: a pure function of the seed and the number of the visit.
+"""In which order photos are sampleed: a pure function of the seed and the number of the sample.
 
 Sources are mixed in blocks that hold each of them in the exact ratio of the weights; within a
 source every photo comes once before any comes again. Nothing is kept but the seed, so a run may be
-taken up at any visit, by any number of processes, in no time; shuffling five million photos for
+taken up at any sample, by any number of processes, in no time; shuffling five million photos for
 every epoch would take 40 MB and libraries that promise the same numbers for ever.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from minigpt4.core.errors import UsageError
 
 LARGEST_BLOCK = 10_000
-"""Visits. Weights whose exact ratio needs more (0.3333 to 1 does not) are rounded to it."""
+"""Samples. Weights whose exact ratio needs more (0.3333 to 1 does not) are rounded to it."""
 
 ROUNDS = 6
 """Of the Feistel network. Four are enough where nobody tries to predict the next photo
@@ -27,7 +27,7 @@ _MASK = 2**64 - 1
 
 
 class Place(NamedTuple):
-    """Where a visit goes: which source, which of its photos, and how often all of them came before."""
+    """Where a sample goes: which source, which of its photos, and how often all of them came before."""
 
     source: int
     photo: int
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 
 class Order:
-    """The places of a run's visits."""
+    """The places of a run's samples."""
 
     def __init__(self, seed: int, sizes: Sequence[int], weights: Sequence[float]) -> None:
         """`sizes` are the sources' photos, `weights` how often each is drawn from, relative to the others.
@@ -51,7 +51,7 @@ class Order:
         self._block = sum(self._counts)
 
     def at(self, number: int) -> Place:
-        """Where visit `number` (from 0) goes."""
+        """Where sample `number` (from 0) goes."""
         block, offset = divmod(number, self._block)
         source, rank = _mixed(self._seed, self._counts, block)[offset]
         draw = block * self._counts[source] + rank
@@ -64,7 +64,7 @@ def block_counts(weights: Sequence[float]) -> tuple[int, ...]:
     """How often each source stands in a block: the weights' ratio in the least whole numbers.
 
     Where these sum to more than LARGEST_BLOCK they are rounded (largest remainders first), and no
-    source with a weight loses its last visit. Raises UsageError where no weight is above 0.
+    source with a weight loses its last sample. Raises UsageError where no weight is above 0.
     """
     # By way of their decimals: 0.68 is meant, not the nearest fraction of a power of two.
     exact = [Fraction(str(weight)) for weight in weights]

@@ -14,7 +14,7 @@ from typing import Any
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.data.files import FilePhoto
-from minigpt4.train.events import PhotoLeftOut, Report
+from minigpt4.train.events import PhotoSkipped, Report
 
 LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 PHOTO_COLUMNS = ("photo", "image", "file", "file_name", "filename", "path")
@@ -40,7 +40,7 @@ def listed_photos(path: Path, name: str, report: Report) -> list[FilePhoto]:
         for number, row in rows:
             fault = row if isinstance(row, str) else _take(row, found)
             if fault:
-                report(PhotoLeftOut(name, f"{path.name}, line {number}", fault))
+                report(PhotoSkipped(name, f"{path.name}, line {number}", fault))
     except OSError as error:
         raise DataError(f"The list {path} cannot be read: {error.strerror or error}.") from error
     return [FilePhoto(photo, path.parent / photo, captions) for photo, captions in found.items()]

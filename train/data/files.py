@@ -18,7 +18,7 @@ from minigpt4.core.errors import DataError
 from minigpt4.core.paths import cache_home
 from minigpt4.core.pixels import MAX_FILE_BYTES
 from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in, lacks_captions
-from minigpt4.train.events import PhotoLeftOut, PhotosRead, Report
+from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
 SUFFIXES = frozenset(
     f".{suffix}" for suffix in "jpg jpeg png webp gif bmp tif tiff avif heic ppm jp2 tga".split()
@@ -55,7 +55,7 @@ class FilePhotos:
         for photo in listed:
             fault = _fault(photo, folder)
             if fault:
-                report(PhotoLeftOut(name, photo.key, fault))
+                report(PhotoSkipped(name, photo.key, fault))
                 first_fault = first_fault or f"; of '{photo.key}': {fault}"
             else:
                 captions = captions_in({"captions": photo.captions})

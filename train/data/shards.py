@@ -30,7 +30,7 @@ from minigpt4.core.errors import DataError
 from minigpt4.core.paths import cache_home
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.data.webdataset import parsed_meta, scan
-from minigpt4.train.events import PhotoLeftOut, PhotosRead, Report
+from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
 VERSION = 1
 """Raised whenever another photo or caption would be found in the same shard."""
@@ -60,9 +60,9 @@ class ShardPhotos:
                 report(PhotosRead(name, len(self._shards), len(shards)))
         for shard in self._shards:
             for key, reason in shard.skipped:
-                report(PhotoLeftOut(name, key, reason))
+                report(PhotoSkipped(name, key, reason))
             if shard.damage:
-                report(PhotoLeftOut(name, shard.path.name, shard.damage))
+                report(PhotoSkipped(name, shard.path.name, shard.damage))
         self._ends = list(accumulate(len(shard) for shard in self._shards))
         if not len(self):
             damage = next((shard.damage for shard in self._shards if shard.damage), None)

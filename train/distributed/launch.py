@@ -1,8 +1,8 @@
-"""Several processes that train one model: started here, by torchrun, or by SLURM.
+"""Distributed training: processes started here (`--devices`), by torchrun, or by SLURM.
 
-Every process computes its share of each step; sums over all of them are made by
-torch.distributed, through NCCL on GPUs and gloo on CPUs. A process that fails leaves a note for the
-others, who end with it instead of waiting for ever.
+Every process computes its part of each step; torch.distributed sums over all of them, with NCCL on GPUs
+and gloo on CPUs. A process that fails reports its error through the group's store, so that the others
+exit with it instead of waiting forever.
 """
 
 from __future__ import annotations
@@ -30,64 +30,64 @@ from torch.distributed.rendezvous import rendezvous
 
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.train.distributed.process_group import T
-from minigpt4.train.errors import TrainingElsewhereError
+from minigpt4.train.errors import PeerFailedError
 
 RENDEZVOUS = "MINIGPT4_RENDEZVOUS"
-"""The file through which processes that were started here find each other."""
+"""The file through which processes that were started here rendezvous."""
 
-PATIENCE = timedelta(minutes=30)
-"""How long processes wait for one that is busy: with validation, with answers, with looking at photos."""
+TIMEOUT = timedelta(minutes=30)
+"""How long processes wait for one that is busy with validation, answers or computing features."""
 
-NOTE = "failure"
-NOTE_WAIT_S = 5.0
-"""How long a process whose neighbour has gone waits for that one's last words."""
+FAILURE = "failure"
+FAILURE_WAIT_S = 5.0
+"""How long a process waits for the error of another one that exited."""
 
-NO_NOTE = (
-    "Another process of this run ended without a word; it may have been killed, or memory may have run out. "
-    "Go on from the last checkpoint with --resume."
+NO_FAILURE = (
+    "Another process of this run exited without an error; it may have been killed, or memory may have run "
+    "out. Continue from the last checkpoint with --resume."
 )
 
 GRACE_S = 10.0
-"""From one process's end until the others, which should end by themselves, are ended."""
+"""From the exit of one process until the others, which should exit by themselves, are killed."""
 
 SLURM_PORTS = 20_000
-"""Ports 20000 to 39999 are drawn from by a job's number, so that all its nodes know the same one."""
+"""A job's id selects one of the ports 20000 to 39999, so that all its nodes use the same one."""
 
 
 @dataclass(frozen=True)
-class Seat:
-    """This process's place among those that were started together."""
+class RankAssignment:
+    """This process's ranks, as assigned by its launcher."""
 
     rank: int
-    size: int
+    world_size: int
     local_rank: int
-    local_size: int
-    meeting_point: str
-    """Where they find each other, as torch.distributed's `init_method`."""
+    local_world_size: int
+    init_method: str
+    """torch.distributed's `init_method`."""
 
 
-def seat_from(environment: Mapping[str, str]) -> Seat | None:
-    """The place that torchrun, SLURM's srun or `--devices` gave to this process; None where it is alone.
+def rank_assignment(environment: Mapping[str, str]) -> RankAssignment | None:
+    """The ranks that torchrun, SLURM's srun or `--devices` assigned; None for a single process.
 
-    Raises UsageError where the variables contradict each other.
+    Raises UsageError if the variables contradict each other.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
         size = _number(environment, "WORLD_SIZE")
-        local_size = _number(environment, "LOCAL_WORLD_SIZE", size)
-        return _seat(
+        local_world_size = _number(environment, "LOCAL_WORLD_SIZE", size)
+        return _assignment(
             _number(environment, "RANK"),
             size,
-            _number(environment, "LOCAL_RANK", _number(environment, "RANK") % max(1, local_size)),
-            local_size,
+            _number(environment, "LOCAL_RANK", _number(environment, "RANK") % max(1, local_world_size)),
+            local_world_size,
             environment.get(RENDEZVOUS, "env://"),
         )
-    # A batch script itself has SLURM_PROCID too; only what srun starts has a step of several tasks.
+    # A batch script itself has SLURM_PROCID too; only processes of srun have a step of several tasks.
     if _number(environment, "SLURM_STEP_NUM_TASKS", 1) > 1:
         port = SLURM_PORTS + _number(environment, "SLURM_JOB_ID", 0) % SLURM_PORTS
         host = environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", ""))
         tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
         nodes = _number(environment, "SLURM_STEP_NUM_NODES", 1)
-        return _seat(
+        return _assignment(
             _number(environment, "SLURM_PROCID"),
             tasks,
             _number(environment, "SLURM_LOCALID", 0),
@@ -97,12 +97,14 @@ def seat_from(environment: Mapping[str, str]) -> Seat | None:
     return None
 
 
-def _seat(rank: int, size: int, local_rank: int, local_size: int, meeting_point: str) -> Seat:
+def _assignment(
+    rank: int, size: int, local_rank: int, local_world_size: int, init_method: str
+) -> RankAssignment:
     if not 0 <= rank < size:
         raise UsageError(
-            f"This process is told to be number {rank} of {size}; correct RANK and WORLD_SIZE (from 0)."
+            f"The rank of this process is {rank} of {size}; correct RANK and WORLD_SIZE (ranks begin at 0)."
         )
-    return Seat(rank, size, local_rank, local_size, meeting_point)
+    return RankAssignment(rank, size, local_rank, local_world_size, init_method)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
@@ -121,96 +123,99 @@ def first_host(nodes: str) -> str:
     return "127.0.0.1" if head is None else head[1] + (head[2] or "")
 
 
-class Together:
-    """A World of several processes."""
+class DistributedGroup:
+    """The process group of a run in several processes."""
 
-    def __init__(self, seat: Seat, device: torch.device, notes: PrefixStore) -> None:
-        self.rank = seat.rank
-        self.size = seat.size
+    def __init__(self, assignment: RankAssignment, device: torch.device, failures: PrefixStore) -> None:
+        self.rank = assignment.rank
+        self.world_size = assignment.world_size
         self.device = device
-        self._notes = notes
+        self._failures = failures
 
     def all_reduce(self, tensor: Tensor) -> None:
-        """Make `tensor` the sum of every process's, in place; TrainingError where one of them has gone."""
-        with self._hearing_of_failures():
+        """Sum `tensor` over all processes, in place; raises PeerFailedError if one exited."""
+        with self._raising_peer_failures():
             dist.all_reduce(tensor)
 
-    def gather(self, items: Sequence[T]) -> list[T]:
-        """Every process's items, in the order of their ranks; TrainingError where one of them has gone."""
-        gathered: list[Sequence[T]] = [()] * self.size
-        with self._hearing_of_failures():
+    def all_gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes, ordered by rank; raises PeerFailedError if one exited."""
+        gathered: list[Sequence[T]] = [()] * self.world_size
+        with self._raising_peer_failures():
             dist.all_gather_object(gathered, items)
         return [item for one in gathered for item in one]
 
     def barrier(self) -> None:
-        """Return once every process has come here; TrainingError where one of them has gone."""
+        """Wait for every process; raises PeerFailedError if one exited."""
         self.all_reduce(torch.zeros(1, device=self.device))
 
-    def leave_note(self, error: BaseException) -> None:
-        """Tell the others why this process ends, unless it has been told itself."""
-        if isinstance(error, TrainingElsewhereError):
+    def report_failure(self, error: BaseException) -> None:
+        """Report to the others why this process exits, unless that is another one's failure."""
+        if isinstance(error, PeerFailedError):
             return
         what = f"has failed: {error}" if isinstance(error, Exception) else "was stopped."
         with suppress(RuntimeError):
-            self._notes.set(NOTE, f"Process {self.rank + 1} of {self.size} {what}")
+            self._failures.set(FAILURE, f"Process {self.rank + 1} of {self.world_size} {what}")
 
     @contextmanager
-    def _hearing_of_failures(self) -> Iterator[None]:
+    def _raising_peer_failures(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
-            raise TrainingElsewhereError(self._note() or NO_NOTE) from error
+            raise PeerFailedError(self._peer_failure() or NO_FAILURE) from error
 
-    def _note(self) -> str:
-        end = time.monotonic() + NOTE_WAIT_S
+    def _peer_failure(self) -> str:
+        end = time.monotonic() + FAILURE_WAIT_S
         while time.monotonic() < end:
             with suppress(RuntimeError):
-                if self._notes.check([NOTE]):
-                    note: bytes = self._notes.get(NOTE)
-                    return note.decode()
+                if self._failures.check([FAILURE]):
+                    failure: bytes = self._failures.get(FAILURE)
+                    return failure.decode()
             time.sleep(0.05)
         return ""
 
 
 @contextmanager
-def joined(seat: Seat, device: torch.device) -> Iterator[Together]:
-    """Meet the others, and part from them at the end; what the block raises is told to them.
+def distributed_group(assignment: RankAssignment, device: torch.device) -> Iterator[DistributedGroup]:
+    """The process group, until the block ends; an error in the block is reported to the others.
 
-    Raises BackendError where they are not met in time.
+    Raises BackendError if the others cannot be reached in time.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
     try:
-        store, _, _ = next(rendezvous(seat.meeting_point, seat.rank, seat.size, timeout=PATIENCE))
+        store, _, _ = next(
+            rendezvous(assignment.init_method, assignment.rank, assignment.world_size, timeout=TIMEOUT)
+        )
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
             store=PrefixStore("group", store),
-            rank=seat.rank,
-            world_size=seat.size,
-            timeout=PATIENCE,
+            rank=assignment.rank,
+            world_size=assignment.world_size,
+            timeout=TIMEOUT,
         )
     except (RuntimeError, ValueError) as error:
         raise BackendError(
-            f"Process {seat.rank + 1} of {seat.size} did not meet the others at {seat.meeting_point} "
-            f"({error}); check that all were started with the same address, and that it can be reached."
+            f"Process {assignment.rank + 1} of {assignment.world_size} cannot reach the others at "
+            f"{assignment.init_method} ({error}); check that all were "
+            "started with the same address, and that it can be reached."
         ) from error
-    world = Together(seat, device, PrefixStore("notes", store))
+    process_group = DistributedGroup(assignment, device, PrefixStore("notes", store))
     try:
-        yield world
-        # The first one holds the store in which the others would look for notes.
-        world.barrier()
+        yield process_group
+        # Rank 0 hosts the store in which the others would look for failures.
+        process_group.barrier()
     except BaseException as error:
-        world.leave_note(error)
-        if device.type != "cuda":  # NCCL would wait for those that have gone
+        process_group.report_failure(error)
+        if device.type != "cuda":  # NCCL would wait for processes that exited
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
 
 
 def device_of(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device of the process with that number on its machine; "auto" takes a GPU where there is one.
+    """The device of the process with that local rank; "auto" uses a GPU if there is one.
 
-    Raises BackendError for a GPU that is not there.
+    Raises BackendError if there are fewer GPUs.
     """
     count = torch.cuda.device_count()
     if wanted == "cpu" or (wanted == "auto" and count == 0):
@@ -223,14 +228,14 @@ def device_of(wanted: str, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-# -- starting them --------------------------------------------------------------------------------
+# -- starting processes --------------------------------------------------------------------------------
 
 
 def launch(command: Sequence[str], count: int) -> int:
     """Run `command` in `count` processes of this machine, as one run; returns the exit code.
 
-    Ctrl+C and a terminate request are passed on once. Where one process fails the others end too, and its
-    exit code is returned.
+    SIGINT and SIGTERM are forwarded once. If one process fails the others end too, and its exit code is
+    returned.
     """
     with tempfile.TemporaryDirectory(prefix="minigpt4-") as folder:
         environment = {
@@ -240,8 +245,8 @@ def launch(command: Sequence[str], count: int) -> int:
             RENDEZVOUS: (Path(folder) / "meeting").as_uri(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // count))),
         }
-        # A session of their own: Ctrl+C in the terminal must reach them once, through us. Their input is
-        # a pipe that only we hold, so that they end with us even where we are killed.
+        # A session of their own: Ctrl+C in the terminal must reach them once, through this process. Their
+        # stdin is a pipe that only this process holds, so that they end with it even if it is killed.
         children = [
             subprocess.Popen(
                 list(command),
@@ -251,12 +256,12 @@ def launch(command: Sequence[str], count: int) -> int:
             )
             for rank in range(count)
         ]
-        with _passing_on(children):
+        with _forwarding_signals(children):
             return _wait(children)
 
 
 def end_with_parent() -> None:
-    """In a process that `launch` started: end when the one that started it does."""
+    """In a process started by `launch`: exit when the parent process does."""
     if RENDEZVOUS not in os.environ:
         return
 
@@ -274,13 +279,13 @@ def _cores() -> int:
 
 
 @contextmanager
-def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def pass_on(number: int, _frame: FrameType | None) -> None:
+def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    def forward(number: int, _frame: FrameType | None) -> None:
         for child in children:
             with suppress(ProcessLookupError):
                 child.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -289,7 +294,7 @@ def _passing_on(children: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
-    """The exit code of the first process that failed, or of the first of all."""
+    """The exit code of the first process that failed, or 0."""
     failed = _first_end(children, lambda child: child.returncode != 0)
     if failed is None:
         return 0
@@ -304,8 +309,8 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
     if code < 0:
         place = list(children).index(failed) + 1
         print(
-            f"minigpt4: Process {place} of {len(children)} was ended by signal {-code} "
-            f"({signal.Signals(-code).name}); if nobody sent it, memory may have run out.",
+            f"minigpt4: Process {place} of {len(children)} was killed by signal {-code} "
+            f"({signal.Signals(-code).name}); if you did not send it, memory may have run out.",
             file=sys.stderr,
         )
         return 128 - code
@@ -315,7 +320,7 @@ def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
 def _first_end(
     children: Sequence[subprocess.Popen[bytes]], has_failed: Callable[[subprocess.Popen[bytes]], bool]
 ) -> subprocess.Popen[bytes] | None:
-    """Wait until one has failed, which is returned, or all have ended well."""
+    """Wait until one has failed, which is returned, or all have succeeded."""
     while True:
         running = [child for child in children if child.poll() is None]
         for child in children:

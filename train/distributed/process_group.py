@@ -1,4 +1,4 @@
-"""The processes that train one model together, as the trainer sees them."""
+"""The process group of a run, as the trainer uses it: one process, or several (launch.py)."""
 
 from __future__ import annotations
 
@@ -12,54 +12,54 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class World(Protocol):
-    """This process among those that make each step together."""
+class ProcessGroup(Protocol):
+    """This process among all processes of the run."""
 
     @property
     def rank(self) -> int:
-        """Its number, from 0; rank 0 alone writes and reports."""
+        """This process's rank, from 0; only rank 0 writes and reports."""
         ...
 
     @property
-    def size(self) -> int:
-        """How many there are."""
+    def world_size(self) -> int:
+        """The number of processes."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where this one computes."""
+        """The device of this process."""
         ...
 
     def all_reduce(self, tensor: Tensor) -> None:
-        """Make `tensor` (on `device`) the sum of every process's, in place.
+        """Sum `tensor` (on `device`) over all processes, in place.
 
-        Raises TrainingError with the reason of the one that has failed, if any has.
+        Raises TrainingError with the error of another process, if one failed.
         """
         ...
 
-    def gather(self, items: Sequence[T]) -> list[T]:
-        """Every process's items, in the order of their ranks; they must be picklable."""
+    def all_gather(self, items: Sequence[T]) -> list[T]:
+        """The items of all processes, ordered by rank; they must be picklable."""
         ...
 
     def barrier(self) -> None:
-        """Return once every process has come here."""
+        """Wait until every process has reached this call."""
         ...
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A single process."""
+class SingleProcess:
+    """The process group of a run in one process."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     def all_reduce(self, tensor: Tensor) -> None:
-        """The sum of one is itself."""
+        """Nothing to add."""
 
-    def gather(self, items: Sequence[T]) -> list[T]:
-        """Its own are all there are."""
+    def all_gather(self, items: Sequence[T]) -> list[T]:
+        """This process's items."""
         return list(items)
 
     def barrier(self) -> None:
-        """Nobody to wait for."""
+        """Nothing to wait for."""

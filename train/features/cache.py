@@ -1,11 +1,11 @@
-"""The frozen tower's features of whole sets of photos, computed once and kept on disk.
+"""The frozen tower's features of whole photo sets, computed once and cached on disk.
 
-    cache_home()/features/NAME-FINGERPRINT/features.json     what they follow from
-    cache_home()/features/NAME-FINGERPRINT/part-00000.npy    (P photos, V views, N, D), float16
+    cache_home()/features/NAME-FINGERPRINT/features.json     what they depend on
+    cache_home()/features/NAME-FINGERPRINT/part-00000.npy    (P photos, V crops, N, D), float16
 
-The fingerprint covers everything that the features follow from: tower, photos, views. Parts are
-read through memory maps, and each appears whole or not at all, so that work that was cut off goes
-on with the next part. A photo that cannot be opened has NaN for features.
+The fingerprint covers everything that the features depend on: tower, photos, crops. The files are
+memory-mapped, and each appears atomically, so that interrupted work resumes with the next one. A photo
+that cannot be opened has NaN features.
 """
 
 from __future__ import annotations
@@ -25,28 +25,26 @@ from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import VisionSpec
 from minigpt4.core.paths import cache_home
 from minigpt4.train.data.dataset import PhotoError, PhotoSet
-from minigpt4.train.features.crops import VERSION
-from minigpt4.train.features.pixels import pixels_of
+from minigpt4.train.features.crops import VERSION, pixels_of
 
-PART_BYTES = 64 * 2**20
-"""A part is as many photos as fill so much: seconds of a GPU's work, or a minute of a CPU's."""
+CHUNK_BYTES = 64 * 2**20
+"""A chunk is as many photos as fill this: seconds of work for a GPU, a minute for a CPU."""
 
 HEADER = "features.json"
 
-_OTHER = {"tower": "another tower", "photos": "other photos", "views": "other views"}
+_OTHER = {"tower": "another tower", "photos": "other photos", "views": "other crops"}
 
 Values = NDArray[np.float16]
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Which features are meant: (N, D) of each of the photos, in `views` views, as a tower sees them.
-
-    `tower` is the tower's fingerprint (core/vision/fingerprint.py).
+    """Identifies features: (N, D) of every photo in a number of crops, from a tower with a fingerprint
+    (core/vision/fingerprint.py).
     """
 
     photos: PhotoSet
-    views: int
+    crops: int
     tower: str
     tokens: int
     width: int
@@ -54,82 +52,84 @@ class FeatureSet:
 
     @property
     def name(self) -> str:
-        """What people call the photos."""
+        """The name of the photo set."""
         return self.photos.name
 
     @cached_property
-    def facts(self) -> Mapping[str, object]:
-        """What the features follow from, each under the name that a person knows."""
-        facts: dict[str, object] = {"tower": self.tower, "photos": self.photos.fingerprint}
-        facts["views"] = [self.views, VERSION] if self.views > 1 else 1
-        return facts
+    def dependencies(self) -> Mapping[str, object]:
+        """What the features depend on; written to the header."""
+        found: dict[str, object] = {"tower": self.tower, "photos": self.photos.fingerprint}
+        found["views"] = [self.crops, VERSION] if self.crops > 1 else 1
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
         """Equal only for equal features."""
-        facts = [*self.facts.values(), self.tokens, self.width, self.part_photos]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        values = [*self.dependencies.values(), self.tokens, self.width, self.chunk_photos]
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
     @property
     def folder(self) -> Path:
-        """Where they are kept."""
-        return cache_home() / "features" / f"{_plain(self.name)}-{self.fingerprint[:16]}"
+        """Their folder in the cache."""
+        return cache_home() / "features" / f"{_slug(self.name)}-{self.fingerprint[:16]}"
 
     @property
     def photo_bytes(self) -> int:
-        """What the features of one photo take on disk."""
-        return self.views * self.tokens * self.width * np.dtype(np.float16).itemsize
+        """Bytes on disk of one photo's features."""
+        return self.crops * self.tokens * self.width * np.dtype(np.float16).itemsize
 
     @property
     def size(self) -> int:
-        """What all of them take on disk, in bytes."""
+        """Bytes on disk of all features."""
         return len(self.photos) * self.photo_bytes
 
     @property
-    def part_photos(self) -> int:
-        """Photos of a part; the last part may have fewer."""
-        return max(1, PART_BYTES // self.photo_bytes)
+    def chunk_photos(self) -> int:
+        """Photos of a chunk; the last one may have fewer."""
+        return max(1, CHUNK_BYTES // self.photo_bytes)
 
     @property
-    def parts(self) -> list[Part]:
-        """All parts, in the photos' order."""
-        return [Part(self, first) for first in range(0, len(self.photos), self.part_photos)]
+    def chunks(self) -> list[Chunk]:
+        """All chunks, in the photos' order."""
+        return [Chunk(self, first) for first in range(0, len(self.photos), self.chunk_photos)]
 
 
 @dataclass(frozen=True)
-class Part:
-    """The features of the photos from `first` on."""
+class Chunk:
+    """The features of the photos from `first` on, in one file."""
 
-    whole: FeatureSet
+    feature_set: FeatureSet
     first: int
 
     @property
     def path(self) -> Path:
         """Its file."""
-        return self.whole.folder / f"part-{self.first // self.whole.part_photos:05d}.npy"
+        return self.feature_set.folder / f"part-{self.first // self.feature_set.chunk_photos:05d}.npy"
 
     @property
     def places(self) -> range:
         """Its photos."""
-        return range(self.first, min(self.first + self.whole.part_photos, len(self.whole.photos)))
+        return range(
+            self.first, min(self.first + self.feature_set.chunk_photos, len(self.feature_set.photos))
+        )
 
     @property
-    def views(self) -> int:
-        """How many views of photos the tower has to see for it."""
-        return len(self.places) * self.whole.views
+    def crops(self) -> int:
+        """How many crops the tower has to encode for it."""
+        return len(self.places) * self.feature_set.crops
 
     def read(self) -> Values | None:
-        """Its features (P, V, N, D), mapped; None where they are missing, cut off or of another form."""
+        """Its features (P, V, N, D), memory-mapped; None if missing, truncated or of another form."""
         try:
             values = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, EOFError, ValueError):
             return None
-        whole = self.whole
-        shape = (len(self.places), whole.views, whole.tokens, whole.width)
+        wanted = self.feature_set
+        shape = (len(self.places), wanted.crops, wanted.tokens, wanted.width)
         return values if values.dtype == np.float16 and values.shape == shape else None
 
     def write(self, values_PVND: Values) -> None:
-        """Put its file in place; raises OSError where the disk is full."""
+        """Write its file atomically; raises OSError if the disk is full."""
         for left in self.path.parent.glob(f".{self.path.name}.*.part"):  # of a process that was killed
             left.unlink()
         with replacing(self.path) as draft, draft.open("wb") as file:
@@ -137,94 +137,96 @@ class Part:
 
 
 class Features:
-    """The features of a set of photos, part behind part."""
+    """The features of a photo set, chunk by chunk."""
 
     def __init__(
         self,
-        parts: Sequence[Values],
-        part_photos: int,
+        chunks: Sequence[Values],
+        chunk_photos: int,
         photos: PhotoSet | None = None,
         vision: VisionSpec | None = None,
     ) -> None:
-        """`photos` and `vision` say why a photo without features cannot be opened."""
-        self._parts = parts
-        self._part_photos = part_photos
+        """`photos` and `vision` explain why a photo without features cannot be opened."""
+        self._chunks = chunks
+        self._chunk_photos = chunk_photos
         self._photos = photos
         self._vision = vision
 
     @property
     def shape(self) -> tuple[int, int]:
         """N and D."""
-        tokens, width = self._parts[0].shape[2:]
+        tokens, width = self._chunks[0].shape[2:]
         return tokens, width
 
-    def of(self, photo: int, view: int) -> Values:
-        """The features (N, D) of a photo in a view; raises PhotoError where it could not be opened."""
-        number, place = divmod(photo, self._part_photos)
-        values_ND = np.array(self._parts[number][place, view])
+    def of(self, photo: int, crop: int) -> Values:
+        """The features (N, D) of a photo's crop; raises PhotoError if it could not be opened."""
+        number, place = divmod(photo, self._chunk_photos)
+        values_ND = np.array(self._chunks[number][place, crop])
         if np.isnan(values_ND[0, 0]):
-            self._refuse(photo)
+            self._raise_unreadable(photo)
         return values_ND
 
-    def _refuse(self, photo: int) -> None:
+    def _raise_unreadable(self, photo: int) -> None:
         if self._photos is None or self._vision is None:
             raise PhotoError("", str(photo), "it could not be opened")
         for _ in pixels_of(self._photos, photo, [0], self._vision):
             pass
-        # It can be opened now, but what is learnt of it may not depend on when.
+        # It can be opened now, but the samples of a run must not depend on the time.
         raise PhotoError(
-            self._photos.name, self._photos.key(photo), "it could not be opened when its features were made"
+            self._photos.name,
+            self._photos.key(photo),
+            "it could not be opened when its features were computed",
         )
 
 
 def cached_features(wanted: FeatureSet) -> Features | None:
-    """The features from the cache; None where one of their parts is missing or not as it should be."""
-    if _facts_in(wanted.folder) != wanted.facts:
+    """The features from the cache; None if a chunk is missing or invalid."""
+    if _header(wanted.folder) != wanted.dependencies:
         return None
     found = []
-    for part in wanted.parts:
-        values = part.read()
+    for chunk in wanted.chunks:
+        values = chunk.read()
         if values is None:
             return None
         found.append(values)
-    return Features(found, wanted.part_photos, wanted.photos, wanted.vision)
+    return Features(found, wanted.chunk_photos, wanted.photos, wanted.vision)
 
 
-def begin_folder(wanted: FeatureSet) -> None:
-    """Make the folder and its header; one that says something else loses its parts."""
-    if _facts_in(wanted.folder) == wanted.facts:
+def prepare_folder(wanted: FeatureSet) -> None:
+    """Create the folder and its header; deletes the chunks of a folder with another header."""
+    if _header(wanted.folder) == wanted.dependencies:
         return
     # Not the whole folder: other processes hold locks in it.
-    for part in wanted.folder.glob("part-*.npy"):
-        part.unlink()
+    for path in wanted.folder.glob("part-*.npy"):
+        path.unlink()
     with replacing(wanted.folder / HEADER) as draft:
-        header = {"name": wanted.name, "facts": wanted.facts}
+        header = {"name": wanted.name, "facts": wanted.dependencies}
         draft.write_text(json.dumps(header, indent=2), encoding="utf-8")
 
 
 def stale_folders(wanted: FeatureSet) -> Iterator[tuple[Path, str]]:
-    """Folders with features under the same name that do not fit, and in a few words why not.
+    """Folders with features of the same name that do not match, each with the reason.
 
-    Those in another number of views are another recipe's and not mentioned.
+    Another number of crops belongs to another recipe and is not listed.
     """
-    for folder in sorted(wanted.folder.parent.glob(f"{_plain(wanted.name)}-*")):
-        is_ours = re.fullmatch(r"[0-9a-f]{16}", folder.name.removeprefix(f"{_plain(wanted.name)}-"))
-        facts = _facts_in(folder)
-        if is_ours and facts is None:
+    for folder in sorted(wanted.folder.parent.glob(f"{_slug(wanted.name)}-*")):
+        is_ours = re.fullmatch(r"[0-9a-f]{16}", folder.name.removeprefix(f"{_slug(wanted.name)}-"))
+        header = _header(folder)
+        if is_ours and header is None:
             yield folder, "an older form of the cache"
-        elif is_ours and facts is not None:
-            changed = [name for name, fact in wanted.facts.items() if facts.get(name) != fact]
+        elif is_ours and header is not None:
+            changed = [name for name, value in wanted.dependencies.items() if header.get(name) != value]
             if set(changed) - {"views"}:
                 yield folder, " and ".join(_OTHER[name] for name in changed)
 
 
-def _facts_in(folder: Path) -> Mapping[str, object] | None:
+def _header(folder: Path) -> Mapping[str, object] | None:
     try:
-        facts = json.loads((folder / HEADER).read_text(encoding="utf-8"))["facts"]
+        found = json.loads((folder / HEADER).read_text(encoding="utf-8"))["facts"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return facts if isinstance(facts, dict) else None
+    return found if isinstance(found, dict) else None
 
 
-def _plain(name: str) -> str:
+def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")

@@ -1,4 +1,4 @@
-"""Looking at every photo of some sets once, so that training need not."""
+"""Encoding every photo of some sets once, before training."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from minigpt4.core.locks import locked
 from minigpt4.core.paths import cache_home
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.train.data.dataset import PhotoError
-from minigpt4.train.events import FeaturesMade, FeaturesMissing, FeaturesStale, PhotoLeftOut, Report
+from minigpt4.train.events import FeaturesMade, FeaturesMissing, FeaturesStale, PhotoSkipped, Report
 from minigpt4.train.features.cache import (
     HEADER,
+    Chunk,
     FeatureSet,
-    Part,
-    begin_folder,
     cached_features,
+    prepare_folder,
     stale_folders,
 )
-from minigpt4.train.features.pixels import pixels_of
+from minigpt4.train.features.crops import pixels_of
 
 BATCH = 32
-"""Views that the tower sees at once; larger batches are no faster on two cores, nor on a GPU, which
-ViT-G fills with half of them."""
+"""Crops per batch; larger batches are no faster on two cores, nor on a GPU, which ViT-G fills with half
+as many."""
 
 AHEAD = 2 * BATCH
-"""Photos that are decoded while the tower looks."""
+"""Photos that are decoded while the tower encodes."""
 
 Pixels = NDArray[np.float32]
 
 
-def make_missing_features(
+def compute_missing_features(
     plan: Sequence[FeatureSet],
     load: Callable[[], VisionTower],
     report: Report,
@@ -47,14 +47,14 @@ def make_missing_features(
     device: str = "cpu",
     workers: int = 2,
 ) -> None:
-    """Compute what the cache lacks of the planned features, its size told and looked for first.
+    """Compute the planned features that the cache lacks, after reporting and checking their size.
 
-    `load` gives the tower, on `device`, and is called only where something is missing; `workers`
-    threads decode photos for it. Any number of processes may do this at once: they share the parts,
-    and each returns when all are there. Photos that cannot be opened are told to `report`.
+    `load` returns the tower, on `device`, and is called only if something is missing; `workers` threads
+    decode photos. Any number of processes may do this at once: they divide the chunks among themselves,
+    and each returns when all are complete. Photos that cannot be opened are reported.
 
-    Raises DataError where the disk has no room or a set no photo that can be opened, BundleError
-    where the tower gives features of another shape, BackendError for those that float16 cannot hold.
+    Raises DataError if the disk is too full or a set has no usable photo, BundleError if the tower's
+    features have another shape, BackendError if float16 cannot hold them.
     """
     missing = [one for one in {one.fingerprint: one for one in plan}.values() if cached_features(one) is None]
     if not missing:
@@ -63,75 +63,77 @@ def make_missing_features(
         for folder, changed in stale_folders(one):
             report(FeaturesStale(one.name, changed, str(folder)))
         with locked(one.folder / HEADER):
-            begin_folder(one)
-    parts = [part for one in missing for part in one.parts if part.read() is None]
-    size = sum(len(part.places) * part.whole.photo_bytes for part in parts)
-    views = sum(part.views for part in parts)
-    report(FeaturesMissing(photos=sum(len(part.places) for part in parts), views=views, bytes=size))
+            prepare_folder(one)
+    chunks = [chunk for one in missing for chunk in one.chunks if chunk.read() is None]
+    size = sum(len(chunk.places) * chunk.feature_set.photo_bytes for chunk in chunks)
+    crops = sum(chunk.crops for chunk in chunks)
+    report(FeaturesMissing(photos=sum(len(chunk.places) for chunk in chunks), crops=crops, bytes=size))
     try:
-        # Said before an hour of work, not after.
+        # Checked before an hour of work, not after.
         require_space(cache_home(), size)
     except SourceError as problem:
-        raise DataError(f"The features of the photos cannot be kept: {problem}.") from problem
+        raise DataError(f"The features of the photos cannot be cached: {problem}.") from problem
     tower = load()
     for one in missing:
         _check_shape(one, tower)
     with ThreadPoolExecutor(workers) as pool:
-        _Making(tower, device, pool, report, views).make(parts)
+        _Encoder(tower, device, pool, report, crops).compute(chunks)
     for one in missing:
         _check_usable(one)
 
 
 @dataclass
-class _Making:
-    """One process's share of the work."""
+class _Encoder:
+    """One process's part of the work."""
 
     tower: VisionTower
     device: str
     pool: ThreadPoolExecutor
     report: Report
-    views: int
+    crops: int
     done: int = 0
 
-    def make(self, parts: Sequence[Part]) -> None:
-        """Make the parts that nobody else makes, and wait for the others."""
+    def compute(self, chunks: Sequence[Chunk]) -> None:
+        """Compute the chunks that no other process works on, and wait for the others."""
         taken = []
-        for part in parts:
-            with locked(part.path, wait=False) as is_ours:
-                if is_ours:
-                    self._make_missing(part)
+        for chunk in chunks:
+            with locked(chunk.path, wait=False) as is_locked:
+                if is_locked:
+                    self._compute_if_missing(chunk)
                 else:
-                    taken.append(part)
-        for part in taken:
-            # Where the other process has died, its part is ours.
-            with locked(part.path):
-                self._make_missing(part)
+                    taken.append(chunk)
+        for chunk in taken:
+            # If the other process died, its lock is free and the chunk still missing.
+            with locked(chunk.path):
+                self._compute_if_missing(chunk)
 
-    def _make_missing(self, part: Part) -> None:
-        if part.read() is None:
-            part.write(self._look(part))
+    def _compute_if_missing(self, chunk: Chunk) -> None:
+        if chunk.read() is None:
+            chunk.write(self._encode(chunk))
         else:
-            self._advance(part.views)
+            self._advance(chunk.crops)
 
-    def _look(self, part: Part) -> NDArray[np.float16]:
-        whole = part.whole
-        values = np.full((len(part.places), whole.views, whole.tokens, whole.width), np.nan, dtype=np.float16)
-        flat = values.reshape(-1, whole.tokens, whole.width)
+    def _encode(self, chunk: Chunk) -> NDArray[np.float16]:
+        wanted = chunk.feature_set
+        values = np.full(
+            (len(chunk.places), wanted.crops, wanted.tokens, wanted.width), np.nan, dtype=np.float16
+        )
+        flat = values.reshape(-1, wanted.tokens, wanted.width)
         rows: list[int] = []
         pixels: list[Pixels] = []
-        for photo, views in enumerate(self._decoded(part)):
-            for view, one in enumerate(views):
-                rows.append(photo * whole.views + view)
+        for photo, crops in enumerate(self._decoded(chunk)):
+            for crop, one in enumerate(crops):
+                rows.append(photo * wanted.crops + crop)
                 pixels.append(one)
                 if len(rows) == BATCH:
-                    flat[rows] = self._features(pixels, whole)
+                    flat[rows] = self._features(pixels, wanted)
                     rows, pixels = [], []
-            self._advance(whole.views)
+            self._advance(wanted.crops)
         if rows:
-            flat[rows] = self._features(pixels, whole)
+            flat[rows] = self._features(pixels, wanted)
         return values
 
-    def _features(self, pixels: Sequence[Pixels], whole: FeatureSet) -> NDArray[np.float16]:
+    def _features(self, pixels: Sequence[Pixels], wanted: FeatureSet) -> NDArray[np.float16]:
         pixels_BCHW = torch.from_numpy(np.stack(pixels))
         if self.device != "cpu":
             pixels_BCHW = pixels_BCHW.pin_memory().to(self.device, non_blocking=True)
@@ -139,54 +141,54 @@ class _Making:
         values = features_BND.to("cpu", torch.float16).numpy()
         if not np.isfinite(values).all():
             raise BackendError(
-                f"The vision tower's features of '{whole.name}' pass 65504, where float16 ends in which they "
-                "are kept, or are no numbers; check the bundle with `minigpt4 models verify`."
+                f"The vision tower's features of '{wanted.name}' exceed 65504, the limit of the "
+                "cache's float16, or are not finite; check the bundle with `minigpt4 models verify`."
             )
         return values
 
-    def _decoded(self, part: Part) -> Iterator[list[Pixels]]:
-        """Every photo's views as pixels, none of one that cannot be opened, decoded ahead."""
-        whole = part.whole
+    def _decoded(self, chunk: Chunk) -> Iterator[list[Pixels]]:
+        """Every photo's crops as pixels, decoded ahead; none for a photo that cannot be opened."""
+        wanted = chunk.feature_set
 
         def decode(place: int) -> list[Pixels] | PhotoError:
             try:
-                return list(pixels_of(whole.photos, place, range(whole.views), whole.vision))
-            except PhotoError as problem:
-                return problem
+                return list(pixels_of(wanted.photos, place, range(wanted.crops), wanted.vision))
+            except PhotoError as error:
+                return error
 
-        def seen(job: Future[list[Pixels] | PhotoError]) -> list[Pixels]:
+        def decoded(job: Future[list[Pixels] | PhotoError]) -> list[Pixels]:
             found = job.result()
             if isinstance(found, PhotoError):
-                self.report(PhotoLeftOut(found.name, found.key, found.reason))
+                self.report(PhotoSkipped(found.name, found.key, found.reason))
                 return []
             return found
 
         waiting: deque[Future[list[Pixels] | PhotoError]] = deque()
-        for place in part.places:
+        for place in chunk.places:
             waiting.append(self.pool.submit(decode, place))
-            if len(waiting) > max(1, AHEAD // whole.views):
-                yield seen(waiting.popleft())
+            if len(waiting) > max(1, AHEAD // wanted.crops):
+                yield decoded(waiting.popleft())
         while waiting:
-            yield seen(waiting.popleft())
+            yield decoded(waiting.popleft())
 
-    def _advance(self, views: int) -> None:
-        self.done += views
-        self.report(FeaturesMade(self.done, self.views))
+    def _advance(self, crops: int) -> None:
+        self.done += crops
+        self.report(FeaturesMade(self.done, self.crops))
 
 
 def _check_shape(wanted: FeatureSet, tower: VisionTower) -> None:
     found = (tower.tokens, tower.width)
     if found != (wanted.tokens, wanted.width):
         raise BundleError(
-            f"The bundle does not fit together: its vision tower gives (N, D) = {found} and its projection "
-            f"reads {(wanted.tokens, wanted.width)}; correct `image_tokens` or `inputs` in its manifest."
+            f"The bundle does not fit together: its vision tower outputs (N, D) = {found} and its projection "
+            f"expects {(wanted.tokens, wanted.width)}; correct `image_tokens` or `inputs` in its manifest."
         )
 
 
 def _check_usable(made: FeatureSet) -> None:
-    """Raise DataError where no photo could be opened, and let go of features that are of no use."""
-    for part in made.parts:
-        values = part.read()
+    """Raise DataError if no photo could be opened, and delete the useless features."""
+    for chunk in made.chunks:
+        values = chunk.read()
         if values is None or not np.isnan(values[:, 0, 0, 0]).all():
             return
     shutil.rmtree(made.folder, ignore_errors=True)

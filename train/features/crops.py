@@ -1,35 +1,57 @@
-"""Views of a photo: the whole of it, and crops that are the same in every run."""
+"""Crops of a photo, the same in every run, as pixels: number 0 is the whole photo."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from random import Random
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from minigpt4.core.bundles.bundle import VisionSpec
+from minigpt4.core.errors import ImageError
+from minigpt4.core.pixels import open_picture, to_pixels
+from minigpt4.train.data.dataset import PhotoError, PhotoSet
+
 VERSION = 1
-"""Raised whenever a view looks different, so that features of the older form are not taken for it."""
+"""Raised whenever a crop changes, so that cached features of the older form are not used for it."""
 
 LEAST_AREA = 0.45
 LEAST_SIDE = 0.9
 
 
-def is_flipped(view: int) -> bool:
-    """Whether left and right are exchanged in the view of that number."""
-    return view % 2 == 1
+def is_flipped(crop: int) -> bool:
+    """Whether the crop of that number is mirrored."""
+    return crop % 2 == 1
 
 
-def view_of(photo: Image.Image, key: str, view: int) -> Image.Image:
-    """View 0 is the photo itself; the others are crops drawn by `key` and `view`, odd ones flipped.
+def crop_of(photo: Image.Image, key: str, crop: int) -> Image.Image:
+    """Crop 0 is the photo itself; the others are drawn by `key` and `crop`, odd ones mirrored.
 
     A crop keeps the square root of LEAST_AREA to 1 of both sides, and of each of them again
-    LEAST_SIDE to 1, so that its shape changes a little.
+    LEAST_SIDE to 1, so that its aspect ratio changes a little.
     """
-    if view == 0:
+    if crop == 0:
         return photo
-    rng = Random(f"{key}/{view}")
+    rng = Random(f"{key}/{crop}")
     scale = rng.uniform(LEAST_AREA, 1) ** 0.5
     width = max(1, int(photo.width * scale * rng.uniform(LEAST_SIDE, 1)))
     height = max(1, int(photo.height * scale * rng.uniform(LEAST_SIDE, 1)))
     left, top = rng.randint(0, photo.width - width), rng.randint(0, photo.height - height)
-    crop = photo.crop((left, top, left + width, top + height))
-    return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped(view) else crop
+    cropped = photo.crop((left, top, left + width, top + height))
+    return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped(crop) else cropped
+
+
+def pixels_of(
+    photos: PhotoSet, place: int, crops: Iterable[int], vision: VisionSpec
+) -> Iterator[NDArray[np.float32]]:
+    """The photo's crops, each as normalised pixels (3, H, W); raises PhotoError if it cannot be opened."""
+    key = photos.key(place)
+    try:
+        # "it": the error names the photo beside the reason.
+        image = open_picture(photos.read(place), name="it").image
+    except ImageError as error:
+        raise PhotoError(photos.name, key, str(error).rstrip(".")) from error
+    for crop in crops:
+        yield to_pixels(crop_of(image, key, crop), vision.image_size, vision.mean, vision.std)

@@ -55,7 +55,7 @@ def caption_lengths(recipe: Recipe, bundle: Bundle) -> CaptionLengths:
         return CaptionLengths(
             recipe.caption_form, "words", recipe.text_tokens, lambda text: len(text.split())
         )
-    learnt = layout_for(recipe, template_named(bundle.template), tokenize).learnt
+    learnt = layout_for(recipe, template_named(bundle.template), tokenize).answer_texts
 
     def tokens(caption: str) -> int:
         return len(tokenize(*learnt(caption)))
@@ -82,6 +82,6 @@ def _sentencepiece_file(bundle: Bundle) -> Path | None:
     if bundle.language.folder is not None:
         folder = hf_folder(bundle)
         return folder / TOKENIZER_MODEL if folder else None
-    # Alone, too: it has half a megabyte, and the weights beside it gigabytes.
+    # SingleProcess, too: it has half a megabyte, and the weights beside it gigabytes.
     file = next((file for file in bundle.language.files if file.name == TOKENIZER_MODEL), None)
     return path_of(file, bundle) if file is not None and is_present(file, bundle) else None

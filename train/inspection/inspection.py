@@ -19,7 +19,7 @@ from PIL import Image
 from minigpt4.core.errors import DataError, ImageError
 from minigpt4.core.pixels import DECODER_ERRORS, FORMATS, open_picture
 from minigpt4.train.data.dataset import PhotoError, PhotoSet, captions_in
-from minigpt4.train.events import PhotoLeftOut
+from minigpt4.train.events import PhotoSkipped
 from minigpt4.train.inspection.caption_lengths import CaptionLengths
 from minigpt4.train.inspection.perceptual_hash import alike, equal, likeness_of
 
@@ -60,7 +60,7 @@ class Inspection:
     """
 
     sets: tuple[SetCount, ...]
-    skipped: tuple[PhotoLeftOut, ...]
+    skipped: tuple[PhotoSkipped, ...]
     unlearnt: int
     places: Sequence[Place]
     sizes_P2: NDArray[np.int64]
@@ -123,7 +123,7 @@ class _Seen:
 class _Findings:
     """Inspection while it grows: 40 bytes a photo."""
 
-    skipped: list[PhotoLeftOut]
+    skipped: list[PhotoSkipped]
     unlearnt: int = 0
     animated: int = 0
     sets: array[int] = field(default_factory=lambda: array("H"))
@@ -161,7 +161,7 @@ def inspect_photos(
     sets: Sequence[PhotoSet],
     lengths: CaptionLengths,
     *,
-    skipped: Sequence[PhotoLeftOut] = (),
+    skipped: Sequence[PhotoSkipped] = (),
     workers: int = 2,
     advance: Callable[[], object] = lambda: None,
 ) -> Inspection:
@@ -174,7 +174,7 @@ def inspect_photos(
     for number, photos in enumerate(sets):
         before = len(findings.photos), findings.lengths.total()
         for place, seen in _seen(photos, lengths, workers):
-            if isinstance(seen, PhotoLeftOut):
+            if isinstance(seen, PhotoSkipped):
                 findings.skipped.append(seen)
             else:
                 findings.add(Place(number, place), seen)
@@ -225,7 +225,7 @@ class _Places(Sequence[Place]):
 
 def _seen(
     photos: PhotoSet, lengths: CaptionLengths, workers: int
-) -> Iterator[tuple[int, _Seen | PhotoLeftOut]]:
+) -> Iterator[tuple[int, _Seen | PhotoSkipped]]:
     """Every photo in order, opened by several threads: decoders let go of Python's lock."""
     places = iter(range(len(photos)))
     with ThreadPoolExecutor(workers) as pool:
@@ -233,7 +233,7 @@ def _seen(
             yield from zip(some, pool.map(lambda place: _look(photos, place, lengths), some), strict=True)
 
 
-def _look(photos: PhotoSet, place: int, lengths: CaptionLengths) -> _Seen | PhotoLeftOut:
+def _look(photos: PhotoSet, place: int, lengths: CaptionLengths) -> _Seen | PhotoSkipped:
     key = photos.key(place)
     try:
         captions = captions_in(photos.meta(place))
@@ -241,9 +241,9 @@ def _look(photos: PhotoSet, place: int, lengths: CaptionLengths) -> _Seen | Phot
         picture = open_picture(data, name="it")
         image = picture.image
     except PhotoError as fault:
-        return PhotoLeftOut(photos.name, fault.key, fault.reason)
+        return PhotoSkipped(photos.name, fault.key, fault.reason)
     except (DataError, ImageError) as fault:
-        return PhotoLeftOut(photos.name, key, str(fault).rstrip("."))
+        return PhotoSkipped(photos.name, key, str(fault).rstrip("."))
     format_, mode, frames = _header(data)
     return _Seen(
         size=image.size,

@@ -1,4 +1,4 @@
-"""Attention of packed trees inside transformers' own Llama, which stays as it is otherwise."""
+"""Attention over packed samples, plugged into transformers' own Llama, which is otherwise unchanged."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minigpt4.train.packing.pack import Apart, Packed, Together
+from minigpt4.train.packing.pack import Packed, PadRows, UnpadRows
 
 NAME = "minigpt4-packed"
 
 ALIGNED = 16
-"""Numbers in a row of a mask that the memory-efficient kernels read without a copy."""
+"""The memory-efficient kernels read a mask without a copy if its rows are a multiple of this."""
 
 KeysValues = Sequence[tuple[Tensor, Tensor]]
 """Keys and values (1, heads, P, D_head) of the shared prefix, layer by layer."""
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
-    """How the positions of a packed row stand in attention: see Packed."""
+class PaddedRows:
+    """What attention needs to know of a packed row: see Packed."""
 
-    lines_S: Tensor
+    indices_S: Tensor
     bias_B1QK: Tensor
-    """0 where a position may read, a very large negative number elsewhere."""
+    """The additive mask: 0 for visible keys, a very large negative number for others."""
 
     prefix: KeysValues
 
     @classmethod
-    def of(cls, packed: Packed, prefix: KeysValues, dtype: torch.dtype) -> Lines:
+    def of(cls, packed: Packed, prefix: KeysValues, dtype: torch.dtype) -> PaddedRows:
         """Those of a packed row, for a model that computes in `dtype`."""
         visible_BQK = packed.visible_BQK
         B, Q, K = visible_BQK.shape
-        # Made once, of numbers, in rows of whole blocks: from anything else CUDA's kernels make that
-        # themselves, in every layer. No -inf, which padding would turn into NaN.
+        # Additive and in rows of whole blocks: CUDA's kernels would convert any other mask themselves, in
+        # every layer. No -inf, which would make NaN of rows that are all padding.
         blocks = torch.zeros(B, Q, -(-K // ALIGNED) * ALIGNED, dtype=dtype, device=visible_BQK.device)
         bias_BQK = blocks[..., :K].masked_fill_(~visible_BQK, torch.finfo(dtype).min)
-        return cls(packed.lines_S, bias_BQK[:, None], prefix)
+        return cls(packed.indices_S, bias_BQK[:, None], prefix)
 
 
 def attend_with(model: Any) -> None:
-    """Have the model ask `packed_attention` for its attention; what is not packed is attended as before."""
+    """Make the model use `packed_attention`; inputs that are not packed are computed as before."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -60,38 +60,38 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    lines: Lines | None = None,
+    rows: PaddedRows | None = None,
     scaling: float | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
-    """Queries, keys and values (1, heads, S, D_head) -> what each position has read (1, S, heads, D_head)."""
-    if lines is None:
+    """Queries, keys and values (1, heads, S, D_head) -> attention outputs (1, S, heads, D_head)."""
+    if rows is None:
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **more
         )
         return plain
-    B, _, Q, _ = lines.bias_B1QK.shape
+    B, _, Q, _ = rows.bias_B1QK.shape
 
-    def apart(heads_1HSD: Tensor) -> Tensor:
-        rows = Apart.apply(heads_1HSD[0].transpose(0, 1), lines.lines_S, B * Q)  # type: ignore[no-untyped-call]
-        lines_BHQD: Tensor = rows.unflatten(0, (B, Q)).transpose(1, 2)
-        return lines_BHQD
+    def padded(heads_1HSD: Tensor) -> Tensor:
+        flat = PadRows.apply(heads_1HSD[0].transpose(0, 1), rows.indices_S, B * Q)  # type: ignore[no-untyped-call]
+        padded_BHQD: Tensor = flat.unflatten(0, (B, Q)).transpose(1, 2)
+        return padded_BHQD
 
-    prefix_keys, prefix_values = lines.prefix[module.layer_idx]
-    keys_BGKD = torch.cat([prefix_keys.expand(B, -1, -1, -1), apart(key)], dim=2)
-    values_BGKD = torch.cat([prefix_values.expand(B, -1, -1, -1), apart(value)], dim=2)
+    prefix_keys, prefix_values = rows.prefix[module.layer_idx]
+    keys_BGKD = torch.cat([prefix_keys.expand(B, -1, -1, -1), padded(key)], dim=2)
+    values_BGKD = torch.cat([prefix_values.expand(B, -1, -1, -1), padded(value)], dim=2)
     attend = _attend_on_gpu if query.is_cuda else _attend_on_cpu
-    read_BHQD = attend(apart(query), keys_BGKD, values_BGKD, lines.bias_B1QK, scaling)
-    read_SHD = Together.apply(read_BHQD.transpose(1, 2).flatten(0, 1), lines.lines_S)  # type: ignore[no-untyped-call]
-    return read_SHD[None], None
+    out_BHQD = attend(padded(query), keys_BGKD, values_BGKD, rows.bias_B1QK, scaling)
+    out_SHD = UnpadRows.apply(out_BHQD.transpose(1, 2).flatten(0, 1), rows.indices_S)  # type: ignore[no-untyped-call]
+    return out_SHD[None], None
 
 
 def _attend_on_gpu(
     query_BHQD: Tensor, keys_BGKD: Tensor, values_BGKD: Tensor, bias_B1QK: Tensor, scaling: float | None
 ) -> Tensor:
-    # Kernels that take a mask want as many key heads as query heads; what is shared is shown again.
+    # Kernels that take a mask need as many key heads as query heads; shared ones are repeated.
     shared = query_BHQD.shape[1] // keys_BGKD.shape[1]
     if shared > 1:
         keys_BGKD, values_BGKD = (
@@ -105,14 +105,14 @@ def _attend_on_gpu(
 def _attend_on_cpu(
     query_BHQD: Tensor, keys_BGKD: Tensor, values_BGKD: Tensor, bias_B1QK: Tensor, scaling: float | None
 ) -> Tensor:
-    """Written out: the gradient of torch's own kernel takes five times as long in bfloat16.
+    """Written out: the backward pass of torch's own kernel takes five times as long in bfloat16.
 
-    Query heads that share a key head (G of them are keys') are one longer line of queries.
+    Query heads that share one of G key heads are joined into one longer row of queries.
     """
     B, H, Q, D = query_BHQD.shape
     G = keys_BGKD.shape[1]
     query_BGMD = (query_BHQD * (scaling or D**-0.5)).reshape(B, G, H // G * Q, D)
     scores_BGMK = query_BGMD @ keys_BGKD.transpose(2, 3)
     scores_BHQK = scores_BGMK.view(B, H, Q, -1) + bias_B1QK
-    shares_BGMK = scores_BHQK.softmax(dim=-1).view_as(scores_BGMK)
-    return (shares_BGMK @ values_BGKD).view(B, H, Q, D)
+    weights_BGMK = scores_BHQK.softmax(dim=-1).view_as(scores_BGMK)
+    return (weights_BGMK @ values_BGKD).view(B, H, Q, D)

@@ -1,7 +1,7 @@
-"""What stands around a picture in training, as tokens: before it, between it and an answer, and the answer.
+"""Training examples as tokens: the prefix before the image, the prompt after it, and the answer.
 
-A layout cuts texts exactly as core/prompt.py has them cut when people ask, so that the form that is
-learnt is the form that is used.
+A layout tokenizes exactly as core/prompt.py does at inference, so that the model is trained on the
+form in which it is used.
 """
 
 from __future__ import annotations
@@ -26,57 +26,59 @@ from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
 from minigpt4.train.recipe import Recipe
 
 PLAIN_END = "\n"
-"""What ends a caption where nothing is asked (section 3.2 of arXiv 2304.10592, stage 1 of its code)."""
+"""Ends a caption if there is no question (section 3.2 of arXiv 2304.10592, stage 1 of its code)."""
 
 
 @dataclass(frozen=True)
-class Branch:
-    """One question and its answer as tokens.
+class Continuation:
+    """One example as tokens, after the image.
 
-    `header` is what stands between picture and answer, possibly nothing; `answer` ends with the end
-    token, unless it `is_cut`: too long, and without its end.
+    `prompt` are the tokens between image and answer, possibly none; `answer` ends with the end token
+    unless it `is_truncated`.
     """
 
-    header: tuple[int, ...]
+    prompt: tuple[int, ...]
     answer: tuple[int, ...]
-    is_cut: bool = False
+    is_truncated: bool = False
 
 
 class Layout(ABC):
-    """Questions and answers about one picture as tokens."""
+    """How the examples of an image become tokens."""
 
     stops: tuple[str, ...]
-    """Texts at which an answer in this form ends, besides the model's own end token."""
+    """Stop strings of this form, besides the model's own end token."""
 
     def __init__(self, tokenize: Tokenize, text_tokens: int = 0) -> None:
-        """`tokenize` is the language model's own; answers longer than `text_tokens` (0: none) are cut."""
+        """`tokenize` is the language model's own; answers are truncated to `text_tokens` (0: no limit)."""
         self._tokenize = tokenize
         self._most = text_tokens or None
-        self.prefix, _ = self._around_picture("")
-        """What stands before the picture, the same for every question."""
+        self.prefix, _ = self._around_image("")
+        """The tokens before the image, the same for every question."""
 
     @abstractmethod
-    def segments(self, question: str, picture: ImageEmbedding) -> Sequence[Segment]:
-        """All that stands before the answer."""
+    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
+        """Everything before the answer."""
 
     @abstractmethod
-    def learnt(self, answer: str) -> Sequence[Text]:
-        """The answer with its end."""
+    def answer_texts(self, answer: str) -> Sequence[Text]:
+        """The answer and its end token."""
 
-    def branch(self, question: str, answer: str) -> Branch:
-        """The branch of a question about the picture and its answer.
+    def tokenize_example(self, question: str, answer: str) -> Continuation:
+        """A question and its answer as tokens.
 
-        The limit counts the end as well, as the tokenizer of the released code does.
+        The limit includes the end token, as in the released code.
         """
-        _, header = self._around_picture(question)
-        tokens = tuple(self._tokenize(*self.learnt(answer)))
-        return Branch(header, tokens[: self._most], is_cut=len(tokens) > len(tokens[: self._most]))
+        _, prompt = self._around_image(question)
+        tokens = tuple(self._tokenize(*self.answer_texts(answer)))
+        return Continuation(
+            prompt, tokens[: self._most], is_truncated=len(tokens) > len(tokens[: self._most])
+        )
 
-    def ask(self, question: str, picture: ImageEmbedding) -> list[PromptPiece]:
-        """The prompt to which the model answers in this form."""
-        return prompt_pieces(self.segments(question, picture), self._tokenize)
+    def ask(self, question: str, image: ImageEmbedding) -> list[PromptPiece]:
+        """The prompt for generating an answer in this form."""
+        return prompt_pieces(self.segments(question, image), self._tokenize)
 
-    def _around_picture(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def _around_image(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         pieces = self.ask(question, ImageEmbedding(np.zeros((1, 1), np.float32), key=""))
         place = next(place for place, piece in enumerate(pieces) if isinstance(piece, ImageEmbedding))
         tokens = [piece for piece in pieces if isinstance(piece, int)]
@@ -84,22 +86,22 @@ class Layout(ABC):
 
 
 class ChatLayout(Layout):
-    """The form of a conversation's first question."""
+    """The first question of a conversation."""
 
     def __init__(self, template: PromptTemplate, tokenize: Tokenize, text_tokens: int = 0) -> None:
         self._template = template
         self.stops = template.stop
         super().__init__(tokenize, text_tokens)
 
-    def segments(self, question: str, picture: ImageEmbedding) -> Sequence[Segment]:
-        return self._template.segments([User(question, images=[picture])])
+    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
+        return self._template.segments([User(question, images=[image])])
 
-    def learnt(self, answer: str) -> Sequence[Text]:
+    def answer_texts(self, answer: str) -> Sequence[Text]:
         return self._template.learnt_answer(answer)
 
 
 class PlainLayout(Layout):
-    """The paper's stage 1: the picture, a caption and a line end; nothing is asked."""
+    """The paper's stage 1: the image, a caption and a line end, without a question."""
 
     stops = (PLAIN_END,)
 
@@ -107,11 +109,11 @@ class PlainLayout(Layout):
         self._begin = template.begin
         super().__init__(tokenize, text_tokens)
 
-    def segments(self, question: str, picture: ImageEmbedding) -> Sequence[Segment]:
-        """A question, if there is one, is not asked."""
-        return ([Joined(self._begin)] if self._begin else []) + [Image(picture)]
+    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
+        """The question is ignored."""
+        return ([Joined(self._begin)] if self._begin else []) + [Image(image)]
 
-    def learnt(self, answer: str) -> Sequence[Text]:
+    def answer_texts(self, answer: str) -> Sequence[Text]:
         return (Text(answer), Text(PLAIN_END, control=True))
 
 
@@ -126,15 +128,15 @@ class InstructionLayout(Layout):
         self.stops = template.stop
         super().__init__(tokenize, text_tokens)
 
-    def segments(self, question: str, picture: ImageEmbedding) -> Sequence[Segment]:
-        return self._training.segments(question, picture)
+    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
+        return self._training.segments(question, image)
 
-    def learnt(self, answer: str) -> Sequence[Text]:
+    def answer_texts(self, answer: str) -> Sequence[Text]:
         return self._template.learnt_answer(answer)
 
 
 def layout_for(recipe: Recipe, template: PromptTemplate, tokenize: Tokenize) -> Layout:
-    """The recipe's layout; raises UsageError where the template has no training prompt for it."""
+    """The recipe's layout; raises UsageError if the template has no training prompt for it."""
     match recipe.prompt:
         case "none":
             return PlainLayout(template, tokenize, recipe.text_tokens)

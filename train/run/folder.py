@@ -1,9 +1,9 @@
-"""A training run's folder: where its parts lie, who may write to it, and its log.
+"""The folder of a training run: its files, its lock and its log.
 
 RUN/recipe.toml                            what is trained
 RUN/log.jsonl                              one JSON object a line: steps, validations, answers, notes
 RUN/checkpoints/STEP/                      projection.safetensors, state.safetensors, state.json, recipe.toml
-RUN/start/                                 the first weights, where the result keeps a share of them
+RUN/start/                                 the initial weights, if `start_share` mixes them into the result
 RUN/projection.safetensors                 the result, float16, once training has ended
 """
 
@@ -21,12 +21,13 @@ from typing import TextIO
 from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
 from minigpt4.core.locks import acquire
+from minigpt4.core.weights.run_projection import CHECKPOINTS, PROJECTION, RECIPE, checkpoint_folders
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_toml
 
 LOCK_TRIES, LOCK_PAUSE_S = 4, 0.03
 
-PROJECTION, RECIPE, LOG, LOCK = "projection.safetensors", "recipe.toml", "log.jsonl", ".lock"
+LOG, LOCK = "log.jsonl", ".lock"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RunFolder:
 
     @property
     def start(self) -> Path:
-        """What training began with, where the result is to keep a share of it."""
+        """The initial weights, if they are mixed into the result."""
         return self.path / "start"
 
     @property
@@ -57,28 +58,27 @@ class RunFolder:
 
     @property
     def checkpoints_folder(self) -> Path:
-        """What holds the checkpoints, each in a folder called after its step."""
-        return self.path / "checkpoints"
+        """The folder of the checkpoints, each in a folder named after its step."""
+        return self.path / CHECKPOINTS
 
     @property
     def checkpoints(self) -> list[Path]:
         """Folders of whole checkpoints, the oldest first."""
-        found = self.checkpoints_folder.glob("*")
-        return sorted((place for place in found if place.name.isdigit()), key=lambda place: int(place.name))
+        return checkpoint_folders(self.path)
 
-    def check_new(self) -> None:
-        """UsageError where the folder holds anything already."""
+    def require_empty(self) -> None:
+        """Raise UsageError if the folder is not empty."""
         if self.path.exists() and not self.path.is_dir():
             raise UsageError(f"--output {self.path} is a file; name a folder that is empty or not there yet.")
         if self.path.is_dir() and any(place.name != LOCK for place in self.path.iterdir()):
             raise UsageError(
-                f"The folder {self.path} is not empty; go on with the run in it with --resume, "
+                f"The folder {self.path} is not empty; continue the run in it with --resume, "
                 "or name another folder with --output."
             )
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep every other process from training in this folder; UsageError where one does."""
+    def locked(self) -> Iterator[None]:
+        """Lock the folder against other training processes; raises UsageError if one holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("a+", encoding="utf-8") as file:
             if not _acquire(file):
@@ -92,20 +92,20 @@ class RunFolder:
             file.flush()
             yield
 
-    def begin(self, recipe: Recipe) -> None:
-        """Put the recipe there; UsageError where the folder holds anything already."""
-        self.check_new()
+    def create(self, recipe: Recipe) -> None:
+        """Write the recipe of a new run; raises UsageError if the folder is not empty."""
+        self.require_empty()
         self.write_recipe(recipe)
 
     def write_recipe(self, recipe: Recipe) -> None:
-        """Write the run's recipe, over the one that is there."""
+        """Write the run's recipe, replacing an existing one."""
         with replacing(self.recipe_file) as draft:
             draft.write_text(recipe_toml(recipe), encoding="utf-8")
 
     def recipe(self) -> Recipe:
-        """The recipe that was put there; UsageError where there is no run."""
+        """The recipe of the run; raises UsageError if there is no run."""
         if not self.recipe_file.is_file():
-            raise UsageError(f"There is no run to resume in {self.path}; leave --resume out to begin one.")
+            raise UsageError(f"There is no run to resume in {self.path}; omit --resume to begin one.")
         return read_recipe(self.recipe_file)
 
     def append(self, row: Mapping[str, object]) -> None:
@@ -113,8 +113,8 @@ class RunFolder:
         with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    def forget_after(self, step: int) -> None:
-        """Drop what the log says about later steps: they are going to be made again."""
+    def truncate_log(self, step: int) -> None:
+        """Remove later steps from the log: they are going to be repeated."""
         if not self.log_file.is_file():
             return
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -134,9 +134,9 @@ def _acquire(file: TextIO) -> bool:
 
 
 def _step(line: str) -> float:
-    """The step that a line tells of; a note belongs to none and stays."""
+    """The step of a line; a note has none and stays."""
     try:
         row = json.loads(line)
         return float(row["step"]) if "step" in row else float("-inf")
     except (ValueError, TypeError):
-        return float("inf")  # half a line, from a process that was killed
+        return float("inf")  # an incomplete line, from a process that was killed

@@ -1,8 +1,7 @@
-"""A run's folder as it is read by those who watch it, while it is written or long after.
+"""Reading a run's folder, while training writes it or long after.
 
-`RunTail` reads what was added to a folder since the last look (on a thread of its own, where somebody
-waits for a screen); `RunLog` holds what has been told so far, as curves over the steps. Nothing here
-needs torch, and nothing is written.
+`RunTail` reads what was added to the log since the last call (in its own thread, if a screen is
+waiting); `RunLog` collects the events as curves over the steps. Needs no torch and writes nothing.
 """
 
 from __future__ import annotations
@@ -22,26 +21,27 @@ from urllib.parse import quote
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.locks import acquire
-from minigpt4.train.events import Answer, Note, PhotoLeftOut, Sampled, StepDone, Validated
-from minigpt4.train.run.folder import LOCK, LOG, RECIPE, RunFolder
+from minigpt4.core.weights.run_projection import RECIPE
+from minigpt4.train.events import Answer, AnswersSampled, Note, PhotoSkipped, StepDone, Validated
+from minigpt4.train.run.folder import LOCK, LOG, RunFolder
 
-LogEvent = StepDone | Validated | Sampled | PhotoLeftOut | Note
+LogEvent = StepDone | Validated | AnswersSampled | PhotoSkipped | Note
 RunState = Literal["preparing", "running", "stopped", "finished"]
-"""`preparing`: a process works in the folder and has made no step yet."""
+"""`preparing`: a process has locked the folder and not finished a step yet."""
 
 SAMPLES = "samples"
 LONGEST_NAME = 180
-"""Letters of a file's name, of the 255 bytes that most disks allow."""
+"""Characters of a file name, of the 255 bytes that most file systems allow."""
 
 RECENT = 50
-"""Steps whose mean is told as the newest figure: single ones jump about by a tenth."""
+"""The newest figure is a mean over so many steps: single ones vary by a tenth."""
 
 MOST_STEPS = 2**53
-"""Larger ones stand in no axis exactly; only a damaged log has them."""
+"""Larger numbers are not exact in a float; only a damaged log has them."""
 
 
 def sample_picture(run: Path, key: str) -> Path:
-    """Where a run keeps the picture that the answers about `key` are of, whatever the key's letters."""
+    """The file of the photo `key` of the sample answers, for any characters in the key."""
     name = quote(key, safe="")
     if len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}-{hashlib.sha256(key.encode('utf-8', 'replace')).hexdigest()[:16]}"
@@ -49,7 +49,7 @@ def sample_picture(run: Path, key: str) -> Path:
 
 
 class Curve:
-    """Finite values by step, in the order of the steps; sums over any stretch cost next to nothing."""
+    """Finite values by step, with prefix sums, so that a mean over any range takes constant time."""
 
     def __init__(self) -> None:
         self._steps = array("q")
@@ -61,16 +61,16 @@ class Curve:
 
     @property
     def first(self) -> int:
-        """The first step, 0 where there is none."""
+        """The first step, 0 if there is none."""
         return self._steps[0] if self._steps else 0
 
     @property
     def last(self) -> int:
-        """The last step, 0 where there is none."""
+        """The last step, 0 if there is none."""
         return self._steps[-1] if self._steps else 0
 
     def add(self, step: int, value: float) -> None:
-        """Add a value; one of an earlier step begins that part again. What is no number is left out."""
+        """Add a value; an earlier step replaces all from there on. NaN and infinity are ignored."""
         if self._steps and step <= self._steps[-1]:
             place = bisect_left(self._steps, step)
             del self._steps[place:], self._values[place:], self._sums[place + 1 :]
@@ -80,7 +80,7 @@ class Curve:
             self._sums.append(self._sums[-1] + value)
 
     def mean(self, first: float, last: float) -> float | None:
-        """The mean of the values of steps `first` to `last`, both included; None where there is none."""
+        """The mean of the values of steps `first` to `last`, both included; None if there is none."""
         begin, end = self._between(first, last)
         return (self._sums[end] - self._sums[begin]) / (end - begin) if end > begin else None
 
@@ -110,8 +110,8 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Outline:
-    """What of its recipe matters to somebody who watches; 0 where it is not told."""
+class RecipeSummary:
+    """The keys of a run's recipe that are shown; 0 or empty if unknown."""
 
     stage: int = 0
     bundle: str = ""
@@ -120,66 +120,66 @@ class Outline:
 
 
 @dataclass(frozen=True)
-class News:
-    """What a run's folder has told since it was last read."""
+class LogUpdate:
+    """What is new in a run's folder since it was last read."""
 
     state: RunState
-    outline: Outline
+    summary: RecipeSummary
     written_at: float | None
-    """When the log was last written to (seconds since 1970); None where there is no log."""
+    """When the log was last written to (seconds since 1970); None if there is no log."""
 
     events: tuple[LogEvent, ...]
-    is_anew: bool
-    """Whether the log begins again: a run that is resumed drops what came after its checkpoint."""
+    restarted: bool
+    """Whether the log was rewritten: a resumed run removes what came after its checkpoint."""
 
 
 class RunTail:
-    """Reads a run's folder again and again, each time what is new."""
+    """Reads what is new in a run's folder, at every call."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UsageError where there is no run in the folder, and no process preparing one."""
+        """Raises UsageError if there is no run in the folder, and no process preparing one."""
         if not _is_run(folder):
             raise UsageError(_no_run(folder))
         self.folder = folder
         self._file: tuple[int, int] | None = None
         self._read = 0
 
-    def news(self) -> News:
-        """What has been added. Raises nothing: a folder that is gone is a run that has stopped."""
+    def poll(self) -> LogUpdate:
+        """What was added. Never raises: a folder that was deleted is a stopped run."""
         events: tuple[LogEvent, ...] = ()
-        is_anew, written_at = False, None
+        restarted, written_at = False, None
         try:
             with (self.folder / LOG).open("rb") as file:
                 status = os.fstat(file.fileno())
                 written_at = status.st_mtime
-                is_anew = self._file != (status.st_dev, status.st_ino) or status.st_size < self._read
-                if is_anew:
+                restarted = self._file != (status.st_dev, status.st_ino) or status.st_size < self._read
+                if restarted:
                     self._file, self._read = (status.st_dev, status.st_ino), 0
                 file.seek(self._read)
                 added = file.read()
         except OSError:
             added = b""
-        # Half a line is read again once it is whole.
+        # An incomplete line is read again once it is complete.
         whole = added[: added.rfind(b"\n") + 1]
         self._read += len(whole)
         events = tuple(event for line in whole.splitlines() if (event := _event_of(line)) is not None)
-        outline = _outline(self.folder / RECIPE)
-        return News(self._state(is_begun=self._read > 0), outline, written_at, events, is_anew)
+        summary = _summary(self.folder / RECIPE)
+        return LogUpdate(self._state(has_log=self._read > 0), summary, written_at, events, restarted)
 
-    def _state(self, *, is_begun: bool) -> RunState:
+    def _state(self, *, has_log: bool) -> RunState:
         folder = RunFolder(self.folder)
-        if _is_held(self.folder / LOCK):
-            return "running" if is_begun else "preparing"
+        if _is_locked(self.folder / LOCK):
+            return "running" if has_log else "preparing"
         return "finished" if folder.result.is_file() else "stopped"
 
 
 @dataclass
 class RunLog:
-    """Everything that a run has told so far."""
+    """Everything that a run has logged so far."""
 
     folder: Path
     state: RunState = "stopped"
-    outline: Outline = Outline()
+    summary: RecipeSummary = RecipeSummary()
     written_at: float | None = None
     last: StepDone | None = None
     loss: Curve = field(default_factory=Curve)
@@ -187,39 +187,39 @@ class RunLog:
     lr: Curve = field(default_factory=Curve)
     grad_norm: Curve = field(default_factory=Curve)
     samples_per_s: Curve = field(default_factory=Curve)
-    sampled: list[Sampled] = field(default_factory=list)
-    left_out: int = 0
-    """Photos that could not be learnt from."""
+    sampled: list[AnswersSampled] = field(default_factory=list)
+    skipped: int = 0
+    """Photos that were skipped."""
 
     note: str = ""
-    """The newest of its notes."""
+    """The newest note."""
 
     @property
     def step(self) -> int:
-        """The last step that was made."""
+        """The last finished step."""
         return self.last.step if self.last is not None else 0
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the rest takes at the speed of the last steps; None where that is not known."""
+        """The estimated time left at the speed of the last steps; None if unknown."""
         speed = self.samples_per_s.recent(RECENT)
-        photos = (self.outline.steps - self.step) * self.outline.batch_size
+        photos = (self.summary.steps - self.step) * self.summary.batch_size
         return photos / speed if speed and photos > 0 and self.state == "running" else None
 
-    def take(self, news: News) -> None:
-        """Add what is new."""
-        if news.is_anew:
-            self._begin_again()
-        self.state, self.outline, self.written_at = news.state, news.outline, news.written_at
-        for event in news.events:
+    def update(self, update: LogUpdate) -> None:
+        """Add an update."""
+        if update.restarted:
+            self._clear()
+        self.state, self.summary, self.written_at = update.state, update.summary, update.written_at
+        for event in update.events:
             self._add(event)
 
-    def answers_at(self, step: float) -> Sampled | None:
-        """The newest answers that are not of a later step."""
+    def answers_at(self, step: float) -> AnswersSampled | None:
+        """The newest answers up to a step."""
         found = [one for one in self.sampled if one.step <= step]
         return found[-1] if found else None
 
-    def _begin_again(self) -> None:
+    def _clear(self) -> None:
         fresh = RunLog(self.folder)
         for name in vars(fresh):
             setattr(self, name, getattr(fresh, name))
@@ -234,16 +234,16 @@ class RunLog:
                 self.samples_per_s.add(event.step, event.samples_per_s)
             case Validated():
                 self.val_loss.add(event.step, event.val_loss)
-            case Sampled():
+            case AnswersSampled():
                 self.sampled = [one for one in self.sampled if one.step < event.step] + [event]
-            case PhotoLeftOut():
-                self.left_out += 1
+            case PhotoSkipped():
+                self.skipped += 1
             case Note():
                 self.note = event.sentence
 
 
 def _event_of(line: bytes) -> LogEvent | None:
-    """The event of a line of the log; None where it is another one, or damaged."""
+    """The event of a line of the log; None if it is another kind of line, or damaged."""
     try:
         row = json.loads(line)
         return _event(row) if isinstance(row, dict) else None
@@ -260,9 +260,9 @@ def _event(row: Mapping[str, Any]) -> LogEvent | None:
         answers = [
             Answer(str(one["key"]), str(one["question"]), str(one["answer"])) for one in row["answers"]
         ]
-        return Sampled(_step(row), tuple(answers))
+        return AnswersSampled(_step(row), tuple(answers))
     if "reason" in row:
-        return PhotoLeftOut(str(row["source"]), str(row["key"]), str(row["reason"]))
+        return PhotoSkipped(str(row["source"]), str(row["key"]), str(row["reason"]))
     return Note(str(row["sentence"])) if "sentence" in row else None
 
 
@@ -285,19 +285,19 @@ def _step_done(row: Mapping[str, Any]) -> StepDone:
 def _step(row: Mapping[str, Any]) -> int:
     step = int(row["step"])
     if not 0 <= step <= MOST_STEPS:
-        raise ValueError(f"the step {step} cannot be")
+        raise ValueError(f"the step {step} is out of range")
     return step
 
 
-def _outline(recipe: Path) -> Outline:
-    """Read loosely: a run of another version, whose recipe has other keys, can be watched all the same."""
+def _summary(recipe: Path) -> RecipeSummary:
+    """Read leniently: runs of other versions, whose recipes have other keys, can be watched as well."""
     try:
         values = tomllib.loads(recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return Outline()
+        return RecipeSummary()
     stage, bundle = values.get("stage"), values.get("bundle")
     steps, batch_size = values.get("steps"), values.get("batch_size")
-    return Outline(
+    return RecipeSummary(
         stage if isinstance(stage, int) else 0,
         bundle if isinstance(bundle, str) else "",
         steps if isinstance(steps, int) else 0,
@@ -305,8 +305,8 @@ def _outline(recipe: Path) -> Outline:
     )
 
 
-def _is_held(lock: Path) -> bool:
-    """Whether a process trains in the folder.
+def _is_locked(lock: Path) -> bool:
+    """Whether a training process has locked the folder.
 
     Asked with a lock that others may share, held for microseconds, so that those who watch are not in
     each other's way.

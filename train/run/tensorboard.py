@@ -1,6 +1,6 @@
-"""A run's figures for TensorBoard, in the run's own folder: RUN/tensorboard.
+"""TensorBoard logging of a run, to RUN/tensorboard.
 
-The package tensorboard is optional, and this the one place that needs it.
+The package tensorboard is optional; only this module needs it.
 """
 
 from __future__ import annotations
@@ -13,59 +13,59 @@ from typing import Any
 
 from minigpt4.core.errors import UsageError
 from minigpt4.train.errors import TrainingError
-from minigpt4.train.events import Event, Note, Report, Sampled, StepDone, TrainingBegun, Validated
+from minigpt4.train.events import AnswersSampled, Event, Note, Report, StepDone, TrainingStarted, Validated
 
 FOLDER = "tensorboard"
 
 
 @contextmanager
-def writing_to(run: Path) -> Iterator[Report]:
-    """Write what the run tells while the block runs; nothing is written before training begins.
+def tensorboard_writer(run: Path) -> Iterator[Report]:
+    """A callback that writes events to TensorBoard; nothing is written before training starts.
 
-    A run that is resumed takes back what was written of later steps. Raises UsageError where the
-    package is missing; what is given raises TrainingError where the disk is full or cannot be written.
+    A resumed run purges later steps. Raises UsageError if the package is missing; the callback raises
+    TrainingError if the disk is full or read-only.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise UsageError(
             "--tensorboard needs the package tensorboard; install it with `pip install tensorboard`, or "
-            "leave --tensorboard out."
+            "omit --tensorboard."
         )
-    figures = Figures(run / FOLDER)
+    writer = EventWriter(run / FOLDER)
     try:
-        yield figures.take
+        yield writer.write
     finally:
-        figures.close()
+        writer.close()
 
 
-class Figures:
-    """A run's events as scalars and texts."""
+class EventWriter:
+    """Writes a run's events as scalars and texts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer: Any = None
         self._step = 0
 
-    def take(self, event: Event) -> None:
-        """Write one event; those before the first step are about this machine, and left out."""
+    def write(self, event: Event) -> None:
+        """Write one event; those before the first step concern this machine only and are skipped."""
         try:
-            if isinstance(event, TrainingBegun):
-                self._begin(event.first)
+            if isinstance(event, TrainingStarted):
+                self._open(event.first)
             elif self._writer is not None:
                 self._write(event)
         except OSError as error:
             reason = error.strerror or error
             raise TrainingError(
-                f"The figures for TensorBoard cannot be written to {self._folder} ({reason}); make room, "
-                "then go on with --resume, or without --tensorboard."
+                f"TensorBoard's log cannot be written to {self._folder} ({reason}); free some space, "
+                "then continue with --resume, or without --tensorboard."
             ) from error
 
     def close(self) -> None:
-        """Write what is left. A disk that is full has been told of, or will be by the run's own log."""
+        """Flush. A full disk has been reported already, or will be by the run's own log."""
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.close()
 
-    def _begin(self, first: int) -> None:
+    def _open(self, first: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._step = first - 1
@@ -79,7 +79,7 @@ class Figures:
                     self._writer.add_scalar(name, value, step)
             case Validated(step, val_loss):
                 self._writer.add_scalar("loss/validation", val_loss, step)
-            case Sampled(step, answers):
+            case AnswersSampled(step, answers):
                 for one in answers:
                     self._writer.add_text(f"answers/{one.key}", _indented(one.question, one.answer), step)
             case Note(sentence):
@@ -100,5 +100,5 @@ def _scalars(done: StepDone) -> dict[str, float]:
 
 
 def _indented(*texts: str) -> str:
-    """As code is indented in Markdown, which TensorBoard reads: what a model says is no markup."""
+    """Indented as a code block, because TensorBoard renders Markdown and answers are not markup."""
     return "\n\n".join("\n".join(f"    {line}" for line in text.splitlines()) for text in texts)

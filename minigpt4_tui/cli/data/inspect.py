@@ -17,7 +17,7 @@ from minigpt4.tui.cli.progress import counting_photos, opening_photos
 
 if TYPE_CHECKING:
     from minigpt4.train.data.dataset import PhotoSet
-    from minigpt4.train.events import PhotoLeftOut
+    from minigpt4.train.events import PhotoSkipped
 
 PHOTOS_A_LINE = 1000
 """Photos between two lines of progress if stderr is not a terminal."""
@@ -62,7 +62,7 @@ def inspect(
     chosen = replace(chosen, bundle=bundle or chosen.bundle)
     model = load_bundle(chosen.bundle)
     lengths = caption_lengths(chosen, model)
-    skipped: list[PhotoLeftOut] = []
+    skipped: list[PhotoSkipped] = []
     sets = _opened(places, skipped)
     with counting_photos("inspect", sum(map(len, sets)), every=PHOTOS_A_LINE) as advance:
         found = inspect_photos(
@@ -83,7 +83,7 @@ def inspect(
         say(f"The contact sheet is {sheet}.")
 
 
-def _opened(places: Sequence[str], skipped: list[PhotoLeftOut]) -> list[PhotoSet]:
+def _opened(places: Sequence[str], skipped: list[PhotoSkipped]) -> list[PhotoSet]:
     """The sets, each under a name of its own; photos that cannot be opened are added to `skipped`."""
     from minigpt4.train.data.open import open_photos
 

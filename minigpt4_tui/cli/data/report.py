@@ -13,7 +13,7 @@ from minigpt4.tui.cli.errors import printable
 
 if TYPE_CHECKING:
     from minigpt4.train.data.dataset import PhotoSet
-    from minigpt4.train.events import PhotoLeftOut
+    from minigpt4.train.events import PhotoSkipped
     from minigpt4.train.inspection.caption_lengths import CaptionLengths
     from minigpt4.train.inspection.contact_sheet import Cell, Part
     from minigpt4.train.inspection.inspection import Group, Inspection, Place
@@ -126,7 +126,7 @@ def _skipped_lines(found: Inspection, recipe: Recipe) -> Iterator[str]:
         yield _line("skipped", "none")
         return
 
-    def text(one: PhotoLeftOut) -> str:
+    def text(one: PhotoSkipped) -> str:
         return printable(f"{one.key}: {one.reason}")
 
     share = found.skipped_fraction

@@ -1,4 +1,4 @@
-"""A training run's events for people: bars on a terminal's stderr, lines where stderr is something else."""
+"""Progress of a training run on stderr: bars in a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from minigpt4.train.events import Event, Report, StepDone
 
 STEPS_A_LINE = 25
-"""How often a line is written where there is no terminal to draw a bar on."""
+"""How often a line is written if stderr is no terminal."""
 
 SMOOTHING = 0.97
-"""The loss that is shown is a running mean: single steps jump about by a tenth."""
+"""The displayed loss is a running mean: single steps vary by a tenth."""
 
 MANY_PARTS = 100
-"""From how many shards or files on looking through them takes long enough for a word."""
+"""From this many shards or files on, indexing takes long enough to report."""
 
 WAIT_SHOWN = 0.02
-"""The share of a step spent waiting for photos from which on it is worth a word."""
+"""From this fraction of a step on, waiting for data is shown."""
 
 
 @contextmanager
-def watching() -> Iterator[Report]:
-    """Show a run's events on stderr while the block runs."""
+def showing_progress() -> Iterator[Report]:
+    """A callback that shows events on stderr."""
     if sys.stderr.isatty():
         with _bars() as report:
             yield report
@@ -37,19 +37,19 @@ def watching() -> Iterator[Report]:
 
 
 class RunningMean:
-    """An exponential running mean, from the first value on."""
+    """An exponential moving average, starting at the first value."""
 
     def __init__(self) -> None:
         self._mean: float | None = None
 
     def after(self, value: float) -> float:
-        """The mean once `value` is in it."""
+        """The mean including `value`."""
         self._mean = value if self._mean is None else SMOOTHING * self._mean + (1 - SMOOTHING) * value
         return self._mean
 
 
 class Lines:
-    """A run's events as lines on stderr, now and then."""
+    """A run's events as occasional lines on stderr."""
 
     def __init__(self) -> None:
         self._last, self._loss = 0, RunningMean()
@@ -57,17 +57,17 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """One event."""
-        from minigpt4.train.events import FeaturesMade, PhotosFetched, PhotosRead, StepDone, TrainingBegun
+        from minigpt4.train.events import FeaturesMade, PhotosFetched, PhotosRead, StepDone, TrainingStarted
 
         match event:
             case FeaturesMade(done, total):
-                self._every_tenth("features", done, total, f"features: {done} of {total} views")
+                self._every_tenth("features", done, total, f"features: {done} of {total} crops")
             case PhotosFetched(source, done, total):
                 self._every_tenth(f"fetched {source}", done, total, sentence_of(event))
             case PhotosRead(source, done, total):
                 if total >= MANY_PARTS:
                     self._every_tenth(f"read {source}", done, total, sentence_of(event))
-            case TrainingBegun():
+            case TrainingStarted():
                 self._last = event.last
                 say(sentence_of(event))
             case StepDone():
@@ -103,7 +103,7 @@ def _bars() -> Iterator[Callable[[Event], None]]:
         PhotosFetched,
         PhotosRead,
         StepDone,
-        TrainingBegun,
+        TrainingStarted,
     )
 
     columns = (
@@ -129,15 +129,15 @@ def _bars() -> Iterator[Callable[[Event], None]]:
             match event:
                 case FeaturesMissing():
                     progress.console.print(sentence_of(event), markup=False, highlight=False)
-                    task = progress.add_task("features", total=event.views, figures="")
+                    task = progress.add_task("features", total=event.crops, figures="")
                 case FeaturesMade(done, _):
                     progress.update(task, completed=done)
                 case PhotosFetched(source, done, total):
-                    advance(f"fetching {printable(source)}", done, total)
+                    advance(f"downloading {printable(source)}", done, total)
                 case PhotosRead(source, done, total):
                     if total >= MANY_PARTS:
-                        advance(f"reading {printable(source)}", done, total)
-                case TrainingBegun(first, last, _):
+                        advance(f"indexing {printable(source)}", done, total)
+                case TrainingStarted(first, last, _):
                     task = progress.add_task("training", total=last, completed=first - 1, figures="")
                 case StepDone():
                     figures = figures_of(event, loss.after(event.loss))
@@ -149,7 +149,7 @@ def _bars() -> Iterator[Callable[[Event], None]]:
 
 
 def figures_of(done: StepDone, mean_loss: float) -> str:
-    """A step's figures in a few words; what says nothing is left out."""
+    """The metrics of a step in one line, without those that are not worth showing."""
     figures = [
         f"loss {mean_loss:.4f}",
         f"gradient {done.grad_norm:.3g}",
@@ -170,32 +170,32 @@ def sentence_of(event: Event) -> str:
     from minigpt4.train import events
 
     match event:
-        case events.FeaturesMissing(photos, views, size):
+        case events.FeaturesMissing(photos, crops, size):
             return (
-                f"The tower looks at {photos} photos ({views} views) once; "
+                f"Encoding {photos} photos ({crops} crops) once; "
                 f"their features take {size_text(size)} of the cache."
             )
         case events.PhotosFetched(source, done, total):
-            return printable(f"fetched {size_text(done)} of {size_text(total)} of {source}")
+            return printable(f"downloaded {size_text(done)} of {size_text(total)} of {source}")
         case events.PhotosRead(source, done, total):
-            return printable(f"looked through {done} of {total} parts of {source}")
+            return printable(f"indexed {done} of {total} parts of {source}")
         case events.FeaturesStale(source, changed, folder):
             return printable(
-                f"The cached features of {source} are of something else ({changed}); new ones are made, and "
+                f"The cached features of {source} are outdated ({changed}); new ones are computed, and "
                 f"{folder} may be deleted."
             )
-        case events.PhotoLeftOut(source, key, reason):
-            return printable(f"left out of {source}: {key}: {reason}")
+        case events.PhotoSkipped(source, key, reason):
+            return printable(f"skipped in {source}: {key}: {reason}")
         case events.ModelLoading():
             return "Loading the language model ..."
-        case events.TrainingBegun(first, last, photos):
+        case events.TrainingStarted(first, last, photos):
             return f"Training on {photos} photos, steps {first} to {last}."
         case events.Validated(step, val_loss):
             return f"step {step}: validation loss {val_loss:.4f}"
-        case events.Sampled(step, answers):
-            said = "; ".join(f"{one.key}: {one.answer}" for one in answers)
-            return printable(f"step {step}: {said}")
-        case events.Saved(step):
+        case events.AnswersSampled(step, answers):
+            text = "; ".join(f"{one.key}: {one.answer}" for one in answers)
+            return printable(f"step {step}: {text}")
+        case events.CheckpointSaved(step):
             return f"step {step}: checkpoint saved"
         case events.Note(sentence):
             return printable(sentence)

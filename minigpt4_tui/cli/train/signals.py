@@ -1,4 +1,4 @@
-"""Ctrl+C and a terminate request while a run is prepared and while it trains."""
+"""SIGINT and SIGTERM during training."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from minigpt4.tui.cli.errors import say
 
 
 class StopSignals:
-    """At once while things are prepared, after the step while training; a second one always at once."""
+    """Exits at once during preparation, after the current step during training; at once on a second one."""
 
     def __init__(self, *, is_quiet: bool = False) -> None:
-        """With `is_quiet` nothing is said: another process of the run says it."""
+        """`is_quiet` prints nothing: another process of the run does."""
         self.received: int | None = None
         self._is_quiet = is_quiet
-        self._waits = False
+        self._finishes_step = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> StopSignals:
@@ -27,15 +27,15 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
 
-    def end_the_step_first(self) -> None:
+    def finish_step_first(self) -> None:
         """From now on a first signal only sets `received`."""
-        self._waits = True
+        self._finishes_step = True
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         first, self.received = self.received is None, number
-        if self._waits and first:
+        if self._finishes_step and first:
             if not self._is_quiet:
-                say("Finishing the step and saving; once more to stop at once.")
+                say("Finishing the step and saving; press again to stop immediately.")
             return
-        # An exception and not the default action, so that half-written files are taken away.
+        # An exception and not the default action, so that incomplete files are removed.
         raise SystemExit(128 + number)

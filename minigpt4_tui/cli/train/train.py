@@ -1,4 +1,4 @@
-"""`minigpt4 train`: teach the projection of a bundle, in one process or many, or tell what that takes."""
+"""`minigpt4 train`: train the projection of a bundle in one or several processes, or estimate the cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import typer
 
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.errors import say
-from minigpt4.tui.cli.train.progress import watching
+from minigpt4.tui.cli.train.progress import showing_progress
 from minigpt4.tui.cli.train.signals import StopSignals
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
-    from minigpt4.train.distributed.launch import Seat
-    from minigpt4.train.distributed.process_group import World
+    from minigpt4.train.distributed.launch import RankAssignment
+    from minigpt4.train.distributed.process_group import ProcessGroup
     from minigpt4.train.recipe import Recipe
     from minigpt4.train.run.folder import RunFolder
 
@@ -50,10 +50,10 @@ def train(
     init: Annotated[
         Path | None, typer.Option("--init", help="What to start from: a projection, or the folder of a run.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the output folder.")] = False,
     force_recipe: Annotated[
         bool,
-        typer.Option("--force-recipe", help="With --resume: go on though recipe, bundle or data changed."),
+        typer.Option("--force-recipe", help="With --resume: accept a changed recipe, bundle or data."),
     ] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
@@ -100,8 +100,8 @@ def train(
         plan = _new(output, stage, recipe, init, settings, bundle, places)
     if estimate:
         _estimate(plan, on, devices, as_json=as_json)
-    elif devices > 1 and _seat() is None:
-        _begin_many(plan, devices)
+    elif devices > 1 and _rank_assignment() is None:
+        _launch_processes(plan, devices)
     else:
         raise typer.Exit(
             _train(
@@ -112,12 +112,12 @@ def train(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained, from what and where to; everything a person typed has been read."""
+    """A run to start or resume; all options have been parsed."""
 
     folder: RunFolder
     recipe: Recipe
     bundle: Bundle
-    """In the form that the recipe gives it."""
+    """As the recipe modifies it."""
 
     data: tuple[str, ...]
     init: Path | None
@@ -138,16 +138,16 @@ def _resumed(
     from minigpt4.train.run.folder import RunFolder
 
     if output is None:
-        raise UsageError("--resume needs --output: the folder of the run to go on with.")
+        raise UsageError("--resume needs --output: the folder of the run to continue.")
     given = {"--recipe": recipe, "--set": settings, "--bundle": bundle}
     for option, value in given.items():
         if value and not force:
             raise UsageError(
-                f"{option} cannot be given with --resume: a run keeps what it began with; to go on with "
-                "something else all the same, add --force-recipe."
+                f"{option} cannot be given with --resume: a run keeps its settings; to continue with "
+                "other ones all the same, add --force-recipe."
             )
     if init:
-        raise UsageError("--init cannot be given with --resume: a run goes on from its own weights.")
+        raise UsageError("--init cannot be given with --resume: a run continues from its own weights.")
     folder = RunFolder(output.expanduser())
     kept = folder.recipe()
     if recipe is not None:
@@ -176,7 +176,7 @@ def _new(
     from minigpt4.train.run.folder import RunFolder
 
     if stage is None and recipe is None:
-        raise UsageError("Which stage is to be trained? Give --stage 1 or --stage 2.")
+        raise UsageError("Which stage do you want to train? Give --stage 1 or --stage 2.")
     name = recipe if recipe is not None else stage_recipe(stage or 1, bundle or "mini")
     chosen = read_recipe(recipe_path(name))
     # Own pictures first: then --set reaches the sources that they have become.
@@ -207,17 +207,17 @@ def _start(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
     if recipe.stage == 1:
         return None
     raise UsageError(
-        "Stage 2 goes on from stage 1: give its run or its result with --init, or name a file that "
+        "Stage 2 continues stage 1: give its run or its result with --init, or name a file that "
         f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
     )
 
 
 def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> None:
-    from minigpt4.train.batches.run_data import known_photos
+    from minigpt4.train.batches.run_data import count_photos
     from minigpt4.train.estimate.estimate import device_named, estimate, estimate_text, this_device
 
     device = device_named(on) if on is not None else this_device()
-    photos = known_photos(plan.recipe, plan.data)
+    photos = count_photos(plan.recipe, plan.data)
     found = estimate(plan.recipe, plan.bundle, device=device, processes=devices, photos=photos)
     print(
         json.dumps(found.as_json(), indent=2) if as_json else estimate_text(found, plan.recipe, plan.bundle)
@@ -225,28 +225,28 @@ def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> Non
 
 
 def _prepare(plan: Plan) -> None:
-    """What a person may have got wrong, then the bundle's files, which may take minutes to fetch."""
+    """Check options first, then download the bundle's files, which may take minutes."""
+    from minigpt4.train.adapter import check_start
     from minigpt4.train.batches.run_data import check_places
-    from minigpt4.train.trainable import check_start
     from minigpt4.tui.cli.models.models import pull_with_progress
 
     if plan.is_new:
-        plan.folder.check_new()
+        plan.folder.require_empty()
         check_start(plan.init, plan.recipe, plan.bundle)
     check_places(plan.recipe, plan.data)
     pull_with_progress(plan.bundle)
 
 
-def _seat() -> Seat | None:
+def _rank_assignment() -> RankAssignment | None:
     import os
 
-    from minigpt4.train.distributed.launch import seat_from
+    from minigpt4.train.distributed.launch import rank_assignment
 
-    return seat_from(os.environ)
+    return rank_assignment(os.environ)
 
 
-def _begin_many(plan: Plan, devices: int) -> None:
-    """The same command once a process; what can be refused is refused here, once."""
+def _launch_processes(plan: Plan, devices: int) -> None:
+    """Run the same command in several processes; what can be checked before is checked here, once."""
     if devices > plan.recipe.batch_size:
         raise UsageError(
             f"--devices {devices} are more processes than a step has photos ({plan.recipe.batch_size}); give "
@@ -261,92 +261,108 @@ def _begin_many(plan: Plan, devices: int) -> None:
 def _train(
     plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool, force: bool
 ) -> int:
-    """Train in this process, alone or with others; returns the exit code."""
-    from minigpt4.train.distributed.launch import device_of, end_with_parent, joined
-    from minigpt4.train.distributed.process_group import Alone
-    from minigpt4.train.errors import TrainingElsewhereError
+    """Train in this process, alone or as one of several; returns the exit code."""
+    from minigpt4.train.distributed.launch import device_of, distributed_group, end_with_parent
+    from minigpt4.train.distributed.process_group import SingleProcess
+    from minigpt4.train.errors import PeerFailedError
 
-    seat = _seat()
+    assignment = _rank_assignment()
     end_with_parent()
-    if seat is not None and seat.size > plan.recipe.batch_size:
+    if assignment is not None and assignment.world_size > plan.recipe.batch_size:
         raise UsageError(
-            f"There are {seat.size} processes and a step has {plan.recipe.batch_size} photos; start fewer, "
-            "or give more photos with --set batch_size=N."
+            f"There are {assignment.world_size} processes and a step has {plan.recipe.batch_size} photos; "
+            "start fewer, or give more photos with --set batch_size=N."
         )
     _use_threads(threads)
-    is_first = seat is None or seat.rank == 0
+    is_first = assignment is None or assignment.rank == 0
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals(is_quiet=not is_first))
-        where = device_of(device, seat.local_rank if seat else 0)
-        world: World
+        where = device_of(device, assignment.local_rank if assignment else 0)
+        process_group: ProcessGroup
         try:
             if is_first:
                 _prepare(plan)
-                stack.enter_context(plan.folder.held())
-            world = stack.enter_context(joined(seat, where)) if seat else Alone(where)
-            has_ended = _run(plan, world, stop, workers=workers, tensorboard=tensorboard, force=force)
-        except TrainingElsewhereError:
+                stack.enter_context(plan.folder.locked())
+            process_group = (
+                stack.enter_context(distributed_group(assignment, where))
+                if assignment
+                else SingleProcess(where)
+            )
+            has_ended = _run(plan, process_group, stop, workers=workers, tensorboard=tensorboard, force=force)
+        except PeerFailedError:
             if is_first:
                 raise
-            return 1  # the one that failed, and the first, have said it
+            return 1  # the process that failed and rank 0 print the error
     if has_ended:
         if is_first:
             print(plan.folder.result)
         return 0
     if is_first:
-        say(f"Stopped and saved; go on with: {shlex.join(_to_resume(plan, threads))}")
+        say(f"Stopped and saved; continue with: {shlex.join(_to_resume(plan, threads))}")
     return 128 + (stop.received or signal.SIGINT)
 
 
 def _run(
-    plan: Plan, world: World, stop: StopSignals, *, workers: int, tensorboard: bool, force: bool
+    plan: Plan,
+    process_group: ProcessGroup,
+    stop: StopSignals,
+    *,
+    workers: int,
+    tensorboard: bool,
+    force: bool,
 ) -> bool:
-    """Assemble the trainer and train; whether the run has come to its end."""
-    from minigpt4.train.build import assemble
+    """Build the trainer and train; returns whether the run is complete."""
+    from minigpt4.train.batches.run_data import open_data
+    from minigpt4.train.build import build, run_fingerprints
     from minigpt4.train.events import Event
     from minigpt4.train.loop import Run
-    from minigpt4.train.preflight import require_sound
+    from minigpt4.train.preflight import run_preflight
 
     with ExitStack() as stack:
-        shown = [stack.enter_context(watching())] if world.rank == 0 else []
-        if tensorboard and world.rank == 0:
-            from minigpt4.train.run.tensorboard import writing_to
+        callbacks = [stack.enter_context(showing_progress())] if process_group.rank == 0 else []
+        if tensorboard and process_group.rank == 0:
+            from minigpt4.train.run.tensorboard import tensorboard_writer
 
-            shown.append(stack.enter_context(writing_to(plan.folder.path)))
+            callbacks.append(stack.enter_context(tensorboard_writer(plan.folder.path)))
 
         def report(event: Event) -> None:
-            for show in shown:
-                show(event)
+            for callback in callbacks:
+                callback(event)
 
-        made = stack.enter_context(
-            assemble(
-                plan.recipe, plan.data, plan.bundle, world, start=plan.init, workers=workers, report=report
+        data = open_data(plan.recipe, plan.data, report)
+        trainer, tokens = stack.enter_context(
+            build(
+                plan.recipe,
+                data,
+                plan.bundle,
+                process_group,
+                start=plan.init,
+                workers=workers,
+                report=report,
             )
         )
-        require_sound(made, plan.bundle, report)
-        if world.rank == 0:
+        run_preflight(trainer, tokens, plan.bundle, report)
+        if process_group.rank == 0:
             if plan.is_new:
-                plan.folder.begin(plan.recipe)
+                plan.folder.create(plan.recipe)
             elif force:
                 plan.folder.write_recipe(plan.recipe)
-        stop.end_the_step_first()
+        stop.finish_step_first()
         run = Run(
-            made.trainer,
+            trainer,
             plan.folder,
-            facts=made.facts,
+            fingerprints=run_fingerprints(plan.recipe, plan.bundle, data),
             report=report,
             is_stopping=lambda: stop.received is not None,
             force=force,
-            sample_photos=made.sample_photos,
         )
-        return run.train(made.photos)
+        return run.train(data.photos)
 
 
 def _use_threads(threads: int | None) -> None:
     import torch
 
-    from minigpt4.core.torch_memory import bound_shape_caches
-    from minigpt4.train.malloc import keep_freed_memory
+    from minigpt4.core.torch_memory import bound_shape_caches, keep_freed_memory
 
     bound_shape_caches()
     keep_freed_memory()

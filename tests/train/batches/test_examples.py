@@ -1,4 +1,4 @@
-"""What is asked and answered at a visit, and what is known of a photo."""
+"""What is asked and answered at a sample, and what is known of a photo."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from minigpt4.core.errors import DataError
 from minigpt4.train.batches.examples import (
     BLIP_WORDS,
     CAPTION_REQUESTS,
-    Photo,
+    Annotations,
+    annotations_of,
     blip_caption,
+    examples,
     in_form,
-    lessons,
-    photo_known,
 )
 from minigpt4.train.captions.imagenet import load_classes
 from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS
@@ -26,7 +26,7 @@ from minigpt4.train.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
 
-SNOW = Photo(
+SNOW = Annotations(
     captions=(
         "A brown dog runs through the snow.",
         "The brown dog is running on the left of a tree.",
@@ -35,7 +35,7 @@ SNOW = Photo(
         "A dog looks to its right.",
     )
 )
-BEACH = Photo(
+BEACH = Annotations(
     captions=(
         "Two girls in red dresses walk along the beach.",
         "Two young girls are walking on the beach.",
@@ -44,55 +44,58 @@ BEACH = Photo(
         "Two children in dresses are at the beach.",
     )
 )
-RIGHT_ONLY = Photo(captions=("A cyclist turns right.",))
-PIANO = Photo(labels=("a grand piano",))
-TABBY = Photo(labels=(load_classes()[281],))
+RIGHT_ONLY = Annotations(captions=("A cyclist turns right.",))
+PIANO = Annotations(labels=("a grand piano",))
+TABBY = Annotations(labels=(load_classes()[281],))
 
 
 def test_the_first_stage_asks_nothing_and_learns_people_s_own_sentences(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(captions_per_photo=2.5)
     counts = []
     for number in range(100):
-        asked = lessons(BEACH, recipe, Random(number))
+        asked = examples(BEACH, recipe, Random(number))
         assert {question for question, _ in asked} == {""}
         assert {answer for _, answer in asked} <= set(BEACH.captions)
         assert len({answer for _, answer in asked}) == len(asked)
         counts.append(len(asked))
     assert set(counts) == {2, 3}
     assert sum(counts) / 100 == pytest.approx(2.5, abs=0.2)
-    assert len(lessons(RIGHT_ONLY, recipe, Random(0))) == 1
+    assert len(examples(RIGHT_ONLY, recipe, Random(0))) == 1
 
 
 def test_the_second_stage_learns_instructions_questions_and_captions(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(stage=2, captions_per_photo=1.0, questions_per_photo=2.0, details_per_photo=1.0)
-    visits = [lessons(photo, recipe, Random(number)) for number in range(150) for photo in (SNOW, BEACH)]
-    assert {len(asked) for asked in visits} == {4}
-    details = [pair for asked in visits for pair in asked if pair[0] in STAGE2_INSTRUCTIONS]
+    samples = [examples(photo, recipe, Random(number)) for number in range(150) for photo in (SNOW, BEACH)]
+    assert {len(asked) for asked in samples} == {4}
+    details = [pair for asked in samples for pair in asked if pair[0] in STAGE2_INSTRUCTIONS]
     assert {question for question, _ in details} == set(STAGE2_INSTRUCTIONS)
-    assert len(details) == len(visits)
+    assert len(details) == len(samples)
     assert max(len(answer.split()) for _, answer in details) > 12
-    captions = [pair for asked in visits for pair in asked if pair[0] in CAPTION_REQUESTS]
+    captions = [pair for asked in samples for pair in asked if pair[0] in CAPTION_REQUESTS]
     assert {question for question, _ in captions} == set(CAPTION_REQUESTS)
     assert {answer for _, answer in captions} <= {*SNOW.captions, *BEACH.captions}
     short = [
-        pair for asked in visits for pair in asked if pair[0] not in (*STAGE2_INSTRUCTIONS, *CAPTION_REQUESTS)
+        pair
+        for asked in samples
+        for pair in asked
+        if pair[0] not in (*STAGE2_INSTRUCTIONS, *CAPTION_REQUESTS)
     ]
-    assert len(short) == 2 * len(visits)
+    assert len(short) == 2 * len(samples)
     assert len({question for question, _ in short}) > 5
     assert all(question.endswith("?") for question, _ in short)
     assert sum(len(answer.split()) for _, answer in short) / len(short) < 9
 
 
-def test_every_visit_of_the_second_stage_teaches_something(tiny_recipe: MakeRecipe) -> None:
+def test_every_sample_of_the_second_stage_teaches_something(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(stage=2, captions_per_photo=0.0, questions_per_photo=0.0, details_per_photo=1.0)
     for photo in (SNOW, RIGHT_ONLY, PIANO, TABBY):
-        assert lessons(photo, recipe, Random(0))
+        assert examples(photo, recipe, Random(0))
 
 
 def test_an_instruction_of_the_recipe_is_answered_by_a_caption_as_it_is(tiny_recipe: MakeRecipe) -> None:
     instructions = ("Look.", "Say what you see.")
     recipe = tiny_recipe(stage=2, prompt="instruction", instructions=instructions, captions_per_photo=1.0)
-    asked = [lessons(SNOW, recipe, Random(number)) for number in range(60)]
+    asked = [examples(SNOW, recipe, Random(number)) for number in range(60)]
     assert {len(pairs) for pairs in asked} == {1}
     assert {question for ((question, _),) in asked} == set(instructions)
     assert {answer for ((_, answer),) in asked} == set(SNOW.captions)
@@ -100,17 +103,17 @@ def test_an_instruction_of_the_recipe_is_answered_by_a_caption_as_it_is(tiny_rec
 
 def test_nothing_is_asked_where_the_prompt_is_none(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(stage=2, prompt="none", captions_per_photo=1.0)
-    ((question, answer),) = lessons(SNOW, recipe, Random(0))
+    ((question, answer),) = examples(SNOW, recipe, Random(0))
     assert question == ""
     assert answer in SNOW.captions
 
 
 def test_a_labelled_photo_is_mostly_called_by_its_bare_name(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(captions_per_photo=2.0, precise_names=0.5)
-    pianos = Counter(answer for number in range(300) for _, answer in lessons(PIANO, recipe, Random(number)))
+    pianos = Counter(answer for number in range(300) for _, answer in examples(PIANO, recipe, Random(number)))
     assert pianos["A grand piano."] / pianos.total() > 0.7
     assert set(pianos) == {"A grand piano.", "A photo of a grand piano.", "This is a grand piano."}
-    cats = [[answer for _, answer in lessons(TABBY, recipe, Random(number))] for number in range(300)]
+    cats = [[answer for _, answer in examples(TABBY, recipe, Random(number))] for number in range(300)]
     # Both names, in either order: of a class one is as true as the other.
     assert all(len(lines) == 2 for lines in cats)
     firsts = Counter(lines[0] for lines in cats)
@@ -120,23 +123,26 @@ def test_a_labelled_photo_is_mostly_called_by_its_bare_name(tiny_recipe: MakeRec
 def test_an_imagenet_photo_is_known_by_its_key() -> None:
     classes = load_classes()
     for key, number in (("n02123045_7", 281), ("deep/n01440764_12", 0)):
-        assert photo_known(key, {}, "imagenet", "written") == Photo(labels=(classes[number],))
+        assert annotations_of(key, {}, "imagenet", "written") == Annotations(labels=(classes[number],))
 
 
 @pytest.mark.parametrize("key", ["n00000001_1", "cat", "000000001"])
 def test_a_photo_of_no_known_class_is_named(key: str) -> None:
     with pytest.raises(DataError, match=rf"'{key}' is not of a known ImageNet class: .*WordNet id"):
-        photo_known(key, {}, "imagenet", "written")
+        annotations_of(key, {}, "imagenet", "written")
 
 
 def test_captions_take_the_recipe_s_form() -> None:
     said = {"captions": ["two dogs , running !", "A DOG: running", ""]}
-    assert photo_known("a", said, "captions", "written").captions == ("Two dogs, running.", "A DOG: running.")
-    assert photo_known("a", said, "captions", "blip").captions == ("two dogs , running", "a dog running")
-    assert photo_known("a", said, "captions", "raw").captions == ("two dogs , running !", "A DOG: running")
-    assert not photo_known("a", {"captions": ["!!!"]}, "captions", "blip")
-    assert not photo_known("a", {"captions": ["dog"]}, "captions", "written")
-    assert photo_known("a", {"captions": ["a cat"]}, "labels", "blip") == Photo(labels=("a cat",))
+    assert annotations_of("a", said, "captions", "written").captions == (
+        "Two dogs, running.",
+        "A DOG: running.",
+    )
+    assert annotations_of("a", said, "captions", "blip").captions == ("two dogs , running", "a dog running")
+    assert annotations_of("a", said, "captions", "raw").captions == ("two dogs , running !", "A DOG: running")
+    assert not annotations_of("a", {"captions": ["!!!"]}, "captions", "blip")
+    assert not annotations_of("a", {"captions": ["dog"]}, "captions", "written")
+    assert annotations_of("a", {"captions": ["a cat"]}, "labels", "blip") == Annotations(labels=("a cat",))
 
 
 def test_a_caption_for_blip_is_as_the_original_s_processor_leaves_it() -> None:

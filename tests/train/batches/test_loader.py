@@ -13,13 +13,13 @@ import torch
 
 from minigpt4.core.bundles.bundle import VisionSpec, load_bundle
 from minigpt4.train.batches.loader import VALIDATION_BATCH, Loader
-from minigpt4.train.batches.run_data import Data
-from minigpt4.train.batches.samples import Batch, LeftOut, Visit
+from minigpt4.train.batches.run_data import RunData
+from minigpt4.train.batches.samples import Batch, Sample, Skipped
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.open import open_photos
 from minigpt4.train.data.subset import Selection
 from minigpt4.train.features.cache import Features
-from minigpt4.train.features.pixels import pixels_of
+from minigpt4.train.features.crops import pixels_of
 
 WriteShard = Callable[..., Path]
 PHOTOS, BATCH = 12, 5
@@ -31,70 +31,72 @@ def vision() -> VisionSpec:
 
 
 @pytest.fixture
-def data(write_shard: WriteShard) -> Data:
+def data(write_shard: WriteShard) -> RunData:
     """Twelve photos, of which number 3 is none; the last two are held out."""
     shard = write_shard("s.tar", {str(number): "A dog." for number in range(PHOTOS)}, {"3": b"no photo"})
     whole = open_photos(shard, name="dogs")
     learnt = Selection("dogs", (whole,), np.arange(PHOTOS - 2))
     held = Selection("held", (whole,), np.array([11, 10]))
-    return Data((learnt,), held, ((whole, 2),))
+    return RunData((learnt,), held, ((whole, 2),))
 
 
-def visit_of(number: int) -> Visit | LeftOut:
+def sample_of(number: int) -> Sample | Skipped:
     """Each photo in turn, shuffled; number 7 has no caption."""
     if number == 7:
-        return LeftOut("dogs", "7", "no caption", 7)
+        return Skipped("dogs", "7", "no caption", 7)
     place = Order(1, [PHOTOS - 2], [1]).at(number)
-    return Visit(0, place.photo, number % 2, (), number)
+    return Sample(0, place.photo, number % 2, (), number)
 
 
 @pytest.fixture
 def features() -> Features:
     values_PVND = np.arange(PHOTOS * 2 * 3 * 4, dtype=np.float16).reshape(PHOTOS, 2, 3, 4)
     values_PVND[3] = np.nan
-    return Features([values_PVND[:8], values_PVND[8:]], part_photos=8)
+    return Features([values_PVND[:8], values_PVND[8:]], chunk_photos=8)
 
 
 def same(one: Batch, other: Batch) -> bool:
     """Whether all but the clock is equal."""
     tensors = [(batch.pixels_BCHW, batch.features_BND) for batch in (one, other)]
-    return (one.visits, one.left_out) == (other.visits, other.left_out) and all(
+    return (one.samples, one.skipped) == (other.samples, other.skipped) and all(
         (first is None) == (second is None) and (first is None or torch.equal(first, second))
         for first, second in zip(*tensors, strict=True)
     )
 
 
-def test_pixels_are_those_of_the_visited_views(data: Data, vision: VisionSpec) -> None:
-    with Loader(visit_of, data, None, vision, batch_size=BATCH) as loader:
+def test_pixels_are_those_of_the_sampled_crops(data: RunData, vision: VisionSpec) -> None:
+    with Loader(sample_of, data, None, vision, batch_size=BATCH) as loader:
         batch = loader.batch(0)
     assert batch.features_BND is None
     assert batch.pixels_BCHW is not None
-    assert batch.pixels_BCHW.shape == (len(batch.visits), 3, 6, 6)
-    whole = data.wholes[0][0]
-    for visit, pixels in zip(batch.visits, batch.pixels_BCHW, strict=True):
-        (wanted,) = pixels_of(whole, visit.photo, [visit.view], vision)
+    assert batch.pixels_BCHW.shape == (len(batch.samples), 3, 6, 6)
+    whole = data.photo_sets[0][0]
+    for sample, pixels in zip(batch.samples, batch.pixels_BCHW, strict=True):
+        (wanted,) = pixels_of(whole, sample.photo, [sample.crop], vision)
         assert np.array_equal(pixels.numpy(), wanted)
-    assert len({visit.photo for visit in batch.visits}) == len(batch.visits)
+    assert len({sample.photo for sample in batch.samples}) == len(batch.samples)
 
 
-def test_features_are_those_of_the_visited_views(data: Data, vision: VisionSpec, features: Features) -> None:
-    with Loader(visit_of, data, [features], vision, batch_size=BATCH) as loader:
+def test_features_are_those_of_the_sampled_crops(
+    data: RunData, vision: VisionSpec, features: Features
+) -> None:
+    with Loader(sample_of, data, [features], vision, batch_size=BATCH) as loader:
         batch = loader.batch(0)
     assert batch.pixels_BCHW is None
     assert batch.features_BND is not None
-    for visit, found in zip(batch.visits, batch.features_BND, strict=True):
-        assert np.array_equal(found.numpy(), features.of(visit.photo, visit.view))
+    for sample, found in zip(batch.samples, batch.features_BND, strict=True):
+        assert np.array_equal(found.numpy(), features.of(sample.photo, sample.crop))
 
 
 @pytest.mark.parametrize("is_cached", [False, True])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_batch_follows_from_its_number_alone(
-    data: Data, vision: VisionSpec, features: Features, workers: int, is_cached: bool
+    data: RunData, vision: VisionSpec, features: Features, workers: int, is_cached: bool
 ) -> None:
     cached = [features] if is_cached else None
 
     def batches(steps: list[int], workers: int) -> dict[int, Batch]:
-        with Loader(visit_of, data, cached, vision, batch_size=BATCH, workers=workers) as loader:
+        with Loader(sample_of, data, cached, vision, batch_size=BATCH, workers=workers) as loader:
             return {step: loader.batch(step) for step in steps}
 
     wanted = batches([0, 1, 2, 3], workers=2)
@@ -104,12 +106,14 @@ def test_a_batch_follows_from_its_number_alone(
 
 @pytest.mark.parametrize("size", [2, 4, 7])
 def test_processes_share_a_step_and_none_learns_what_another_does(
-    data: Data, vision: VisionSpec, features: Features, size: int
+    data: RunData, vision: VisionSpec, features: Features, size: int
 ) -> None:
     def numbers(rank: int, size: int) -> list[int]:
-        with Loader(visit_of, data, [features], vision, batch_size=BATCH, rank=rank, size=size) as loader:
+        with Loader(
+            sample_of, data, [features], vision, batch_size=BATCH, rank=rank, world_size=size
+        ) as loader:
             batches = [loader.batch(step) for step in (0, 1, 2)]
-        return [one.number for batch in batches for one in (*batch.visits, *batch.left_out)]
+        return [one.index for batch in batches for one in (*batch.samples, *batch.skipped)]
 
     together = [number for rank in range(size) for number in numbers(rank, size)]
     assert sorted(together) == sorted(numbers(0, 1)) == list(range(3 * BATCH))
@@ -117,41 +121,41 @@ def test_processes_share_a_step_and_none_learns_what_another_does(
 
 @pytest.mark.parametrize("is_cached", [False, True])
 def test_photos_that_cannot_be_used_are_named_and_the_others_learnt(
-    data: Data, vision: VisionSpec, features: Features, is_cached: bool
+    data: RunData, vision: VisionSpec, features: Features, is_cached: bool
 ) -> None:
-    with Loader(visit_of, data, [features] if is_cached else None, vision, batch_size=10) as loader:
+    with Loader(sample_of, data, [features] if is_cached else None, vision, batch_size=10) as loader:
         batch = loader.batch(0)
-    assert {one.key for one in batch.left_out if one.reason == "no caption"} == {"7"}
-    broken = [one for one in batch.left_out if one.reason != "no caption"]
+    assert {one.key for one in batch.skipped if one.reason == "no caption"} == {"7"}
+    broken = [one for one in batch.skipped if one.reason != "no caption"]
     assert [(one.source, one.key) for one in broken] == [("dogs", "3")]
-    assert len(batch.visits) == 8
+    assert len(batch.samples) == 8
     values = batch.features_BND if is_cached else batch.pixels_BCHW
     assert values is not None
     assert len(values) == 8
     assert torch.isfinite(values).all()
 
 
-def test_a_batch_of_which_nothing_is_left_is_empty(data: Data, vision: VisionSpec) -> None:
-    def nothing(number: int) -> LeftOut:
-        return LeftOut("dogs", str(number), "no caption", number)
+def test_a_batch_of_which_nothing_is_left_is_empty(data: RunData, vision: VisionSpec) -> None:
+    def nothing(number: int) -> Skipped:
+        return Skipped("dogs", str(number), "no caption", number)
 
     with Loader(nothing, data, None, vision, batch_size=2) as loader:
         batch = loader.batch(0)
-    assert (batch.visits, batch.pixels_BCHW, batch.features_BND) == ((), None, None)
-    assert [one.key for one in batch.left_out] == ["0", "1"]
+    assert (batch.samples, batch.pixels_BCHW, batch.features_BND) == ((), None, None)
+    assert [one.key for one in batch.skipped] == ["0", "1"]
 
 
 def test_the_next_step_is_made_ready_while_this_one_is_learnt(
-    data: Data, vision: VisionSpec, features: Features
+    data: RunData, vision: VisionSpec, features: Features
 ) -> None:
     drawn: list[int] = []
     is_ready = threading.Event()
 
-    def drawing(number: int) -> Visit | LeftOut:
+    def drawing(number: int) -> Sample | Skipped:
         drawn.append(number)
         if number == 2 * BATCH - 1:
             is_ready.set()
-        return visit_of(number)
+        return sample_of(number)
 
     with Loader(drawing, data, [features], vision, batch_size=BATCH, workers=1) as loader:
         loader.batch(0)
@@ -161,20 +165,20 @@ def test_the_next_step_is_made_ready_while_this_one_is_learnt(
         assert 0 <= batch.waited < 20
 
 
-def test_the_time_that_a_step_stood_still_is_measured(data: Data, vision: VisionSpec) -> None:
+def test_the_time_that_a_step_stood_still_is_measured(data: RunData, vision: VisionSpec) -> None:
     gate = threading.Event()
 
-    def slow(number: int) -> Visit | LeftOut:
+    def slow(number: int) -> Sample | Skipped:
         gate.wait(20)
-        return visit_of(number)
+        return sample_of(number)
 
     with Loader(slow, data, None, vision, batch_size=2) as loader:
         threading.Timer(0.05, gate.set).start()
         assert loader.batch(0).waited > 0.04
 
 
-def test_an_error_of_the_program_is_not_taken_for_a_bad_photo(data: Data, vision: VisionSpec) -> None:
-    def wrong(number: int) -> Visit:
+def test_an_error_of_the_program_is_not_taken_for_a_bad_photo(data: RunData, vision: VisionSpec) -> None:
+    def wrong(number: int) -> Sample:
         raise ZeroDivisionError
 
     with Loader(wrong, data, None, vision, batch_size=2) as loader, pytest.raises(ZeroDivisionError):
@@ -183,27 +187,29 @@ def test_an_error_of_the_program_is_not_taken_for_a_bad_photo(data: Data, vision
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_what_is_measured_is_the_held_out_photos_shared_by_all(
-    data: Data, vision: VisionSpec, features: Features, size: int
+    data: RunData, vision: VisionSpec, features: Features, size: int
 ) -> None:
-    visits = [Visit(0, number % 2, 0, (), number) for number in range(2 * VALIDATION_BATCH + 1)]
-    seen: list[Visit] = []
+    samples = [Sample(0, number % 2, 0, (), number) for number in range(2 * VALIDATION_BATCH + 1)]
+    seen: list[Sample] = []
     for rank in range(size):
-        with Loader(visit_of, data, [features], vision, batch_size=BATCH, rank=rank, size=size) as loader:
-            batches = list(loader.validation(visits))
-            assert all(map(same, batches, loader.validation(visits)))
-        assert max(len(batch.visits) for batch in batches) <= VALIDATION_BATCH
+        with Loader(
+            sample_of, data, [features], vision, batch_size=BATCH, rank=rank, world_size=size
+        ) as loader:
+            batches = list(loader.validation(samples))
+            assert all(map(same, batches, loader.validation(samples)))
+        assert max(len(batch.samples) for batch in batches) <= VALIDATION_BATCH
         for batch in batches:
             assert batch.features_BND is not None
-            for visit, found in zip(batch.visits, batch.features_BND, strict=True):
-                assert np.array_equal(found.numpy(), features.of(11 - visit.photo, 0))
-        seen += [visit for batch in batches for visit in batch.visits]
-    assert sorted(seen, key=lambda visit: visit.number) == visits
+            for sample, found in zip(batch.samples, batch.features_BND, strict=True):
+                assert np.array_equal(found.numpy(), features.of(11 - sample.photo, 0))
+        seen += [sample for batch in batches for sample in batch.samples]
+    assert sorted(seen, key=lambda sample: sample.index) == samples
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_pinned_batches_are_pinned(data: Data, vision: VisionSpec) -> None:
-    with Loader(visit_of, data, None, vision, batch_size=2, pinned=True) as loader:
+def test_pinned_batches_are_pinned(data: RunData, vision: VisionSpec) -> None:
+    with Loader(sample_of, data, None, vision, batch_size=2, pinned=True) as loader:
         pixels = loader.batch(0).pixels_BCHW
     assert pixels is not None
     assert pixels.is_pinned()

@@ -13,14 +13,14 @@ from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.run_data import (
     check_places,
+    count_photos,
     feature_plan,
-    is_worth_keeping,
-    known_photos,
+    is_worth_caching,
     open_data,
     order_of,
     with_own_photos,
 )
-from minigpt4.train.batches.samples import Curriculum, Visit, validation_visits
+from minigpt4.train.batches.samples import Sample, TrainingSamples, validation_samples
 from minigpt4.train.events import Event
 from minigpt4.train.recipe import Recipe, Source, Validation
 from minigpt4.train.recipe_file import read_recipe, recipe_path
@@ -64,8 +64,12 @@ def test_a_recipe_s_sources_are_opened_below_the_data_folder(data: str) -> None:
     assert [(photos.name, len(photos)) for photos in opened.sources] == [("people", 20), ("things", 6)]
     assert opened.validation.key(4) == "cat4"
     assert opened.photos == 26
-    assert sorted(opened.facts) == ["the data of 'people'", "the data of 'things'", "the data of 'val'"]
-    assert [(whole.name, views) for whole, views in opened.wholes] == [
+    assert sorted(opened.fingerprints) == [
+        "the data of 'people'",
+        "the data of 'things'",
+        "the data of 'val'",
+    ]
+    assert [(whole.name, views) for whole, views in opened.photo_sets] == [
         ("people", 2),
         ("things", 1),
         ("val", 1),
@@ -78,9 +82,9 @@ def test_a_source_without_weight_need_not_be_there(data: str) -> None:
     check_places(recipe, [data])
     opened = open_data(recipe, [data], silent)
     assert [len(photos) for photos in opened.sources] == [20, 0, 6]
-    curriculum = Curriculum(recipe, opened.sources, order_of(recipe, opened))
-    visits = [curriculum.visit(number) for number in range(200)]
-    assert {visit.source for visit in visits if isinstance(visit, Visit)} == {0, 2}
+    curriculum = TrainingSamples(recipe, opened.sources, order_of(recipe, opened))
+    samples = [curriculum.sample(number) for number in range(200)]
+    assert {sample.source for sample in samples if isinstance(sample, Sample)} == {0, 2}
 
 
 def test_sources_may_lie_in_several_places(data: str, tmp_path: Path) -> None:
@@ -105,12 +109,12 @@ def test_a_missing_source_is_told_with_what_is_there(data: str) -> None:
         check_places(recipe, [data])
     with pytest.raises(DataError, match="has no folder 'cats'"):
         open_data(recipe, [data], silent)
-    assert known_photos(recipe, [data]) is None
+    assert count_photos(recipe, [data]) is None
 
 
 def test_the_number_of_photos_is_known_before_training(data: str) -> None:
-    assert known_photos(recipe_of(PEOPLE, THINGS), [data]) == 26
-    assert known_photos(recipe_of(PEOPLE), ["http://localhost:9/people"]) is None
+    assert count_photos(recipe_of(PEOPLE, THINGS), [data]) == 26
+    assert count_photos(recipe_of(PEOPLE), ["http://localhost:9/people"]) is None
 
 
 def test_photos_of_one_s_own_take_the_place_of_the_sources(own: str) -> None:
@@ -157,8 +161,8 @@ def test_what_is_held_out_is_never_learnt_and_measured_in_the_sources_ratio(
     assert len(set(measured)) == len(measured)
     assert not any(key.startswith("piano") for key in measured)  # only captions can be measured as such
     assert Counter(key[:3] for key in measured[:16]) == {"dog": 12, "tre": 4}
-    assert [visit.key for visit in validation_visits(recipe, opened.validation)] == measured[:3]
-    assert list(opened.facts) == [
+    assert [sample.key for sample in validation_samples(recipe, opened.validation)] == measured[:3]
+    assert list(opened.fingerprints) == [
         "the data of 'people'",
         "the data of 'more'",
         "the data of 'things'",
@@ -177,13 +181,13 @@ def test_features_are_planned_for_whole_sets_in_all_their_views(data: str) -> No
     opened = open_data(recipe, [data], silent)
     vision = load_bundle("mini").vision
     plan = feature_plan(opened, vision, "t1", (15, 2280))
-    assert [(one.name, len(one.photos), one.views) for one in plan] == [
+    assert [(one.name, len(one.photos), one.crops) for one in plan] == [
         ("people", 20, 2),
         ("things", 6, 1),
         ("val", 5, 1),
     ]
     assert [one.size for one in plan] == [count * 15 * 2280 * 2 for count in (40, 6, 5)]
-    assert is_worth_keeping(replace(recipe, steps=1, batch_size=1), plan)
+    assert is_worth_caching(replace(recipe, steps=1, batch_size=1), plan)
 
 
 def test_features_of_millions_are_kept_only_where_they_are_seen_again(
@@ -192,5 +196,5 @@ def test_features_of_millions_are_kept_only_where_they_are_seen_again(
     monkeypatch.setattr("minigpt4.train.batches.run_data.CACHE_ANYWAY", 0)
     recipe = recipe_of(PEOPLE, THINGS)  # 51 views
     plan = feature_plan(open_data(recipe, [data], silent), load_bundle("mini").vision, "t1", (15, 2280))
-    assert not is_worth_keeping(replace(recipe, steps=10, batch_size=10), plan)
-    assert is_worth_keeping(replace(recipe, steps=11, batch_size=10), plan)
+    assert not is_worth_caching(replace(recipe, steps=10, batch_size=10), plan)
+    assert is_worth_caching(replace(recipe, steps=11, batch_size=10), plan)

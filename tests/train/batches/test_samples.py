@@ -1,4 +1,4 @@
-"""What is seen at each visit: drawn by seed and number alone, true of the view that is seen."""
+"""What is seen at each sample: drawn by seed and number alone, true of the view that is seen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.samples import (
-    Curriculum,
-    LeftOut,
-    Visit,
+    Sample,
+    Skipped,
+    TrainingSamples,
     drop_features,
-    share_of_step,
-    validation_visits,
+    indices_of_step,
+    validation_samples,
 )
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.dataset import NO_CAPTION, PhotoError
@@ -63,17 +63,17 @@ PEOPLE = Told("people", SNOW, BEACH, RIGHT_ONLY)
 THINGS = Told("things", ["a photo of a grand piano."])
 
 
-def curriculum(recipe: Recipe, people: Told = PEOPLE) -> Curriculum:
+def curriculum(recipe: Recipe, people: Told = PEOPLE) -> TrainingSamples:
     sources = (people, THINGS)
     order = Order(recipe.seed, [len(one) for one in sources], [one.weight for one in recipe.source])
-    return Curriculum(recipe, sources, order)
+    return TrainingSamples(recipe, sources, order)
 
 
-def visits(recipe: Recipe, count: int) -> list[Visit]:
+def samples(recipe: Recipe, count: int) -> list[Sample]:
     drawn = curriculum(recipe)
-    found = [drawn.visit(number) for number in range(count)]
-    assert all(isinstance(one, Visit) for one in found)
-    return [one for one in found if isinstance(one, Visit)]
+    found = [drawn.sample(number) for number in range(count)]
+    assert all(isinstance(one, Sample) for one in found)
+    return [one for one in found if isinstance(one, Sample)]
 
 
 @settings(max_examples=40)
@@ -82,33 +82,33 @@ def visits(recipe: Recipe, count: int) -> list[Visit]:
     stage=st.integers(1, 2),
     numbers=st.lists(st.integers(0, 10**7), min_size=1, max_size=6),
 )
-def test_a_visit_follows_from_the_seed_and_its_number_alone(
+def test_a_sample_follows_from_the_seed_and_its_number_alone(
     tiny_recipe: MakeRecipe, seed: int, stage: int, numbers: list[int]
 ) -> None:
     recipe = tiny_recipe(seed=seed, stage=stage)
     before, after = curriculum(recipe), curriculum(recipe)
-    forwards = {number: before.visit(number) for number in numbers}
-    backwards = {number: after.visit(number) for number in reversed(numbers)}
+    forwards = {number: before.sample(number) for number in numbers}
+    backwards = {number: after.sample(number) for number in reversed(numbers)}
     assert forwards == backwards
-    assert all(isinstance(one, Visit) and one.asked for one in forwards.values())
+    assert all(isinstance(one, Sample) and one.examples for one in forwards.values())
 
 
-def test_another_seed_draws_other_visits(tiny_recipe: MakeRecipe) -> None:
-    one, other = (visits(tiny_recipe(seed=seed), 20) for seed in (1, 2))
+def test_another_seed_draws_other_samples(tiny_recipe: MakeRecipe) -> None:
+    one, other = (samples(tiny_recipe(seed=seed), 20) for seed in (1, 2))
     assert one != other
 
 
-def test_a_visit_says_where_it_goes(tiny_recipe: MakeRecipe) -> None:
-    found = visits(tiny_recipe(), 300)
-    assert [visit.number for visit in found] == list(range(300))
-    assert sum(visit.source == 0 for visit in found) == 210  # 0.7 to 0.3, exactly
-    for visit in found:
-        assert visit.key == (PEOPLE, THINGS)[visit.source].key(visit.photo)
+def test_a_sample_says_where_it_goes(tiny_recipe: MakeRecipe) -> None:
+    found = samples(tiny_recipe(), 300)
+    assert [sample.index for sample in found] == list(range(300))
+    assert sum(sample.source == 0 for sample in found) == 210  # 0.7 to 0.3, exactly
+    for sample in found:
+        assert sample.key == (PEOPLE, THINGS)[sample.source].key(sample.photo)
 
 
-def test_crops_are_seen_in_their_source_s_share_of_visits(tiny_recipe: MakeRecipe) -> None:
-    found = [visit for visit in visits(tiny_recipe(), 3000) if visit.source == 0 and visit.photo == 1]
-    crops = Counter(visit.view for visit in found if visit.view)
+def test_crops_are_seen_in_their_source_s_share_of_samples(tiny_recipe: MakeRecipe) -> None:
+    found = [sample for sample in samples(tiny_recipe(), 3000) if sample.source == 0 and sample.photo == 1]
+    crops = Counter(sample.crop for sample in found if sample.crop)
     assert set(crops) == {1, 2}
     assert crops.total() / len(found) == pytest.approx(0.5, abs=0.06)
 
@@ -116,43 +116,43 @@ def test_crops_are_seen_in_their_source_s_share_of_visits(tiny_recipe: MakeRecip
 @pytest.mark.parametrize("stage", [1, 2])
 def test_left_and_right_are_never_said_of_a_flipped_view(tiny_recipe: MakeRecipe, stage: int) -> None:
     recipe = tiny_recipe(stage=stage, captions_per_photo=5.0, details_per_photo=float(stage == 2))
-    found = visits(recipe, 400)
-    sided = [visit for visit in found if any(SIDED.search(answer) for _, answer in visit.asked)]
+    found = samples(recipe, 400)
+    sided = [sample for sample in found if any(SIDED.search(answer) for _, answer in sample.examples)]
     assert sided
-    assert all(visit.view % 2 == 0 for visit in sided)
-    assert any(visit.view == 1 for visit in found)
+    assert all(sample.crop % 2 == 0 for sample in sided)
+    assert any(sample.crop == 1 for sample in found)
     # Nothing would be left to say of the cyclist in a mirror.
-    assert {visit.view for visit in found if visit.source == 0 and visit.photo == 2} == {0, 2}
+    assert {sample.crop for sample in found if sample.source == 0 and sample.photo == 2} == {0, 2}
 
 
-def test_photos_are_hidden_in_their_source_s_share_of_visits(tiny_recipe: MakeRecipe) -> None:
-    found = visits(tiny_recipe(), 2000)
-    shares = [[visit.hidden for visit in found if visit.source == source] for source in (0, 1)]
+def test_photos_are_hidden_in_their_source_s_share_of_samples(tiny_recipe: MakeRecipe) -> None:
+    found = samples(tiny_recipe(), 2000)
+    shares = [[sample.hidden for sample in found if sample.source == source] for source in (0, 1)]
     assert not any(shares[0])
     assert sum(shares[1]) / len(shares[1]) == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_photo_that_cannot_be_learnt_from_is_left_out_with_its_reason(tiny_recipe: MakeRecipe) -> None:
     drawn = curriculum(tiny_recipe(), people=Told("people", None, ["dog"]))
-    found = [drawn.visit(number) for number in range(40)]
-    left_out = {(one.source, one.key, one.reason) for one in found if isinstance(one, LeftOut)}
+    found = [drawn.sample(number) for number in range(40)]
+    left_out = {(one.source, one.key, one.reason) for one in found if isinstance(one, Skipped)}
     # "dog" is no sentence.
     assert left_out == {("people", "people-0", "unreadable JSON"), ("people", "people-1", NO_CAPTION)}
-    assert all(one.number == number for number, one in enumerate(found))
+    assert all(one.index == number for number, one in enumerate(found))
 
 
 def test_a_key_that_is_no_imagenet_photo_s_ends_the_run(tiny_recipe: MakeRecipe) -> None:
     source = Source(name="people", kind="imagenet", weight=1.0)
     recipe = tiny_recipe(source=(source,))
     with pytest.raises(DataError, match="'people-0' is not of a known ImageNet class"):
-        Curriculum(recipe, (PEOPLE,), Order(0, [1], [1.0])).visit(0)
+        TrainingSamples(recipe, (PEOPLE,), Order(0, [1], [1.0])).sample(0)
 
 
 @given(step=st.integers(0, 10**6), batch_size=st.integers(1, 40), size=st.integers(1, 12))
 def test_processes_share_a_step_without_gap_or_overlap(step: int, batch_size: int, size: int) -> None:
-    shares = [share_of_step(step, batch_size, rank, size) for rank in range(size)]
-    assert sorted(number for share in shares for number in share) == list(share_of_step(step, batch_size))
-    assert list(share_of_step(step, batch_size))[-1] + 1 == share_of_step(step + 1, batch_size)[0]
+    shares = [indices_of_step(step, batch_size, rank, size) for rank in range(size)]
+    assert sorted(number for share in shares for number in share) == list(indices_of_step(step, batch_size))
+    assert list(indices_of_step(step, batch_size))[-1] + 1 == indices_of_step(step + 1, batch_size)[0]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
@@ -160,20 +160,20 @@ def test_what_is_measured_is_the_same_every_time_and_passes_over_damaged_photos(
     tiny_recipe: MakeRecipe,
 ) -> None:
     photos = Told("val", SNOW, None, BEACH, ["dog"], RIGHT_ONLY, SNOW)
-    found = validation_visits(tiny_recipe(), photos)
-    assert [visit.photo for visit in found] == [0, 2, 4]
-    assert found == validation_visits(tiny_recipe(seed=99), photos)
-    assert [visit.view for visit in found] == [0, 0, 0]
+    found = validation_samples(tiny_recipe(), photos)
+    assert [sample.photo for sample in found] == [0, 2, 4]
+    assert found == validation_samples(tiny_recipe(seed=99), photos)
+    assert [sample.crop for sample in found] == [0, 0, 0]
 
 
 def test_nothing_to_measure_is_said(tiny_recipe: MakeRecipe) -> None:
     with pytest.raises(DataError, match="The validation set 'val' holds no photo with a caption to measure"):
-        validation_visits(tiny_recipe(), Told("val", None))
+        validation_samples(tiny_recipe(), Told("val", None))
 
 
 def test_dropped_features_are_the_recipe_s_share_and_classes_stay(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(feature_dropout=0.3)
-    seen = [Visit(0, 0, 0, (), number) for number in range(8)]
+    seen = [Sample(0, 0, 0, (), number) for number in range(8)]
     batch_BND = torch.ones(8, 50, 60)
     drop_features(batch_BND, seen, recipe, slice(0, 40))
     features, classes = batch_BND[..., :40], batch_BND[..., 40:]
@@ -182,11 +182,11 @@ def test_dropped_features_are_the_recipe_s_share_and_classes_stay(tiny_recipe: M
     assert (classes == 1).all()
 
 
-def test_which_features_are_dropped_follows_from_seed_and_visit_alone(tiny_recipe: MakeRecipe) -> None:
+def test_which_features_are_dropped_follows_from_seed_and_sample_alone(tiny_recipe: MakeRecipe) -> None:
     def dropped(number: int, seed: int) -> torch.Tensor:
         batch_BND = torch.ones(1, 50, 60)
         recipe = tiny_recipe(feature_dropout=0.3, seed=seed)
-        drop_features(batch_BND, [Visit(0, 0, 0, (), number)], recipe, slice(0, 60))
+        drop_features(batch_BND, [Sample(0, 0, 0, (), number)], recipe, slice(0, 60))
         return batch_BND
 
     assert torch.equal(dropped(5, seed=1), dropped(5, seed=1))
@@ -196,7 +196,7 @@ def test_which_features_are_dropped_follows_from_seed_and_visit_alone(tiny_recip
 
 def test_of_a_hidden_photo_only_the_classes_are_seen(tiny_recipe: MakeRecipe) -> None:
     batch_BND = torch.ones(2, 3, 6)
-    hidden = Visit(0, 0, 0, (), 1, hidden=True)
-    drop_features(batch_BND, [hidden, Visit(0, 0, 0, ())], tiny_recipe(feature_dropout=0.0), slice(0, 4))
+    hidden = Sample(0, 0, 0, (), 1, hidden=True)
+    drop_features(batch_BND, [hidden, Sample(0, 0, 0, ())], tiny_recipe(feature_dropout=0.0), slice(0, 4))
     assert batch_BND[0].tolist() == [[0, 0, 0, 0, 1, 1]] * 3
     assert (batch_BND[1] == 1).all()

@@ -1,4 +1,4 @@
-"""The order of visits: a pure function of seed and number, exact in its ratio, each photo once an epoch."""
+"""The order of samples: a pure function of seed and number, exact in its ratio, each photo once an epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import UsageError
-from minigpt4.train.batches.samples import share_of_step
+from minigpt4.train.batches.samples import indices_of_step
 from minigpt4.train.batches.shuffle import LARGEST_BLOCK, Order, block_counts, permuted
 
 seeds = st.integers(0, 2**63 - 1)
@@ -31,13 +31,13 @@ def test_within_a_source_every_photo_comes_once_before_any_comes_again(
 ) -> None:
     sizes, weights = [size for size, _ in found], [weight for _, weight in found]
     order = Order(seed, sizes, weights)
-    visits = [order.at(number) for number in range(400)]
+    samples = [order.at(number) for number in range(400)]
     for source, size in enumerate(sizes):
-        drawn = [visit for visit in visits if visit.source == source]
+        drawn = [sample for sample in samples if sample.source == source]
         for epoch in range(len(drawn) // size):
             once = drawn[epoch * size : (epoch + 1) * size]
-            assert {visit.photo for visit in once} == set(range(size))
-            assert {visit.epoch for visit in once} == {epoch}
+            assert {sample.photo for sample in once} == set(range(size))
+            assert {sample.epoch for sample in once} == {epoch}
 
 
 @settings(max_examples=60)
@@ -55,11 +55,11 @@ def test_every_block_holds_the_sources_in_the_exact_ratio(seed: int, found: list
 @given(seed=seeds, step=st.integers(0, 10**6), batch=st.integers(1, 24), ranks=st.integers(1, 8))
 def test_any_number_of_processes_sees_the_same_step(seed: int, step: int, batch: int, ranks: int) -> None:
     order = Order(seed, [500, 70], [115, 14])
-    alone = [order.at(number) for number in share_of_step(step, batch)]
+    alone = [order.at(number) for number in indices_of_step(step, batch)]
     together = [
         Order(seed, [500, 70], [115, 14]).at(number)
         for rank in range(ranks)
-        for number in share_of_step(step, batch, rank, ranks)
+        for number in indices_of_step(step, batch, rank, ranks)
     ]
     assert sorted(alone) == sorted(together)
 

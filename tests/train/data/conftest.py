@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from minigpt4.train.events import Event, PhotoLeftOut
+from minigpt4.train.events import Event, PhotoSkipped
 
 
 def jpeg(colour: str) -> bytes:
@@ -34,7 +34,7 @@ class Told:
     @property
     def left_out(self) -> list[tuple[str, str]]:
         """Keys and reasons."""
-        return [(event.key, event.reason) for event in self.events if isinstance(event, PhotoLeftOut)]
+        return [(event.key, event.reason) for event in self.events if isinstance(event, PhotoSkipped)]
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def served() -> Iterator[Served]:
 
         def answer(self, *, has_body: bool) -> None:
             name, wanted = self.path.strip("/"), self.headers.get("Range")
-            state.asked.append((self.command, name, wanted))
+            state.examples.append((self.command, name, wanted))
             if name not in state.files:
                 self.send_error(404)
                 return
@@ -86,16 +86,16 @@ def in_the_cache() -> list[str]:
 def test_shards_are_fetched_once_and_read_without_the_server_ever_after(shards: Served, told: Any) -> None:
     place = f"{shards.address}/{{0..2}}.tar"
     assert holds_photos(place)
-    assert shards.asked == []
+    assert shards.examples == []
     photos = open_photos(place, report=told)
     assert [photos.key(number) for number in range(len(photos))] == ["a", "b", "c"]
     progress = [event for event in told.events if isinstance(event, PhotosFetched)]
     total = sum(map(len, shards.files.values()))
     assert progress[-1] == PhotosFetched("{0..2}.tar", total, total)
-    shards.asked.clear()
+    shards.examples.clear()
     shards.files.clear()
     assert open_photos(place).fingerprint == photos.fingerprint
-    assert shards.asked == []
+    assert shards.examples == []
 
 
 def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
@@ -103,9 +103,9 @@ def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
     with pytest.raises(DataError, match=r"1\.tar cannot be fetched: .*run the command again to go on"):
         open_photos(f"{shards.address}/1.tar")
     assert in_the_cache() == []
-    shards.asked.clear()
+    shards.examples.clear()
     assert open_photos(f"{shards.address}/1.tar").key(0) == "b"
-    assert ("GET", "1.tar", "bytes=1000-") in shards.asked
+    assert ("GET", "1.tar", "bytes=1000-") in shards.examples
     assert in_the_cache() == ["1.tar"]
 
 
@@ -142,4 +142,4 @@ def test_a_disk_without_room_is_told_before_the_first_byte(
         DataError, match=r"The shards of '0\.tar' cannot be fetched: .*10 bytes free and 0\.0 MB|102"
     ):
         open_photos(f"{shards.address}/0.tar")
-    assert [method for method, _, _ in shards.asked] == ["HEAD"]
+    assert [method for method, _, _ in shards.examples] == ["HEAD"]

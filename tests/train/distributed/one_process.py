@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.train.distributed.launch import end_with_parent, joined, seat_from
+from minigpt4.train.distributed.launch import distributed_group, end_with_parent, rank_assignment
 
 TESTS_OF_TRAIN = Path(__file__).parents[1]
 
@@ -26,33 +26,33 @@ def main() -> None:
     tiny = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tiny)
     end_with_parent()
-    seat = seat_from(os.environ)
-    assert seat is not None
+    assignment = rank_assignment(os.environ)
+    assert assignment is not None
     recipe = tiny.make_recipe(batch_size=4, micro_batch=1, steps=4)
     try:
-        with joined(seat, torch.device("cpu")) as world:
-            (folder / f"process-{world.rank}").write_text(str(os.getpid()))
-            trainer = tiny.make_trainer(recipe, world)
+        with distributed_group(assignment, torch.device("cpu")) as process_group:
+            (folder / f"process-{process_group.rank}").write_text(str(os.getpid()))
+            trainer = tiny.make_trainer(recipe, process_group)
             rows = []
             for number in range(4):
-                if (what, world.rank, number) == ("raises", 1, 2):
+                if (what, process_group.rank, number) == ("raises", 1, 2):
                     raise ValueError("the picture of a tiger cannot be read")
-                if (what, world.rank, number) == ("is killed", 1, 2):
+                if (what, process_group.rank, number) == ("is killed", 1, 2):
                     os.kill(os.getpid(), 9)
                 while what == "hangs":
                     time.sleep(0.05)
                 rows.append(asdict(trainer.step(number)))
             rows.append({"val_loss": trainer.validation_loss()})
-            gathered = world.gather([f"process {world.rank}"] * (world.rank + 1))
-            if world.rank == 0:
-                weight = trainer.part.projection.linear.weight
+            gathered = process_group.all_gather([f"process {process_group.rank}"] * (process_group.rank + 1))
+            if process_group.rank == 0:
+                weight = trainer.adapter.projection.linear.weight
                 found = {"rows": rows, "weight": weight.tolist(), "gathered": gathered}
                 (folder / "rows.json").write_text(json.dumps(found))
     except Minigpt4Error as error:
-        (folder / f"error-{seat.rank}").write_text(str(error))
+        (folder / f"error-{assignment.rank}").write_text(str(error))
         sys.exit(1)
     except ValueError as error:
-        (folder / f"error-{seat.rank}").write_text(str(error))
+        (folder / f"error-{assignment.rank}").write_text(str(error))
         sys.exit(3)
 
 

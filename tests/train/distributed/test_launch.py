@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.train.distributed.launch import Seat, device_of, first_host, launch, seat_from
+from minigpt4.train.distributed.launch import RankAssignment, device_of, first_host, launch, rank_assignment
 
 ONE_PROCESS = Path(__file__).parent / "one_process.py"
 LAUNCH = """
@@ -83,8 +83,8 @@ def test_a_process_that_fails_ends_the_others_with_its_own_words(folder: Path) -
 
 def test_a_process_that_is_killed_ends_the_others(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert launch(command(folder, "is killed"), 2) == 128 + signal.SIGKILL
-    assert "Process 2 of 2 was ended by signal 9 (SIGKILL)" in capfd.readouterr().err
-    assert "Another process of this run ended without a word" in (folder / "error-0").read_text()
+    assert "Process 2 of 2 was killed by signal 9 (SIGKILL)" in capfd.readouterr().err
+    assert "Another process of this run exited without an error" in (folder / "error-0").read_text()
 
 
 def test_processes_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
@@ -111,7 +111,7 @@ def _runs(process: int) -> bool:
 
 def test_torchrun_tells_each_process_its_place() -> None:
     environment = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
-    assert seat_from(environment) == Seat(9, 16, 1, 8, "env://")
+    assert rank_assignment(environment) == RankAssignment(9, 16, 1, 8, "env://")
 
 
 def test_srun_tells_each_process_its_place() -> None:
@@ -123,27 +123,27 @@ def test_srun_tells_each_process_its_place() -> None:
         "SLURM_LOCALID": "1",
         "SLURM_JOB_ID": "4000123",
     }
-    assert seat_from(environment) == Seat(9, 16, 1, 8, "tcp://gpu07:20123")
-    assert seat_from(environment | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "999"}) == Seat(
+    assert rank_assignment(environment) == RankAssignment(9, 16, 1, 8, "tcp://gpu07:20123")
+    assert rank_assignment(environment | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "999"}) == RankAssignment(
         9, 16, 1, 8, "tcp://10.0.0.1:999"
     )
 
 
 def test_a_batch_script_that_starts_nothing_is_alone() -> None:
-    assert seat_from({"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_ID": "1"}) is None
-    assert seat_from({}) is None
+    assert rank_assignment({"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_ID": "1"}) is None
+    assert rank_assignment({}) is None
 
 
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
-        ({"RANK": "4", "WORLD_SIZE": "4"}, "number 4 of 4; correct RANK and WORLD_SIZE"),
+        ({"RANK": "4", "WORLD_SIZE": "4"}, "is 4 of 4; correct RANK and WORLD_SIZE"),
         ({"RANK": "one", "WORLD_SIZE": "4"}, "RANK is 'one'; it must be a whole number"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused(environment: dict[str, str], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        seat_from(environment)
+        rank_assignment(environment)
 
 
 @pytest.mark.parametrize(

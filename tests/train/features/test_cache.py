@@ -23,11 +23,11 @@ from minigpt4.core.paths import cache_home
 from minigpt4.core.vision.base import VisionStages
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.data.open import open_photos
-from minigpt4.train.events import Event, FeaturesMade, FeaturesMissing, FeaturesStale, PhotoLeftOut
+from minigpt4.train.events import Event, FeaturesMade, FeaturesMissing, FeaturesStale, PhotoSkipped
 from minigpt4.train.features import cache as features
-from minigpt4.train.features.cache import HEADER, Features, FeatureSet, begin_folder, cached_features
-from minigpt4.train.features.compute import make_missing_features
-from minigpt4.train.features.pixels import pixels_of
+from minigpt4.train.features.cache import HEADER, Features, FeatureSet, cached_features, prepare_folder
+from minigpt4.train.features.compute import compute_missing_features
+from minigpt4.train.features.crops import pixels_of
 
 WriteShard = Callable[..., Path]
 CAPTIONS = {key: f"A photo of {key}." for key in "abcdefg"}
@@ -71,7 +71,7 @@ def shard(write_shard: WriteShard) -> Path:
 
 @pytest.fixture(autouse=True)
 def _parts_of_three_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 3 * VIEWS * 2 * 2 + 1)
+    monkeypatch.setattr(features, "CHUNK_BYTES", 3 * VIEWS * 2 * 2 + 1)
 
 
 @pytest.fixture
@@ -92,18 +92,18 @@ def all_of(found: Features | None, photos: int = 7, views: int = VIEWS) -> Any:
 def test_features_are_computed_once_and_read_ever_after(wanted: FeatureSet, tower: FakeTower) -> None:
     loaded: list[FakeTower] = []
     events: list[Event] = []
-    single = replace(wanted, views=1)
+    single = replace(wanted, crops=1)
 
     def load() -> FakeTower:
         loaded.append(tower)
         return tower
 
-    make_missing_features([wanted, single, wanted], load, events.append)
+    compute_missing_features([wanted, single, wanted], load, events.append)
     assert (len(loaded), tower.seen) == (1, 7 * VIEWS + 7)
-    assert events[0] == FeaturesMissing(photos=14, views=21, bytes=21 * 2 * 2)
+    assert events[0] == FeaturesMissing(photos=14, crops=21, bytes=21 * 2 * 2)
     assert events[-1] == FeaturesMade(21, 21)
     events.clear()
-    make_missing_features([wanted, single], load, events.append)
+    compute_missing_features([wanted, single], load, events.append)
     assert (len(loaded), tower.seen, events) == (1, 21, [])
     assert len(list(wanted.folder.glob("part-*.npy"))) == 3
     found = cached_features(wanted)
@@ -112,10 +112,10 @@ def test_features_are_computed_once_and_read_ever_after(wanted: FeatureSet, towe
     assert found.of(6, 1).dtype == np.float16
 
 
-def test_every_view_of_every_photo_is_what_the_tower_sees_of_it(
+def test_every_crop_of_every_photo_is_what_the_tower_sees_of_it(
     wanted: FeatureSet, tower: FakeTower, vision: VisionSpec
 ) -> None:
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     found = all_of(cached_features(wanted))
     for place in range(7):
         pixels = np.stack(list(pixels_of(wanted.photos, place, range(VIEWS), vision)))
@@ -127,13 +127,13 @@ def test_every_view_of_every_photo_is_what_the_tower_sees_of_it(
 def test_more_photos_than_the_tower_sees_at_once_stay_in_order(
     write_shard: WriteShard, tower: FakeTower, vision: VisionSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 10**6)
+    monkeypatch.setattr(features, "CHUNK_BYTES", 10**6)
     shard = write_shard("many.tar", {str(number): "A thing." for number in range(90)})
     many = FeatureSet(open_photos(shard), 3, "t1", 1, 2, vision)
-    make_missing_features([many], lambda: tower, silent, workers=4)
+    compute_missing_features([many], lambda: tower, silent, workers=4)
     found = all_of(cached_features(many), 90, 3)
     alone = FeatureSet(open_photos(shard), 1, "t1", 1, 2, vision)
-    make_missing_features([alone], lambda: tower, silent, workers=1)
+    compute_missing_features([alone], lambda: tower, silent, workers=1)
     assert np.array_equal(found[:, :1], all_of(cached_features(alone), 90, 1))
     assert tower.seen == 360
 
@@ -144,7 +144,7 @@ def test_what_features_follow_from_tells_them_apart(
     other = write_shard("other.tar", CAPTIONS | {"c": "A crow."})
     sets = [
         wanted,
-        replace(wanted, views=1),
+        replace(wanted, crops=1),
         replace(wanted, tower="t2"),
         replace(wanted, tokens=2),
         replace(wanted, photos=open_photos(other, name="people/train")),
@@ -161,24 +161,24 @@ def test_work_that_was_cut_off_goes_on_with_the_next_part(wanted: FeatureSet, to
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_missing_features([wanted], lambda: tower, interrupt)
+        compute_missing_features([wanted], lambda: tower, interrupt)
     assert cached_features(wanted) is None
-    assert [part.read() is not None for part in wanted.parts] == [True, False, False]
+    assert [part.read() is not None for part in wanted.chunks] == [True, False, False]
     again = FakeTower()
     events: list[Event] = []
-    make_missing_features([wanted], lambda: again, events.append)
+    compute_missing_features([wanted], lambda: again, events.append)
     assert again.seen == 4 * VIEWS
-    assert events[0] == FeaturesMissing(photos=4, views=8, bytes=8 * 2 * 2)
+    assert events[0] == FeaturesMissing(photos=4, crops=8, bytes=8 * 2 * 2)
     assert cached_features(wanted) is not None
 
 
 def test_what_a_killed_process_left_of_a_part_is_cleared_away(wanted: FeatureSet, tower: FakeTower) -> None:
-    make_missing_features([wanted], lambda: tower, silent)
-    part = wanted.parts[1].path
+    compute_missing_features([wanted], lambda: tower, silent)
+    part = wanted.chunks[1].path
     part.unlink()
     litter = part.with_name(f".{part.name}.abc123.part")
     litter.write_bytes(b"half")
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     assert not litter.exists()
     assert cached_features(wanted) is not None
 
@@ -207,12 +207,12 @@ def missing(part: Path) -> None:
 def test_a_damaged_part_is_not_trusted_and_made_again(
     wanted: FeatureSet, tower: FakeTower, damage: Callable[[Path], None]
 ) -> None:
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     before = all_of(cached_features(wanted))
-    damage(wanted.parts[1].path)
+    damage(wanted.chunks[1].path)
     assert cached_features(wanted) is None
     tower.seen = 0
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     assert tower.seen == 3 * VIEWS
     assert np.array_equal(all_of(cached_features(wanted)), before)
 
@@ -223,26 +223,26 @@ def test_a_damaged_part_is_not_trusted_and_made_again(
 def test_features_whose_header_says_something_else_are_all_made_again(
     wanted: FeatureSet, tower: FakeTower, header: str
 ) -> None:
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     (wanted.folder / HEADER).write_text(header)
     assert cached_features(wanted) is None
     tower.seen = 0
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     assert tower.seen == 7 * VIEWS
-    assert json.loads((wanted.folder / HEADER).read_text())["facts"] == wanted.facts
+    assert json.loads((wanted.folder / HEADER).read_text())["facts"] == wanted.dependencies
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"tower": "t2"}, "another tower"), ({"views": 1, "tower": "t2"}, "another tower and other views")],
+    [({"tower": "t2"}, "another tower"), ({"crops": 1, "tower": "t2"}, "another tower and other crops")],
 )
 def test_features_that_no_longer_fit_are_named_and_left_where_they_are(
     wanted: FeatureSet, tower: FakeTower, changes: dict[str, Any], said: str
 ) -> None:
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     (cache_home() / "features" / "people-train-other-0123456789abcdef").mkdir()  # of another source
     events: list[Event] = []
-    make_missing_features([replace(wanted, **changes)], lambda: tower, events.append)
+    compute_missing_features([replace(wanted, **changes)], lambda: tower, events.append)
     stale = [event for event in events if isinstance(event, FeaturesStale)]
     assert stale == [FeaturesStale("people/train", said, str(wanted.folder))]
     assert cached_features(wanted) is not None
@@ -252,8 +252,8 @@ def test_features_in_another_number_of_views_are_another_recipe_s(
     wanted: FeatureSet, tower: FakeTower
 ) -> None:
     events: list[Event] = []
-    make_missing_features([wanted], lambda: tower, silent)
-    make_missing_features([replace(wanted, views=3)], lambda: tower, events.append)
+    compute_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([replace(wanted, crops=3)], lambda: tower, events.append)
     assert not any(isinstance(event, FeaturesStale) for event in events)
 
 
@@ -262,7 +262,7 @@ def test_a_cache_of_the_older_form_is_named_and_not_read(wanted: FeatureSet, tow
     older.mkdir(parents=True)
     (older / HEADER).write_text('{"fingerprint": "f", "keys": ["a"]}')
     events: list[Event] = []
-    make_missing_features([wanted], lambda: tower, events.append)
+    compute_missing_features([wanted], lambda: tower, events.append)
     assert events[0] == FeaturesStale("people/train", "an older form of the cache", str(older))
     assert tower.seen == 14
 
@@ -274,8 +274,8 @@ def test_photos_that_cannot_be_opened_are_told_and_refused_when_visited(
     shard = write_shard("0.tar", {"a": "An ant.", "b": "A bee.", "c": "A cow."}, broken)
     one = FeatureSet(open_photos(shard, name="people"), VIEWS, "t1", 1, 2, vision)
     events: list[Event] = []
-    make_missing_features([one], lambda: tower, events.append)
-    told = [event for event in events if isinstance(event, PhotoLeftOut)]
+    compute_missing_features([one], lambda: tower, events.append)
+    told = [event for event in events if isinstance(event, PhotoSkipped)]
     assert [(event.source, event.key) for event in told] == [("people", "a"), ("people", "c")]
     assert events[-1] == FeaturesMade(6, 6)
     found = cached_features(one)
@@ -293,7 +293,7 @@ def test_a_set_without_a_photo_that_can_be_opened_leaves_nothing_behind(
     shard = write_shard("0.tar", {"a": "An ant."}, {"a": b"no photo"})
     one = FeatureSet(open_photos(shard, name="people"), 1, "t1", 1, 2, vision)
     with pytest.raises(DataError, match="'people' holds no photo that can be opened"):
-        make_missing_features([one], lambda: tower, silent)
+        compute_missing_features([one], lambda: tower, silent)
     assert not one.folder.exists()
 
 
@@ -303,9 +303,9 @@ def test_too_small_a_disk_is_told_before_the_tower_is_loaded(
     usage = type("Usage", (), {"free": wanted.size - 1})
     monkeypatch.setattr("minigpt4.core.download.sources.shutil.disk_usage", lambda _folder: usage)
     with pytest.raises(
-        DataError, match=r"The features of the photos cannot be kept: .* 55 bytes free and 56"
+        DataError, match=r"The features of the photos cannot be cached: .* 55 bytes free and 56"
     ):
-        make_missing_features([wanted], lambda: pytest.fail("the tower was loaded"), silent)
+        compute_missing_features([wanted], lambda: pytest.fail("the tower was loaded"), silent)
 
 
 def test_a_disk_that_fills_up_leaves_whole_parts_alone(
@@ -322,7 +322,7 @@ def test_a_disk_that_fills_up_leaves_whole_parts_alone(
 
     monkeypatch.setattr(features.np, "save", save)
     with pytest.raises(OSError, match="No space left"):
-        make_missing_features([wanted], lambda: tower, silent)
+        compute_missing_features([wanted], lambda: tower, silent)
     assert [path.name for path in wanted.folder.iterdir() if path.suffix != ".lock"] in (
         ["features.json", "part-00000.npy"],
         ["part-00000.npy", "features.json"],
@@ -335,21 +335,21 @@ def test_processes_share_the_parts_and_each_ends_with_all_of_them(
     """Locks of one file that was opened twice shut out each other, in one process as in two."""
     other = FakeTower()
     begun = threading.Event()
-    begin_folder(wanted)
+    prepare_folder(wanted)
 
     def load() -> FakeTower:
         begun.set()
         return other
 
-    with locked(wanted.parts[1].path):  # as if it were being made elsewhere
-        helper = threading.Thread(target=make_missing_features, args=([wanted], load, silent))
+    with locked(wanted.chunks[1].path):  # as if it were being made elsewhere
+        helper = threading.Thread(target=compute_missing_features, args=([wanted], load, silent))
         helper.start()
         assert begun.wait(20)
-        while wanted.parts[2].read() is None:
+        while wanted.chunks[2].read() is None:
             helper.join(0.01)
-        assert wanted.parts[1].read() is None
+        assert wanted.chunks[1].read() is None
         assert helper.is_alive()
-        wanted.parts[1].write(np.ones((3, VIEWS, 1, 2), np.float16))
+        wanted.chunks[1].write(np.ones((3, VIEWS, 1, 2), np.float16))
     helper.join(20)
     assert not helper.is_alive()
     assert other.seen == 4 * VIEWS
@@ -357,32 +357,32 @@ def test_processes_share_the_parts_and_each_ends_with_all_of_them(
 
 
 def test_a_part_that_a_dead_process_had_claimed_is_made(wanted: FeatureSet, tower: FakeTower) -> None:
-    with locked(wanted.parts[0].path):
+    with locked(wanted.chunks[0].path):
         pass
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     assert cached_features(wanted) is not None
 
 
 def test_a_tower_that_does_not_fit_its_projection_is_refused(wanted: FeatureSet, tower: FakeTower) -> None:
     with pytest.raises(
-        BundleError, match=r"tower gives \(N, D\) = \(1, 2\) and its projection reads \(1, 7\)"
+        BundleError, match=r"tower outputs \(N, D\) = \(1, 2\) and its projection expects \(1, 7\)"
     ):
-        make_missing_features([replace(wanted, width=7)], lambda: tower, silent)
+        compute_missing_features([replace(wanted, width=7)], lambda: tower, silent)
     assert tower.seen == 0
 
 
 def test_features_that_float16_cannot_hold_are_refused(wanted: FeatureSet) -> None:
-    with pytest.raises(BackendError, match="'people/train' pass 65504"):
-        make_missing_features([wanted], lambda: FakeTower(scale=1e9), silent)
+    with pytest.raises(BackendError, match="'people/train' exceed 65504"):
+        compute_missing_features([wanted], lambda: FakeTower(scale=1e9), silent)
     assert cached_features(wanted) is None
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_gpu_s_features_are_the_cpu_s(wanted: FeatureSet, tower: FakeTower) -> None:
-    make_missing_features([wanted], lambda: tower, silent, device="cuda")
+    compute_missing_features([wanted], lambda: tower, silent, device="cuda")
     on_gpu = all_of(cached_features(wanted))
-    for part in wanted.parts:
+    for part in wanted.chunks:
         part.path.unlink()
-    make_missing_features([wanted], lambda: tower, silent)
+    compute_missing_features([wanted], lambda: tower, silent)
     np.testing.assert_allclose(on_gpu, all_of(cached_features(wanted)), atol=1e-3)

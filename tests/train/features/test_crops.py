@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from minigpt4.train.features.crops import LEAST_AREA, LEAST_SIDE, is_flipped, view_of
+from minigpt4.train.features.crops import LEAST_AREA, LEAST_SIDE, crop_of, is_flipped
 
 sides = st.integers(1, 60)
 keys = st.text(max_size=8)
@@ -26,8 +26,8 @@ def test_a_crop_is_the_same_every_time_and_keeps_most_of_the_photo(
     width: int, height: int, key: str, view: int
 ) -> None:
     photo = slope(width, height)
-    crop = view_of(photo, key, view)
-    assert crop.tobytes() == view_of(photo.copy(), key, view).tobytes()
+    crop = crop_of(photo, key, view)
+    assert crop.tobytes() == crop_of(photo.copy(), key, view).tobytes()
     least = LEAST_AREA**0.5 * LEAST_SIDE
     for side, whole in ((crop.width, width), (crop.height, height)):
         assert max(1, int(whole * least)) <= side <= whole
@@ -36,7 +36,7 @@ def test_a_crop_is_the_same_every_time_and_keeps_most_of_the_photo(
 @settings(max_examples=30, deadline=None)
 @given(key=keys, view=st.integers(1, 64))
 def test_odd_views_are_mirrored_and_even_ones_are_not(key: str, view: int) -> None:
-    row = np.asarray(view_of(slope(120, 8), key, view))[0, :, 0].astype(int)
+    row = np.asarray(crop_of(slope(120, 8), key, view))[0, :, 0].astype(int)
     steps = np.diff(row)
     assert (steps <= 0).all() if is_flipped(view) else (steps >= 0).all()
     assert is_flipped(view) == (view % 2 == 1)
@@ -44,11 +44,11 @@ def test_odd_views_are_mirrored_and_even_ones_are_not(key: str, view: int) -> No
 
 def test_the_first_view_is_the_photo_itself() -> None:
     photo = slope(7, 5)
-    assert view_of(photo, "key", 0) is photo
+    assert crop_of(photo, "key", 0) is photo
     assert not is_flipped(0)
 
 
 @pytest.mark.parametrize("other", [("key", 3), ("yek", 1)])
 def test_another_photo_or_number_is_cropped_elsewhere(other: tuple[str, int]) -> None:
     photo = slope(500, 300)
-    assert view_of(photo, "key", 1).tobytes() != view_of(photo, *other).tobytes()
+    assert crop_of(photo, "key", 1).tobytes() != crop_of(photo, *other).tobytes()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from minigpt4.train.data.dataset import PhotoError
-from minigpt4.train.events import PhotoLeftOut
+from minigpt4.train.events import PhotoSkipped
 from minigpt4.train.inspection.caption_lengths import CaptionLengths
 from minigpt4.train.inspection.inspection import Group, Inspection, inspect_photos
 
@@ -81,7 +81,7 @@ def sets() -> list[FakeSet]:
 
 @pytest.fixture(scope="module")
 def found(sets: list[FakeSet]) -> Inspection:
-    return inspect_photos(sets, WORDS, skipped=[PhotoLeftOut("mine", "x", "no photo")])
+    return inspect_photos(sets, WORDS, skipped=[PhotoSkipped("mine", "x", "no photo")])
 
 
 def keys(group: Group, sets: list[FakeSet]) -> list[str]:

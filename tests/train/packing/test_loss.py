@@ -15,8 +15,8 @@ from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
 from minigpt4.core.projection import Projection
 from minigpt4.train.packing.attention import _attend_on_cpu, _attend_on_gpu
-from minigpt4.train.packing.loss import AnswerLoss, Objective, label_tokens
-from minigpt4.train.packing.sequence import Branch
+from minigpt4.train.packing.loss import LanguageModelLoss, SummedCrossEntropy, label_tokens
+from minigpt4.train.packing.sequence import Continuation
 
 VOCABULARY, WIDTH, FEATURES, IMAGE_TOKENS = 61, 32, 7, 3
 PREFIX = (5, 9, 2, 40)
@@ -42,43 +42,43 @@ def language_model() -> Any:
 
 
 def loss_one_by_one(
-    language_model: Any, image_BND: Tensor, trees: list[list[Branch]], prefix: tuple[int, ...]
+    language_model: Any, image_BND: Tensor, trees: list[list[Continuation]], prefix: tuple[int, ...]
 ) -> Tensor:
     """The same loss, each sequence read alone and whole by the plain model."""
     losses = []
-    for image_ND, branches in zip(image_BND, trees, strict=True):
-        for branch in branches:
+    for image_ND, continuations in zip(image_BND, trees, strict=True):
+        for continuation in continuations:
             embed = language_model.get_input_embeddings()
             before = torch.tensor(prefix, dtype=torch.long)
-            after = torch.tensor([*branch.header, *branch.answer])
+            after = torch.tensor([*continuation.prompt, *continuation.answer])
             embeddings = torch.cat([embed(before), image_ND, embed(after)])[None]
             logits_SV = language_model(inputs_embeds=embeddings).logits[0]
-            answer = torch.tensor(branch.answer)
+            answer = torch.tensor(continuation.answer)
             predicting = logits_SV[-len(answer) - 1 : -1]
             losses.append(F.cross_entropy(predicting, answer, reduction="sum"))
     return torch.stack(losses).sum()
 
 
-headers = st.lists(st.integers(0, VOCABULARY - 1), max_size=6).map(tuple)
+prompts = st.lists(st.integers(0, VOCABULARY - 1), max_size=6).map(tuple)
 answers = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=6).map(tuple)
-branches = st.builds(Branch, header=headers, answer=answers)
-some_trees = st.lists(st.lists(branches, min_size=1, max_size=4), min_size=1, max_size=3)
+continuations = st.builds(Continuation, prompt=prompts, answer=answers)
+some_trees = st.lists(st.lists(continuations, min_size=1, max_size=4), min_size=1, max_size=3)
 
 
 @settings(max_examples=25)
 @given(trees=some_trees, prefix=st.sampled_from([PREFIX, (1,), ()]))
 def test_packed_trees_have_the_loss_and_the_gradient_of_their_sequences(
-    language_model: Any, trees: list[list[Branch]], prefix: tuple[int, ...]
+    language_model: Any, trees: list[list[Continuation]], prefix: tuple[int, ...]
 ) -> None:
     torch.manual_seed(1)
     features_BND = torch.randn(len(trees), IMAGE_TOKENS, FEATURES)
     projection = Projection(FEATURES, WIDTH)
 
-    # The model of Objective itself: what is not packed is attended as ever.
-    objective = Objective(language_model, prefix)
+    # The model of LanguageModelLoss itself: what is not packed is attended as ever.
+    loss_fn = LanguageModelLoss(language_model, prefix)
     plain = loss_one_by_one(language_model, projection(features_BND), trees, prefix)
     expected = torch.autograd.grad(plain, list(projection.parameters()))
-    loss = objective(projection(features_BND), trees)
+    loss = loss_fn(projection(features_BND), trees)
     found = torch.autograd.grad(loss, list(projection.parameters()))
 
     torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-4)
@@ -87,17 +87,17 @@ def test_packed_trees_have_the_loss_and_the_gradient_of_their_sequences(
 
 
 def test_the_loss_is_summed_over_label_tokens(language_model: Any) -> None:
-    trees = [[Branch((1, 2), (3, 4)), Branch((1,), (5,))], [Branch((), (6, 7, 8))]]
+    trees = [[Continuation((1, 2), (3, 4)), Continuation((1,), (5,))], [Continuation((), (6, 7, 8))]]
     assert label_tokens(trees) == 6
-    objective, image_BND = Objective(language_model, PREFIX), torch.randn(2, IMAGE_TOKENS, WIDTH)
-    apart = [objective(image_BND[place : place + 1], [tree]) for place, tree in enumerate(trees)]
-    torch.testing.assert_close(objective(image_BND, trees), sum(apart), rtol=1e-5, atol=1e-5)
+    loss_fn, image_BND = LanguageModelLoss(language_model, PREFIX), torch.randn(2, IMAGE_TOKENS, WIDTH)
+    apart = [loss_fn(image_BND[place : place + 1], [tree]) for place, tree in enumerate(trees)]
+    torch.testing.assert_close(loss_fn(image_BND, trees), sum(apart), rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_that_learns_answers_as_before() -> None:
     untouched, learning = new_language_model(), new_language_model()
-    objective = Objective(learning, PREFIX)
-    objective(torch.randn(1, IMAGE_TOKENS, WIDTH), [[Branch((1,), (2, 3))]])
+    loss_fn = LanguageModelLoss(learning, PREFIX)
+    loss_fn(torch.randn(1, IMAGE_TOKENS, WIDTH), [[Continuation((1,), (2, 3))]])
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     torch.testing.assert_close(learning(tokens).logits, untouched(tokens).logits, rtol=0, atol=1e-6)
 
@@ -117,7 +117,7 @@ def test_the_head_loss_is_cross_entropy_with_its_gradient() -> None:
     head_VD, labels_L = torch.randn(VOCABULARY, WIDTH), torch.randint(VOCABULARY, (9,))
     plain = F.cross_entropy(hidden_LD @ head_VD.T, labels_L, reduction="sum") / 7
     (expected,) = torch.autograd.grad(plain, hidden_LD)
-    loss = AnswerLoss.apply(hidden_LD, head_VD, labels_L) / 7
+    loss = SummedCrossEntropy.apply(hidden_LD, head_VD, labels_L) / 7
     (found,) = torch.autograd.grad(loss, hidden_LD)
     torch.testing.assert_close(loss, plain)
     torch.testing.assert_close(found, expected)
@@ -131,7 +131,7 @@ def test_a_gradient_in_float16_is_scaled_before_it_would_vanish() -> None:
     tokens, scale = 1_000_000, 65536.0
 
     def gradient(factor: float) -> Tensor:
-        loss = AnswerLoss.apply(hidden_LD, head_VD, labels_L) / tokens * factor
+        loss = SummedCrossEntropy.apply(hidden_LD, head_VD, labels_L) / tokens * factor
         return torch.autograd.grad(loss, hidden_LD)[0].double() / factor
 
     precise_LD = hidden_LD.detach().double().requires_grad_()

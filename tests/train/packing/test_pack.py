@@ -9,21 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from minigpt4.train.packing.pack import Apart, Packed, Together, pack, tree_length
-from minigpt4.train.packing.sequence import Branch
+from minigpt4.train.packing.pack import Packed, PadRows, UnpadRows, pack, packed_length
+from minigpt4.train.packing.sequence import Continuation
 
 tokens = st.lists(st.integers(0, 9), max_size=5).map(tuple)
 answers = st.lists(st.integers(0, 9), min_size=1, max_size=5).map(tuple)
-branches = st.builds(Branch, header=tokens, answer=answers)
-some_trees = st.lists(st.lists(branches, min_size=1, max_size=4), min_size=1, max_size=4)
+continuations = st.builds(Continuation, prompt=tokens, answer=answers)
+some_trees = st.lists(st.lists(continuations, min_size=1, max_size=4), min_size=1, max_size=4)
 PREFIX, IMAGE_TOKENS = 3, 2
 
 
 def read_by(packed: Packed, place: int, trees: int) -> list[int]:
     """The row's places that the one at `place` reads, those of the prefix left out."""
     length = packed.visible_BQK.shape[1]
-    tree, line = divmod(int(packed.lines_S[place]), length)
-    rows = {int(where): row for row, where in enumerate(packed.lines_S)}
+    tree, line = divmod(int(packed.indices_S[place]), length)
+    rows = {int(where): row for row, where in enumerate(packed.indices_S)}
     visible = packed.visible_BQK[tree, line, PREFIX:]
     return [rows[tree * length + at] for at in torch.nonzero(visible).flatten().tolist()]
 
@@ -31,19 +31,19 @@ def read_by(packed: Packed, place: int, trees: int) -> list[int]:
 @settings(max_examples=60)
 @given(trees=some_trees)
 def test_every_answer_is_predicted_by_what_stands_before_it_and_nothing_else(
-    trees: list[list[Branch]],
+    trees: list[list[Continuation]],
 ) -> None:
     packed = pack(trees, prefix=PREFIX, image_tokens=IMAGE_TOKENS)
     images = len(trees) * IMAGE_TOKENS
     predicted = iter(zip(packed.predicting_L.tolist(), packed.labels_L.tolist(), strict=True))
     for number, tree in enumerate(trees):
         own_image = [number * IMAGE_TOKENS + at for at in range(IMAGE_TOKENS)]
-        for branch in tree:
-            whole = [*branch.header, *branch.answer]
-            for at, label in enumerate(branch.answer):
+        for continuation in tree:
+            whole = [*continuation.prompt, *continuation.answer]
+            for at, label in enumerate(continuation.answer):
                 place, found = next(predicted)
                 read = read_by(packed, place, len(trees))
-                before = whole[: len(branch.header) + at]
+                before = whole[: len(continuation.prompt) + at]
                 assert found == label
                 assert read[:IMAGE_TOKENS] == own_image
                 assert [int(packed.tokens_T[row - images]) for row in read[IMAGE_TOKENS:]] == before
@@ -54,16 +54,16 @@ def test_every_answer_is_predicted_by_what_stands_before_it_and_nothing_else(
 
 
 @given(trees=some_trees)
-def test_a_row_holds_each_tree_s_tokens_and_no_padding(trees: list[list[Branch]]) -> None:
+def test_a_row_holds_each_tree_s_tokens_and_no_padding(trees: list[list[Continuation]]) -> None:
     packed = pack(trees, prefix=PREFIX, image_tokens=IMAGE_TOKENS)
-    assert len(packed.tokens_T) == sum(map(tree_length, trees))
+    assert len(packed.tokens_T) == sum(map(packed_length, trees))
     assert len(packed.positions_S) == len(trees) * IMAGE_TOKENS + len(packed.tokens_T)
-    assert len(set(packed.lines_S.tolist())) == len(packed.lines_S)
+    assert len(set(packed.indices_S.tolist())) == len(packed.indices_S)
     assert bool(packed.visible_BQK[:, :, :PREFIX].all())
 
 
 def test_what_questions_begin_with_is_read_once() -> None:
-    tree = [Branch((1, 2, 3), (7, 8)), Branch((1, 2, 4), (9,)), Branch((1, 2), (5, 6))]
+    tree = [Continuation((1, 2, 3), (7, 8)), Continuation((1, 2, 4), (9,)), Continuation((1, 2), (5, 6))]
     packed = pack([tree], prefix=0, image_tokens=1)
     assert packed.tokens_T.tolist() == [1, 2, 3, 7, 4, 5]
     assert packed.positions_S.tolist() == [0, 1, 2, 3, 4, 3, 3]
@@ -73,7 +73,7 @@ def test_what_questions_begin_with_is_read_once() -> None:
 
 
 def test_a_picture_alone_predicts_the_first_word() -> None:
-    packed = pack([[Branch((), (7, 8)), Branch((), (9,))]], prefix=0, image_tokens=2)
+    packed = pack([[Continuation((), (7, 8)), Continuation((), (9,))]], prefix=0, image_tokens=2)
     assert packed.predicting_L.tolist() == [1, 2, 1]
     assert packed.tokens_T.tolist() == [7]
 
@@ -82,31 +82,32 @@ def test_a_picture_alone_predicts_the_first_word() -> None:
 def test_rows_parted_and_joined_are_the_rows_and_so_are_their_gradients(lengths: list[int]) -> None:
     longest = max(lengths)
     places = [number * longest + at for number, length in enumerate(lengths) for at in range(length)]
-    lines_S = torch.tensor(places)[torch.randperm(len(places))]
+    indices_S = torch.tensor(places)[torch.randperm(len(places))]
     rows_S = torch.randn(len(places), 3, dtype=torch.float64, requires_grad=True)
 
     def apart(rows: Tensor) -> Tensor:
-        return Apart.apply(rows, lines_S, len(lengths) * longest)  # type: ignore[no-any-return]
+        return PadRows.apply(rows, indices_S, len(lengths) * longest)  # type: ignore[no-any-return]
 
-    def together(lines: Tensor) -> Tensor:
-        return Together.apply(lines, lines_S)  # type: ignore[no-any-return]
+    def together(rows: Tensor) -> Tensor:
+        return UnpadRows.apply(rows, indices_S)  # type: ignore[no-any-return]
 
     assert torch.equal(together(apart(rows_S)), rows_S)
     empty = [place for place in range(len(lengths) * longest) if place not in places]
     assert not apart(rows_S)[empty].any()
     assert torch.autograd.gradcheck(apart, (rows_S,))
-    lines = torch.randn(len(lengths) * longest, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(together, (lines,))
+    rows = torch.randn(len(lengths) * longest, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(together, (rows,))
 
 
 def test_every_tree_may_differ_from_every_other() -> None:
-    headers, counts = ((), (1,), (1, 2)), (1, 3)
+    prompts, counts = ((), (1,), (1, 2)), (1, 3)
     trees = [
-        [Branch(header, (5,) * (1 + at)) for at in range(count)] for header, count in product(headers, counts)
+        [Continuation(prompt, (5,) * (1 + at)) for at in range(count)]
+        for prompt, count in product(prompts, counts)
     ]
     packed = pack(trees, prefix=1, image_tokens=2)
     assert packed.visible_BQK.shape == (
         6,
-        2 + max(map(tree_length, trees)),
-        1 + 2 + max(map(tree_length, trees)),
+        2 + max(map(packed_length, trees)),
+        1 + 2 + max(map(packed_length, trees)),
     )

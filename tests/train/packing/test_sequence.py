@@ -51,22 +51,22 @@ def test_a_chat_is_learnt_as_it_is_asked(template: PromptTemplate, llama_tokens:
     layout = ChatLayout(template, llama_tokens)
     asked = prompt_pieces(template.segments([User("What is this?", images=[PICTURE])]), llama_tokens)
     place = asked.index(PICTURE)
-    branch = layout.branch("What is this?", "A cat.")
+    continuation = layout.tokenize_example("What is this?", "A cat.")
     assert [*layout.prefix] == asked[:place]
-    assert [*branch.header] == asked[place + 1 :]
+    assert [*continuation.prompt] == asked[place + 1 :]
     assert layout.ask("What is this?", PICTURE) == asked
 
 
 def test_an_answer_ends_as_the_template_ends_it(llama_tokens: Tokenize) -> None:
     def learnt(template: PromptTemplate, answer: str) -> list[int]:
-        return [*ChatLayout(template, llama_tokens).branch("", answer).answer]
+        return [*ChatLayout(template, llama_tokens).tokenize_example("", answer).answer]
 
     end = Text("###", control=True)
     assert learnt(VICUNA_V0, "A cat.") == [*llama_tokens(Text("A cat."), end)]
     # A sharp of the answer's own reads together with what separates turns, as the original has it.
     assert learnt(VICUNA_V0, "In C#") == [*llama_tokens(Text("In C####", control=True))]
     assert learnt(LLAMA2, "A cat.")[-1] == 2  # </s>
-    smol = ChatLayout(SmolLM2(), words_as_tokens).branch("", "A cat.").answer
+    smol = ChatLayout(SmolLM2(), words_as_tokens).tokenize_example("", "A cat.").answer
     assert list(smol) == [
         *words_as_tokens(Text("A cat.")),
         *words_as_tokens(Text("<|im_end|>", control=True)),
@@ -74,17 +74,17 @@ def test_an_answer_ends_as_the_template_ends_it(llama_tokens: Tokenize) -> None:
 
 
 def test_an_answer_cannot_end_the_turn_by_itself(llama_tokens: Tokenize) -> None:
-    ended = ChatLayout(VICUNA_V0, llama_tokens).branch("", "A ### B").answer
+    ended = ChatLayout(VICUNA_V0, llama_tokens).tokenize_example("", "A ### B").answer
     mark = tuple(llama_tokens(Text("A ###", control=True)))[-1]
     assert mark not in ended[:-1]
 
 
 def test_nothing_is_asked_around_a_plain_picture(llama_tokens: Tokenize) -> None:
     layout = PlainLayout(VICUNA_V0, llama_tokens)
-    branch = layout.branch("A question?", "a cat on a mat")
+    continuation = layout.tokenize_example("A question?", "a cat on a mat")
     assert layout.prefix == (1,)  # <s>
-    assert branch.header == ()
-    assert list(branch.answer) == [*llama_tokens(Text("a cat on a mat"), Text("\n", control=True))]
+    assert continuation.prompt == ()
+    assert list(continuation.answer) == [*llama_tokens(Text("a cat on a mat"), Text("\n", control=True))]
     assert layout.ask("A question?", PICTURE) == [1, PICTURE]
     assert layout.stops == ("\n",)
     assert PlainLayout(SmolLM2(), words_as_tokens).prefix == ()
@@ -96,18 +96,21 @@ def test_an_instruction_stands_in_the_training_prompt(template: MiniGPT4Chat, ll
     assert training is not None
     layout = InstructionLayout(template, training, llama_tokens)
     control = [Text(text, control=True) for text in (training.before, training.between, training.after)]
-    branch = layout.branch("Say it.", "A cat.")
+    continuation = layout.tokenize_example("Say it.", "A cat.")
     assert list(layout.prefix) == [1, *llama_tokens(control[0])]
-    assert list(branch.header) == [*llama_tokens(control[1], Text("Say it."), control[2])]
+    assert list(continuation.prompt) == [*llama_tokens(control[1], Text("Say it."), control[2])]
     # The form of training lacks the introduction that chats begin with.
     assert layout.prefix != ChatLayout(template, llama_tokens).prefix
 
 
 def test_a_long_answer_is_cut_and_loses_its_end() -> None:
     layout = ChatLayout(SmolLM2(), words_as_tokens, text_tokens=4)
-    kept, cut = layout.branch("", "one two three"), layout.branch("", "one two three four five")
-    assert (len(kept.answer), kept.is_cut) == (4, False)
-    assert (len(cut.answer), cut.is_cut) == (4, True)
+    kept, cut = (
+        layout.tokenize_example("", "one two three"),
+        layout.tokenize_example("", "one two three four five"),
+    )
+    assert (len(kept.answer), kept.is_truncated) == (4, False)
+    assert (len(cut.answer), cut.is_truncated) == (4, True)
     assert kept.answer[-1:] == tuple(words_as_tokens(Text("<|im_end|>", control=True)))
     assert cut.answer == tuple(words_as_tokens(Text("one two three four")))
 
@@ -121,7 +124,7 @@ def test_the_recipe_s_prompt_chooses_the_layout(
     recipe = tiny_recipe(prompt=prompt, text_tokens=3)
     layout = layout_for(recipe, VICUNA_V0, llama_tokens)
     assert type(layout) is kind
-    assert len(layout.branch("", "a long caption of many words").answer) == 3
+    assert len(layout.tokenize_example("", "a long caption of many words").answer) == 3
 
 
 def test_a_template_without_a_training_prompt_is_named(tiny_recipe: MakeRecipe) -> None:
@@ -131,9 +134,9 @@ def test_a_template_without_a_training_prompt_is_named(tiny_recipe: MakeRecipe) 
 
 def test_a_conversation_is_answered_in_the_form_that_was_learnt(llama_tokens: Tokenize) -> None:
     layout = ChatLayout(VICUNA_V0, llama_tokens)
-    branch = layout.branch("What?", "A cat.")
+    continuation = layout.tokenize_example("What?", "A cat.")
     talk = [User("What?", images=[PICTURE]), Assistant("A cat."), User("Why?")]
     pieces = prompt_pieces(VICUNA_V0.segments(talk), llama_tokens)
-    learnt = [*layout.prefix, PICTURE, *branch.header]
+    learnt = [*layout.prefix, PICTURE, *continuation.prompt]
     # All but the prompt's last token, a lone space that a following word takes up.
     assert pieces[: len(learnt) - 1] == learnt[:-1]

@@ -14,7 +14,7 @@ from minigpt4.train.run.checkpoint import (
     best_checkpoint,
     changes_since,
     load_checkpoint,
-    read_saved,
+    read_state,
     save_checkpoint,
 )
 from minigpt4.train.run.folder import RunFolder
@@ -45,7 +45,7 @@ def test_weights_moments_and_generators_come_back(
     state, found = trained.state(), resumed.state()
     assert state.keys() == found.keys()
     assert all(torch.equal(state[name], found[name]) for name in state)
-    for one, other in zip(trained.part.parameters(), resumed.part.parameters(), strict=True):
+    for one, other in zip(trained.adapter.parameters(), resumed.adapter.parameters(), strict=True):
         assert torch.equal(one, other)
     assert trained.step(1).loss == resumed.step(1).loss
 
@@ -91,4 +91,4 @@ def test_the_best_is_the_one_with_the_lowest_measured_loss(
         save_checkpoint(run, step, trainer, FACTS, loss)
     best = best_checkpoint(run)
     assert best is not None
-    assert read_saved(best).step == 2
+    assert read_state(best).step == 2

@@ -17,7 +17,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from minigpt4.train.run.folder import RunFolder
-with RunFolder(Path(sys.argv[1])).held():
+with RunFolder(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -28,15 +28,15 @@ def test_a_folder_that_holds_something_is_not_begun_in(
 ) -> None:
     (tmp_path / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(UsageError, match=r"not empty.*--resume"):
-        RunFolder(tmp_path).begin(tiny_recipe())
+        RunFolder(tmp_path).create(tiny_recipe())
 
 
 def test_a_run_keeps_the_recipe_that_it_began_with(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe]
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    with folder.held():
-        folder.begin(tiny_recipe(steps=7))
+    with folder.locked():
+        folder.create(tiny_recipe(steps=7))
     assert folder.recipe() == tiny_recipe(steps=7)
 
 
@@ -49,12 +49,12 @@ def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path) ->
         assert other.stdout.readline() == "held\n"
         with (
             pytest.raises(UsageError, match=rf"\(process {other.pid}\) is training in .*run"),
-            RunFolder(run).held(),
+            RunFolder(run).locked(),
         ):
             pass
         other.kill()
         other.wait()
-        with RunFolder(run).held():
+        with RunFolder(run).locked():
             assert (run / ".lock").read_text().startswith("process ")
 
 
@@ -64,7 +64,7 @@ def test_what_the_log_says_of_later_steps_is_forgotten_and_notes_stay(tmp_path: 
         folder.append(row)
     with folder.log_file.open("a") as file:
         file.write('{"step": 1, "lo')
-    folder.forget_after(1)
+    folder.truncate_log(1)
     assert folder.log_file.read_text().splitlines() == [
         '{"step": 1, "loss": 2.0}',
         '{"sentence": "Something happened."}',

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import UsageError
-from minigpt4.train.events import Answer, Note, Sampled, StepDone, Validated
+from minigpt4.train.events import Answer, AnswersSampled, Note, StepDone, Validated
 from minigpt4.train.run.folder import RunFolder
 from minigpt4.train.run.log import Curve, RunLog, RunTail, sample_picture
 
@@ -37,7 +37,7 @@ def follow(folder: RunFolder) -> Callable[[], RunLog]:
     tail, log = RunTail(folder.path), RunLog(folder.path)
 
     def look() -> RunLog:
-        log.take(tail.news())
+        log.update(tail.poll())
         return log
 
     return look
@@ -47,30 +47,30 @@ def test_what_the_run_writes_is_read_back_event_by_event(run: RunFolder) -> None
     events = (
         Validated(0, 4.0),
         StepDone(1, 3.5, 0.001, 0.5, 12.0, 640, data_wait=0.25, mfu=0.5, memory=1024, left_out=1),
-        Sampled(1, (Answer("a/1", "What is it?", "A dog."),)),
+        AnswersSampled(1, (Answer("a/1", "What is it?", "A dog."),)),
         Note("From step 1 on with changes: seed 1 -> 2."),
     )
     for event in events:
         run.append(asdict(event))
-    assert RunTail(run.path).news().events == events
+    assert RunTail(run.path).poll().events == events
 
 
 def test_a_photo_that_was_left_out_is_counted_and_no_curve_has_it(run: RunFolder) -> None:
     run.append({"step": 1, "key": "x.jpg", "source": "mine", "reason": "not a picture"})
     log = follow(run)()
-    assert log.left_out == 1
+    assert log.skipped == 1
     assert len(log.loss) == 0
 
 
 def test_only_what_was_added_is_read_again(run: RunFolder) -> None:
     tail = RunTail(run.path)
     run.append(asdict(done(1)))
-    assert [event.step for event in tail.news().events if isinstance(event, StepDone)] == [1]
-    assert tail.news().events == ()
+    assert [event.step for event in tail.poll().events if isinstance(event, StepDone)] == [1]
+    assert tail.poll().events == ()
     run.append(asdict(done(2)))
-    second = tail.news()
+    second = tail.poll()
     assert [event.step for event in second.events if isinstance(event, StepDone)] == [2]
-    assert not second.is_anew
+    assert not second.restarted
 
 
 def test_half_a_line_is_read_once_it_is_whole(run: RunFolder) -> None:
@@ -103,16 +103,16 @@ def test_half_a_line_is_read_once_it_is_whole(run: RunFolder) -> None:
 def test_a_damaged_line_is_passed_over(run: RunFolder, line: str) -> None:
     good = json.dumps(asdict(done(2)))
     run.log_file.write_bytes(f"{line}\n{good}\n".encode("utf-8", "surrogateescape"))
-    assert RunTail(run.path).news().events == (done(2),)
+    assert RunTail(run.path).poll().events == (done(2),)
 
 
 def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(run: RunFolder) -> None:
     look = follow(run)
     for step in range(1, 7):
         run.append(asdict(done(step, loss=9.0)))
-    run.append(asdict(Sampled(6, ())))
+    run.append(asdict(AnswersSampled(6, ())))
     assert look().step == 6
-    run.forget_after(4)
+    run.truncate_log(4)
     run.append(asdict(done(5, loss=1.0)))
     log = look()
     assert (log.step, log.loss.upto(9), log.sampled) == (5, (5, 1.0), [])
@@ -122,7 +122,7 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(run: RunFolder)
 def test_a_run_is_running_while_a_process_holds_its_folder_and_stopped_after(run: RunFolder) -> None:
     look = follow(run)
     assert look().state == "stopped"
-    with run.held():
+    with run.locked():
         assert look().state == "preparing"
         run.append(asdict(done(1)))
         assert look().state == "running"
@@ -133,17 +133,17 @@ def test_a_run_is_running_while_a_process_holds_its_folder_and_stopped_after(run
 
 def test_looking_at_a_run_keeps_nobody_from_training_in_it(run: RunFolder) -> None:
     look = follow(run)
-    with run.held():
+    with run.locked():
         look()
     for _ in range(3):
         look()
-        with run.held():
+        with run.locked():
             pass
 
 
 def test_the_time_left_is_that_of_the_photos_left_at_the_newest_speed(run: RunFolder) -> None:
     look = follow(run)
-    with run.held():
+    with run.locked():
         for step in range(1, 61):
             run.append(asdict(done(step, speed=1.0 if step <= 10 else 4.0)))
         assert look().seconds_left == pytest.approx(40 * 8 / 4.0)
@@ -152,10 +152,10 @@ def test_the_time_left_is_that_of_the_photos_left_at_the_newest_speed(run: RunFo
 
 def test_a_recipe_of_another_version_can_be_watched_all_the_same(run: RunFolder) -> None:
     run.recipe_file.write_text('steps = 7\nphotos = "many"\nbatch_size = "x"\n')
-    outline = RunTail(run.path).news().outline
-    assert (outline.steps, outline.batch_size, outline.stage) == (7, 0, 0)
+    summary = RunTail(run.path).poll().summary
+    assert (summary.steps, summary.batch_size, summary.stage) == (7, 0, 0)
     run.recipe_file.write_text("steps = \n")
-    assert RunTail(run.path).news().outline.steps == 0
+    assert RunTail(run.path).poll().summary.steps == 0
 
 
 def test_a_folder_that_goes_away_is_a_run_that_has_stopped(run: RunFolder) -> None:
@@ -184,14 +184,14 @@ def test_a_folder_without_a_run_is_refused_with_the_runs_that_lie_below(
 
 def test_a_run_that_is_being_prepared_can_be_watched_before_it_has_a_recipe(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "new")
-    with folder.held():
+    with folder.locked():
         assert follow(folder)().state == "preparing"
 
 
 def test_the_answers_of_a_moment_are_the_newest_up_to_it(run: RunFolder) -> None:
     look = follow(run)
     for step in (10, 20):
-        run.append(asdict(Sampled(step, (Answer("k", "q", f"of {step}"),))))
+        run.append(asdict(AnswersSampled(step, (Answer("k", "q", f"of {step}"),))))
     log = look()
     assert log.answers_at(9) is None
     assert [found.step for moment in (10, 19, 20, 99) if (found := log.answers_at(moment))] == [

@@ -11,11 +11,11 @@ import torch
 from minigpt4.core.projection import Projection
 from minigpt4.core.prompt import VICUNA_V0, SmolLM2
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.train.adapter import Adapter
 from minigpt4.train.events import Answer
 from minigpt4.train.packing.sequence import ChatLayout, Layout, PlainLayout
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.run.sample_answers import ANSWER_TOKENS, Answers, question_of
-from minigpt4.train.trainable import TrainedPart
+from minigpt4.train.run.sample_answers import ANSWER_TOKENS, SampleAnswers, question_of
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -51,13 +51,13 @@ class Parrot:
         self.resets += 1
 
 
-def doubled() -> TrainedPart:
-    """A part whose vectors are the features, times two."""
-    part = TrainedPart(Projection(3, 3))
+def doubled() -> Adapter:
+    """An adapter whose embeddings are the features, times two."""
+    adapter = Adapter(Projection(3, 3))
     with torch.no_grad():
-        part.projection.linear.weight.copy_(2 * torch.eye(3))
-        part.projection.linear.bias.zero_()
-    return part
+        adapter.projection.linear.weight.copy_(2 * torch.eye(3))
+        adapter.projection.linear.bias.zero_()
+    return adapter
 
 
 def answers(
@@ -66,7 +66,9 @@ def answers(
     language = Parrot(end)
     features_BND = torch.stack([torch.ones(2, 3), 2 * torch.ones(2, 3)]).half()
     form: Any = layout
-    asking = Answers(language, form(template, language.tokenize), question, ["a", "b"], features_BND)  # type: ignore[arg-type]
+    asking = SampleAnswers(
+        language, form(template, language.tokenize), question, ["a", "b"], features_BND, {}
+    )  # type: ignore[arg-type]
     return language, asking(doubled())
 
 

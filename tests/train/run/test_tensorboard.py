@@ -10,8 +10,16 @@ import pytest
 
 from minigpt4.core.errors import UsageError
 from minigpt4.train.errors import TrainingError
-from minigpt4.train.events import Answer, ModelLoading, Note, Sampled, StepDone, TrainingBegun, Validated
-from minigpt4.train.run.tensorboard import FOLDER, writing_to
+from minigpt4.train.events import (
+    Answer,
+    AnswersSampled,
+    ModelLoading,
+    Note,
+    StepDone,
+    TrainingStarted,
+    Validated,
+)
+from minigpt4.train.run.tensorboard import FOLDER, tensorboard_writer
 
 
 def done(step: int, loss: float) -> StepDone:
@@ -31,13 +39,13 @@ def scalars(run: Path, name: str) -> list[tuple[int, float]]:
 
 def test_tensorboard_shows_the_losses_figures_and_answers_of_a_run(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    with writing_to(tmp_path) as report:
+    with tensorboard_writer(tmp_path) as report:
         report(ModelLoading())
-        report(TrainingBegun(1, 2, 100))
+        report(TrainingStarted(1, 2, 100))
         report(Validated(0, 4.0))
         report(done(1, 3.5))
         report(done(2, 3.25))
-        report(Sampled(2, (Answer("dog.jpg", "What is it?", "A *dog*."),)))
+        report(AnswersSampled(2, (Answer("dog.jpg", "What is it?", "A *dog*."),)))
         report(Note("Something happened."))
     assert scalars(tmp_path, "loss/training") == [(1, 3.5), (2, 3.25)]
     assert scalars(tmp_path, "loss/validation") == [(0, 4.0)]
@@ -49,12 +57,12 @@ def test_tensorboard_shows_the_losses_figures_and_answers_of_a_run(tmp_path: Pat
 
 def test_a_resumed_run_replaces_what_was_written_of_later_steps(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    with writing_to(tmp_path) as report:
-        report(TrainingBegun(1, 9, 100))
+    with tensorboard_writer(tmp_path) as report:
+        report(TrainingStarted(1, 9, 100))
         for step in range(1, 5):
             report(done(step, 9.0))
-    with writing_to(tmp_path) as report:
-        report(TrainingBegun(3, 9, 100))
+    with tensorboard_writer(tmp_path) as report:
+        report(TrainingStarted(3, 9, 100))
         report(done(3, 1.0))
     assert scalars(tmp_path, "loss/training") == [(1, 9.0), (2, 9.0), (3, 1.0)]
 
@@ -62,7 +70,7 @@ def test_a_resumed_run_replaces_what_was_written_of_later_steps(tmp_path: Path) 
 def test_nothing_is_written_before_training_begins(tmp_path: Path) -> None:
     """A new run's folder must be empty when the run begins in it."""
     pytest.importorskip("tensorboard")
-    with writing_to(tmp_path) as report:
+    with tensorboard_writer(tmp_path) as report:
         report(ModelLoading())
         assert list(tmp_path.iterdir()) == []
     assert list(tmp_path.iterdir()) == []
@@ -72,7 +80,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(UsageError, match="pip install tensorboard"), writing_to(tmp_path):
+    with pytest.raises(UsageError, match="pip install tensorboard"), tensorboard_writer(tmp_path):
         pass
 
 
@@ -80,7 +88,7 @@ def test_a_folder_that_cannot_be_written_stops_the_run_with_a_sentence(tmp_path:
     pytest.importorskip("tensorboard")
     (tmp_path / FOLDER).write_text("a file where the folder should be")
     with (
-        writing_to(tmp_path) as report,
+        tensorboard_writer(tmp_path) as report,
         pytest.raises(TrainingError, match=r"cannot be written to .* --resume"),
     ):
-        report(TrainingBegun(1, 2, 100))
+        report(TrainingStarted(1, 2, 100))

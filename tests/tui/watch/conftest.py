@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from textual.pilot import Pilot
 
-from minigpt4.train.events import Answer, Sampled, StepDone, Validated
+from minigpt4.train.events import Answer, AnswersSampled, StepDone, Validated
 from minigpt4.train.run.folder import RunFolder
 from minigpt4.train.run.log import RunLog, RunTail, sample_picture
 from minigpt4.tui.settings.settings import load_settings
@@ -40,7 +40,7 @@ class Writer:
     def sampled(self, step: int, **answers: str) -> None:
         """Log answers by the photos' keys."""
         found = tuple(Answer(key, "What is it?", text) for key, text in answers.items())
-        self.folder.append(asdict(Sampled(step, found)))
+        self.folder.append(asdict(AnswersSampled(step, found)))
 
     def picture(self, key: str) -> None:
         """Keep the picture of a key."""
@@ -51,7 +51,7 @@ class Writer:
     def log(self) -> RunLog:
         """What has been written, read back."""
         log = RunLog(self.folder.path)
-        log.take(RunTail(self.folder.path).news())
+        log.update(RunTail(self.folder.path).poll())
         return log
 
 

@@ -43,7 +43,7 @@ async def test_a_finished_run_is_there_at_the_first_sight(new_run: NewRun, watch
 
 async def test_what_a_run_writes_is_seen_at_the_next_look(new_run: NewRun, watch: Watch) -> None:
     run = new_run()
-    with run.folder.held():
+    with run.folder.locked():
         async with watch(run) as stage:
             assert "preparing" in stage.line("stage1")
             run.steps(1, 10)

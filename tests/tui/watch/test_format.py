@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from minigpt4.train.events import StepDone
-from minigpt4.train.run.log import Outline, RunLog
+from minigpt4.train.run.log import RecipeSummary, RunLog
 from minigpt4.tui.watch.format import details, figures, run_names, state_text, summary, time_text
 
 NewRun = Callable[..., Any]
 
 
 def log_of(**values: Any) -> RunLog:
-    log = RunLog(Path("run"), outline=Outline(1, "mini", 100, 8))
+    log = RunLog(Path("run"), summary=RecipeSummary(1, "mini", 100, 8))
     for name, value in values.items():
         setattr(log, name, value)
     return log
@@ -67,7 +67,7 @@ def test_details_leave_out_what_says_nothing() -> None:
     plain = details(log_of(last=StepDone(2, 2.0, 1e-4, 0.25, 1, 1)))
     assert plain == ["learning rate 1.00e-04", "gradient 0.25"]
     full = StepDone(2, 2.0, 1e-4, 0.25, 1, 1, data_wait=0.1, mfu=0.5, memory=3_000_000_000)
-    found = details(log_of(last=full, left_out=1, note="From step 1\x1b[31m on."))
+    found = details(log_of(last=full, skipped=1, note="From step 1\x1b[31m on."))
     assert found[2:] == [
         "MFU 50%",
         "waited for photos 10%",

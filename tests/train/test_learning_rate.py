@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.train.lr_schedule import learning_rate_at
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_path
+from minigpt4.train.trainer import learning_rate_at
 
 MakeRecipe = Callable[..., Recipe]
 

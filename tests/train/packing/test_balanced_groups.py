@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.train.packing.micro_batches import POSITIONS_PER_GROUP, groups_of
+from minigpt4.train.packing.pack import POSITIONS_PER_GROUP, balanced_groups
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60))
 def test_every_sample_is_in_one_group_beside_those_of_like_length(lengths: list[int]) -> None:
-    groups = groups_of(lengths)
+    groups = balanced_groups(lengths)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
     in_order = [lengths[place] for group in reversed(groups) for place in group]
     assert in_order == sorted(lengths)
@@ -18,18 +18,18 @@ def test_every_sample_is_in_one_group_beside_those_of_like_length(lengths: list[
 
 @given(st.lists(st.integers(20, 120), min_size=16, max_size=64))
 def test_groups_are_of_about_the_same_work(lengths: list[int]) -> None:
-    groups = groups_of(lengths)
+    groups = balanced_groups(lengths)
     sums = [sum(lengths[place] for place in group) for group in groups]
     assert len(groups) == 1 or max(sums) - min(sums) <= 2 * max(lengths)
     assert sum(lengths) / len(groups) <= 1.5 * POSITIONS_PER_GROUP
 
 
 def test_mini_s_step_is_two_groups() -> None:
-    assert len(groups_of([85] * 16)) == 2
-    assert len(groups_of([60])) == 1
+    assert len(balanced_groups([85] * 16)) == 2
+    assert len(balanced_groups([60])) == 1
 
 
 def test_every_thread_has_a_group_where_there_are_samples_enough() -> None:
-    assert groups_of([85] * 16, threads=2) == groups_of([85] * 16)
-    assert len(groups_of([85] * 16, threads=6)) == 6
-    assert len(groups_of([85] * 3, threads=6)) == 3
+    assert balanced_groups([85] * 16, threads=2) == balanced_groups([85] * 16)
+    assert len(balanced_groups([85] * 16, threads=6)) == 6
+    assert len(balanced_groups([85] * 3, threads=6)) == 3

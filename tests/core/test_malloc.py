@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource, sys
-from minigpt4.train.malloc import keep_freed_memory
+from minigpt4.core.torch_memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():

@@ -10,8 +10,8 @@ import torch
 from minigpt4.core.errors import UsageError
 from minigpt4.core.projection import Projection
 from minigpt4.core.types import Text
+from minigpt4.train.adapter import initialise, name_classes
 from minigpt4.train.captions.imagenet import load_classes
-from minigpt4.train.init import initialise, name_classes
 
 
 def initialised(layers: int, noise: float = 0.01, seed: int = 3) -> Projection:

@@ -16,20 +16,20 @@ from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.projection import Projection, load_projection, save_projection
 from minigpt4.core.vision.tower import load_tower
 from minigpt4.core.weights.released import qformer_tensors
-from minigpt4.train.recipe import Recipe, bundle_for
-from minigpt4.train.trainable import (
+from minigpt4.train.adapter import (
     PROJECTION,
     QFORMER,
-    TrainedPart,
-    begin_part,
+    Adapter,
+    average_adapters,
     check_start,
     feature_shape,
-    load_part,
-    mean_of_parts,
-    save_part,
-    tower_facts,
+    features_fingerprint,
+    initial_adapter,
+    load_adapter,
+    save_adapter,
     tower_for,
 )
+from minigpt4.train.recipe import Recipe, bundle_for
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -40,43 +40,45 @@ def small_bundle(layers: int = 1) -> Bundle:
     return replace(mini, projection=replace(mini.projection, inputs=4, outputs=3, layers=layers))
 
 
-def filled(value: float, layers: int = 1) -> TrainedPart:
-    part = TrainedPart(Projection(4, 3, layers))
+def filled(value: float, layers: int = 1) -> Adapter:
+    adapter = Adapter(Projection(4, 3, layers))
     with torch.no_grad():
-        for parameter in part.parameters():
+        for parameter in adapter.parameters():
             parameter.fill_(value)
-    return part
+    return adapter
 
 
-def saved(folder: Path, part: TrainedPart) -> Path:
+def saved(folder: Path, adapter: Adapter) -> Path:
     folder.mkdir(parents=True)
-    save_part(folder, part)
+    save_adapter(folder, adapter)
     return folder
 
 
-def values(part: TrainedPart) -> list[Tensor]:
-    return [parameter.detach() for parameter in part.parameters()]
+def values(adapter: Adapter) -> list[Tensor]:
+    return [parameter.detach() for parameter in adapter.parameters()]
 
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_what_was_saved_comes_back(tmp_path: Path, layers: int) -> None:
-    part = filled(0.25, layers)
+    adapter = filled(0.25, layers)
     again = filled(0.0, layers)
-    load_part(saved(tmp_path / "part", part), again)
-    assert all(torch.equal(one, other) for one, other in zip(values(part), values(again), strict=True))
-    assert not (tmp_path / "part" / QFORMER).exists()
+    load_adapter(saved(tmp_path / "adapter", adapter), again)
+    assert all(torch.equal(one, other) for one, other in zip(values(adapter), values(again), strict=True))
+    assert not (tmp_path / "adapter" / QFORMER).exists()
 
 
 def test_parts_are_summed_by_their_shares(tmp_path: Path) -> None:
     folders = [saved(tmp_path / str(value), filled(value)) for value in (1.0, 3.0)]
     like = filled(9.0)
-    mean = mean_of_parts(like, {folders[0]: 0.25, folders[1]: 0.75})
+    mean = average_adapters(like, {folders[0]: 0.25, folders[1]: 0.75})
     assert all((value == 2.5).all() for value in values(mean))
     assert all((value == 9.0).all() for value in values(like))
 
 
 def test_a_run_begins_with_random_weights_of_its_seed(tiny_recipe: MakeRecipe) -> None:
-    first, again, other = (begin_part(tiny_recipe(seed=seed), small_bundle(), None) for seed in (1, 1, 2))
+    first, again, other = (
+        initial_adapter(tiny_recipe(seed=seed), small_bundle(), None) for seed in (1, 1, 2)
+    )
     assert torch.equal(values(first)[0], values(again)[0])
     assert not torch.equal(values(first)[0], values(other)[0])
     assert all(parameter.requires_grad for parameter in first.parameters())
@@ -88,15 +90,15 @@ def test_a_run_begins_with_trained_weights(tiny_recipe: MakeRecipe, tmp_path: Pa
     saved(run / "checkpoints" / "9", filled(9.0))
     newest = saved(run / "checkpoints" / "10", filled(10.0))
     if where == "an ended run":
-        save_part(run, filled(11.0))
+        save_adapter(run, filled(11.0))
     start, value = {
         "a file": (newest / PROJECTION, 10.0),
         "an ended run": (run, 11.0),
         "a checkpoint": (run / "checkpoints" / "9", 9.0),
         "a run that goes on": (run, 10.0),
     }[where]
-    part = begin_part(tiny_recipe(), small_bundle(), start)
-    assert all((found == value).all() for found in values(part))
+    adapter = initial_adapter(tiny_recipe(), small_bundle(), start)
+    assert all((found == value).all() for found in values(adapter))
 
 
 @pytest.mark.parametrize("start", ["none.safetensors", "."])
@@ -109,12 +111,12 @@ def test_a_start_that_is_not_there_is_named(tiny_recipe: MakeRecipe, tmp_path: P
 def test_a_start_of_another_shape_is_named(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     save_projection(tmp_path / "other.safetensors", Projection(5, 3))
     with pytest.raises(BundleError, match=r"has the shape \(3, 5\) and \(3, 4\) is wanted"):
-        begin_part(tiny_recipe(), small_bundle(), tmp_path / "other.safetensors")
+        initial_adapter(tiny_recipe(), small_bundle(), tmp_path / "other.safetensors")
 
 
 def test_matrices_decay_and_vectors_do_not() -> None:
-    part = filled(1.0, layers=3)
-    matrices, vectors = part.groups(0.05)
+    adapter = filled(1.0, layers=3)
+    matrices, vectors = adapter.param_groups(0.05)
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.05, 0.0)
     assert [parameter.ndim for parameter in matrices["params"]] == [2, 2, 2]
     assert [parameter.ndim for parameter in vectors["params"]] == [1, 1, 1]
@@ -138,59 +140,59 @@ class TestTrainedQFormer:
 
     def test_it_sees_what_the_frozen_one_sees(self, bundle: Bundle, recipe: Recipe) -> None:
         pixels_BCHW = self.pixels(bundle)
-        part, tower = begin_part(recipe, bundle, None), tower_for(recipe, bundle)
+        adapter, tower = initial_adapter(recipe, bundle, None), tower_for(recipe, bundle)
         tokens_BND = tower.encode(pixels_BCHW)
         assert tokens_BND.shape[1:] == (tower.tokens, tower.width) == feature_shape(recipe, bundle)
-        assert part.qformer is not None
-        features_BND = part.qformer(tokens_BND.clone())
+        assert adapter.qformer is not None
+        features_BND = adapter.qformer(tokens_BND.clone())
         torch.testing.assert_close(features_BND, load_tower(bundle).encode(pixels_BCHW))
         frozen = replace(recipe, qformer="frozen")
         assert feature_shape(frozen, bundle) == tuple(features_BND.shape[1:])
-        assert tower_facts(recipe, bundle) != tower_facts(frozen, bundle)
+        assert features_fingerprint(recipe, bundle) != features_fingerprint(frozen, bundle)
         torch.testing.assert_close(tower.stages(pixels_BCHW).features_BND, tokens_BND)
 
     def test_every_weight_of_it_has_a_gradient(self, bundle: Bundle, recipe: Recipe) -> None:
-        part = begin_part(recipe, bundle, None)
-        part(tower_for(recipe, bundle).encode(self.pixels(bundle)).clone()).square().sum().backward()
-        assert len(list(part.parameters())) > 10
-        assert all(parameter.grad is not None for parameter in part.parameters())
+        adapter = initial_adapter(recipe, bundle, None)
+        adapter(tower_for(recipe, bundle).encode(self.pixels(bundle)).clone()).square().sum().backward()
+        assert len(list(adapter.parameters())) > 10
+        assert all(parameter.grad is not None for parameter in adapter.parameters())
         with torch.no_grad():  # none is mapped from a file that cannot be written
-            for parameter in part.parameters():
+            for parameter in adapter.parameters():
                 parameter.add_(1.0)
 
     def test_it_is_saved_as_a_bundle_s_q_former_is(
         self, bundle: Bundle, recipe: Recipe, tmp_path: Path
     ) -> None:
-        part = begin_part(recipe, bundle, None)
+        adapter = initial_adapter(recipe, bundle, None)
         with torch.no_grad():
-            for parameter in part.parameters():
+            for parameter in adapter.parameters():
                 parameter.mul_(1.5)
-        folder = saved(tmp_path / "part", part)
+        folder = saved(tmp_path / "adapter", adapter)
         assert bundle.qformer is not None
         tensors = qformer_tensors(folder / QFORMER, bundle.qformer.options)
-        assert part.qformer is not None
-        torch.testing.assert_close(tensors["query_tokens"], part.qformer.query_tokens.detach())
+        assert adapter.qformer is not None
+        torch.testing.assert_close(tensors["query_tokens"], adapter.qformer.query_tokens.detach())
         assert "ln_vision.weight" in tensors
-        again = begin_part(recipe, bundle, folder)
-        for one, other in zip(values(part), values(again), strict=True):
+        again = initial_adapter(recipe, bundle, folder)
+        for one, other in zip(values(adapter), values(again), strict=True):
             assert torch.equal(one, other)
-        other = begin_part(recipe, bundle, None)
-        load_part(folder, other)
-        assert all(torch.equal(one, two) for one, two in zip(values(part), values(other), strict=True))
+        other = initial_adapter(recipe, bundle, None)
+        load_adapter(folder, other)
+        assert all(torch.equal(one, two) for one, two in zip(values(adapter), values(other), strict=True))
 
     def test_a_run_that_would_not_use_it_does_not_begin_with_its_projection(
         self, bundle: Bundle, recipe: Recipe, tmp_path: Path
     ) -> None:
-        folder = saved(tmp_path / "part", begin_part(recipe, bundle, None))
+        folder = saved(tmp_path / "adapter", initial_adapter(recipe, bundle, None))
         with pytest.raises(UsageError, match=r"trained together with its Q-Former .*--set qformer=trained"):
-            begin_part(replace(recipe, qformer="frozen"), bundle, folder)
+            initial_adapter(replace(recipe, qformer="frozen"), bundle, folder)
 
     def test_a_damaged_file_is_named(self, bundle: Bundle, recipe: Recipe, tmp_path: Path) -> None:
-        part = begin_part(recipe, bundle, None)
-        folder = saved(tmp_path / "part", part)
-        save_projection(folder / QFORMER, part.projection)
+        adapter = initial_adapter(recipe, bundle, None)
+        folder = saved(tmp_path / "adapter", adapter)
+        save_projection(folder / QFORMER, adapter.projection)
         with pytest.raises(BundleError, match=r"qformer\.safetensors does not fit: its 'query_tokens' is"):
-            load_part(folder, part)
+            load_adapter(folder, adapter)
 
 
 def test_a_bundle_without_q_former_is_seen_by_joined_patches(
@@ -202,11 +204,11 @@ def test_a_bundle_without_q_former_is_seen_by_joined_patches(
     side = bundle.vision.image_size
     features_BND = tower.encode(torch.zeros(1, 3, side, side))
     assert features_BND.shape[1:] == feature_shape(recipe, bundle) == (tower.tokens, tower.width)
-    part = begin_part(recipe, bundle, None)
-    assert part(features_BND.clone()).shape[-1] == bundle.language.width
+    adapter = initial_adapter(recipe, bundle, None)
+    assert adapter(features_BND.clone()).shape[-1] == bundle.language.width
 
 
 def test_projections_are_written_whole(tmp_path: Path) -> None:
-    folder = saved(tmp_path / "part", filled(0.5))
+    folder = saved(tmp_path / "adapter", filled(0.5))
     found = load_projection(folder / PROJECTION, 4, 3)
     assert (found.linear.weight == 0.5).all()
