@@ -39,7 +39,7 @@ from minigpt4.train.features.compute import compute_missing_features
 from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import Layout, layout_for
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.run.sample_answers import SampleAnswers, question_of
+from minigpt4.train.sample_answers import SampleAnswers, question_of
 from minigpt4.train.trainer import Trainer
 
 LoadTower = Callable[[], VisionTower]

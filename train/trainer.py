@@ -27,7 +27,7 @@ from minigpt4.train.packing.loss import LanguageModelLoss, label_tokens
 from minigpt4.train.packing.pack import balanced_groups, packed_length
 from minigpt4.train.packing.sequence import Continuation, Layout
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.run.sample_answers import SampleAnswers
+from minigpt4.train.sample_answers import SampleAnswers
 
 A = TypeVar("A")
 B = TypeVar("B")

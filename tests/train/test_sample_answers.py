@@ -15,7 +15,7 @@ from minigpt4.train.adapter import Adapter
 from minigpt4.train.events import Answer
 from minigpt4.train.packing.sequence import ChatLayout, Layout, PlainLayout
 from minigpt4.train.recipe import Recipe
-from minigpt4.train.run.sample_answers import ANSWER_TOKENS, SampleAnswers, question_of
+from minigpt4.train.sample_answers import ANSWER_TOKENS, SampleAnswers, question_of
 
 MakeRecipe = Callable[..., Recipe]
 
