@@ -7,7 +7,6 @@ speed and memory are those of real ones. The same seed and name give the same by
 from __future__ import annotations
 
 import functools
-import json
 import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from minigpt4.core.weights.safetensors_header import METADATA, safetensors_header
 
 STD = 0.02
 """Spread of a fresh LLaMA's and BERT's matrices (`initializer_range` of their configurations)."""
@@ -132,19 +133,11 @@ def write_safetensors(
 
     `dtype` is bf16, fp16 or fp32. `written` is told the bytes so far.
     """
-    size = 4 if dtype == "fp32" else 2
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape) * size
-        header[name] = {
-            "dtype": SAFETENSORS_NAMES[dtype], "shape": list(shape), "data_offsets": [start, end],
-        }  # fmt: skip
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    named = ((name, SAFETENSORS_NAMES[dtype], shape) for name, shape in shapes.items())
+    header, _, _ = safetensors_header(named, METADATA)
     done = 0
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(header)
         for name, shape in shapes.items():
             for part in _parts(dice(seed, name), math.prod(shape), dtype, spread(name, shape)):
                 file.write(part.data)

@@ -28,6 +28,7 @@ from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import BackendError
 from minigpt4.core.paths import cache_home
 from minigpt4.core.weights.hf_model import HEAD, checked, empty_llama, folder_tensors, put
+from minigpt4.core.weights.safetensors_header import safetensors_header
 
 QUANTS = ("int8", "nf4")
 INSTALL = "pip install 'minigpt4[quantised]'"
@@ -254,7 +255,9 @@ def _write(folder: Path, path: Path, quant: str, library: Any, is_packed: bool, 
             plan.append((name, _kept(tensors[name].dtype), tuple(shape)))
     # The widest numbers first, as the format's own writer does, keep all of them aligned.
     plan.sort(key=lambda entry: -entry[1].itemsize)
-    header, places, size = _header(plan)
+    header, places, size = safetensors_header(
+        (name, SAFETENSORS_TYPES[dtype], shape) for name, dtype, shape in plan
+    )
     _check_room(path, len(header) + size)
     try:
         with replacing(path) as draft, draft.open("rb+") as file:
@@ -293,25 +296,6 @@ def _plan(
         (name, torch.uint8, (math.ceil(rows * columns / 2), 1)),
         (scales, torch.float32, (blocks,)),
     ]
-
-
-def _header(
-    plan: list[tuple[str, torch.dtype, tuple[int, ...]]],
-) -> tuple[bytes, dict[str, int], int]:
-    """A safetensors header, where each tensor begins behind it, and the bytes of all of them.
-
-    Layout: https://huggingface.co/docs/safetensors (8 bytes of length, then JSON).
-    """
-    entries: dict[str, object] = {}
-    places: dict[str, int] = {}
-    end = 0
-    for name, dtype, shape in plan:
-        start, end = end, end + dtype.itemsize * math.prod(shape)
-        places[name] = start
-        entries[name] = {"dtype": SAFETENSORS_TYPES[dtype], "shape": shape, "data_offsets": (start, end)}
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, places, end
 
 
 def _check_room(path: Path, needed: int) -> None:

@@ -1,13 +1,11 @@
 """Writing safetensors tensor by tensor: memory holds one tensor's bytes, however large the file.
 
-`safetensors.torch.save_file` copies every tensor before the first byte is written, which for a
-ViT-G is 2 GB. Layout: https://huggingface.co/docs/safetensors
+Unlike `safetensors.torch.save_file` it computes the SHA-256 while writing and reports progress.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,11 +15,9 @@ from torch import Tensor
 from minigpt4.core.atomic import replacing
 from minigpt4.core.download.checksum_note import Received
 from minigpt4.core.errors import BundleError
+from minigpt4.core.weights.safetensors_header import METADATA, safetensors_header
 
 DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}
-ALIGNMENT = 8
-METADATA = {"format": "pt"}
-"""Readers of the transformers library insist on it."""
 
 
 def file_bytes(tensors: Mapping[str, Tensor]) -> int:
@@ -55,25 +51,16 @@ def write_tensors(
 
 def _header(tensors: Mapping[str, Tensor]) -> tuple[bytes, int]:
     """The file's first bytes, and how many the tensors take after them."""
-    facts: dict[str, object] = {"__metadata__": METADATA}
-    end = 0
-    for name in _ordered(tensors):
-        tensor = tensors[name]
+    for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES:
             kinds = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
             raise BundleError(
                 f"The tensor '{name}' holds {str(tensor.dtype).removeprefix('torch.')}, not one of {kinds}; "
                 "give weights that are not quantised."
             )
-        start, end = end, end + tensor.numel() * tensor.element_size()
-        facts[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(facts, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text, end
+    named = ((name, DTYPES[tensors[name].dtype], tensors[name].shape) for name in _ordered(tensors))
+    header, _, total = safetensors_header(named, METADATA)
+    return header, total
 
 
 def _ordered(tensors: Mapping[str, Tensor]) -> list[str]:
