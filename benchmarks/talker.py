@@ -15,20 +15,21 @@ import threading
 import time
 
 from minigpt4.core.worker.messages import (
-    Answer,
     Cancel,
-    Count,
-    Counted,
+    Command,
+    ContextUsage,
+    CountTokens,
     Event,
     Finished,
+    Generate,
     Load,
     Phase,
     Ready,
-    Said,
-    frame,
-    read_command,
+    TextDelta,
+    receive,
+    send,
 )
-from minigpt4.core.worker.server import own_pipes
+from minigpt4.core.worker.server import claim_pipes
 
 TOKENS_PER_S = 50
 CONTEXT = 1_000_000
@@ -76,43 +77,40 @@ class Talker:
     """Answers every question with the same text."""
 
     def __init__(self) -> None:
-        self._reader, self._writer = own_pipes()
+        self._commands, self._events = claim_pipes()
         self._lock = threading.Lock()
-        self._talking = ""
+        self._answering = ""
 
     def listen(self) -> None:
-        """Handle commands until the parent exits."""
-        while (command := read_command(self._reader)) is not None:
+        """Serve until the parent closes the pipe."""
+        while (command := receive(self._commands, Command)) is not None:
             match command:
                 case Load(choice):
                     self._send(Ready(choice.bundle, "talker", CONTEXT, 9, 0.0))
-                case Count(request, messages):
-                    self._send(Counted(request, 20 * len(messages), CONTEXT, 0))
-                case Answer(request):
-                    self._talking = request
+                case CountTokens(request, messages):
+                    self._send(ContextUsage(request, 20 * len(messages), CONTEXT, 0))
+                case Generate(request):
+                    self._answering = request
                     threading.Thread(target=self._talk, args=(request,), daemon=True).start()
                 case Cancel():
-                    self._talking = ""
+                    self._answering = ""
         os._exit(0)
 
     def _talk(self, request: str) -> None:
-        self._send(Phase(request, "thinking"))
-        self._send(Phase(request, "writing"))
-        text = ""
+        self._send(Phase(request, "prefill"))
+        self._send(Phase(request, "decode"))
         words = ANSWER.replace(" ", " \0").replace("\n", "\n\0").split("\0")
-        start = time.monotonic()
+        started = time.monotonic()
         for number, word in enumerate(itertools.cycle(words)):
-            time.sleep(max(0.0, start + number / TOKENS_PER_S - time.monotonic()))
-            if self._talking != request:
+            time.sleep(max(0.0, started + number / TOKENS_PER_S - time.monotonic()))
+            if self._answering != request:
                 break
-            self._send(Said(request, word))
-            text += word
-        self._send(Finished(request, "cancelled", text, 20, number, 0.0, TOKENS_PER_S))
+            self._send(TextDelta(request, word))
+        self._send(Finished(request, "cancelled", 20, number, 0.0, TOKENS_PER_S))
 
     def _send(self, event: Event) -> None:
         with self._lock:
-            self._writer.write(frame(event))
-            self._writer.flush()
+            send(self._events, event)
 
 
 if __name__ == "__main__":

@@ -201,7 +201,7 @@ class Engine:
             beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
-            starting=self._starting,
+            on_start=self._starting,
         )
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One answer while it is being said, and what is known of it afterwards."""
+"""One answer: a stream of text while it is generated, and its statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from minigpt4.core.language.detokenizer import TextStream
+from minigpt4.core.language.detokenizer import Detokenizer
 from minigpt4.core.prompt import prompt_positions
 from minigpt4.core.types import LanguageModel, PromptPiece, Sampling
 
@@ -17,42 +17,42 @@ Finish = Literal["stop", "length", "cancelled"]
 
 @dataclass(frozen=True)
 class Piece:
-    """Some more of the answer's text; never empty, and never a part of a character."""
+    """A chunk of the answer's text; never empty, and never a part of a character."""
 
     text: str
 
 
 class Reply:
-    """An answer, made while it is read: iterate once for its pieces, or `read()` it whole.
+    """An answer, generated while it is read: iterate once for its pieces, or `read()` all of it.
 
-    Leaving the loop early, or closing the iterator, cancels; what was said stays in `text`.
+    Leaving the loop early, or closing the iterator, cancels; the text so far stays in `text`.
     """
 
     text: str
-    """What has been said so far; the pieces joined."""
+    """The text so far: the pieces joined."""
 
     finish: Finish | None
     """Why it ended: the model or a stop string, `max_tokens` or the context, a cancel; None before."""
 
     prompt_tokens: int
-    """Positions of the prompt, pictures included."""
+    """Positions of the prompt, image embeddings included."""
 
     answer_tokens: int
-    """Tokens generated, the end token not counted."""
+    """Tokens generated, without the end token."""
 
     computed_tokens: int
-    """Positions computed for it, those found in the key/value cache not counted."""
+    """Positions computed for it, without those reused from the KV cache."""
 
     dropped_messages: int
-    """How many of the oldest messages were left out to fit the context; known from the start."""
+    """How many of the oldest messages were dropped to fit the context; known from the start."""
 
     first_token_s: float | None
-    """Seconds from the first request for a piece to the first token."""
+    """Seconds from the start of the iteration to the first token."""
 
     tokens_per_s: float | None
-    """Speed after the first token, without the time that the reader took; None under two tokens.
+    """Speed after the first token, without the reader's own time; None for fewer than two tokens.
 
-    None, too, for a search over beams, which gives all its tokens at its end.
+    None, too, for a beam search, which yields all its tokens at the end.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class Reply:
         beams: int = 1,
         dropped_messages: int,
         cancelled: Callable[[], bool],
-        starting: Callable[[Generator[Piece, None, None]], None],
+        on_start: Callable[[Generator[Piece, None, None]], None],
     ) -> None:
-        """`stop` and `opening` are the prompt template's; over 1, `beams` answers are searched at once.
+        """`stop` and `opening` are the prompt template's; more than one of `beams` is a beam search.
 
-        `starting` is called with the iterator before its first piece is made.
+        `on_start` is called with the iterator before its first piece is generated.
         """
         self.text = ""
         self.finish = None
@@ -85,22 +85,22 @@ class Reply:
         self._sampling = sampling
         self._stop = tuple(stop)
         self._beams = beams
-        self._stream = TextStream(stop, opening=opening)
+        self._stream = Detokenizer(stop, opening=opening)
         self._cancelled = cancelled
         self._was_cancelled = False
-        self._starting = starting
+        self._on_start = on_start
         self._is_read = False
 
     def __iter__(self) -> Iterator[Piece]:
         if self._is_read:
-            raise RuntimeError("A reply is made while it is read, and this one has been; take its `text`.")
+            raise RuntimeError("A reply can be iterated only once, and this one has been; use its `text`.")
         self._is_read = True
         pieces = self._pieces()
-        self._starting(pieces)
+        self._on_start(pieces)
         return pieces
 
     def read(self) -> str:
-        """Make the whole answer, where it has not been read yet, and return its text."""
+        """Generate the whole answer, unless it has been read already, and return its text."""
         if not self._is_read:
             for _ in self:
                 pass
@@ -111,29 +111,29 @@ class Reply:
         try:
             with closing(self._tokens()) as tokens:
                 for token in tokens:
-                    yield from self._say(self._stream.feed(self._language.piece(token)))
+                    yield from self._append(self._stream.feed(self._language.piece(token)))
                     if self._stream.stopped:
                         break
-            yield from self._say(self._stream.finish())
-            finish = self._reason()
+            yield from self._append(self._stream.finish())
+            finish = self._finish_reason()
         finally:
             self.finish = finish
             self.computed_tokens = self._language.computed
 
-    def _say(self, text: str) -> Iterator[Piece]:
+    def _append(self, text: str) -> Iterator[Piece]:
         if text:
             self.text += text
             yield Piece(text)
 
     def _tokens(self) -> Generator[int, None, None]:
-        """The generated tokens, counted and timed, without the time the reader takes between them."""
+        """The generated tokens, counted and timed without the reader's own time between them."""
         spent = 0.0
-        tokens = self._searched() if self._beams > 1 else self._sampled()
+        tokens = self._beam_search() if self._beams > 1 else self._sample()
         try:
             while True:
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 token = next(tokens, None)
-                spent += time.perf_counter() - begun
+                spent += time.perf_counter() - started
                 if token is None:
                     return
                 self.answer_tokens += 1
@@ -143,24 +143,24 @@ class Reply:
                     self.tokens_per_s = (self.answer_tokens - 1) / (spent - self.first_token_s)
                 yield token
         finally:
-            # The protocol promises only an iterator; a generator also has `close`, and stops at once.
+            # Not every iterator has `close`; a generator does, and stops at once.
             close = getattr(tokens, "close", None)
             if close is not None:
                 close()
 
-    def _sampled(self) -> Iterator[int]:
-        return self._language.generate(self._prompt, self._sampling, self._asked)
+    def _sample(self) -> Iterator[int]:
+        return self._language.generate(self._prompt, self._sampling, self._check_cancelled)
 
-    def _searched(self) -> Iterator[int]:
-        """A search has no token before its last; a cancel is heeded before it begins."""
-        if not self._asked():
+    def _beam_search(self) -> Iterator[int]:
+        """A beam search yields nothing before its end, so a cancel is checked only before it starts."""
+        if not self._check_cancelled():
             yield from self._language.beams(self._prompt, self._sampling, self._beams, stop=self._stop)
 
-    def _asked(self) -> bool:
+    def _check_cancelled(self) -> bool:
         self._was_cancelled = self._was_cancelled or self._cancelled()
         return self._was_cancelled
 
-    def _reason(self) -> Finish:
+    def _finish_reason(self) -> Finish:
         if self._stream.stopped:
             return "stop"
         if self._was_cancelled:

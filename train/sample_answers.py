@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from minigpt4.core.language.detokenizer import TextStream
+from minigpt4.core.language.detokenizer import Detokenizer
 from minigpt4.core.types import ImageEmbedding, LanguageModel, Sampling
 from minigpt4.train.adapter import Adapter
 from minigpt4.train.evaluate.evaluate import DETAIL_QUESTION
@@ -52,7 +52,7 @@ class SampleAnswers:
     def _generate(self, image_ND: Tensor) -> str:
         image = ImageEmbedding(image_ND.numpy(), key="")
         self._language.reset()  # the KV cache cannot tell embeddings without a key apart
-        stream = TextStream(self._layout.stops)
+        stream = Detokenizer(self._layout.stops)
         chunks = []
         prompt = self._layout.ask(self._question, image)
         for token in self._language.generate(prompt, Sampling(max_tokens=ANSWER_TOKENS).greedy()):

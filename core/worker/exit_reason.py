@@ -1,4 +1,4 @@
-"""Why an engine's process ended, said to the person who can mend it."""
+"""Why an engine's process exited, as a sentence and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 import signal
 from contextlib import suppress
 
-from minigpt4.core.worker.messages import Died
+from minigpt4.core.worker.messages import Exited
 
-DETAILS = 8192
-"""Bytes of its stderr that are kept: a Python traceback and what native code said before it."""
+STDERR_BYTES = 8192
+"""How much of its stderr is kept: a Python traceback and the output of native code before it."""
 
 SMALLER = (
     "Close other programs, or choose a smaller quantisation, a shorter context or the bundle 'mini'; "
@@ -25,7 +25,7 @@ ADVICE = {
     signal.SIGABRT: ("gave up in native code", DAMAGED),
     signal.SIGBUS: (
         "lost a file or memory that it was reading",
-        "Check that the disk of the model files is there and not full; then restart the model.",
+        "Check that the disk of the model files is mounted and not full; then restart the model.",
     ),
     signal.SIGFPE: ("crashed in native code", DAMAGED),
     signal.SIGILL: (
@@ -38,49 +38,48 @@ ADVICE = {
 IMPORT_ERROR = re.compile(r"^(?:ModuleNotFoundError|ImportError): (.*)$", re.MULTILINE)
 
 
-def died(code: int, stderr: str) -> Died:
-    """The event for a process that ended with `code` (negative: a signal) after saying `stderr`."""
+def exited(code: int, stderr: str) -> Exited:
+    """The event for a process that exited with `code` (negative: a signal) and wrote `stderr`."""
     if code < 0:
         return _signalled(-code, stderr)
     missing = IMPORT_ERROR.findall(stderr)
     if code and missing:
         reason = str(missing[-1]).strip().rstrip(".")
-        return Died(
+        return Exited(
             f"The model's process could not load a package: {reason}.",
             "Install minigpt4 again, with the extra of the backend (pip install 'minigpt4[llama]' for "
             "llama.cpp); `minigpt4 doctor` shows what is missing.",
             stderr,
         )
-    return Died(
+    return Exited(
         f"The model's process ended by itself (exit code {code}).",
-        "Restart the model; what it said last is below.",
+        "Restart the model; its last output is below.",
         stderr,
     )
 
 
-def not_started(error: OSError, program: str) -> Died:
+def not_started(error: OSError, program: str) -> Exited:
     """The event for a process that could not be started at all."""
-    return Died(
+    return Exited(
         f"The model's process could not be started ({program or 'no Python'}: {error.strerror or error}).",
         "Close other programs if memory is short; otherwise install minigpt4 again.",
     )
 
 
-def nonsense(reason: str, stderr: str) -> Died:
-    """The event for a process that wrote something that is no event."""
-    return Died(
+def garbled(reason: str, stderr: str) -> Exited:
+    """The event for a process whose output is no event."""
+    return Exited(
         f"The model's process sent something that cannot be read: {reason}.",
         "Restart the model; if it happens again, install minigpt4 again.",
         stderr,
     )
 
 
-def _signalled(number: int, stderr: str) -> Died:
+def _signalled(number: int, stderr: str) -> Exited:
     name = f"signal {number}"
     with suppress(ValueError):
         name = f"{name}, {signal.Signals(number).name}"
-    what, advice = "was ended from outside", "Restart the model."
-    for known, said in ADVICE.items():
-        if known == number:
-            what, advice = said
-    return Died(f"The model's process {what} ({name}).", advice, stderr)
+    what, advice = "was killed from outside", "Restart the model."
+    if number in ADVICE:
+        what, advice = ADVICE[signal.Signals(number)]
+    return Exited(f"The model's process {what} ({name}).", advice, stderr)

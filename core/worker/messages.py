@@ -1,36 +1,30 @@
-"""What an engine's process and its parent say to each other, and how that stands on a pipe.
+"""The messages between an engine's process and its parent, and how they cross a pipe.
 
-A frame is a length (4 bytes, the largest first) and that many bytes of JSON in ASCII: an object
-whose `kind` names one of the classes here and whose other keys are its fields. Texts keep whatever
-they hold, lone surrogates of odd file names included. Nothing here needs numpy or a model library.
+They are pickled: both ends run this code. Texts keep lone surrogates of odd file names. Nothing here
+needs numpy or a model library.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal, TypeVar
 
-LENGTH = struct.Struct(">I")
-
-LONGEST_FRAME = 256 * 2**20
-"""Bytes; four letters of stray text, read as a length, are nearly always more than this."""
+MAX_MESSAGE_BYTES = 256 * 2**20
+"""Four letters of stray text, read as a length, are nearly always more than this."""
 
 
-class WireError(Exception):
-    """What came is no frame, or what is to go is too long for one."""
-
-
-class CutShortError(WireError):
-    """The other end was gone before a frame was whole."""
+class ProtocolError(Exception):
+    """What arrived is no message, or a message is too long to send."""
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Which model is to answer and how it runs; the fields are those of `Engine.load`."""
+    """Which model to load and how to run it; the fields are those of `Engine.load`."""
 
     bundle: str
     backend: str = "auto"
@@ -44,8 +38,12 @@ class EngineChoice:
     offload: bool = False
 
 
+SamplingFields = Mapping[str, int | float | None]
+"""Fields of a Sampling by name; one that is None or missing is the bundle's own."""
+
+
 @dataclass(frozen=True)
-class WireMessage:
+class ChatMessage:
     """One message of a conversation, with the files of its pictures."""
 
     role: Literal["system", "user", "assistant"]
@@ -53,49 +51,50 @@ class WireMessage:
     pictures: tuple[Path, ...] = ()
 
 
-SamplingFields = Mapping[str, int | float | None]
-"""Fields of a Sampling by name; one that is None or not there is the bundle's own."""
+class Command:
+    """A message from the parent to the engine's process."""
 
 
 @dataclass(frozen=True)
-class Load:
+class Load(Command):
     """Load this model; the first command of a process."""
 
     choice: EngineChoice
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Answer the last message, or continue it where it is the assistant's."""
+class Generate(Command):
+    """Answer the last message, or continue it if it is the assistant's."""
 
     request: str
-    messages: tuple[WireMessage, ...]
+    messages: tuple[ChatMessage, ...]
     sampling: SamplingFields | None = None
     beams: int = 1
 
 
 @dataclass(frozen=True)
-class Cancel:
-    """End the answer to this request soon; unknown ones are passed over."""
+class Cancel(Command):
+    """End the answer to this request soon; unknown requests are ignored."""
 
     request: str
 
 
 @dataclass(frozen=True)
-class Count:
-    """Tell how many positions of the context these messages take."""
+class CountTokens(Command):
+    """Count the positions of the context that these messages take."""
 
     request: str
-    messages: tuple[WireMessage, ...]
+    messages: tuple[ChatMessage, ...]
     sampling: SamplingFields | None = None
 
 
-Command = Load | Answer | Cancel | Count
+class Event:
+    """A message from the engine's process to its parent, or one that the parent makes for it."""
 
 
 @dataclass(frozen=True)
-class Loading:
-    """A file of the model is being fetched: bytes `done` of `total` (None: not known)."""
+class DownloadProgress(Event):
+    """A file of the model is being downloaded: bytes `done` of `total` (None: unknown)."""
 
     file: str
     done: int
@@ -103,15 +102,15 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class Notice:
-    """A sentence about something unusual that is being done, such as quantising the first time."""
+class Notice(Event):
+    """A sentence about an unusual step, such as quantising on the first start."""
 
     sentence: str
 
 
 @dataclass(frozen=True)
-class Ready:
-    """The model is loaded; `load_s` are the seconds that took, those of fetching not counted."""
+class Ready(Event):
+    """The model is loaded; `load_s` is the seconds this took, downloads excluded."""
 
     bundle: str
     backend: str
@@ -121,16 +120,16 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Phase:
-    """What is being done for a request: pictures, the prompt, or the answer's words."""
+class Phase(Event):
+    """What is being computed for a request: image embeddings, the prompt, or the answer's tokens."""
 
     request: str
-    phase: Literal["looking", "thinking", "writing"]
+    phase: Literal["encode", "prefill", "decode"]
 
 
 @dataclass(frozen=True)
-class Said:
-    """More of an answer, never empty, and how quick the answer is up to here, as Finished tells it."""
+class TextDelta(Event):
+    """More text of an answer, never empty, with the timings so far (as in Finished)."""
 
     request: str
     text: str
@@ -139,11 +138,11 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What a conversation takes of the context, and how many of its oldest messages are left out.
+class ContextUsage(Event):
+    """Positions of the context that a conversation takes, and how many of its oldest messages are dropped.
 
-    Comes for a count, and for every answer before its first word. More `positions` than `context`
-    mean that the last message alone is too long.
+    Sent for every CountTokens, and for every answer before its first token. More `positions` than
+    `context` mean that the last message alone is too long.
     """
 
     request: str
@@ -153,12 +152,11 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """An answer is over; `text` is all of it, also of a cancelled one."""
+class Finished(Event):
+    """An answer is complete or cancelled; its text has been sent as TextDelta."""
 
     request: str
     finish: Literal["stop", "length", "cancelled"]
-    text: str
     prompt_tokens: int = 0
     answer_tokens: int = 0
     first_token_s: float | None = None
@@ -166,99 +164,60 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Failed:
-    """A request, or loading (`request` None), could not be done; the process lives on."""
+class Failed(Event):
+    """A request, or loading (`request` None), failed; the process goes on."""
 
     request: str | None
     sentence: str
 
 
 @dataclass(frozen=True)
-class Died:
-    """The process is gone: what happened, what to do, and the end of what it wrote on stderr."""
+class Exited(Event):
+    """The process has ended: what happened, what to do, and the end of its stderr."""
 
     sentence: str
     advice: str
     details: str = ""
 
 
-Event = Loading | Notice | Ready | Phase | Said | Counted | Finished | Failed | Died
-
-COMMANDS: tuple[type[Command], ...] = (Load, Answer, Cancel, Count)
-EVENTS: tuple[type[Event], ...] = (Loading, Notice, Ready, Phase, Said, Counted, Finished, Failed, Died)
+M = TypeVar("M", Command, Event)
 
 
-def frame(value: Command | Event) -> bytes:
-    """A command or event as it stands on the pipe; raises WireError where it is too long."""
-    data = json.dumps({"kind": type(value).__name__, **asdict(value)}, default=str).encode("ascii")
-    if len(data) > LONGEST_FRAME:
-        raise WireError(f"{len(data)} bytes are more than the {LONGEST_FRAME} of one frame")
-    return LENGTH.pack(len(data)) + data
+def send(connection: Connection, message: Command | Event) -> None:
+    """Write one message; raises ProtocolError if it is too long, OSError if the other end has closed."""
+    data = pickle.dumps(message)
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"{len(data)} bytes are more than the {MAX_MESSAGE_BYTES} of one message")
+    connection.send_bytes(data)
 
 
-def read_command(reader: BinaryIO) -> Command | None:
-    """The next command, or None where the other end has closed; raises WireError."""
-    fields = _read_fields(reader)
-    if fields is None:
+def receive(connection: Connection, kind: type[M]) -> M | None:
+    """The next message; None once the other end has closed, even in the middle of a message.
+
+    Raises ProtocolError for bytes that are no message of this kind.
+    """
+    try:
+        data = connection.recv_bytes(MAX_MESSAGE_BYTES)
+    except EOFError:
+        return None
+    except OSError as error:
+        # A connection closes itself over an impossible length, and stays open if the data ends early.
+        if connection.closed:
+            raise ProtocolError("an impossible message length") from error
         return None
     try:
-        match fields.pop("kind"):
-            case "Load":
-                return Load(_choice(fields["choice"]))
-            case "Answer":
-                return Answer(**{**fields, "messages": _messages(fields["messages"])})
-            case "Count":
-                return Count(**{**fields, "messages": _messages(fields["messages"])})
-            case "Cancel":
-                return Cancel(**fields)
-            case kind:
-                raise WireError(f"there is no command {kind!r}")
-    except (KeyError, TypeError) as error:
-        raise WireError(f"a command's fields are wrong: {error}") from error
+        message = _Unpickler(io.BytesIO(data)).load()
+    except Exception as error:  # stray bytes can raise nearly anything in a pickle
+        raise ProtocolError(f"bytes that are no message: {error}") from error
+    if not isinstance(message, kind):
+        raise ProtocolError(f"a {type(message).__name__} instead of a message")
+    return message
 
 
-def read_event(reader: BinaryIO) -> Event | None:
-    """The next event, or None where the other end has closed; raises WireError."""
-    fields = _read_fields(reader)
-    if fields is None:
-        return None
-    kind = fields.pop("kind", None)
-    for event in EVENTS:
-        if event.__name__ == kind:
-            try:
-                return event(**fields)
-            except TypeError as error:
-                raise WireError(f"an event's fields are wrong: {error}") from error
-    raise WireError(f"there is no event {kind!r}")
+class _Unpickler(pickle.Unpickler):
+    """Makes nothing but messages and the values in them, whatever bytes arrive."""
 
-
-def _read_fields(reader: BinaryIO) -> dict[str, Any] | None:
-    head = reader.read(LENGTH.size)
-    if not head:
-        return None
-    if len(head) < LENGTH.size:
-        raise CutShortError(f"a frame ended after {len(head)} bytes")
-    (length,) = LENGTH.unpack(head)
-    if not 0 < length <= LONGEST_FRAME:
-        raise WireError(f"{head!r} is not the beginning of a frame")
-    data = reader.read(length)
-    if len(data) < length:
-        raise CutShortError(f"a frame of {length} bytes ended after {len(data)}")
-    try:
-        fields = json.loads(data)
-    except ValueError as error:
-        raise WireError(f"a frame is not JSON: {error}") from error
-    if not isinstance(fields, dict):
-        raise WireError(f"a frame holds a {type(fields).__name__}, not an object")
-    return fields
-
-
-def _choice(fields: Mapping[str, Any]) -> EngineChoice:
-    projection = fields["projection"]
-    return EngineChoice(**{**fields, "projection": None if projection is None else Path(projection)})
-
-
-def _messages(listed: Sequence[Mapping[str, Any]]) -> tuple[WireMessage, ...]:
-    return tuple(
-        WireMessage(one["role"], one["text"], tuple(Path(path) for path in one["pictures"])) for one in listed
-    )
+    def find_class(self, module: str, name: str) -> Any:
+        if module.partition(".")[0] not in ("minigpt4", "pathlib"):
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of a message")
+        return super().find_class(module, name)

@@ -1,4 +1,4 @@
-"""What conversations take of a model's context, told without looking at their pictures."""
+"""Counts the tokens of conversations without encoding their pictures."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from minigpt4.core.types import ImageEmbedding, Text
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
 
-TEXTS_REMEMBERED = 512
-LONGEST_REMEMBERED = 10_000
-"""Characters: a draft that is counted at every key must not be kept 512 times when it is a book."""
+CACHED_TEXTS = 512
+LONGEST_CACHED = 10_000
+"""Characters: a draft as long as a book, counted at every key, must not be kept 512 times."""
 
 
-class Counter:
-    """Counts prompts as an engine would make them; it leaves the engine's key/value cache alone."""
+class TokenCounter:
+    """Counts prompts as an engine would build them; does not touch the engine's KV cache."""
 
-    picture: ImageEmbedding
-    """Stands for any picture: of the right size, with nothing in it."""
+    placeholder: ImageEmbedding
+    """Of the right size for any picture, with nothing in it."""
 
     def __init__(self, engine: Engine) -> None:
         shape = engine.bundle.projection
-        nothing_ND = np.broadcast_to(np.float32(0), (shape.image_tokens, shape.outputs))
-        self.picture = ImageEmbedding(nothing_ND, key="any")
+        zeros_ND = np.broadcast_to(np.float32(0), (shape.image_tokens, shape.outputs))
+        self.placeholder = ImageEmbedding(zeros_ND, key="any")
         self._context = engine.language.context
         self._language = engine.language
         self._template = template_named(engine.bundle.template)
-        self._remembered: OrderedDict[tuple[Text, ...], list[int]] = OrderedDict()
+        self._cache: OrderedDict[tuple[Text, ...], list[int]] = OrderedDict()
 
     def count(self, conversation: Sequence[Message], max_tokens: int) -> tuple[int, int]:
-        """Positions of the prompt for an answer of `max_tokens`, and how many messages it leaves out.
+        """Positions of the prompt for an answer of `max_tokens`, and how many messages it drops.
 
-        Where the last message alone is too long, the positions are those of all messages.
+        If the last message alone is too long, the positions are those of all messages.
         """
         try:
             kept = trim(conversation, self._positions, context=self._context, max_tokens=max_tokens)
@@ -51,11 +51,11 @@ class Counter:
         return prompt_positions(prompt_pieces(self._template.segments(conversation), self._tokenize))
 
     def _tokenize(self, *texts: Text) -> list[int]:
-        known = self._remembered.get(texts)
-        if known is None:
-            known = self._language.tokenize(*texts)
-            if sum(len(text.text) for text in texts) <= LONGEST_REMEMBERED:
-                self._remembered[texts] = known
-                if len(self._remembered) > TEXTS_REMEMBERED:
-                    self._remembered.popitem(last=False)
-        return known
+        tokens = self._cache.get(texts)
+        if tokens is None:
+            tokens = self._language.tokenize(*texts)
+            if sum(len(text.text) for text in texts) <= LONGEST_CACHED:
+                self._cache[texts] = tokens
+                if len(self._cache) > CACHED_TEXTS:
+                    self._cache.popitem(last=False)
+        return tokens

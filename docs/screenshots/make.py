@@ -72,8 +72,8 @@ class Camera:
         chat.composer.replace_text(question)
         await self.pilot.press("enter")
         await self.until(lambda: not chat.composer.text, "the question to be sent")
-        await self.until(lambda: self.app.talk.answering is None, f"the answer to '{question}'")
-        answer = self.app.talk.path[-1]
+        await self.until(lambda: self.app.conversation.answering is None, f"the answer to '{question}'")
+        answer = self.app.conversation.path[-1]
         if answer.state != "done":
             raise SystemExit(f"'{question}' was not answered: {answer.state}, {dict(answer.stats)}")
         print(f"> {question}\n{answer.text}")
@@ -122,7 +122,7 @@ async def take_all(store: Store, photos: Path) -> None:
         await camera.take("search")
     cat = store.list(4)[1].id
     async with running(store, "paper", (80, 24), conversation=cat) as camera:
-        await camera.until(lambda: camera.app.talk.path, "the conversation")
+        await camera.until(lambda: camera.app.conversation.path, "the conversation")
         await camera.take("chat-light")
     PickerScreen.start = photos
     async with running(store, "moss", (120, 30)) as camera:

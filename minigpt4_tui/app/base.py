@@ -1,82 +1,100 @@
-"""What every screen asks of the app: to say something, to guard a step, to work beside the screen."""
+"""What both apps, the conversation and `train --watch`, share: errors, background work, themes, the end."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from rich.console import RenderableType
 from textual import events, on
+from textual.app import App
 from textual.filter import LineFilter
 from textual.message import Message
+from textual.signal import Signal
 from textual.widgets import Input, TextArea
 
-from minigpt4.core.errors import Minigpt4Error
-from minigpt4.tui.app.shutdown import LeavableApp
+from minigpt4.core.errors import BackendError, Minigpt4Error
+from minigpt4.themes import load_theme
+from minigpt4.tui.settings.settings import entry
 from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.terminal.sanitize_filter import SanitizeFilter
+from minigpt4.tui.textual_theme import take_change, textual_theme
+
+if TYPE_CHECKING:
+    from textual.driver import Driver
+
+    from minigpt4.themes.watch import ThemeWatch
 
 T = TypeVar("T")
 Severity = Literal["information", "warning", "error"]
 
-MOST_LETTERS = 10_000
-"""Of a paste into a line or a text area; the composer has room for more."""
+EXIT_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+"""Ctrl+C at the keyboard is none of them: it is a key, which stops an answer."""
 
-GUARD = SanitizeFilter()
+MAX_PASTE = 10_000
+"""Letters of a paste into a line or a text area; the composer takes more."""
 
-AGAIN_S = 30.0
-"""Seconds for which an error that comes again and again is not said again."""
+LINE_FILTER = SanitizeFilter()
+
+REPEAT_S = 30.0
+"""Seconds before a recurring error is shown again."""
+
+THEME_POLL_S = 1.0
+"""Between two looks at the themes' files: under a millisecond each."""
 
 
-class PatientApp(LeavableApp, inherit_bindings=False):
-    """An app whose errors are sentences, and whose long work delays neither the screen nor leaving."""
+class BaseApp(App[None], inherit_bindings=False):
+    """An app whose errors are sentences, whose work delays no key, and that no theme file can stop.
+
+    It ends by `leave`, by a signal, with its terminal or on an unexpected error; after `run` that
+    error is in `fault`, for the caller to report.
+    """
 
     @dataclass
-    class Later(Message):
-        """Something that another thread wants done on the screen's."""
+    class Call(Message):
+        """A function that another thread wants called on the app's."""
 
-        work: Callable[[], object]
+        function: Callable[[], object]
 
     def __init__(self) -> None:
         super().__init__()
-        self._said: dict[str, float] = {}
+        if self.no_color:
+            # Textual makes greys of the colours that it knows, and black of the terminal's own.
+            self.ansi_color = False
+        self.fault: Exception | None = None
+        self.is_leaving = False
         self.key_at = 0.0
         """When a key was pressed last, by `time.monotonic`."""
+        self.themes_changed: Signal[str] = Signal(self, "themes_changed")
+        """Published with a theme's name when its file is new, edited or gone."""
+        self._shown_errors: dict[str, float] = {}
+        self._broken_theme = ""
+        self._first_variables: dict[str, str] | None = None
 
-    async def on_event(self, event: events.Event) -> None:
-        """A book that is pasted into a line would hold up the screen."""
-        if isinstance(event, events.Key):
-            self.key_at = time.monotonic()
-        if isinstance(event, events.Paste) and self._pastes_into_line:
-            event = events.Paste(event.text[:MOST_LETTERS])
-        await super().on_event(event)
-
-    @property
-    def _pastes_into_line(self) -> bool:
-        return isinstance(self.focused, Input | TextArea) and self.focused.id != "composer"
-
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's own, and the guard."""
-        return [*super().get_line_filters(), GUARD]
+    # Errors and background work
 
     def say(self, sentence: str, severity: Severity = "information") -> None:
-        """A sentence at the edge of the screen, for some seconds."""
+        """Show a sentence at the edge of the screen for some seconds."""
         seconds = 4 if severity == "information" else 8
         self.notify(sanitize(sentence), severity=severity, markup=False, timeout=seconds)
 
     def guarded(self, work: Callable[[], T], otherwise: T | None = None, *, rarely: bool = False) -> T | None:
-        """What the work gives; an error of ours is said, and `otherwise` is given.
+        """The result of `work`; an error of ours is shown, and `otherwise` returned.
 
-        With `rarely` an error that comes again and again is said once in a while.
+        With `rarely`, a recurring error is shown only once in a while.
         """
         try:
             return work()
         except Minigpt4Error as error:
             now = time.monotonic()
-            if not rarely or now - self._said.get(str(error), -AGAIN_S) >= AGAIN_S:
-                self._said[str(error)] = now
+            if not rarely or now - self._shown_errors.get(str(error), -REPEAT_S) >= REPEAT_S:
+                self._shown_errors[str(error)] = now
                 self.say(str(error), "error")
             return otherwise
 
@@ -86,25 +104,149 @@ class PatientApp(LeavableApp, inherit_bindings=False):
         then: Callable[[T], object],
         failed: Callable[[Exception], object] | None = None,
     ) -> None:
-        """Do the work on a thread that nothing waits for, then `then` (or `failed`; else it is said) here."""
+        """Run `work` on a daemon thread, then `then` or `failed` (default: show the error) on this one."""
 
         def run() -> None:
             try:
                 result = work()
             except Exception as error:
                 fault = error
-                self.post_message(self.Later(lambda: (failed or self._failed)(fault)))
+                self.post_message(self.Call(lambda: (failed or self._failed)(fault)))
             else:
-                self.post_message(self.Later(lambda: then(result)))
+                self.post_message(self.Call(lambda: then(result)))
 
         threading.Thread(target=run, daemon=True, name="minigpt4-background").start()
 
-    @on(Later)
-    def _later(self, event: Later) -> None:
-        """Do on this thread what another one asks for."""
-        event.work()
+    @on(Call)
+    def _call(self, event: Call) -> None:
+        event.function()
 
     def _failed(self, error: Exception) -> None:
         from minigpt4.tui.terminal.messages import sentence
 
         self.say(sentence(error), "error")
+
+    # Keys and lines
+
+    async def on_event(self, event: events.Event) -> None:
+        """Cut a paste: a book pasted into a line would block the screen."""
+        if isinstance(event, events.Key):
+            self.key_at = time.monotonic()
+        if isinstance(event, events.Paste) and self._pastes_into_line:
+            event = events.Paste(event.text[:MAX_PASTE])
+        await super().on_event(event)
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Stop the cursor of any line from blinking if motion is not wanted."""
+        if isinstance(getattr(event.widget, "cursor_blink", None), bool):
+            event.widget.cursor_blink = self.animation_level != "none"  # type: ignore[attr-defined]
+
+    @property
+    def _pastes_into_line(self) -> bool:
+        return isinstance(self.focused, Input | TextArea) and self.focused.id != "composer"
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """Textual's own, and one that removes control characters."""
+        return [*super().get_line_filters(), LINE_FILTER]
+
+    # Themes
+
+    def refresh_css(self, animate: bool = True) -> None:
+        """Skip the first theme, with which everything is built: each style sheet would be parsed twice."""
+        if self._first_variables is None or self._first_variables != self.get_css_variables():
+            super().refresh_css(animate)
+
+    def use_theme(self, name: str) -> bool:
+        """Show a theme, read anew; False if its file cannot be used, which is shown."""
+        try:
+            found = textual_theme(load_theme(name))
+        except Minigpt4Error as error:
+            self.call_later(self.say, str(error), "error")
+            return False
+        self.register_theme(found)
+        self.theme = name
+        return True
+
+    def begin_theme(self, name: str) -> None:
+        """Show the first theme; if its file is broken, the default until that is fixed."""
+        if not self.use_theme(name):
+            self._broken_theme = name
+            self.use_theme(entry("theme").default)
+        self._first_variables = self.get_css_variables()
+        self.stylesheet.set_variables(self._first_variables)
+
+    def follow_themes(self) -> None:
+        """From now on show edits of a theme's file at once, and what is wrong in it."""
+        self._first_variables = None
+        from minigpt4.themes.watch import ThemeWatch
+
+        watch = ThemeWatch()
+        self.set_interval(THEME_POLL_S, lambda: self._poll_themes(watch))
+
+    def _poll_themes(self, watch: ThemeWatch) -> None:
+        for change in watch.poll():
+            problem = take_change(self, change)
+            if change.name in (self.theme, self._broken_theme):
+                if problem is not None:
+                    self.say(problem, "error")
+                elif change.name == self._broken_theme and change.theme is not None:
+                    self._broken_theme = ""
+                    self.theme = change.name
+            self.themes_changed.publish(change.name)
+
+    # Start and end
+
+    def on_load(self) -> None:
+        """Handle signals before anything of the terminal is changed."""
+        for number in EXIT_SIGNALS:
+            # Only the process's first thread gets any.
+            with suppress(RuntimeError, ValueError):
+                asyncio.get_running_loop().add_signal_handler(number, self.leave, 128 + number)
+
+    def get_driver_class(self) -> type[Driver]:
+        """Our own in place of Textual's for terminals."""
+        from textual.drivers.linux_driver import LinuxDriver
+
+        found = super().get_driver_class()
+        if found is not LinuxDriver:
+            return found
+        from minigpt4.tui.app.terminal_driver import TerminalDriver
+
+        return TerminalDriver
+
+    def close_down(self) -> None:
+        """Save what is unsaved and end what was started; may be called twice."""
+
+    def leave(self, code: int = 0) -> None:
+        """End the app at once with that exit code."""
+        self.is_leaving = True
+        try:
+            self.close_down()
+        finally:
+            self.exit(return_code=code)
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.leave()
+
+    def panic(self, *renderables: RenderableType) -> None:
+        """End, as the keyboard cannot be read any more; Textual calls this with what it would print."""
+        self._end_with(BackendError("The terminal cannot be read any more; start again in another one."))
+
+    def _handle_exception(self, error: Exception) -> None:
+        """End on an unexpected error.
+
+        Textual would print the traceback with the values of all variables: pages, parts of the
+        conversation among them.
+        """
+        self._end_with(error)
+
+    def _end_with(self, error: Exception) -> None:
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+            # A screen that is taken down while it is being built misses what it has not built yet.
+            if not self.is_leaving:
+                self.fault = error
+                self._return_code = 1
+        self._close_messages_no_wait()

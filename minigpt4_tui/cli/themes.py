@@ -51,7 +51,7 @@ def check(
     Looks at keys, colours, and how well each text can be read. What is hard to read is told; only a
     theme that cannot be used ends in exit code 1.
     """
-    from minigpt4.tui.app.textual_theme import contrast_problems
+    from minigpt4.tui.textual_theme import contrast_problems
 
     failed = False
     for name in wanted or theme_names():

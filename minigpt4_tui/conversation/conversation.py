@@ -1,8 +1,8 @@
-"""The state of one conversation: what is shown, what is being said, and what becomes of it. No widgets.
+"""The state of one conversation: its messages, the answer being generated, and its engine. No widgets.
 
-A `Talk` stands between the store and the engine's child process. Everything that happens is
-written down first and told afterwards, as one of the `Change`s, so that whoever draws it may be
-killed at any moment. All of it runs on one thread: events of the child are to be carried there.
+A `Conversation` stands between the store and the engine's child process. Every change is saved first
+and then sent as an `Update`, so that the app may be killed at any moment. Everything here runs on one
+thread: events of the child have to be brought there.
 """
 
 from __future__ import annotations
@@ -10,123 +10,117 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from minigpt4.tui.conversation.autosave import Keeper
+from minigpt4.tui.conversation.autosave import Autosave
 from minigpt4.tui.conversation.engine_status import Dice
-from minigpt4.tui.conversation.updates import Added, Change, Changed, Grew, Measured, Opened, Phased
+from minigpt4.tui.conversation.updates import (
+    MessageAdded,
+    MessageChanged,
+    PathOpened,
+    PhaseChanged,
+    TextAdded,
+    Update,
+    UsageChanged,
+)
 from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoredPicture
 
 if TYPE_CHECKING:
-    from minigpt4.core.worker.messages import Event, Finished, Said, WireMessage
+    from minigpt4.core.worker.client import Worker
+    from minigpt4.core.worker.messages import ChatMessage, Event, Finished, TextDelta
 
 FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
 
-UNEQUAL_TEMPERATURE = 0.7
-"""Put in place of temperature 0 where another answer is asked for: without dice it would be the same."""
-
-
-class Answers(Protocol):
-    """The part of a Worker that a conversation needs."""
-
-    def reply(self, request: str, messages: Sequence[WireMessage], dice: Dice) -> None:
-        """Begin an answer."""
-        ...
-
-    def cancel(self, request: str) -> None:
-        """End it."""
-        ...
-
-    def count(self, request: str, messages: Sequence[WireMessage]) -> None:
-        """Ask how much room the messages take."""
-        ...
+REGENERATE_TEMPERATURE = 0.7
+"""Used in place of temperature 0 when an answer is regenerated: a greedy one would be the same."""
 
 
 @dataclass
 class Answering:
-    """The answer being written. `text` is all of it, what was there before it was continued included."""
+    """The answer being generated. `text` includes what it said before it was continued."""
 
     request: str
     message: str
     text: str
     flushed_at: float
     unflushed: bool = False
-    phase: str = "thinking"
+    phase: str = "prefill"
 
 
 @dataclass(frozen=True)
-class Options:
-    """What a question is asked with; read anew for each."""
+class RequestOptions:
+    """The settings of a request; read anew for each."""
 
-    dice: Dice
+    sampling: Dice
 
     own_temperature: Callable[[], float]
-    """The bundle's own temperature, asked for only where nothing was set."""
+    """The bundle's own temperature, called only if the settings have none."""
 
     system_prompt: str = ""
     bundle: str = ""
     context: int = 0
 
 
-class Talk:
-    """One conversation at a time; `conversation` is None until something is said in a new one."""
+class Conversation:
+    """One conversation at a time; `info` is None until a new one has its first message."""
 
     def __init__(
         self,
         store: Store,
-        engine: Answers,
+        engine: Callable[[], Worker],
         *,
-        options: Callable[[], Options],
-        told: Callable[[Change], None],
+        options: Callable[[], RequestOptions],
+        on_update: Callable[[Update], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`engine` gives the worker when it is first needed, which is after the first frame."""
         self.store = store
-        self.engine = engine
-        self.conversation: ConversationInfo | None = None
+        self.info: ConversationInfo | None = None
         self.path: list[StoredMessage] = []
         self.answering: Answering | None = None
         self.own_settings: dict[str, Any] = {}
-        """What this conversation has settings of its own for; kept with it from its first message on."""
+        """The conversation's own settings; stored with it from its first message on."""
         self._options = options
-        self._tell = told
+        self._send = on_update
+        self._engine = engine
         self._clock = clock
-        self._keeper = Keeper(store, clock)
-        self._stopped: dict[str, str] = {}
-        self._counting = ""
+        self._autosave = Autosave(store, clock)
+        self._stopped: dict[str, str] = {}  # the message of the request that was stopped last
+        self._count_request = ""
 
-    # What is on the screen
+    # What is shown
 
     def new(self) -> None:
-        """An empty conversation; nothing is stored before something is said."""
+        """An empty conversation; nothing is stored before its first message."""
         self.stop()
-        self.conversation, self.path, self.own_settings = None, [], {}
-        self._tell(Opened())
+        self.info, self.path, self.own_settings = None, [], {}
+        self._send(PathOpened())
 
     def open(self, conversation: str, *, landing: str | None = None) -> None:
-        """Show a stored conversation, on the branch of the message `landing` where one is given."""
+        """Show a stored conversation, on the branch of the message `landing` if one is given."""
         self.stop()
         info = self.store.get(conversation)
         if landing is not None and all(one.id != landing for one in self.store.path(conversation)):
             self.store.set_leaf(conversation, self.store.newest_leaf(landing))
-        self.conversation = info
+        self.info = info
         self.own_settings = dict(self.store.settings(conversation))
         self.path = self.store.path(conversation)
-        self._tell(Opened(landing))
+        self._send(PathOpened(landing))
         self.measure()
 
-    def look_again(self) -> None:
-        """Take in the title that the conversation has by now."""
-        if self.conversation is not None:
-            self.conversation = self.store.get(self.conversation.id)
+    def reload_info(self) -> None:
+        """Read the conversation's title anew."""
+        if self.info is not None:
+            self.info = self.store.get(self.info.id)
 
     def message(self, message_id: str) -> StoredMessage | None:
-        """The message of that id on the path."""
+        """The message with that id on the path."""
         return next((one for one in self.path if one.id == message_id), None)
 
-    def as_it_stands(self, message: StoredMessage) -> StoredMessage:
-        """The message with what has been said of it up to now."""
+    def with_current_text(self, message: StoredMessage) -> StoredMessage:
+        """The message with its text up to now, if it is being generated."""
         answering = self.answering
         if answering is None or answering.message != message.id:
             return message
@@ -141,10 +135,10 @@ class Talk:
         siblings = [one.id for one in self.store.variants(message_id)]
         return (siblings.index(message_id), len(siblings)) if message_id in siblings else (0, 1)
 
-    # What a person does
+    # Actions of the person
 
     def ask(self, text: str, pictures: Sequence[StoredPicture] = ()) -> StoredMessage | None:
-        """Say something and begin the answer; None while another answer is being written."""
+        """Add a question and request its answer; None while another answer is being generated."""
         if self.answering is not None:
             return None
         question = self._add(self._leaf, "user", text, pictures)
@@ -152,7 +146,7 @@ class Talk:
         return question
 
     def regenerate(self, message_id: str | None = None) -> bool:
-        """Another answer to the same question; the one before stays as its variant."""
+        """Request another answer to the same question; the earlier one stays as a variant."""
         target = self.message(message_id) if message_id else (self.path[-1] if self.path else None)
         if self.answering is not None or target is None:
             return False
@@ -165,20 +159,20 @@ class Talk:
         return True
 
     def continue_answer(self) -> bool:
-        """Let the last answer go on from its end; one that said nothing is begun again."""
+        """Continue the last answer from its end; an empty one is requested again."""
         last = self.path[-1] if self.path else None
         if self.answering is not None or last is None:
             return False
         if last.role == "user":
             self._answer(last.id)
             return True
-        self._begin(last)
+        self._request(last)
         return True
 
     def edit(self, message_id: str, text: str) -> bool:
-        """The message again with another text, as a branch; a question is answered anew."""
+        """Add the message with another text, as a branch; a question is answered anew."""
         old = self.message(message_id)
-        if self.answering is not None or old is None or self.conversation is None:
+        if self.answering is not None or old is None or self.info is None:
             return False
         self._cut_before(message_id)
         new = self._add(old.parent, old.role, text, old.pictures)
@@ -189,81 +183,81 @@ class Talk:
         return True
 
     def show_variant(self, message_id: str, step: int) -> bool:
-        """Show the sibling `step` places on, with the newest that follows it."""
-        if self.answering is not None or self.conversation is None:
+        """Show the sibling `step` places further, with its newest descendants."""
+        if self.answering is not None or self.info is None:
             return False
         siblings = self.store.variants(message_id)
         place = next((at for at, one in enumerate(siblings) if one.id == message_id), -1) + step
         if not 0 <= place < len(siblings):
             return False
         chosen = siblings[place].id
-        self.store.set_leaf(self.conversation.id, self.store.newest_leaf(chosen))
-        self.path = self.store.path(self.conversation.id)
-        self._tell(Opened(chosen))
+        self.store.set_leaf(self.info.id, self.store.newest_leaf(chosen))
+        self.path = self.store.path(self.info.id)
+        self._send(PathOpened(chosen))
         self.measure()
         return True
 
     def stop(self) -> bool:
-        """End the answer being written; what was said stays."""
+        """Cancel the answer being generated; its text so far stays."""
         if self.answering is None:
             return False
         answering = self.answering
-        self.engine.cancel(answering.request)
+        self._engine().cancel(answering.request)
         self._stopped = {answering.request: answering.message}
         self._end("stopped", {"finish": "cancelled"})
         return True
 
     def measure(self) -> None:
-        """Ask how much of the context the conversation fills; `Measured` tells."""
+        """Request the context usage of the conversation; `UsageChanged` follows."""
         if self.path and self.answering is None:
-            self._counting = uuid.uuid4().hex
-            self.engine.count(self._counting, self._wire())
+            self._count_request = uuid.uuid4().hex
+            self._engine().count(self._count_request, self._messages())
 
-    # What the engine says
+    # Events of the engine
 
     def handle(self, event: Event) -> None:
-        """Take in one event of the child process; those of a request long gone are passed over."""
-        from minigpt4.core.worker.messages import Counted, Died, Failed, Finished, Phase, Said
+        """Handle one event of the child process; those of earlier requests are ignored."""
+        from minigpt4.core.worker.messages import ContextUsage, Exited, Failed, Finished, Phase, TextDelta
 
         match event:
-            case Said(request):
+            case TextDelta(request):
                 if answering := self._current(request):
-                    self._grow(answering, event)
+                    self._add_text(answering, event)
             case Phase(request, phase):
                 if answering := self._current(request):
                     answering.phase = phase
-                    self._tell(Phased(phase))
-            case Counted(request, positions, context, dropped):
-                if request == self._counting or self._current(request):
-                    self._tell(Measured(positions, context, dropped))
+                    self._send(PhaseChanged(phase))
+            case ContextUsage(request, positions, context, dropped):
+                if request == self._count_request or self._current(request):
+                    self._send(UsageChanged(positions, context, dropped))
             case Finished():
                 self._finished(event)
             case Failed(request, sentence):
                 if request is not None and self._current(request):
                     self._end("failed", {"problem": sentence})
-            case Died(sentence, _):
+            case Exited(sentence, _):
                 if self.answering is not None:
                     self._end("failed", {"problem": sentence})
 
     def tick(self) -> None:
-        """To be called about once a second: writes down what an answer has said since, and what is owed."""
-        self._keeper.retry()
+        """To be called about once a second: saves new text of the answer, and what is still unsaved."""
+        self._autosave.retry()
         answering = self.answering
         if answering is None or not answering.unflushed:
             return
         if self._clock() - answering.flushed_at >= FLUSH_S:
             answering.flushed_at = self._clock()
-            self._keeper.keep(answering.message, answering.text, "writing")
+            self._autosave.save(answering.message, answering.text, "writing")
             answering.unflushed = False
 
     def close(self) -> None:
-        """Write down what there is; the answer being written becomes one that was stopped."""
+        """Save everything; an answer being generated is stopped."""
         try:
             self.stop()
         finally:
-            self._keeper.retry(now=True)
+            self._autosave.retry(now=True)
 
-    # How it is done
+    # Details
 
     @property
     def _leaf(self) -> str | None:
@@ -278,44 +272,46 @@ class Talk:
         state: Literal["done", "writing"] = "done",
         stats: Mapping[str, str] | None = None,
     ) -> StoredMessage:
-        if self.conversation is None:
-            self.conversation = self.store.new_conversation(self.own_settings)
+        if self.info is None:
+            self.info = self.store.new_conversation(self.own_settings)
         kept = tuple(pictures)
-        message = self.store.add_message(self.conversation.id, parent, role, text, kept, state, stats)
+        message = self.store.add_message(self.info.id, parent, role, text, kept, state, stats)
         self.path.append(message)
-        self._tell(Added(message))
+        self._send(MessageAdded(message))
         return message
 
     def _answer(self, question: str, *, again: bool = False) -> None:
         stats = {"bundle": self._options().bundle}
-        self._begin(self._add(question, "assistant", "", state="writing", stats=stats), again=again)
+        self._request(self._add(question, "assistant", "", state="writing", stats=stats), again=again)
 
-    def _begin(self, message: StoredMessage, *, again: bool = False) -> None:
-        """Ask the engine for (more of) the answer, which is the last message of the path."""
-        dice = self._options().dice
+    def _request(self, message: StoredMessage, *, again: bool = False) -> None:
+        """Request (more of) the answer, which is the last message of the path."""
+        sampling = self._options().sampling
         if again:
-            dice = self._unequal(dice, self.variants(message.id)[1])
+            sampling = self._varied(sampling, self.variants(message.id)[1])
         request = uuid.uuid4().hex
         stats = {"bundle": self._options().bundle}
         if message.state != "writing" or message.stats != stats:
             self.store.update_text(message.id, message.text, "writing", stats)
-            self._keeper.forget(message.id)
+            self._autosave.discard(message.id)
         self.answering = Answering(request, message.id, message.text, self._clock())
-        self._tell(Changed(self._replace(message.id, state="writing", stats=stats)))
-        self._tell(Phased(self.answering.phase))
-        self.engine.reply(request, self._wire(), dice)
+        self._send(MessageChanged(self._replace(message.id, state="writing", stats=stats)))
+        self._send(PhaseChanged(self.answering.phase))
+        self._engine().reply(request, self._messages(), asdict(sampling))
 
-    def _unequal(self, dice: Dice, variants: int) -> Dice:
-        """So that another answer may be another: with a temperature, and with a seed of its own."""
-        temperature = self._options().own_temperature() if dice.temperature is None else dice.temperature
+    def _varied(self, sampling: Dice, variants: int) -> Dice:
+        """Sampling under which a regenerated answer can differ: with a temperature, and a seed of its own."""
+        temperature = sampling.temperature
+        if temperature is None:
+            temperature = self._options().own_temperature()
         if temperature == 0:
-            dice = replace(dice, temperature=UNEQUAL_TEMPERATURE)
-        return dice if dice.seed is None else replace(dice, seed=dice.seed + variants - 1)
+            sampling = replace(sampling, temperature=REGENERATE_TEMPERATURE)
+        return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + variants - 1)
 
-    def _grow(self, answering: Answering, said: Said) -> None:
-        answering.text += said.text
+    def _add_text(self, answering: Answering, delta: TextDelta) -> None:
+        answering.text += delta.text
         answering.unflushed = True
-        self._tell(Grew(answering.message, said.text, said.first_token_s, said.tokens_per_s))
+        self._send(TextAdded(answering.message, delta.text, delta.first_token_s, delta.tokens_per_s))
         self.tick()
 
     def _finished(self, event: Finished) -> None:
@@ -323,16 +319,16 @@ class Talk:
         if self._current(event.request):
             self._end("stopped" if event.finish == "cancelled" else "done", stats)
         elif event.request in self._stopped:
-            # It was stopped here before the child heard of it; now its speed is known, too.
+            # It was stopped here before the child had read the cancel; now its speed is known, too.
             message = self.message(self._stopped.pop(event.request))
             if message is not None and message.state == "stopped":
-                self._keeper.keep(message.id, message.text, "stopped", stats)
-                self._tell(Changed(self._replace(message.id, stats=stats)))
+                self._autosave.save(message.id, message.text, "stopped", stats)
+                self._send(MessageChanged(self._replace(message.id, stats=stats)))
         else:
             return
         context = self._options().context
         if context:
-            self._tell(Measured(event.prompt_tokens + event.answer_tokens, context, 0))
+            self._send(UsageChanged(event.prompt_tokens + event.answer_tokens, context, 0))
 
     def _end(self, state: Literal["done", "stopped", "failed"], stats: Mapping[str, Any]) -> None:
         answering, self.answering = self.answering, None
@@ -341,10 +337,10 @@ class Talk:
         stats = {"bundle": self._options().bundle, **stats}
         changed = self._replace(answering.message, text=answering.text, state=state, stats=stats)
         try:
-            self._keeper.keep(answering.message, answering.text, state, stats)
+            self._autosave.save(answering.message, answering.text, state, stats)
         finally:
-            self._tell(Changed(changed))
-            self._tell(Phased(None))
+            self._send(MessageChanged(changed))
+            self._send(PhaseChanged(None))
 
     def _current(self, request: str) -> Answering | None:
         answering = self.answering
@@ -364,17 +360,17 @@ class Talk:
     def _cut(self, length: int) -> None:
         if length < len(self.path):
             self.path = self.path[:length]
-            self._tell(Opened())
+            self._send(PathOpened())
 
-    def _wire(self) -> list[WireMessage]:
-        """The path as the engine takes it; answers that came to nothing are left out."""
-        from minigpt4.core.worker.messages import WireMessage
+    def _messages(self) -> list[ChatMessage]:
+        """The path as the engine takes it; empty answers are skipped."""
+        from minigpt4.core.worker.messages import ChatMessage
 
         system = self._options().system_prompt
-        messages = [WireMessage("system", system)] if system else []
+        messages = [ChatMessage("system", system)] if system else []
         said = (message for message in self.path if message.role == "user" or message.text)
         return messages + [
-            WireMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in said
+            ChatMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in said
         ]
 
 

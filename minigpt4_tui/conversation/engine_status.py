@@ -1,4 +1,4 @@
-"""What the app knows of the engine's process, and how settings become what it is told."""
+"""The state of the engine's process, and the options that settings give it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from minigpt4.tui.settings.settings import Settings
 
 if TYPE_CHECKING:
-    # Here and in the app `wire` is imported where it is used: its many classes cost a first frame 6 ms.
+    # Functions import `messages` here and in the app: its many classes cost a first frame 6 ms.
     from minigpt4.core.worker.messages import EngineChoice, Event
 
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """`file`, `done` and `total` (bytes) tell of fetching; `sentence`, `advice`, `details` of what broke."""
+    """`file`, `done` and `total` (bytes) describe a download; `sentence`, `advice`, `details` an error."""
 
     state: Literal["off", "loading", "ready", "dead"] = "off"
     choice: EngineChoice | None = None
@@ -32,22 +32,22 @@ class EngineStatus:
 
     @classmethod
     def loading(cls, choice: EngineChoice) -> EngineStatus:
-        """What holds once a model was asked for."""
+        """The state once a model has been requested."""
         return cls("loading", choice, choice.bundle)
 
     def after(self, event: Event) -> EngineStatus:
-        """What holds once the event has come; the same object where it tells nothing of the process."""
-        from minigpt4.core.worker.messages import Died, Failed, Loading, Ready
+        """The state after the event; the same object if the event says nothing about the process."""
+        from minigpt4.core.worker.messages import DownloadProgress, Exited, Failed, Ready
 
         match event:
-            case Loading(file, done, total):
+            case DownloadProgress(file, done, total):
                 return replace(self, state="loading", file=file, done=done, total=total)
             case Ready(bundle, _, context, image_tokens, load_s):
                 return EngineStatus("ready", self.choice, bundle, context, image_tokens, load_s)
             case Failed(None, sentence):
                 advice = "Choose another model, or change the settings and start it again."
                 return replace(self, state="dead", sentence=sentence, advice=advice, details="", file="")
-            case Died(sentence, advice, details):
+            case Exited(sentence, advice, details):
                 return replace(self, state="dead", sentence=sentence, advice=advice, details=details, file="")
         return self
 
@@ -92,7 +92,7 @@ class Dice:
 
 
 def own_temperature(bundle: str) -> float:
-    """The bundle's own temperature; 0 where its manifest cannot be read, which is told elsewhere."""
+    """The bundle's own temperature; 0 if its manifest cannot be read, which is reported elsewhere."""
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.errors import Minigpt4Error
 

@@ -1,4 +1,4 @@
-"""What a conversation tells whoever draws it."""
+"""The updates that a conversation sends to the screen."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from minigpt4.tui.history.store import StoredMessage
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Another path is on the screen; `landing` is the message to look at, None for the end."""
+class PathOpened:
+    """Another path is shown; `landing` is the message to scroll to, None for the end."""
 
     landing: str | None = None
 
 
 @dataclass(frozen=True)
-class Added:
-    """A message came to the end of the path."""
+class MessageAdded:
+    """A message was added at the end of the path."""
 
     message: StoredMessage
 
 
 @dataclass(frozen=True)
-class Grew:
-    """The answer being written has more text, and how quick it is up to here, where that is known."""
+class TextAdded:
+    """More text of the answer being generated, with the timings so far."""
 
     message: str
-    piece: str
+    text: str
     first_token_s: float | None = None
     tokens_per_s: float | None = None
 
 
 @dataclass(frozen=True)
-class Changed:
-    """A message's state changed (its text may have, too)."""
+class MessageChanged:
+    """A message's state changed, and perhaps its text."""
 
     message: StoredMessage
 
 
 @dataclass(frozen=True)
-class Phased:
-    """What the engine does for the answer: looking, thinking, writing; None when nothing is asked of it."""
+class PhaseChanged:
+    """What the engine computes for the answer: encode, prefill or decode; None when it is idle."""
 
     phase: str | None
 
 
 @dataclass(frozen=True)
-class Measured:
-    """How much of the context the conversation fills, and how many of its messages do not fit."""
+class UsageChanged:
+    """Positions of the context that the conversation takes, and how many messages do not fit."""
 
     positions: int
     context: int
     dropped: int
 
 
-Change = Opened | Added | Grew | Changed | Phased | Measured
+Update = PathOpened | MessageAdded | TextAdded | MessageChanged | PhaseChanged | UsageChanged

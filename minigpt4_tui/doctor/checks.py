@@ -104,7 +104,7 @@ def settings() -> Iterator[Finding]:
 def themes() -> Iterator[Finding]:
     """Every theme file."""
     from minigpt4.themes import load_theme, own_themes_folder, theme_files
-    from minigpt4.tui.app.textual_theme import textual_theme
+    from minigpt4.tui.textual_theme import textual_theme
 
     files, own = theme_files(), own_themes_folder()
     broken = 0

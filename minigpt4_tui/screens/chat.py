@@ -11,8 +11,7 @@ from textual.binding import BindingType
 
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
-from minigpt4.tui.screens import plug
-from minigpt4.tui.screens.chat_view import Stage
+from minigpt4.tui.screens.chat_view import ChatView
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.composer import Composer, looks_dropped
@@ -29,7 +28,7 @@ TWICE_S = 2.0
 """Seconds within which a second Ctrl+C leaves."""
 
 
-class ChatScreen(Stage):
+class ChatScreen(ChatView):
     """Asking, answering once more, editing, copying: every action of the scope "chat"."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
@@ -58,7 +57,9 @@ class ChatScreen(Stage):
                 return
 
     def _zoom(self, pictures: Sequence[StoredPicture], index: int = 0) -> None:
-        self.host.push_screen(plug("zoom_picture")(list(pictures), index))
+        from minigpt4.tui.screens.zoom import ZoomScreen
+
+        self.host.push_screen(ZoomScreen(list(pictures), index))
 
     # Asking
 
@@ -77,7 +78,7 @@ class ChatScreen(Stage):
         elif self.footer.editing is not None:
             self._send_edited(self.footer.editing, event)
         elif self._may_ask():
-            asked = self.host.guarded(lambda: self.talk.ask(event.text, self.footer.pictures))
+            asked = self.host.guarded(lambda: self.conversation.ask(event.text, self.footer.pictures))
             if asked:
                 self.footer.asked(event.typed)
 
@@ -92,7 +93,7 @@ class ChatScreen(Stage):
 
     def _may_ask(self) -> bool:
         """Whether an answer can be begun now; says so where not."""
-        if self.talk.answering is not None:
+        if self.conversation.answering is not None:
             self.host.say(f"An answer is being written; {self.host.key('stop')} stops it.", "warning")
             return False
         return self.host.ready_engine()
@@ -130,11 +131,11 @@ class ChatScreen(Stage):
         await self._act(event.action)
 
     def _send_edited(self, message_id: str, event: Composer.Submitted) -> None:
-        message = self.talk.message(message_id)
+        message = self.conversation.message(message_id)
         if message is not None:
             if message.role == "user" and not self._may_ask():
                 return
-            if not self.host.guarded(lambda: self.talk.edit(message_id, event.text)):
+            if not self.host.guarded(lambda: self.conversation.edit(message_id, event.text)):
                 return
         self.footer.leave_editing(event.typed)
 
@@ -144,7 +145,7 @@ class ChatScreen(Stage):
         """Close what is open, stop what runs, or go back to the composer: one thing at a time."""
         if self.composer.close_choices():
             return
-        if self.host.guarded(self.talk.stop):
+        if self.host.guarded(self.conversation.stop):
             return
         if not self.composer.has_focus:
             self.composer.focus()
@@ -153,7 +154,7 @@ class ChatScreen(Stage):
 
     def action_interrupt(self) -> None:
         """Ctrl+C: stop the answer, or clear the line; twice leaves."""
-        if self.host.guarded(self.talk.stop):
+        if self.host.guarded(self.conversation.stop):
             return
         now = time.monotonic()
         if self.composer.text:
@@ -168,12 +169,12 @@ class ChatScreen(Stage):
         """Another answer to the question of the message in focus, or to the last one."""
         view = self.focused if isinstance(self.focused, MessageView) else None
         chosen = view.message.id if view is not None else None
-        if self._may_ask() and self.host.guarded(lambda: self.talk.regenerate(chosen)) is False:
+        if self._may_ask() and self.host.guarded(lambda: self.conversation.regenerate(chosen)) is False:
             self.host.say("There is no question yet to answer once more.", "warning")
 
     def action_continue_answer(self) -> None:
         """Let the last answer go on."""
-        if self._may_ask() and self.host.guarded(self.talk.continue_answer) is False:
+        if self._may_ask() and self.host.guarded(self.conversation.continue_answer) is False:
             self.host.say("There is no answer yet that could go on.", "warning")
 
     def action_restart_engine(self) -> None:
@@ -182,7 +183,7 @@ class ChatScreen(Stage):
 
     def action_edit_last(self) -> None:
         """Take the last question back into the composer."""
-        message = self.talk.last("user")
+        message = self.conversation.last("user")
         if message is None:
             self.host.say("There is no question yet to edit.", "warning")
         else:
@@ -190,7 +191,7 @@ class ChatScreen(Stage):
 
     def action_copy_last(self) -> None:
         """Copy the last answer."""
-        self._copy(self.talk.last("assistant"))
+        self._copy(self.conversation.last("assistant"))
 
     def action_copy_last_code(self) -> None:
         """Copy the last block of code."""
@@ -222,7 +223,9 @@ class ChatScreen(Stage):
 
     def action_pick_picture(self) -> None:
         """Choose pictures from a folder."""
-        self.host.push_screen(plug("pick_picture")(), lambda chosen: self.host.attach(chosen or []))
+        from minigpt4.tui.screens.picker import PickerScreen
+
+        self.host.push_screen(PickerScreen(), lambda chosen: self.host.attach(chosen or []))
 
     def action_paste(self) -> None:
         """Take the clipboard's picture; where there is none, its text."""
@@ -247,29 +250,38 @@ class ChatScreen(Stage):
 
     def action_export(self) -> None:
         """Save the conversation as a file."""
-        if self.talk.conversation is None:
+        if self.conversation.info is None:
             self.host.say("There is nothing to save yet.", "warning")
         else:
-            self.host.push_screen(plug("export")(self.talk.conversation.id))
+            from minigpt4.tui.screens.export import ExportScreen
+
+            self.host.push_screen(ExportScreen(self.conversation.info.id))
 
     def action_next_conversation(self) -> None:
         """The one below in the list."""
-        self.host.guarded(lambda: self.host.open_neighbour(1))
+        self.host.guarded(lambda: self._open_neighbour(1))
 
     def action_previous_conversation(self) -> None:
         """The one above in the list."""
-        self.host.guarded(lambda: self.host.open_neighbour(-1))
+        self.host.guarded(lambda: self._open_neighbour(-1))
 
-    @on(MessageView.Wanted)
-    def _wanted(self, event: MessageView.Wanted) -> None:
+    def _open_neighbour(self, step: int) -> None:
+        listed = [info.id for info in self.host.store.list(1000)]
+        current = self.conversation.info
+        place = listed.index(current.id) + step if current is not None and current.id in listed else 0
+        if 0 <= place < len(listed):
+            self.host.open_conversation(listed[place])
+
+    @on(MessageView.ActionRequested)
+    def _message_action(self, event: MessageView.ActionRequested) -> None:
         view, message = event.view, event.view.message
-        match event.what:
+        match event.action:
             case "next_message" | "previous_message":
                 # Not here: messages that come into view are laid out by this screen.
-                self.beside(self._go(view, 1 if event.what == "next_message" else -1))
+                self.beside(self._go(view, 1 if event.action == "next_message" else -1))
             case "next_variant" | "previous_variant":
-                step = 1 if event.what == "next_variant" else -1
-                self.host.guarded(lambda: self.talk.show_variant(message.id, step))
+                step = 1 if event.action == "next_variant" else -1
+                self.host.guarded(lambda: self.conversation.show_variant(message.id, step))
             case "edit_message":
                 self.footer.begin_editing(message)
             case "copy_message":
@@ -290,7 +302,7 @@ class ChatScreen(Stage):
         if message is None:
             self.host.say("There is no answer yet to copy.", "warning")
         else:
-            self.host.copy_to_clipboard(self.talk.as_it_stands(message).text)
+            self.host.copy_to_clipboard(self.conversation.with_current_text(message).text)
             self.host.say("Copied the message.")
 
     def on_code_block_copy_requested(self, event: CodeBlock.CopyRequested) -> None:

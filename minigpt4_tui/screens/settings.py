@@ -80,7 +80,7 @@ class SettingsScreen(ListDialog[None]):
         self.rows.fill(rows, keep=keep or first)
 
     def _all(self) -> list[SettingRow]:
-        loaded = self.host.loaded.for_conversation(self.host.talk.own_settings)
+        loaded = self.host.loaded.for_conversation(self.host.conversation.own_settings)
         lines = [
             SettingRow(
                 one.name,
@@ -145,7 +145,7 @@ class SettingsScreen(ListDialog[None]):
 
     def _set(self, key: str, value: Any) -> None:
         before = bindings(self.host.settings.keys).clashes
-        if self._is_here and value is None and key not in self.host.talk.own_settings:
+        if self._is_here and value is None and key not in self.host.conversation.own_settings:
             return
         self.host.guarded(lambda: self.host.change_setting(key, value, here=self._is_here))
         for clash in bindings(self.host.settings.keys).clashes:

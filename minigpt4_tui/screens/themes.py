@@ -11,9 +11,9 @@ from textual.widgets.option_list import Option
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import load_theme, own_themes_folder, theme_files, theme_names
-from minigpt4.tui.app.textual_theme import textual_theme
 from minigpt4.tui.screens.dialog import Dialog
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
+from minigpt4.tui.textual_theme import textual_theme
 from minigpt4.tui.widgets.option_rows import OptionRows
 
 SAMPLE = Content("  ").join(

@@ -20,7 +20,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.signal import Signal
 from textual.widgets import Static
 
-from minigpt4.tui.app.theme_switching import ThemedApp
+from minigpt4.tui.app.base import BaseApp
 from minigpt4.tui.settings.keys import bindings
 from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
 from minigpt4.tui.watch.answers import Answers, RunAnswer, SampleQuestion
@@ -76,7 +76,7 @@ def _at_terminal() -> bool:
     return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
-class WatchApp(ThemedApp, inherit_bindings=False):
+class WatchApp(BaseApp, inherit_bindings=False):
     """Follows runs through their folders."""
 
     TITLE = "minigpt4"

@@ -1,10 +1,11 @@
-"""One message of the conversation: who says it, its pictures, its text, and what became of it."""
+"""One message of the conversation: its role, pictures, text and state."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on
@@ -13,11 +14,10 @@ from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.timer import Timer
 from textual.widgets import Static
+from textual.worker import Worker
 
 from minigpt4.tui.history.store import StoredMessage
-from minigpt4.tui.screens import plug
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
@@ -25,39 +25,41 @@ from minigpt4.tui.widgets.status import PHASES, Speed
 
 if TYPE_CHECKING:
     from textual.widgets import Markdown
-    from textual.widgets.markdown import MarkdownStream
 
-    from minigpt4.tui.app.base import PatientApp
+    from minigpt4.tui.app.base import BaseApp
     from minigpt4.tui.widgets.answer import AnswerText
 
-MOST_LETTERS = 60_000
-"""Of one message, on the screen; a pasted book is kept whole, and shown by its beginning."""
+MAX_CHARACTERS = 60_000
+"""Of one message on the screen; a pasted book is stored whole, and only its beginning shown."""
 
-DRAW_S = 0.05
-"""Least seconds between two paintings of an answer that grows: more often costs the model's own time."""
+PAINT_S = 0.05
+"""Least seconds between two paints of a growing answer: more often costs the model's own time."""
 
 REST = 3
-"""How many times as long as painting took it then rests, so that keys come in between in a long answer."""
+"""Pause after a paint, in multiples of the time it took, so that keys get through in a long answer."""
 
-PAUSE_S = 0.15
-MOST_REST_S = 0.5
-"""Seconds without a key after which it is painted while somebody types; most seconds that it waits for it."""
+TYPING_PAUSE_S = 0.15
+MAX_REST_S = 0.5
+"""Seconds without a key that count as a pause in typing; most seconds to wait for one."""
 
 ECHO_S, NEXT_KEY_S = 0.015, 0.05
-"""Seconds after a key between which it is on the screen, and the next one is not yet pressed."""
+"""Seconds after a key: by the first it is on the screen, and the next one rarely comes before the second."""
 
 
 class MessageView(Vertical, can_focus=True):
-    """A message on the screen; what it is asked to do with itself it passes on as `Wanted`."""
+    """A message on the screen; posts `ActionRequested` for everything that concerns more than itself."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("message"), *bindings_of("picture")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        replace(binding, action=f"request('{binding.action}')")
+        for binding in (*bindings_of("message"), *bindings_of("picture"))
+    ]
 
     @dataclass
-    class Wanted(Message):
-        """Somebody wants something done with the message; `what` is an action's id."""
+    class ActionRequested(Message):
+        """An action for the message was requested, by its id."""
 
         view: MessageView
-        what: str
+        action: str
 
     def __init__(self, message: StoredMessage, *, variant: tuple[int, int] = (0, 1)) -> None:
         super().__init__(classes=f"-{message.role}")
@@ -65,98 +67,78 @@ class MessageView(Vertical, can_focus=True):
         self.variant = variant
         self.phase: str | None = None
         self._pending = ""
-        self._taken = len(message.text)
-        self._timer: Timer | None = None
-        self._rest_s = DRAW_S
+        self._painter: Worker[None] | None = None
+        self._painting = asyncio.Lock()
+        self._rest_s = PAINT_S
         self._worked_s = 0.0
-        self._drawn_at = 0.0
-        self._stream: MarkdownStream | None = None
+        self._painted_at = 0.0
 
     def compose(self) -> ComposeResult:
         yield KeyLine(self._head(), is_plain=False, classes="head")
         if self.message.pictures:
             with Horizontal(classes="pictures"):
+                from minigpt4.tui.widgets.picture import Thumbnail
+
                 for picture in self.message.pictures:
-                    yield plug("thumbnail")(picture)
+                    yield Thumbnail(picture)
         if self.message.role == "assistant":
             from minigpt4.tui.widgets.answer import AnswerText
 
             yield AnswerText(_bounded(self.message.text))
         elif self.message.text:
             yield Static(_bounded(self.message.text), classes="said", markup=False)
-        yield Static(self._foot(), classes="foot", markup=False)
+        yield Static(self._footer(), classes="foot", markup=False)
 
     def on_mount(self) -> None:
-        """Hide the foot where it has nothing to say."""
-        self._refresh_foot()
+        """Hide the footer if it is empty."""
+        self._refresh_footer()
 
     def watch_has_focus(self, focus: bool) -> None:
-        """Tell more of the message while it is looked at."""
+        """Show the statistics while the message has the focus."""
         super().watch_has_focus(focus)
         for head in self.query(".head").results(Static):
             head.update(self._head())
 
     def grow(self, text: str) -> None:
-        """The answer as it stands; painted together with what comes in the next moment."""
-        self._pending += text[self._taken :]
-        self._taken = len(text)
-        self.phase = "writing"
-        if self._timer is None:
-            self._timer = self.set_timer(self._rest_s, self._draw_in_a_pause)
+        """Append more of the answer; painted together with what arrives in the next moment."""
+        self._pending += text
+        self.phase = "decode"
+        if self._painter is None:
+            self._painter = self.run_worker(self._paint_pending())
 
     async def settle(self, message: StoredMessage, variant: tuple[int, int]) -> None:
-        """The message's state has changed; its text is complete where it is not being written."""
+        """Show the message's new state; its text is complete unless it is being generated."""
         self.message, self.variant = message, variant
-        self.phase = "thinking" if message.state == "writing" else None
-        await self._draw()
-        if self._stream is not None and message.state != "writing":
-            await self._stream.stop()
-            self._stream = None
-        if message.role == "assistant" and message.state != "writing":
+        is_complete = message.state != "writing"
+        if is_complete:
+            self.phase = None
+        await self._paint()
+        if message.role == "assistant" and is_complete:
             body = self._answer
             if body.source != _bounded(message.text):
                 await body.update(_bounded(message.text))
         self.query_one(".head", Static).update(self._head())
-        self._refresh_foot()
+        self._refresh_footer()
 
     def show_phase(self, phase: str | None) -> None:
-        """Say under the answer what is being done for it, until its first word."""
+        """Show under the answer what is being computed, until its first token."""
         self.phase = phase
-        self._refresh_foot()
+        if self.is_mounted:
+            self._refresh_footer()
 
     @property
     def code_blocks(self) -> list[str]:
         """The blocks of code in it."""
         return self._answer.code_blocks if self.message.role == "assistant" else []
 
-    def action_next_message(self) -> None:
-        self._want("next_message")
-
-    def action_previous_message(self) -> None:
-        self._want("previous_message")
-
-    def action_next_variant(self) -> None:
-        self._want("next_variant")
-
-    def action_previous_variant(self) -> None:
-        self._want("previous_variant")
-
-    def action_edit_message(self) -> None:
-        self._want("edit_message")
-
-    def action_copy_message(self) -> None:
-        self._want("copy_message")
-
-    def action_copy_code(self) -> None:
-        self._want("copy_code")
-
-    def action_zoom_picture(self) -> None:
-        self._want("zoom_picture")
+    def action_request(self, action: str) -> None:
+        """Ask the screen for an action on this message."""
+        self.post_message(self.ActionRequested(self, action))
 
     @on(KeyLine.Clicked)
     def _link_clicked(self, event: KeyLine.Clicked) -> None:
         event.stop()
-        self._want(event.action)
+        self.action_request(event.action)
 
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
         """Copy the address: to open what a model made up is the person's own decision."""
@@ -164,42 +146,47 @@ class MessageView(Vertical, can_focus=True):
         self.app.copy_to_clipboard(event.href)
         self.app.notify(f"Copied {sanitize_line(event.href, 120)}", markup=False)
 
-    def _want(self, what: str) -> None:
-        self.post_message(self.Wanted(self, what))
-
     @property
     def _answer(self) -> AnswerText:
         from minigpt4.tui.widgets.answer import AnswerText
 
         return self.query_one(AnswerText)
 
-    async def _draw_in_a_pause(self) -> None:
-        """Between two keys: one that is pressed while this is painted would be seen late."""
-        now = time.monotonic()
-        since_key = now - cast("PatientApp", self.app).key_at
-        late = (now - self._drawn_at) / MOST_REST_S
-        if since_key >= PAUSE_S or (late >= 1 and ECHO_S <= since_key <= NEXT_KEY_S) or late >= 2:
-            await self._draw()
-        else:
-            self._timer = self.set_timer(ECHO_S, self._draw_in_a_pause)
+    async def _paint_pending(self) -> None:
+        """Paint what arrives, with pauses, until nothing is pending."""
+        while self._pending:
+            await asyncio.sleep(self._rest_s)
+            while not self._may_paint():
+                await asyncio.sleep(ECHO_S)
+            await self._paint()
+        self._painter = None
 
-    async def _draw(self) -> None:
-        self._timer = None
-        self._drawn_at = time.monotonic()
-        if not self._pending or not self.is_mounted:
-            return
-        body = self._answer
-        room = max(MOST_LETTERS - len(body.source), 0)
-        piece, self._pending = sanitize(self._pending[:room]), ""
-        # The thread's own seconds: on a busy machine nothing is gained by painting less.
-        worked_before, self._worked_s = self._worked_s, time.thread_time()
-        if self._stream is None:
-            self._stream = body.get_stream(body)
-            self._refresh_foot()
-        else:
-            self._rest_s = min(max(DRAW_S, REST * (self._worked_s - worked_before)), MOST_REST_S)
-        if piece:
-            await self._stream.write(piece)
+    def _may_paint(self) -> bool:
+        """Whether this falls between two keys: a key pressed during a paint would be shown late."""
+        now = time.monotonic()
+        since_key = now - cast("BaseApp", self.app).key_at
+        waited = (now - self._painted_at) / MAX_REST_S
+        return (
+            since_key >= TYPING_PAUSE_S or (waited >= 1 and ECHO_S <= since_key <= NEXT_KEY_S) or waited >= 2
+        )
+
+    async def _paint(self) -> None:
+        # One at a time: Markdown.append parses from the block where the append before it will end.
+        async with self._painting:
+            self._painted_at = time.monotonic()
+            if not self._pending or not self.is_mounted:
+                return
+            body = self._answer
+            room = max(MAX_CHARACTERS - len(body.source), 0)
+            text, self._pending = sanitize(self._pending[:room]), ""
+            # The thread's own seconds: on a busy machine nothing is gained by painting less.
+            worked_before, self._worked_s = self._worked_s, time.thread_time()
+            if worked_before:
+                self._rest_s = min(max(PAINT_S, REST * (self._worked_s - worked_before)), MAX_REST_S)
+            else:
+                self._refresh_footer()
+            if text:
+                await body.append(text)
 
     def _head(self) -> Content:
         message = self.message
@@ -208,33 +195,33 @@ class MessageView(Vertical, can_focus=True):
         else:
             name = sanitize_line(str(message.stats.get("bundle", "")), 30) or "Answer"
         place, count = self.variant
-        colour = "$text-primary" if message.role == "user" else "$text-accent"
-        parts = [Content.styled(name, f"bold {colour}")]
+        color = "$text-primary" if message.role == "user" else "$text-accent"
+        parts = [Content.styled(name, f"bold {color}")]
         if count > 1:
             before, after = action_link(" ‹ ", "previous_variant"), action_link(" › ", "next_variant")
             variant = Content.assemble("  ", before, f"{place + 1} of {count}", after)
             parts.append(variant.stylize("$text-muted"))
         if self.has_focus and message.role == "assistant":
-            parts.append(Content.styled(f"   {_measured(message.stats)}", "$text-muted"))
+            parts.append(Content.styled(f"   {_statistics(message.stats)}", "$text-muted"))
         return Content("").join(parts)
 
-    def _foot(self) -> Content:
+    def _footer(self) -> Content:
         message = self.message
         if message.state == "writing":
-            phase = self.phase or "thinking"
-            return Content("" if phase == "writing" else f"{PHASES.get(phase, phase).capitalize()} …")
-        return Content(_afterwards(message.state, message.stats) if message.role == "assistant" else "")
+            phase = self.phase or "prefill"
+            return Content("" if phase == "decode" else f"{PHASES.get(phase, phase).capitalize()} …")
+        return Content(_ending(message.state, message.stats) if message.role == "assistant" else "")
 
-    def _refresh_foot(self) -> None:
-        foot = self.query_one(".foot", Static)
-        content = self._foot()
-        foot.update(content)
-        foot.display = bool(content.plain)
-        foot.set_class(self.message.state == "failed", "-failed")
+    def _refresh_footer(self) -> None:
+        footer = self.query_one(".foot", Static)
+        content = self._footer()
+        footer.update(content)
+        footer.display = bool(content.plain)
+        footer.set_class(self.message.state == "failed", "-failed")
 
 
-def _afterwards(state: str, stats: Mapping[str, float | int | str]) -> str:
-    """What is said under an answer that is over."""
+def _ending(state: str, stats: Mapping[str, float | int | str]) -> str:
+    """The note under an answer that has ended."""
     match state, stats.get("finish"):
         case "failed", _:
             return sanitize(str(stats.get("problem", "The answer came to nothing.")))
@@ -247,15 +234,15 @@ def _afterwards(state: str, stats: Mapping[str, float | int | str]) -> str:
     return note
 
 
-def _measured(stats: Mapping[str, float | int | str]) -> str:
-    """How long an answer is, and how quick it was."""
+def _statistics(stats: Mapping[str, float | int | str]) -> str:
+    """An answer's length and speed."""
     tokens = stats.get("answer_tokens")
     count = f"{tokens} token{'' if tokens == 1 else 's'}" if tokens is not None else ""
     return " · ".join(filter(None, [count, str(Speed.of(stats))]))
 
 
 def _bounded(text: str) -> str:
-    if len(text) <= MOST_LETTERS:
+    if len(text) <= MAX_CHARACTERS:
         return sanitize(text)
-    left = f"{len(text) - MOST_LETTERS:,}"
-    return sanitize(text[:MOST_LETTERS]) + f"\n\n… {left} more letters are kept, and not shown here."
+    left = f"{len(text) - MAX_CHARACTERS:,}"
+    return sanitize(text[:MAX_CHARACTERS]) + f"\n\n… {left} more letters are kept, and not shown here."

@@ -145,7 +145,7 @@ class Sidebar(Vertical):
 
     def _options(self, infos: list[ConversationInfo], group: str) -> list[Option]:
         """A row each, under group headings; `group` is the heading that is already above."""
-        current = self.host.talk.conversation
+        current = self.host.conversation.info
         rows = []
         for info in infos:
             if self._group(info) != group:
@@ -216,7 +216,7 @@ class Sidebar(Vertical):
         if not self._do(lambda: self.host.store.delete(info.id), info.id):
             return
         self._deleted.append(info.id)
-        current = self.host.talk.conversation
+        current = self.host.conversation.info
         if current is not None and current.id == info.id:
             self._left_open = info.id
             self.host.new_conversation()
@@ -234,7 +234,7 @@ class Sidebar(Vertical):
             return
         conversation = self._deleted.pop()
         if self._do(lambda: store.undelete(conversation), conversation):
-            if conversation == self._left_open and not self.host.talk.path:
+            if conversation == self._left_open and not self.host.conversation.path:
                 # No other conversation was started since.
                 self.host.open_conversation(conversation)
             self._move_to(conversation)

@@ -23,7 +23,7 @@ SPEED_S = 0.25
 NEARLY_FULL = 0.85
 """Share of the context from which on it is said that messages will be left out soon."""
 
-PHASES = {"looking": "looking at the picture", "thinking": "thinking", "writing": "writing"}
+PHASES = {"encode": "looking at the picture", "prefill": "thinking", "decode": "writing"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from minigpt4.themes import load_theme, theme_names
 from minigpt4.themes.contrast import READABLE, VERY_READABLE
-from minigpt4.tui.app.textual_theme import GROUNDS, TEXTS, readings, textual_theme
+from minigpt4.tui.textual_theme import GROUNDS, TEXTS, readings, textual_theme
 
 SHIPPED = ("contrast", "ember", "frost", "harbour", "moss", "paper", "terminal")
 

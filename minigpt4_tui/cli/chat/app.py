@@ -90,7 +90,7 @@ def _worker(on_event: Callable[[Event], None]) -> Worker:
 
 def _tell_where_it_is_kept(app: MiniGPT4App) -> None:
     """What was said is not lost with the app."""
-    conversation = app.talk.conversation
+    conversation = app.conversation.info
     if conversation is not None:
         say(f"What was said is kept: `minigpt4 chat --resume {conversation.id}` goes on with it.")
 

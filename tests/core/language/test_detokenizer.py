@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.core.language.detokenizer import TextStream
+from minigpt4.core.language.detokenizer import Detokenizer
 
 # A small alphabet makes stop strings occur, overlap and begin without ending.
 LETTERS = st.text("abé猫🐈", max_size=20)
@@ -18,8 +18,8 @@ def divided(data: bytes, borders: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(cuts)]
 
 
-def streamed(chunks: list[bytes], stops: list[str]) -> tuple[list[str], TextStream]:
-    stream = TextStream(stops)
+def streamed(chunks: list[bytes], stops: list[str]) -> tuple[list[str], Detokenizer]:
+    stream = Detokenizer(stops)
     return [*(stream.feed(chunk) for chunk in chunks), stream.finish()], stream
 
 
@@ -59,40 +59,40 @@ def test_any_bytes_come_out_as_python_would_replace_them_without_the_unfinished_
 @given(LETTERS, STOPS, st.lists(st.integers(0, 100)))
 def test_no_piece_is_taken_back(text: str, stops: list[str], borders: list[int]) -> None:
     shown = ""
-    stream = TextStream(stops)
+    stream = Detokenizer(stops)
     for chunk in divided(text.encode(), borders):
         shown += stream.feed(chunk)
         assert before_first_stop(text, stops).startswith(shown)
 
 
 def test_text_without_the_beginning_of_a_stop_is_shown_at_once() -> None:
-    stream = TextStream(["###"])
+    stream = Detokenizer(["###"])
     assert stream.feed(b"A cat") == "A cat"
     assert stream.feed(b" #") == " "
     assert stream.feed(b"1 is best.") == "#1 is best."
 
 
 def test_a_stop_string_does_not_leak_even_in_part() -> None:
-    stream = TextStream(["</s>"])
+    stream = Detokenizer(["</s>"])
     assert [stream.feed(piece) for piece in (b"Yes.", b"<", b"/s", b">", b"No.")] == ["Yes.", "", "", "", ""]
     assert stream.stopped
     assert stream.finish() == ""
 
 
 def test_a_held_back_beginning_is_shown_when_the_answer_ends() -> None:
-    stream = TextStream(["###"])
+    stream = Detokenizer(["###"])
     assert stream.feed(b"C##") == "C"
     assert stream.finish() == "##"
     assert not stream.stopped
 
 
 def test_an_emoji_cut_in_four_appears_once_and_whole() -> None:
-    stream = TextStream()
+    stream = Detokenizer()
     assert [stream.feed(bytes([byte])) for byte in "🐈".encode()] == ["", "", "", "🐈"]
 
 
 def test_an_unfinished_character_at_the_end_is_dropped() -> None:
-    stream = TextStream()
+    stream = Detokenizer()
     assert stream.feed("猫".encode()[:2]) == ""
     assert stream.finish() == ""
 
@@ -111,7 +111,7 @@ EDGES = st.lists(st.sampled_from([" ", "\n", "Assistant:", "Assis", "a", "猫", 
 def test_with_an_opening_white_space_around_the_answer_and_the_opening_are_left_out(
     text: str, borders: list[int]
 ) -> None:
-    stream = TextStream(["###"], opening="Assistant:")
+    stream = Detokenizer(["###"], opening="Assistant:")
     pieces = [*(stream.feed(chunk) for chunk in divided(text.encode(), borders)), stream.finish()]
     expected = before_first_stop(text, ["###"]).strip()
     while expected.startswith("Assistant:"):
@@ -120,7 +120,7 @@ def test_with_an_opening_white_space_around_the_answer_and_the_opening_are_left_
 
 
 def test_white_space_inside_an_answer_is_kept_and_waits_for_what_follows() -> None:
-    stream = TextStream(opening="Assistant:")
+    stream = Detokenizer(opening="Assistant:")
     assert [stream.feed(piece) for piece in (b" ", b" The", b" ", b"\n", b"cat", b" ")] == [
         "", "The", "", "", " \ncat", "",
     ]  # fmt: skip
@@ -128,6 +128,6 @@ def test_white_space_inside_an_answer_is_kept_and_waits_for_what_follows() -> No
 
 
 def test_a_held_back_opening_that_was_none_is_shown_at_the_end() -> None:
-    stream = TextStream(opening="Assistant:")
+    stream = Detokenizer(opening="Assistant:")
     assert stream.feed(b"Assis") == ""
     assert stream.finish() == "Assis"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from minigpt4.core.language.detokenizer import TextStream
+from minigpt4.core.language.detokenizer import Detokenizer
 from minigpt4.core.language.llama_tokenizer import CONTROL_TOKENS
 from minigpt4.core.language.tokenizers import SentencePieceTokens
 from minigpt4.core.prompt import (
@@ -136,7 +136,7 @@ def test_generated_tokens_become_the_originals_answers_but_for_those_listed(
     cases += [(step["generated_ids"], step["answer"]) for *_, step in conversations() if "answer" in step]
     different = {}
     for ids, answer in cases:
-        stream = TextStream(VICUNA_V0.stop, opening=VICUNA_V0.opening)
+        stream = Detokenizer(VICUNA_V0.stop, opening=VICUNA_V0.opening)
         ours = "".join(stream.feed(tokens.pieces[token]) for token in ids) + stream.finish()
         if ours != answer:
             different[tuple(ids)] = ours

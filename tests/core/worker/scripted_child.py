@@ -156,7 +156,7 @@ def end(how: str) -> None:
 
 def encoder(name: str) -> Callable[[], Encoder]:
     def look(picture: Picture) -> NDArray[np.float32]:
-        if name == "never-looks":
+        if name == "never-encodes":
             wait_for_ever()
         return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
 

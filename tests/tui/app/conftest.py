@@ -1,4 +1,4 @@
-"""The app with a store of its own, settings of nobody, and an engine that says what a test tells it to."""
+"""The app with its own store, default settings, and an engine scripted by the test."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image
 from textual.pilot import Pilot
 
 from minigpt4.core.pixels import open_picture
+from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
-    Counted,
+    ChatMessage,
+    ContextUsage,
     EngineChoice,
     Event,
     Finished,
     Phase,
     Ready,
-    Said,
-    WireMessage,
+    TextDelta,
 )
 from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.history.store import Store, StoredPicture
@@ -32,13 +33,13 @@ from minigpt4.tui.settings.settings import load_settings
 
 
 @dataclass
-class FakeProcess:
-    """Stands for a Worker: writes down what it is told, and says what the test has it say."""
+class FakeWorker:
+    """In place of a Worker: records commands, and sends the events that a test wants."""
 
     on_event: Callable[[Event], None]
     loads: bool = True
     loaded: list[EngineChoice] = field(default_factory=list)
-    asked: list[tuple[str, tuple[WireMessage, ...], Any]] = field(default_factory=list)
+    asked: list[tuple[str, tuple[ChatMessage, ...], Any]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     stopped: int = 0
 
@@ -47,11 +48,11 @@ class FakeProcess:
         if self.loads:
             self.on_event(Ready(choice.bundle, "llamacpp", 1000, 9, 0.2))
 
-    def reply(self, request: str, messages: Sequence[WireMessage], sampling: Any = None) -> None:
+    def reply(self, request: str, messages: Sequence[ChatMessage], sampling: Any = None) -> None:
         self.asked.append((request, tuple(messages), sampling))
 
-    def count(self, request: str, messages: Sequence[WireMessage]) -> None:
-        self.on_event(Counted(request, 10 * len(messages), 1000, 0))
+    def count(self, request: str, messages: Sequence[ChatMessage]) -> None:
+        self.on_event(ContextUsage(request, 10 * len(messages), 1000, 0))
 
     def cancel(self, request: str) -> None:
         self.cancelled.append(request)
@@ -66,15 +67,14 @@ class FakeProcess:
 
     def begin(self, *pieces: str) -> None:
         """Say the beginning of an answer to it."""
-        self.on_event(Phase(self.request, "writing"))
+        self.on_event(Phase(self.request, "decode"))
         for piece in pieces:
-            self.on_event(Said(self.request, piece))
+            self.on_event(TextDelta(self.request, piece))
 
     def answer(self, *pieces: str, finish: Any = "stop") -> None:
         """Say a whole answer."""
         self.begin(*pieces)
-        text = "".join(pieces)
-        self.on_event(Finished(self.request, finish, text, 30, len(pieces), 0.5, 20.0))
+        self.on_event(Finished(self.request, finish, 30, len(pieces), 0.5, 20.0))
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Stage:
 
     app: MiniGPT4App
     pilot: Pilot[None]
-    engine: FakeProcess
+    engine: FakeWorker
     store: Store
 
     async def until(self, holds: Callable[[], Any], seconds: float = 60) -> None:
@@ -106,7 +106,7 @@ class Stage:
         """Ask, and have it answered."""
         await self.ask(question)
         self.engine.answer(*answer)
-        await self.until(lambda: self.app.talk.answering is None)
+        await self.until(lambda: self.app.conversation.answering is None)
         await self.pilot.pause()
 
     @property
@@ -166,10 +166,16 @@ def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
         settings = load_settings({"sidebar": "closed", "reduced_motion": True, **(flags or {})}, {})
         opened, problem = kept or (store, "")
         settings = replace(settings, problems=(*settings.problems, problem))
-        app = MiniGPT4App(settings, opened, lambda heard: FakeProcess(heard, loads), pictures, conversation)
+        app = MiniGPT4App(
+            settings,
+            opened,
+            lambda on_event: cast(Worker, FakeWorker(on_event, loads)),
+            pictures,
+            conversation,
+        )
         async with app.run_test(size=size) as pilot:
-            engine = app.link.process
-            assert isinstance(engine, FakeProcess)
+            engine = cast(object, app.worker)
+            assert isinstance(engine, FakeWorker)
             now = Stage(app, pilot, engine, opened)
             await now.until(lambda: app.is_begun and app.focused is not None)
             yield now

@@ -33,8 +33,8 @@ async def test_settings_of_a_conversation_leave_the_file_alone(play: Play) -> No
         app.change_setting("temperature", 0.3, here=True)
         await now.talk("What is this?", "A cat.")
         assert now.engine.asked[0][2]["temperature"] == 0.3
-        assert app.talk.conversation is not None
-        kept = app.talk.conversation.id
+        assert app.conversation.info is not None
+        kept = app.conversation.info.id
         app.new_conversation()
         assert app.settings.temperature is None
         app.open_conversation(kept)

@@ -89,7 +89,7 @@ async def test_a_message_its_variants_and_its_code(play: Play) -> None:
         await now.pilot.press("ctrl+r")
         await now.until(lambda: len(now.engine.asked) == 2)
         now.engine.answer(CODE)
-        await now.until(lambda: now.app.talk.answering is None)
+        await now.until(lambda: now.app.conversation.answering is None)
         await click(now, "‹")
         await now.until(lambda: now.shown[-1] == "A cat.")
         await click(now, "›")

@@ -13,7 +13,7 @@ from textual._styles_cache import StylesCache
 from textual.strip import Strip
 
 from minigpt4.core.paths import config_home
-from minigpt4.core.worker.messages import Died, Failed, Loading, Notice
+from minigpt4.core.worker.messages import DownloadProgress, Exited, Failed, Notice
 from minigpt4.themes import own_themes_folder
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.export import ExportScreen
@@ -62,9 +62,9 @@ async def test_what_is_said_and_what_goes_wrong(play: Play) -> None:
         now.engine.begin(*EVIL, "\n\n```" + EVIL + "\n" + EVIL + "\n```\n\n| " + EVIL + " |\n|-|\n")
         await now.until(lambda: "gpj.exe" in now.text())
         now.engine.on_event(Failed(now.engine.request, EVIL))
-        await now.until(lambda: now.app.talk.answering is None)
-        now.engine.on_event(Loading(EVIL, 1, 2))
-        now.engine.on_event(Died(EVIL, EVIL, EVIL))
+        await now.until(lambda: now.app.conversation.answering is None)
+        now.engine.on_event(DownloadProgress(EVIL, 1, 2))
+        now.engine.on_event(Exited(EVIL, EVIL, EVIL))
         await now.until(lambda: now.app.engine.state == "dead")
         await now.until(lambda: now.text().count("]0;owned") > 4)
 
@@ -97,7 +97,7 @@ async def test_names_of_pictures_wherever_they_are_shown(play: Play, png: MakePn
         await now.until(lambda: app.chat.footer.pictures)
         await now.until(lambda: any("[b]" in note.message for note in app._notifications))
         await now.talk("What is this?", "A cat.")
-        app.push_screen(ZoomScreen(app.talk.path[0].pictures))
+        app.push_screen(ZoomScreen(app.conversation.path[0].pictures))
         await now.until(lambda: isinstance(app.screen, ZoomScreen) and "[b]" in now.text())
         await now.pilot.press("m", "escape")
         app.push_screen(PickerScreen(folder), lambda chosen: app.attach(chosen or []))
@@ -198,7 +198,7 @@ async def test_a_terminal_without_colour_shows_everything(
     async with play({"theme": theme}, pictures=[tmp_path / "cat.png"], size=(110, 40)) as now:
         await now.until(lambda: now.app.chat.footer.pictures)
         await now.talk("What is this?", "A **cat**.\n\n```python\nnap()\n```\n")
-        now.engine.on_event(Died("It was killed.", "Try again.", "why"))
+        now.engine.on_event(Exited("It was killed.", "Try again.", "why"))
         for words in ("cat.png", "nap()", "It was killed.", "Try again."):
             await now.until(lambda words=words: words in now.text())
         for strip in now.app.screen._compositor.render_strips():

@@ -107,7 +107,7 @@ async def test_keys_of_ones_own_win_over_those_of_the_text_area(play: Play) -> N
         await now.pilot.press(*"hm", "f7")
         await now.until(lambda: len(now.engine.asked) == 2)
         now.engine.answer("A dog.")
-        await now.until(lambda: now.app.talk.answering is None)
+        await now.until(lambda: now.app.conversation.answering is None)
         await now.pilot.press("ctrl+y")
         await now.until(lambda: len(now.engine.asked) == 3)
         assert now.app.chat.composer.text == "hm"

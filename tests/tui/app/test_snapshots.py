@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 from pytest_textual_snapshot import SVGImageExtension
 
 from minigpt4.core.pixels import open_picture
-from minigpt4.core.worker.messages import Died
+from minigpt4.core.worker.messages import Exited
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.widgets.option_rows import OptionRows
@@ -267,7 +267,7 @@ async def test_an_answer_that_was_stopped_and_one_made_again(play: Play, past: S
         await now.until(lambda: "may be" in now.text())
         await now.pilot.press("escape")
         now.engine.answer("It may be a ", finish="stopped")
-        await now.until(lambda: now.app.talk.answering is None)
+        await now.until(lambda: now.app.conversation.answering is None)
         await look(now, "variants")
 
 
@@ -291,7 +291,7 @@ async def test_a_model_that_died(play: Play, past: Store, look: Look) -> None:
     async with opened(play) as now:
         await now.talk("Which bird is this?", "A robin.")
         now.engine.on_event(
-            Died(
+            Exited(
                 "The model's process was ended by the system, most likely for want of memory.",
                 "Close other programs, or choose a smaller form of the model.",
                 "ggml_backend_alloc: failed to allocate 4096 MB\nKilled",

@@ -11,7 +11,7 @@ from textual.widgets import Button, Footer, Input, Markdown
 
 from minigpt4.themes import Theme, ThemeError, load_theme, own_themes_folder, theme_names
 from minigpt4.themes.watch import ThemeWatch
-from minigpt4.tui.app.textual_theme import (
+from minigpt4.tui.textual_theme import (
     contrast_problems,
     readings,
     register_themes,

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from minigpt4.core.worker.messages import Counted, Died, Failed, Finished, Phase, Said, WireMessage
-from minigpt4.tui.conversation.conversation import UNEQUAL_TEMPERATURE, Options, Talk
+from minigpt4.core.worker.client import Worker
+from minigpt4.core.worker.messages import (
+    ChatMessage,
+    ContextUsage,
+    Exited,
+    Failed,
+    Finished,
+    Phase,
+    TextDelta,
+)
+from minigpt4.tui.conversation.conversation import REGENERATE_TEMPERATURE, Conversation, RequestOptions
 from minigpt4.tui.conversation.engine_status import Dice
-from minigpt4.tui.conversation.updates import Added, Change, Changed, Grew, Measured, Opened, Phased
+from minigpt4.tui.conversation.updates import (
+    MessageAdded,
+    MessageChanged,
+    PathOpened,
+    PhaseChanged,
+    TextAdded,
+    Update,
+    UsageChanged,
+)
 from minigpt4.tui.history.store import Store, StoredPicture
 
 
@@ -19,17 +37,17 @@ from minigpt4.tui.history.store import Store, StoredPicture
 class Asked:
     """Stands for the engine: remembers what it was asked."""
 
-    replies: list[tuple[str, list[WireMessage], Dice]] = field(default_factory=list)
+    replies: list[tuple[str, list[ChatMessage], Dice]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)
 
-    def reply(self, request: str, messages: Sequence[WireMessage], dice: Dice) -> None:
-        self.replies.append((request, list(messages), dice))
+    def reply(self, request: str, messages: Sequence[ChatMessage], sampling: Mapping[str, Any]) -> None:
+        self.replies.append((request, list(messages), Dice(**sampling)))
 
     def cancel(self, request: str) -> None:
         self.cancelled.append(request)
 
-    def count(self, request: str, messages: Sequence[WireMessage]) -> None:
+    def count(self, request: str, messages: Sequence[ChatMessage]) -> None:
         self.counted.append(request)
 
     @property
@@ -48,44 +66,44 @@ class Scene:
 
     store: Store
     engine: Asked = field(default_factory=Asked)
-    told: list[Change] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
     now: float = 100.0
-    dice: Dice = field(default_factory=Dice)
+    sampling: Dice = field(default_factory=Dice)
     system_prompt: str = ""
     own_temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        self.talk = Talk(
+        self.conversation = Conversation(
             self.store,
-            self.engine,
-            options=lambda: Options(
-                self.dice, lambda: self.own_temperature, self.system_prompt, "mini", context=1000
+            lambda: cast(Worker, self.engine),
+            options=lambda: RequestOptions(
+                self.sampling, lambda: self.own_temperature, self.system_prompt, "mini", context=1000
             ),
-            told=self.told.append,
+            on_update=self.updates.append,
             clock=lambda: self.now,
         )
 
     def say(self, *pieces: str) -> None:
         for piece in pieces:
-            self.talk.handle(Said(self.engine.request, piece))
+            self.conversation.handle(TextDelta(self.engine.request, piece))
 
     def finish(self, finish: str = "stop") -> None:
-        self.talk.handle(Finished(self.engine.request, finish, "", 30, 7, 0.5, 20.0))  # type: ignore[arg-type]
+        self.conversation.handle(Finished(self.engine.request, finish, 30, 7, 0.5, 20.0))  # type: ignore[arg-type]
 
     def turn(self, question: str, answer: str) -> None:
-        self.talk.ask(question)
+        self.conversation.ask(question)
         self.say(answer)
         self.finish()
 
     @property
     def texts(self) -> list[str]:
-        return [one.text for one in self.talk.path]
+        return [one.text for one in self.conversation.path]
 
     @property
     def kept(self) -> list[tuple[str, str, str]]:
         """Who said what and what became of it, read from the store by another connection."""
-        assert self.talk.conversation is not None
-        path = Store.open(self.store.file).path(self.talk.conversation.id)
+        assert self.conversation.info is not None
+        path = Store.open(self.store.file).path(self.conversation.info.id)
         return [(one.role, one.text, one.state) for one in path]
 
 
@@ -95,38 +113,38 @@ def scene(store: Store) -> Scene:
 
 
 def test_nothing_is_kept_before_something_is_said(scene: Scene) -> None:
-    scene.talk.new()
+    scene.conversation.new()
     assert scene.store.list(10) == []
 
 
 def test_a_question_is_kept_before_the_engine_hears_it(scene: Scene, picture: StoredPicture) -> None:
-    scene.talk.ask("What is this?", [picture])
+    scene.conversation.ask("What is this?", [picture])
     assert scene.kept == [("user", "What is this?", "done"), ("assistant", "", "writing")]
     (message,) = scene.engine.replies[0][1]
-    assert message == WireMessage("user", "What is this?", (picture.path,))
+    assert message == ChatMessage("user", "What is this?", (picture.path,))
 
 
 def test_an_answer_grows_and_is_kept_when_it_is_over(scene: Scene) -> None:
-    scene.talk.ask("What is this?")
-    scene.talk.handle(Phase(scene.engine.request, "writing"))
+    scene.conversation.ask("What is this?")
+    scene.conversation.handle(Phase(scene.engine.request, "decode"))
     scene.say("A ", "cat.")
     scene.finish()
     assert scene.kept[-1] == ("assistant", "A cat.", "done")
-    stats = scene.talk.path[-1].stats
+    stats = scene.conversation.path[-1].stats
     assert (stats["bundle"], stats["tokens_per_s"], stats["finish"]) == ("mini", 20.0, "stop")
-    kinds = [type(change) for change in scene.told]
-    assert kinds.count(Added) == 2
-    assert kinds.count(Grew) == 2
-    assert kinds[-3:] == [Changed, Phased, Measured]
+    kinds = [type(change) for change in scene.updates]
+    assert kinds.count(MessageAdded) == 2
+    assert kinds.count(TextAdded) == 2
+    assert kinds[-3:] == [MessageChanged, PhaseChanged, UsageChanged]
 
 
 def test_at_most_a_second_of_an_answer_is_not_kept_yet(scene: Scene) -> None:
-    scene.talk.ask("Tell me a story.")
+    scene.conversation.ask("Tell me a story.")
     scene.now += 0.9
     scene.say("Once ")
     assert scene.kept[-1] == ("assistant", "", "writing")
     scene.now += 0.1
-    scene.talk.tick()
+    scene.conversation.tick()
     assert scene.kept[-1] == ("assistant", "Once ", "writing")
     scene.say("upon ")
     assert scene.kept[-1] == ("assistant", "Once ", "writing")
@@ -136,23 +154,23 @@ def test_at_most_a_second_of_an_answer_is_not_kept_yet(scene: Scene) -> None:
 
 
 def test_stopping_keeps_what_was_said_at_once(scene: Scene) -> None:
-    scene.talk.ask("Tell me a story.")
+    scene.conversation.ask("Tell me a story.")
     scene.say("Once upon")
-    assert scene.talk.stop()
+    assert scene.conversation.stop()
     assert scene.kept[-1] == ("assistant", "Once upon", "stopped")
     assert scene.engine.cancelled == [scene.engine.request]
     scene.say(" a time")
     assert scene.texts[-1] == "Once upon"
     scene.finish("cancelled")
-    assert scene.talk.path[-1].stats["tokens_per_s"] == 20.0
-    assert not scene.talk.stop()
+    assert scene.conversation.path[-1].stats["tokens_per_s"] == 20.0
+    assert not scene.conversation.stop()
 
 
 def test_a_stopped_answer_goes_on_from_its_end(scene: Scene) -> None:
-    scene.talk.ask("Tell me a story.")
+    scene.conversation.ask("Tell me a story.")
     scene.say("Once upon")
-    scene.talk.stop()
-    assert scene.talk.continue_answer()
+    scene.conversation.stop()
+    assert scene.conversation.continue_answer()
     assert scene.engine.messages == [("user", "Tell me a story."), ("assistant", "Once upon")]
     scene.say(" a time.")
     scene.finish()
@@ -160,10 +178,10 @@ def test_a_stopped_answer_goes_on_from_its_end(scene: Scene) -> None:
 
 
 def test_an_answer_that_said_nothing_is_begun_again(scene: Scene) -> None:
-    scene.talk.ask("Well?")
-    scene.talk.handle(Failed(scene.engine.request, "The picture is gone."))
-    assert scene.talk.path[-1].stats["problem"] == "The picture is gone."
-    scene.talk.continue_answer()
+    scene.conversation.ask("Well?")
+    scene.conversation.handle(Failed(scene.engine.request, "The picture is gone."))
+    assert scene.conversation.path[-1].stats["problem"] == "The picture is gone."
+    scene.conversation.continue_answer()
     assert scene.engine.messages == [("user", "Well?")]
     scene.say("Yes.")
     scene.finish()
@@ -172,34 +190,34 @@ def test_an_answer_that_said_nothing_is_begun_again(scene: Scene) -> None:
 
 def test_another_answer_leaves_the_one_before_as_a_variant(scene: Scene) -> None:
     scene.turn("What is this?", "A cat.")
-    first = scene.talk.path[-1].id
-    assert scene.talk.regenerate()
+    first = scene.conversation.path[-1].id
+    assert scene.conversation.regenerate()
     assert scene.engine.messages == [("user", "What is this?")]
     scene.say("A dog.")
     scene.finish()
-    second = scene.talk.path[-1].id
+    second = scene.conversation.path[-1].id
     assert scene.texts == ["What is this?", "A dog."]
-    assert scene.talk.variants(first) == (0, 2)
-    assert scene.talk.variants(second) == (1, 2)
-    assert scene.talk.show_variant(second, -1)
+    assert scene.conversation.variants(first) == (0, 2)
+    assert scene.conversation.variants(second) == (1, 2)
+    assert scene.conversation.show_variant(second, -1)
     assert scene.texts == ["What is this?", "A cat."]
-    assert scene.told[-1] == Opened(first)
-    assert not scene.talk.show_variant(first, -1)
+    assert scene.updates[-1] == PathOpened(first)
+    assert not scene.conversation.show_variant(first, -1)
 
 
 def test_another_answer_is_asked_for_with_dice_where_there_were_none(scene: Scene) -> None:
     scene.own_temperature = 0.0
     scene.turn("What is this?", "A cat.")
     assert scene.engine.replies[0][2].temperature is None
-    scene.talk.regenerate()
-    assert scene.engine.replies[1][2].temperature == UNEQUAL_TEMPERATURE
+    scene.conversation.regenerate()
+    assert scene.engine.replies[1][2].temperature == REGENERATE_TEMPERATURE
 
 
 def test_another_answer_gets_a_seed_of_its_own(scene: Scene) -> None:
-    scene.dice = Dice(seed=5)
+    scene.sampling = Dice(seed=5)
     scene.turn("What is this?", "A cat.")
     for expected in (6, 7):
-        scene.talk.regenerate()
+        scene.conversation.regenerate()
         assert scene.engine.replies[-1][2] == Dice(seed=expected)
         scene.finish()
 
@@ -207,131 +225,131 @@ def test_another_answer_gets_a_seed_of_its_own(scene: Scene) -> None:
 def test_an_earlier_answer_can_be_given_again_and_what_followed_is_not_lost(scene: Scene) -> None:
     scene.turn("One?", "1")
     scene.turn("Two?", "2")
-    first = scene.talk.path[1].id
-    scene.talk.regenerate(first)
+    first = scene.conversation.path[1].id
+    scene.conversation.regenerate(first)
     scene.say("uno")
     scene.finish()
     assert scene.texts == ["One?", "uno"]
-    scene.talk.show_variant(scene.talk.path[1].id, -1)
+    scene.conversation.show_variant(scene.conversation.path[1].id, -1)
     assert scene.texts == ["One?", "1", "Two?", "2"]
 
 
 def test_an_edited_question_begins_a_branch_with_its_pictures(scene: Scene, picture: StoredPicture) -> None:
-    scene.talk.ask("What is this?", [picture])
+    scene.conversation.ask("What is this?", [picture])
     scene.say("A cat.")
     scene.finish()
     scene.turn("Sure?", "Yes.")
-    first = scene.talk.path[0].id
-    assert scene.talk.edit(first, "What is that?")
+    first = scene.conversation.path[0].id
+    assert scene.conversation.edit(first, "What is that?")
     assert scene.engine.messages == [("user", "What is that?")]
     assert scene.engine.replies[-1][1][0].pictures == (picture.path,)
     scene.say("A dog.")
     scene.finish()
     assert scene.texts == ["What is that?", "A dog."]
-    scene.talk.show_variant(scene.talk.path[0].id, -1)
+    scene.conversation.show_variant(scene.conversation.path[0].id, -1)
     assert scene.texts == ["What is this?", "A cat.", "Sure?", "Yes."]
 
 
 def test_an_edited_answer_is_taken_as_it_is(scene: Scene) -> None:
     scene.turn("What is this?", "A cat.")
     asked = len(scene.engine.replies)
-    scene.talk.edit(scene.talk.path[1].id, "A lynx.")
+    scene.conversation.edit(scene.conversation.path[1].id, "A lynx.")
     assert len(scene.engine.replies) == asked
     scene.turn("Sure?", "Yes.")
     assert scene.engine.messages[1] == ("assistant", "A lynx.")
 
 
 def test_while_an_answer_is_written_nothing_else_begins(scene: Scene) -> None:
-    scene.talk.ask("One?")
-    answer = scene.talk.path[-1].id
-    assert scene.talk.ask("Two?") is None
-    assert not scene.talk.regenerate()
-    assert not scene.talk.continue_answer()
-    assert not scene.talk.edit(answer, "x")
-    assert not scene.talk.show_variant(answer, 1)
+    scene.conversation.ask("One?")
+    answer = scene.conversation.path[-1].id
+    assert scene.conversation.ask("Two?") is None
+    assert not scene.conversation.regenerate()
+    assert not scene.conversation.continue_answer()
+    assert not scene.conversation.edit(answer, "x")
+    assert not scene.conversation.show_variant(answer, 1)
     assert len(scene.engine.replies) == 1
 
 
 def test_a_dead_engine_leaves_the_conversation_whole(scene: Scene) -> None:
     scene.turn("One?", "1")
-    scene.talk.ask("Two?")
+    scene.conversation.ask("Two?")
     scene.say("tw")
-    scene.talk.handle(Failed(scene.engine.request, "It was killed."))
-    scene.talk.handle(Died("It was killed.", "Close programs."))
+    scene.conversation.handle(Failed(scene.engine.request, "It was killed."))
+    scene.conversation.handle(Exited("It was killed.", "Close programs."))
     assert scene.kept[2:] == [("user", "Two?", "done"), ("assistant", "tw", "failed")]
     scene.turn("Three?", "3")
     assert ("assistant", "tw") in scene.engine.messages
 
 
 def test_a_failed_answer_without_words_is_not_told_to_the_engine(scene: Scene) -> None:
-    scene.talk.ask("One?")
-    scene.talk.handle(Failed(scene.engine.request, "No."))
-    scene.talk.ask("Two?")
+    scene.conversation.ask("One?")
+    scene.conversation.handle(Failed(scene.engine.request, "No."))
+    scene.conversation.ask("Two?")
     assert scene.engine.messages == [("user", "One?"), ("user", "Two?")]
 
 
 def test_the_system_prompt_stands_first(scene: Scene) -> None:
     scene.system_prompt = "Be brief."
-    scene.talk.ask("Hello?")
+    scene.conversation.ask("Hello?")
     assert scene.engine.messages == [("system", "Be brief."), ("user", "Hello?")]
 
 
 def test_a_conversation_is_opened_where_it_was_left(scene: Scene) -> None:
     scene.turn("One?", "1")
-    first = scene.talk.conversation
+    first = scene.conversation.info
     assert first is not None
-    scene.talk.new()
+    scene.conversation.new()
     assert scene.texts == []
     scene.turn("Other?", "o")
-    scene.talk.open(first.id)
+    scene.conversation.open(first.id)
     assert scene.texts == ["One?", "1"]
     assert len(scene.store.list(10)) == 2
 
 
 def test_a_message_of_another_branch_can_be_landed_on(scene: Scene) -> None:
     scene.turn("One?", "1")
-    first = scene.talk.path[1].id
+    first = scene.conversation.path[1].id
     scene.turn("Two?", "2")
-    scene.talk.regenerate(first)
+    scene.conversation.regenerate(first)
     scene.finish()
-    assert scene.talk.conversation is not None
+    assert scene.conversation.info is not None
     old = scene.store.children(first)[0].id
-    scene.talk.open(scene.talk.conversation.id, landing=old)
+    scene.conversation.open(scene.conversation.info.id, landing=old)
     assert scene.texts == ["One?", "1", "Two?", "2"]
-    assert Opened(old) in scene.told
+    assert PathOpened(old) in scene.updates
 
 
 def test_opening_another_conversation_stops_the_answer(scene: Scene) -> None:
-    scene.talk.ask("One?")
+    scene.conversation.ask("One?")
     scene.say("so f")
-    before = scene.talk.conversation
-    scene.talk.new()
+    before = scene.conversation.info
+    scene.conversation.new()
     assert before is not None
     assert scene.store.path(before.id)[-1].state == "stopped"
     assert scene.store.path(before.id)[-1].text == "so f"
 
 
 def test_settings_of_its_own_stay_with_the_conversation(scene: Scene) -> None:
-    scene.talk.own_settings = {"temperature": 0.5}
-    scene.talk.ask("One?")
-    assert scene.talk.conversation is not None
-    assert dict(scene.store.settings(scene.talk.conversation.id)) == {"temperature": 0.5}
+    scene.conversation.own_settings = {"temperature": 0.5}
+    scene.conversation.ask("One?")
+    assert scene.conversation.info is not None
+    assert dict(scene.store.settings(scene.conversation.info.id)) == {"temperature": 0.5}
 
 
 def test_counts_are_told_and_those_of_other_requests_are_not(scene: Scene) -> None:
     scene.turn("One?", "1")
-    scene.talk.measure()
-    scene.talk.handle(Counted("some other", 1, 1000, 0))
-    scene.talk.handle(Counted(scene.engine.counted[-1], 500, 1000, 2))
-    assert scene.told[-1] == Measured(500, 1000, 2)
-    assert Measured(1, 1000, 0) not in scene.told
+    scene.conversation.measure()
+    scene.conversation.handle(ContextUsage("some other", 1, 1000, 0))
+    scene.conversation.handle(ContextUsage(scene.engine.counted[-1], 500, 1000, 2))
+    assert scene.updates[-1] == UsageChanged(500, 1000, 2)
+    assert UsageChanged(1, 1000, 0) not in scene.updates
 
 
 def test_events_of_a_request_long_gone_change_nothing(scene: Scene, tmp_path: Path) -> None:
     scene.turn("One?", "1")
-    before = list(scene.talk.path)
-    scene.talk.handle(Said("old", "x"))
-    scene.talk.handle(Phase("old", "writing"))
-    scene.talk.handle(Finished("old", "stop", "x"))
-    scene.talk.handle(Failed("old", "x"))
-    assert scene.talk.path == before
+    before = list(scene.conversation.path)
+    scene.conversation.handle(TextDelta("old", "x"))
+    scene.conversation.handle(Phase("old", "decode"))
+    scene.conversation.handle(Finished("old", "stop"))
+    scene.conversation.handle(Failed("old", "x"))
+    assert scene.conversation.path == before

@@ -50,11 +50,11 @@ async def test_an_answer_that_ended_while_the_file_was_locked_is_kept_afterwards
         other = sqlite3.connect(store.file, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         now.engine.answer("A c", "at.")
-        await now.until(lambda: now.app.talk.answering is None)
+        await now.until(lambda: now.app.conversation.answering is None)
         await now.until(lambda: "A cat." in now.text() and said(now, "locked"))
         other.execute("ROLLBACK")
         other.close()
-        conversation = now.app.talk.conversation.id
+        conversation = now.app.conversation.info.id
         await now.until(lambda: [one.text for one in store.path(conversation)][1:] == ["A cat."])
         assert store.path(conversation)[1].state == "done"
 
@@ -73,7 +73,7 @@ async def test_an_answer_that_could_not_be_kept_is_kept_at_the_latest_when_the_a
         await now.until(lambda: said(now, "locked"))
         other.execute("ROLLBACK")
         other.close()
-        conversation = now.app.talk.conversation.id
+        conversation = now.app.conversation.info.id
         await now.pilot.press("ctrl+q")
         await now.until(lambda: now.engine.stopped)
     assert [one.text for one in store.path(conversation)] == ["What is this?", "A cat."]
@@ -103,7 +103,7 @@ async def test_a_file_that_was_damaged_meanwhile_stops_nothing(play: Play, store
         store.add_message(store.new_conversation().id, None, "user", f"question {number} " * 50)
     async with play({"sidebar": "open"}, size=(110, 30)) as now:
         await now.talk("What is this?", "A cat.")
-        kept = now.app.talk.conversation.id
+        kept = now.app.conversation.info.id
         store._database._connection().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with store.file.open("r+b") as file:
             file.seek(4096)

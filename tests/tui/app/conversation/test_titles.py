@@ -17,7 +17,7 @@ async def in_the_list(now: Any) -> None:
     await now.pilot.press("ctrl+b")
     await now.until(lambda: now.app.focused is not None and now.app.focused.id == "conversations")
     rows = now.app.focused
-    rows.highlighted = rows.get_option_index(now.app.talk.conversation.id)
+    rows.highlighted = rows.get_option_index(now.app.conversation.info.id)
 
 
 async def test_the_first_question_gives_it(play: Play, picture: StoredPicture) -> None:
@@ -41,7 +41,7 @@ async def test_it_follows_another_instance(play: Play, store: Store) -> None:
         await now.talk("What is this?", "A cat.")
         await now.until(lambda: now.app.chat.query("#sidebar"))
         await now.until(lambda: now.app.chat.query_one("#sidebar")._version >= 0)
-        other.rename(now.app.talk.conversation.id, "Cats")
+        other.rename(now.app.conversation.info.id, "Cats")
         await now.until(lambda: title(now) == "Cats")
     other.close()
 
@@ -77,7 +77,7 @@ async def test_a_conversation_that_another_instance_deleted_is_kept_when_it_goes
 ) -> None:
     async with play() as now:
         await now.talk("What is this?", "A cat.")
-        store.delete(now.app.talk.conversation.id)
+        store.delete(now.app.conversation.info.id)
         await now.talk("Sure?", "Yes.")
         assert [info.title for info in store.list(10)] == ["What is this?"]
 
@@ -87,7 +87,7 @@ async def test_deleting_while_an_answer_is_written_stops_it(play: Play) -> None:
         await now.ask("Tell me a story.")
         now.engine.begin("Once upon")
         await now.until(lambda: "Once upon" in now.text())
-        deleted = now.app.talk.conversation.id
+        deleted = now.app.conversation.info.id
         await in_the_list(now)
         await now.pilot.press("d")
         await now.until(lambda: now.engine.cancelled == [now.engine.request])

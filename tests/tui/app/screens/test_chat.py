@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from textual import events
 
-from minigpt4.core.worker.messages import Counted, Died, Failed, Finished, Loading, Notice, Phase, Ready
+from minigpt4.core.worker.messages import (
+    ContextUsage,
+    DownloadProgress,
+    Exited,
+    Failed,
+    Finished,
+    Notice,
+    Phase,
+    Ready,
+)
 from minigpt4.tui.history.store import StoredPicture
 from minigpt4.tui.widgets.answer import AnswerText
 from minigpt4.tui.widgets.composer import MAX_CHARACTERS
@@ -46,18 +55,18 @@ async def test_an_answer_streams_and_is_kept(play: Play) -> None:
     async with play() as now:
         app = now.app
         await now.ask("What is this?")
-        now.engine.on_event(Phase(now.engine.request, "looking"))
+        now.engine.on_event(Phase(now.engine.request, "encode"))
         await now.until(lambda: "looking at the picture" in now.text())
         now.engine.begin("It is a **", "cat**")
         view = app.chat.transcript.views[-1]
         await now.until(lambda: text_of(view) == "It is a **cat**")
         assert "● writing" in now.text()
-        now.engine.on_event(Finished(now.engine.request, "stop", "It is a **cat**", 30, 7, 0.5, 20.0))
+        now.engine.on_event(Finished(now.engine.request, "stop", 30, 7, 0.5, 20.0))
         await now.until(lambda: "20.0 tokens/s" in now.text())
         assert "first after 0.5 s" in now.text()
         assert "37 of 1,000" in now.text()
-        assert app.talk.conversation is not None
-        assert [one.text for one in now.store.path(app.talk.conversation.id)] == now.shown
+        assert app.conversation.info is not None
+        assert [one.text for one in now.store.path(app.conversation.info.id)] == now.shown
         assert app.chat.composer.text == ""
 
 
@@ -95,7 +104,7 @@ async def test_variants_are_reached_with_left_and_right(play: Play) -> None:
         await pilot.press("ctrl+r")
         await now.until(lambda: len(now.engine.asked) == 2)
         now.engine.answer("A dog.")
-        await now.until(lambda: app.talk.answering is None)
+        await now.until(lambda: app.conversation.answering is None)
         assert now.shown == ["What is this?", "A dog."]
         await focus_last(now)
         await pilot.press("left")
@@ -161,7 +170,9 @@ async def test_a_dead_engine_shows_a_card_and_starts_again(play: Play) -> None:
         await now.ask("What is this?")
         now.engine.begin("A c")
         now.engine.on_event(Failed(now.engine.request, "The model's process was killed."))
-        now.engine.on_event(Died("The model's process was killed.", "Choose a smaller model.", "[/] Killed"))
+        now.engine.on_event(
+            Exited("The model's process was killed.", "Choose a smaller model.", "[/] Killed")
+        )
         await now.until(lambda: any(card.display for card in app.query(EngineErrorCard)))
         assert "Choose a smaller model." in now.text()
         assert "[/] Killed" in now.text()
@@ -181,7 +192,7 @@ async def test_a_model_that_cannot_be_loaded_shows_the_card(play: Play) -> None:
     async with play(loads=False) as now:
         app = now.app
         await now.until(lambda: now.engine.loaded)
-        now.engine.on_event(Loading("language.gguf", 30_000_000, 100_000_000))
+        now.engine.on_event(DownloadProgress("language.gguf", 30_000_000, 100_000_000))
         await now.until(lambda: "30% of 100 MB" in now.text())
         now.engine.on_event(Notice("Quantising for the first time."))
         now.engine.on_event(Failed(None, "It needs 13 GiB, 4 are free."))
@@ -210,7 +221,7 @@ async def test_pictures_of_the_command_line_wait_in_the_composer(
         await now.ask("What is this?")
         assert [path.suffix for path in now.engine.asked[0][1][0].pictures] == [".png"]
         assert app.chat.footer.pictures == []
-        assert app.talk.path[0].pictures[0].name == "my cat.png"
+        assert app.conversation.path[0].pictures[0].name == "my cat.png"
 
 
 async def test_a_dropped_file_becomes_a_picture(play: Play, png: MakePng, tmp_path: Path) -> None:
@@ -274,9 +285,9 @@ async def test_commands_of_the_plain_chat_work(play: Play) -> None:
 async def test_the_context_warns_before_it_is_full(play: Play) -> None:
     async with play(size=(120, 30)) as now:
         await now.ask("What is this?")
-        now.engine.on_event(Counted(now.engine.request, 900, 1000, 0))
+        now.engine.on_event(ContextUsage(now.engine.request, 900, 1000, 0))
         await now.until(lambda: "context nearly full" in now.text())
-        now.engine.on_event(Counted(now.engine.request, 990, 1000, 2))
+        now.engine.on_event(ContextUsage(now.engine.request, 990, 1000, 2))
         await now.until(lambda: "2 oldest messages left out" in now.text())
 
 
@@ -284,8 +295,8 @@ async def test_a_kept_conversation_is_opened_again(play: Play) -> None:
     async with play() as now:
         first = now.app
         await now.talk("What is this?", "A cat.")
-        assert first.talk.conversation is not None
-        kept = first.talk.conversation.id
+        assert first.conversation.info is not None
+        kept = first.conversation.info.id
     async with play(conversation=kept) as now:
         await now.until(lambda: now.shown == ["What is this?", "A cat."])
         assert "What is this?" in now.text().splitlines()[0]
@@ -326,7 +337,7 @@ async def test_ctrl_c_stops_then_clears_then_leaves(play: Play) -> None:
         app, pilot = now.app, now.pilot
         await now.ask("Tell me a story.")
         await pilot.press("ctrl+c")
-        await now.until(lambda: app.talk.answering is None)
+        await now.until(lambda: app.conversation.answering is None)
         await pilot.press(*"hm", "ctrl+c")
         await now.until(lambda: app.chat.composer.text == "")
         await pilot.press("ctrl+c")
@@ -357,7 +368,7 @@ async def test_every_size_of_terminal_is_lived_with(
         await pilot.resize_terminal(*size)
         await pilot.pause()
         await now.talk("And now?", "It is small.")
-        now.engine.on_event(Died("It was killed.", "Try again.", "why"))
+        now.engine.on_event(Exited("It was killed.", "Try again.", "why"))
         await pilot.press("/", "escape", "backspace", "f8")
         await now.until(lambda: app.engine.state == "ready")
         await pilot.resize_terminal(80, 24)

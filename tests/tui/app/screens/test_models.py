@@ -202,7 +202,7 @@ async def test_a_bundle_for_this_conversation_alone_leaves_the_file_alone(tiny: 
         await open_models(on, "tiny")
         await choose(on, "here")
         await on.until(lambda: on.engine.loaded[-1].bundle == "tiny")
-        assert on.app.talk.own_settings["bundle"] == "tiny"
+        assert on.app.conversation.own_settings["bundle"] == "tiny"
         assert on.app.loaded.settings.bundle == "mini"
 
 

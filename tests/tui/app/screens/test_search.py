@@ -49,7 +49,7 @@ async def test_what_was_found_is_marked_and_enter_lands_on_it(store: Store, play
         assert note(screen) == "1 found"
         await on.pilot.press("enter")
         await on.until(lambda: on.shown == ["Is this a lighthouse?", "Yes [/], it is."])
-        assert on.app.talk.conversation.id == talk
+        assert on.app.conversation.info.id == talk
         await on.until(lambda: on.app.screen is on.app.chat)
         assert on.app.chat.transcript.view(asked) is not None
 

@@ -56,7 +56,7 @@ async def test_it_may_be_for_one_conversation(play: Play) -> None:
         assert "this conversation only" in now.text()
         await now.pilot.press(*"Short", "ctrl+s")
         await now.until(lambda: now.app.settings.system_prompt == "Short")
-        assert now.store.settings(now.app.talk.conversation.id) == {"system_prompt": "Short"}
+        assert now.store.settings(now.app.conversation.info.id) == {"system_prompt": "Short"}
         assert not (config_home() / "settings.toml").exists()
         now.app.new_conversation()
         assert now.app.settings.system_prompt is None

@@ -89,8 +89,8 @@ async def test_an_answer_that_never_ends_is_drawn_by_its_beginning_and_kept_whol
         await now.ask("Tell me everything.")
         for _ in range(10):
             now.engine.begin("words and " * 100_000)
-        await now.until(lambda: len(now.app.talk.answering.text) == 10_000_000)
+        await now.until(lambda: len(now.app.conversation.answering.text) == 10_000_000)
         await now.pilot.press("escape")
-        await now.until(lambda: now.app.talk.answering is None)
-        assert len(now.store.path(now.app.talk.conversation.id)[1].text) == 10_000_000
+        await now.until(lambda: now.app.conversation.answering is None)
+        assert len(now.store.path(now.app.conversation.info.id)[1].text) == 10_000_000
         await now.until(lambda: "more letters are kept" in now.app.chat.transcript.views[-1]._answer.source)

@@ -57,8 +57,8 @@ async def test_enter_opens_the_conversation_under_the_cursor(store: Store, opene
     async with opened() as (on, sidebar):
         await on.pilot.press("down", "enter")
         await on.until(lambda: on.shown == ["newer"])
-        assert on.app.talk.conversation is not None
-        assert on.app.talk.conversation.id == newest
+        assert on.app.conversation.info is not None
+        assert on.app.conversation.info.id == newest
         await on.until(lambda: "● newer" in [str(row.prompt) for row in sidebar.rows.options])
 
 
@@ -70,7 +70,7 @@ async def test_the_first_row_begins_a_new_conversation(store: Store, opened: Ope
         await on.until(lambda: on.shown == ["a question"])
         sidebar.rows.focus()
         await on.pilot.press("home", "enter")
-        await on.until(lambda: on.app.talk.conversation is None)
+        await on.until(lambda: on.app.conversation.info is None)
 
 
 async def test_ten_thousand_conversations_are_read_a_page_at_a_time(store: Store, opened: Opened) -> None:
@@ -156,7 +156,7 @@ async def test_deleting_the_open_conversation_leaves_an_empty_one(store: Store, 
         await on.until(lambda: on.shown == ["a question"])
         sidebar.rows.focus()
         await on.pilot.press("down", "d")
-        await on.until(lambda: on.app.talk.conversation is None)
+        await on.until(lambda: on.app.conversation.info is None)
         await on.until(lambda: sidebar.rows.has_focus)
 
 

@@ -1,0 +1,62 @@
+"""Events of the engine's process on their way to the app, joined while the screen is busy."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+if TYPE_CHECKING:
+    from minigpt4.core.worker.messages import Event
+
+
+class EngineEvents(Message):
+    """The events that arrived since the last message of this kind was handled, in order.
+
+    Until it is handled, later events are added to it, so that there is one of them in the app's queue
+    at most: text deltas of one answer become one, and of a download only the newest progress is kept.
+    A busy screen therefore neither blocks the thread that reads the pipe nor lags by more than a message.
+    """
+
+    def __init__(self, event: Event) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._events = [event]
+        self._text: list[str] = []  # of the deltas joined into the last event
+        self._is_taken = False
+
+    def add(self, event: Event) -> bool:
+        """Add an event; False if this message has been handled already and the event needs another one."""
+        from minigpt4.core.worker.messages import DownloadProgress, TextDelta
+
+        with self._lock:
+            if self._is_taken:
+                return False
+            match self._events[-1], event:
+                case TextDelta(request, text), TextDelta(same) if same == request:
+                    # Joined at the end: adding strings one by one copies all of them each time.
+                    self._text.append(text)
+                    self._events[-1] = event
+                case DownloadProgress(file), DownloadProgress(same) if same == file:
+                    self._events[-1] = event
+                case _:
+                    self._join()
+                    self._events.append(event)
+            return True
+
+    def take(self) -> list[Event]:
+        """The events; nothing is added from here on."""
+        with self._lock:
+            self._is_taken = True
+            self._join()
+            events, self._events = self._events, []
+            return events
+
+    def _join(self) -> None:
+        from minigpt4.core.worker.messages import TextDelta
+
+        if self._text and isinstance(last := self._events[-1], TextDelta):
+            self._events[-1] = replace(last, text="".join([*self._text, last.text]))
+            self._text = []
