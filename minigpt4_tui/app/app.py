@@ -80,10 +80,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self._make_worker = make_worker
         self._engine_events: EngineEvents | None = None
         self.conversation = Conversation(
-            store,
-            lambda: self.worker,
-            options=self._request_options,
-            on_update=self._conversation_updated,
+            store, lambda: self.worker, options=self._request_options, on_update=self._on_conversation
         )
         self.conversations_changed: Signal[str] = Signal(self, "conversations_changed")
         self.conversation_opened: Signal[str] = Signal(self, "conversation_opened")
@@ -119,10 +116,9 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             if problem:
                 self.say(problem, "warning")
         await self.chat.draw_sidebar()
-        pictures, conversation = self._start_with
-        if conversation is not None:
-            self.open_conversation(conversation)
-        self.attach(pictures)
+        if self._start_with[1] is not None:
+            self.open_conversation(self._start_with[1])
+        self.attach(self._start_with[0])
         self.follow_themes()
         self.in_background(self.store.recover, self._recovered)
         self.in_background(self._preload, lambda _: None)
@@ -188,7 +184,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         for notice in kept[1]:
             self.say(notice, "warning")
 
-    def _conversation_updated(self, update: Update) -> None:
+    def _on_conversation(self, update: Update) -> None:
         self.chat.show_update(update)
         current = self.conversation.info.id if self.conversation.info is not None else ""
         match update:
@@ -252,11 +248,11 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     def restart_engine(self) -> None:
         """Load the model of the settings again."""
-        self.switch_model(choice_from(self.settings, projection=self._vision[0], offload=self._vision[1]))
+        self.switch_model(choice_from(self.settings, *self._vision))
 
     def ready_engine(self) -> bool:
         """Whether the model of the settings runs or loads; another conversation's model is replaced."""
-        choice = choice_from(self.settings, projection=self._vision[0], offload=self._vision[1])
+        choice = choice_from(self.settings, *self._vision)
         if self.engine.choice != choice:
             self.switch_model(choice, keep=False)
         if self.engine.state == "dead":

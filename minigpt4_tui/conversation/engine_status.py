@@ -52,7 +52,7 @@ class EngineStatus:
         return self
 
 
-def choice_from(settings: Settings, *, projection: Path | None = None, offload: bool = False) -> EngineChoice:
+def choice_from(settings: Settings, projection: Path | None = None, offload: bool = False) -> EngineChoice:
     """The model that the settings name."""
     from minigpt4.core.worker.messages import EngineChoice
 
