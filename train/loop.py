@@ -10,6 +10,7 @@ import torch
 from minigpt4.core.atomic import replacing
 from minigpt4.core.projection import save_projection
 from minigpt4.train.adapter import average_adapters, save_adapter
+from minigpt4.train.checkpoint import changes_since, load_checkpoint, require_unchanged, save_checkpoint
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import (
     AnswersSampled,
@@ -21,7 +22,6 @@ from minigpt4.train.events import (
     TrainingStarted,
     Validated,
 )
-from minigpt4.train.run.checkpoint import changes_since, load_checkpoint, require_unchanged, save_checkpoint
 from minigpt4.train.run.folder import RunFolder
 from minigpt4.train.run.log import sample_picture
 from minigpt4.train.trainer import Trainer

@@ -262,7 +262,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
 
     def fill_the_disk(event: Event) -> None:
         if event == CheckpointSaved(2):
-            monkeypatch.setattr("minigpt4.train.run.checkpoint.save_adapter", full)
+            monkeypatch.setattr("minigpt4.train.checkpoint.save_adapter", full)
 
     with pytest.raises(TrainingError, match=r"step 4 .*No space left.*step 2 is whole.*--resume"):
         run_training(tiny_trainer(), run, report=fill_the_disk)

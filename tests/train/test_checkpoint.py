@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigpt4.train.recipe import Recipe
-from minigpt4.train.run.checkpoint import (
+from minigpt4.train.checkpoint import (
     best_checkpoint,
     changes_since,
     load_checkpoint,
     read_state,
     save_checkpoint,
 )
+from minigpt4.train.recipe import Recipe
 from minigpt4.train.run.folder import RunFolder
 from minigpt4.train.trainer import Trainer
 
