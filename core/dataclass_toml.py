@@ -81,7 +81,8 @@ def read(
     known = list(dict.fromkeys(name for entry in keys for name in _names(entry)))
     for name in values if strict else ():
         if name not in known:
-            raise InvalidValueError(f"{prefix}{name}", f"is not a known key; {suggestion(name, known)}")
+            advice = suggestion(name, known, f"the keys here are {', '.join(known)}.")
+            raise InvalidValueError(f"{prefix}{name}", f"is not a known key; {advice}")
     found = dict(given)
     for entry in keys:
         own = [name for name in _names(entry) if _holds(entry, values.get(name))]

@@ -235,7 +235,7 @@ def _check_parts(bundle: Bundle) -> None:
     names = [file.name for file in bundle.files]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidValueError("name", f"calls two files '{name}'; each needs a name of its own")
+            raise InvalidValueError(name, "is the name of two files; give each a name of its own")
     projection = bundle.projection
     if projection.outputs != bundle.language.width:
         outputs, width = projection.outputs, bundle.language.width

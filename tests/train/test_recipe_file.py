@@ -43,7 +43,7 @@ def edited(tmp_path: Path) -> Edit:
             r"'source\[0\]\.view' is not a known key; did you mean 'views'\?",
         ),
         ("photos = 96", "fotos = 96", r"'validation\.fotos' is not a known key; did you mean 'photos'\?"),
-        ("seed = 0", "seed = 0\nzzz = 1", r"'zzz' is not a known key; there are stage, bundle, start, seed"),
+        ("seed = 0", "seed = 0\nzzz = 1", r"'zzz' is not a known key; the keys here are stage, bundle"),
         ("steps = 1600\n", "", r"mine\.toml: 'steps' is missing\."),
         ('kind = "captions"\n', "", r"mine\.toml: 'source\[0\]\.kind' is missing\."),
         ("[validation]", "[measured]", r"mine\.toml: a recipe needs a \[validation\] table\."),

@@ -143,7 +143,11 @@ def edited_vicuna() -> Edit:
             "querys = 32",
             r"'qformer.options.querys' is not a known key; did you mean",
         ),
-        ("[qformer.file]", "[qformer.data]", r"'qformer.data' is not a known key; there are file, options"),
+        (
+            "[qformer.file]",
+            "[qformer.data]",
+            r"'qformer.data' is not a known key; the keys here are file, options",
+        ),
         ("inputs = 768", "inputs = 768\nlayers = 2", r"'projection.layers' is 2; it must be one of 1, 3"),
         (
             "[projection.file]",
@@ -155,7 +159,7 @@ def edited_vicuna() -> Edit:
             'repo_type = "shelf"',
             r"repo_type' is 'shelf'; it must be one of model",
         ),
-        ('name = "config.json"', 'name = "eva_vit_g.pth"', r"calls two files 'eva_vit_g.pth'"),
+        ('name = "config.json"', 'name = "eva_vit_g.pth"', r"'eva_vit_g.pth' is the name of two files"),
         (
             "width = 4096",
             'width = 4096\nfolder = "vicuna"',
@@ -233,7 +237,11 @@ def test_a_name_like_no_other_lists_what_there_is() -> None:
             "image_size = 260\nimage_seize = 1",
             r"'vision.image_seize' is not a known key; did",
         ),
-        ("image_size = 260", "image_size = 260\nzzz = 1", r"'vision.zzz' is not a known key; there are arch"),
+        (
+            "image_size = 260",
+            "image_size = 260\nzzz = 1",
+            r"'vision.zzz' is not a known key; the keys here are a",
+        ),
         ("image_size = 260", "image_size = '260'", r"'vision.image_size' is '260'; it must be a whole numb"),
         ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be a whole number of 1"),
         ("image_size = 260", "image_size = true", r"'vision.image_size' is True; it must be a whole numb"),

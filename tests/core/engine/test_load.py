@@ -49,6 +49,6 @@ def test_a_projection_that_is_not_there_is_told_before_anything_is_fetched(tmp_p
 def test_what_memory_cannot_hold_is_refused_before_anything_is_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("minigpt4.core.memory.free_memory", lambda _device: 8 << 30)
+    monkeypatch.setattr("minigpt4.core.memory.free_memory", lambda _device: 10 << 30)
     with pytest.raises(BackendError, match=r"minigpt4-vicuna-7b.*choose `--quant"):
         Engine.load("minigpt4-vicuna-7b", backend="torch", device="cpu", quant="bf16")
