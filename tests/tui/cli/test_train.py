@@ -81,7 +81,7 @@ def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Which stage is to be trained? Give --stage 1 or --stage 2."),
+        ([], "Which stage do you want to train? Give --stage 1 or --stage 2."),
         (["--stage", "3"], "Invalid value for '--stage'"),
         (["--stage", "1", "--threads", "0"], "Invalid value for '--threads'"),
         (
@@ -92,13 +92,13 @@ def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
         (["--stage", "1", "--set", "bundle=mimi"], "There is no bundle 'mimi'; did you mean 'mini'?"),
         (
             ["--stage", "2", "--set", "start="],
-            "Stage 2 goes on from stage 1: give its run or its result with --",
+            "Stage 2 continues stage 1: give its run or its result with --",
         ),
         (["--recipe", "no.toml"], "The recipe no.toml cannot be read: No such file or directory."),
-        (["--resume"], "--resume needs --output: the folder of the run to go on with."),
+        (["--resume"], "--resume needs --output: the folder of the run to continue."),
         (
             ["--resume", "--output", "none"],
-            "There is no run to resume in none; leave --resume out to begin one.",
+            "There is no run to resume in none; omit --resume to begin one.",
         ),
         (["--resume", "-o", "x", "--set", "steps=3"], "--set cannot be given with --resume"),
         (["--resume", "-o", "x", "--recipe", "mine.toml"], "--recipe cannot be given with --resume"),
@@ -115,7 +115,7 @@ def test_a_folder_that_holds_something_is_left_alone(call_minigpt4: Call, data: 
     thesis = data / "thesis.txt"
     thesis.write_text("irreplaceable")
     for output, reason in (
-        (data, "is not empty; go on with the run in it with --resume"),
+        (data, "is not empty; continue the run in it with --resume"),
         (thesis, "is a file"),
     ):
         done = call_minigpt4("train", "--stage", "1", "--data", data, "--output", output)
@@ -196,9 +196,9 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert out == ""
     lines = errors.splitlines()
-    assert "The tower looks at 12 photos (12 views) once;" in lines[0]
-    assert "Finishing the step and saving; once more to stop at once." in lines
-    assert lines[-1].startswith(f"Stopped and saved; go on with: minigpt4 train --resume --output {run}")
+    assert "Encoding 12 photos (12 crops) once;" in lines[0]
+    assert "Finishing the step and saving; press again to stop immediately." in lines
+    assert lines[-1].startswith(f"Stopped and saved; continue with: minigpt4 train --resume --output {run}")
     assert not (run / "projection.safetensors").exists()
     stopped_after = int(max((run / "checkpoints").iterdir(), key=lambda place: int(place.name)).name)
     assert 1 <= stopped_after < 12
@@ -209,7 +209,7 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     result = run / "projection.safetensors"
     assert done.stdout == f"{result}\n"
     assert f"Training on 6 photos, steps {stopped_after + 1} to 12." in done.stderr.splitlines()
-    assert "tower" not in done.stderr  # the features were kept
+    assert "Encoding" not in done.stderr  # the features are cached
     recipe = read_recipe(run / "recipe.toml")
     assert (recipe.stage, recipe.steps, recipe.validation.photos) == (1, 12, 2)
     rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
