@@ -38,13 +38,13 @@ class Source:
     """How often the source is drawn from, relative to the others."""
 
     views: int = bounded(1, 64, default=1)
-    """How many views of each photo there are: the whole photo, and random crops of it."""
+    """Crops of each photo, counting the whole photo as the first."""
 
     cropped: float = bounded(0, 1, default=0.0)
-    """The share of visits that see a crop instead of the whole photo."""
+    """The fraction of samples that show a random crop instead of the whole photo."""
 
     hidden: float = bounded(0, 1, default=0.0)
-    """The share of visits that see what the tower calls the photo (its class vectors) and nothing of the
+    """The fraction of samples that see what the tower calls the photo (its class vectors) and nothing of the
     photo itself, so that a class is learnt as such and not as the few photos that show it."""
 
 
@@ -92,10 +92,10 @@ class Recipe:
     """How the frozen language model's weights are kept; the trained adapter is always float32."""
 
     captions_per_photo: float = bounded(0, default=1.0)
-    """Captions learnt at each visit of a photo. Here and below, 1.5 means one or two, by chance."""
+    """Captions per sample. Here and below, 1.5 means one or two at random."""
 
     questions_per_photo: float = bounded(0, default=0.0)
-    """Prompt `chat`, stage 2: short questions and answers at each visit."""
+    """Prompt `chat`, stage 2: short questions and answers per sample."""
 
     details_per_photo: float = bounded(0, default=0.0)
     """Prompt `chat`, stage 2: instructions to describe the photo, answered by a paragraph."""
@@ -109,7 +109,7 @@ class Recipe:
     `chat`: the form in which people will ask."""
 
     instructions: tuple[str, ...] = ()
-    """Prompt `instruction`: what a caption answers, drawn anew at each visit."""
+    """Prompt `instruction`: drawn at random for every caption."""
 
     caption_form: CaptionForm
     """`written`: captions as sentences with capital and full stop. `blip`: in small letters, without most
@@ -147,7 +147,7 @@ class Recipe:
     """The largest norm of the gradient; 0 leaves it as it is."""
 
     feature_dropout: float = bounded(0, 0.9, default=0.0)
-    """The share of the tower's features that each visit drops, so that a photo is not learnt by heart."""
+    """The dropout probability of the tower's features, against memorising photos."""
 
     averaged_checkpoints: int = bounded(1, 16, default=1)
     """The result is the mean of the weights of the last so many checkpoints."""
@@ -187,7 +187,7 @@ class Recipe:
     """How many validation photos, from the first, are answered about."""
 
     bad_share: float = bounded(0, 1, default=0.05)
-    """The largest share of photos that may have to be left out before the run stops."""
+    """The largest fraction of photos that may be skipped before the run stops."""
 
     source: tuple[Source, ...]
     """What is learnt from; at least one has a weight above 0."""

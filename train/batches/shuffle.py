@@ -1,9 +1,9 @@
-"""In which order photos are sampleed: a pure function of the seed and the number of the sample.
+"""The order of a run's photos: a pure function of the seed and the sample's index.
 
 Sources are mixed in blocks that hold each of them in the exact ratio of the weights; within a
 source every photo comes once before any comes again. Nothing is kept but the seed, so a run may be
-taken up at any sample, by any number of processes, in no time; shuffling five million photos for
-every epoch would take 40 MB and libraries that promise the same numbers for ever.
+resumed at any sample, by any number of processes, in no time; shuffling five million photos for
+every epoch would take 40 MB and libraries that guarantee the same numbers forever.
 """
 
 from __future__ import annotations
