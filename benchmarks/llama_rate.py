@@ -21,7 +21,7 @@ from typing import Any
 
 from minigpt4.core.language import llamacpp
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 from minigpt4.core.weights.llama_library import load_library
 
 PROMPT = list(range(300, 332))
@@ -74,7 +74,7 @@ def ours(gguf: Path, threads: int, *, padded: bool) -> Callable[[int], Iterator[
 
     def decode(count: int) -> Iterator[int]:
         model.reset()
-        return model.generate(PROMPT, Sampling(max_tokens=count).greedy())
+        return model.generate(PROMPT, ResolvedSampling(max_tokens=count).greedy())
 
     return decode
 

@@ -18,27 +18,27 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download import fetch
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.embedding_cache import EmbeddingCache, SquareCache, embedding_fingerprint
+from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.core.language.load import check_choices, check_memory, load_language_model, needed_files
+from minigpt4.core.language.base import LanguageModel
+from minigpt4.core.language.load import check_memory, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.trim import trim
-from minigpt4.core.types import ImageEmbedding, LanguageModel, PromptPiece, Sampling, Text
-from minigpt4.core.weights.run_projection import run_projection
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
 
-Backend = Literal["auto", "torch", "llamacpp"]
 Encoder = Callable[[Picture], NDArray[np.float32]]
 
 SEGMENTS_REMEMBERED = 4096
@@ -69,7 +69,7 @@ class Engine:
         self._squares = SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
-        self._speaking: weakref.ref[Generator[Piece, None, None]] | None = None
+        self._current: weakref.ref[Generator[Piece, None, None]] | None = None
 
         @lru_cache(SEGMENTS_REMEMBERED)
         def tokenize(*texts: Text) -> tuple[int, ...]:
@@ -94,57 +94,47 @@ class Engine:
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
-        """Load a bundle by name, fetching what is missing of its files.
+        """Load a bundle, fetching what is missing of its files; the options are those of EngineOptions.
 
-        `projection` takes the place of the bundle's own, `context` shortens the model's. `quant` is
-        the language model's quantisation, `gpu_layers` how many of its layers llama.cpp puts on a
-        GPU (None: all), `dtype` (fp32, bf16, fp16) what the tower and torch compute in (None: what
-        suits the device). With `offload` the tower is on the GPU only while it looks. `progress` is
-        told how the fetching goes, `notice` of what else takes its time once.
-        Raises UsageError for an unknown name or a number out of range, and BundleError for a projection
-        that is not there, before anything is fetched; FetchError, BundleError or BackendError.
+        `progress` is called with how the fetching goes, `notice` before other work that is done once.
+        Raises UsageError for an unknown name or an impossible value and BundleError for a missing
+        projection before anything is fetched; FetchError, BundleError or BackendError.
         """
-        if isinstance(bundle, str):
-            bundle = load_bundle(bundle)
-        if projection is not None:
-            found = run_projection(projection)
-            bundle, projection = found.fitted(bundle), found.file
-        check_choices(
-            bundle,
-            backend=backend,
-            device=device,
-            threads=threads,
-            context=context,
-            quant=quant,
-            gpu_layers=gpu_layers,
-            dtype=dtype,
-            projection=projection,
+        options = EngineOptions(
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload
         )
-        check_memory(bundle, backend=backend, device=device, context=context, quant=quant, dtype=dtype)
-        path = projection or fetch.projection_path(bundle)
-        fetch.ensure(bundle, progress=progress, notice=notice, files=needed_files(bundle, backend, quant))
-        vision_dtype = dtype or AUTO
-        fingerprint = embedding_fingerprint(bundle, path, vision_dtype)
+        return cls.from_options(options, progress=progress, notice=notice)
+
+    @classmethod
+    def from_options(
+        cls,
+        options: EngineOptions,
+        *,
+        progress: fetch.Progress | None = None,
+        notice: fetch.Notice | None = None,
+    ) -> Self:
+        """`load` with its options as one value."""
+        options = options.resolved()
+        bundle = options.loaded_bundle()
+        check_memory(options)
+        path = options.projection or fetch.projection_path(bundle)
+        fetch.ensure(bundle, progress=progress, notice=notice, files=needed_files(options))
+        dtype = options.dtype or AUTO
+        fingerprint = embedding_fingerprint(bundle, path, dtype)
 
         def encoder() -> Encoder:
             from minigpt4.core.vision.encoder import ImageEncoder
 
             return ImageEncoder(
-                bundle, path, device=device, threads=threads, dtype=vision_dtype, offload=offload
+                bundle,
+                path,
+                device=options.device,
+                threads=options.threads,
+                dtype=dtype,
+                offload=options.offload,
             )
 
-        language = load_language_model(
-            bundle,
-            backend=backend,
-            device=device,
-            threads=threads,
-            context=context,
-            quant=quant,
-            gpu_layers=gpu_layers,
-            dtype=dtype,
-            notice=notice,
-        )
-        return cls(bundle, language, encoder, fingerprint)
+        return cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
 
     def look(self, source: Picture | str | os.PathLike[str] | bytes | Image.Image) -> ImageEmbedding:
         """Encode a picture for the language model, or read its embedding from the disk cache.
@@ -174,28 +164,28 @@ class Engine:
     ) -> Reply:
         """Answer the last message, or continue it where it is the Assistant's own.
 
-        The oldest messages are left out where the conversation outgrows the context
-        (`Reply.dropped_messages`). Over 1, `beams` answers are followed at once and the likeliest
-        comes in one piece, when it is finished; torch alone can do that, and without dice.
-        `cancelled` is asked before every token. An earlier reply that is still being made is
-        cancelled when this one is read. Raises UsageError for an empty question or a setting out
-        of range, ContextError for a last message that is longer than the context, and the reply
-        BackendError where llama.cpp is asked for beams.
+        The oldest messages are dropped if the conversation does not fit the context
+        (`Reply.dropped_messages`). Fields of `sampling` that are None are the bundle's own. More than
+        one of `beams` is a beam search, which only torch has and only without a temperature; its answer
+        comes in one piece at the end. `cancelled` is called before every token. An earlier reply that
+        is still being generated is cancelled when this one is read. Raises UsageError for an empty
+        question or a value out of range, ContextError for a last message that is longer than the
+        context, and the reply BackendError if llama.cpp is asked for beams.
         """
-        sampling = sampling or self.bundle.sampling
-        self._check(conversation, sampling)
+        resolved = (sampling or Sampling()).over(self.bundle.sampling)
+        self._check(conversation, resolved)
         if beams != 1:
-            check_beams(sampling, beams)
+            check_beams(resolved, beams)
         kept = trim(
             conversation,
             lambda messages: prompt_positions(self._pieces(messages)),
             context=self.language.context,
-            max_tokens=sampling.max_tokens,
+            max_tokens=resolved.max_tokens,
         )
         return Reply(
             self.language,
             self._pieces(kept.messages),
-            replace(sampling, max_tokens=kept.room),
+            replace(resolved, max_tokens=kept.room),
             stop=self._template.stop,
             opening=self._template.opening,
             beams=beams,
@@ -206,7 +196,7 @@ class Engine:
 
     def close(self) -> None:
         """Free the models' memory; the engine is of no use afterwards."""
-        self._hush()
+        self._cancel_reply()
         self._encoder = None
         self.language.close()
 
@@ -226,16 +216,16 @@ class Engine:
 
     def _starting(self, pieces: Generator[Piece, None, None]) -> None:
         # Two answers cannot share one key/value cache: the newer one ends the older.
-        self._hush()
-        self._speaking = weakref.ref(pieces)
+        self._cancel_reply()
+        self._current = weakref.ref(pieces)
 
-    def _hush(self) -> None:
-        pieces = self._speaking() if self._speaking else None
+    def _cancel_reply(self) -> None:
+        pieces = self._current() if self._current else None
         if pieces is not None:
             pieces.close()
-        self._speaking = None
+        self._current = None
 
-    def _check(self, conversation: Sequence[Message], sampling: Sampling) -> None:
+    def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         last = conversation[-1] if conversation else None
         if last is None or isinstance(last, System):
             raise UsageError("There is nothing to answer: the conversation has no question in it.")

@@ -17,6 +17,7 @@ from pathlib import Path
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
 from minigpt4.core.dtypes import AUTO, dtype_for
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.weights.locate import (
     CONFIG,
@@ -77,24 +78,18 @@ def memory_needed(
     return parts
 
 
-def require_memory(
-    bundle: Bundle,
-    quant: str,
-    *,
-    device: str = "cpu",
-    tower_dtype: str = AUTO,
-    context: int | None = None,
-    free: int | None = None,
-) -> None:
-    """Raise BackendError where a bundle needs more memory than is free, naming what would fit.
+def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
+    """Raise BackendError if a bundle needs more memory than is free, naming what would fit.
 
-    `free` is in bytes; None asks the machine, or the GPU where `device` is one. Where the need or the
-    room cannot be told, nothing is refused.
+    The options name a device and a quantisation, not "auto". `free` is in bytes; None asks the machine
+    or the GPU. If either number is unknown, nothing is refused.
     """
+    bundle, quant, device = options.loaded_bundle(), options.quant, options.device
     free = free if free is not None else free_memory(device)
 
     def needed(name: str) -> int:
-        parts = memory_needed(bundle, name, device=device, tower_dtype=tower_dtype, context=context)
+        tower_dtype = options.dtype or AUTO
+        parts = memory_needed(bundle, name, device=device, tower_dtype=tower_dtype, context=options.context)
         return sum(parts.values())
 
     if free is None or (wanted := needed(quant)) <= free:

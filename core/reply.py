@@ -8,9 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.detokenizer import Detokenizer
 from minigpt4.core.prompt import prompt_positions
-from minigpt4.core.types import LanguageModel, PromptPiece, Sampling
+from minigpt4.core.types import PromptPiece, ResolvedSampling
 
 Finish = Literal["stop", "length", "cancelled"]
 
@@ -59,7 +60,7 @@ class Reply:
         self,
         language: LanguageModel,
         prompt: Sequence[PromptPiece],
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         *,
         stop: Sequence[str],
         opening: str | None = None,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -24,8 +24,10 @@ import minigpt4
 from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
+from minigpt4.core.dtypes import AUTO
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, ContextError, DataError, UsageError
-from minigpt4.core.language.base import CachedLanguageModel
+from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.load import load_language_model
 from minigpt4.core.pixels import Picture, to_pixels
 from minigpt4.core.prompt import (
@@ -91,65 +93,38 @@ class Trace:
             raise DataError(f"The trace {path} cannot be written: {error.strerror or error}.") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class TraceChoices:
-    """Where and how a trace is made; names as in `Engine.load`. `dtype` is the tower's, and torch's.
+def traced_backend(options: EngineOptions) -> str:
+    """The backend that a trace is made with.
 
-    "auto" is torch here, unless `quant` is one of llama.cpp's: what is compared must not depend on
-    which GGUF files happen to be here.
+    "auto" is torch here, unless the quantisation is one of llama.cpp's: what is compared must not
+    depend on which GGUF files happen to be here.
     """
-
-    backend: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    quant: str = "auto"
-    dtype: str | None = None
-    projection: Path | None = None
-
-    @property
-    def language_backend(self) -> str:
-        """Which backend runs the language model."""
-        if self.backend != "auto":
-            return self.backend
-        return "llamacpp" if self.quant in GGUF_QUANTS else "torch"
+    if options.backend != "auto":
+        return options.backend
+    return "llamacpp" if options.quant in GGUF_QUANTS else "torch"
 
 
-def trace(
-    bundle: Bundle,
-    pixels_BCHW: Pixels,
-    question: str,
-    *,
-    choices: TraceChoices | None = None,
-    greedy: int = 0,
-) -> Trace:
+def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy: int = 0) -> Trace:
     """Ask `question` about pictures given as normalised pixels, all of them in one message.
 
     `greedy` asks for so many of the likeliest tokens in turn, whatever stop texts they make; the
     model's own end token is the last where it comes. The bundle's files must be here. Raises
     UsageError for pixels of another size, BundleError, BackendError and ContextError as an engine does.
     """
-    choices = choices or TraceChoices()
     if greedy < 0:
         raise UsageError(f"{greedy} tokens cannot be generated; ask for 0 or more.")
-    arrays = _look(bundle, pixels_BCHW, choices)
+    bundle, backend = options.loaded_bundle(), traced_backend(options)
+    arrays = _encode(options, pixels_BCHW)
     pictures = [ImageEmbedding(tokens_ND, f"picture {n}") for n, tokens_ND in enumerate(arrays["image_BND"])]
     segments = template_named(bundle.template).segments([User(question, images=pictures)])
-    language = load_language_model(
-        bundle,
-        backend=choices.language_backend,
-        device=choices.device,
-        threads=choices.threads,
-        quant=choices.quant,
-        dtype=choices.dtype,
-    )
+    language = load_language_model(replace(options, backend=backend))
     try:
-        assert isinstance(language, CachedLanguageModel)
         prompt = prompt_pieces(segments, language.tokenize)
         _check_room(prompt_positions(prompt), greedy, language.context)
         traced = language.trace(prompt)
         inputs_SD = traced.inputs_SD
         if inputs_SD is None:
-            inputs_SD = _inputs_of_gguf(bundle, choices.quant, prompt)
+            inputs_SD = _inputs_of_gguf(bundle, options.quant, prompt)
         arrays |= {"inputs_SD": inputs_SD, "logits_V": traced.logits_V}
         ids = _greedy_ids(language, prompt, traced.logits_V, greedy) if greedy else None
         texts = _traced_segments(segments, language)
@@ -162,10 +137,10 @@ def trace(
         versions=_versions(),
         made_with={
             "bundle": bundle.name,
-            "backend": choices.language_backend,
-            "device": choices.device,
-            "quant": choices.quant,
-            "dtype": choices.dtype,
+            "backend": backend,
+            "device": options.device,
+            "quant": options.quant,
+            "dtype": options.dtype,
         },
         greedy_ids=ids,
     )
@@ -200,18 +175,19 @@ def read_pixels(path: Path) -> Pixels:
     return np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-3:]))
 
 
-def _look(bundle: Bundle, pixels_BCHW: Pixels, choices: TraceChoices) -> dict[str, NDArray[np.float32]]:
+def _encode(options: EngineOptions, pixels_BCHW: Pixels) -> dict[str, NDArray[np.float32]]:
     """The vision half. Its memory is free again when the language model is loaded."""
     import torch
 
     from minigpt4.core.vision.encoder import ImageEncoder
 
+    bundle = options.loaded_bundle()
     encoder = ImageEncoder(
         bundle,
-        choices.projection or projection_path(bundle),
-        device=choices.device,
-        threads=choices.threads,
-        dtype=choices.dtype or "auto",
+        options.projection or projection_path(bundle),
+        device=options.device,
+        threads=options.threads,
+        dtype=options.dtype or AUTO,
     )
     seen = encoder.trace(torch.from_numpy(pixels_BCHW))
     tensors = {
@@ -232,7 +208,7 @@ def _check_room(positions: int, greedy: int, context: int) -> None:
 
 
 def _greedy_ids(
-    language: CachedLanguageModel,
+    language: LanguageModel,
     prompt: Sequence[PromptPiece],
     logits_V: NDArray[np.float32],
     count: int,
@@ -263,7 +239,7 @@ def _inputs_of_gguf(bundle: Bundle, quant: str, prompt: Sequence[PromptPiece]) -
     return np.concatenate(rows).astype(np.float32)
 
 
-def _traced_segments(segments: Sequence[Segment], language: CachedLanguageModel) -> list[TracedSegment]:
+def _traced_segments(segments: Sequence[Segment], language: LanguageModel) -> list[TracedSegment]:
     """One entry for each stretch of text between pictures; the first has the BOS among its ids."""
     traced = [TracedSegment("", [])]
     for segment in segments:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.detokenizer import Detokenizer
-from minigpt4.core.types import ImageEmbedding, LanguageModel, Sampling
+from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.train.adapter import Adapter
 from minigpt4.train.evaluate.evaluate import DETAIL_QUESTION
 from minigpt4.train.events import Answer
@@ -55,7 +56,7 @@ class SampleAnswers:
         stream = Detokenizer(self._layout.stops)
         chunks = []
         prompt = self._layout.ask(self._question, image)
-        for token in self._language.generate(prompt, Sampling(max_tokens=ANSWER_TOKENS).greedy()):
+        for token in self._language.generate(prompt, ResolvedSampling(max_tokens=ANSWER_TOKENS).greedy()):
             chunks.append(stream.feed(self._language.piece(token)))
             if stream.stopped:
                 break

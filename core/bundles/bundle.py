@@ -18,7 +18,7 @@ from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.paths import config_home
 from minigpt4.core.prompt import TEMPLATES
 from minigpt4.core.text import suggestion
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 
 __all__ = [
     "DEFAULT_BUNDLE",
@@ -154,7 +154,7 @@ class Bundle:
     projection: ProjectionSpec
     language: LanguageSpec
     template: str = field(metadata={"choices": tuple(TEMPLATES)})
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: ResolvedSampling = field(default_factory=ResolvedSampling)
 
     @property
     def files(self) -> tuple[File, ...]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
 from minigpt4.core.language.sampling import Sampler
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
 
 CHUNK = 256
 """Positions of a prompt computed at once; a cancel is heeded between two chunks."""
@@ -58,15 +58,21 @@ class LanguageTrace(NamedTuple):
     logits_V: NDArray[np.float32]
 
 
-class CachedLanguageModel(ABC):
-    """The LanguageModel protocol over three operations that a backend provides.
+class LanguageModel(ABC):
+    """A frozen language model whose KV cache lives from one call to the next, over a backend's operations.
 
     `_cached` holds the keys of exactly the positions that are in the backend's KV cache, in order;
     whatever goes wrong while that is uncertain empties both.
     """
 
+    backend: ClassVar[str]
+    """The backend's public name."""
+
     width: int
+    """Width of its input embeddings."""
+
     context: int
+    """Most positions (tokens and image embedding vectors) that a prompt and its answer may take."""
 
     def __init__(self) -> None:
         self._cached: list[Key] = []
@@ -75,7 +81,10 @@ class CachedLanguageModel(ABC):
 
     @abstractmethod
     def tokenize(self, *texts: Text) -> list[int]:
-        """Token ids of texts that stand side by side; only `control` text may become a control token."""
+        """Token ids of adjacent texts, joined first if the tokenizer's family does so.
+
+        Only `control` text may become a control token, or what separates one turn from the next.
+        """
 
     @abstractmethod
     def piece(self, token: int) -> bytes:
@@ -92,12 +101,17 @@ class CachedLanguageModel(ABC):
     def beams(
         self,
         prompt: Sequence[PromptPiece],
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         beams: int,
         length_penalty: float = 1.0,
         stop: Sequence[str] = (),
     ) -> list[int]:
-        """The answer that a search over `beams` parallel ones finds, where the backend has one."""
+        """The answer of a beam search, without the end token.
+
+        The search also ends when all beams end with the same one of the texts `stop`, which then stays
+        in the answer. Raises BackendError if the backend has no beam search, UsageError for fewer than
+        one beam or a `sampling` that is not greedy.
+        """
         raise BackendError(
             "Beam search needs the torch backend: choose `--backend torch`, or leave `--beams` out."
         )
@@ -123,11 +137,13 @@ class CachedLanguageModel(ABC):
     def generate(
         self,
         prompt: Sequence[PromptPiece],
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[int]:
         """Yield token ids, without the end token, until it, `max_tokens`, a full context or a cancel.
 
+        Only what follows the longest prefix shared with the cache is computed; `cancelled` is called
+        before every token and between chunks of the prompt.
         Raises at once, not at the first token: UsageError for an empty prompt or a setting outside
         its range, ContextError for a prompt that fills the context, BundleError for an image
         embedding of another width. A generator must not be continued after another call began.

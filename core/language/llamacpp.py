@@ -9,18 +9,18 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.download.fetch import Notice, path_of
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import CHUNK, END_TOKENS, CachedLanguageModel, Positions, Run, encodable
+from minigpt4.core.language.base import CHUNK, END_TOKENS, LanguageModel, Positions, Run, encodable
 from minigpt4.core.language.llama_tokenizer import LlamaText
-from minigpt4.core.types import PromptPiece, Sampling, Text
+from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
 from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library, processors
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
@@ -64,8 +64,10 @@ second on one core).
 """
 
 
-class LlamaCppLanguageModel(CachedLanguageModel):
+class LlamaCppLanguageModel(LanguageModel):
     """A GGUF in llama.cpp, on the CPU or with some or all layers on a GPU."""
+
+    backend: ClassVar[str] = "llamacpp"
 
     def __init__(
         self,
@@ -107,22 +109,12 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         native += [(self._api.llama_batch_free, b) for b in (self._token_batch, self._vector_batch)]
 
     @classmethod
-    def load(
-        cls,
-        bundle: Bundle,
-        *,
-        device: str = "auto",
-        threads: int | None = None,
-        context: int | None = None,
-        quant: str = "auto",
-        gpu_layers: int | None = None,
-        notice: Notice | None = None,
-    ) -> LlamaCppLanguageModel:
-        """The bundle's language model; `device` is "auto", "cpu" or "cuda".
+    def load(cls, options: EngineOptions, *, notice: Notice | None = None) -> LlamaCppLanguageModel:
+        """The bundle's language model.
 
-        `gpu_layers=None` puts all layers on the device, where it is a GPU. `notice` is told of the
-        one-time conversion of a small Hugging Face folder.
+        `notice` is called before the one-time conversion of a small Hugging Face folder.
         """
+        bundle, device, gpu_layers = options.loaded_bundle(), options.device, options.gpu_layers
         if device == "cpu" and gpu_layers:
             raise BackendError(
                 f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
@@ -131,11 +123,11 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
         if is_on_gpu and gpu_layers != 0 and not has_gpu:
             raise BackendError(WITHOUT_GPU)  # before a folder is converted, which takes minutes
-        path = _gguf(bundle, quant, notice or (lambda _: None))
+        path = _gguf(bundle, options.quant, notice or (lambda _: None))
         model = cls(
             path,
-            context=context or bundle.language.context,
-            threads=threads,
+            context=options.context or bundle.language.context,
+            threads=options.threads,
             gpu_layers=gpu_layers if is_on_gpu else 0,
             expected_bytes=_expected_bytes(bundle, path),
         )
@@ -175,18 +167,6 @@ class LlamaCppLanguageModel(CachedLanguageModel):
         if self._llama_text is not None:
             return self._llama_text(*texts)
         return [token for text in texts for token in self._cut(text.text, text.control)]
-
-    def beams(
-        self,
-        prompt: Sequence[PromptPiece],
-        sampling: Sampling,
-        beams: int,
-        length_penalty: float = 1.0,
-        stop: Sequence[str] = (),
-    ) -> list[int]:
-        raise BackendError(
-            "Beam search needs the torch backend: choose `--backend torch`, or leave `--beams` out."
-        )
 
     def _cut(self, text: str, control: bool) -> list[int]:
         """Token ids of one text, whose control tokens are found only where `control` holds."""

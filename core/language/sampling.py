@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 
 
 class Sampler:
@@ -16,11 +16,11 @@ class Sampler:
     (Holtzman et al. 2020, arXiv 1904.09751). Equal logits and an equal seed give equal tokens.
     """
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: ResolvedSampling) -> None:
         """Raises UsageError where a setting is outside its range."""
         check_sampling(sampling)
         self._sampling = sampling
-        self._dice = np.random.default_rng(sampling.seed)
+        self._rng = np.random.default_rng(sampling.seed)
         self._generated: set[int] = set()
 
     def next(self, logits_V: NDArray[np.float32]) -> int:
@@ -35,14 +35,14 @@ class Sampler:
         if self._sampling.temperature == 0:
             token = int(logits.argmax())
         else:
-            token = self._roll(logits / self._sampling.temperature)
+            token = self._draw(logits / self._sampling.temperature)
         self._generated.add(token)
         return token
 
-    def _roll(self, logits: NDArray[np.float64]) -> int:
+    def _draw(self, logits: NDArray[np.float64]) -> int:
         tokens, probabilities = nucleus(logits, top_k=self._sampling.top_k, top_p=self._sampling.top_p)
         cumulative = probabilities.cumsum()
-        index = np.searchsorted(cumulative, self._dice.random() * cumulative[-1], side="right")
+        index = np.searchsorted(cumulative, self._rng.random() * cumulative[-1], side="right")
         return int(tokens[min(int(index), len(tokens) - 1)])
 
 
@@ -78,7 +78,7 @@ def nucleus(
     return tokens, probabilities
 
 
-def check_sampling(sampling: Sampling) -> None:
+def check_sampling(sampling: ResolvedSampling) -> None:
     """Raise UsageError naming the first setting outside its range."""
     s = sampling
     for name, value, allowed, is_right in (
@@ -98,13 +98,13 @@ def check_sampling(sampling: Sampling) -> None:
             raise UsageError(f"{name} is {value}; it must be {allowed}.")
 
 
-def check_beams(sampling: Sampling, beams: int) -> None:
-    """Raise UsageError for fewer than one beam, and for dice, which a search over beams does not roll."""
+def check_beams(sampling: ResolvedSampling, beams: int) -> None:
+    """Raise UsageError for fewer than one beam, or a temperature: beam search is deterministic."""
     check_sampling(sampling)
     if beams < 1:
         raise UsageError(f"{beams} beams cannot find an answer; ask for 1 (no search) or more.")
     if sampling.temperature > 0:
         raise UsageError(
-            f"A search over {beams} beams rolls no dice, and the temperature is {sampling.temperature:g}; "
-            "set it to 0, or leave the beams out."
+            f"Beam search over {beams} beams is deterministic, and the temperature is "
+            f"{sampling.temperature:g}; set it to 0, or leave the beams out."
         )

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import CachedLanguageModel, Positions
+from minigpt4.core.language.base import LanguageModel, Positions
 from minigpt4.core.language.beam_search import beam_search
 from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.language.sampling import check_beams
 from minigpt4.core.language.tokenizers import Tokens
-from minigpt4.core.types import PromptPiece, Sampling, Text
-
-if TYPE_CHECKING:
-    from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
 
 
-class TorchLanguageModel(CachedLanguageModel):
+class TorchLanguageModel(LanguageModel):
     """A causal language model; a small one in float32 on a CPU, unless told otherwise.
 
     float32 and not bfloat16: on one core of a CPU with AMX both decode 17 tokens/s (a matrix
     times a vector waits for memory, and bfloat16 kernels read it at half the rate), and in float32
     a prompt computed in other chunks, or from the cache, gives the same greedy answer.
     """
+
+    backend: ClassVar[str] = "torch"
 
     def __init__(
         self,
@@ -55,31 +55,25 @@ class TorchLanguageModel(CachedLanguageModel):
 
     @classmethod
     def load(
-        cls,
-        bundle: Bundle,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
-        context: int | None = None,
-        quant: str = "auto",
-        dtype: str | None = None,
-        notice: Callable[[str], None] | None = None,
+        cls, options: EngineOptions, *, notice: Callable[[str], None] | None = None
     ) -> TorchLanguageModel:
-        """The bundle's language model.
+        """The bundle's language model; an "auto" device is the CPU here.
 
-        `quant` is fp32, bf16, fp16, int8, nf4 or auto, `dtype` the type that is computed in (the
-        first three). Raises BundleError where a file is missing or damaged, BackendError where a
-        package or the device is missing, UsageError for another name.
+        Raises BundleError for a missing or damaged file, BackendError for a missing package or device,
+        UsageError for a quantisation that is not torch's.
         """
+        bundle = options.loaded_bundle()
+        device = "cpu" if options.device == "auto" else options.device
         tokens = load_tokens(bundle)
-        model = load_causal_lm(bundle, device=device, quant=quant, dtype=dtype, notice=notice)
+        model = load_causal_lm(bundle, device=device, quant=options.quant, dtype=options.dtype, notice=notice)
         rows = model.get_input_embeddings().num_embeddings
         if rows < len(tokens.pieces):
             raise BundleError(
                 f"The vocabulary of '{bundle.name}' has {len(tokens.pieces)} tokens, but its language model "
                 f"has only {rows} rows for them; they belong to different models."
             )
-        return cls(model, tokens, context=context or bundle.language.context, device=device, threads=threads)
+        context = options.context or bundle.language.context
+        return cls(model, tokens, context=context, device=device, threads=options.threads)
 
     def tokenize(self, *texts: Text) -> list[int]:
         return self._tokens.tokenize(*texts)
@@ -95,7 +89,7 @@ class TorchLanguageModel(CachedLanguageModel):
     def beams(
         self,
         prompt: Sequence[PromptPiece],
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         beams: int,
         length_penalty: float = 1.0,
         stop: Sequence[str] = (),

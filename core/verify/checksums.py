@@ -8,6 +8,7 @@ from minigpt4.core.bundles.bundle import Bundle, File
 from minigpt4.core.download.checksum_note import received
 from minigpt4.core.download.fetch import is_whole, known_bytes, path_of
 from minigpt4.core.download.sources import size_text
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language.load import needed_files
 from minigpt4.core.verify.finding import Check
 
@@ -18,7 +19,7 @@ QUICK_BYTES = 3 << 30
 def file_checks(bundle: Bundle, *, all_checksums: bool) -> Iterator[Check]:
     """One check for each file, in the order of the parts."""
     room = QUICK_BYTES
-    needed = needed_files(bundle)
+    needed = needed_files(EngineOptions(bundle))
     for file in bundle.files:
         path = path_of(file, bundle)
         if file not in needed and not path.exists():

@@ -15,6 +15,8 @@ from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
+from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
     BOS,
@@ -26,7 +28,7 @@ from minigpt4.core.prompt import (
     prompt_pieces,
     template_named,
 )
-from minigpt4.core.types import LanguageModel, PromptPiece, Text
+from minigpt4.core.types import PromptPiece, Text
 from minigpt4.core.verify.finding import Check, State
 
 SENTENCE = (
@@ -50,7 +52,7 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
     yield _picture_check(bundle)
     from minigpt4.core.language.load import load_language_model
 
-    model = load_language_model(bundle)
+    model = load_language_model(EngineOptions(bundle))
     try:
         template = template_named(bundle.template)
         yield sentence_check(model, template)

@@ -1,7 +1,7 @@
 """An Engine in a process of its own, for screens that must never freeze.
 
     worker = Worker(print)
-    worker.load(EngineChoice("mini"))
+    worker.load(EngineOptions("mini"))
     worker.reply("1", [ChatMessage("user", "What is this?", (Path("photo.jpg"),))])
     ...
     worker.stop()
@@ -19,9 +19,8 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, TypeVar, cast
@@ -33,19 +32,18 @@ from minigpt4.core.worker.messages import (
     ChatMessage,
     Command,
     CountTokens,
-    EngineChoice,
     Event,
     Failed,
     Finished,
     Generate,
     Load,
     ProtocolError,
-    SamplingFields,
     receive,
     send,
 )
 
 if TYPE_CHECKING:
+    from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.types import Sampling
 
 log = logging.getLogger(__name__)
@@ -75,16 +73,16 @@ class Worker:
         # Reentrant, and the same for the child: `on_event` may call `stop`.
         self._lock = threading.RLock()
         self._child: _Child | None = None
-        self._choice: EngineChoice | None = None
+        self._options: EngineOptions | None = None
 
-    def load(self, choice: EngineChoice) -> None:
+    def load(self, options: EngineOptions) -> None:
         """Start a process that loads this model, replacing any other; missing files are downloaded.
 
         Sends DownloadProgress and Notice, then Ready, Failed (request None) or Exited. Requests may
         follow at once and wait for it.
         """
         with self._lock:
-            self._choice = choice
+            self._options = options
             if self._child is not None:
                 for request in self._child.kill():
                     self._emit(Finished(request, "cancelled"))
@@ -94,19 +92,19 @@ class Worker:
             except OSError as error:
                 self._emit(not_started(error, self._command[0]))
                 return
-            self._child.send(Load(choice))
+            self._child.send(Load(options))
 
     def restart(self) -> None:
         """Load the same model again, in a new process. Raises UsageError if none was chosen."""
-        if self._choice is None:
+        if self._options is None:
             raise UsageError("There is no model to restart; choose one first.")
-        self.load(self._choice)
+        self.load(self._options)
 
     def reply(
         self,
         request: str,
         messages: Sequence[ChatMessage],
-        sampling: Sampling | SamplingFields | None = None,
+        sampling: Sampling | None = None,
         *,
         beams: int = 1,
     ) -> None:
@@ -115,16 +113,16 @@ class Worker:
         Fields of `sampling` that are None are the bundle's own. Sends ContextUsage, Phase and
         TextDelta, and at the end Finished or Failed.
         """
-        self._request(Generate(request, tuple(messages), _fields(sampling), beams))
+        self._request(Generate(request, tuple(messages), sampling, beams))
 
     def count(
         self,
         request: str,
         messages: Sequence[ChatMessage],
-        sampling: Sampling | SamplingFields | None = None,
+        sampling: Sampling | None = None,
     ) -> None:
         """Send the ContextUsage of the messages; of several waiting counts only the newest is answered."""
-        self._request(CountTokens(request, tuple(messages), _fields(sampling)))
+        self._request(CountTokens(request, tuple(messages), sampling))
 
     def cancel(self, request: str) -> None:
         """End an answer, begun or waiting; Finished ("cancelled") follows.
@@ -283,10 +281,6 @@ class _Child:
                 kept += len(data)
                 while kept - len(self._stderr[0]) >= STDERR_BYTES:
                     kept -= len(self._stderr.popleft())
-
-
-def _fields(sampling: Sampling | SamplingFields | None) -> SamplingFields | None:
-    return sampling if sampling is None or isinstance(sampling, Mapping) else asdict(sampling)
 
 
 def _connection(pipe: IO[bytes], *, writable: bool) -> Connection:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.types import Sampling
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 """Four letters of stray text, read as a length, are nearly always more than this."""
@@ -20,26 +22,6 @@ MAX_MESSAGE_BYTES = 256 * 2**20
 
 class ProtocolError(Exception):
     """What arrived is no message, or a message is too long to send."""
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """Which model to load and how to run it; the fields are those of `Engine.load`."""
-
-    bundle: str
-    backend: str = "auto"
-    device: str = "auto"
-    projection: Path | None = None
-    threads: int | None = None
-    quant: str = "auto"
-    gpu_layers: int | None = None
-    context: int | None = None
-    dtype: str | None = None
-    offload: bool = False
-
-
-SamplingFields = Mapping[str, int | float | None]
-"""Fields of a Sampling by name; one that is None or missing is the bundle's own."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +41,7 @@ class Command:
 class Load(Command):
     """Load this model; the first command of a process."""
 
-    choice: EngineChoice
+    options: EngineOptions
 
 
 @dataclass(frozen=True)
@@ -68,7 +50,7 @@ class Generate(Command):
 
     request: str
     messages: tuple[ChatMessage, ...]
-    sampling: SamplingFields | None = None
+    sampling: Sampling | None = None
     beams: int = 1
 
 
@@ -85,7 +67,7 @@ class CountTokens(Command):
 
     request: str
     messages: tuple[ChatMessage, ...]
-    sampling: SamplingFields | None = None
+    sampling: Sampling | None = None
 
 
 class Event:

@@ -18,14 +18,15 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, NoReturn
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, Minigpt4Error
+from minigpt4.core.types import Sampling
 from minigpt4.core.worker.messages import (
     Cancel,
     ChatMessage,
@@ -33,7 +34,6 @@ from minigpt4.core.worker.messages import (
     ContextUsage,
     CountTokens,
     DownloadProgress,
-    EngineChoice,
     Event,
     Failed,
     Finished,
@@ -43,7 +43,6 @@ from minigpt4.core.worker.messages import (
     Phase,
     ProtocolError,
     Ready,
-    SamplingFields,
     TextDelta,
     receive,
     send,
@@ -51,12 +50,12 @@ from minigpt4.core.worker.messages import (
 
 if TYPE_CHECKING:
     from minigpt4.core.download.fetch import FetchProgress
-    from minigpt4.core.engine import Backend, Engine
+    from minigpt4.core.engine import Engine
     from minigpt4.core.prompt import Message
-    from minigpt4.core.types import ImageEmbedding, Sampling
+    from minigpt4.core.types import ImageEmbedding
     from minigpt4.core.worker.token_counter import TokenCounter
 
-LoadEngine = Callable[[EngineChoice, Callable[["FetchProgress"], None], Callable[[str], None]], "Engine"]
+LoadEngine = Callable[[EngineOptions, Callable[["FetchProgress"], None], Callable[[str], None]], "Engine"]
 """Makes an engine from options, with callbacks for the progress of downloads and for notices."""
 
 PROGRESS_S = 0.1
@@ -67,25 +66,12 @@ CACHED_EMBEDDINGS = 64
 
 
 def load_engine(
-    choice: EngineChoice, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
+    options: EngineOptions, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
 ) -> Engine:
     """The real engine; missing files are downloaded first."""
     from minigpt4.core.engine import Engine
 
-    return Engine.load(
-        choice.bundle,
-        backend=cast("Backend", choice.backend),
-        device=choice.device,
-        projection=choice.projection,
-        threads=choice.threads,
-        context=choice.context,
-        quant=choice.quant,
-        gpu_layers=choice.gpu_layers,
-        dtype=choice.dtype,
-        offload=choice.offload,
-        progress=progress,
-        notice=notice,
-    )
+    return Engine.from_options(options, progress=progress, notice=notice)
 
 
 def run(load_engine: LoadEngine) -> NoReturn:
@@ -148,8 +134,8 @@ class Server:
         """Run one command after the other, for ever."""
         while True:
             match self._commands.get():
-                case Load(choice):
-                    self._report_errors(None, partial(self._load, choice))
+                case Load(options):
+                    self._report_errors(None, partial(self._load, options))
                 case Generate() as command:
                     self._report_errors(command.request, partial(self._generate, command))
                     self._requests.discard(command.request)
@@ -173,7 +159,7 @@ class Server:
             traceback.print_exc()
             self._send(Failed(request, _sentence(error)))
 
-    def _load(self, choice: EngineChoice) -> None:
+    def _load(self, options: EngineOptions) -> None:
         if self._engine is not None:
             self._engine.close()
         self._engine = self._counter = None
@@ -189,12 +175,12 @@ class Server:
                 file, reported = now.file, started
                 self._send(DownloadProgress(now.file, now.done, now.total))
 
-        engine = self._load_engine(choice, progress, lambda sentence: self._send(Notice(sentence)))
+        engine = self._load_engine(options, progress, lambda sentence: self._send(Notice(sentence)))
         self._engine = engine
         self._send(
             Ready(
                 engine.bundle.name,
-                type(engine.language).__module__.rpartition(".")[2],
+                engine.language.backend,
                 engine.language.context,
                 engine.bundle.projection.image_tokens,
                 time.monotonic() - started,
@@ -214,7 +200,7 @@ class Server:
             return
         reply = engine.reply(
             conversation,
-            _sampling(command.sampling, engine.bundle.sampling),
+            command.sampling,
             beams=command.beams,
             cancelled=lambda: request in self._cancelled,
         )
@@ -275,7 +261,7 @@ class Server:
             from minigpt4.core.worker.token_counter import TokenCounter
 
             counter = self._counter = TokenCounter(engine)
-        sampling = _sampling(command.sampling, engine.bundle.sampling)
+        sampling = (command.sampling or Sampling()).over(engine.bundle.sampling)
         conversation = [
             _prompt_message(one, [counter.placeholder] * len(one.pictures)) for one in command.messages
         ]
@@ -295,12 +281,6 @@ def _prompt_message(message: ChatMessage, images: Sequence[ImageEmbedding]) -> M
             return Assistant(text)
         case _:
             return User(text, images=tuple(images))
-
-
-def _sampling(fields: SamplingFields | None, own: Sampling) -> Sampling:
-    """The bundle's own sampling with the given fields in place of its own."""
-    given: dict[str, Any] = {name: value for name, value in (fields or {}).items() if value is not None}
-    return replace(own, **given)
 
 
 def _file_identity(path: Path) -> tuple[object, ...]:

@@ -22,7 +22,7 @@ from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.app.base import BaseApp
 from minigpt4.tui.app.engine_events import EngineEvents
 from minigpt4.tui.conversation.conversation import Conversation, RequestOptions
-from minigpt4.tui.conversation.engine_status import Dice, EngineStatus, choice_from, own_temperature
+from minigpt4.tui.conversation.engine_status import EngineStatus, options_from, own_temperature, sampling_from
 from minigpt4.tui.conversation.updates import MessageAdded, MessageChanged, PathOpened, Update
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images.attachments import Attachment
@@ -34,8 +34,9 @@ from minigpt4.tui.settings.settings import Loaded, Settings, entry, save_setting
 if TYPE_CHECKING:
     from textual.command import Provider
 
+    from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.worker.client import Worker
-    from minigpt4.core.worker.messages import EngineChoice, Event
+    from minigpt4.core.worker.messages import Event
 
 MODEL_FIELDS = ("bundle", "backend", "device", "quant", "gpu_layers", "threads", "context")
 GC_THRESHOLDS = (2_000, 10, 1_000)
@@ -43,7 +44,6 @@ GC_THRESHOLDS = (2_000, 10, 1_000)
 
 LOCK_S = 0.3
 """Longest wait of the screen for another program's lock on the store, before a later retry."""
-
 DELETED_KEPT_S = 30 * 24 * 3600
 """Seconds for which a deleted conversation can be brought back."""
 
@@ -199,7 +199,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def _request_options(self) -> RequestOptions:
         settings = self.settings
         return RequestOptions(
-            sampling=Dice.of(settings),
+            sampling=sampling_from(settings),
             own_temperature=lambda: own_temperature(settings.bundle),
             system_prompt=settings.system_prompt or "",
             bundle=settings.bundle,
@@ -233,28 +233,28 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
                 self.guarded(self.conversation.measure)
             self.guarded(lambda event=event: self.conversation.handle(event), rarely=True)  # type: ignore[misc]
 
-    def switch_model(self, choice: EngineChoice, *, here: bool = False, keep: bool = True) -> None:
+    def switch_model(self, options: EngineOptions, *, here: bool = False, keep: bool = True) -> None:
         """Load another model and stop the answer being generated; with `keep`, save it in the settings."""
         if self._engine_events is not None:
             # Of the process before: it must not be taken for one of the new process.
             self._handle_engine_events(self._engine_events)
         self.guarded(self.conversation.stop)
         for name in MODEL_FIELDS:
-            value = getattr(choice, name)
+            value = getattr(options, name)
             if keep and value != getattr(self.settings, name):
                 self.guarded(lambda name=name, value=value: self._keep_setting(name, value, here=here))  # type: ignore[misc]
-        self._set_engine(EngineStatus.loading(choice))
-        self.worker.load(choice)
+        self._set_engine(EngineStatus.loading(options))
+        self.worker.load(options)
 
     def restart_engine(self) -> None:
         """Load the model of the settings again."""
-        self.switch_model(choice_from(self.settings, *self._vision))
+        self.switch_model(options_from(self.settings, *self._vision))
 
     def ready_engine(self) -> bool:
         """Whether the model of the settings runs or loads; another conversation's model is replaced."""
-        choice = choice_from(self.settings, *self._vision)
-        if self.engine.choice != choice:
-            self.switch_model(choice, keep=False)
+        options = options_from(self.settings, *self._vision)
+        if self.engine.options != options:
+            self.switch_model(options, keep=False)
         if self.engine.state == "dead":
             self.say(f"The model is not running; {self.key('restart_engine')} starts it again.", "warning")
             return False

@@ -107,7 +107,7 @@ class Asking:
     def about_all(self, attachments: Sequence[Attachment]) -> None:
         """All pictures in one prompt. Raises ImageError for a bad one before the model loads."""
         pictures = [one.open() for one in attachments]
-        with self.chosen.model.load() as engine:
+        with options.load_engine(self.chosen.model) as engine:
             self._answer(engine, pictures, [one.label for one in attachments])
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
@@ -125,7 +125,7 @@ class Asking:
                     failures += 1
                     continue
                 if engine is None:
-                    engine = self.chosen.model.load()
+                    engine = options.load_engine(self.chosen.model)
                 if not self.as_json and len(attachments) > 1:
                     print(f"{one.label}: ", end="", flush=True)
                 self._answer(engine, [picture], [one.label])
@@ -192,7 +192,7 @@ def _record(
         },
         "notices": list(notices),
         "bundle": engine.bundle.name,
-        "backend": type(engine.language).__module__.rpartition(".")[2],
+        "backend": engine.language.backend,
     }
 
 

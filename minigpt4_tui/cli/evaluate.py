@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.errors import say
-from minigpt4.tui.cli.options import ModelChoice
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
 
 if TYPE_CHECKING:
-    from minigpt4.core.types import Sampling
+    from minigpt4.core.types import ResolvedSampling
     from minigpt4.train.evaluate.evaluate import Answer, Scores, Stage
 
 eval_app = typer.Typer(
@@ -69,7 +69,7 @@ def captions(
 
     choice = _choice(bundle, backend, device, projection, threads)
     question = CAPTION_QUESTIONS[cast("Stage", stage)] if prompt is None else prompt
-    sampling = replace(choice.bundle.sampling.greedy(), max_tokens=CAPTION_TOKENS)
+    sampling = replace(choice.loaded_bundle().sampling.greedy(), max_tokens=CAPTION_TOKENS)
     survey = Survey("captions", choice, shards, question, sampling, limit, output)
     survey.run(caption_scores, as_json=as_json)
 
@@ -117,7 +117,7 @@ def fluency(
         raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
     choice = _choice(bundle, backend, device, projection, threads)
     question = DETAIL_QUESTION if prompt is None else prompt
-    sampling = _greedy(choice, max_tokens or choice.bundle.sampling.max_tokens)
+    sampling = _greedy(choice, max_tokens or choice.loaded_bundle().sampling.max_tokens)
     survey = Survey("fluency", choice, shards, question, sampling, limit, output)
     survey.run(fluency_scores, as_json=as_json)
 
@@ -127,10 +127,10 @@ class Survey:
     """One question for every photo of some sets; greedy, so that answers can be reproduced."""
 
     suite: str
-    choice: ModelChoice
+    choice: EngineOptions
     places: Sequence[str]
     question: str
-    sampling: Sampling
+    sampling: ResolvedSampling
     limit: int | None
     output: Path | None
 
@@ -145,7 +145,7 @@ class Survey:
         for reason, count in skipped.most_common():
             say(f"{count} skipped: {reason}")
         if as_json:
-            record = {"suite": self.suite, "bundle": self.choice.bundle.name, "question": self.question}
+            record = {"suite": self.suite, "bundle": self.choice.bundle_name, "question": self.question}
             print(json.dumps(record | {"skipped": skipped.total()} | _keys(scores), ensure_ascii=False))
         else:
             _print_table(scores)
@@ -160,7 +160,7 @@ class Survey:
         total = min(total, self.limit or total)
         answers: list[Answer] = []
         with (
-            self.choice.load() as engine,
+            options.load_engine(self.choice) as engine,
             counting_photos(self.suite, total, every=PHOTOS_A_LINE) as advance,
         ):
             for answer in answer_photos(
@@ -176,17 +176,15 @@ class Survey:
         return answers
 
 
-def _greedy(choice: ModelChoice, max_tokens: int) -> Sampling:
+def _greedy(choice: EngineOptions, max_tokens: int) -> ResolvedSampling:
     """The bundle's own sampling, with its repetition penalty, at temperature 0."""
-    return replace(choice.bundle.sampling, temperature=0.0, max_tokens=max_tokens)
+    return replace(choice.loaded_bundle().sampling, temperature=0.0, max_tokens=max_tokens)
 
 
 def _choice(
     bundle: str, backend: str, device: str, projection: Path | None, threads: int | None
-) -> ModelChoice:
-    return ModelChoice.of(
-        bundle=bundle, backend=backend, device=device, projection=projection, threads=threads
-    )
+) -> EngineOptions:
+    return EngineOptions(bundle, backend, device, projection, threads).resolved()
 
 
 def _check_output(output: Path | None) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +13,9 @@ from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.errors import say
 
 if TYPE_CHECKING:
-    from minigpt4.core.bundles.bundle import Bundle
-    from minigpt4.core.engine import Backend, Engine
-    from minigpt4.core.types import Sampling
+    from minigpt4.core.engine import Engine
+    from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
 MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
@@ -87,113 +86,29 @@ SystemPrompt = Annotated[
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the likeliest word, with no dice.")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelChoice:
-    """Which model is to answer, and where it runs; checked when made (UsageError)."""
+def fetch_files(options: EngineOptions, *, bars: bool = True) -> None:
+    """Fetch the missing files, unless memory would not hold the model (BackendError)."""
+    from minigpt4.core.language.load import check_memory, needed_files
+    from minigpt4.tui.cli.models.models import pull_with_progress
 
-    bundle: Bundle
-    backend: str
-    device: str
-    projection: Path | None
-    threads: int | None
-    quant: str = "auto"
-    gpu_layers: int | None = None
-    context: int | None = None
-    offload_vision: bool = False
+    check_memory(options)
+    pull_with_progress(options.loaded_bundle(), needed_files(options), bars=bars)
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        bundle: str,
-        backend: str,
-        device: str,
-        projection: Path | None,
-        threads: int | None,
-        quant: str = "auto",
-        gpu_layers: int | None = None,
-        context: int | None = None,
-        offload_vision: bool = False,
-    ) -> ModelChoice:
-        """From the options as they were typed."""
-        # Here, as the app has the same options, and neither bundles nor numpy before its first frame.
-        from minigpt4.core.bundles.bundle import load_bundle
-        from minigpt4.core.language.load import BACKENDS, DEVICES, check_choices
 
-        if backend not in BACKENDS:
-            raise UsageError(f"There is no backend '{backend}'; choose {', '.join(BACKENDS)}.")
-        if re.sub(r"^cuda:\d+$", "cuda", device) not in DEVICES:
-            raise UsageError(f"There is no device '{device}'; choose {', '.join(DEVICES)} or cuda:N.")
-        if threads is not None and threads < 1:
-            raise UsageError(f"--threads is {threads}; it must be at least 1.")
-        chosen = load_bundle(bundle)
-        if projection is not None:
-            from minigpt4.core.weights.run_projection import run_projection
+def load_engine(options: EngineOptions, *, bars: bool = True) -> Engine:
+    """The engine; missing files are fetched first, with progress (`bars`) on stderr."""
+    from minigpt4.core.engine import Engine
 
-            found = run_projection(projection.expanduser())
-            chosen, projection = found.fitted(chosen), found.file
-        check_choices(
-            chosen,
-            backend=backend,
-            device=device,
-            context=context,
-            quant=quant,
-            gpu_layers=gpu_layers,
-            projection=projection,
-        )
-        return cls(
-            bundle=chosen,
-            backend=backend,
-            device=device,
-            projection=projection,
-            threads=threads,
-            quant=quant,
-            gpu_layers=gpu_layers,
-            context=context,
-            offload_vision=offload_vision,
-        )
-
-    def fetch(self, dtype: str | None = None, *, bars: bool = True) -> None:
-        """Bring what is missing of the files, unless memory would not hold them (BackendError)."""
-        from minigpt4.core.language.load import check_memory, needed_files
-        from minigpt4.tui.cli.models.models import pull_with_progress
-
-        check_memory(
-            self.bundle,
-            backend=self.backend,
-            device=self.device,
-            context=self.context,
-            quant=self.quant,
-            dtype=dtype,
-        )
-        files = needed_files(self.bundle, self.backend, self.quant)
-        pull_with_progress(self.bundle, files, bars=bars)
-
-    def load(self, *, bars: bool = True) -> Engine:
-        """The engine, its files fetched first where they are missing, with progress (`bars`) on stderr."""
-        from minigpt4.core.engine import Engine
-
-        self.fetch(bars=bars)
-        return Engine.load(
-            self.bundle,
-            backend=cast("Backend", self.backend),
-            device=self.device,
-            projection=self.projection,
-            threads=self.threads,
-            context=self.context,
-            quant=self.quant,
-            gpu_layers=self.gpu_layers,
-            offload=self.offload_vision,
-            notice=say,
-        )
+    fetch_files(options, bars=bars)
+    return Engine.from_options(options, notice=say)
 
 
 @dataclass(frozen=True)
 class Chosen:
     """What the settings and the command line come to together."""
 
-    model: ModelChoice
-    sampling: Sampling
+    model: EngineOptions
+    sampling: ResolvedSampling
     system_prompt: str
     theme: str
 
@@ -213,17 +128,20 @@ def choose(
     beams: int | None = None,
 ) -> Chosen:
     """The settings with what was `given` on the command line over them; raises UsageError."""
+    from minigpt4.core.engine_options import EngineOptions
+
     settings, given = loaded.settings, dict(given)
     projection = of_run(given, projection)
     names = (*MODEL, *SAMPLING, "system_prompt", "theme")
     values = {name: getattr(settings, name) for name in names} | given
     model = {name: values[name] for name in MODEL}
     model["backend"] = backend_for(model["backend"], beams)
-    dice = {name: values[name] for name in SAMPLING}
+    sampling = {name: values[name] for name in SAMPLING}
     if (greedy or (beams or 1) > 1) and "temperature" not in given:
-        dice["temperature"] = None
+        sampling["temperature"] = None
+    options = EngineOptions(**model, projection=projection, offload=offload_vision)
     try:
-        chosen = ModelChoice.of(**model, projection=projection, offload_vision=offload_vision)
+        options = options.resolved()
     except UsageError as error:
         kept = [name for name in MODEL if name not in given and loaded.origins[name] != "default"]
         if not kept:
@@ -232,8 +150,9 @@ def choose(
         raise UsageError(
             f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` tells where that is set.)"
         ) from error
-    sampling = sampling_from(chosen.bundle.sampling, **dice, greedy=greedy, beams=beams)
-    return Chosen(chosen, sampling, values["system_prompt"] or "", values["theme"])
+    default = options.loaded_bundle().sampling
+    sampled = sampling_from(default, **sampling, greedy=greedy, beams=beams)
+    return Chosen(options, sampled, values["system_prompt"] or "", values["theme"])
 
 
 def check_model(loaded: Loaded, projection: Path | None) -> None:
@@ -241,11 +160,10 @@ def check_model(loaded: Loaded, projection: Path | None) -> None:
 
     What only the settings say is left to the app, in which it can be mended.
     """
-    flags = [name for name in MODEL if loaded.origins[name] == "flag"]
-    if not flags and projection is None:
-        return
-    settings = loaded.settings
-    ModelChoice.of(**{name: getattr(settings, name) for name in MODEL}, projection=projection)
+    from minigpt4.tui.conversation.engine_status import options_from
+
+    if projection is not None or any(loaded.origins[name] == "flag" for name in MODEL):
+        options_from(loaded.settings, projection=projection).resolved()
 
 
 def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
@@ -280,7 +198,7 @@ def backend_for(backend: str, beams: int | None) -> str:
 
 
 def sampling_from(
-    default: Sampling,
+    default: ResolvedSampling,
     *,
     max_tokens: int | None,
     temperature: float | None,
@@ -289,7 +207,7 @@ def sampling_from(
     seed: int | None,
     greedy: bool,
     beams: int | None = None,
-) -> Sampling:
+) -> ResolvedSampling:
     """The bundle's sampling with what was typed put over it; raises UsageError naming a bad value.
 
     Over 1, `beams` leave the dice out where no temperature was typed.

@@ -10,11 +10,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from minigpt4.tui.conversation.autosave import Autosave
-from minigpt4.tui.conversation.engine_status import Dice
 from minigpt4.tui.conversation.updates import (
     MessageAdded,
     MessageChanged,
@@ -27,6 +26,7 @@ from minigpt4.tui.conversation.updates import (
 from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoredPicture
 
 if TYPE_CHECKING:
+    from minigpt4.core.types import Sampling
     from minigpt4.core.worker.client import Worker
     from minigpt4.core.worker.messages import ChatMessage, Event, Finished, TextDelta
 
@@ -53,7 +53,7 @@ class Answering:
 class RequestOptions:
     """The settings of a request; read anew for each."""
 
-    sampling: Dice
+    sampling: Sampling
 
     own_temperature: Callable[[], float]
     """The bundle's own temperature, called only if the settings have none."""
@@ -297,9 +297,9 @@ class Conversation:
         self.answering = Answering(request, message.id, message.text, self._clock())
         self._send(MessageChanged(self._replace(message.id, state="writing", stats=stats)))
         self._send(PhaseChanged(self.answering.phase))
-        self._engine().reply(request, self._messages(), asdict(sampling))
+        self._engine().reply(request, self._messages(), sampling)
 
-    def _varied(self, sampling: Dice, variants: int) -> Dice:
+    def _varied(self, sampling: Sampling, variants: int) -> Sampling:
         """Sampling under which a regenerated answer can differ: with a temperature, and a seed of its own."""
         temperature = sampling.temperature
         if temperature is None:

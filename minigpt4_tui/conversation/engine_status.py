@@ -10,7 +10,9 @@ from minigpt4.tui.settings.settings import Settings
 
 if TYPE_CHECKING:
     # Functions import `messages` here and in the app: its many classes cost a first frame 6 ms.
-    from minigpt4.core.worker.messages import EngineChoice, Event
+    from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.types import Sampling
+    from minigpt4.core.worker.messages import Event
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class EngineStatus:
     """`file`, `done` and `total` (bytes) describe a download; `sentence`, `advice`, `details` an error."""
 
     state: Literal["off", "loading", "ready", "dead"] = "off"
-    choice: EngineChoice | None = None
+    options: EngineOptions | None = None
     bundle: str = ""
     context: int = 0
     image_tokens: int = 0
@@ -31,9 +33,9 @@ class EngineStatus:
     details: str = ""
 
     @classmethod
-    def loading(cls, choice: EngineChoice) -> EngineStatus:
+    def loading(cls, options: EngineOptions) -> EngineStatus:
         """The state once a model has been requested."""
-        return cls("loading", choice, choice.bundle)
+        return cls("loading", options, options.bundle_name)
 
     def after(self, event: Event) -> EngineStatus:
         """The state after the event; the same object if the event says nothing about the process."""
@@ -43,7 +45,7 @@ class EngineStatus:
             case DownloadProgress(file, done, total):
                 return replace(self, state="loading", file=file, done=done, total=total)
             case Ready(bundle, _, context, image_tokens, load_s):
-                return EngineStatus("ready", self.choice, bundle, context, image_tokens, load_s)
+                return EngineStatus("ready", self.options, bundle, context, image_tokens, load_s)
             case Failed(None, sentence):
                 advice = "Choose another model, or change the settings and start it again."
                 return replace(self, state="dead", sentence=sentence, advice=advice, details="", file="")
@@ -52,11 +54,11 @@ class EngineStatus:
         return self
 
 
-def choice_from(settings: Settings, projection: Path | None = None, offload: bool = False) -> EngineChoice:
+def options_from(settings: Settings, projection: Path | None = None, offload: bool = False) -> EngineOptions:
     """The model that the settings name."""
-    from minigpt4.core.worker.messages import EngineChoice
+    from minigpt4.core.engine_options import EngineOptions
 
-    return EngineChoice(
+    return EngineOptions(
         bundle=settings.bundle,
         backend=settings.backend,
         device=settings.device,
@@ -69,26 +71,17 @@ def choice_from(settings: Settings, projection: Path | None = None, offload: boo
     )
 
 
-@dataclass(frozen=True)
-class Dice:
-    """How the next word is chosen, as far as that was set; None leaves it to the bundle."""
+def sampling_from(settings: Settings) -> Sampling:
+    """The sampling that the settings ask for."""
+    from minigpt4.core.types import Sampling
 
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-
-    @classmethod
-    def of(cls, settings: Settings) -> Dice:
-        """Those of the settings."""
-        return cls(
-            max_tokens=settings.max_tokens,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            repetition_penalty=settings.repetition_penalty,
-            seed=settings.seed,
-        )
+    return Sampling(
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        repetition_penalty=settings.repetition_penalty,
+        seed=settings.seed,
+    )
 
 
 def own_temperature(bundle: str) -> float:

@@ -131,11 +131,12 @@ def bundles() -> Iterator[Finding]:
 def _bundle(name: str, is_chosen: bool) -> Iterator[Finding]:
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.download.fetch import bundles_folder, is_present
+    from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.language.load import needed_files
     from minigpt4.core.weights.locate import gguf_files, hf_folder
 
     bundle = load_bundle(name)
-    needed = needed_files(bundle)
+    needed = needed_files(EngineOptions(bundle))
     missing = [file.name for file in needed if not is_present(file, bundle)]
     pull = f"`minigpt4 models pull {name}` downloads"
     if not missing:

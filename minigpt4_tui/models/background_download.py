@@ -81,11 +81,12 @@ def main(bundle: str) -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.download.fetch import ensure, is_present
+    from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.language.load import needed_files
 
     try:
         found = load_bundle(bundle)
-        files = needed_files(found)
+        files = needed_files(EngineOptions(found))
         ensure(
             found,
             files=files,

@@ -9,6 +9,7 @@ from typing import Literal
 from minigpt4.core.bundles.bundle import Bundle, bundle_names, load_bundle
 from minigpt4.core.download.fetch import is_present, known_bytes
 from minigpt4.core.download.sources import size_text
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError
 from minigpt4.core.language.load import choose_backend, needed_files
 from minigpt4.core.memory import gib, memory_needed, quants_of
@@ -99,7 +100,7 @@ def size_of(bundle: Bundle) -> str:
 
 def state_of(bundle: Bundle) -> Availability:
     """Whether the files needed to answer with the bundle are here."""
-    present = [is_present(file, bundle) for file in needed_files(bundle)]
+    present = [is_present(file, bundle) for file in needed_files(EngineOptions(bundle))]
     if all(present) and has_language(bundle):
         return "here"
     return "partly" if any(present) else "absent"
@@ -110,7 +111,7 @@ def has_language(bundle: Bundle) -> bool:
     try:
         return bundle.language.folder is None or hf_folder(bundle) is not None
     except BundleError:
-        return choose_backend(bundle) == "llamacpp"  # a GGUF that was made from it
+        return choose_backend(EngineOptions(bundle)) == "llamacpp"  # a GGUF that was made from it
 
 
 def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:

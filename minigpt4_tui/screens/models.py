@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.memory import free_memory, gib
 from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS
-from minigpt4.tui.conversation.engine_status import choice_from
+from minigpt4.tui.conversation.engine_status import options_from
 from minigpt4.tui.models.background_download import RUNNING, Download
 from minigpt4.tui.models.bundle_info import BundleInfo, all_bundles
 from minigpt4.tui.screens.dialog import Dialog
@@ -161,13 +161,13 @@ class BundleScreen(Dialog[bool]):
             case "fetch":
                 self._download()
             case _:
-                choice = replace(choice_from(self.host.settings), bundle=self._bundle, quant="auto")
+                options = replace(options_from(self.host.settings), bundle=self._bundle, quant="auto")
                 if quant:
                     # The quantization of a bundle's own GGUF may have no name among the settings.
                     named = quant if quant in (*TORCH_QUANTS, *GGUF_QUANTS) else "auto"
                     backend = "torch" if quant in TORCH_QUANTS else "llamacpp"
-                    choice = replace(choice, backend=backend, quant=named)
-                self.host.switch_model(choice, here=what == "here")
+                    options = replace(options, backend=backend, quant=named)
+                self.host.switch_model(options, here=what == "here")
                 self.dismiss(True)
 
     def _download(self) -> None:

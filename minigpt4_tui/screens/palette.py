@@ -12,7 +12,7 @@ from textual.content import Content
 
 from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.themes import theme_names
-from minigpt4.tui.conversation.engine_status import choice_from
+from minigpt4.tui.conversation.engine_status import options_from
 from minigpt4.tui.settings.keys import ACTIONS
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
@@ -57,8 +57,8 @@ class Commands(Provider):
         for name in theme_names():
             yield f"Theme: {sanitize_line(name)}", "", self._theme(name)
         for name in bundle_names():
-            choice = replace(choice_from(host.settings), bundle=name, quant="auto")
-            yield f"Model: {sanitize_line(name)}", "", partial(host.switch_model, choice)
+            options = replace(options_from(host.settings), bundle=name, quant="auto")
+            yield f"Model: {sanitize_line(name)}", "", partial(host.switch_model, options)
 
     def _theme(self, name: str) -> Callable[[], Any]:
         return lambda: self.host.guarded(lambda: self.host.change_setting("theme", name))

@@ -20,7 +20,7 @@ from minigpt4.core.bundles.bundle import (
 )
 from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import path_of
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 
 VECTORS = Path(__file__).parents[1] / "golden"
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -104,7 +104,7 @@ def tiny_bundle(tiny_weights: TinyWeights) -> Callable[..., Bundle]:
             ),
             language=LanguageSpec("llama", 64, 16, files=()),
             template="smollm2",
-            sampling=Sampling(),
+            sampling=ResolvedSampling(),
         )
         for file, source in ((vit, tiny_weights.vit), (qformer, tiny_weights.qformer)):
             place = path_of(file, bundle)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageSpec, load_bundle
 from minigpt4.core.engine import Engine
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language.load import load_language_model
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, User
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 from minigpt4.core.vision.encoder import ImageEncoder
 from minigpt4.core.vision.tower import load_tower
 
@@ -35,7 +36,7 @@ LIKENESS = {"fp16": 0.9999, "bf16": 0.999, "int8": 0.999, "nf4": 0.99}
 """Least cosine between logits and those in float32. On a processor the same model has 1.0000 in 16 and in 8
 bits, 0.9995 in nf4."""
 
-GREEDY = Sampling(max_tokens=32, temperature=0.0, repetition_penalty=1.0)
+GREEDY = ResolvedSampling(max_tokens=32, temperature=0.0, repetition_penalty=1.0)
 
 
 @pytest.mark.usefixtures("mini_home")
@@ -109,7 +110,7 @@ def test_a_quantised_language_model_says_nearly_the_same(
     )
 
     def logits(device: str, quant: str) -> NDArray[np.float32]:
-        model = load_language_model(bundle, backend="torch", device=device, quant=quant)
+        model = load_language_model(EngineOptions(bundle, backend="torch", device=device, quant=quant))
         found = model.logits(PROMPT)
         model.close()
         return found

@@ -12,6 +12,7 @@ import pytest
 
 from minigpt4.core import memory
 from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.memory import GIB, free_memory, memory_needed, quants_of, require_memory
 from minigpt4.core.weights.locate import gguf_path
@@ -109,7 +110,7 @@ def test_a_folder_of_the_users_tells_its_own_geometry(tmp_path: Path) -> None:
     assert memory_needed(own, "bf16") == memory_needed(bundle, "bf16")
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
     assert memory_needed(own, "bf16") == {}
-    require_memory(own, "bf16", free=1)
+    require_memory(EngineOptions(own, device="cpu", quant="bf16"), free=1)
 
 
 def test_too_little_memory_names_what_would_fit() -> None:
@@ -118,18 +119,18 @@ def test_too_little_memory_names_what_would_fit() -> None:
         match=r"^The bundle 'minigpt4-vicuna-7b' in bf16 needs 16\.1 GiB of memory and 9\.0 GiB are free; "
         r"Q5_K_M would fit with 8\.0 GiB: choose `--quant Q5_K_M`\.$",
     ):
-        require_memory(load_bundle("minigpt4-vicuna-7b"), "bf16", tower_dtype="bf16", free=9 * GIB)
+        require_memory(EngineOptions("minigpt4-vicuna-7b", quant="bf16", dtype="bf16"), free=9 * GIB)
 
 
 def test_memory_for_none_of_them_says_the_least() -> None:
     with pytest.raises(BackendError, match=r"even Q4_0 needs 10\.9 GiB: free memory or choose a smaller"):
-        require_memory(load_bundle("minigpt4-vicuna-13b"), "int8", tower_dtype="bf16", free=4 * GIB)
+        require_memory(EngineOptions("minigpt4-vicuna-13b", quant="int8", dtype="bf16"), free=4 * GIB)
     with pytest.raises(BackendError, match=r"4\.0 GiB are free on the GPU; free memory or choose a smaller"):
-        require_memory(load_bundle("minigpt4-vicuna-13b"), "Q4_0", device="cuda", free=4 * GIB)
+        require_memory(EngineOptions("minigpt4-vicuna-13b", quant="Q4_0", device="cuda"), free=4 * GIB)
 
 
 def test_enough_memory_is_silent() -> None:
-    require_memory(load_bundle("minigpt4-vicuna-7b"), "bf16", free=64 * GIB)
+    require_memory(EngineOptions("minigpt4-vicuna-7b", quant="bf16", device="cpu"), free=64 * GIB)
 
 
 @pytest.mark.parametrize("quant", ["q4_0", "float8"])

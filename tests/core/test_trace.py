@@ -14,9 +14,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import ContextError, DataError, UsageError
 from minigpt4.core.pixels import open_picture
-from minigpt4.core.trace import Trace, TraceChoices, pixels_of, read_pixels, trace
+from minigpt4.core.trace import Trace, pixels_of, read_pixels, trace
 
 ONE_QUESTION = ["plain", "eos", "stop_one_token", "stop_two_tokens", "two_images", "llama2"]
 """Those of the reference's cases that have no earlier turn."""
@@ -44,8 +45,8 @@ def traced(
 ) -> Trace:
     bundle = import_tiny(has_qformer=case["template"] != "llama2")
     pixels_BCHW = expected["pixel_values"][case["images"]]
-    choices = TraceChoices(backend=backend, device="cpu", dtype="float32")
-    return trace(bundle, pixels_BCHW, case["questions"][0], choices=choices, greedy=greedy)
+    options = EngineOptions(bundle, backend, "cpu", dtype="float32")
+    return trace(options, pixels_BCHW, case["questions"][0], greedy=greedy)
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
@@ -129,8 +130,8 @@ def test_mini_can_be_traced_too(mini_home: Path, examples: Path, backend: str) -
         pytest.importorskip("llama_cpp")
     bundle = load_bundle("mini")
     pixels_BCHW = pixels_of([open_picture(examples / "chelsea.png")], bundle)
-    choices = TraceChoices(backend=backend, device="cpu")
-    found = trace(bundle, pixels_BCHW, "What is this?", choices=choices, greedy=3)
+    options = EngineOptions(bundle, backend, "cpu")
+    found = trace(options, pixels_BCHW, "What is this?", greedy=3)
     assert "qformer_BND" not in found.arrays
     assert "<ImageHere>\nWhat is this?" in found.prompt
     before, after = found.segments
@@ -146,21 +147,20 @@ def test_both_backends_read_the_same_embeddings(mini_home: Path) -> None:
     bundle = load_bundle("mini")
     pixels_BCHW = np.zeros((1, 3, bundle.vision.image_size, bundle.vision.image_size), np.float32)
     one, other = (
-        trace(bundle, pixels_BCHW, "Why?", choices=TraceChoices(backend=name, device="cpu"))
-        for name in ("torch", "llamacpp")
+        trace(EngineOptions(bundle, name, "cpu"), pixels_BCHW, "Why?") for name in ("torch", "llamacpp")
     )
     np.testing.assert_array_equal(one.arrays["inputs_SD"], other.arrays["inputs_SD"])
 
 
 def test_pixels_of_another_size_are_refused(import_tiny: ImportTiny) -> None:
     with pytest.raises(UsageError, match=r"reads \(pictures, 3, 56, 56\)"):
-        trace(import_tiny(), np.zeros((1, 3, 28, 28), np.float32), "What?")
+        trace(EngineOptions(import_tiny()), np.zeros((1, 3, 28, 28), np.float32), "What?")
 
 
 def test_more_tokens_than_the_context_holds_are_refused(import_tiny: ImportTiny) -> None:
-    choices = TraceChoices(device="cpu", dtype="float32")
+    options = EngineOptions(import_tiny(), device="cpu", dtype="float32")
     with pytest.raises(ContextError, match=r"2000 are asked for, but the language model has 2000"):
-        trace(import_tiny(), np.zeros((1, 3, 56, 56), np.float32), "What?", choices=choices, greedy=2000)
+        trace(options, np.zeros((1, 3, 56, 56), np.float32), "What?", greedy=2000)
 
 
 def test_one_picture_and_several_can_be_read(tmp_path: Path) -> None:

@@ -133,12 +133,12 @@ def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None)
     from minigpt4.tui.terminal.ansi import ansi_colors
 
     colors = ansi_colors(chosen.theme)
-    bundle = chosen.model.bundle.name
+    bundle = chosen.model.bundle_name
     say(colors.quiet(f"Loading {bundle} ..."))
     record = Record(
         store, conversation, bundle=bundle, told=lambda sentence: say(colors.warning(printable(sentence)))
     )
-    with chosen.model.load(bars=False) as engine:
+    with options.load_engine(chosen.model, bars=False) as engine:
         chat = PlainChat(engine, chosen.sampling, colors, record, chosen.system_prompt)
         if conversation is not None:
             chat.go_on(conversation.title, store.path(conversation.id))

@@ -20,7 +20,7 @@ from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.reply import Reply
 from minigpt4.core.text import nearest
-from minigpt4.core.types import ImageEmbedding, Sampling
+from minigpt4.core.types import ImageEmbedding, ResolvedSampling, Sampling
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
@@ -76,7 +76,7 @@ class PlainChat:
     """
 
     engine: Replying
-    sampling: Sampling
+    sampling: ResolvedSampling
     colors: AnsiColors = field(default_factory=AnsiColors)
     record: Record = field(default_factory=Record)
     system_prompt: str = ""
@@ -263,7 +263,7 @@ class PlainChat:
         return line
 
 
-def cut_short(reply: Reply, sampling: Sampling) -> str:
+def cut_short(reply: Reply, sampling: ResolvedSampling) -> str:
     """The notice under an answer that ran to its limit."""
     if reply.answer_tokens < sampling.max_tokens:
         return f"(The answer was cut off after {reply.answer_tokens} tokens: the model's context is full.)"

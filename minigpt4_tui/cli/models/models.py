@@ -27,6 +27,7 @@ from minigpt4.core.download.fetch import (
     path_of,
 )
 from minigpt4.core.download.sources import size_text
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError
 from minigpt4.core.language.load import needed_files
 from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
@@ -100,7 +101,7 @@ def pull(
     Every SHA-256 is computed; damaged files are fetched again. Prints the bundle's folder.
     """
     bundle = load_bundle(name)
-    needed = bundle.files if everything else needed_files(bundle)
+    needed = bundle.files if everything else needed_files(EngineOptions(bundle))
     files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
     pull_with_progress(bundle, files, verify=True, local=local)
     if len(files) < len(bundle.files):
@@ -166,7 +167,7 @@ def _row(bundle: Bundle) -> dict[str, object]:
 def _file_state(file: File, bundle: Bundle) -> str:
     if is_present(file, bundle):
         return "here"
-    return "absent" if file in needed_files(bundle) else "not needed"
+    return "absent" if file in needed_files(EngineOptions(bundle)) else "not needed"
 
 
 def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:

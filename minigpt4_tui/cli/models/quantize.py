@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +11,11 @@ import typer
 
 from minigpt4.core.bundles.bundle import Bundle, bundle_names, load_bundle
 from minigpt4.core.download.sources import size_text
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.weights.locate import GGUF_QUANTS, check_quant, gguf_files, gguf_path, hf_folder
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.errors import say
-from minigpt4.tui.cli.options import ModelChoice
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.images.attachments import attachment
 
@@ -179,26 +180,17 @@ def trace_question(
     """
     if (pixels is None) == (not image):
         raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")
-    from minigpt4.core.trace import TraceChoices, pixels_of, read_pixels, trace
+    from minigpt4.core.trace import pixels_of, read_pixels, trace, traced_backend
 
-    where = TraceChoices(
-        backend=backend, device=device, threads=threads, quant=quant, dtype=dtype, projection=projection
-    )
-    choice = ModelChoice.of(
-        bundle=name,
-        backend=where.language_backend,
-        device=device,
-        projection=projection,
-        threads=threads,
-        quant=quant,
-    )
+    choice = EngineOptions(name, backend, device, projection, threads, quant, dtype=dtype)
+    choice = replace(choice, backend=traced_backend(choice)).resolved()
     if pixels is not None:
         pixels_BCHW = read_pixels(pixels.expanduser())
     else:
         pictures = [attachment(one).open() for one in image or []]
-        pixels_BCHW = pixels_of(pictures, choice.bundle)
-    choice.fetch(dtype)
-    found = trace(choice.bundle, pixels_BCHW, question, choices=where, greedy=greedy)
+        pixels_BCHW = pixels_of(pictures, choice.loaded_bundle())
+    options.fetch_files(choice)
+    found = trace(choice, pixels_BCHW, question, greedy=greedy)
     output = output.expanduser()
     found.write(output)
     say(f"{len(found.arrays)} tensors, {size_text(sum(array.nbytes for array in found.arrays.values()))}")

@@ -22,8 +22,9 @@ from minigpt4.core.download.fetch import (
     path_of,
     projection_path,
 )
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.core.types import ImageEmbedding, Sampling, Text
+from minigpt4.core.types import ImageEmbedding, ResolvedSampling, Text
 from minigpt4.core.weights.gguf.header import read_header
 from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.locate import choose_gguf, hf_folder
@@ -99,11 +100,11 @@ def test_a_synthetic_gguf_answers_in_llama_cpp(tiny: Bundle, gguf: str) -> None:
     made = load_bundle(synth(tiny, gguf=gguf))
     path = choose_gguf(made)
     assert path is not None and read_header(path).tensors["blk.1.ffn_up.weight"].kind == gguf
-    model = LlamaCppLanguageModel.load(made, device="cpu", threads=1)
+    model = LlamaCppLanguageModel.load(EngineOptions(made, device="cpu", threads=1))
     picture = ImageEmbedding(np.zeros((4, 64), dtype=np.float32), "grey")
     prompt = [1, picture, *model.tokenize(Text("What is it?###", control=True))]
     assert np.isfinite(model.logits(prompt)).all()
-    assert len(list(model.generate(prompt, Sampling(max_tokens=4).greedy()))) <= 4
+    assert len(list(model.generate(prompt, ResolvedSampling(max_tokens=4).greedy()))) <= 4
     model.close()
 
 
@@ -126,10 +127,10 @@ def test_llama_cpp_converts_a_small_folder_once(tiny: Bundle) -> None:
     made = load_bundle(synth(tiny))
     said: list[str] = []
     for _ in range(2):
-        LlamaCppLanguageModel.load(made, device="cpu", threads=1, notice=said.append).close()
+        LlamaCppLanguageModel.load(EngineOptions(made, device="cpu", threads=1), notice=said.append).close()
     assert len(said) == 1 and "is converted for llama.cpp, once" in said[0]
     with pytest.raises(BackendError, match="models quantize tiny-synth --quant Q8_0"):
-        LlamaCppLanguageModel.load(made, device="cpu", quant="Q8_0")
+        LlamaCppLanguageModel.load(EngineOptions(made, device="cpu", quant="Q8_0"))
 
 
 def test_a_seed_gives_the_same_bytes_again_and_another_one_others(tiny: Bundle) -> None:

@@ -17,7 +17,7 @@ from minigpt4.core.engine import Encoder, Engine
 from minigpt4.core.errors import BundleError, ContextError, UsageError
 from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
 from minigpt4.core.reply import Reply
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
 
 WIDTH, TOKENS, CONTEXT = 4, 3, 400
 CONTROL = 1000
@@ -97,7 +97,7 @@ class ScriptedLanguageModel:
 def small_bundle() -> Bundle:
     mini = load_bundle("mini")
     shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
-    return replace(mini, projection=shape, sampling=Sampling(max_tokens=50, temperature=0.0))
+    return replace(mini, projection=shape, sampling=ResolvedSampling(max_tokens=50, temperature=0.0))
 
 
 def no_encoder() -> Encoder:
@@ -258,7 +258,7 @@ def test_a_search_that_is_cancelled_before_it_begins_computes_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("beams", "temperature", "words"),
-    [(0, 0.0, "0 beams cannot"), (3, 0.7, "3 beams rolls no dice, and the temperature is 0.7")],
+    [(0, 0.0, "0 beams cannot"), (3, 0.7, "3 beams is deterministic, and the temperature is 0.7")],
 )
 def test_a_search_that_cannot_be_meant_is_refused(beams: int, temperature: float, words: str) -> None:
     with pytest.raises(UsageError, match=words):

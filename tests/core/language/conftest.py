@@ -7,33 +7,34 @@ from collections.abc import Iterator
 import pytest
 
 from minigpt4.core.bundles.bundle import Bundle
-from minigpt4.core.language.base import CachedLanguageModel
+from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.language.base import LanguageModel
 
 BACKENDS = ("torch", "llamacpp")
 
 
 @pytest.fixture(scope="session")
-def torch_model(mini: Bundle) -> Iterator[CachedLanguageModel]:
+def torch_model(mini: Bundle) -> Iterator[LanguageModel]:
     from minigpt4.core.language.torch import TorchLanguageModel
 
-    model = TorchLanguageModel.load(mini)
+    model = TorchLanguageModel.load(EngineOptions(mini))
     yield model
     model.close()
 
 
 @pytest.fixture(scope="session")
-def llamacpp_model(mini: Bundle) -> Iterator[CachedLanguageModel]:
+def llamacpp_model(mini: Bundle) -> Iterator[LanguageModel]:
     pytest.importorskip("llama_cpp")
     from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 
-    model = LlamaCppLanguageModel.load(mini, device="cpu")
+    model = LlamaCppLanguageModel.load(EngineOptions(mini, device="cpu"))
     yield model
     model.close()
 
 
 @pytest.fixture(params=BACKENDS)
-def model(request: pytest.FixtureRequest) -> CachedLanguageModel:
+def model(request: pytest.FixtureRequest) -> LanguageModel:
     """Each backend in turn, its cache empty."""
-    model: CachedLanguageModel = request.getfixturevalue(f"{request.param}_model")
+    model: LanguageModel = request.getfixturevalue(f"{request.param}_model")
     model.reset()
     return model

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.language.base import CHUNK, CachedLanguageModel, Key, Positions
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
+from minigpt4.core.language.base import CHUNK, Key, LanguageModel, Positions
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
 
 VOCABULARY = 7
 END = 0
-GREEDY = Sampling(max_tokens=6).greedy()
+GREEDY = ResolvedSampling(max_tokens=6).greedy()
 
 
-class Arithmetic(CachedLanguageModel):
+class Arithmetic(LanguageModel):
     """The logits depend on every position before, as a real model's do."""
 
     width = 2
@@ -116,7 +116,7 @@ def test_a_cancel_stops_between_chunks_of_the_prompt() -> None:
 def test_a_cancel_stops_within_one_token() -> None:
     model = Arithmetic()
     seen: list[int] = []
-    for token in model.generate([1, 2], Sampling(max_tokens=50).greedy(), lambda: len(seen) >= 2):
+    for token in model.generate([1, 2], ResolvedSampling(max_tokens=50).greedy(), lambda: len(seen) >= 2):
         seen.append(token)
     assert len(seen) == 2
     assert model.is_consistent()
@@ -165,14 +165,14 @@ def test_an_interrupt_while_the_cache_is_cut_back_empties_it() -> None:
 
 def test_an_answer_ends_where_the_context_does() -> None:
     model = Arithmetic(context=5)
-    answer = list(model.generate([1, 2, 3], Sampling(max_tokens=50, temperature=1.0, seed=2)))
+    answer = list(model.generate([1, 2, 3], ResolvedSampling(max_tokens=50, temperature=1.0, seed=2)))
     assert len(answer) <= 3
     assert len(model.cache) <= 5
 
 
 def test_an_abandoned_answer_cannot_be_continued_over_another() -> None:
     model = Arithmetic()
-    first = model.generate([1, 2], Sampling(max_tokens=9, seed=3))
+    first = model.generate([1, 2], ResolvedSampling(max_tokens=9, seed=3))
     next(first)
     model.logits([3, 4])
     with pytest.raises(BackendError, match="another one"):
@@ -181,7 +181,7 @@ def test_an_abandoned_answer_cannot_be_continued_over_another() -> None:
 
 
 def test_no_tokens_asked_for_is_no_answer() -> None:
-    assert list(Arithmetic().generate([1], Sampling(max_tokens=0))) == []
+    assert list(Arithmetic().generate([1], ResolvedSampling(max_tokens=0))) == []
 
 
 def test_prompts_that_cannot_be_answered_are_refused_before_any_token() -> None:

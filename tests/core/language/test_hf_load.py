@@ -16,16 +16,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageSpec, load_bundle
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.language import hf_load as causal_lm
 from minigpt4.core.language.hf_load import choose_precision, load_causal_lm, load_tokens
 from minigpt4.core.language.torch import TorchLanguageModel
 from minigpt4.core.torch_memory import CAPACITIES
-from minigpt4.core.types import Sampling, Text
+from minigpt4.core.types import ResolvedSampling, Text
 from minigpt4.core.weights.hf_model import load_llama
 
 WriteLlama = Callable[..., Path]
-GREEDY = Sampling(max_tokens=5).greedy()
+GREEDY = ResolvedSampling(max_tokens=5).greedy()
 
 
 def bundle_of(folder: Path, width: int = 16) -> Bundle:
@@ -39,7 +40,7 @@ def folder(write_llama: WriteLlama, tmp_path: Path) -> Path:
 
 
 def logits_of(bundle: Bundle, **choices: Any) -> np.ndarray[Any, Any]:
-    model = TorchLanguageModel.load(bundle, **choices)
+    model = TorchLanguageModel.load(EngineOptions(bundle, **choices))
     logits_V = model.logits(model.tokenize(Text("<s>", control=True), Text("a b c")))
     model.close()
     return logits_V
@@ -74,7 +75,7 @@ def test_shards_and_pickles_are_read_as_the_one_safetensors_file(folder: Path) -
 
 def test_a_row_that_was_added_for_padding_is_no_text(write_llama: WriteLlama, tmp_path: Path) -> None:
     bundle = bundle_of(write_llama(tmp_path / "llama", rows=901, tokens=900))
-    model = TorchLanguageModel.load(bundle)
+    model = TorchLanguageModel.load(EngineOptions(bundle))
     assert model.logits([1, 5]).shape == (901,)
     assert model.piece(900) == b""
     assert model.is_end(2) and not model.is_end(900)
@@ -85,7 +86,7 @@ def test_an_embedding_with_fewer_rows_than_tokens_belongs_to_another_model(
 ) -> None:
     bundle = bundle_of(write_llama(tmp_path / "llama", rows=890, tokens=900))
     with pytest.raises(BundleError, match=r"900 tokens.*890 rows"):
-        TorchLanguageModel.load(bundle)
+        TorchLanguageModel.load(EngineOptions(bundle))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import pytest
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
 from minigpt4.core.bundles.source import File
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language import llamacpp as module
-from minigpt4.core.types import ImageEmbedding, Sampling, Text
+from minigpt4.core.types import ImageEmbedding, ResolvedSampling, Text
 from minigpt4.core.weights.gguf.from_hf import convert
 from minigpt4.core.weights.locate import gguf_path
 
@@ -77,7 +78,7 @@ def test_greedy_answers_are_the_originals(
     for case in chat["cases"]:
         prompt = [picture(inputs[f"{case['name']}.inputs_embeds"][0], case["name"])]
         for run, penalty in (("greedy", 1.0), ("greedy_rep105", 1.05), ("greedy_rep13", 1.3)):
-            sampling = Sampling(max_tokens=24, temperature=0.0, repetition_penalty=penalty)
+            sampling = ResolvedSampling(max_tokens=24, temperature=0.0, repetition_penalty=penalty)
             expected = [token for token in case["runs"][run] if token != EOS]
             assert list(model.generate(prompt, sampling)) == expected, (case["name"], run)
 
@@ -103,7 +104,7 @@ def test_large_models_answer_alike_without_the_padded_copy(
     )
     case = chat["cases"][0]
     prompt = [picture(inputs[f"{case['name']}.inputs_embeds"][0], case["name"])]
-    answer = list(model.generate(prompt, Sampling(max_tokens=24).greedy()))
+    answer = list(model.generate(prompt, ResolvedSampling(max_tokens=24).greedy()))
     assert answer == case["runs"]["greedy"]
     assert set(rows[1:]) == {1}
     model.close()
@@ -120,13 +121,13 @@ def test_an_answer_ends_at_the_end_token_alone(model: LlamaCppLanguageModel) -> 
 
 def test_beams_are_refused_with_the_way_out(model: LlamaCppLanguageModel) -> None:
     with pytest.raises(BackendError, match=r"needs the torch backend: choose `--backend torch`"):
-        model.beams([1], Sampling(), 3)
+        model.beams([1], ResolvedSampling(), 3)
 
 
 def test_a_small_folder_is_converted_on_first_use(bundle: Bundle) -> None:
     said: list[str] = []
     for _ in range(2):
-        LlamaCppLanguageModel.load(bundle, device="cpu", threads=1, notice=said.append).close()
+        LlamaCppLanguageModel.load(EngineOptions(bundle, device="cpu", threads=1), notice=said.append).close()
     assert len(said) == 1
     assert gguf_path(bundle, "F16").is_file()
 
@@ -136,13 +137,15 @@ def test_a_large_folder_is_not_converted_without_being_asked(
 ) -> None:
     monkeypatch.setattr(module, "MOST_CONVERTED_BYTES", 1000)
     with pytest.raises(BackendError, match=r"`minigpt4 models quantize tiny --quant Q4_K_M`"):
-        LlamaCppLanguageModel.load(bundle, device="cpu")
+        LlamaCppLanguageModel.load(EngineOptions(bundle, device="cpu"))
 
 
 def test_a_bundle_without_any_weights_here_says_how_to_get_them(bundle: Bundle) -> None:
     absent = replace(bundle.language, folder=None, files=(File("config.json", 5, None, ()),))
     with pytest.raises(BackendError, match=r"has no GGUF of Q4_0 here; fetch it with `minigpt4 models pull"):
-        LlamaCppLanguageModel.load(replace(bundle, language=absent), device="cpu", quant="Q4_0")
+        LlamaCppLanguageModel.load(
+            EngineOptions(replace(bundle, language=absent), device="cpu", quant="Q4_0")
+        )
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,7 @@ def test_a_bundle_without_any_weights_here_says_how_to_get_them(bundle: Bundle) 
 def test_a_file_of_another_model_is_refused(bundle: Bundle, changes: dict[str, Any], reason: str) -> None:
     other = replace(bundle, language=replace(bundle.language, **changes))
     with pytest.raises(BundleError, match=reason):
-        LlamaCppLanguageModel.load(other, device="cpu")
+        LlamaCppLanguageModel.load(EngineOptions(other, device="cpu"))
 
 
 @pytest.mark.parametrize(("tokens", "fits"), [(31999, True), (32001, False), (31000, False)])
@@ -164,22 +167,24 @@ def test_a_few_rows_more_than_the_vocabulary_are_padding(bundle: Bundle, tokens:
     geometry = replace(bundle.language.geometry, vocabulary=tokens)
     other = replace(bundle, language=replace(bundle.language, geometry=geometry))
     if fits:
-        LlamaCppLanguageModel.load(other, device="cpu", context=64).close()
+        LlamaCppLanguageModel.load(EngineOptions(other, device="cpu", context=64)).close()
         return
     with pytest.raises(
         BundleError, match=f"a vocabulary of 32000 tokens, but the bundle 'tiny' says {tokens}"
     ):
-        LlamaCppLanguageModel.load(other, device="cpu", context=64)
+        LlamaCppLanguageModel.load(EngineOptions(other, device="cpu", context=64))
 
 
 def test_a_byte_level_vocabulary_does_not_fit_vicuna(mini: Bundle, bundle: Bundle) -> None:
     with pytest.raises(BundleError, match=r"kind of vocabulary byte-level, .* says SentencePiece"):
-        LlamaCppLanguageModel.load(replace(mini, template="vicuna-v0"), device="cpu", context=64)
+        LlamaCppLanguageModel.load(
+            EngineOptions(replace(mini, template="vicuna-v0"), device="cpu", context=64)
+        )
 
 
 def test_layers_on_a_gpu_need_one(bundle: Bundle, gguf: Path) -> None:
     with pytest.raises(BackendError, match=r"2 layers cannot be on a GPU with `--device cpu`"):
-        LlamaCppLanguageModel.load(bundle, device="cpu", gpu_layers=2)
+        LlamaCppLanguageModel.load(EngineOptions(bundle, device="cpu", gpu_layers=2))
     if not module.load_library().llama_supports_gpu_offload():
         with pytest.raises(BackendError, match="without support for a GPU"):
             LlamaCppLanguageModel(gguf, context=64, gpu_layers=1)
@@ -191,5 +196,5 @@ def test_a_gpu_that_the_library_cannot_use_is_refused_before_a_folder_is_convert
 ) -> None:
     monkeypatch.setattr(module.load_library(), "llama_supports_gpu_offload", lambda: False)
     with pytest.raises(BackendError, match=r"without support for a GPU; .*`--gpu-layers`"):
-        LlamaCppLanguageModel.load(bundle, **wish)
+        LlamaCppLanguageModel.load(EngineOptions(bundle, **wish))
     assert not gguf_path(bundle, "F16").exists()

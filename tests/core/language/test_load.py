@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 from minigpt4.core.language.load import check_memory, choose_backend, load_language_model, needed_files
@@ -27,20 +28,20 @@ def without_llama_cpp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_auto_takes_llama_cpp_where_it_is_installed(mini: Bundle) -> None:
     pytest.importorskip("llama_cpp")
-    model = load_language_model(mini)
+    model = load_language_model(EngineOptions(mini))
     assert isinstance(model, LlamaCppLanguageModel)
     model.close()
 
 
 def test_auto_takes_torch_where_llama_cpp_is_missing(mini: Bundle, without_llama_cpp: None) -> None:
-    model = load_language_model(mini, device="cpu")
+    model = load_language_model(EngineOptions(mini, device="cpu"))
     assert isinstance(model, TorchLanguageModel)
     model.close()
 
 
 def test_asking_for_llama_cpp_without_it_says_how_to_get_it(without_llama_cpp: None) -> None:
     with pytest.raises(BackendError, match=r"pip install 'minigpt4\[llama\]'.*--backend torch"):
-        load_language_model(load_bundle("mini"), backend="llamacpp")
+        load_language_model(EngineOptions(load_bundle("mini"), backend="llamacpp"))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_asking_for_llama_cpp_without_it_says_how_to_get_it(without_llama_cpp: N
         ({"backend": "lama-cpp"}, "no backend 'lama-cpp'; did you mean 'llamacpp'"),
         ({"backend": "pytorch"}, "did you mean 'torch'"),
         ({"device": "gpu"}, "no device 'gpu'; did you mean 'cpu'"),
-        ({"threads": 0}, "0 threads"),
+        ({"threads": 0}, "--threads is 0"),
         ({"context": 0}, "context of 0 positions"),
         ({"context": 1_000_000}, "'mini' was made for 1 to 2048"),
         ({"quant": "q4_0"}, "no quantisation 'q4_0'; did you mean 'Q4_0'"),
@@ -63,25 +64,25 @@ def test_asking_for_llama_cpp_without_it_says_how_to_get_it(without_llama_cpp: N
 )
 def test_what_cannot_be_meant_is_a_usage_error(options: dict[str, str | int], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        load_language_model(load_bundle("mini"), **options)  # type: ignore[arg-type]
+        load_language_model(EngineOptions(load_bundle("mini"), **options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("quant", "backend"), [("int8", "torch"), ("bf16", "torch"), ("Q4_K_M", "llamacpp"), ("F16", "llamacpp")]
 )
 def test_a_quantisation_chooses_its_backend(quant: str, backend: str) -> None:
-    assert choose_backend(load_bundle("mini"), "auto", quant) == backend
-    assert choose_backend(load_bundle("minigpt4-vicuna-7b"), "auto", quant) == backend
+    assert choose_backend(EngineOptions(load_bundle("mini"), quant=quant)) == backend
+    assert choose_backend(EngineOptions(load_bundle("minigpt4-vicuna-7b"), quant=quant)) == backend
 
 
 def test_auto_takes_torch_until_a_gguf_is_made(import_tiny: Callable[..., Bundle]) -> None:
     pytest.importorskip("llama_cpp")
     bundle = import_tiny()
-    assert choose_backend(bundle) == "torch"
+    assert choose_backend(EngineOptions(bundle)) == "torch"
     gguf = gguf_path(bundle, "Q8_0")
     gguf.parent.mkdir()
     gguf.write_bytes(b"GGUF")
-    assert choose_backend(bundle) == "llamacpp"
+    assert choose_backend(EngineOptions(bundle)) == "llamacpp"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_what_memory_cannot_hold_is_refused_with_what_would_fit(
     bundle = load_bundle("minigpt4-vicuna-13b")
     for refuse in (check_memory, load_language_model):
         with pytest.raises(BackendError, match=words):
-            refuse(bundle, **options)  # type: ignore[operator]
+            refuse(EngineOptions(bundle, **options))  # type: ignore[arg-type, operator]
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
@@ -115,7 +116,7 @@ def test_a_gpu_that_is_not_there_is_told(mini: Bundle, backend: str, monkeypatch
         monkeypatch.setattr(load_library(), "llama_supports_gpu_offload", lambda: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(BackendError, match="--device cpu"):
-        load_language_model(mini, backend=backend, device="cuda")
+        load_language_model(EngineOptions(mini, backend=backend, device="cuda"))
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
@@ -123,7 +124,7 @@ def test_a_bundle_that_was_not_fetched_is_told(backend: str) -> None:
     if backend == "llamacpp":
         pytest.importorskip("llama_cpp")
     with pytest.raises(BundleError, match=r"cannot be read: No such file or directory.*models pull"):
-        load_language_model(load_bundle("mini"), backend=backend, device="cpu")
+        load_language_model(EngineOptions(load_bundle("mini"), backend=backend, device="cpu"))
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
@@ -132,7 +133,7 @@ def test_a_bundle_whose_width_is_wrong_is_told(mini: Bundle, backend: str) -> No
         pytest.importorskip("llama_cpp")
     wrong = replace(mini, language=replace(mini.language, width=512))
     with pytest.raises(BundleError, match=r"width 576, but .* says 512"):
-        load_language_model(wrong, backend=backend, device="cpu")
+        load_language_model(EngineOptions(wrong, backend=backend, device="cpu"))
 
 
 def test_choosing_a_backend_does_not_import_torch(mini: Bundle, tmp_path: Path) -> None:
@@ -141,9 +142,9 @@ def test_choosing_a_backend_does_not_import_torch(mini: Bundle, tmp_path: Path) 
 
     program = (
         "import sys\n"
-        "from minigpt4.core.bundles.bundle import load_bundle\n"
+        "from minigpt4.core.engine_options import EngineOptions\n"
         "from minigpt4.core.language.load import load_language_model\n"
-        "load_language_model(load_bundle('mini')).logits([100, 200])\n"
+        "load_language_model(EngineOptions('mini')).logits([100, 200])\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, check=False)
@@ -153,14 +154,14 @@ def test_choosing_a_backend_does_not_import_torch(mini: Bundle, tmp_path: Path) 
 def test_a_gguf_made_here_takes_the_place_of_the_files_it_was_made_from() -> None:
     pytest.importorskip("llama_cpp")
     bundle = load_bundle("minigpt4-vicuna-7b")
-    assert needed_files(bundle) == bundle.files
+    assert needed_files(EngineOptions(bundle)) == bundle.files
     gguf = gguf_path(bundle, "Q4_0")
     gguf.parent.mkdir(parents=True)
     gguf.write_bytes(b"GGUF")
     for choice in ({}, {"quant": "Q4_0"}, {"backend": "llamacpp"}):
-        assert needed_files(bundle, **choice) == bundle.picture_files
+        assert needed_files(EngineOptions(bundle, **choice)) == bundle.picture_files
     for choice in ({"backend": "torch"}, {"quant": "nf4"}, {"quant": "Q8_0"}):
-        assert needed_files(bundle, **choice) == bundle.files
+        assert needed_files(EngineOptions(bundle, **choice)) == bundle.files
 
 
 def test_without_llama_cpp_a_gguf_takes_no_files_place(without_llama_cpp: None) -> None:
@@ -168,9 +169,9 @@ def test_without_llama_cpp_a_gguf_takes_no_files_place(without_llama_cpp: None) 
     gguf = gguf_path(bundle, "Q4_0")
     gguf.parent.mkdir(parents=True)
     gguf.write_bytes(b"GGUF")
-    assert needed_files(bundle) == bundle.files
+    assert needed_files(EngineOptions(bundle)) == bundle.files
 
 
 def test_a_gguf_of_the_bundles_own_is_needed() -> None:
     mini = load_bundle("mini")
-    assert mini.language.gguf in needed_files(mini, "llamacpp")
+    assert mini.language.gguf in needed_files(EngineOptions(mini, "llamacpp"))

@@ -25,7 +25,7 @@ from minigpt4.core.prompt import (
     prompt_pieces,
     prompt_positions,
 )
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling
 from minigpt4.core.weights.hf_model import load_llama
 
 FOLDER = Path(__file__).parents[2] / "golden"
@@ -70,7 +70,7 @@ def prompt_of(
 
 
 def greedily(model: TorchLanguageModel, prompt: list[PromptPiece], run: dict[str, Any]) -> list[int]:
-    settings = Sampling(
+    settings = ResolvedSampling(
         max_tokens=CHAT["new_tokens"], temperature=0, repetition_penalty=run["repetition_penalty"]
     )
     if "num_beams" in run:
@@ -132,7 +132,7 @@ def test_a_prompt_whose_front_the_original_cuts_off_gives_its_answer_when_cut_al
     for case in CASES["plain"]["max_length_cases"]:
         kept_SD = embeddings_SD[case["dropped_from_front"] :]
         assert len(kept_SD) == case["kept"]
-        settings = Sampling(max_tokens=case["max_new_tokens"]).greedy()
+        settings = ResolvedSampling(max_tokens=case["max_new_tokens"]).greedy()
         prompt = [ImageEmbedding(kept_SD, key=f"kept {case['kept']}")]
         assert list(model.generate(prompt, settings)) == case["greedy"]
 
@@ -154,5 +154,5 @@ def test_an_answer_that_was_begun_is_continued_as_the_originals(
         traced = model.trace(prompt)
         assert traced.inputs_SD is not None
         assert np.abs(traced.inputs_SD - embeddings_SD[-len(traced.inputs_SD) :]).max() < 1e-5
-        settings = Sampling(max_tokens=len(ids)).greedy()
+        settings = ResolvedSampling(max_tokens=len(ids)).greedy()
         assert list(model.generate(prompt, settings)) == ids

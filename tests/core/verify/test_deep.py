@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.prompt import TEMPLATES
-from minigpt4.core.types import LanguageModel, PromptPiece, Text
+from minigpt4.core.types import PromptPiece, Text
 from minigpt4.core.verify.deep import answer_check, mean_loss, sentence_check
 
 VOCABULARY = 32000

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import pytest
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.worker.client import Worker
-from minigpt4.core.worker.messages import EngineChoice, Event, Failed, Finished, TextDelta
+from minigpt4.core.worker.messages import Event, Failed, Finished, TextDelta
 
 CHILD = (sys.executable, "-P", str(Path(__file__).with_name("scripted_child.py")))
 PATIENCE_S = 120
@@ -85,6 +86,6 @@ def shared() -> Iterator[tuple[Worker, Listener]]:
     """One process for all tests that leave it whole; they tell their requests apart by name."""
     heard = Listener()
     worker = Worker(heard, CHILD)
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     yield worker, heard
     worker.stop()

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError
 from minigpt4.core.pixels import Picture
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling, Text
-from minigpt4.core.worker.messages import EngineChoice
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
 from minigpt4.core.worker.server import run
 
 WIDTH, TOKENS = 4, 3
@@ -40,6 +40,7 @@ def wait_for_ever() -> None:
 class ObedientLanguageModel:
     """Says one byte a token, and what the question after the last colon asks for."""
 
+    backend = "scripted_child"
     width = WIDTH
 
     def __init__(self, context: int) -> None:
@@ -62,7 +63,7 @@ class ObedientLanguageModel:
     def generate(
         self,
         prompt: Sequence[PromptPiece],
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[int]:
         grey = [int(piece.tokens_ND[0, 0]) for piece in prompt if isinstance(piece, ImageEmbedding)]
@@ -72,7 +73,7 @@ class ObedientLanguageModel:
                 return
             yield byte
 
-    def _script(self, question: str, grey: list[int], sampling: Sampling) -> Iterator[int]:
+    def _script(self, question: str, grey: list[int], sampling: ResolvedSampling) -> Iterator[int]:
         order, _, rest = question.partition(":")
         match order:
             case "say":
@@ -109,7 +110,7 @@ class ObedientLanguageModel:
     def beams(
         self,
         prompt: Sequence[PromptPiece],
-        sampling: Sampling,
+        sampling: ResolvedSampling,
         beams: int,
         length_penalty: float = 1.0,
         stop: Sequence[str] = (),
@@ -164,7 +165,7 @@ def encoder(name: str) -> Callable[[], Encoder]:
 
 
 def load_engine(
-    choice: EngineChoice, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
+    choice: EngineOptions, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
 ) -> Engine:
     notice(str(os.getpid()))
     if choice.bundle == "never-loads":
@@ -178,7 +179,7 @@ def load_engine(
         mini,
         name=choice.bundle,
         projection=replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH),
-        sampling=Sampling(max_tokens=CONTEXT, temperature=0.0),
+        sampling=ResolvedSampling(max_tokens=CONTEXT, temperature=0.0),
     )
     language = ObedientLanguageModel(choice.context or CONTEXT)
     return Engine(bundle, language, encoder(choice.bundle), "fingerprint")

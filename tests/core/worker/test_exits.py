@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import UsageError
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.exit_reason import exited
-from minigpt4.core.worker.messages import ChatMessage, EngineChoice, Event, Exited, Notice, Ready, TextDelta
+from minigpt4.core.worker.messages import ChatMessage, Event, Exited, Notice, Ready, TextDelta
 
 
 def user(text: str, *pictures: Path) -> ChatMessage:
@@ -21,11 +22,11 @@ def user(text: str, *pictures: Path) -> ChatMessage:
 
 
 def test_a_model_that_cannot_be_loaded_says_why_and_so_does_a_question(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("damaged"))
+    worker.load(EngineOptions("damaged"))
     worker.reply("early", [user("say:hello")])
     assert heard.failed(None).sentence == "The file weights.bin is damaged; fetch it again."
     assert "No model is loaded" in heard.failed("early").sentence
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     worker.reply("later", [user("say:hello")])
     assert heard.answer("later") == "hello"
 
@@ -54,10 +55,10 @@ def test_a_death_is_told_with_advice_and_the_next_process_answers(
     worker: Worker, heard: Any, how: str, sentence: str, advice: str, when: str
 ) -> None:
     if when == "while loading":
-        worker.load(EngineChoice(how))
+        worker.load(EngineOptions(how))
         worker.reply("unlucky", [user("say:hello")])
     else:
-        worker.load(EngineChoice("scripted"))
+        worker.load(EngineOptions("scripted"))
         worker.reply("unlucky", [user(f"{how}:")])
     death = heard.until(Exited)
     assert sentence in death.sentence
@@ -67,13 +68,13 @@ def test_a_death_is_told_with_advice_and_the_next_process_answers(
     assert heard.said("unlucky") == ("" if when == "while loading" else "last words")
     assert isinstance(heard.events[-1], Exited)
     assert not worker.is_alive
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     worker.reply("lucky", [user("say:hello")])
     assert heard.answer("lucky") == "hello"
 
 
 def test_a_kill_from_outside_is_a_death_and_a_restart_helps(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     worker.reply("endless", [user("endless:")])
     pid = int(heard.until(Notice).sentence)
     heard.until(TextDelta)
@@ -87,7 +88,7 @@ def test_a_kill_from_outside_is_a_death_and_a_restart_helps(worker: Worker, hear
 
 
 def test_interrupting_the_terminal_does_not_reach_the_model(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     pid = int(heard.until(Notice).sentence)
     assert os.getsid(pid) == pid != os.getsid(0)
     os.kill(pid, signal.SIGINT)
@@ -97,7 +98,7 @@ def test_interrupting_the_terminal_does_not_reach_the_model(worker: Worker, hear
 
 def test_a_program_that_is_not_there_is_a_death(heard: Any, tmp_path: Path) -> None:
     worker = Worker(heard, [str(tmp_path / "no-python")])
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     assert "no-python" in heard.until(Exited).sentence
     assert not worker.is_alive
     worker.stop()
@@ -105,7 +106,7 @@ def test_a_program_that_is_not_there_is_a_death(heard: Any, tmp_path: Path) -> N
 
 def test_a_package_that_is_missing_at_the_start_is_told(heard: Any) -> None:
     worker = Worker(heard, [sys.executable, "-P", "-c", "import nosuchpackage"])
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     death = heard.until(Exited)
     assert "nosuchpackage" in death.sentence
     assert "minigpt4 doctor" in death.advice
@@ -116,7 +117,7 @@ def test_a_package_that_is_missing_at_the_start_is_told(heard: Any) -> None:
 def test_a_program_that_talks_nonsense_is_ended(heard: Any) -> None:
     babble = "import sys, threading; print('Hello, I am no frame', flush=True); threading.Event().wait()"
     worker = Worker(heard, [sys.executable, "-P", "-c", babble])
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     assert "cannot be read" in heard.until(Exited).sentence
     assert not worker.is_alive
     worker.stop()
@@ -125,7 +126,7 @@ def test_a_program_that_talks_nonsense_is_ended(heard: Any) -> None:
 def test_of_much_stderr_the_end_is_kept(heard: Any) -> None:
     shout = "import sys; sys.stderr.write('é' * 200_000 + 'the end'); sys.exit(3)"
     worker = Worker(heard, [sys.executable, "-P", "-c", shout])
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     details = heard.until(Exited).details
     assert details.endswith("éthe end")
     assert len(details) < 9_000
@@ -147,7 +148,7 @@ def test_a_callback_that_raises_still_gets_the_rest(
 
     worker = Worker(clumsy, child)
     try:
-        worker.load(EngineChoice("scripted"))
+        worker.load(EngineOptions("scripted"))
         heard.until(Ready)
         assert "Notice" in caplog.text
     finally:

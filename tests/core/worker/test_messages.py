@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.types import Sampling
 from minigpt4.core.worker import messages
 from minigpt4.core.worker.messages import (
     ChatMessage,
     Command,
-    EngineChoice,
     Event,
     Failed,
     Finished,
@@ -55,8 +56,8 @@ def test_commands_and_events_read_back_as_they_were(text: str, names: list[str])
     reader, writer = one_way()
     with reader, writer:
         for command in (
-            Generate("1", chat, {"seed": None, "top_p": 0.9}, 2),
-            Load(EngineChoice("mini", projection=Path(text), threads=2)),
+            Generate("1", chat, Sampling(top_p=0.9), 2),
+            Load(EngineOptions("mini", projection=Path(text), threads=2)),
         ):
             send(writer, command)
             assert receive(reader, Command) == command

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.types import Sampling
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
     ContextUsage,
     DownloadProgress,
-    EngineChoice,
     Ready,
     TextDelta,
 )
@@ -49,7 +49,7 @@ def test_missing_files_are_fetched_by_the_real_child_with_reports(
         sources[f"{name}_sources"] = [{"kind": "path", "path": str(tmp_path / name)}]
     write_bundle("tiny", **contents, **sources)
     worker = Worker(heard)
-    worker.load(EngineChoice("tiny", backend="llamacpp", device="cpu"))
+    worker.load(EngineOptions("tiny", backend="llamacpp", device="cpu"))
     sentence = heard.failed(None).sentence
     loaded = [one for one in heard.events if isinstance(one, DownloadProgress)]
     assert {(one.file, one.done) for one in loaded} >= {("vision.bin", 5), ("language.bin", 11)}
@@ -61,7 +61,7 @@ def test_missing_files_are_fetched_by_the_real_child_with_reports(
 def test_mini_answers_about_a_photo_in_its_own_process(mini_home: Path, examples: Path, heard: Any) -> None:
     worker = Worker(heard)
     try:
-        worker.load(EngineChoice("mini", backend="llamacpp", device="cpu", threads=1, context=512))
+        worker.load(EngineOptions("mini", backend="llamacpp", device="cpu", threads=1, context=512))
         asked = [user("What is in this picture?", examples / "chelsea.png")]
         worker.count("counted", asked)
         worker.reply("photo", asked, Sampling(max_tokens=24, temperature=0.0))

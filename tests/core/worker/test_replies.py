@@ -7,12 +7,12 @@ from typing import Any
 
 from PIL import Image
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.types import Sampling
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
     ContextUsage,
-    EngineChoice,
     Finished,
     Phase,
     Ready,
@@ -98,7 +98,7 @@ def test_the_sampling_and_the_beams_reach_the_model(shared: Shared) -> None:
 
 def test_fields_of_the_sampling_that_nobody_set_are_the_bundle_s_own(shared: Shared) -> None:
     worker, heard = shared
-    worker.reply("some", [user("seed:")], {"seed": 7, "temperature": None, "max_tokens": None})
+    worker.reply("some", [user("seed:")], Sampling(seed=7))
     worker.reply("none", [user("seed:")], {})
     assert heard.answer("some") == "7 0.0"
     assert heard.answer("none") == "None 0.0"
@@ -199,7 +199,7 @@ def test_a_count_does_not_wait_for_the_end_of_an_answer(shared: Shared) -> None:
 
 
 def test_a_count_tells_how_much_a_full_context_leaves_out(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("scripted", context=400))
+    worker.load(EngineOptions("scripted", context=400))
     turn = [user("x" * 100), ChatMessage("assistant", "y" * 20)]
     worker.count("fits not", [*turn, *turn, user("short")], Sampling(max_tokens=50))
     counted = heard.until(ContextUsage)

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
     DownloadProgress,
-    EngineChoice,
     Event,
     Exited,
     Finished,
@@ -34,15 +34,16 @@ QUITTING_S = 0.5
 
 PARENT = """
 import sys
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.worker.client import Worker
-from minigpt4.core.worker.messages import ChatMessage, EngineChoice, Notice, Phase
+from minigpt4.core.worker.messages import ChatMessage, Notice, Phase
 
 def tell(event):
     if isinstance(event, (Notice, Phase)):
         print(getattr(event, "sentence", None) or event.phase, flush=True)
 
 worker = Worker(tell, sys.argv[2:])
-worker.load(EngineChoice(sys.argv[1]))
+worker.load(EngineOptions(sys.argv[1]))
 worker.reply("1", [ChatMessage("user", "endless:")])
 sys.stdin.read()
 """
@@ -82,23 +83,23 @@ def quick_stop(worker: Worker) -> None:
 def test_stopping_is_quick_at_any_moment(worker: Worker, heard: Any, tmp_path: Path, moment: str) -> None:
     match moment:
         case "starting":
-            worker.load(EngineChoice("scripted"))
+            worker.load(EngineOptions("scripted"))
         case "loading":
-            worker.load(EngineChoice("never-loads"))
+            worker.load(EngineOptions("never-loads"))
             heard.until(DownloadProgress)
         case "encode":
-            worker.load(EngineChoice("never-encodes"))
+            worker.load(EngineOptions("never-encodes"))
             worker.reply("1", [user("say:hello", grey(tmp_path / "cat.png", 5))])
             heard.until(Phase, lambda one: one.phase == "encode")
         case "prefill" | "decode":
-            worker.load(EngineChoice("scripted"))
+            worker.load(EngineOptions("scripted"))
             worker.reply("1", [user("think:" if moment == "prefill" else "endless:")])
             heard.until(Phase, lambda one: one.phase == moment)
         case "idle":
-            worker.load(EngineChoice("scripted"))
+            worker.load(EngineOptions("scripted"))
             heard.until(Ready)
         case "dead":
-            worker.load(EngineChoice("exit"))
+            worker.load(EngineOptions("exit"))
             heard.until(Exited)
     quick_stop(worker)
     assert not worker.is_alive
@@ -110,7 +111,7 @@ def test_stopping_is_quick_at_any_moment(worker: Worker, heard: Any, tmp_path: P
 
 
 def test_stopping_is_quick_while_the_process_hears_nothing(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     pid = int(heard.until(Notice).sentence)
     heard.until(Ready)
     os.kill(pid, signal.SIGSTOP)
@@ -132,7 +133,7 @@ def test_stopping_is_quick_while_and_after_the_listener_is_called(heard: Any, ch
             stopped.set()
 
     quitting = Worker(listener, child)
-    quitting.load(EngineChoice("scripted"))
+    quitting.load(EngineOptions("scripted"))
     quitting.reply("1", [user("say:hello")])
     assert stopped.wait(PATIENCE_S)
     quick_stop(quitting)
@@ -140,7 +141,7 @@ def test_stopping_is_quick_while_and_after_the_listener_is_called(heard: Any, ch
 
 
 def test_what_the_process_started_ends_with_it(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     worker.reply("1", [user("start:")])
     wait_until(lambda: heard.said("1").isdigit() and not is_gone(int(heard.said("1"))))
     worker.stop()
@@ -148,11 +149,11 @@ def test_what_the_process_started_ends_with_it(worker: Worker, heard: Any) -> No
 
 
 def test_another_model_ends_the_answers_of_the_one_before(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     worker.reply("interrupted", [user("endless:")])
     worker.reply("waiting", [user("say:hello")])
     heard.until(TextDelta)
-    worker.load(EngineChoice("second"))
+    worker.load(EngineOptions("second"))
     worker.reply("next", [user("say:hello")])
     assert heard.answer("next") == "hello"
     assert heard.finished("interrupted").finish == "cancelled"
@@ -165,9 +166,9 @@ def test_another_model_ends_the_answers_of_the_one_before(worker: Worker, heard:
 
 
 def test_a_load_that_hangs_makes_way_at_once(worker: Worker, heard: Any) -> None:
-    worker.load(EngineChoice("never-loads"))
+    worker.load(EngineOptions("never-loads"))
     heard.until(DownloadProgress)
-    worker.load(EngineChoice("scripted"))
+    worker.load(EngineOptions("scripted"))
     assert heard.until(Ready).bundle == "scripted"
 
 

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 from textual.pilot import Pilot
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
     ContextUsage,
-    EngineChoice,
     Event,
     Finished,
     Phase,
@@ -38,12 +38,12 @@ class FakeWorker:
 
     on_event: Callable[[Event], None]
     loads: bool = True
-    loaded: list[EngineChoice] = field(default_factory=list)
+    loaded: list[EngineOptions] = field(default_factory=list)
     asked: list[tuple[str, tuple[ChatMessage, ...], Any]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     stopped: int = 0
 
-    def load(self, choice: EngineChoice) -> None:
+    def load(self, choice: EngineOptions) -> None:
         self.loaded.append(choice)
         if self.loads:
             self.on_event(Ready(choice.bundle, "llamacpp", 1000, 9, 0.2))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
     DownloadProgress,
-    EngineChoice,
     Event,
     Finished,
     Notice,
@@ -67,7 +67,7 @@ def test_a_slow_screen_gets_fewer_pieces_and_loses_none() -> None:
 
     worker = Worker(on_event, CHILD)
     try:
-        worker.load(EngineChoice("scripted"))
+        worker.load(EngineOptions("scripted"))
         worker.reply("slowly", [ChatMessage("user", "much:10000")])
         assert is_finished.wait(120), "a slow screen held up the process"
         assert len(queue) == 1

@@ -16,8 +16,7 @@ from PIL import Image
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Message, User
 from minigpt4.core.types import ImageEmbedding, Sampling
-from minigpt4.tui.cli import main
-from minigpt4.tui.cli.options import ModelChoice
+from minigpt4.tui.cli import main, options
 
 CAPTIONS = {
     "cat": ["A black cat sleeps on a sofa.", "The cat is on the couch.", "One cat on a couch."],
@@ -86,7 +85,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     engine = FakeEngine(
         {"cat": "A cat sleeps on a couch.", "dog": "A man runs. A man runs.", "bird": "A bird on a"}
     )
-    monkeypatch.setattr(ModelChoice, "load", lambda _self: engine)
+    monkeypatch.setattr(options, "load_engine", lambda _options: engine)
     return engine
 
 

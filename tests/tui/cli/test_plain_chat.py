@@ -15,7 +15,7 @@ import pytest
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import ContextError
 from minigpt4.core.prompt import Assistant, System, User
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat import plain
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.cli.progress import showing_progress
@@ -24,7 +24,7 @@ Scripted = Callable[..., Any]
 
 
 def chat_with(engine: Any) -> PlainChat:
-    return PlainChat(engine, Sampling())
+    return PlainChat(engine, ResolvedSampling())
 
 
 def test_a_turn_is_remembered_with_its_pictures(
@@ -65,7 +65,7 @@ def test_a_dropped_file_is_attached_though_it_begins_with_a_slash(
 
 def test_what_the_model_is_told_stands_before_every_conversation(scripted_engine: Scripted) -> None:
     engine = scripted_engine()
-    chat = PlainChat(engine, Sampling(), system_prompt="Be brief.")
+    chat = PlainChat(engine, ResolvedSampling(), system_prompt="Be brief.")
     for line in ("one", "two", "/clear", "three"):
         chat.take(line)
     assert [messages[0] for messages in engine.asked] == [System("Be brief.")] * 3
@@ -129,7 +129,7 @@ def test_a_trimmed_conversation_is_told_once_for_each_further_loss(
 def test_an_answer_that_ran_to_a_limit_says_which(
     capsys: pytest.CaptureFixture[str], limit: int, reason: str, scripted_engine: Scripted
 ) -> None:
-    chat = PlainChat(scripted_engine(finish="length"), Sampling(max_tokens=limit))
+    chat = PlainChat(scripted_engine(finish="length"), ResolvedSampling(max_tokens=limit))
     chat.take("Go on")
     assert reason in capsys.readouterr().err
 

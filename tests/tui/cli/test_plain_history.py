@@ -11,7 +11,7 @@ import pytest
 from minigpt4.core.errors import BackendError
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, User
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.history.store import Store, StoredMessage
@@ -33,7 +33,7 @@ def chatting(store: Store, scripted_engine: Scripted) -> Chatting:
 
     def begin(engine: Any = None, **facts: Any) -> PlainChat:
         record = Record(store, bundle="mini", **facts)
-        return PlainChat(engine or scripted_engine(), Sampling(), record=record)
+        return PlainChat(engine or scripted_engine(), ResolvedSampling(), record=record)
 
     return begin
 
@@ -138,7 +138,7 @@ def test_a_kept_conversation_is_gone_on_with(
     chat.take("What is this?")
     (info,) = store.list(1)
     engine = scripted_engine()
-    again = PlainChat(engine, Sampling(), record=Record(store, info))
+    again = PlainChat(engine, ResolvedSampling(), record=Record(store, info))
     again.go_on(info.title, store.path(info.id))
     again.take("And where?")
     first, answer, second = engine.asked[0]
@@ -161,7 +161,7 @@ def test_a_kept_picture_that_is_gone_is_told_and_left_out(
     (info,) = store.list(1)
     kept(store)[0].pictures[0].path.unlink()
     engine = scripted_engine()
-    again = PlainChat(engine, Sampling(), record=Record(store, info))
+    again = PlainChat(engine, ResolvedSampling(), record=Record(store, info))
     again.go_on(info.title, store.path(info.id))
     again.take("And where?")
     assert engine.asked[0][0] == User("What is this?")
@@ -184,7 +184,7 @@ def test_at_a_terminal_what_was_said_last_is_told(
     chatting(scripted_engine(pieces=pieces)).take("What is this?")
     (info,) = store.list(1)
     capsys.readouterr()
-    PlainChat(scripted_engine(), Sampling()).go_on(info.title, store.path(info.id))
+    PlainChat(scripted_engine(), ResolvedSampling()).go_on(info.title, store.path(info.id))
     told = capsys.readouterr().err
     assert "You asked: What is this?" in told and shown in told
     assert "\x1b[31m" not in told

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.engine_options import BACKENDS
 from minigpt4.core.errors import UsageError
-from minigpt4.core.language.load import BACKENDS
 from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS
 from minigpt4.tui.settings.settings import (
     Settings,

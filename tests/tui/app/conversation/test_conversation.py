@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from minigpt4.core.types import Sampling
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
@@ -20,7 +21,6 @@ from minigpt4.core.worker.messages import (
     TextDelta,
 )
 from minigpt4.tui.conversation.conversation import REGENERATE_TEMPERATURE, Conversation, RequestOptions
-from minigpt4.tui.conversation.engine_status import Dice
 from minigpt4.tui.conversation.updates import (
     MessageAdded,
     MessageChanged,
@@ -37,12 +37,12 @@ from minigpt4.tui.history.store import Store, StoredPicture
 class Asked:
     """Stands for the engine: remembers what it was asked."""
 
-    replies: list[tuple[str, list[ChatMessage], Dice]] = field(default_factory=list)
+    replies: list[tuple[str, list[ChatMessage], Sampling]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     counted: list[str] = field(default_factory=list)
 
-    def reply(self, request: str, messages: Sequence[ChatMessage], sampling: Mapping[str, Any]) -> None:
-        self.replies.append((request, list(messages), Dice(**sampling)))
+    def reply(self, request: str, messages: Sequence[ChatMessage], sampling: Sampling) -> None:
+        self.replies.append((request, list(messages), sampling))
 
     def cancel(self, request: str) -> None:
         self.cancelled.append(request)
@@ -68,7 +68,7 @@ class Scene:
     engine: Asked = field(default_factory=Asked)
     updates: list[Update] = field(default_factory=list)
     now: float = 100.0
-    sampling: Dice = field(default_factory=Dice)
+    sampling: Sampling = field(default_factory=Sampling)
     system_prompt: str = ""
     own_temperature: float = 1.0
 
@@ -214,11 +214,11 @@ def test_another_answer_is_asked_for_with_dice_where_there_were_none(scene: Scen
 
 
 def test_another_answer_gets_a_seed_of_its_own(scene: Scene) -> None:
-    scene.sampling = Dice(seed=5)
+    scene.sampling = Sampling(seed=5)
     scene.turn("What is this?", "A cat.")
     for expected in (6, 7):
         scene.conversation.regenerate()
-        assert scene.engine.replies[-1][2] == Dice(seed=expected)
+        assert scene.engine.replies[-1][2] == Sampling(seed=expected)
         scene.finish()
 
 
