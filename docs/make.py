@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: `python docs/make.py`."""
+"""Writes the generated pages: `python docs/make.py`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
+from reference import keys_page, settings_page
+
 from minigpt4.core.paths import HOME_VARIABLE
-from minigpt4.tui.cli.reference import keys_page, settings_page
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:
-        # The themes of whoever runs this are nobody else's.
+        # Themes of the person who runs this do not belong in the page.
         os.environ[HOME_VARIABLE] = empty
         for name, page in (("settings", settings_page()), ("keys", keys_page())):
             path = Path(__file__).with_name(f"{name}.md")

@@ -14,11 +14,12 @@ import typer
 from minigpt4.core.errors import ImageError, UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.plain import cut_short
-from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
+from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.settings.settings import load_settings
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine

@@ -16,17 +16,6 @@ from minigpt4.tui.terminal.messages import printable, say, sentence
 if TYPE_CHECKING:
     from typer import TyperException
 
-__all__ = [
-    "FAILED",
-    "INTERRUPTED",
-    "Edge",
-    "fill_closed_streams",
-    "printable",
-    "run_at_edge",
-    "say",
-    "say_error",
-]
-
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130

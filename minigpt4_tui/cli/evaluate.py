@@ -14,8 +14,8 @@ import typer
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.errors import say
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
+from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling

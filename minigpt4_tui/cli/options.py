@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.errors import say
+from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
-from minigpt4.tui.cli.errors import printable, say
 from minigpt4.tui.cli.signals import end_on_signals
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.settings.settings import Loaded, load_settings
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.core.worker.client import Worker

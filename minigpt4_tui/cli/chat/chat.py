@@ -12,10 +12,10 @@ import typer
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.app import is_at_screen, open_app, open_store, picture_of
-from minigpt4.tui.cli.errors import printable, say
 from minigpt4.tui.cli.options import MODEL, SAMPLING
 from minigpt4.tui.images.attachments import Attachment
 from minigpt4.tui.settings.settings import load_settings
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.tui.cli.chat.plain import PlainChat

@@ -22,11 +22,12 @@ from minigpt4.core.reply import Reply
 from minigpt4.core.text import nearest
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling, Sampling
 from minigpt4.tui.cli.chat.plain_history import Record
-from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, printable, say, say_error
+from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import attachments_in, names_files
 from minigpt4.tui.terminal.ansi import AnsiColors
+from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 PROMPT = "> "

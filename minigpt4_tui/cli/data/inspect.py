@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minigpt4.core.errors import DataError
-from minigpt4.tui.cli.errors import say
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
+from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
     from minigpt4.train.data.dataset import PhotoSet

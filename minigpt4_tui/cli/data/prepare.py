@@ -17,8 +17,8 @@ import typer
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.errors import printable, say
 from minigpt4.tui.cli.progress import showing_progress
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.train.prepare.choose import Prepared, Wish

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigpt4.tui.cli.errors import printable
+from minigpt4.tui.terminal.messages import printable
 
 if TYPE_CHECKING:
     from minigpt4.train.data.dataset import PhotoSet

@@ -15,9 +15,9 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.weights.locate import GGUF_QUANTS, check_quant, gguf_files, gguf_path, hf_folder
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.errors import say
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.images.attachments import attachment
+from minigpt4.tui.terminal.messages import say
 
 Force = Annotated[bool, typer.Option("--force", help="Write over an existing file.")]
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from minigpt4.core.download.sources import size_text
-from minigpt4.tui.cli.errors import printable, say
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.train.events import Event, Report, StepDone

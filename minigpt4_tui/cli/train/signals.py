@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from minigpt4.tui.cli.errors import say
+from minigpt4.tui.terminal.messages import say
 
 
 class StopSignals:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.cli.errors import say
 from minigpt4.tui.cli.train.progress import showing_progress
 from minigpt4.tui.cli.train.signals import StopSignals
+from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
