@@ -139,7 +139,7 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
 
 def test_the_wheel_holds_the_parts_that_mini_needs(wheel: Path) -> None:
     names = members(wheel)
-    wanted = ("core/bundles/mini.toml", "themes/paper.toml", "train/classes.tsv", "py.typed")
+    wanted = ("core/bundles/mini.toml", "themes/paper.toml", "train/captions/classes.tsv", "py.typed")
     assert {f"minigpt4/{name}" for name in wanted} <= names
     for pattern in (r"core/bundles/.*\.safetensors", r"train/recipes/.*\.toml"):
         assert any(re.fullmatch(f"minigpt4/{pattern}", name) for name in names), pattern

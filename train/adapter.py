@@ -27,7 +27,7 @@ from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.fingerprint import tower_fingerprint
 from minigpt4.core.vision.tower import load_tower
 from minigpt4.core.weights.run_projection import PROJECTION, QFORMER, checkpoint_folders
-from minigpt4.train.captions.imagenet import load_classes
+from minigpt4.train.captions.labels import load_classes
 from minigpt4.train.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from minigpt4.train.batches.loader import Loader
 from minigpt4.train.batches.run_data import RunData, feature_plan, is_worth_caching, order_of
 from minigpt4.train.batches.samples import Batch, Sample, TrainingSamples, validation_samples
 from minigpt4.train.distributed.process_group import ProcessGroup
-from minigpt4.train.estimate.mfu import utilisation_of
+from minigpt4.train.estimate.estimate import utilisation_of
 from minigpt4.train.events import ModelLoading, Note, Report
 from minigpt4.train.features.cache import Features, cached_features
 from minigpt4.train.features.compute import compute_missing_features
@@ -94,7 +94,7 @@ def build(
             tower=load_tower() if features is None else None,
             feature_columns=_feature_columns(recipe, load_tower),
             threads=torch.get_num_threads(),
-            utilisation=utilisation_of(recipe, bundle, process_group),
+            utilisation=utilisation_of(recipe, bundle, process_group.world_size),
             sample_answers=_sample_answers(
                 recipe, data, loader, validation, language, layout, load_tower, process_group
             ),

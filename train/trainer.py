@@ -20,8 +20,8 @@ from minigpt4.train.batches.loader import Loader
 from minigpt4.train.batches.samples import Batch, Sample, Skipped, drop_features
 from minigpt4.train.distributed.process_group import ProcessGroup, SingleProcess
 from minigpt4.train.errors import TrainingError
+from minigpt4.train.estimate.estimate import Utilisation
 from minigpt4.train.estimate.flops import Work
-from minigpt4.train.estimate.mfu import Utilisation
 from minigpt4.train.events import Answer, StepDone
 from minigpt4.train.packing.loss import LanguageModelLoss, label_tokens
 from minigpt4.train.packing.pack import balanced_groups, packed_length

@@ -11,7 +11,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.projection import Projection
 from minigpt4.core.types import Text
 from minigpt4.train.adapter import initialise, name_classes
-from minigpt4.train.captions.imagenet import load_classes
+from minigpt4.train.captions.labels import load_classes
 
 
 def initialised(layers: int, noise: float = 0.01, seed: int = 3) -> Projection:

@@ -357,7 +357,7 @@ def test_the_work_of_a_step_is_told_without_padding(
     longest = max(
         len(continuation.prompt) + len(continuation.answer) for tree in trees for continuation in tree
     )
-    assert (work.photos, work.looked_at, work.label_tokens) == (3, 0, done.label_tokens)
+    assert (work.photos, work.encoded, work.label_tokens) == (3, 0, done.label_tokens)
     assert 3 * 2 + done.label_tokens <= work.positions < 3 * 2 + longest * sum(map(len, trees))
 
 

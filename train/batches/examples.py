@@ -11,15 +11,9 @@ from typing import Any
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.captions.cleaning import cleaned
-from minigpt4.train.captions.imagenet import ImageNetClass, load_classes
-from minigpt4.train.captions.paragraph import (
-    STAGE2_INSTRUCTIONS,
-    label_caption,
-    label_question_answers,
-    paragraph,
-    question_answers,
-)
-from minigpt4.train.captions.questions import QuestionAnswer
+from minigpt4.train.captions.labels import ImageNetClass, label_caption, label_question_answers, load_classes
+from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS, paragraph
+from minigpt4.train.captions.questions import QuestionAnswer, question_answers
 from minigpt4.train.data.dataset import captions_in
 from minigpt4.train.evaluate.evaluate import CAPTION_QUESTIONS
 from minigpt4.train.recipe import CaptionForm, Recipe, SourceKind

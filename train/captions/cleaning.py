@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from minigpt4.train.captions.parser import content_words
+from minigpt4.train.captions.parser import content_stems
 
 _DANGLING = frozenset("a an the of in on at with and or to from by near for into onto".split())
 
@@ -44,7 +44,7 @@ def overlap(left: set[str], right: set[str]) -> float:
 
 def by_centrality(lines: Sequence[str]) -> list[str]:
     """The sentences, those that share most words with the others first (longer ones first among equals)."""
-    bags = [content_words(line) for line in lines]
+    bags = [content_stems(line) for line in lines]
 
     def rank(index: int) -> tuple[float, int, int]:
         others = [overlap(bags[index], bag) for other, bag in enumerate(bags) if other != index]

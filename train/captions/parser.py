@@ -20,9 +20,9 @@ from minigpt4.train.captions.word_lists import (
     MODIFIERS,
     NOUNS,
     NUMBERS,
+    ON_PLACES,
     PERSON_NOUNS,
     PLACE_NOUNS,
-    PLACE_PREPOSITIONS,
     PLURAL_FORMS,
     PLURALS,
     PREPOSITIONS,
@@ -66,7 +66,7 @@ def stem(word: str) -> str:
     return SYNONYMS.get(word, word)
 
 
-def content_words(text: str) -> set[str]:
+def content_stems(text: str) -> set[str]:
     """The stems of the words that carry meaning."""
     return {stem(word) for word in tokens(text) if word not in STOP_WORDS and word != ","}
 
@@ -256,9 +256,8 @@ def places_of(words: list[str], subject: Subject) -> dict[str, str]:
                 break
             is_last = end + 1 == len(words) or words[end + 1] not in NOUNS
             if noun in PLACE_NOUNS and is_last:
-                preposition = PLACE_PREPOSITIONS.get(noun, "in")
                 head = words[end] if noun in ("woods", "bleachers") else noun
-                places[noun] = f"{preposition} the {head}"
+                places[noun] = f"{'on' if noun in ON_PLACES else 'in'} the {head}"
                 break
     return places
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from random import Random
 
 from minigpt4.train.captions.cleaning import by_centrality, cleaned
+from minigpt4.train.captions.paragraph import Opening
 from minigpt4.train.captions.parser import (
     Action,
     Subject,
     action_of,
-    content_words,
+    content_stems,
     mentioned,
     places_of,
     second_subject,
@@ -23,7 +24,6 @@ from minigpt4.train.captions.parser import (
     subject_at,
     tokens,
 )
-from minigpt4.train.captions.sentence_joining import Opening
 from minigpt4.train.captions.word_lists import (
     ABSENT,
     CLOTHES,
@@ -34,12 +34,12 @@ from minigpt4.train.captions.word_lists import (
     PAIRED_CLOTHES,
     PERSON_NOUNS,
     PERSON_SIGNS,
+    SAME_ACTION,
     SUBJECT_NOUNS,
     THING_NOUNS,
     UNCOUNTABLE,
     article_for,
     plural_of,
-    same_action,
 )
 
 QuestionAnswer = tuple[str, str]
@@ -147,7 +147,7 @@ class _Scene:
             if best is None or votes[best] < 2:
                 return None
             agreeing = [read for read in alone if read.subject and _key(read.subject) == best]
-        known = Counter(word for read in reads for word in content_words(" ".join(read.words)))
+        known = Counter(word for read in reads for word in content_stems(" ".join(read.words)))
         return cls(reads, agreeing, company, known)
 
     @property
@@ -157,7 +157,7 @@ class _Scene:
 
     def _knows(self, words: tuple[str, ...]) -> bool:
         """Whether two captions know each of these words."""
-        return all(self.known[word] >= 2 for word in content_words(" ".join(words)))
+        return all(self.known[word] >= 2 for word in content_stems(" ".join(words)))
 
     def _best(self, subjects: list[Subject]) -> Subject:
         heads = Counter(subject.head for subject in subjects)
@@ -211,17 +211,17 @@ class _Scene:
     def action(self) -> str | None:
         """ "running through the snow", if two captions agree on the verb; its tail if they know its words."""
         actions = [read.action for read in self._alike if read.action]
-        votes = Counter(same_action(action.ing) for action in actions)
+        votes = Counter(SAME_ACTION.get(action.ing, action.ing) for action in actions)
         if not votes or votes.most_common(1)[0][1] < 2:
             return None
         best = votes.most_common(1)[0][0]
-        alike = [action for action in actions if same_action(action.ing) == best]
+        alike = [action for action in actions if SAME_ACTION.get(action.ing, action.ing) == best]
         tails = [
-            a for a in alike if a.tail and all(self.known[w] >= 2 for w in content_words(" ".join(a.tail)))
+            a for a in alike if a.tail and all(self.known[w] >= 2 for w in content_stems(" ".join(a.tail)))
         ]
         if tails:
             chosen = max(tails, key=lambda action: len(action.tail))
-            return f"{same_action(chosen.ing)} {' '.join(chosen.tail)}"
+            return f"{SAME_ACTION.get(chosen.ing, chosen.ing)} {' '.join(chosen.tail)}"
         return best if best not in _NEEDS_OBJECT else None
 
     @property

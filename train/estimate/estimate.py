@@ -1,13 +1,13 @@
-"""What a run will need before anything is fetched or loaded: memory, hours and disk.
+"""Estimate a run's memory, hours and disk before anything is fetched or loaded; measure its MFU.
 
-Everything follows from the recipe and the bundle's manifest. How long captions are is not known
-beforehand; what is assumed stands in the constants below and in the estimate itself.
+Everything follows from the recipe and the bundle's manifest. Caption lengths are not known
+beforehand; the assumptions are the constants below, and the estimate states them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from minigpt4.core.bundles.bundle import Bundle
@@ -17,61 +17,61 @@ from minigpt4.train.estimate.flops import DEVICES, GIB, Arithmetic, Device, Work
 from minigpt4.train.recipe import Recipe
 
 CAPTION_TOKENS = 13
-"""Tokens of a short caption and its end, on average: stage 1's 46 positions less picture and beginning."""
+"""Mean tokens of a short caption with its end: stage 1's 46 positions without image and prefix."""
 
 DESCRIPTION_TOKENS = 110
-"""Tokens of one of the curated descriptions (some 80 words) and its end."""
+"""Tokens of a curated description (some 80 words) with its end."""
 
 QUESTION_TOKENS = 14
-"""Tokens between picture and answer in a conversation's form, on average."""
+"""Mean tokens between image and answer in a conversation template."""
 
-SHARE_OF_PEAK = 0.4
-"""Of a processor's peak, what training is taken to reach: the paper's own run did, padding counted."""
+UTILISATION = 0.4
+"""The assumed fraction of a processor's peak: what the paper's own run reached, padding counted."""
 
 PHOTO_BYTES = 12_000
-"""A JPEG of 224 pixels, with its caption and its place in a shard."""
+"""A JPEG of 224 pixels with its caption, as stored in a shard."""
 
 MICRO_BATCH = 64
-"""Photos at once where the recipe leaves it open and a step has more: as many as the paper's on each GPU."""
+"""Photos at once if the recipe does not say and a step has more: the paper's number per GPU."""
 
 HALF_BYTES = 2
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run is reckoned to need."""
+    """What a run needs."""
 
     device: str
     processes: int
     memory: Mapping[str, int]
-    """Bytes by part, on each device."""
+    """Bytes by part, per device."""
 
     room: int | None
-    """Bytes that such a device has; None where it is not known."""
+    """Memory of such a device in bytes; None if unknown."""
 
     flops: float
     """Of the whole run, useful tokens only."""
 
     hours: float
     photos: int
-    """Photos seen, those seen again counted again."""
+    """Samples, so a photo seen twice counts twice."""
 
     data_bytes: int
     """Disk for that many different photos."""
 
     cache_bytes: int
-    """Disk for their features, where they are kept."""
+    """Disk for their features, if they are cached."""
 
     fetch_bytes: int
-    """What the bundle's files weigh; those of unknown size are reckoned as 16-bit weights."""
+    """Size of the bundle's files; those of unknown size are estimated as 16-bit weights."""
 
     @property
     def fits(self) -> bool | None:
-        """Whether the device has the room; None where that is not known."""
+        """Whether the device has enough memory; None if unknown."""
         return None if self.room is None else sum(self.memory.values()) <= self.room
 
     def as_json(self) -> dict[str, object]:
-        """The same for programs: bytes, hours and FLOPs."""
+        """The estimate as JSON: bytes, hours and FLOPs."""
         return {
             "device": self.device,
             "processes": self.processes,
@@ -96,18 +96,18 @@ def estimate(
     processes: int = 1,
     photos: int | None = None,
 ) -> Estimate:
-    """Reckon a run of `recipe` on `processes` devices like `device`.
+    """Estimate a run of `recipe` on `processes` devices like `device`.
 
-    `bundle` is the recipe's own form of it (recipe.bundle_for). `photos` is how many different photos
-    there are; None takes every visit for another one. Raises BundleError where the language model's
-    sizes are not known.
+    `bundle` is the recipe's own form of it (recipe.bundle_for). `photos` is the number of different
+    photos; with None every sample is a new one. Raises BundleError if the language model's sizes are
+    not known.
     """
-    visits = recipe.steps * recipe.batch_size
-    different = visits if photos is None else min(photos, visits)
+    samples = recipe.steps * recipe.batch_size
+    different = samples if photos is None else min(photos, samples)
     views = max(source.views for source in recipe.source)
-    looks = visits if photos is None else min(visits, photos * views)
+    encoded = samples if photos is None else min(samples, photos * views)
     arithmetic = arithmetic_of(bundle, trains_qformer=recipe.qformer == "trained")
-    flops = _flops(recipe, bundle, arithmetic, visits, looks)
+    flops = _flops(recipe, bundle, arithmetic, samples, encoded)
     tokens = bundle.projection.image_tokens * bundle.projection.inputs
     return Estimate(
         device=device.name,
@@ -115,16 +115,16 @@ def estimate(
         memory=_memory(recipe, bundle, processes, on_cpu=device.name == "CPU"),
         room=device.memory or None,
         flops=flops,
-        hours=flops / (device.peak * SHARE_OF_PEAK * processes) / 3600,
-        photos=visits,
+        hours=flops / (device.peak * UTILISATION * processes) / 3600,
+        photos=samples,
         data_bytes=different * PHOTO_BYTES,
-        cache_bytes=looks * tokens * HALF_BYTES,
+        cache_bytes=encoded * tokens * HALF_BYTES,
         fetch_bytes=_fetch_bytes(bundle),
     )
 
 
 def device_named(name: str) -> Device:
-    """A device of the table, or "CPU": this machine's, its speed measured in a moment.
+    """A device of the table, or "CPU": this machine's, with its speed measured.
 
     Raises UsageError naming the known ones.
     """
@@ -137,7 +137,7 @@ def device_named(name: str) -> Device:
 
 
 def this_device() -> Device:
-    """The GPU that torch sees, or this machine's CPU; the speed of either is measured in a moment."""
+    """The GPU that torch sees, or this machine's CPU, with its speed measured."""
     import torch
 
     if not torch.cuda.is_available():
@@ -147,7 +147,7 @@ def this_device() -> Device:
 
 
 def tokens_a_photo(recipe: Recipe) -> tuple[float, float]:
-    """Text tokens and label tokens of one visit, on average."""
+    """Mean text tokens and label tokens of one sample."""
     answer = DESCRIPTION_TOKENS if recipe.prompt == "instruction" else CAPTION_TOKENS
     answers = recipe.captions_per_photo * _cut(answer, recipe) + recipe.questions_per_photo * CAPTION_TOKENS
     answers += recipe.details_per_photo * _cut(DESCRIPTION_TOKENS // 2, recipe)
@@ -165,17 +165,17 @@ def _cut(tokens: int, recipe: Recipe) -> int:
     return min(tokens, recipe.text_tokens) if recipe.text_tokens else tokens
 
 
-def _flops(recipe: Recipe, bundle: Bundle, arithmetic: Arithmetic, visits: int, looks: int) -> float:
+def _flops(recipe: Recipe, bundle: Bundle, arithmetic: Arithmetic, samples: int, encoded: int) -> float:
     text, labels = tokens_a_photo(recipe)
-    positions = visits * (bundle.projection.image_tokens + text)
-    return arithmetic.of(Work(visits, looks, round(positions), round(visits * labels)))
+    positions = samples * (bundle.projection.image_tokens + text)
+    return arithmetic.of(Work(samples, encoded, round(positions), round(samples * labels)))
 
 
 def _memory(recipe: Recipe, bundle: Bundle, processes: int, *, on_cpu: bool) -> dict[str, int]:
     """Bytes by part on one device.
 
-    A layer keeps 16 D + 6 M bytes a token for its backward pass in 16 bits, D its width and M its
-    MLP's: 6.6 MB a token over all layers of Vicuna 13B, as measured there.
+    For its backward pass a layer keeps 16 D + 6 M bytes per token in 16 bits, with D its width and M
+    its MLP's: 6.6 MB per token over all layers of Vicuna 13B, as measured.
     """
     geometry = geometry_of(bundle)
     if geometry is None:
@@ -207,7 +207,7 @@ def _fetch_bytes(bundle: Bundle) -> int:
 
 
 def _measured(device: str) -> float:
-    """FLOP/s of a 16-bit matrix product of 2048 x 2048, the best of a few."""
+    """FLOP/s of a 16-bit 2048 x 2048 matrix product, the best of six."""
     import torch
 
     side = 2048
@@ -225,7 +225,7 @@ def _measured(device: str) -> float:
 
 
 def estimate_text(one: Estimate, recipe: Recipe, bundle: Bundle) -> str:
-    """The estimate for people, with what it assumes."""
+    """The estimate as text, with its assumptions."""
     text, labels = tokens_a_photo(recipe)
     total = sum(one.memory.values())
     place = f"{one.processes} x {one.device}" if one.processes > 1 else one.device
@@ -241,24 +241,24 @@ def estimate_text(one: Estimate, recipe: Recipe, bundle: Bundle) -> str:
         f"Stage {recipe.stage} of {bundle.name}: {recipe.steps:,} steps of {recipe.batch_size} photos "
         f"on {place}",
         "",
-        "Memory of each device" if one.processes > 1 else "Memory",
+        "Memory per device" if one.processes > 1 else "Memory",
         *(row(name, f"{size / GIB:.2f} GiB") for name, size in one.memory.items()),
-        row("in all", f"{total / GIB:.2f} GiB") + room,
+        row("total", f"{total / GIB:.2f} GiB") + room,
         "",
         "Time and disk",
         row("training", _hours(one.hours)),
         row("arithmetic", f"{one.flops / 1e15:,.1f} PFLOP"),
         row("disk for photos", f"{one.data_bytes / GIB:,.1f} GiB"),
-        row("disk for features", f"{one.cache_bytes / GIB:,.1f} GiB") + "  where they are kept",
+        row("disk for features", f"{one.cache_bytes / GIB:,.1f} GiB") + "  if they are cached",
     ]
     if one.fetch_bytes:
         lines.append(
-            row("the bundle", f"{one.fetch_bytes / GIB:,.1f} GiB") + "  to fetch, where it is not here"
+            row("the bundle", f"{one.fetch_bytes / GIB:,.1f} GiB") + "  to download, unless it is here"
         )
     lines += [
         "",
-        f"Assumed: {bundle.projection.image_tokens} image vectors and {text:.0f} text tokens a photo, "
-        f"{labels:.0f} of them answers; {SHARE_OF_PEAK:.0%} of the device's peak; weights in "
+        f"Assumed: {bundle.projection.image_tokens} image tokens and {text:.0f} text tokens per photo, "
+        f"{labels:.0f} of them answers; {UTILISATION:.0%} of the device's peak; weights in "
         f"{recipe.precision}.",
     ]
     return "\n".join(lines)
@@ -268,3 +268,21 @@ def _hours(hours: float) -> str:
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+
+
+Utilisation = Callable[[Work, float], float | None]
+
+
+def utilisation_of(recipe: Recipe, bundle: Bundle, processes: int) -> Utilisation:
+    """A function from all processes' useful work and its seconds to the model FLOPs utilisation.
+
+    The peak is the data sheet's for a known GPU, else that of a matrix product measured now. The
+    utilisation is None if the bundle's sizes are not known.
+    """
+    try:
+        arithmetic = arithmetic_of(bundle, trains_qformer=recipe.qformer == "trained")
+    except BundleError:
+        return lambda _work, _seconds: None
+    here = this_device()
+    peak = next((one.peak for name, one in DEVICES.items() if name in here.name), here.peak)
+    return lambda work, seconds: arithmetic.of(work) / (peak * processes * seconds)

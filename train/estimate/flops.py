@@ -1,9 +1,8 @@
-"""How much arithmetic training takes, from a bundle's sizes alone; neither files nor torch are needed.
+"""The FLOPs of training, from a bundle's sizes alone; neither its files nor torch are needed.
 
-One multiply-add is 2 FLOPs. Counted are the matrix products of useful tokens (no padding, and a
-prefix that is shared is no sample's); a frozen model's backward pass costs as much as its forward
-one, because its weights need no gradient. Attention's own products are left out of the language
-model: 1 % at the lengths of stage 1.
+One multiply-add is 2 FLOPs. The matrix products of useful tokens count: no padding, and a shared
+prefix once. A frozen model's backward pass costs as much as its forward pass, because its weights
+need no gradient. The language model's attention scores are ignored: 1 % at the lengths of stage 1.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ EFFICIENTNET_LITE2 = 2 * 0.869e9
 
 @dataclass(frozen=True)
 class Device:
-    """A processor that training could run on."""
+    """A device to train on."""
 
     name: str
     peak: float
-    """FLOP/s of dense 16-bit matrix products that are summed in 32 bits."""
+    """FLOP/s of dense 16-bit matrix products with 32-bit accumulation."""
 
     memory: int
     """Bytes."""
@@ -45,16 +44,16 @@ DEVICES = {
 
 @dataclass(frozen=True)
 class Work:
-    """What one or several steps had to compute, useful tokens only."""
+    """What one or more steps computed, useful tokens only."""
 
     photos: int
-    """Photos that the projection read."""
+    """Photos that passed the projection."""
 
-    looked_at: int
-    """Photos that the vision tower looked at; none where their features were in the cache."""
+    encoded: int
+    """Photos that the vision tower encoded; those with cached features are not among them."""
 
     positions: int
-    """Image vectors and text tokens that the language model read, a shared prefix left out."""
+    """Image and text tokens that the language model read; a shared prefix is not counted."""
 
     label_tokens: int
     """Tokens that were predicted."""
@@ -64,7 +63,7 @@ class Work:
 class Arithmetic:
     """The FLOPs of one training step's parts, for one bundle."""
 
-    looking: float
+    encoding: float
     """Vision tower and Q-Former, one photo, forward."""
 
     projecting: float
@@ -79,7 +78,7 @@ class Arithmetic:
     def of(self, work: Work) -> float:
         """FLOPs of that much work."""
         return (
-            work.looked_at * self.looking
+            work.encoded * self.encoding
             + work.photos * self.projecting
             + work.positions * self.reading
             + work.label_tokens * self.predicting
@@ -89,8 +88,8 @@ class Arithmetic:
 def arithmetic_of(bundle: Bundle, *, trains_qformer: bool = False) -> Arithmetic:
     """The FLOPs of training this bundle's projection.
 
-    With `trains_qformer` it passes the Q-Former forward, backward and for its weights' gradients, at
-    every visit. Raises BundleError where neither manifest nor files tell the language model's sizes.
+    With `trains_qformer` every sample passes the Q-Former forward, backward and for its weights'
+    gradients. Raises BundleError if neither manifest nor files give the language model's sizes.
     """
     geometry = geometry_of(bundle)
     if geometry is None:
@@ -103,7 +102,7 @@ def arithmetic_of(bundle: Bundle, *, trains_qformer: bool = False) -> Arithmetic
     weights = projection.inputs * projection.outputs + (projection.layers - 1) * projection.outputs**2
     qformer = _qformer(bundle)
     return Arithmetic(
-        looking=_tower(bundle) + (0 if trains_qformer else qformer),
+        encoding=_tower(bundle) + (0 if trains_qformer else qformer),
         projecting=2 * 2 * weights * projection.image_tokens + (3 * qformer if trains_qformer else 0),
         reading=2 * 2 * _layer_weights(width, geometry) * geometry.layers,
         predicting=2 * 2 * width * geometry.vocabulary,
@@ -116,7 +115,7 @@ def _tower(bundle: Bundle) -> float:
     vit = ViTGeometry.parse(bundle.vision.options, bundle.name)
     positions = vit.positions(bundle.vision.image_size)
     weights = 4 * vit.width**2 + 2 * vit.width * vit.mlp
-    attention = 2 * positions * vit.width  # scores, and their sum of values
+    attention = 2 * positions * vit.width  # scores, and the weighted sum of values
     patches = (positions - 1) * 3 * vit.patch**2 * vit.width
     return 2 * (vit.depth * positions * (weights + attention) + patches)
 

@@ -1,8 +1,7 @@
 """Caption lists as BLIP released them: one JSON array of millions of `{"url": ..., "caption": ...}`.
 
-A list is read piece by piece in constant memory, about a million rows a second. JSON Lines, an
-object a line, are read too. Only usable rows have a number: those with a web address and a
-caption in valid UTF-8.
+A list is streamed in constant memory, about a million rows a second. JSON Lines (one object per
+line) work, too. Only usable rows are numbered: those with a URL and a caption in valid UTF-8.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from minigpt4.core.paths import cache_home
 
 CHUNK = 1 << 20
 ROW_LIMIT = 1 << 20
-"""Bytes. No row is longer; what seems to be is a damaged list."""
+"""Bytes. No row is longer, unless the list is damaged."""
 
 CAPTION_LIMIT = 10_000
-"""Characters. A caption above this is a page of text that somebody mistook for one."""
+"""Characters. A longer caption is a page of text mistaken for one."""
 
 BLOCK = 4096
-"""The index knows where every so many rows begin."""
+"""Rows between two offsets that the index keeps."""
 
 SAVE_EVERY_S = 5.0
 
@@ -36,12 +35,12 @@ _GAP = re.compile(r"[ \t\r\n,]*")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Progress = Callable[[int], None]
-"""Told up to which byte the list has been read."""
+"""Called with the number of bytes of the list read so far."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Where a photo is, and what is said of it."""
+    """A photo's URL and its caption."""
 
     url: str
     caption: str
@@ -49,9 +48,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class ListIndex:
-    """What has been counted of a list: its usable rows, the others, and where each block of rows begins.
+    """The number of a list's usable and unusable rows, and the byte offset of each block of usable ones.
 
-    `end` is how many bytes are counted so far; the list is counted whole where `is_whole`.
+    `end` is the number of bytes counted so far; `is_whole` says that this is the whole list.
     """
 
     rows: int = 0
@@ -62,11 +61,11 @@ class ListIndex:
 
 
 def count_pairs(path: Path, *, progress: Progress = lambda _end: None) -> ListIndex:
-    """Count a list once; the result is kept in the cache, and a count that was cut off goes on.
+    """Count a list once; the result is cached, and an interrupted count resumes.
 
-    Raises DataError for a list that is not there, damaged, cut off or without a usable row.
+    Raises DataError if the list is missing, damaged, cut off or without a usable row.
     """
-    kept = _kept_at(path)
+    kept = _cache_path(path)
     index = _read_index(kept)
     if not index.is_whole:
         index = _count(path, index, kept, progress)
@@ -81,7 +80,7 @@ def count_pairs(path: Path, *, progress: Progress = lambda _end: None) -> ListIn
 def pairs_at(
     path: Path, index: ListIndex, rows: Iterable[int], *, progress: Progress = lambda _end: None
 ) -> Iterator[Pair]:
-    """The usable rows with these rising numbers; blocks without any are passed over unread."""
+    """The usable rows with these ascending numbers; blocks without any are not read."""
     reader: Iterator[tuple[int, Pair | None]] = iter(())
     at = -BLOCK
     for row in rows:
@@ -96,7 +95,7 @@ def pairs_at(
                 yield pair
                 break
         else:
-            raise DataError(f"The list {path} has changed while it was read; run the same command again.")
+            raise DataError(f"The list {path} changed while it was being read; run the same command again.")
 
 
 def _count(path: Path, index: ListIndex, kept: Path, progress: Progress) -> ListIndex:
@@ -120,7 +119,7 @@ def _count(path: Path, index: ListIndex, kept: Path, progress: Progress) -> List
 
 
 def _rows(path: Path, start: int) -> Iterator[tuple[int, Pair | None]]:
-    """The byte offset of every row from the one that begins at or after `start`; None for an unusable one."""
+    """The byte offset and pair of every row that begins at or after `start`; None for an unusable row."""
     try:
         with path.open("rb") as file:
             is_array, first = _opening(file, path)
@@ -130,7 +129,7 @@ def _rows(path: Path, start: int) -> Iterator[tuple[int, Pair | None]]:
 
 
 def _opening(file: BinaryIO, path: Path) -> tuple[bool, int]:
-    """Whether the list is one array, and where its first row may begin."""
+    """Whether the list is an array, and the offset of its first row."""
     head = file.read(CHUNK)
     begin = len(_BYTE_ORDER_MARK) if head.startswith(_BYTE_ORDER_MARK) else 0
     while head[begin : begin + 1].isspace():
@@ -146,8 +145,8 @@ def _opening(file: BinaryIO, path: Path) -> tuple[bool, int]:
 
 
 def _values(file: BinaryIO, start: int, path: Path, *, is_array: bool) -> Iterator[tuple[int, Pair | None]]:
-    # A Latin-1 letter is a byte, so places in the text are places in the file; JSON's own marks are
-    # ASCII. Rows with other letters are read once more, as what they are.
+    # Decoded as Latin-1, a character is a byte, so offsets in the text are offsets in the file; JSON's
+    # own syntax is ASCII. Rows with other characters are parsed once more, as UTF-8.
     scan: Callable[[str, int], tuple[Any, int]] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
     file.seek(start)
     text, place, base = "", 0, start
@@ -169,7 +168,7 @@ def _values(file: BinaryIO, start: int, path: Path, *, is_array: bool) -> Iterat
                     raise _damage(path, base + place, is_cut=not more) from None
                 break
             if end == len(text) and more:
-                # A number may go on in the next chunk.
+                # A number may continue in the next chunk.
                 break
             yield base + place, _pair(value, text, place, end)
             place = end
@@ -179,7 +178,7 @@ def _damage(path: Path, offset: int, *, is_cut: bool) -> DataError:
     what = "is cut off or damaged at its end" if is_cut else "is damaged"
     return DataError(
         f"The list {path} {what}, at byte {offset}: no JSON row can be read there; fetch it again "
-        "('curl -C - -O URL' goes on with a download that broke off)."
+        "('curl -C - -O URL' resumes an interrupted download)."
     )
 
 
@@ -193,7 +192,7 @@ def _pair(value: Any, text: str, start: int, end: int) -> Pair | None:
         try:
             value = json.loads(text[start:end].encode("latin-1").decode("utf-8"))
             url, caption = value["url"], value["caption"]
-            # Half of a surrogate pair is JSON, but no text.
+            # Half of a surrogate pair is valid JSON, but not text.
             (url + caption).encode("utf-8")
         except UnicodeError:
             return None
@@ -203,21 +202,21 @@ def _pair(value: Any, text: str, start: int, end: int) -> Pair | None:
     return Pair(url, caption)
 
 
-def _kept_at(path: Path) -> Path:
+def _cache_path(path: Path) -> Path:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise DataError(f"There is no list {path}; check the path.") from None
+        raise DataError(f"The list {path} does not exist; check the path.") from None
     except OSError as error:
         raise DataError(f"The list {path} cannot be read: {error.strerror or error}.") from error
-    facts = f"{path.absolute()}\n{status.st_size}\n{status.st_mtime_ns}\n{BLOCK}"
-    return cache_home() / "lists" / f"{hashlib.sha256(facts.encode()).hexdigest()[:24]}.json"
+    identity = f"{path.absolute()}\n{status.st_size}\n{status.st_mtime_ns}\n{BLOCK}"
+    return cache_home() / "lists" / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.json"
 
 
 def _read_index(kept: Path) -> ListIndex:
     try:
-        facts = json.loads(kept.read_text(encoding="utf-8"))
-        return ListIndex(**facts | {"offsets": tuple(map(int, facts["offsets"]))})
+        fields = json.loads(kept.read_text(encoding="utf-8"))
+        return ListIndex(**fields | {"offsets": tuple(map(int, fields["offsets"]))})
     except (OSError, ValueError, TypeError, KeyError):
         return ListIndex()
 

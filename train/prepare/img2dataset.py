@@ -1,8 +1,8 @@
-"""Fetching the photos of a prepared folder with img2dataset, a program of its own, and what came of it.
+"""Download the photos of a prepared folder with img2dataset, an external program, and count the results.
 
-img2dataset (https://github.com/rom1504/img2dataset, read at 1.47.0) fetches a list in shards. It
-writes `NNNNN_stats.json` when a shard is done, and passes over such shards when it is run again. It
-takes every .json in its folder for one of these, so nothing of ours lies there.
+img2dataset (https://github.com/rom1504/img2dataset, read at 1.47.0) downloads a list in shards. It
+writes `NNNNN_stats.json` when a shard is done, and skips such shards when it runs again. It takes
+every .json in its folder for one of these, so no other may be put there.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from minigpt4.train.prepare.choose import Prepared
 PROGRAM = "img2dataset"
 
 THREADS = 64
-"""Connections at once, a process."""
+"""Simultaneous connections per process."""
 
 FEW_PAIRS, SMALL_SHARD, LARGE_SHARD = 200_000, 1_000, 10_000
-"""Below so many pairs the shards are small, so that several processes have something to do."""
+"""Below FEW_PAIRS the shards are small, so that several processes have something to do."""
 
 PHOTO_BYTES = 32_500
-"""What a photo takes at 224 pixels: the mean of 84, fetched by PROGRAM as `command` asks."""
+"""Size of a photo at 224 pixels: the mean of 84 downloaded with `command`."""
 
 GRACE_S = 20.0
-"""How long PROGRAM has to end after an interrupt before it is killed."""
+"""Time for PROGRAM to exit after an interrupt before it is killed."""
 
 POOR = 0.5
-"""A shard with less than this share of the usual success was probably fetched without a network."""
+"""A shard with less than this fraction of the usual success rate was probably downloaded while offline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """The fetching of one share: `pairs` of a list into shards."""
+    """The download of one list's sampled `pairs` into shards."""
 
     name: str
     pairs_file: Path
@@ -59,29 +59,29 @@ class Download:
 
     @property
     def shard_pairs(self) -> int:
-        """Pairs of a shard; a function of the pairs, since PROGRAM goes on only with the same number."""
+        """Pairs per shard; a function of `pairs`, as PROGRAM resumes only with the same number."""
         return SMALL_SHARD if self.pairs < FEW_PAIRS else LARGE_SHARD
 
     @property
     def shards(self) -> int:
-        """How many shards there will be."""
+        """The number of shards."""
         return math.ceil(self.pairs / self.shard_pairs)
 
     @property
     def disk(self) -> int:
-        """About what the photos take if every link is alive, in bytes; in their own size they take more."""
+        """Approximate bytes if every link is alive; photos in their original size take more."""
         return int(self.pairs * PHOTO_BYTES * (self.image_size / 224) ** 2)
 
     @property
     def command(self) -> list[str]:
         """PROGRAM with its arguments.
 
-        No resize mode of it squashes. Its default, `border`, puts white bars into the square (so the
-        released scripts did), and `center_crop` cuts; `keep_ratio` brings the shorter side to
-        `image_size` and leaves the rest to our own squash. Of 84 photos squashed to 224 pixels
-        afterwards, the mean difference to squashing the original was 64.6 grey levels for
-        `border`, 33.3 for `center_crop`, 1.9 for `keep_ratio` with area averaging (2.2 to 2.7 with
-        its other filters) and 0.02 for the untouched file.
+        None of its resize modes squashes. The default, `border`, pads to a square with white bars (as
+        the released scripts did), and `center_crop` cuts; `keep_ratio` scales the shorter side to
+        `image_size` and leaves the rest to our own preprocessing. For 84 photos then squashed to 224
+        pixels, the mean difference to squashing the original was 64.6 grey levels for `border`, 33.3
+        for `center_crop`, 1.9 for `keep_ratio` with area averaging (2.2 to 2.7 with its other
+        filters) and 0.02 for the untouched file.
         """
         resize = (
             ["--resize_mode", "no", "--skip_reencode", "True"]
@@ -101,7 +101,7 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """What has come of a download so far.
+    """The state of a download.
 
     `tried` pairs of `done` shards gave `photos`; `failures` counts the others by reason. `poor` are
     the shards that failed far more often than the rest.
@@ -120,34 +120,34 @@ class Fetched:
 
 
 def downloads(prepared: Prepared, processes: int) -> list[Download]:
-    """What is to be fetched for a prepared folder, a download a list."""
+    """The downloads of a prepared folder, one per list."""
     return [
         Download(
-            name=share.name,
-            pairs_file=prepared.list_of(share),
-            folder=prepared.shards_of(share),
-            pairs=share.pairs,
+            name=sample.name,
+            pairs_file=prepared.list_of(sample),
+            folder=prepared.shards_of(sample),
+            pairs=sample.pairs,
             image_size=prepared.image_size,
             original_size=prepared.original_size,
             processes=processes,
         )
-        for share in prepared.shares
+        for sample in prepared.shares
     ]
 
 
 def check_program() -> None:
-    """Raise DataError where PROGRAM is not installed."""
+    """Raise DataError if PROGRAM is not installed."""
     if shutil.which(PROGRAM) is None:
         raise DataError(
-            f"There is no program {PROGRAM} on the PATH; install it in an environment of its own (it needs "
+            f"The program {PROGRAM} is not on the PATH; install it in an environment of its own (it needs "
             f"Python 3.12 or older), for example with 'uv tool install --python 3.12 {PROGRAM}'."
         )
 
 
 def fetch(download: Download) -> None:
-    """Run PROGRAM on what is still missing of a download; its own words go to stderr.
+    """Run PROGRAM on the missing shards of a download; its output goes to stderr.
 
-    Raises DataError where it fails or leaves shards out, and where it is at work there already.
+    Raises DataError if it fails or skips shards, or if it is already running there.
     """
     if fetched(download).done == download.shards:
         return
@@ -159,7 +159,7 @@ def fetch(download: Download) -> None:
 
 
 def _run(download: Download) -> None:
-    # In a session of its own, so that an interrupt reaches it once, from here, and it may clean up.
+    # In its own session, so that an interrupt reaches it only once, from `_stop`, and it can clean up.
     process = subprocess.Popen(
         download.command,
         stdin=subprocess.DEVNULL,
@@ -172,36 +172,36 @@ def _run(download: Download) -> None:
     except BaseException:
         _stop(process)
         raise
-    # It ends with 0 even where it has given up on shards.
+    # It exits with 0 even if it has given up on shards.
     missing = download.shards - fetched(download).done
     if code or missing:
         what = f"ended with code {code}" if code else f"left {missing} of {download.shards} shards out"
         raise DataError(
-            f"{PROGRAM} {what} for '{download.name}'; its own words stand above. Run the same command again "
-            "to go on from there."
+            f"{PROGRAM} {what} for '{download.name}'; its output is above. Run the same command again "
+            "to resume."
         )
 
 
 def fetched(download: Download) -> Fetched:
-    """What PROGRAM says has come so far, from the statistics of its shards."""
-    shares: dict[str, float] = {}
+    """The state of a download, from the statistics that PROGRAM writes for each shard."""
+    success: dict[str, float] = {}
     tried = photos = 0
     failures: Counter[str] = Counter()
     for name, stats in _statistics(download.folder):
         count, successes = int(stats["count"]), int(stats["successes"])
         tried += count
         photos += successes
-        shares[name] = successes / count if count else 1.0
+        success[name] = successes / count if count else 1.0
         for text, times in stats["status_dict"].items():
             failures[_reason(text)] += int(times)
     del failures["success"]
     usual = photos / tried if tried else 0.0
-    poor = tuple(name for name, share in shares.items() if share < POOR * usual)
-    return Fetched(done=len(shares), tried=tried, photos=photos, failures=failures, poor=poor)
+    poor = tuple(name for name, rate in success.items() if rate < POOR * usual)
+    return Fetched(done=len(success), tried=tried, photos=photos, failures=failures, poor=poor)
 
 
 def shell_line(download: Download) -> str:
-    """The command as one types it."""
+    """The command as a shell takes it."""
     return shlex.join(download.command)
 
 
@@ -212,13 +212,13 @@ def _statistics(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             int(stats["count"]), int(stats["successes"]), stats["status_dict"].items()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
-                f"{path} is no statistics of {PROGRAM} ({error}); delete it, and its shard is fetched again."
+                f"{path} is not a statistics file of {PROGRAM} ({error}); delete it to fetch its shard again."
             ) from error
         yield path.name.removesuffix("_stats.json"), stats
 
 
 def _reason(text: str) -> str:
-    """A failure without what differs from host to host."""
+    """The reason of a failure, without what differs from host to host."""
     text = text.removeprefix("<urlopen error ").removesuffix(">").strip()
     text = re.sub(r"^\[(?:Errno -?\d+|SSL: [A-Z_]+)\]\s*", "", text)
     text = re.sub(r"\s*\(_ssl\.c:\d+\)$", "", text)
@@ -229,7 +229,7 @@ def _reason(text: str) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End PROGRAM and its own processes: politely first."""
+    """Interrupt PROGRAM, then kill what is left of its session."""
     process.send_signal(signal.SIGINT)
     try:
         with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):

@@ -21,7 +21,7 @@ from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
-    from minigpt4.train.prepare.choose import Prepared, Wish
+    from minigpt4.train.prepare.choose import Choice, Prepared
     from minigpt4.train.prepare.img2dataset import Download, Fetched
 
 REASONS_SHOWN = 8
@@ -65,15 +65,15 @@ def prepare(
     The same command again goes on where it stopped.
     """
     from minigpt4.core.bundles.bundle import load_bundle
-    from minigpt4.train.prepare.choose import Wish, read_prepared
+    from minigpt4.train.prepare.choose import Choice, read_prepared
     from minigpt4.train.prepare.img2dataset import check_program, downloads, fetch, shell_line
 
     folder = output.expanduser()
-    wish = None
+    choice = None
     if lists:
         if pairs is None:
             raise UsageError("How many pairs are to be chosen? Give their number with -n.")
-        wish = Wish(
+        choice = Choice(
             lists=tuple(path.expanduser() for path in lists),
             pairs=pairs,
             seed=seed,
@@ -85,7 +85,7 @@ def prepare(
         # Said before minutes of counting, not after.
         check_program()
     with _ended_by_signals():
-        prepared = _prepared(folder, wish)
+        prepared = _prepared(folder, choice)
         wanted = downloads(prepared, processes or os.cpu_count() or 1)
         if not run:
             _tell_what_has_come(wanted)
@@ -116,11 +116,11 @@ def _ratio(text: str | None) -> tuple[float, ...] | None:
     return numbers
 
 
-def _prepared(folder: Path, wish: Wish | None) -> Prepared:
+def _prepared(folder: Path, choice: Choice | None) -> Prepared:
     from minigpt4.train.prepare.choose import prepare as choose
     from minigpt4.train.prepare.choose import read_prepared
 
-    if wish is None:
+    if choice is None:
         kept = read_prepared(folder)
         if kept is None:
             raise UsageError(
@@ -131,7 +131,7 @@ def _prepared(folder: Path, wish: Wish | None) -> Prepared:
     with showing_progress("Reading:") as progress:
         prepared = choose(
             folder,
-            wish,
+            choice,
             report=lambda doing, done, total: progress(FetchProgress(doing, done, total)),
         )
     for share in prepared.shares:

@@ -20,7 +20,7 @@ from minigpt4.train.batches.examples import (
     examples,
     in_form,
 )
-from minigpt4.train.captions.imagenet import load_classes
+from minigpt4.train.captions.labels import load_classes
 from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS
 from minigpt4.train.recipe import Recipe
 

@@ -11,18 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt4.train.captions.imagenet import load_classes
-from minigpt4.train.captions.paragraph import (
-    MAX_SENTENCES,
-    MAX_WORDS,
-    STAGE2_INSTRUCTIONS,
-    clean_caption,
-    label_caption,
-    label_question_answers,
-    paragraph,
-    question_answers,
-)
-from minigpt4.train.captions.parser import content_words
+from minigpt4.train.captions.cleaning import clean_caption
+from minigpt4.train.captions.labels import label_caption, label_question_answers, load_classes
+from minigpt4.train.captions.paragraph import MAX_SENTENCES, MAX_WORDS, STAGE2_INSTRUCTIONS, paragraph
+from minigpt4.train.captions.parser import content_stems
+from minigpt4.train.captions.questions import question_answers
 
 PHOTOS = json.loads((Path(__file__).parents[1] / "evaluate" / "coco_reference.json").read_text("utf-8"))[
     "photos"
@@ -128,7 +121,7 @@ def test_a_paragraph_says_only_what_captions_say_and_never_repeats(photo: list[s
     sentences = re.findall(r"[^.]+\.", text)
     assert len(sentences) == len({sentence.strip().lower() for sentence in sentences}) <= MAX_SENTENCES
     assert len(text.split()) <= MAX_WORDS
-    assert content_words(text) <= content_words(" ".join(photo))
+    assert content_stems(text) <= content_stems(" ".join(photo))
     assert paragraph(photo, Random(seed)) == text
 
 

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from minigpt4.train.captions.imagenet import load_classes
-from minigpt4.train.captions.labels import label_caption, label_question_answers
+from minigpt4.train.captions.labels import label_caption, label_question_answers, load_classes
 from minigpt4.train.captions.paragraph import paragraph
 from minigpt4.train.captions.questions import question_answers
 

@@ -48,7 +48,7 @@ def test_thirteen_billion_weights_do_not_fit_a_card_of_24_gib_unless_in_four_bit
     assert estimated("stage1", "precision=nf4", "micro_batch=8", device="4090").fits
 
 
-def test_photos_that_come_again_are_looked_at_once() -> None:
+def test_repeated_photos_are_encoded_once() -> None:
     every, few = estimated("stage2"), estimated("stage2", photos=100)
     assert few.flops < every.flops
     assert few.cache_bytes == 100 * 32 * 768 * 2

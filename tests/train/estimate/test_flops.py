@@ -16,8 +16,8 @@ VIT_G, Q_FORMER = 520.7e9, 12.8e9
 def test_looking_costs_what_vit_g_and_the_q_former_do() -> None:
     with_qformer = arithmetic_of(load_bundle("minigpt4-vicuna-7b"))
     without = arithmetic_of(load_bundle("minigpt4-llama2-7b"))
-    assert without.looking == pytest.approx(VIT_G, rel=1e-3)
-    assert with_qformer.looking - without.looking == pytest.approx(Q_FORMER, rel=1e-2)
+    assert without.encoding == pytest.approx(VIT_G, rel=1e-3)
+    assert with_qformer.encoding - without.encoding == pytest.approx(Q_FORMER, rel=1e-2)
 
 
 @pytest.mark.parametrize(("size", "forward", "sample"), [("7b", 13.0e9, 1.71e12), ("13b", 25.4e9, 2.83e12)])
@@ -28,15 +28,15 @@ def test_a_sample_of_stage_1_costs_what_is_known(size: str, forward: float, samp
     assert arithmetic.of(Work(1, 1, 45, 13)) == pytest.approx(sample, rel=3e-3)
 
 
-def test_a_cached_photo_is_not_looked_at() -> None:
-    arithmetic = Arithmetic(looking=100, projecting=10, reading=1, predicting=0.5)
+def test_a_cached_photo_is_not_encoded_again() -> None:
+    arithmetic = Arithmetic(encoding=100, projecting=10, reading=1, predicting=0.5)
     assert arithmetic.of(Work(2, 2, 4, 2)) - arithmetic.of(Work(2, 0, 4, 2)) == 200
 
 
-def test_a_trained_q_former_passes_three_times_at_every_visit() -> None:
+def test_a_trained_q_former_passes_three_times_for_every_sample() -> None:
     bundle = load_bundle("minigpt4-vicuna-7b")
     frozen, trained = arithmetic_of(bundle), arithmetic_of(bundle, trains_qformer=True)
-    qformer = frozen.looking - trained.looking
+    qformer = frozen.encoding - trained.encoding
     assert qformer == pytest.approx(Q_FORMER, rel=1e-2)
     assert trained.projecting - frozen.projecting == pytest.approx(3 * qformer)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.train.prepare import choose as module
-from minigpt4.train.prepare.choose import Wish, chosen_rows, prepare, read_prepared, split_by
+from minigpt4.train.prepare.choose import Choice, chosen_rows, prepare, read_prepared, split_by
 
 LAION, CC_SBU = "laion_synthetic_filtered_large", "ccs_synthetic_filtered_large"
 
@@ -33,8 +33,8 @@ def write_list(tmp_path: Path) -> WriteList:
     return write
 
 
-def wish(*lists: Path, pairs: int, seed: int = 0, ratio: tuple[float, ...] | None = None) -> Wish:
-    return Wish(lists=lists, pairs=pairs, seed=seed, ratio=ratio, image_size=224, original_size=False)
+def choice(*lists: Path, pairs: int, seed: int = 0, ratio: tuple[float, ...] | None = None) -> Choice:
+    return Choice(lists=lists, pairs=pairs, seed=seed, ratio=ratio, image_size=224, original_size=False)
 
 
 def captions(path: Path) -> list[str]:
@@ -69,23 +69,23 @@ def test_released_lists_are_mixed_as_recipe_stage1_mixes_their_photos(
     write_list: WriteList, tmp_path: Path
 ) -> None:
     lists = write_list(CC_SBU, 300), write_list(LAION, 300)
-    prepared = prepare(tmp_path / "out", wish(*lists, pairs=129))
+    prepared = prepare(tmp_path / "out", choice(*lists, pairs=129))
     assert {share.name: share.pairs for share in prepared.shares} == {"cc_sbu": 14, "laion": 115}
     assert len(set(captions(tmp_path / "out" / "laion.jsonl"))) == 115
 
 
 def test_other_lists_are_mixed_by_length_or_as_one_says(write_list: WriteList, tmp_path: Path) -> None:
     lists = write_list("mine", 300), write_list("yours", 100)
-    by_length = prepare(tmp_path / "a", wish(*lists, pairs=40))
+    by_length = prepare(tmp_path / "a", choice(*lists, pairs=40))
     assert [share.pairs for share in by_length.shares] == [30, 10]
-    as_said = prepare(tmp_path / "b", wish(*lists, pairs=40, ratio=(1, 1)))
+    as_said = prepare(tmp_path / "b", choice(*lists, pairs=40, ratio=(1, 1)))
     assert [share.pairs for share in as_said.shares] == [20, 20]
 
 
 def test_the_same_seed_gives_the_same_list_and_another_another(write_list: WriteList, tmp_path: Path) -> None:
     path = write_list("mine", 500)
     first, second, other = (
-        captions(prepare(tmp_path / str(place), wish(path, pairs=50, seed=seed)).folder / "mine.jsonl")
+        captions(prepare(tmp_path / str(place), choice(path, pairs=50, seed=seed)).folder / "mine.jsonl")
         for place, seed in enumerate((1, 1, 2))
     )
     assert first == second
@@ -100,7 +100,7 @@ def test_any_first_part_is_a_fair_sample(
     path = write_list("mine", 1000)
     numbers = [
         int(text.split()[1])
-        for text in captions(prepare(tmp_path / "out", wish(path, pairs=400)).folder / "mine.jsonl")
+        for text in captions(prepare(tmp_path / "out", choice(path, pairs=400)).folder / "mine.jsonl")
     ]
     assert len(set(numbers)) == 400
     assert abs(sum(numbers[:100]) / 100 - 500) < 120
@@ -111,11 +111,11 @@ def test_a_prepared_folder_is_left_as_it_is_even_without_its_lists(
     write_list: WriteList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_list("mine", 100)
-    prepared = prepare(tmp_path / "out", wish(path, pairs=10))
+    prepared = prepare(tmp_path / "out", choice(path, pairs=10))
     before = {place: place.stat().st_mtime_ns for place in prepared.folder.iterdir()}
     path.unlink()
     monkeypatch.setattr(module, "count_pairs", lambda *_, **__: pytest.fail("counted again"))
-    assert prepare(tmp_path / "out", wish(path, pairs=10)) == prepared
+    assert prepare(tmp_path / "out", choice(path, pairs=10)) == prepared
     assert {place: place.stat().st_mtime_ns for place in prepared.folder.iterdir()} == before
 
 
@@ -131,7 +131,7 @@ def test_a_prepared_folder_is_left_as_it_is_even_without_its_lists(
 def test_a_folder_with_another_choice_is_refused_with_the_difference(
     write_list: WriteList, tmp_path: Path, change: dict[str, int], difference: str
 ) -> None:
-    asked = wish(write_list("mine", 100), pairs=10)
+    asked = choice(write_list("mine", 100), pairs=10)
     prepare(tmp_path / "out", asked)
     with pytest.raises(UsageError) as refused:
         prepare(tmp_path / "out", replace(asked, **change))  # type: ignore[arg-type]
@@ -141,10 +141,10 @@ def test_a_folder_with_another_choice_is_refused_with_the_difference(
 
 def test_another_list_or_mixture_is_refused_too(write_list: WriteList, tmp_path: Path) -> None:
     one, two = write_list("one", 100), write_list("two", 100)
-    asked = wish(one, two, pairs=10)
+    asked = choice(one, two, pairs=10)
     prepare(tmp_path / "out", asked)
     for other, difference in (
-        (wish(one, pairs=10), "lists one, two and not one"),
+        (choice(one, pairs=10), "lists one, two and not one"),
         (replace(asked, ratio=(4.0, 1.0)), "5 pairs and not 8 from one"),
     ):
         with pytest.raises(UsageError, match=difference):
@@ -157,10 +157,10 @@ def test_another_list_or_mixture_is_refused_too(write_list: WriteList, tmp_path:
 def test_what_cannot_be_chosen_is_said(write_list: WriteList, tmp_path: Path) -> None:
     one, two = write_list("one", 10), write_list("two", 1000)
     for asked, sentence in (
-        (wish(one, two, pairs=100, ratio=(1, 1)), r"50 of the pairs .*one\.json, which has 10"),
-        (wish(one, two, pairs=100, ratio=(1, 1, 1)), "--ratio has 3 numbers for 2 lists"),
-        (wish(one, two, pairs=10, ratio=(1, 1000)), r"none would come from .*one\.json"),
-        (wish(one, tmp_path / "sub" / "one.json", pairs=10), "would both be called 'one'"),
+        (choice(one, two, pairs=100, ratio=(1, 1)), r"50 of the pairs .*one\.json, which has 10"),
+        (choice(one, two, pairs=100, ratio=(1, 1, 1)), "--ratio has 3 numbers for 2 lists"),
+        (choice(one, two, pairs=10, ratio=(1, 1000)), r"none would come from .*one\.json"),
+        (choice(one, tmp_path / "sub" / "one.json", pairs=10), "would both be called 'one'"),
     ):
         with pytest.raises(UsageError, match=sentence):
             prepare(tmp_path / "out", asked)
@@ -177,10 +177,10 @@ def test_a_choice_that_was_interrupted_leaves_a_folder_that_is_not_prepared(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        prepare(tmp_path / "out", wish(path, pairs=10), report=interrupt)
+        prepare(tmp_path / "out", choice(path, pairs=10), report=interrupt)
     assert list((tmp_path / "out").iterdir()) == []
     assert read_prepared(tmp_path / "out") is None
-    assert prepare(tmp_path / "out", wish(path, pairs=10)).pairs == 10
+    assert prepare(tmp_path / "out", choice(path, pairs=10)).pairs == 10
 
 
 def test_damaged_facts_are_said_with_the_way_out(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.prepare.choose import Prepared, Share
+from minigpt4.train.prepare.choose import ListSample, Prepared
 from minigpt4.train.prepare.img2dataset import Download, downloads, fetched
 
 Stats = Callable[..., None]
@@ -83,7 +83,7 @@ def test_paths_are_absolute_so_that_none_is_read_as_a_number_or_a_list(
 
 
 def test_each_share_of_a_prepared_folder_has_shards_of_its_own(tmp_path: Path) -> None:
-    shares = tuple(Share(name=name, file="f", size=1, rows=9, pairs=5) for name in ("laion", "cc_sbu"))
+    shares = tuple(ListSample(name=name, file="f", size=1, rows=9, pairs=5) for name in ("laion", "cc_sbu"))
     prepared = Prepared(folder=tmp_path, seed=0, image_size=260, original_size=True, shares=shares)
     folders = [download.folder for download in downloads(prepared, 2)]
     assert folders == [tmp_path / "laion", tmp_path / "cc_sbu"]

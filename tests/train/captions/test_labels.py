@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.captions.imagenet import load_classes, parse_classes
+from minigpt4.train.captions.labels import load_classes, parse_classes
 
 HEADER = "index\twnid\tname\tarticle\tbasic\tbasic_article\n"
 # Words whose first letter and first sound disagree.
