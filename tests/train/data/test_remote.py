@@ -24,7 +24,7 @@ class Served:
     """A web server's files, what it was asked, and after how many bytes it breaks off."""
 
     files: Files = field(default_factory=dict)
-    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     breaks_after: list[int] = field(default_factory=list)
     address: str = ""
 
@@ -42,7 +42,7 @@ def served() -> Iterator[Served]:
 
         def answer(self, *, has_body: bool) -> None:
             name, wanted = self.path.strip("/"), self.headers.get("Range")
-            state.examples.append((self.command, name, wanted))
+            state.requests.append((self.command, name, wanted))
             if name not in state.files:
                 self.send_error(404)
                 return
@@ -86,16 +86,16 @@ def in_the_cache() -> list[str]:
 def test_shards_are_fetched_once_and_read_without_the_server_ever_after(shards: Served, told: Any) -> None:
     place = f"{shards.address}/{{0..2}}.tar"
     assert holds_photos(place)
-    assert shards.examples == []
+    assert shards.requests == []
     photos = open_photos(place, report=told)
     assert [photos.key(number) for number in range(len(photos))] == ["a", "b", "c"]
     progress = [event for event in told.events if isinstance(event, PhotosFetched)]
     total = sum(map(len, shards.files.values()))
     assert progress[-1] == PhotosFetched("{0..2}.tar", total, total)
-    shards.examples.clear()
+    shards.requests.clear()
     shards.files.clear()
     assert open_photos(place).fingerprint == photos.fingerprint
-    assert shards.examples == []
+    assert shards.requests == []
 
 
 def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
@@ -103,9 +103,9 @@ def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
     with pytest.raises(DataError, match=r"1\.tar cannot be fetched: .*run the command again to go on"):
         open_photos(f"{shards.address}/1.tar")
     assert in_the_cache() == []
-    shards.examples.clear()
+    shards.requests.clear()
     assert open_photos(f"{shards.address}/1.tar").key(0) == "b"
-    assert ("GET", "1.tar", "bytes=1000-") in shards.examples
+    assert ("GET", "1.tar", "bytes=1000-") in shards.requests
     assert in_the_cache() == ["1.tar"]
 
 
@@ -142,4 +142,4 @@ def test_a_disk_without_room_is_told_before_the_first_byte(
         DataError, match=r"The shards of '0\.tar' cannot be fetched: .*10 bytes free and 0\.0 MB|102"
     ):
         open_photos(f"{shards.address}/0.tar")
-    assert [method for method, _, _ in shards.examples] == ["HEAD"]
+    assert [method for method, _, _ in shards.requests] == ["HEAD"]

@@ -185,5 +185,5 @@ def test_a_choice_that_was_interrupted_leaves_a_folder_that_is_not_prepared(
 
 def test_damaged_facts_are_said_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "prepared.json").write_text('{"shares": 3}')
-    with pytest.raises(DataError, match="delete it to choose the pairs anew"):
+    with pytest.raises(DataError, match="delete it to sample again"):
         read_prepared(tmp_path)

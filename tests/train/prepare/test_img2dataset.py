@@ -136,5 +136,5 @@ def test_damaged_statistics_are_named_with_the_way_out(
 ) -> None:
     path: Any = download.folder / "00000_stats.json"
     path.write_text(content)
-    with pytest.raises(DataError, match=r"00000_stats\.json .*delete it, and its shard is fetched again"):
+    with pytest.raises(DataError, match=r"00000_stats\.json .*delete it to fetch its shard again"):
         fetched(download)

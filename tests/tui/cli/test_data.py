@@ -183,14 +183,14 @@ def test_a_missing_program_is_told_before_anything_is_read(
     done = run_minigpt4(*CHOOSE, "--run", env=without_program)
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "There is no program img2dataset on the PATH" in done.stderr
+    assert "The program img2dataset is not on the PATH" in done.stderr
     assert not (lists / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["prepare", "none.json", "-n", "5"], "There is no list none.json; check the path."),
+        (["prepare", "none.json", "-n", "5"], "The list none.json does not exist; check the path."),
         (["prepare", LAION], "How many pairs are to be chosen? Give their number with -n."),
         (["prepare", LAION, "-n", "5000"], "which has 4000; choose fewer with -n"),
         (["prepare", LAION, "-n", "9", "--ratio", "1:x"], "--ratio is '1:x'; write a number above 0"),
