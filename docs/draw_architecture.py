@@ -14,6 +14,7 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -61,6 +62,7 @@ Imports = dict[str, set[str]]
 """Paths of the rooms that each room imports, by its own path."""
 
 
+@cache
 def rooms_and_imports() -> tuple[dict[str, Room], Imports]:
     """Every room by path, and who imports whom; what only a type checker imports does not count."""
     modules = {

@@ -1,13 +1,16 @@
-"""Imports run one way, screens start without a model library, and no file knows one machine."""
+"""Imports run one way and in no circle, start-up loads no model library, files stay short."""
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -178,6 +181,116 @@ def test_options_that_nobody_typed_are_not_checked() -> None:
 
 def test_answering_about_a_known_picture_can_do_without_torch() -> None:
     assert loaded_after_importing(list(TORCH_FREE)) & {"torch", "transformers"} == set()
+
+
+@cache
+def the_map() -> ModuleType:
+    """`docs/draw_architecture.py`, which finds the rooms and their imports."""
+    path = ROOT / "docs" / "draw_architecture.py"
+    spec = importlib.util.spec_from_file_location("draw_architecture", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_room_imports_itself_through_others() -> None:
+    _, imports = the_map().rooms_and_imports()
+    assert the_map().circle(imports) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    assert the_map().circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert the_map().circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_map_shows_todays_imports() -> None:
+    drawn = the_map().PICTURE.read_text(encoding="utf-8")
+    assert drawn == the_map().svg(), "run `python docs/draw_architecture.py`, and look at the picture"
+
+
+MUST_NOT_KNOW = {
+    # A folder, and the folders of which it must not know anything, directly or through others.
+    "core/weights/": ("core/language/", "core/vision/", "core/worker/", "core/engine.py"),
+    "core/language/": ("core/vision/", "core/worker/", "core/engine.py"),
+    "core/vision/": ("core/language/", "core/worker/", "core/engine.py"),
+    "core/bundles/": ("core/weights/", "core/language/", "core/vision/", "core/download/"),
+    "train/packing/": ("train/data/", "train/features/", "train/run/", "train/trainer.py"),
+    "train/data/": ("train/packing/", "train/run/", "train/features/", "train/trainer.py"),
+    "train/run/": ("train/trainer.py", "train/loop.py", "train/evaluate/"),
+    "minigpt4_tui/history/": (
+        "minigpt4_tui/app/",
+        "minigpt4_tui/cli/",
+        "minigpt4_tui/screens/",
+        "minigpt4_tui/widgets/",
+    ),
+    "minigpt4_tui/conversation/": (
+        "minigpt4_tui/app/",
+        "minigpt4_tui/cli/",
+        "minigpt4_tui/screens/",
+        "minigpt4_tui/widgets/",
+    ),
+    "minigpt4_tui/settings/": (
+        "minigpt4_tui/app/",
+        "minigpt4_tui/cli/",
+        "minigpt4_tui/screens/",
+        "minigpt4_tui/widgets/",
+    ),
+    "minigpt4_tui/doctor/": ("minigpt4_tui/app/", "minigpt4_tui/cli/", "minigpt4_tui/screens/"),
+    "minigpt4_tui/widgets/": ("minigpt4_tui/app/", "minigpt4_tui/cli/", "minigpt4_tui/screens/"),
+    "minigpt4_tui/screens/": ("minigpt4_tui/app/", "minigpt4_tui/cli/"),
+    "minigpt4_tui/app/": ("minigpt4_tui/cli/",),
+}
+
+
+@pytest.mark.parametrize("room", MUST_NOT_KNOW)
+def test_a_room_knows_nothing_of_those_above_it(room: str) -> None:
+    _, imports = the_map().rooms_and_imports()
+    for strangers in MUST_NOT_KNOW[room]:
+        assert strangers in imports, f"{strangers} is gone; correct MUST_NOT_KNOW"
+    known, waiting = set[str](), [room]
+    while waiting:
+        for target in imports[waiting.pop()] - known:
+            known.add(target)
+            waiting.append(target)
+    assert known & set(MUST_NOT_KNOW[room]) == set()
+
+
+def python_files() -> list[Path]:
+    folders = ("core", "train", "minigpt4_tui", "themes", "tests", "benchmarks", "docs", "examples")
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_no_folder_is_a_heap() -> None:
+    modules: dict[Path, int] = {}
+    for path in python_files():
+        modules[path.parent] = modules.get(path.parent, 0) + (path.name != "__init__.py")
+    assert {str(folder.relative_to(ROOT)): count for folder, count in modules.items() if count > 16} == {}
+
+
+def test_every_folder_of_a_package_says_what_it_is_for() -> None:
+    rooms, _ = the_map().rooms_and_imports()
+    assert [path for path, room in rooms.items() if not room.purpose] == []
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    lengths = {str(path.relative_to(ROOT)): path.read_text("utf-8").count("\n") for path in python_files()}
+    assert {path: lines for path, lines in lengths.items() if lines > 400} == {}
+
+
+def test_no_function_is_longer_than_60_lines() -> None:
+    """A command's declared options may be as many as it has; its body is counted without them."""
+    found = {}
+    for path in python_files():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
+                declares_options = path.is_relative_to(ROOT / "minigpt4_tui" / "cli")
+                start = node.body[0].lineno if declares_options else node.lineno
+                if node.end_lineno - start >= 60:
+                    found[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = node.end_lineno - start + 1
+    assert found == {}
 
 
 MACHINE_PATH = re.compile(r"(?<![\w.:/~<>-])/(?:home|root|Users|work|opt|mnt|srv|tmp|private)/[\w.]")
