@@ -35,7 +35,7 @@ from terminal import Terminal
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import missing
-from minigpt4.core.paths import HOME_VARIABLE, cache_home, data_home
+from minigpt4.core.storage.paths import HOME_VARIABLE, cache_home, data_home
 from minigpt4.tui.history.store import FILE_NAME, ConversationInfo, Store, StoredMessage, WholeConversation
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "minigpt4")

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.errors import BundleError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.vision.fingerprint import tower_fingerprint
 
 LIMIT_BYTES = 512 * 1024**2

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.geometry import confused_sizes, confused_towers
 from minigpt4.core.errors import BundleError
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.released import LLAMA_PROJ, projection_tensors
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minigpt4
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.dtypes import AUTO
@@ -40,6 +39,7 @@ from minigpt4.core.prompt import (
     prompt_positions,
     template_named,
 )
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Text
 from minigpt4.core.weights.locate import GGUF_QUANTS, choose_gguf
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reference import keys_page, settings_page
 
-from minigpt4.core.paths import HOME_VARIABLE
+from minigpt4.core.storage.paths import HOME_VARIABLE
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import settings
 
-from minigpt4.core.paths import HOME_VARIABLE, config_home
+from minigpt4.core.storage.paths import HOME_VARIABLE, config_home
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle

@@ -40,7 +40,7 @@ TORCH_FREE = (
     "minigpt4.core.errors",
     "minigpt4.core.download.fetch",
     "minigpt4.core.bundles.source",
-    "minigpt4.core.paths",
+    "minigpt4.core.storage.paths",
     "minigpt4.core.language.llamacpp",
     "minigpt4.core.types",
     "minigpt4.core.language.sampling",

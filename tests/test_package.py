@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.paths import HOME_VARIABLE
+from minigpt4.core.storage.paths import HOME_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"core": "core", "train": "train", "themes": "themes", "minigpt4_tui": "tui"}

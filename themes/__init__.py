@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt4.core.dataclass_toml import InvalidValueError, bounded, checked_by, load_toml, read
 from minigpt4.core.errors import Minigpt4Error, UsageError
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, checked_by, load_toml, read
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.text import suggestion
 from minigpt4.themes.color import FORMS, is_color, looks_like_color
 

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.projection import Projection, load_projection, save_projection
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.types import Text, Tokenize
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.fingerprint import tower_fingerprint

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import torch
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.projection import save_projection
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.train.adapter import average_adapters, save_adapter
 from minigpt4.train.checkpoint import changes_since, load_checkpoint, require_unchanged, save_checkpoint
 from minigpt4.train.errors import TrainingError

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minigpt4.core.bundles.bundle import Bundle
-from minigpt4.core.dataclass_toml import bounded
 from minigpt4.core.errors import UsageError
+from minigpt4.core.storage.dataclass_toml import bounded
 from minigpt4.core.weights.run_projection import reshaped
 
 SourceKind = Literal["captions", "imagenet", "labels"]

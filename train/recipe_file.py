@@ -7,8 +7,16 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
 
-from minigpt4.core.dataclass_toml import InvalidValueError, check, dumps, from_text, load_toml, plain, read
 from minigpt4.core.errors import UsageError
+from minigpt4.core.storage.dataclass_toml import (
+    InvalidValueError,
+    check,
+    dumps,
+    from_text,
+    load_toml,
+    plain,
+    read,
+)
 from minigpt4.core.text import suggestion
 from minigpt4.train.recipe import Recipe, Source, checked
 

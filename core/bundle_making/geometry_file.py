@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt4.core.bundles.bundle import Scalar
-from minigpt4.core.dataclass_toml import InvalidValueError, as_written, bounded, read
 from minigpt4.core.errors import BundleError
+from minigpt4.core.storage.dataclass_toml import InvalidValueError, as_written, bounded, read
 
 QFORMER_KEYS = {
     "queries": "num_query_tokens",

@@ -34,8 +34,8 @@ from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
 from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, UsageError
-from minigpt4.core.paths import config_home
 from minigpt4.core.projection import load_projection
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.text import suggestion
 from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder

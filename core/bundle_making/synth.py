@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundle_making.random_weights import STD, ggml_tensor, spread_of, write_safetensors
 from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec, write_manifest
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
@@ -18,7 +17,8 @@ from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
 from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.weights.gguf.writer import LlamaShape, write_gguf
 from minigpt4.core.weights.hf_folder import CONFIG, INDEX, SAFETENSORS, hugging_face_name
 from minigpt4.core.weights.sentencepiece_vocab import (

@@ -10,13 +10,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.geometry import QFormerGeometry, confused_sizes
 from minigpt4.core.bundles.source import File, Source
-from minigpt4.core.dataclass_toml import InvalidValueError, bounded, dumps, load_toml, plain, read, text
 from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.core.paths import config_home
 from minigpt4.core.prompt import TEMPLATES
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.dataclass_toml import (
+    InvalidValueError,
+    bounded,
+    dumps,
+    load_toml,
+    plain,
+    read,
+    text,
+)
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.text import suggestion
 from minigpt4.core.types import ResolvedSampling
 
@@ -153,7 +161,7 @@ class Bundle:
     qformer: QFormerSpec | None = None
     projection: ProjectionSpec
     language: LanguageSpec
-    template: str = field(metadata={"choices": tuple(TEMPLATES)})
+    template: str = field(metadata={"choices": TEMPLATES})
     sampling: ResolvedSampling = field(default_factory=ResolvedSampling)
 
     @property

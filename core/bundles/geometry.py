@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from minigpt4.core.dataclass_toml import InvalidValueError, bounded, read
 from minigpt4.core.errors import BundleError
+from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, read
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from minigpt4.core.dataclass_toml import bounded, checked_by
+from minigpt4.core.storage.dataclass_toml import bounded, checked_by
 from minigpt4.core.text import suggestion
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from minigpt4.core.atomic import replacing
+from minigpt4.core.storage.atomic import replacing
 
 
 @dataclass(frozen=True)

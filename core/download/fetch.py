@@ -20,8 +20,8 @@ from minigpt4.core.download.checksum_note import Received, note_received, receiv
 from minigpt4.core.download.remote_size import Announced, announced
 from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, require_space, resumable
 from minigpt4.core.errors import BundleError, FetchError
-from minigpt4.core.locks import acquire, lock_file
-from minigpt4.core.paths import data_home
+from minigpt4.core.storage.locks import acquire, lock_file
+from minigpt4.core.storage.paths import data_home
 
 LOCK_POLL_S = 0.1
 

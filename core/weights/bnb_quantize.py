@@ -24,9 +24,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import BackendError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.weights.hf_model import HEAD, checked, empty_llama, folder_tensors, put
 from minigpt4.core.weights.safetensors_header import safetensors_header
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.download.checksum_note import Received
 from minigpt4.core.errors import BundleError
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.safetensors_header import METADATA, safetensors_header
 
 DTYPES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64"}

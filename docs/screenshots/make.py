@@ -24,7 +24,7 @@ from textual.pilot import Pilot
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import ensure
-from minigpt4.core.paths import HOME_VARIABLE, cache_home, data_home
+from minigpt4.core.storage.paths import HOME_VARIABLE, cache_home, data_home
 from minigpt4.core.worker.client import Worker
 from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.history.store import Store

@@ -200,7 +200,7 @@ def _check_output(output: Path | None) -> None:
 
 
 def _write_answers(output: Path, answers: Sequence[Answer]) -> None:
-    from minigpt4.core.atomic import replacing
+    from minigpt4.core.storage.atomic import replacing
     from minigpt4.train.evaluate.evaluate import judged
 
     with replacing(output) as draft, draft.open("w", encoding="utf-8") as file:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.history.records import SHOWN_ID
-from minigpt4.tui.history.store import HIT, HIT_END, ConversationInfo, Hit, Store, StoredMessage
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID
+from minigpt4.tui.history.store import ConversationInfo, Hit, Store, StoredMessage
 from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import Minigpt4Error, UsageError
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.themes import Theme, load_theme, own_themes_folder, read_theme, theme_files, theme_names
 from minigpt4.tui.cli.errors import say_error
 from minigpt4.tui.terminal.messages import printable, say

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.paths import HOME_VARIABLE, cache_home, config_home, data_home
+from minigpt4.core.storage.paths import HOME_VARIABLE, cache_home, config_home, data_home
 from minigpt4.tui.doctor.finding import Finding, State
 
 LOW_SPACE = 1_000_000_000

@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minigpt4.core.atomic import replacing
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.history.records import ConversationInfo, StoredMessage, StoredPicture
 from minigpt4.tui.history.store import Store
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from minigpt4.core.atomic import replacing
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.history.database import Database
 from minigpt4.tui.history.records import StoredPicture, storable
 

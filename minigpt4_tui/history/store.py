@@ -22,12 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.paths import data_home
+from minigpt4.core.storage.paths import data_home
 from minigpt4.tui.history.database import LOCK_TIMEOUT_S, Database
 from minigpt4.tui.history.pictures import PictureFolder
 from minigpt4.tui.history.records import (
-    HIT,
-    HIT_END,
     ConversationInfo,
     Hit,
     Role,
@@ -67,8 +65,6 @@ if TYPE_CHECKING:
     from minigpt4.core.pixels import Picture
 
 __all__ = [
-    "HIT",
-    "HIT_END",
     "LATEST",
     "ConversationInfo",
     "Hit",

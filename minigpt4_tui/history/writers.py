@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from minigpt4.core.locks import acquire
+from minigpt4.core.storage.locks import acquire
 
 
 class Writer:

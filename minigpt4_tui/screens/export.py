@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Input
 from textual.widgets.option_list import Option
 
-from minigpt4.core.atomic import replacing
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.history.export import file_stem, to_html, to_markdown
 from minigpt4.tui.history.json_format import Imported, from_json, to_json
 from minigpt4.tui.history.store import Store

@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import Input
 from textual.widgets.option_list import Option
 
-from minigpt4.tui.history.store import HIT, HIT_END, Hit
+from minigpt4.tui.history.records import HIT, HIT_END, Hit
 from minigpt4.tui.screens.dialog import ListDialog
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.option_rows import OptionRows

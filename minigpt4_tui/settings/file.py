@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import config_home
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument

@@ -58,7 +58,7 @@ def test_the_released_geometry_has_257_tokens() -> None:
 
 
 @pytest.mark.parametrize(("change", "said"), [
-    ({"dpeth": 39}, "'vision.options.dpeth' is unknown"),
+    ({"dpeth": 39}, "'vision.options.dpeth' is not a known key"),
     ({"depth": 0}, "'vision.options.depth' is 0"),
     ({"depth": True}, "'vision.options.depth' is True"),
     ({"patch": 14.0}, "'vision.options.patch' is 14.0"),

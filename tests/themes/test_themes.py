@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.themes import ThemeError, load_theme, read_theme, theme_names
 from minigpt4.themes.color import is_color
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigpt4.core.paths import HOME_VARIABLE
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Message
 from minigpt4.core.reply import Piece
+from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.core.types import ImageEmbedding, Sampling
 
 

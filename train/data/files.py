@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.errors import DataError
-from minigpt4.core.paths import cache_home
 from minigpt4.core.pixels import MAX_FILE_BYTES
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in, lacks_captions
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 

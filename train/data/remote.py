@@ -20,8 +20,8 @@ from minigpt4.core.bundles.source import Source
 from minigpt4.core.download.remote_size import Announced, announced
 from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, require_space
 from minigpt4.core.errors import DataError
-from minigpt4.core.locks import locked
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.locks import locked
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.events import PhotosFetched, Report
 
 ASKING = 8

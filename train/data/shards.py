@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.errors import DataError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.data.webdataset import parsed_meta, scan
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.bundles.bundle import VisionSpec
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data.dataset import PhotoError, PhotoSet
 from minigpt4.train.features.crops import VERSION, pixels_of
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, DataError
-from minigpt4.core.locks import locked
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.locks import locked
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.events import FeaturesMade, FeaturesMissing, FeaturesStale, PhotoSkipped, Report

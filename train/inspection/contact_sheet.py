@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
+from minigpt4.core.storage.atomic import replacing
 
 SUFFIXES = (".html", ".png")
 

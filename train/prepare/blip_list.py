@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import DataError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
 
 CHUNK = 1 << 20
 ROW_LIMIT = 1 << 20

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import DataError, UsageError
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.train.prepare.blip_list import ListIndex, Pair, count_pairs, pairs_at
 from minigpt4.train.recipe_file import read_recipe, recipe_path
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.errors import DataError
-from minigpt4.core.locks import locked
+from minigpt4.core.storage.locks import locked
 from minigpt4.train.prepare.choose import Prepared
 
 PROGRAM = "img2dataset"

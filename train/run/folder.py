@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.errors import UsageError
-from minigpt4.core.locks import acquire
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.locks import acquire
 from minigpt4.core.weights.run_projection import CHECKPOINTS, PROJECTION, RECIPE, checkpoint_folders
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_toml

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.locks import acquire
+from minigpt4.core.storage.locks import acquire
 from minigpt4.core.weights.run_projection import RECIPE
 from minigpt4.train.events import Answer, AnswersSampled, Note, PhotoSkipped, StepDone, Validated
 from minigpt4.train.run.folder import LOCK, LOG, RunFolder

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.atomic import replacing
 from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import SourceError, require_space
 from minigpt4.core.errors import BackendError, BundleError, UsageError
+from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
 from minigpt4.core.weights.hf_folder import LlamaFolder, hugging_face_name
 from minigpt4.core.weights.llama_library import last_error, load_library, processors

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.weights.gguf.header import LEAST_BYTES, MAGIC, read_header
 
 WEIGHTS, CONFIG, TOKENIZER, CONTENTS = "model.safetensors", "config.json", "tokenizer.json", "contents.json"

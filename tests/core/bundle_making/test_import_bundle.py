@@ -20,7 +20,7 @@ from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import bundles_folder, is_whole, path_of, projection_path
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.paths import HOME_VARIABLE
+from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.core.vision.encoder import ImageEncoder
 from minigpt4.core.weights.released import qformer_tensors, vision_tensors
 

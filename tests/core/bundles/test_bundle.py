@@ -14,7 +14,7 @@ import pytest
 
 from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES, bundle_names, load_bundle, write_manifest
 from minigpt4.core.errors import BundleError, UsageError
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 
 Edit = Callable[[str, str], Path]
 MINIGPT4 = ["minigpt4-llama2-7b", "minigpt4-vicuna-13b", "minigpt4-vicuna-7b"]

@@ -18,7 +18,7 @@ from minigpt4.core.bundles.bundle import (
     load_bundle,
     write_manifest,
 )
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 
 VALUES = st.one_of(
     st.booleans(),

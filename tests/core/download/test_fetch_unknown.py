@@ -30,7 +30,7 @@ from minigpt4.core.download.fetch import (
     path_of,
 )
 from minigpt4.core.errors import FetchError
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 
 CONTENT = random.Random(3).randbytes(2_500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -17,7 +17,7 @@ import pytest
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.download.fetch import ensure, is_present, is_whole, path_of
 from minigpt4.core.errors import FetchError
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 
 LANGUAGE = random.Random(2).randbytes(3_000_000)
 """As conftest.py serves it."""

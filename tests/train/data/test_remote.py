@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from minigpt4.core.errors import DataError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data.open import holds_photos, open_photos
 from minigpt4.train.events import PhotosFetched
 

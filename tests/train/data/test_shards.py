@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data import shards
 from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in
 from minigpt4.train.data.open import open_photos

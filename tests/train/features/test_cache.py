@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from minigpt4.core.bundles.bundle import VisionSpec, load_bundle
 from minigpt4.core.errors import BackendError, BundleError, DataError
-from minigpt4.core.locks import locked
-from minigpt4.core.paths import cache_home
+from minigpt4.core.storage.locks import locked
+from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.vision.base import VisionStages
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.data.open import open_photos

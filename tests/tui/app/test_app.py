@@ -18,7 +18,7 @@ async def test_settings_change_at_once(play: Play) -> None:
         assert app.theme == "paper"
         app.change_setting("temperature", 0.3)
         await now.ask("What is this?")
-        assert now.engine.asked[0][2]["temperature"] == 0.3
+        assert now.engine.asked[0][2].temperature == 0.3
         app.change_setting("keys.help", ("f7",))
         assert app.key("help") == "F7"
         await now.until(lambda: heard == ["theme", "temperature", "keys.help"])
@@ -32,7 +32,7 @@ async def test_settings_of_a_conversation_leave_the_file_alone(play: Play) -> No
         app = now.app
         app.change_setting("temperature", 0.3, here=True)
         await now.talk("What is this?", "A cat.")
-        assert now.engine.asked[0][2]["temperature"] == 0.3
+        assert now.engine.asked[0][2].temperature == 0.3
         assert app.conversation.info is not None
         kept = app.conversation.info.id
         app.new_conversation()

@@ -12,7 +12,7 @@ from textual import events
 from textual._styles_cache import StylesCache
 from textual.strip import Strip
 
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.worker.messages import DownloadProgress, Exited, Failed, Notice
 from minigpt4.themes import own_themes_folder
 from minigpt4.tui.history.store import Store

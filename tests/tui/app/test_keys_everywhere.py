@@ -8,7 +8,7 @@ import pytest
 from textual.command import CommandPalette
 from textual.widgets import Input
 
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.help import HelpScreen
 from minigpt4.tui.screens.models import ModelsScreen

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.tui.settings.settings import settings_path
 
 Call = Callable[..., subprocess.CompletedProcess[str]]

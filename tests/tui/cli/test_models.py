@@ -16,7 +16,7 @@ import pytest
 
 from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.download.fetch import is_whole, path_of
-from minigpt4.core.paths import config_home, data_home
+from minigpt4.core.storage.paths import config_home, data_home
 from minigpt4.core.weights.locate import gguf_path
 
 VISION = b"vision" * 20_000

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import bundles_folder, projection_path
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 
 VECTORS = Path(__file__).parents[2] / "golden"
 Call = Callable[..., "subprocess.CompletedProcess[str]"]

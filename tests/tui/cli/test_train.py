@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ from PIL import Image
 
 from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.download.fetch import bundles_folder
-from minigpt4.core.paths import config_home
 from minigpt4.core.projection import Projection, save_projection
+from minigpt4.core.storage.paths import config_home
 from minigpt4.train.recipe_file import read_recipe
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -162,6 +163,29 @@ def test_a_recipe_may_name_where_it_starts_beside_the_bundles_projection(
         assert only_line(done, 1).startswith(f"There is no projection file {place};")
 
 
+def home_without_features(mini_home: Path, home: Path) -> Path:
+    """A home with mini's files, and no features or embeddings of an earlier test run."""
+    converted = mini_home / "cache" / "converted"
+    converted.mkdir(parents=True, exist_ok=True)
+    (home / "cache").mkdir(parents=True)
+    (home / "data").symlink_to(mini_home / "data")
+    (home / "cache" / "converted").symlink_to(converted)
+    return home
+
+
+def check_complete_run(run: Path) -> list[dict[str, Any]]:
+    """The log's rows of a run of 12 steps, after checks that none is missing or repeated."""
+    recipe = read_recipe(run / "recipe.toml")
+    assert (recipe.stage, recipe.steps, recipe.validation.photos) == (1, 12, 2)
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
+    assert [row["step"] for row in rows if "val_loss" in row] == [0, 12]
+    losses = [row[name] for row in rows for name in ("loss", "val_loss") if name in row]
+    assert np.isfinite(losses).all()
+    assert (run / "checkpoints" / "12" / "state.safetensors").is_file()
+    return rows
+
+
 def test_a_run_is_stopped_resumed_and_its_result_answers(
     mini_home: Path,
     tmp_path: Path,
@@ -170,13 +194,7 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     call_minigpt4: Call,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Mini's files, and no features or embeddings of an earlier test run.
-    home, converted = tmp_path / "home", mini_home / "cache" / "converted"
-    converted.mkdir(parents=True, exist_ok=True)
-    (home / "cache").mkdir(parents=True)
-    (home / "data").symlink_to(mini_home / "data")
-    (home / "cache" / "converted").symlink_to(converted)
-    monkeypatch.setenv("MINIGPT4_HOME", str(home))
+    monkeypatch.setenv("MINIGPT4_HOME", str(home_without_features(mini_home, tmp_path / "home")))
     run = tmp_path / "run"
     command = [sys.executable, "-P", "-m", "minigpt4.tui", "train", "--stage", "1", "--data", str(data)]
     with subprocess.Popen(
@@ -210,14 +228,7 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     assert done.stdout == f"{result}\n"
     assert f"Training on 6 photos, steps {stopped_after + 1} to 12." in done.stderr.splitlines()
     assert "Encoding" not in done.stderr  # the features are cached
-    recipe = read_recipe(run / "recipe.toml")
-    assert (recipe.stage, recipe.steps, recipe.validation.photos) == (1, 12, 2)
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 13))
-    assert [row["step"] for row in rows if "val_loss" in row] == [0, 12]
-    losses = [row[name] for row in rows for name in ("loss", "val_loss") if name in row]
-    assert np.isfinite(losses).all()
-    assert (run / "checkpoints" / "12" / "state.safetensors").is_file()
+    rows = check_complete_run(run)
     assert "has ended; its result is" in call_minigpt4(*resume).stderr
 
     told = call_minigpt4(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.paths import config_home, data_home
+from minigpt4.core.storage.paths import config_home, data_home
 from minigpt4.tui.doctor import checks as doctor
 from minigpt4.tui.doctor import terminal as doctor_terminal
 from minigpt4.tui.doctor.checks import safely

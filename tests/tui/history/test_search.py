@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.tui.history.store import HIT, HIT_END, Store, StoredPicture
+from minigpt4.tui.history.records import HIT, HIT_END
+from minigpt4.tui.history.store import Store, StoredPicture
 
 
 @pytest.fixture

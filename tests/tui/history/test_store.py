@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minigpt4.core.errors import ImageError, UsageError
-from minigpt4.core.paths import data_home
 from minigpt4.core.pixels import open_picture
+from minigpt4.core.storage.paths import data_home
 from minigpt4.tui.history import pictures as store_pictures
 from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoreError, WholeConversation
 

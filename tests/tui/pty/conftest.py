@@ -18,7 +18,7 @@ import pexpect
 import pyte
 import pytest
 
-from minigpt4.core.paths import HOME_VARIABLE
+from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.tui.history.store import Store
 
 KEYS = {

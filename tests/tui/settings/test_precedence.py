@@ -12,7 +12,7 @@ import pytest
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.types import Sampling
 from minigpt4.tui.cli import ask
 from minigpt4.tui.cli.chat import chat

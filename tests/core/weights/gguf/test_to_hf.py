@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.paths import HOME_VARIABLE
+from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.core.weights.gguf import to_hf as module
 from minigpt4.core.weights.gguf.header import LEAST_BYTES, read_header
 from minigpt4.core.weights.gguf.to_hf import (

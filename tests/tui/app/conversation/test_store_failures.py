@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from minigpt4.core.paths import config_home, data_home
+from minigpt4.core.storage.paths import config_home, data_home
 from minigpt4.core.worker.messages import Failed
 from minigpt4.tui.cli.chat.app import open_store
 from minigpt4.tui.history.store import Store

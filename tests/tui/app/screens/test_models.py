@@ -15,7 +15,7 @@ from textual.widgets import Static
 from minigpt4.core.bundles.bundle import Bundle, load_bundle, write_manifest
 from minigpt4.core.bundles.source import Source
 from minigpt4.core.download.fetch import is_present, missing
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.tui.models.background_download import RUNNING
 from minigpt4.tui.models.bundle_info import all_bundles, bundle_info
 from minigpt4.tui.screens.models import BundleScreen, ModelsScreen

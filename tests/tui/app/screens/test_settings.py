@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from textual.widgets import Input, Static
 
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.screens.settings import SCOPE, SettingsScreen, ValueScreen
 from minigpt4.tui.screens.themes import ThemesScreen

@@ -12,7 +12,7 @@ from textual.widgets import TextArea
 
 from minigpt4.core import prompt
 from minigpt4.core.bundles.bundle import load_bundle, write_manifest
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.tui.screens.prompt import PromptScreen
 from minigpt4.tui.screens.settings import SCOPE, SettingsScreen
 from minigpt4.tui.settings.settings import load_settings

@@ -7,7 +7,7 @@ from typing import Any
 
 from textual.widgets import Static
 
-from minigpt4.core.paths import config_home
+from minigpt4.core.storage.paths import config_home
 from minigpt4.themes import own_themes_folder
 from minigpt4.tui.screens.themes import ThemesScreen
 
@@ -79,7 +79,7 @@ async def test_a_theme_that_is_wrong_says_why_and_changes_nothing(play: Play) ->
         screen = await open_themes(on)
         go_to(screen, "mine")
         problem = screen.query_one("#problem", Static)
-        await on.until(lambda: "primary = 'bluish'" in str(problem.render()))
+        await on.until(lambda: "'primary' is 'bluish'" in str(problem.render()))
         await on.pilot.press("enter")
         assert on.app.screen is screen
         assert on.app.theme == "harbour"

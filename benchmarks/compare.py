@@ -1,0 +1,176 @@
+"""Two checkouts side by side: what users wait for, measured in turns in one run.
+
+    python benchmarks/compare.py OTHER_PYTHON [--runs 7] [--data DATA] [--only help ask look app step loading]
+
+OTHER_PYTHON is the interpreter of a virtual environment in which the other checkout is installed, such
+as `../old/.venv/bin/python`; its benchmarks are run from the same checkout. Runs alternate, so a
+machine that slows down slows both. Printed are medians and the ratio of this checkout to the other.
+
+- help, ask: whole processes, from start to the first byte on stdout; `ask` about a seen image.
+- look: `Engine.look` of a seen JPEG of 12 megapixels, in a process that has loaded its engine.
+- app, step, loading: the benchmarks of each checkout (app.py, training_step.py, loading.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+QUESTION = "What is in this picture?"
+MEASURES = ("help", "ask", "look", "app", "step", "loading")
+
+LOOK = """
+import sys, time
+from minigpt4.core.engine import Engine
+engine = Engine.load("mini", backend="llamacpp", device="cpu")
+engine.look(sys.argv[1])
+times = []
+for _ in range(15):
+    start = time.perf_counter()
+    engine.look(sys.argv[1])
+    times.append(time.perf_counter() - start)
+print(sorted(times)[7])
+"""
+
+PACKAGE = "import minigpt4, pathlib; print(pathlib.Path(minigpt4.__file__).parents[2])"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """One installed checkout: its interpreter and its root folder."""
+
+    python: str
+    root: Path
+
+    @classmethod
+    def of(cls, python: str) -> Checkout:
+        """The checkout that an interpreter has installed."""
+        return cls(python, Path(_output([python, "-P", "-c", PACKAGE]).strip()))
+
+    def first_byte_s(self, *arguments: str) -> float:
+        """Seconds from the start of the program to the first byte on its stdout."""
+        command = [self.python, "-P", "-m", "minigpt4.tui", *arguments]
+        start = time.perf_counter()
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.read(1)
+            seconds = time.perf_counter() - start
+            process.stdout.read()
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed with code {process.returncode}.")
+        return seconds
+
+    def benchmark(self, name: str, *arguments: str) -> str:
+        """What one of its benchmarks prints."""
+        return _output([self.python, str(self.root / "benchmarks" / name), *arguments])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("other")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--data", help="shards for the training step; without them it is not measured")
+    parser.add_argument("--only", nargs="+", choices=MEASURES, default=MEASURES)
+    given = parser.parse_args()
+    new, old = Checkout.of(sys.executable), Checkout.of(given.other)
+    print(f"| what | {old.root.name} | {new.root.name} | ratio |\n| --- | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as folder:
+        large = _large_jpeg(Path(folder) / "large.jpg")
+        small = str(new.root / "examples" / "chelsea.png")
+        if "help" in given.only:
+            _compare("`--help`", old, new, given.runs, lambda one: one.first_byte_s("--help"))
+        if "ask" in given.only:
+            for backend in ("torch", "llamacpp"):
+                ask = ("ask", "-i", small, "--backend", backend, QUESTION)
+                name = f"`ask`, {backend}, seen image, to the first token"
+                _compare(name, old, new, given.runs, lambda one, ask=ask: one.first_byte_s(*ask))
+        if "look" in given.only:
+            _compare(
+                "`Engine.look`, seen 12-megapixel JPEG",
+                old,
+                new,
+                max(3, given.runs // 2),
+                lambda one: float(_output([one.python, "-P", "-c", LOOK, str(large)])),
+            )
+        if "app" in given.only:
+            _compare_app(old, new)
+        if "step" in given.only and given.data:
+            step = ("training_step.py", "mini", given.data)
+            _compare_rate("training step, mini, features cached", old, new, -1, *step)
+        if "loading" in given.only:
+            _compare_rate("loading with two workers", old, new, 0, "loading.py")
+
+
+def _compare(
+    name: str, old: Checkout, new: Checkout, runs: int, measure: Callable[[Checkout], float]
+) -> None:
+    """Measure both in turns, after one run of each that does not count, and print a row in seconds."""
+    seconds: dict[Checkout, list[float]] = {old: [], new: []}
+    for run in range(-1, runs):
+        for one in (old, new) if run % 2 else (new, old):
+            measured = measure(one)
+            if run >= 0:
+                seconds[one].append(measured)
+    before, after = (statistics.median(seconds[one]) for one in (old, new))
+    print(f"| {name} | {before * 1e3:.1f} ms | {after * 1e3:.1f} ms | {after / before:.2f} |", flush=True)
+
+
+def _compare_app(old: Checkout, new: Checkout) -> None:
+    """First paint and keys, two runs of each checkout's app.py in turns."""
+    found: dict[Checkout, dict[str, list[float]]] = {old: {}, new: {}}
+    for _ in range(2):
+        for one in (old, new):
+            printed = one.benchmark(
+                "app.py", "--runs", "5", "--keys", "60", "--only", "opening", "typing", "--json"
+            )
+            for figure in json.loads(printed[printed.index("[") :]):
+                found[one].setdefault(figure["name"], []).append(figure["median"])
+    # The figures of both come in the same order, though one may have been renamed.
+    for (name, after), before in zip(found[new].items(), found[old].values(), strict=True):
+        a, b = statistics.median(before), statistics.median(after)
+        print(f"| {name} | {a * 1e3:.0f} ms | {b * 1e3:.0f} ms | {b / a:.2f} |", flush=True)
+
+
+def _compare_rate(name: str, old: Checkout, new: Checkout, place: int, script: str, *arguments: str) -> None:
+    """The rate at one place among those that each checkout's benchmark prints, three runs in turns."""
+    rates: dict[Checkout, list[float]] = {old: [], new: []}
+    for _ in range(3):
+        for one in (old, new):
+            printed = one.benchmark(script, *arguments)
+            rates[one].append(
+                float(re.findall(r"([\d,.]+) (?:photos|images)/s", printed)[-1].replace(",", ""))
+            )
+    before, after = (statistics.median(rates[one]) for one in (old, new))
+    print(f"| {name} | {before:,.1f}/s | {after:,.1f}/s | {after / before:.2f} |", flush=True)
+
+
+def _large_jpeg(path: Path) -> Path:
+    """A smooth JPEG of 4000 x 3000 pixels."""
+    coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize((4000, 3000), Image.Resampling.BICUBIC).save(path, quality=92)
+    return path
+
+
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed with code {done.returncode}.")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Files of the program on disk: where they are, atomic writes, locks, TOML into dataclasses."""
