@@ -103,7 +103,7 @@ class EngineOptions:
         _check_name("backend", self.backend, BACKENDS)
         kind, _, index = self.device.partition(":")
         if kind not in DEVICES or (index and not (kind == "cuda" and index.isdecimal())):
-            _check_name("device", self.device, (*DEVICES, "cuda:N"))
+            raise UsageError(f"There is no device '{self.device}'; choose auto, cpu, cuda or cuda:N.")
         if self.dtype is not None:
             dtype_for(self.dtype, self.device)
         if self.threads is not None and self.threads < 1:

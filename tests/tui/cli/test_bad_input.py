@@ -101,7 +101,7 @@ def test_an_empty_question_is_wrong_usage(call_minigpt4, question) -> None:
         (["ask", "--greedy", "--temperature", "1", QUESTION], "--greedy and --temperature 1 contradict"),
         (
             ["ask", "--backend", "torhc", QUESTION],
-            "There is no backend 'torhc'; choose auto, torch, llamacpp.",
+            "There is no backend 'torhc'; did you mean 'torch'?",
         ),
         (["ask", "--device", "gpu", QUESTION], "There is no device 'gpu';"),
         (["ask", "-i", "-", "-i", "-", QUESTION], "'-i -' is given twice"),
