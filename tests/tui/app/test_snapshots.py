@@ -255,7 +255,7 @@ async def test_an_answer_that_is_being_written(play: Play, lighthouse: Any, look
         await now.ask("What do you see?")
         now.engine.begin("A **lighthouse** stands at the left, ", "and a small sun hangs")
         view = now.app.chat.transcript.views[-1]
-        await now.until(lambda: "hangs" in now.text() and view._timer is None)
+        await now.until(lambda: "hangs" in now.text() and view._painter is None)
         await look(now, "writing")
 
 
