@@ -84,5 +84,5 @@ def test_an_unknown_device_is_refused_with_the_known_ones() -> None:
 
 def test_this_machines_speed_is_measured() -> None:
     found = device_named("CPU")
-    assert found.peak > 1e9
+    assert found.peak > 1e7
     assert found.memory > 0
