@@ -15,7 +15,7 @@ from minigpt4.core.errors import ImageError, UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.plain import cut_short
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
-from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen
+from minigpt4.tui.cli.options import Chosen
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.settings.settings import load_settings
@@ -27,57 +27,43 @@ if TYPE_CHECKING:
     from minigpt4.core.reply import Reply
 
 
+@options.with_option_sets
 def ask(
-    ctx: typer.Context,
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.")],
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     image: Annotated[
         list[str] | None,
         typer.Option(
             "--image",
             "-i",
             metavar="PICTURE",
-            help="A file, or - for standard input; may be given several times.",
+            help="A picture file, or - for standard input; repeat for more.",
         ),
     ] = None,
     each: Annotated[
-        bool, typer.Option("--each", help="Ask about each picture by itself, in turn, with one model load.")
+        bool, typer.Option("--each", help="Ask about each picture separately; the model is loaded once.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object an answer, one a line.")] = False,
-    bundle: options.BundleGiven = None,
-    backend: options.BackendGiven = None,
-    device: options.DeviceGiven = None,
-    projection: options.ProjectionFile = None,
-    threads: options.Threads = None,
-    quant: options.QuantGiven = None,
-    gpu_layers: options.GpuLayers = None,
-    context: options.Context = None,
-    offload_vision: options.OffloadVision = False,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    greedy: options.Greedy = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer and line.")] = False,
+    model: options.ModelFlags = options.MODEL_FROM_SETTINGS,
+    sampling: options.SamplingFlags = options.SAMPLING_FROM_SETTINGS,
     beams: options.Beams = None,
     system_prompt: options.SystemPrompt = None,
 ) -> None:
     """Answer one question about one or more pictures.
 
-    Several pictures belong to one question, in the order given, unless --each is there.
-    The answer goes to standard output, everything else to standard error. What is not given here
-    comes from the settings, as `minigpt4 config show` prints them.
+    Several pictures belong to one question, in the order given, unless --each is given.
+    The answer goes to standard output, everything else to standard error. Options that are not given
+    come from the settings (`minigpt4 config show`).
     """
-    del bundle, backend, device, threads, quant, gpu_layers, context, system_prompt
-    del max_tokens, temperature, top_p, repetition_penalty, seed
     if not question.strip():
         raise UsageError("The question is empty; type what you want to know, in quotes.")
     loaded = load_settings()
+    prompt = {} if system_prompt is None else {"system_prompt": system_prompt}
     chosen = options.choose(
         loaded,
-        options.typed(ctx, (*MODEL, *SAMPLING, "system_prompt")),
-        projection=projection,
-        offload_vision=offload_vision,
-        greedy=greedy,
+        model.given() | sampling.given() | prompt,
+        projection=model.projection,
+        offload_vision=model.offload_vision,
+        greedy=sampling.greedy,
         beams=beams,
     )
     for problem in loaded.problems:
@@ -98,7 +84,7 @@ def _attachments(arguments: Sequence[str]) -> list[Attachment]:
 
 @dataclass(frozen=True)
 class Asking:
-    """One question, to be put about pictures; the model is loaded once a picture has opened."""
+    """One question about pictures; the model is loaded once a picture has been opened."""
 
     question: str
     chosen: Chosen
@@ -112,7 +98,7 @@ class Asking:
             self._answer(engine, pictures, [one.label for one in attachments])
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
-        """Each picture by itself, in order. A bad one gets its line and fails the command, at the end."""
+        """Each picture separately, in order. A bad one is reported and makes the exit code 1 at the end."""
         if not attachments:
             raise UsageError("--each asks about pictures one by one, but none is given; add -i PICTURE.")
         engine: Engine | None = None

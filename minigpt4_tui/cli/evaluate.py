@@ -46,28 +46,43 @@ Output = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")]
 
 
+@dataclass(frozen=True)
+class ModelFlags:
+    """The model options of every suite; the settings play no part, so that scores can be reproduced."""
+
+    projection: options.ProjectionFile = None
+    bundle: options.BundleName = "mini"
+    backend: options.BackendName = "auto"
+    device: options.Device = "auto"
+    threads: options.Threads = None
+
+    def options(self) -> EngineOptions:
+        """The options with the bundle loaded, checked."""
+        return EngineOptions(self.bundle, self.backend, self.device, self.projection, self.threads).resolved()
+
+
+DEFAULT_MODEL = ModelFlags()
+
+
 @eval_app.command()
+@options.with_option_sets
 def captions(
     shards: Shards,
     limit: Limit = None,
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="The question; the stage's own otherwise.")
+        str | None, typer.Option("--prompt", help="The question, instead of the stage's own.")
     ] = None,
     stage: Annotated[
         int, typer.Option("--stage", min=1, max=2, help="Ask as this training stage did: 1 asks nothing.")
     ] = 2,
-    projection: options.ProjectionFile = None,
-    bundle: options.BundleName = "mini",
-    backend: options.BackendName = "auto",
-    device: options.Device = "auto",
-    threads: options.Threads = None,
+    model: ModelFlags = DEFAULT_MODEL,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare short captions with people's own: CIDEr-D, BLEU-1 to 4 and subject rate."""
     from minigpt4.train.evaluate.evaluate import CAPTION_QUESTIONS, CAPTION_TOKENS, caption_scores
 
-    choice = _choice(bundle, backend, device, projection, threads)
+    choice = model.options()
     question = CAPTION_QUESTIONS[cast("Stage", stage)] if prompt is None else prompt
     sampling = replace(choice.loaded_bundle().sampling.greedy(), max_tokens=CAPTION_TOKENS)
     survey = Survey("captions", choice, shards, question, sampling, limit, output)
@@ -75,37 +90,31 @@ def captions(
 
 
 @eval_app.command()
+@options.with_option_sets
 def subjects(
     shards: Shards,
     limit: Limit = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="Another question.")] = None,
-    projection: options.ProjectionFile = None,
-    bundle: options.BundleName = "mini",
-    backend: options.BackendName = "auto",
-    device: options.Device = "auto",
-    threads: options.Threads = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The question to ask instead.")] = None,
+    model: ModelFlags = DEFAULT_MODEL,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask "What is in this picture?" and count the answers that name what people see."""
     from minigpt4.train.evaluate.evaluate import CAPTION_TOKENS, SUBJECT_QUESTION, subject_scores
 
-    choice = _choice(bundle, backend, device, projection, threads)
+    choice = model.options()
     question = SUBJECT_QUESTION if prompt is None else prompt
     survey = Survey("subjects", choice, shards, question, _greedy(choice, CAPTION_TOKENS), limit, output)
     survey.run(subject_scores, as_json=as_json)
 
 
 @eval_app.command()
+@options.with_option_sets
 def fluency(
     shards: Shards,
     limit: Limit = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="Another question.")] = None,
-    projection: options.ProjectionFile = None,
-    bundle: options.BundleName = "mini",
-    backend: options.BackendName = "auto",
-    device: options.Device = "auto",
-    threads: options.Threads = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The question to ask instead.")] = None,
+    model: ModelFlags = DEFAULT_MODEL,
     max_tokens: options.MaxTokens = None,
     output: Output = None,
     as_json: AsJson = False,
@@ -115,7 +124,7 @@ def fluency(
 
     if max_tokens is not None and max_tokens < 1:
         raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
-    choice = _choice(bundle, backend, device, projection, threads)
+    choice = model.options()
     question = DETAIL_QUESTION if prompt is None else prompt
     sampling = _greedy(choice, max_tokens or choice.loaded_bundle().sampling.max_tokens)
     survey = Survey("fluency", choice, shards, question, sampling, limit, output)
@@ -179,12 +188,6 @@ class Survey:
 def _greedy(choice: EngineOptions, max_tokens: int) -> ResolvedSampling:
     """The bundle's own sampling, with its repetition penalty, at temperature 0."""
     return replace(choice.loaded_bundle().sampling, temperature=0.0, max_tokens=max_tokens)
-
-
-def _choice(
-    bundle: str, backend: str, device: str, projection: Path | None, threads: int | None
-) -> EngineOptions:
-    return EngineOptions(bundle, backend, device, projection, threads).resolved()
 
 
 def _check_output(output: Path | None) -> None:

@@ -1,11 +1,13 @@
-"""Options that several commands share: which model, and how the next word is chosen."""
+"""Options that several commands share: the model and the sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -21,69 +23,133 @@ if TYPE_CHECKING:
 MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
-_BUNDLE = typer.Option("--bundle", "-b", help="Which model bundle answers.")
-_BACKEND = typer.Option(
-    "--backend", help="auto, torch or llamacpp; auto takes llama.cpp where it is installed."
-)
+_BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
+_BACKEND = typer.Option("--backend", help="auto, torch or llamacpp; auto: llama.cpp if it is installed.")
 _DEVICE = typer.Option("--device", help="auto, cpu, cuda or cuda:N.")
 _QUANT = typer.Option(
     "--quant",
-    help="How the language model's weights are kept: fp32, bf16, fp16, int8 or nf4 by torch; F16, Q8_0, "
-    "Q5_K_M, Q4_K_M or Q4_0 by llama.cpp; auto takes what is here and suits the device.",
+    help="Quantisation of the language model's weights: fp32, bf16, fp16, int8 or nf4 (torch); F16, Q8_0, "
+    "Q5_K_M, Q4_K_M or Q4_0 (llama.cpp); auto: what is downloaded and suits the device.",
 )
+
+R = TypeVar("R")
 
 BundleName = Annotated[str, _BUNDLE]
 BackendName = Annotated[str, _BACKEND]
 Device = Annotated[str, _DEVICE]
 Quant = Annotated[str, _QUANT]
 
-# The same where the settings decide what is not typed.
-BundleGiven = Annotated[str | None, _BUNDLE]
-BackendGiven = Annotated[str | None, _BACKEND]
-DeviceGiven = Annotated[str | None, _DEVICE]
-QuantGiven = Annotated[str | None, _QUANT]
-
 ProjectionFile = Annotated[
     Path | None,
     typer.Option(
         "--projection",
         metavar="FILE",
-        help="A projection of your own training, in place of the bundle's; or the folder of its run.",
+        help="A projection you trained, instead of the bundle's; or the folder of its training run.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option("--threads", help="How many processor threads to use.")]
-GpuLayers = Annotated[
-    int | None,
-    typer.Option("--gpu-layers", help="llama.cpp: how many layers lie on the GPU; all of them otherwise."),
-]
-Context = Annotated[
-    int | None, typer.Option("--context", help="Fewer positions than the bundle's, to save memory.")
-]
-OffloadVision = Annotated[
-    bool,
-    typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it looks."),
-]
+Threads = Annotated[int | None, typer.Option("--threads", help="Number of processor threads.")]
 Beams = Annotated[
     int | None,
-    typer.Option("--beams", help="Search so many answers at once for the likeliest, without dice."),
+    typer.Option("--beams", help="Number of beams of a beam search for the most likely answer."),
 ]
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens", help="Longest answer, in tokens; a word is one or two.")
 ]
-Temperature = Annotated[
-    float | None, typer.Option("--temperature", help="How adventurous the words are; 0 takes the likeliest.")
-]
-TopP = Annotated[
-    float | None, typer.Option("--top-p", help="Choose among the likeliest words that make up this share.")
-]
-RepetitionPenalty = Annotated[
-    float | None, typer.Option("--repetition-penalty", help="Over 1 discourages words already used.")
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="The same seed gives the same answer.")]
 SystemPrompt = Annotated[
-    str | None, typer.Option("--system-prompt", help="What the model is told before the conversation.")
+    str | None, typer.Option("--system-prompt", help="Instructions to the model before the conversation.")
 ]
-Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the likeliest word, with no dice.")]
+
+
+@dataclass(frozen=True)
+class ModelFlags:
+    """The model options of a command; None leaves one to the settings."""
+
+    bundle: Annotated[str | None, _BUNDLE] = None
+    backend: Annotated[str | None, _BACKEND] = None
+    device: Annotated[str | None, _DEVICE] = None
+    projection: ProjectionFile = None
+    threads: Threads = None
+    quant: Annotated[str | None, _QUANT] = None
+    gpu_layers: Annotated[
+        int | None,
+        typer.Option("--gpu-layers", help="llama.cpp: number of layers on the GPU; all by default."),
+    ] = None
+    context: Annotated[
+        int | None,
+        typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
+    ] = None
+    offload_vision: Annotated[
+        bool,
+        typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it encodes."),
+    ] = False
+
+    def given(self) -> dict[str, Any]:
+        """The settings given on the command line."""
+        return _given(self, MODEL)
+
+
+@dataclass(frozen=True)
+class SamplingFlags:
+    """The sampling options of a command; None leaves one to the settings."""
+
+    max_tokens: MaxTokens = None
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="Sampling temperature; 0 is greedy.")
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Sample from the most likely tokens that reach this probability."),
+    ] = None
+    repetition_penalty: Annotated[
+        float | None, typer.Option("--repetition-penalty", help="Over 1 makes repeated tokens less likely.")
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Random seed; the same seed gives the same answer.")
+    ] = None
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always take the most likely token; no sampling.")
+    ] = False
+
+    def given(self) -> dict[str, Any]:
+        """The settings given on the command line."""
+        return _given(self, SAMPLING)
+
+    def check_greedy(self) -> None:
+        """Raise UsageError if --greedy contradicts --temperature."""
+        _check_greedy(self.greedy, self.temperature)
+
+
+def _given(flags: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(flags, name)) is not None}
+
+
+def with_option_sets(command: Callable[..., R]) -> Callable[..., R]:
+    """Let a command take dataclasses; typer sees their fields as options in place of the parameter."""
+    hints = get_type_hints(command, include_extras=True)
+    sets: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        own = inspect.signature(sets[name]).parameters if name in sets else {name: parameter}
+        types = get_type_hints(sets[name], include_extras=True) if name in sets else hints
+        # Keyword-only: a set may stand before a parameter without a default.
+        parameters += [
+            one.replace(annotation=types[field], kind=inspect.Parameter.KEYWORD_ONLY)
+            for field, one in own.items()
+        ]
+
+    @wraps(command)
+    def call(**values: Any) -> R:
+        for name, kind in sets.items():
+            values[name] = kind(**{one.name: values.pop(one.name) for one in fields(kind)})
+        return command(**values)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    return call
+
+
+MODEL_FROM_SETTINGS = ModelFlags()
+SAMPLING_FROM_SETTINGS = SamplingFlags()
 
 
 def fetch_files(options: EngineOptions, *, bars: bool = True) -> None:
@@ -105,17 +171,12 @@ def load_engine(options: EngineOptions, *, bars: bool = True) -> Engine:
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the settings and the command line come to together."""
+    """The settings and the command line resolved together."""
 
     model: EngineOptions
     sampling: ResolvedSampling
     system_prompt: str
     theme: str
-
-
-def typed(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
-    """The options of those names that were given on the command line."""
-    return {name: value for name in names if (value := context.params[name]) is not None}
 
 
 def choose(
@@ -127,7 +188,7 @@ def choose(
     greedy: bool = False,
     beams: int | None = None,
 ) -> Chosen:
-    """The settings with what was `given` on the command line over them; raises UsageError."""
+    """The settings, overridden by what was `given` on the command line; raises UsageError."""
     from minigpt4.core.engine_options import EngineOptions
 
     settings, given = loaded.settings, dict(given)
@@ -146,7 +207,7 @@ def choose(
         kept = [name for name in MODEL if name not in given and loaded.origins[name] != "default"]
         if not kept:
             raise
-        # What is at fault may be nothing that was typed.
+        # The fault may lie in the settings, not on the command line.
         raise UsageError(
             f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` tells where that is set.)"
         ) from error
@@ -156,9 +217,9 @@ def choose(
 
 
 def check_model(loaded: Loaded, projection: Path | None) -> None:
-    """Raise UsageError or BundleError where what was typed of the model cannot be, before the app starts.
+    """Raise UsageError or BundleError for impossible model options before the app starts.
 
-    What only the settings say is left to the app, in which it can be mended.
+    Bad settings are left to the app, where they can be corrected.
     """
     from minigpt4.tui.conversation.engine_status import options_from
 
@@ -167,9 +228,9 @@ def check_model(loaded: Loaded, projection: Path | None) -> None:
 
 
 def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
-    """The file that `--projection` names: itself, or that of a training run or one of its checkpoints.
+    """The projection file that `--projection` names, also by its training run or checkpoint.
 
-    Where no bundle was typed, the one that it was trained for is put among what was `given`.
+    Without --bundle the bundle it was trained for is added to `given`.
     """
     if projection is None:
         return None
@@ -184,9 +245,9 @@ def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
 
 
 def backend_for(backend: str, beams: int | None) -> str:
-    """The backend as typed, or torch where it was left open and beams are asked for.
+    """The backend, torch if it is auto and beam search is asked for.
 
-    Raises UsageError for llama.cpp, before it has loaded gigabytes for nothing.
+    Raises UsageError for llama.cpp, before it loads gigabytes for nothing.
     """
     if beams is None or beams < 2:
         return backend
@@ -208,9 +269,9 @@ def sampling_from(
     greedy: bool,
     beams: int | None = None,
 ) -> ResolvedSampling:
-    """The bundle's sampling with what was typed put over it; raises UsageError naming a bad value.
+    """The bundle's sampling, overridden by the options; raises UsageError naming a bad value.
 
-    Over 1, `beams` leave the dice out where no temperature was typed.
+    Over 1, `beams` are deterministic: the temperature is 0.
     """
     _check("--max-tokens", max_tokens, least=1, most=100_000)
     _check("--temperature", temperature, least=0, most=10)
@@ -218,10 +279,7 @@ def sampling_from(
     _check("--repetition-penalty", repetition_penalty, least=0.01, most=10)
     _check("--seed", seed, least=0, most=2**63 - 1)
     _check("--beams", beams, least=1, most=100)
-    if greedy and temperature:
-        raise UsageError(
-            f"--greedy and --temperature {temperature:g} contradict each other; give one of them."
-        )
+    _check_greedy(greedy, temperature)
     if beams is not None and beams > 1:
         if temperature:
             raise UsageError(
@@ -238,6 +296,13 @@ def sampling_from(
     changes: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
     sampling = replace(default, **changes)
     return sampling.greedy() if greedy else sampling
+
+
+def _check_greedy(greedy: bool, temperature: float | None) -> None:
+    if greedy and temperature:
+        raise UsageError(
+            f"--greedy and --temperature {temperature:g} contradict each other; give one of them."
+        )
 
 
 def _check(option: str, value: float | None, *, least: float, most: float) -> None:

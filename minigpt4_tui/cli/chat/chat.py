@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.app import is_at_screen, open_app, open_store, picture_of
-from minigpt4.tui.cli.options import MODEL, SAMPLING
 from minigpt4.tui.images.attachments import Attachment
 from minigpt4.tui.settings.settings import load_settings
 from minigpt4.tui.terminal.messages import printable, say
@@ -23,69 +21,48 @@ if TYPE_CHECKING:
     from minigpt4.tui.history.store import ConversationInfo, Store
 
 
+@options.with_option_sets
 def chat(
-    ctx: typer.Context,
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="Pictures to begin with.")
+        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="Pictures for the first message.")
     ] = None,
     plain: Annotated[
         bool,
-        typer.Option(
-            "--plain", help="Line by line, for screen readers and pipes; there by itself in a pipe."
-        ),
+        typer.Option("--plain", help="Line by line, for screen readers and pipes; the default in a pipe."),
     ] = False,
     resume: Annotated[
         str | None,
-        typer.Option("--resume", metavar="ID", help="Go on with a kept conversation; 'last' is the latest."),
+        typer.Option("--resume", metavar="ID", help="Resume a conversation; 'last' is the latest."),
     ] = None,
-    theme: Annotated[str | None, typer.Option("--theme", help="Colours for this time.")] = None,
+    theme: Annotated[str | None, typer.Option("--theme", help="Colour theme of this session.")] = None,
     pictures: Annotated[
         str | None,
-        typer.Option("--images", help="How pictures are drawn: auto, kitty, sixel, halfblock, off."),
+        typer.Option("--images", help="How to draw pictures: auto, kitty, sixel, halfblock or off."),
     ] = None,
-    reduced_motion: Annotated[
-        bool | None, typer.Option("--reduced-motion", help="Nothing slides, fades or blinks.")
-    ] = None,
+    reduced_motion: Annotated[bool | None, typer.Option("--reduced-motion", help="No animations.")] = None,
     system_prompt: options.SystemPrompt = None,
-    bundle: options.BundleGiven = None,
-    backend: options.BackendGiven = None,
-    device: options.DeviceGiven = None,
-    projection: options.ProjectionFile = None,
-    threads: options.Threads = None,
-    quant: options.QuantGiven = None,
-    gpu_layers: options.GpuLayers = None,
-    context: options.Context = None,
-    offload_vision: options.OffloadVision = False,
-    max_tokens: options.MaxTokens = None,
-    temperature: options.Temperature = None,
-    top_p: options.TopP = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    seed: options.Seed = None,
-    greedy: options.Greedy = False,
+    model: options.ModelFlags = options.MODEL_FROM_SETTINGS,
+    sampling: options.SamplingFlags = options.SAMPLING_FROM_SETTINGS,
 ) -> None:
     """Talk about your pictures, turn by turn.
 
     Type a question and Enter; drop a picture on the window, or add it with /image PATH. F1 shows all
-    keys. Through a pipe answers go to standard output, all else to standard error. What is not given
-    here comes from the settings, as `minigpt4 config show` prints them.
+    keys. In a pipe answers go to standard output, everything else to standard error. Options that are
+    not given come from the settings (`minigpt4 config show`).
     """
-    del bundle, backend, device, threads, quant, gpu_layers, context, theme, reduced_motion
-    del max_tokens, top_p, repetition_penalty, seed, system_prompt
-    given = options.typed(ctx, (*MODEL, *SAMPLING, "theme", "reduced_motion", "system_prompt"))
-    if greedy and temperature:
-        raise UsageError(
-            f"--greedy and --temperature {temperature:g} contradict each other; give one of them."
-        )
+    own = {"theme": theme, "reduced_motion": reduced_motion, "system_prompt": system_prompt}
+    given = model.given() | sampling.given() | {k: value for k, value in own.items() if value is not None}
+    sampling.check_greedy()
     files = [picture_of(name) for name in images or []]
     if plain or not is_at_screen():
-        code = _plain(given, files, resume, projection, offload_vision, greedy)
+        code = _plain(given, files, resume, model.projection, model.offload_vision, sampling.greedy)
     else:
-        if greedy:
+        if sampling.greedy:
             given |= {"temperature": 0.0, "repetition_penalty": 1.0}
-        projection = options.of_run(given, projection)
+        projection = options.of_run(given, model.projection)
         loaded = load_settings(given | {"images": pictures})
         options.check_model(loaded, projection)
-        code = open_app(loaded, files, resume, projection, offload_vision)
+        code = open_app(loaded, files, resume, projection, model.offload_vision)
     raise typer.Exit(code)
 
 
@@ -97,7 +74,7 @@ def _plain(
     offload_vision: bool,
     greedy: bool,
 ) -> int:
-    """The chat line by line; what was typed stands over the settings."""
+    """The chat line by line; command-line options override the settings."""
     from minigpt4.tui.history.store import StoreError
 
     loaded = load_settings()
@@ -117,7 +94,7 @@ def _plain(
         )
         for sentence in loaded.problems:
             say(f"minigpt4: {printable(sentence)}")
-        # A picture that cannot be opened is refused before the model loads.
+        # Fail on an unreadable picture before the model loads.
         pictures = [one.open() for one in files]
         with _opened(chosen, store, conversation) as chat:
             for file, picture in zip(files, pictures, strict=True):
@@ -127,7 +104,7 @@ def _plain(
 
 @contextmanager
 def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None) -> Iterator[PlainChat]:
-    """A plain chat with its model loaded, which goes on with the conversation, if there is one."""
+    """A plain chat with its model loaded; resumes `conversation` if given."""
     from minigpt4.tui.cli.chat.plain import PlainChat
     from minigpt4.tui.cli.chat.plain_history import Record
     from minigpt4.tui.terminal.ansi import ansi_colors
