@@ -281,12 +281,12 @@ def test_no_file_is_longer_than_400_lines() -> None:
 
 
 def test_no_function_is_longer_than_60_lines() -> None:
-    """A command's declared options may be as many as it has; its body is counted without them."""
+    """A command may declare as many options as it has; its body is counted without them."""
     found = {}
     for path in python_files():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None:
-                declares_options = path.is_relative_to(ROOT / "minigpt4_tui" / "cli")
+                declares_options = "typer." in ast.unparse(node.args)
                 start = node.body[0].lineno if declares_options else node.lineno
                 if node.end_lineno - start >= 60:
                     found[f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"] = node.end_lineno - start + 1

@@ -28,7 +28,7 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.composer import Composer
 from minigpt4.tui.widgets.footer import ChatFooter
 from minigpt4.tui.widgets.message import MessageView
-from minigpt4.tui.widgets.status import Room, Speed, StatusLine
+from minigpt4.tui.widgets.status import ContextUsage, Speed, StatusLine
 from minigpt4.tui.widgets.transcript import Transcript
 from minigpt4.tui.widgets.welcome import Welcome
 
@@ -107,8 +107,10 @@ class ChatView(Screen[None]):
         self.status.engine = engine
         self._show_engine_error(engine)
         self.footer.count_pictures(engine.image_tokens)
-        if engine.context and self.status.room.context != engine.context:
-            self.status.room = Room(self.status.room.positions, self.status.room.pending, engine.context)
+        if engine.context and self.status.usage.context != engine.context:
+            self.status.usage = ContextUsage(
+                self.status.usage.positions, self.status.usage.pending, engine.context
+            )
 
     def _show_engine_error(self, engine: EngineStatus) -> None:
         """The card is made on the first error."""
@@ -158,7 +160,7 @@ class ChatView(Screen[None]):
                 if answering and (view := self.transcript.view(answering.message)):
                     view.show_phase(phase)
             case UsageChanged(positions, context, dropped):
-                self._draw_usage(Room(positions, self.status.room.pending, context, dropped))
+                self._draw_usage(ContextUsage(positions, self.status.usage.pending, context, dropped))
             case PathOpened() | MessageAdded() | MessageChanged():
                 self.beside(self._draw(update))
 
@@ -180,7 +182,7 @@ class ChatView(Screen[None]):
         if landing and (view := self.transcript.view(landing)):
             view.focus(scroll_visible=False)
         if not self.conversation.path:
-            self.status.room = Room(0, self.status.room.pending, self.status.room.context)
+            self.status.usage = ContextUsage(0, self.status.usage.pending, self.status.usage.context)
             self.status.speed = Speed()
 
     async def _draw_changed(self, message: StoredMessage) -> None:
@@ -193,14 +195,14 @@ class ChatView(Screen[None]):
         if str(speed):
             self.status.speed = speed
 
-    def _draw_usage(self, room: Room) -> None:
+    def _draw_usage(self, usage: ContextUsage) -> None:
         """The bar; and advice, once in a conversation before the context is full and once when it is."""
-        self.status.room = room
+        self.status.usage = usage
         current = self.conversation.info
-        case = (current.id if current is not None else "", bool(room.dropped))
-        if room.advice and case not in self._advised:
+        case = (current.id if current is not None else "", bool(usage.dropped))
+        if usage.advice and case not in self._advised:
             self._advised |= {case, (case[0], False)}
-            self.host.say(room.advice.format(key=self.host.key("new_conversation")), "warning")
+            self.host.say(usage.advice.format(key=self.host.key("new_conversation")), "warning")
 
     def _draw_emptiness(self) -> None:
         empty = not self.conversation.path

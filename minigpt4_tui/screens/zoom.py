@@ -33,8 +33,8 @@ class ZoomScreen(ModalScreen[None]):
         background: $background;
 
         #room { height: 1fr; width: 100%; align: center middle; padding: 1 2; }
-        #trouble { width: auto; max-width: 60; padding: 1 3; background: $surface; color: $text-error; }
-        #trouble { display: none; }
+        #error { width: auto; max-width: 60; padding: 1 3; background: $surface; color: $text-error; }
+        #error { display: none; }
         #caption { width: 100%; height: auto; text-align: center; padding: 0 2; }
         #keys { width: 100%; height: 1; text-align: center; color: $text-muted; text-wrap: nowrap;
                 text-overflow: ellipsis; }
@@ -50,7 +50,7 @@ class ZoomScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Container(id="room"):
             yield PictureArea()
-            yield Static(id="trouble", markup=False)
+            yield Static(id="error", markup=False)
         yield Static(id="caption", markup=False)
         yield KeyLine(id="keys")
 
@@ -94,7 +94,7 @@ class ZoomScreen(ModalScreen[None]):
         picture = self.pictures[self.index]
         area = self.query_one(PictureArea)
         area.display = True
-        self.query_one("#trouble").display = False
+        self.query_one("#error").display = False
         if self.is_model_view:
             area.show(View(picture.path, self._host.settings.bundle))
         else:
@@ -122,9 +122,9 @@ class ZoomScreen(ModalScreen[None]):
 
     def _say(self, sentence: str) -> None:
         self.query_one(PictureArea).display = False
-        trouble = self.query_one("#trouble", Static)
-        trouble.update(sanitize(sentence))
-        trouble.display = True
+        error = self.query_one("#error", Static)
+        error.update(sanitize(sentence))
+        error.display = True
 
     @on(PictureArea.Opened)
     def _opened(self, event: PictureArea.Opened) -> None:

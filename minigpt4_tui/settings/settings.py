@@ -2,7 +2,7 @@
 
 `settings.toml` in the configuration folder is the weakest, then `MINIGPT4_...` in the environment, then what
 a conversation was given for itself, then the flags of the command line. What is wrong in a file or in
-the environment is told once, as data, and the next weaker value holds.
+the environment is reported once, as data, and the next weaker value applies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 def _setting(default: T, about: str, kind: type, **facts: Any) -> T:
-    """A field of `Settings` with what `Entry` tells of it."""
+    """A field of `Settings` with the attributes of its `Entry`."""
     return field(default=default, metadata={"about": about, "kind": kind, **facts})
 
 
@@ -51,10 +51,10 @@ _ANSWERS: dict[str, Any] = {"group": "Answers", "per_conversation": True}
 class Settings:
     """Everything that can be set, each with its meaning; None leaves it to the bundle or the machine."""
 
-    theme: str = _setting("harbour", "Colours: a theme of ours or one of your own.", str, **_LOOK)
+    theme: str = _setting("harbour", "Colour theme: one that is shipped, or one of your own.", str, **_LOOK)
     images: str = _setting(
         "auto",
-        "How pictures are drawn; auto asks the terminal what it can do.",
+        "How pictures are drawn; auto asks the terminal what it supports.",
         str,
         choices=("auto", "kitty", "sixel", "halfblock", "off"),
         **_LOOK,
@@ -62,64 +62,74 @@ class Settings:
     reduced_motion: bool = _setting(False, "Nothing slides, fades or blinks.", bool, **_LOOK)
     sidebar: str = _setting(
         "auto",
-        "The list of conversations; auto shows it where there is room.",
+        "The list of conversations; auto shows it if the terminal is wide enough.",
         str,
         choices=("auto", "open", "closed"),
         **_LOOK,
     )
-    bundle: str = _setting("mini", "Which model bundle answers.", str, **_MODEL)
+    bundle: str = _setting("mini", "Model bundle.", str, **_MODEL)
     backend: str = _setting(
         "auto",
-        "What runs the language model; auto takes llama.cpp where it is installed.",
+        "Backend of the language model; auto uses llama.cpp if it is installed.",
         str,
         choices=("auto", "torch", "llamacpp"),
         **_MODEL,
     )
-    device: str = _setting("auto", "Where it runs: auto, cpu, cuda or cuda:N.", str, form=DEVICE, **_MODEL)
+    device: str = _setting("auto", "Device: auto, cpu, cuda or cuda:N.", str, form=DEVICE, **_MODEL)
     quant: str = _setting(
         "auto",
-        "How the language model's weights are kept; auto takes what is here and suits the device.",
+        "Quantisation of the language model; auto uses what is installed and suits the device.",
         str,
         choices=("auto", "fp32", "bf16", "fp16", "int8", "nf4", "F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0"),
         **_MODEL,
     )
     gpu_layers: int | None = _setting(
-        None, "llama.cpp: how many layers lie on the GPU; all that fit, if left out.", int, least=0, **_MODEL
+        None, "Layers that llama.cpp puts on the GPU; all of them if not set.", int, least=0, **_MODEL
     )
-    threads: int | None = _setting(None, "How many processor threads to use.", int, least=1, **_MODEL)
+    threads: int | None = _setting(None, "Number of CPU threads.", int, least=1, **_MODEL)
     context: int | None = _setting(
-        None, "Fewer positions than the bundle's, to save memory.", int, least=1, **_MODEL
+        None, "Context length in tokens, if shorter than the bundle's; saves memory.", int, least=1, **_MODEL
     )
     max_tokens: int | None = _setting(
-        None, "Longest answer, in tokens; a word is one or two.", int, least=1, most=100_000, **_ANSWERS
+        None,
+        "Maximum length of an answer in tokens; a word is one or two.",
+        int,
+        least=1,
+        most=100_000,
+        **_ANSWERS,
     )
     temperature: float | None = _setting(
-        None, "How adventurous the words are; 0 takes the likeliest.", float, least=0, most=10, **_ANSWERS
+        None, "Sampling temperature; 0 is greedy.", float, least=0, most=10, **_ANSWERS
     )
     top_p: float | None = _setting(
         None,
-        "Choose among the likeliest words that make up this share.",
+        "Nucleus sampling: the smallest set of tokens with this probability.",
         float,
         least=0.001,
         most=1,
         **_ANSWERS,
     )
     repetition_penalty: float | None = _setting(
-        None, "Over 1 discourages words already used.", float, least=0.01, most=10, **_ANSWERS
+        None, "Over 1 discourages tokens that were already used.", float, least=0.01, most=10, **_ANSWERS
     )
     seed: int | None = _setting(
-        None, "The same seed gives the same answer.", int, least=0, most=2**63 - 1, **_ANSWERS
+        None,
+        "Seed of sampling; the same seed gives the same answer.",
+        int,
+        least=0,
+        most=2**63 - 1,
+        **_ANSWERS,
     )
     system_prompt: str | None = _setting(
         None,
-        "What the model is told before a conversation, where its template has room for that.",
+        "System prompt, for models whose template has one.",
         str,
         **_ANSWERS,
     )
     keys: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
         metadata={
-            "about": 'Keys of your own, as in send = ["alt+enter"]; [] leaves an action without one.',
+            "about": 'Your own key bindings, as in send = ["alt+enter"]; [] unbinds an action.',
             "kind": dict,
             "group": "Keys",
         },
@@ -127,12 +137,12 @@ class Settings:
 
 
 def schema() -> list[Entry]:
-    """Every setting, in the order of the screen. The themes are those that are there now."""
+    """Every setting, in the order of the screen. The themes are those that exist now."""
     return [_entry(found) for found in fields(Settings)]
 
 
 def entry(name: str) -> Entry:
-    """The setting of that name; raises UsageError, with the nearest name, where there is none."""
+    """The setting of that name; raises UsageError, with the nearest name, if there is none."""
     for found in fields(Settings):
         if found.name == name:
             return _entry(found)
@@ -162,7 +172,7 @@ class Loaded:
     problems: tuple[str, ...] = ()
 
     def for_conversation(self, own: Mapping[str, object]) -> Loaded:
-        """With a conversation's own settings under the flags; what does not fit is told and left out."""
+        """With a conversation's own settings under the flags; invalid values are reported and skipped."""
         layer = {name: value for name, value in own.items() if self.origins.get(name) != "flag"}
         known = {found.name: found for found in schema() if found.per_conversation}
         problems = list(self.problems)
@@ -189,8 +199,8 @@ def load_settings(
 ) -> Loaded:
     """The settings from the file, the environment and the flags (None: not given), the last one winning.
 
-    Nothing in the file or the environment stops it: what is wrong becomes a problem. Raises UsageError
-    for a flag that cannot be, for whoever typed it is there to mend it.
+    Errors in the file or the environment become problems, not exceptions. Raises UsageError for an
+    invalid flag, because whoever typed it can correct it.
     """
     entries = {found.name: found for found in schema()}
     problems: list[str] = []

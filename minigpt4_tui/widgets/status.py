@@ -18,17 +18,17 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_CELLS = 10
 SPEED_S = 0.25
-"""Seconds for which a speed stands that is told while an answer is written: so long, to be read."""
+"""Seconds between updates of the shown speed during an answer, so that it can be read."""
 
 NEARLY_FULL = 0.85
-"""Share of the context from which on it is said that messages will be left out soon."""
+"""Fraction of the context above which a warning says that messages will be dropped soon."""
 
 PHASES = {"encode": "looking at the picture", "prefill": "thinking", "decode": "writing"}
 
 
 @dataclass(frozen=True)
-class Room:
-    """How full the context is: counted positions, those estimated of what is being typed, and the whole."""
+class ContextUsage:
+    """Tokens in the context: counted ones, an estimate for the text being typed, and the limit."""
 
     positions: int = 0
     pending: int = 0
@@ -36,19 +36,19 @@ class Room:
     dropped: int = 0
 
     @property
-    def share(self) -> float:
-        """How much is taken, 1 at most."""
+    def fraction(self) -> float:
+        """The fraction of the context in use, 1 at most."""
         return min((self.positions + self.pending) / self.context, 1.0) if self.context else 0.0
 
     @property
     def warning(self) -> str:
-        """A few words where room is short or gone."""
+        """A few words if the context is nearly full or exceeded."""
         if self.context and self.positions + self.pending > self.context:
             return "too long for the context"
         if self.dropped:
             one = self.dropped == 1
             return "oldest message left out" if one else f"{self.dropped} oldest messages left out"
-        return "context nearly full" if self.share >= NEARLY_FULL else ""
+        return "context nearly full" if self.fraction >= NEARLY_FULL else ""
 
     @property
     def advice(self) -> str:
@@ -94,7 +94,7 @@ class StatusLine(Widget):
 
     engine: reactive[EngineStatus] = reactive(EngineStatus())
     phase: reactive[str | None] = reactive[str | None](None)
-    room: reactive[Room] = reactive(Room())
+    usage: reactive[ContextUsage] = reactive(ContextUsage())
     speed: reactive[Speed] = reactive(Speed())
 
     def __init__(self, *, still: bool = False) -> None:
@@ -134,12 +134,12 @@ class StatusLine(Widget):
             self.speed, self._told_at = speed, now
 
     def took(self, *, positions: int | None = None, pending: int | None = None) -> None:
-        """Change parts of the room that is taken."""
-        room = self.room
-        self.room = replace(
-            room,
-            positions=room.positions if positions is None else positions,
-            pending=room.pending if pending is None else pending,
+        """Change parts of the context usage."""
+        usage = self.usage
+        self.usage = replace(
+            usage,
+            positions=usage.positions if positions is None else positions,
+            pending=usage.pending if pending is None else pending,
         )
 
     def render(self) -> RenderResult:
@@ -179,17 +179,17 @@ class StatusLine(Widget):
         return Content.styled(f" {seconds:.0f} s" if seconds >= 2 else "", "$text-muted")
 
     def _right_sides(self) -> list[Content]:
-        room = self.room
-        warning = Content.styled(room.warning, "$text-warning")
-        if not room.context:
+        usage = self.usage
+        warning = Content.styled(usage.warning, "$text-warning")
+        if not usage.context:
             speed = Content.styled(str(self.speed), "$text-muted")
             return [speed, Content("")]
-        colour = "$text-warning" if room.warning else "$primary"
-        taken = round(room.share * BAR_CELLS) or (1 if room.positions + room.pending else 0)
+        colour = "$text-warning" if usage.warning else "$primary"
+        taken = round(usage.fraction * BAR_CELLS) or (1 if usage.positions + usage.pending else 0)
         bar = Content.assemble(
             ("━" * taken, colour),
             ("─" * (BAR_CELLS - taken), "$foreground 35%"),
-            (f" {room.positions + room.pending:,} of {room.context:,}", "$text-muted"),
+            (f" {usage.positions + usage.pending:,} of {usage.context:,}", "$text-muted"),
         )
         speed = Content.styled(str(self.speed), "$text-muted")
         parts = [[speed, warning, bar], [warning, bar], [warning], [bar]]

@@ -113,7 +113,7 @@ def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None)
     bundle = chosen.model.bundle_name
     say(colors.quiet(f"Loading {bundle} ..."))
     record = Record(
-        store, conversation, bundle=bundle, told=lambda sentence: say(colors.warning(printable(sentence)))
+        store, conversation, bundle=bundle, on_error=lambda sentence: say(colors.warning(printable(sentence)))
     )
     with options.load_engine(chosen.model, bars=False) as engine:
         chat = PlainChat(engine, chosen.sampling, colors, record, chosen.system_prompt)

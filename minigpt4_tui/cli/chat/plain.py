@@ -9,18 +9,18 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import ImageError, Minigpt4Error
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.reply import Reply
 from minigpt4.core.text import nearest
-from minigpt4.core.types import ImageEmbedding, ResolvedSampling, Sampling
+from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
@@ -30,10 +30,13 @@ from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
+if TYPE_CHECKING:
+    from minigpt4.core.engine import Engine
+
 PROMPT = "> "
 
 PATIENCE_S = 2.0
-"""Seconds of silence after which a person at a terminal is told what is being done."""
+"""Seconds of silence after which a person at a terminal is shown what is being done."""
 
 COMMANDS = {
     "/image": "PATH...   add pictures to your next message (dropping a file on the terminal does it too)",
@@ -41,24 +44,6 @@ COMMANDS = {
     "/help": "           show this",
     "/quit": "           leave (Ctrl+D does it too)",
 }
-
-
-class Replying(Protocol):
-    """The part of an Engine that a chat needs."""
-
-    def look(self, source: Picture) -> ImageEmbedding:
-        """A picture as the language model reads it."""
-        ...
-
-    def reply(
-        self,
-        conversation: Sequence[Message],
-        sampling: Sampling | None = None,
-        *,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> Reply:
-        """The answer to the last message."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -76,7 +61,7 @@ class PlainChat:
     `system_prompt` stands before it where it is not empty; `record` is where it is written down.
     """
 
-    engine: Replying
+    engine: Engine
     sampling: ResolvedSampling
     colors: AnsiColors = field(default_factory=AnsiColors)
     record: Record = field(default_factory=Record)
@@ -101,7 +86,7 @@ class PlainChat:
         code = self._talk()
         if self.record.conversation is not None:
             name = self.record.conversation.id[:SHOWN_ID]
-            say(self.colors.quiet(f"`minigpt4 chat --resume {name}` goes on with this conversation."))
+            say(self.colors.quiet(f"`minigpt4 chat --resume {name}` continues this conversation."))
         return code
 
     def _talk(self) -> int:

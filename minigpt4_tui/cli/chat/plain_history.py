@@ -1,4 +1,4 @@
-"""A chat that is held line by line, written down meanwhile, so that it can be found and gone on with."""
+"""The history of a line-by-line chat, saved as it goes so that it can be found and resumed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FLUSH_S = 1.0
 class Record:
     """One conversation of a store; without a store nothing is kept.
 
-    Keeping must not end a chat: what fails in it is told once, and nothing more is kept.
+    A failure to save must not end a chat: it is reported once, and nothing more is saved.
     """
 
     def __init__(
@@ -30,29 +30,29 @@ class Record:
         conversation: ConversationInfo | None = None,
         *,
         bundle: str = "",
-        told: Callable[[str], None] = lambda sentence: None,
+        on_error: Callable[[str], None] = lambda sentence: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`conversation` is gone on with; None begins a new one with the first question."""
+        """`conversation` is continued; None begins a new one with the first question."""
         self.conversation = conversation
         self._store = store
         self._leaf = store.leaf(conversation.id) if store is not None and conversation is not None else None
         self._answer: StoredMessage | None = None
         self._stats = {"bundle": bundle} if bundle else {}
-        self._told = told
+        self._on_error = on_error
         self._clock = clock
         self._flushed_at = 0.0
 
     def keep(self, picture: Picture, name: str) -> StoredPicture | None:
         """A copy of the picture's file; None where nothing is kept."""
-        with self._patiently():
+        with self._reporting_errors():
             if self._store is not None:
                 return self._store.keep_picture(picture, name)
         return None
 
     def begin(self, question: str, pictures: Sequence[StoredPicture]) -> None:
         """Write down a question, and that it is being answered."""
-        with self._patiently():
+        with self._reporting_errors():
             if self._store is None:
                 return
             if self.conversation is None:
@@ -85,14 +85,14 @@ class Record:
         self.conversation, self._leaf = None, None
 
     def _write(self, text: str, state: State, stats: Mapping[str, float | int | str] | None) -> None:
-        with self._patiently():
+        with self._reporting_errors():
             if self._store is not None and self._answer is not None:
                 self._store.update_text(self._answer.id, text, state, stats)
 
     @contextmanager
-    def _patiently(self) -> Iterator[None]:
+    def _reporting_errors(self) -> Iterator[None]:
         try:
             yield
         except (Minigpt4Error, OSError) as error:
             self._store = None
-            self._told(f"{error} What is said from now on is not kept.")
+            self._on_error(f"{error} What is said from now on is not kept.")

@@ -86,38 +86,23 @@ class Lines:
 
 @contextmanager
 def _bars() -> Iterator[Callable[[Event], None]]:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TaskID,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    from minigpt4.train.events import (
-        FeaturesMade,
-        FeaturesMissing,
-        PhotosFetched,
-        PhotosRead,
-        StepDone,
-        TrainingStarted,
-    )
+    from minigpt4.train import events
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}", markup=False),
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[figures]}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as progress:
-        task = TaskID(-1)
+    with bars.Progress(*columns, console=Console(stderr=True), speed_estimate_period=120) as progress:
+        task = bars.TaskID(-1)
         loss = RunningMean()
-        parts: dict[str, TaskID] = {}
+        parts: dict[str, bars.TaskID] = {}
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in parts:
@@ -127,19 +112,19 @@ def _bars() -> Iterator[Callable[[Event], None]]:
         def show(event: Event) -> None:
             nonlocal task
             match event:
-                case FeaturesMissing():
+                case events.FeaturesMissing():
                     progress.console.print(sentence_of(event), markup=False, highlight=False)
                     task = progress.add_task("features", total=event.crops, figures="")
-                case FeaturesMade(done, _):
+                case events.FeaturesMade(done, _):
                     progress.update(task, completed=done)
-                case PhotosFetched(source, done, total):
+                case events.PhotosFetched(source, done, total):
                     advance(f"downloading {printable(source)}", done, total)
-                case PhotosRead(source, done, total):
+                case events.PhotosRead(source, done, total):
                     if total >= MANY_PARTS:
                         advance(f"indexing {printable(source)}", done, total)
-                case TrainingStarted(first, last, _):
+                case events.TrainingStarted(first, last, _):
                     task = progress.add_task("training", total=last, completed=first - 1, figures="")
-                case StepDone():
+                case events.StepDone():
                     figures = figures_of(event, loss.after(event.loss))
                     progress.update(task, completed=event.step, figures=figures)
                 case _:

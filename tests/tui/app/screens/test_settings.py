@@ -53,7 +53,7 @@ async def test_every_setting_and_every_key_is_there(play: Play) -> None:
 async def test_typing_narrows_the_list_down(play: Play) -> None:
     async with play() as on:
         screen = await open_settings(on)
-        await on.pilot.press(*"adventurous")
+        await on.pilot.press(*"greedy")
         await on.until(lambda: [one.id for one in screen.rows.options if one.id] == [SCOPE, "temperature"])
         await on.pilot.press("enter")
         await on.until(lambda: isinstance(on.app.screen, ValueScreen))

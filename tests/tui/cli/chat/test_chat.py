@@ -191,7 +191,7 @@ def test_at_a_terminal_everything_is_told_in_words_and_nothing_moves_the_cursor(
     child.expect("now\\?\r\n")
     child.expect(PROMPT)
     child.sendline("/quit")
-    child.expect("`minigpt4 chat --resume [0-9a-f]{8}` goes on with this conversation.")
+    child.expect("`minigpt4 chat --resume [0-9a-f]{8}` continues this conversation.")
     assert ended_with(child) == 0
     assert not set(seen.getvalue()) & {"\x1b", "\b"} and "\r" not in seen.getvalue().replace("\r\n", "")
 

@@ -116,7 +116,7 @@ def test_a_chat_goes_on_where_what_is_said_can_no_longer_be_kept(
     chatting: Chatting, store: Store, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told: list[str] = []
-    chat = chatting(told=told.append)
+    chat = chatting(on_error=told.append)
     chat.take("one")
     store.close()
     chat.take(f"/image '{photo}'")
