@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 from pytest_textual_snapshot import SVGImageExtension
+from textual.widgets import TextArea
 
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.worker.messages import Exited
@@ -355,6 +356,7 @@ async def test_the_settings(play: Play, past: Store, look: Look) -> None:
         await now.pilot.press(*"system", "enter")
         await now.until(lambda: type(now.app.screen).__name__ == "PromptScreen")
         await now.pilot.press(*"Answer in one sentence.", "enter", *"Name colours.")
+        await now.until(lambda: now.app.screen.query_one(TextArea).text.endswith("Name colours."))
         await look(now, "prompt")
 
 
