@@ -9,12 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.memory import free_memory, geometry_of, memory_needed
 from minigpt4.train.estimate.flops import DEVICES, GIB, Arithmetic, Device, Work, arithmetic_of
 from minigpt4.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 CAPTION_TOKENS = 13
 """Mean tokens of a short caption with its end: stage 1's 46 positions without image and prefix."""
@@ -207,15 +211,22 @@ def _fetch_bytes(bundle: Bundle) -> int:
 
 
 def _measured(device: str) -> float:
-    """FLOP/s of a 16-bit matrix product of up to 2048 x 2048, the best of six.
+    """FLOP/s of matrix products in bf16 or fp32, whichever is faster: some CPUs emulate bf16."""
+    import torch
 
-    A CPU without 16-bit instructions took 40 s for the largest, so sizes grow until one takes 0.1 s.
+    return max(_matmul_rate(device, dtype) for dtype in (torch.bfloat16, torch.float32))
+
+
+def _matmul_rate(device: str, dtype: torch.dtype) -> float:
+    """FLOP/s of square products, the best of six of each size.
+
+    Sizes grow to 2048 until a product takes 0.1 s: on a CPU that emulates bf16 the largest took 40 s.
     """
     import torch
 
     best = 0.0
     for side in (256, 512, 1024, 2048):
-        left = torch.randn(side, side, dtype=torch.float32).to(device, torch.bfloat16)
+        left = torch.randn(side, side).to(device, dtype)
         for _ in range(6):
             if device != "cpu":
                 torch.cuda.synchronize()

@@ -49,7 +49,7 @@ def test_asking_for_llama_cpp_without_it_says_how_to_get_it(without_llama_cpp: N
     [
         ({"backend": "lama-cpp"}, "no backend 'lama-cpp'; did you mean 'llamacpp'"),
         ({"backend": "pytorch"}, "did you mean 'torch'"),
-        ({"device": "gpu"}, "no device 'gpu'; did you mean 'cpu'"),
+        ({"device": "gpu"}, "no device 'gpu'; choose auto, cpu, cuda or cuda:N"),
         ({"threads": 0}, "--threads is 0"),
         ({"context": 0}, "context of 0 positions"),
         ({"context": 1_000_000}, "'mini' was made for 1 to 2048"),
