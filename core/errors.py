@@ -1,4 +1,4 @@
-"""What goes wrong, said to the person who can mend it.
+"""Errors as sentences for the person who can fix them.
 
 Every message is one or two sentences: what was wrong, with the value, and what to do next.
 They are raised where the fact is known and turned into one line at the edge (the command line).

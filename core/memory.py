@@ -60,7 +60,7 @@ def memory_needed(
     """Bytes by part while the bundle answers with its language model in the quantisation `quant`.
 
     The vision tower is reckoned in `tower_dtype` (auto: what `device` uses by itself), the key/value
-    cache for `context` positions (None: all of the bundle's). Empty where the manifest tells no
+    cache for `context` positions (None: all of the bundle's). Empty if the manifest states no
     geometry and the files are not here. Raises UsageError for an unknown name or type.
     """
     check_quant(quant)
@@ -111,7 +111,7 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
 
 
 def free_memory(device: str = "cpu") -> int | None:
-    """Bytes that a program may still take on `device`; None where the system does not tell."""
+    """Bytes that a program may still take on `device`; None if the system does not say."""
     if device.startswith("cuda"):
         import torch
 
@@ -131,7 +131,7 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
         return bundle.language.geometry
     try:
         folder = hf_folder(bundle)
-    except BundleError:  # who loads the model is told of it; here it only means that nothing is known
+    except BundleError:  # loading the model reports it; here it only means that nothing is known
         return None
     if folder is None:
         return None
@@ -239,7 +239,7 @@ def _gets_more_bits(layer: int, layers: int) -> bool:
 def most_held() -> int:
     """Most bytes that this process has held in memory so far, mapped files included.
 
-    Linux tells it in /proc: there the figure of getrusage(2) begins at what the process that started
+    Linux shows it in /proc; there the figure of getrusage(2) begins at what the process that started
     this one held.
     """
     try:

@@ -81,7 +81,7 @@ Notes behind the pixels are only found by decoding them, so a file is searched f
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What a picture file tells of itself before its pixels are decoded."""
+    """What the header of a picture file says, before its pixels are decoded."""
 
     size: tuple[int, int]
     """Width and height of the upright picture."""
@@ -303,7 +303,7 @@ def _orientation(image: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]
 
 
 def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
-    with suppress(*DECODER_ERRORS):  # broken notes, which PictureInfo.notices tells of
+    with suppress(*DECODER_ERRORS):  # broken notes, which PictureInfo.notices reports
         image = ImageOps.exif_transpose(image)
     try:
         return _flattened(image)

@@ -1,6 +1,6 @@
 """The layer between a vision tower and a language model: all that training moves.
 
-MiniGPT-4 has one linear layer. The paper's ablation has three, of which it tells the number alone;
+MiniGPT-4 has one linear layer. The paper's ablation has three, of which it gives only the number;
 here they are D_vision -> D_llm -> D_llm -> D_llm with a GELU between each two.
 
 On disk it is a safetensors file with `weight` (D_llm, D_vision) and `bias` (D_llm,), or with
@@ -157,6 +157,6 @@ def _check_tensor(path: Path, name: str, tensor: Tensor, shape: tuple[int, ...])
 
 
 def _misfit(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
-    """What a person confused, where the widths tell it; else nothing."""
+    """A hint at what was mixed up, if the widths show it; else an empty text."""
     confused = confused_sizes(found[0], wanted[0]) or confused_towers(found[-1], wanted[-1])
     return f"{confused}; " if confused else ""

@@ -223,7 +223,7 @@ class _Turn:
 
     @property
     def text(self) -> str:
-        """What it says, pictures left out."""
+        """Its text, without pictures."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
@@ -241,7 +241,7 @@ def answer_texts(answer: str) -> tuple[Text, ...]:
 
 
 def _joined(parts: Sequence[Text | Image]) -> list[Segment]:
-    """Texts between pictures as one segment each, empty ones left out."""
+    """Texts between pictures as one segment each, without empty ones."""
     segments: list[Segment] = []
     for is_text, run in groupby(parts, key=lambda part: isinstance(part, Text)):
         if is_text:

@@ -107,7 +107,7 @@ def traced_backend(options: EngineOptions) -> str:
 def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy: int = 0) -> Trace:
     """Ask `question` about pictures given as normalised pixels, all of them in one message.
 
-    `greedy` asks for so many of the likeliest tokens in turn, whatever stop texts they make; the
+    `greedy` asks for that many tokens under greedy decoding, ignoring stop texts; the
     model's own end token is the last where it comes. The bundle's files must be here. Raises
     UsageError for pixels of another size, BundleError, BackendError and ContextError as an engine does.
     """
@@ -213,7 +213,7 @@ def _greedy_ids(
     logits_V: NDArray[np.float32],
     count: int,
 ) -> list[int]:
-    """`count` of the likeliest ids, or fewer with the end token last; the cache holds what came before."""
+    """`count` greedy token ids, or fewer if the end token comes; continues from the KV cache."""
     ids = [int(logits_V.argmax())]
     while len(ids) < count and not language.is_end(ids[-1]):
         ids.append(int(language.logits([*prompt, *ids]).argmax()))

@@ -31,7 +31,7 @@ def trim(
 ) -> Trimmed:
     """Drop the oldest messages until the prompt and an answer of `max_tokens` fit `context`.
 
-    `positions` counts the prompt of some messages, tokens and image vectors together. Kept are
+    `positions` counts the prompt of some messages, tokens and image embeddings together. Kept are
     a leading System message and the newest turns from a User message on, each whole and with
     its pictures. `max_tokens` reserves half of the context at most; the answer gives way
     further, down to LEAST_ANSWER, before the last message is refused with ContextError.

@@ -88,7 +88,7 @@ def textual_theme(theme: Theme) -> TextualTheme:
 def readings(theme: Theme) -> list[Reading]:
     """The contrast of each text on each of its grounds, the derived colours included.
 
-    What lies in the terminal's own text colour, or on its own background, is not known and left out.
+    What lies in the terminal's own text colour, or on its own background, is unknown and ignored.
     Raises ThemeError as `textual_theme` does.
     """
     variables = textual_theme(theme).to_color_system().generate()
@@ -113,7 +113,7 @@ def register_themes(app: App[Any]) -> list[str]:
 
 
 def take_change(app: App[Any], change: ThemeChange) -> str | None:
-    """Put an edited theme in the old one's place, on the screen too; the sentence that tells what is wrong.
+    """Replace an edited theme, on the screen too; returns a sentence about what is wrong.
 
     A theme that is gone or wrong stays as it was until the app is left.
     """

@@ -28,5 +28,5 @@ def is_color(text: str) -> bool:
 
 
 def looks_like_color(text: str) -> bool:
-    """Whether `text` is meant as a colour, so that a slip in it should be told."""
+    """Whether `text` is meant as a colour, so that a mistake in it should be reported."""
     return text.startswith(("#", "rgb", "hsl", "ansi_"))

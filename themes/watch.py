@@ -1,7 +1,7 @@
 """Themes that change while they are shown: ask `ThemeWatch.poll` now and then what is new.
 
 Looking at the times of a dozen small files takes well under a millisecond, so no library has to be
-told by the system.
+notified by the system.
 """
 
 from __future__ import annotations

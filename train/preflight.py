@@ -69,7 +69,7 @@ def chance_sentence(loss: float, vocabulary: int) -> str:
     return (
         f"The loss is {loss:.2f}, which is ln({vocabulary}) = {chance:.3f}: all tokens are equally likely: "
         "the language model knows nothing. Its weights are random, damaged, or a Vicuna delta that was not "
-        "merged; `minigpt4 models verify` tells which."
+        "merged; `minigpt4 models verify` finds out which."
     )
 
 
@@ -88,7 +88,7 @@ def _fit(trainer: Trainer, tokens: Tokens, bundle: Bundle) -> Iterator[Finding]:
         yield Finding(
             "problem",
             f"The tokenizer of '{bundle.name}' has {known} tokens and its language model {rows}; the two are "
-            f"not of one model: `minigpt4 models verify {bundle.name}` tells which file is wrong.",
+            f"not of one model: `minigpt4 models verify {bundle.name}` says which file is wrong.",
         )
 
 

@@ -168,7 +168,7 @@ class Recipe:
     """Linear layers of the projection: 1, or 3 as in the paper's ablation. 0: as many as the bundle has."""
 
     qformer: QFormerUse = "frozen"
-    """`frozen`: as the bundle has it, if it has one. `none`: left out, four neighbouring patches joined.
+    """`frozen`: as the bundle has it, if it has one. `none`: omitted, four neighbouring patches joined.
     `trained`: learnt with the projection. The last two are the paper's ablations."""
 
     checkpoint_every: int = bounded(1)

@@ -56,7 +56,7 @@ class TowerGeometry:
 
 
 def read_geometry(path: Path, *, patches_joined: int | None) -> TowerGeometry:
-    """The geometry in a JSON file; its Q-Former is left out where `patches_joined` is a number.
+    """The geometry in a JSON file; it has no Q-Former if `patches_joined` is a number.
 
     Raises BundleError naming file and key where one is missing, ill-typed or impossible.
     """

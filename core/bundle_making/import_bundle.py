@@ -48,7 +48,7 @@ IMPORT_TEMPLATES = ("vicuna-v0", "llama2")
 
 RELEASED = "minigpt4-vicuna-7b"
 RELEASED_WITHOUT_QFORMER = "minigpt4-llama2-7b"
-"""The shipped bundles whose widths, picture statistics, context and sampling hold unless told otherwise."""
+"""The shipped bundles whose widths, picture statistics, context and sampling apply by default."""
 
 VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "projection.safetensors"
 LONGEST_NAME = 64

@@ -38,7 +38,7 @@ BLOCKS = {"Q4_0": (_Q4_0, 32, 4.61), "Q8_0": (_Q8_0, 32, 73.9), "Q6_K": (_Q6_K, 
 every bit is random and `scale` is 1."""
 
 
-def dice(seed: int, name: str) -> np.random.Generator:
+def generator_for(seed: int, name: str) -> np.random.Generator:
     """The random numbers of one tensor."""
     return np.random.Generator(np.random.SFC64([seed, zlib.crc32(name.encode())]))
 
@@ -98,7 +98,7 @@ def blocks(rng: np.random.Generator, count: int, kind: str, std: float = STD) ->
 
 def ggml_tensor(seed: int, name: str, shape: tuple[int, ...], kind: str) -> NDArray[Any]:
     """A language model's tensor in ggml's packing: norms are ones."""
-    count, rng = math.prod(shape), dice(seed, name)
+    count, rng = math.prod(shape), generator_for(seed, name)
     match kind:
         case "F32":
             return np.ones(count, dtype=np.float32)
@@ -131,7 +131,7 @@ def write_safetensors(
 ) -> None:
     """Stream a whole file of these tensors; memory holds CHUNK numbers.
 
-    `dtype` is bf16, fp16 or fp32. `written` is told the bytes so far.
+    `dtype` is bf16, fp16 or fp32. `written` is called with the bytes so far.
     """
     named = ((name, SAFETENSORS_NAMES[dtype], shape) for name, shape in shapes.items())
     header, _, _ = safetensors_header(named, METADATA)
@@ -139,7 +139,7 @@ def write_safetensors(
     with path.open("wb") as file:
         file.write(header)
         for name, shape in shapes.items():
-            for part in _parts(dice(seed, name), math.prod(shape), dtype, spread(name, shape)):
+            for part in _parts(generator_for(seed, name), math.prod(shape), dtype, spread(name, shape)):
                 file.write(part.data)
                 done += part.nbytes
                 written(done)

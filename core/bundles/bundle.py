@@ -84,7 +84,7 @@ class ProjectionSpec:
     """The trained layer (B, N=image_tokens, D=inputs) -> (B, N, D=outputs).
 
     It either lies at `path` (absolute), beside the manifest, or is fetched as `file`:
-    `fetch.projection_path` tells which. `layers` is 1, or 3 for the paper's ablation.
+    see `fetch.projection_path`. `layers` is 1, or 3 for the paper's ablation.
     """
 
     path: Path | None = field(metadata={"key": "file", "only": str})

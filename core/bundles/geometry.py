@@ -31,7 +31,7 @@ class ViTGeometry:
 
     width: int = bounded(1)
     depth: int = bounded(1)
-    """Blocks; a file may hold more, whose last ones are left out (MiniGPT-4 uses 39 of 40)."""
+    """Blocks; a file may hold more, and the last ones are then dropped (MiniGPT-4 uses 39 of 40)."""
 
     heads: int = bounded(1)
     mlp: int = bounded(1)

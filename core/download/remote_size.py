@@ -1,4 +1,4 @@
-"""Asking a source how large a file is before its first byte, where the manifest does not tell."""
+"""Ask a source for the size of a file before its first byte, if the manifest does not state it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from minigpt4.core.download.sources import (
 class Announced:
     """What a source says it has, before the first byte.
 
-    `sha256` is None where it does not tell; `version` is a plain word that differs where the
+    `sha256` is None if the source does not publish it; `version` is a plain word that differs where the
     source's address or its content does.
     """
 
@@ -61,7 +61,7 @@ def _hub_announced(source: Source) -> Announced:
     except Exception as problem:  # the hub's client lets several HTTP libraries' own errors through
         raise SourceError(hub_reason(problem, source)) from problem
     if facts.size is None:
-        raise SourceError("the hub does not tell the file's size")
+        raise SourceError("the hub does not report the file's size")
     etag = facts.etag or ""
     # Large files are kept under their SHA-256, small ones under git's own hash.
     sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
@@ -86,14 +86,14 @@ def _url_announced(source: Source) -> Announced:
 def _answer_announced(source: Source, method: str, headers: dict[str, str]) -> Announced:
     request = urllib.request.Request(source.url, headers={**HEADERS, **headers}, method=method)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        told = answer.headers
+        headers = answer.headers
         # What a sharing site says about a quota, or a proxy about a login, is not a model.
-        if told.get_content_type() == "text/html":
+        if headers.get_content_type() == "text/html":
             raise SourceError("the server sent a web page instead of the file; look at it in a browser")
-        total = told.get("Content-Range", "").rpartition("/")[2] or told.get("Content-Length", "")
+        total = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
         if not total.isdecimal():
-            raise SourceError("the server does not tell the file's size")
-        stamp = told.get("ETag") or told.get("Last-Modified") or ""
+            raise SourceError("the server does not report the file's size")
+        stamp = headers.get("ETag") or headers.get("Last-Modified") or ""
         return Announced(int(total), None, _version(source, int(total), stamp))
 
 

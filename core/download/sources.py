@@ -40,7 +40,7 @@ class SourceError(FetchError):
 def bring(source: Source, size: int, part: Path, report: Report) -> None:
     """Write the file, which has `size` bytes, to `part`; raises SourceError.
 
-    A `url` goes on from what is already in `part`, and leaves it there when it fails; the hub
+    A `url` resumes from what is already in `part`, and leaves it there when it fails; the hub
     resumes in its own cache; the others leave nothing behind.
     """
     try:
@@ -313,7 +313,7 @@ def resumable(part: Path) -> Path:
 
 
 def bytes_so_far(part: Path) -> int:
-    """How much of a file is here, whoever is fetching it and from whichever source."""
+    """How much of a file is here, no matter who is downloading it from which source."""
     return max(_size(part), _size(resumable(part)), _largest_file(_pip_folder(part)))
 
 

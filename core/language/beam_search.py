@@ -61,7 +61,7 @@ def beam_search(
 class AllBeamsStopped:
     """MiniGPT-4's StoppingCriteriaSub: the search ends when all beams end with the same stop word.
 
-    The library asks with more candidates than beams, the likeliest first; its beams are the first
+    The library asks with more candidates than beams, the most likely first; its beams are the first
     of those that have not ended.
     """
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 SMALL_BYTES = 2 << 30
-"""Weights of up to this size are read in float32 on a CPU unless told otherwise."""
+"""Weights of up to this size are read in float32 on a CPU by default."""
 
 
 def choose_precision(
@@ -65,8 +65,8 @@ def load_causal_lm(
 ) -> Any:
     """The transformers model of a bundle, frozen and in eval mode.
 
-    A GGUF's weights are dequantised, into float32 unless told otherwise. `with_gradients` is for
-    training what stands before it. `notice` is told of work that is done once. Raises BundleError
+    A GGUF's weights are dequantised, into float32 by default. `with_gradients` is for
+    training what precedes it. `notice` is called for work that is done once. Raises BundleError
     where files are missing or damaged, UsageError for a precision that is none, BackendError where
     a package, the device or room on the disk is missing.
     """

@@ -1,7 +1,7 @@
 """How LLaMA and Vicuna cut text into tokens, over SentencePiece or llama.cpp's copy of it.
 
 Texts that stand side by side are cut as one string with one prefix space, as MiniGPT-4 was trained.
-Two things of the original are left out: what a person wrote never becomes a control token, and
+Two things differ from the original: what a person wrote never becomes a control token, and
 never what separates turns. Where a person's `###` or `[/INST]` stands, its characters are cut one
 by one, so the model still reads them but never in the form that the template has.
 """
@@ -64,7 +64,7 @@ class LlamaText:
         return tokens
 
     def _within(self, text: str) -> list[int]:
-        """Tokens of a text that goes on where another ended: without a prefix space."""
+        """Tokens of a text that continues another: without a prefix space."""
         return list(self._plain(_BREAK + text)[len(self._before_break) :])
 
 

@@ -1,6 +1,6 @@
 """The llama.cpp backend, through the C interface of llama-cpp-python.
 
-The C interface and not the package's `Llama` class: a picture's vectors go in through
+The C interface and not the package's `Llama` class: image embeddings go in through
 `llama_batch.embd`, which the class does not offer.
 """
 
@@ -276,7 +276,7 @@ def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:
     folder = hf_folder(bundle)
     if folder is None:
         if bundle.language.gguf is not None and quant == "auto":
-            return path_of(bundle.language.gguf, bundle)  # not there: it is told as such
+            return path_of(bundle.language.gguf, bundle)  # missing: reported as such
         raise BackendError(
             f"The bundle '{bundle.name}' has no GGUF{'' if quant == 'auto' else f' of {quant}'} here; "
             f"fetch it with `minigpt4 models pull {bundle.name} --all`, then make one with "

@@ -20,7 +20,7 @@ from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
 
 
 class TorchLanguageModel(LanguageModel):
-    """A causal language model; a small one in float32 on a CPU, unless told otherwise.
+    """A causal language model; a small one in float32 on a CPU, by default.
 
     float32 and not bfloat16: on one core of a CPU with AMX both decode 17 tokens/s (a matrix
     times a vector waits for memory, and bfloat16 kernels read it at half the rate), and in float32

@@ -176,7 +176,7 @@ def as_written(value: object) -> str:
 
 
 def plain(value: Any, *, with_defaults: bool = False) -> dict[str, Any]:
-    """A dataclass as the table that `read` takes; what is empty, and what is a default, is left out."""
+    """A dataclass as the table that `read` takes; empty values and defaults are omitted."""
     table: dict[str, Any] = {}
     for entry in fields(value):
         item = getattr(value, entry.name)

@@ -1,4 +1,4 @@
-"""What only the loaded model can tell: that it looks at a picture, and that it knows English.
+"""Checks that need the loaded model: that it reads the image, and that it knows English.
 
 A language model with wrong weights (random, damaged, an un-merged delta) is no better than a guess
 among all V tokens, whose loss is ln V: 10.37 for LLaMA's 32000. That number is the best known sign

@@ -11,7 +11,7 @@ State = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `subject` names what was looked at; where it is not ok, `text` tells the way out."""
+    """One finding. `subject` names what was checked; if it is not ok, `text` says how to fix it."""
 
     subject: str
     state: State

@@ -184,7 +184,7 @@ def _rows_check(form: Form, tokens: int, rows: int, what: str) -> Check:
 
 
 def _called(folder: Path) -> str:
-    """What people call the model: the folder's name and, where the configuration tells it, its origin."""
+    """What people call the model: the folder's name and, if the configuration states it, its origin."""
     try:
         origin = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("_name_or_path", "")
     except (OSError, ValueError):

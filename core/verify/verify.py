@@ -34,7 +34,7 @@ def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
     if not deep:
         return
     if worst(found) == "problem":
-        yield Check("deep", "warning", "The model was not loaded; mend the problems above first.")
+        yield Check("deep", "warning", "The model was not loaded; fix the problems above first.")
         return
     from minigpt4.core.verify.deep import deep_checks
 

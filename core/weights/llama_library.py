@@ -39,7 +39,7 @@ def load_library() -> Any:
 
 
 def processors() -> int:
-    """How many this process may use, where the system tells (not on macOS and Windows)."""
+    """CPUs that this process may use, if the system says so (not macOS and Windows)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -24,7 +24,7 @@ GGUF_PREFERRED = ("Q4_K_M", "Q5_K_M", "Q4_0", "Q8_0", "F16")
 
 CONFIG = "config.json"
 NAMELESS = "GGUF"
-"""What stands for the quantisation of a file whose name does not tell it."""
+"""Stands for the quantisation of a file whose name does not state it."""
 
 _QUANT_IN_NAME = re.compile(r"(?:^|[.\-_])(BF16|F16|F32|I?Q\d_[0-9A-Z]+(?:_[A-Z]+)?)\.gguf$", re.IGNORECASE)
 
@@ -97,7 +97,7 @@ def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
 
 
 def gguf_quant(name: str) -> str:
-    """The quantisation that a GGUF's file name ends with; NAMELESS where it tells none."""
+    """The quantisation that a GGUF's file name ends with; NAMELESS if there is none."""
     match = _QUANT_IN_NAME.search(name)
     return match[1].upper() if match else NAMELESS
 

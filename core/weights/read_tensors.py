@@ -37,7 +37,7 @@ REFUSED = re.compile(r"(?:GLOBAL|class|function) ([\w.]*\w)")
 def read_tensors(path: Path, *, what: str = "file") -> Mapping[str, Tensor]:
     """The tensors of a checkpoint or safetensors file, or of a folder of either, by name, on the CPU.
 
-    The kind is told from the content. `what` is what sentences call the file ("projection file").
+    The kind is detected from the content. `what` is what sentences call the file ("projection file").
     Raises BundleError where it is missing, damaged, cut off, or holds code.
     """
     if path.is_dir():

@@ -96,7 +96,7 @@ def qformer_tensors(path: Path, options: Options) -> dict[str, Tensor]:
     """`query_tokens`, `ln_vision.weight`, `ln_vision.bias` and the tensors of Blip2QFormerModel.
 
     `options` are a manifest's [qformer.options]. The text branch and what other models of the same
-    file have (T5's projection) are left out. Raises BundleError.
+    file have (T5's projection) are ignored. Raises BundleError.
     """
     geometry = QFormerGeometry.parse(options)
     what = "Q-Former's file"
@@ -264,7 +264,7 @@ def _wrong_file(path: Path, what: str, names: Collection[str], wanted: str, exam
 
 
 def describe(names: Collection[str]) -> str:
-    """What a file is, told from the names of its tensors, as a phrase for a sentence."""
+    """What a file is, judged by the names of its tensors, as a phrase for a sentence."""
     if _any_begins(names, LLAMA_PROJ):
         return "a MiniGPT-4 checkpoint (a projection)"
     if _any_begins(names, "vision_model.") and _any_begins(names, "qformer."):

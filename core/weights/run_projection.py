@@ -1,7 +1,7 @@
 """What a training run gives `--projection`: its result or newest checkpoint, and the form of its bundle.
 
 A run may have been of another form than its bundle: three layers, no Q-Former, or a Q-Former of its
-own (the paper's ablations). Its recipe.toml, which lies beside each of its projections, tells.
+own (the paper's ablations). Its recipe.toml, next to each of its projections, says which.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROJECTION, QFORMER, RECIPE, CHECKPOINTS = (
 LAYERS, QFORMER_USES = (0, 1, 3), ("frozen", "none", "trained")
 
 JOINED_WITHOUT_QFORMER = 4
-"""Neighbouring patches that become one token where a Q-Former is left out, as in the LLaMA-2 release."""
+"""Neighbouring patches that become one token without a Q-Former, as in the LLaMA-2 release."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class RunProjection:
 
     file: Path
     bundle: str = ""
-    """The name of the bundle that it was trained for; empty where nothing tells."""
+    """The name of the bundle that it was trained for; empty if unknown."""
 
     layers: int = 0
     """Its linear layers; 0: as many as the bundle has."""
 
     qformer: str = "frozen"
-    """`frozen`: as the bundle has it. `none`: left out. `trained`: the one beside `file`."""
+    """`frozen`: as the bundle has it. `none`: omitted. `trained`: the one beside `file`."""
 
     step: int | None = None
     """The step of the checkpoint, of a run that has no result yet."""
@@ -82,8 +82,12 @@ def run_projection(given: Path) -> RunProjection:
         file = given / PROJECTION
         if not file.is_file():
             file, step = _newest(given)
-    told = _recipe(file.parent / RECIPE) if file.name == PROJECTION else {}
-    bundle, layers, qformer = told.get("bundle", ""), told.get("layers", 0), told.get("qformer", "frozen")
+    recipe = _recipe(file.parent / RECIPE) if file.name == PROJECTION else {}
+    bundle, layers, qformer = (
+        recipe.get("bundle", ""),
+        recipe.get("layers", 0),
+        recipe.get("qformer", "frozen"),
+    )
     if not isinstance(bundle, str) or layers not in LAYERS or qformer not in QFORMER_USES:
         raise BundleError(
             f"The recipe {file.parent / RECIPE} beside the projection is not one of this version "

@@ -31,7 +31,7 @@ def write_tensors(
 ) -> Received:
     """Write float tensors to `path`, which appears whole or not at all; its size and SHA-256.
 
-    `written` is told the bytes so far. Raises BundleError for a tensor that holds no floats,
+    `written` is called with the bytes so far. Raises BundleError for a tensor that holds no floats,
     OSError where the disk does not take it.
     """
     header, _ = _header(tensors)

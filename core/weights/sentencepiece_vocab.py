@@ -67,7 +67,7 @@ def folder_vocabulary(folder: Path, size: int) -> Vocabulary:
 
     Tokens that were added later (`added_tokens.json`) are control tokens here, so that nobody's
     text is ever read as one; those beyond the last row (LLaMA-2 lists such a pad token) have no
-    embedding and are left out. Raises BundleError where tokens and rows do not fit.
+    embedding and are ignored. Raises BundleError where tokens and rows do not fit.
     """
     vocabulary = read_sentencepiece(folder / TOKENIZER_MODEL)
     if len(vocabulary) > size:

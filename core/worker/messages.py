@@ -147,7 +147,7 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """A request, or loading (`request` None), failed; the process goes on."""
+    """A request, or loading (`request` None), failed; the process keeps running."""
 
     request: str | None
     sentence: str

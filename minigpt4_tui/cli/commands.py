@@ -40,7 +40,7 @@ COMMANDS = {
     "data": Command("data.data", "data_app", "Choose, fetch and look through photos to learn from."),
     "themes": Command("themes", "themes_app", "List, check and begin colour themes."),
     "config": Command("config", "config_app", "Show and check the settings."),
-    "doctor": Command("doctor", "doctor", "Look for what is missing or broken, and tell the way out."),
+    "doctor": Command("doctor", "doctor", "Check this machine for problems, and say how to fix them."),
     "eval": Command("evaluate", "eval_app", "Measure how well a bundle answers."),
 }
 

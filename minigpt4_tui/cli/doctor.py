@@ -17,7 +17,7 @@ WIDTH = max(map(len, PAINT))
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Look at everything that minigpt4 leans on, and tell the way out where something is amiss.
+    """Check everything that minigpt4 depends on, and say how to fix what is wrong.
 
     A warning is something that works less well than it could; with a problem the exit code is 1. JSON is a
     list of objects, one a line, whose keys are name, state (ok, warning or problem), detail, and advice,

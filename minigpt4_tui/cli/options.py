@@ -209,7 +209,7 @@ def choose(
             raise
         # The fault may lie in the settings, not on the command line.
         raise UsageError(
-            f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` tells where that is set.)"
+            f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` shows where that is set.)"
         ) from error
     default = options.loaded_bundle().sampling
     sampled = sampling_from(default, **sampling, greedy=greedy, beams=beams)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def showing_progress(verb: str, *, bars: bool = True) -> Iterator[Progress]:
-    """What is to be told how far each file has come; `verb` begins its line ("Writing").
+    """A callback for the progress of each file; `verb` begins its line ("Writing").
 
     Without `bars` there are lines at a terminal, too: a screen reader reads a moving bar again and again.
     """

@@ -49,7 +49,7 @@ def check(
 ) -> None:
     """Check theme files.
 
-    Looks at keys, colours, and how well each text can be read. What is hard to read is told; only a
+    Looks at keys, colours, and how well each text can be read. What is hard to read is reported; only a
     theme that cannot be used ends in exit code 1.
     """
     from minigpt4.tui.textual_theme import contrast_problems

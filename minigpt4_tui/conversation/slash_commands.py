@@ -11,7 +11,7 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 
 @dataclass(frozen=True)
 class SlashCommand:
-    """`action` is an action of the chat screen; `about` is told beside the name."""
+    """`action` is an action of the chat screen; `about` is shown next to the name."""
 
     name: str
     action: str
@@ -73,7 +73,7 @@ def choices_for(line: str) -> tuple[tuple[str, str], ...]:
 
 
 def complete(line: str, complete_path: Callable[[str], list[str]]) -> Completion:
-    """The line as far as it is certain how it goes on; a path where the command takes one."""
+    """The line completed as far as it is unambiguous; a path if the command takes one."""
     command = command_in(line)
     if command is not None and command.takes_path and " " in line:
         head, path = line.split(" ", 1)

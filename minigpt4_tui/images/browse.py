@@ -20,7 +20,7 @@ MOST_LOOKED_AT = 50_000
 
 @dataclass(frozen=True)
 class Listing:
-    """What one folder holds, hidden things left out; `problem` where it cannot be read."""
+    """What one folder holds, without hidden ones; `problem` if it cannot be read."""
 
     folders: tuple[Path, ...] = ()
     pictures: tuple[Path, ...] = ()

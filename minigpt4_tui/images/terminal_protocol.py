@@ -48,7 +48,7 @@ class CellSize:
 
 
 USUAL_CELL = CellSize(10, 20)
-"""Where the terminal does not tell: a VT340's, and the shape of most fonts."""
+"""If the terminal does not report it: a VT340's, and the shape of most fonts."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def picture_protocol(setting: str, environment: Mapping[str, str] | None = None)
 
 
 def ask_terminal(setting: str) -> Question:
-    """Ask the terminal about sixels and its cells, where neither setting nor environment tells."""
+    """Ask the terminal about sixels and its cells, if neither setting nor environment decides."""
     if setting not in ("auto", "sixel") or _from_environment(os.environ) is not None:
         return Question()
     if not (sys.__stdin__ and sys.__stdout__ and sys.__stdin__.isatty() and sys.__stdout__.isatty()):

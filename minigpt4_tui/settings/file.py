@@ -15,7 +15,7 @@ from minigpt4.core.storage.paths import config_home
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
 
-FIRST_LINES = "# minigpt4's settings. `minigpt4 config show --about` tells what there is.\n\n"
+FIRST_LINES = "# minigpt4's settings. `minigpt4 config show --about` lists them all.\n\n"
 
 
 class SettingsError(Minigpt4Error):
@@ -86,10 +86,10 @@ def _parsed(text: str | None, path: Path) -> dict[str, Any]:
     except ValueError as problem:
         # TOMLDecodeError, or plain ValueError for a number of thousands of digits.
         raise SettingsError(
-            f"The settings {path} are not valid TOML: {problem}; mend them by hand."
+            f"The settings {path} are not valid TOML: {problem}; correct them by hand."
         ) from problem
     except RecursionError as problem:
-        raise SettingsError(f"The settings {path} are nested too deep; mend them by hand.") from problem
+        raise SettingsError(f"The settings {path} are nested too deep; correct them by hand.") from problem
 
 
 def _put(table: dict[str, Any] | TOMLDocument, names: list[str], value: object) -> None:

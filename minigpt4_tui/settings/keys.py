@@ -1,4 +1,4 @@
-"""What the app can be told by keyboard, and which keys say it: `ACTIONS`, with the user's own keys over them.
+"""The actions of the app and their keys: `ACTIONS`, overridden by the user's own keys.
 
 An action's id is also the id of its Textual binding, so that `App.set_keymap(bindings(...).keymap())`
 carries the user's keys to wherever the binding is declared.
@@ -141,21 +141,25 @@ def bindings(wanted: Mapping[str, tuple[str, ...]]) -> Bindings:
     """The defaults with the user's own keys (`Settings.keys`) over them.
 
     A key that the user gave to an action is taken from another's defaults; of two that both were
-    given it, the earlier of `ACTIONS` keeps it. Either is told.
+    given it, the earlier of `ACTIONS` keeps it. Either is reported.
     """
-    told: list[str] = []
-    own = {action: _sound(action, keys, told) for action, keys in wanted.items() if _is_known(action, told)}
+    problems: list[str] = []
+    own = {
+        action: _sound(action, keys, problems)
+        for action, keys in wanted.items()
+        if _is_known(action, problems)
+    }
     keys = {action.id: list(own.get(action.id, action.keys)) for action in ACTIONS}
     order = sorted(ACTIONS, key=lambda action: action.id not in own)
     for place, winner in enumerate(order):
         for loser in order[place + 1 :]:
             for key in [key for key in keys[loser.id] if key in keys[winner.id] and _overlap(winner, loser)]:
                 keys[loser.id].remove(key)
-                told.append(
+                problems.append(
                     f"The key '{key}' is given to '{winner.id}' and to '{loser.id}'; '{winner.id}' keeps it. "
                     f"Choose another in keys.{loser.id}."
                 )
-    return Bindings({action: tuple(found) for action, found in keys.items()}, tuple(told))
+    return Bindings({action: tuple(found) for action, found in keys.items()}, tuple(problems))
 
 
 def key_name(key: str) -> str | None:
@@ -188,35 +192,35 @@ def _letter(letter: str, modifiers: list[str]) -> str:
     return letter.lower() if modifiers else letter
 
 
-def _is_known(action: str, told: list[str]) -> bool:
+def _is_known(action: str, problems: list[str]) -> bool:
     if action in _BY_ID:
         return True
     hint = suggestion(action, _BY_ID, "the help screen lists them.")
-    told.append(f"There is no action '{action}' that keys.{action} could be for; {hint}")
+    problems.append(f"There is no action '{action}' that keys.{action} could be for; {hint}")
     return False
 
 
-def _sound(action: str, keys: tuple[str, ...], told: list[str]) -> tuple[str, ...]:
+def _sound(action: str, keys: tuple[str, ...], problems: list[str]) -> tuple[str, ...]:
     """The keys that can work; the action's defaults where some were given and none of them can."""
-    found = tuple(dict.fromkeys(_usable(action, keys, told)))
+    found = tuple(dict.fromkeys(_usable(action, keys, problems)))
     return found if found or not keys else _BY_ID[action].keys
 
 
-def _usable(action: str, keys: tuple[str, ...], told: list[str]) -> Iterator[str]:
+def _usable(action: str, keys: tuple[str, ...], problems: list[str]) -> Iterator[str]:
     for key in keys:
         name = key_name(key)
         if name is None:
-            told.append(
+            problems.append(
                 f"keys.{action} = '{key}' is not a key; write one such as ctrl+t, alt+up, f5 or a letter."
             )
         elif _is_typed(name) and _BY_ID[action].scope in ("app", "chat", "composer"):
-            told.append(
+            problems.append(
                 f"keys.{action} = '{key}' could not be typed any more, as it works while you write; "
                 f"write it with ctrl or alt."
             )
         else:
             if name in _SAME_BYTES:
-                told.append(
+                problems.append(
                     f"keys.{action} = '{key}' is {_SAME_BYTES[name]} in many terminals, which cannot tell "
                     "the two apart; another key is safer."
                 )

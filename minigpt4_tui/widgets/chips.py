@@ -93,7 +93,7 @@ class ChipRow(Horizontal):
 
     @dataclass
     class Removed(Message):
-        """The picture at that place is to be taken out; whoever holds the pictures shows the rest."""
+        """The picture at that place is to be removed; the owner of the pictures shows the rest."""
 
         index: int
 

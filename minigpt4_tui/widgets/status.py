@@ -90,7 +90,7 @@ class Speed:
 
 
 class StatusLine(Widget):
-    """One line; what does not fit is left out, the least needed first."""
+    """One line; what does not fit is hidden, the least important first."""
 
     engine: reactive[EngineStatus] = reactive(EngineStatus())
     phase: reactive[str | None] = reactive[str | None](None)
@@ -128,7 +128,7 @@ class StatusLine(Widget):
             self._pace()
 
     def tell_speed(self, speed: Speed) -> None:
-        """How quick the answer is up to now; may be told with every word."""
+        """The speed of the answer so far; may be set with every text delta."""
         now = time.monotonic()
         if str(speed) and (not str(self.speed) or now - self._told_at >= SPEED_S):
             self.speed, self._told_at = speed, now

@@ -156,7 +156,7 @@ class Opening:
         return None if self._subject.is_person else "It"
 
 
-# Heads that tell nothing new of a subject that has been named.
+# Heads that add nothing to a subject that has been named.
 _VAGUE = frozenset({"person", "people", "child", "adult", "animal", "dog", "man", "woman", "boy", "girl"})
 # What follows a noun as an adjective does: "a man dressed in black".
 _PARTICIPLES = frozenset({"dressed", "covered", "surrounded", "seated", "perched", "suspended", "painted"})

@@ -141,7 +141,7 @@ def _may_follow_subject(word: str | None) -> bool:
 
 
 def subject_at(words: list[str], start: int = 0) -> Subject | None:
-    """The subject noun phrase beginning at token `start`, or None if it cannot be told."""
+    """The subject noun phrase beginning at token `start`, or None if it is unclear."""
     at = start
     count: int | None = None
     while at < len(words) and words[at] in DETERMINERS:

@@ -2,7 +2,7 @@
 
     cache_home()/remote/<server>-<hash of the folder's address>/00000.tar
 
-A shard appears under its name when all of it is here; a download that broke off goes on where it
+A shard appears under its name when all of it is here; an interrupted download resumes where it
 was. What is here is not asked for again: delete it to have what the server has now.
 """
 
@@ -116,5 +116,5 @@ def _kept(url: str) -> Path:
 
 
 def _part(path: Path, answer: Announced) -> Path:
-    # Named after the content, so that a half-download never goes on with another one.
+    # Named after the content, so that a partial download never resumes with another one.
     return path.with_name(f".{path.name}.{answer.version}")

@@ -26,7 +26,7 @@ LARGE_GGUF = 1 << 30
 class CaptionLengths:
     """Measures captions. `limit` is the most tokens that are learnt of one, its end included; 0: all.
 
-    `unit` tells what `of` counts: tokens with the end, or words; words are not compared to the limit.
+    `unit` is what `of` counts: tokens with the end, or words; words are not compared to the limit.
     """
 
     form: CaptionForm

@@ -36,7 +36,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """`lengths` tells how many items the lists among the metadata have; their content is skipped."""
+    """`lengths` is how many items the lists among the metadata have; their content is skipped."""
 
     metadata: dict[str, Value]
     lengths: dict[str, int]

@@ -55,7 +55,7 @@ def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
     """Raise BundleError where the file is missing, is no GGUF, or is cut short.
 
     Native code may abort the process on a damaged file, so this comes before it. A file of its
-    `expected_bytes` is whole; without them its table of tensors tells where it must end (0.03 s).
+    `expected_bytes` is whole; without them its table of tensors shows where it must end (0.03 s).
     """
     advice = fetch_again(path)
     try:
@@ -116,7 +116,7 @@ def converted_folder(gguf: Path, sha256: str) -> Path:
 def is_whole(folder: Path) -> bool:
     """Whether this version's files are all there with the size and, the small ones, the checksum written.
 
-    The checksum of 540 MB of weights would cost half a second at every start; their size tells a
+    The checksum of 540 MB of weights would cost half a second at every start; their size reveals a
     file cut short, and files reach the disk before the folder gets its name.
     """
     try:

@@ -102,7 +102,7 @@ def write_gguf(
 ) -> None:
     """Write a whole GGUF to `path`; one tensor is in memory at a time.
 
-    `content` is asked for the tensors in file order; `written` is told the tensors' bytes so far.
+    `content` is asked for the tensors in file order; `written` is called with the tensors' bytes so far.
     Raises OSError where the disk does not take them.
     """
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter

@@ -92,13 +92,13 @@ def _tell_where_it_is_kept(app: MiniGPT4App) -> None:
     """What was said is not lost with the app."""
     conversation = app.conversation.info
     if conversation is not None:
-        say(f"What was said is kept: `minigpt4 chat --resume {conversation.id}` goes on with it.")
+        say(f"The conversation is saved: `minigpt4 chat --resume {conversation.id}` continues it.")
 
 
 def open_store(resume: str | None) -> tuple[Store, str]:
     """The kept conversations; where they cannot be opened a store for this time, and the sentence why.
 
-    Raises StoreError where one of them is to be gone on with.
+    Raises StoreError if one of them is to be continued.
     """
     from minigpt4.tui.history.store import Store
 

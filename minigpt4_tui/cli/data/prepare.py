@@ -62,7 +62,7 @@ def prepare(
 ) -> None:
     """Choose pairs from lists of web addresses, and have their photos fetched.
 
-    The same command again goes on where it stopped.
+    The same command again resumes where it stopped.
     """
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.train.prepare.choose import Choice, read_prepared
@@ -97,7 +97,7 @@ def prepare(
             for download in wanted:
                 fetch(download)
         except (KeyboardInterrupt, SystemExit):
-            say("Stopped; the same command goes on with the shards that are missing.")
+            say("Stopped; the same command resumes with the missing shards.")
             raise
         finally:
             _tell_what_has_come(wanted)
@@ -166,10 +166,10 @@ def _tell_one(download: Download, come: Fetched) -> None:
         f"{download.name}: {come.photos:,} photos from {come.done} of {download.shards} shards; "
         f"{come.lost:,} of {come.tried:,} links were dead or no picture ({share:.1%})"
     )
-    told = Counter(come.failures).most_common(REASONS_SHOWN)
-    for reason, count in told:
+    shown = Counter(come.failures).most_common(REASONS_SHOWN)
+    for reason, count in shown:
         say(f"  {count:>9,}  {printable(reason)}")
-    others = come.lost - sum(count for _, count in told)
+    others = come.lost - sum(count for _, count in shown)
     if others > 0:
         say(f"  {others:>9,}  other reasons")
     if come.poor:

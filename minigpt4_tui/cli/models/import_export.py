@@ -74,7 +74,7 @@ def import_files(
     )
     import_bundle(name, originals, force=force, progress=_say_once)
     print(manifest_path(name))
-    say(f"`minigpt4 models verify {name}` tells whether its parts are whole; `ask --bundle {name}` uses it.")
+    say(f"`minigpt4 models verify {name}` checks its parts; `ask --bundle {name}` uses it.")
 
 
 def _say_once(now: FetchProgress) -> None:

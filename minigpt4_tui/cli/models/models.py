@@ -46,7 +46,7 @@ models_app = typer.Typer(
 )
 
 WORTH_ANNOUNCING = 1_000_000_000
-"""Bytes from which a fetch is long enough to be told of beforehand."""
+"""Downloads of at least so many bytes are announced beforehand."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -193,7 +193,7 @@ def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
 def _file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     for file in bundle.files:
         size = known_bytes(file, bundle)
-        known = size_text(size) if size is not None else "size told by its source"
+        known = size_text(size) if size is not None else "size known by its source"
         yield "file", f"{path_of(file, bundle)} ({known}, {_file_state(file, bundle)})"
         for source in file.sources:
             yield "from", source.label
@@ -226,7 +226,7 @@ def _made_ggufs(bundle: Bundle) -> dict[str, Path]:
 
 
 def _details(bundle: Bundle) -> dict[str, object]:
-    """Everything in the manifest, with the files' places; fields without a value are left out."""
+    """Everything in the manifest, with the files' places; fields without a value are omitted."""
     details = asdict(bundle)
     language = details["language"]
     held = [details["vision"]["file"], *language["files"]]

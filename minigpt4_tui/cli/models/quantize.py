@@ -154,7 +154,9 @@ FloatType = Annotated[
 ]
 GreedyTokens = Annotated[
     int,
-    typer.Option("--greedy", metavar="N", min=0, help="Add the next N likeliest tokens; stop texts stand."),
+    typer.Option(
+        "--greedy", metavar="N", min=0, help="Add N tokens of greedy decoding; stop texts are ignored."
+    ),
 ]
 
 
@@ -176,7 +178,7 @@ def trace_question(
 ) -> None:
     """Write down everything between the pixels and the first word of an answer.
 
-    Two such files tell where two builds begin to differ. Prints the file's path.
+    Two such files show where two builds begin to differ. Prints the file's path.
     """
     if (pixels is None) == (not image):
         raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")

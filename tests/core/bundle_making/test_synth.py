@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from minigpt4.core.bundle_making.random_weights import BLOCKS, blocks, dice, normals
+from minigpt4.core.bundle_making.random_weights import BLOCKS, blocks, generator_for, normals
 from minigpt4.core.bundle_making.synth import synth
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
 from minigpt4.core.download.fetch import (
@@ -199,7 +199,7 @@ def test_too_small_a_disk_leaves_the_earlier_one(tiny: Bundle, monkeypatch: pyte
 def test_random_blocks_have_the_spread_of_a_fresh_model(kind: str) -> None:
     from gguf import GGMLQuantizationType, dequantize
 
-    packed = blocks(dice(0, "x"), 256 * 400, kind)
+    packed = blocks(generator_for(0, "x"), 256 * 400, kind)
     numbers = dequantize(packed, GGMLQuantizationType[kind])
     assert math.isclose(float(numbers.std()), 0.02, rel_tol=0.05) and abs(float(numbers.mean())) < 0.001
 
@@ -208,7 +208,7 @@ def test_random_halves_have_the_spread_of_a_fresh_model() -> None:
     import torch
 
     for dtype in ("fp16", "bf16"):
-        drawn = normals(dice(0, "x"), 100_001, dtype)
+        drawn = normals(generator_for(0, "x"), 100_001, dtype)
         numbers = torch.from_numpy(drawn.view(np.int16)).view(
             {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
         )

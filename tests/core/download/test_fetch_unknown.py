@@ -1,4 +1,4 @@
-"""Fetching files whose size and checksum the manifest does not tell."""
+"""Fetching files whose size and checksum the manifest does not state."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_web_page_in_the_files_place_is_refused(served: Served) -> None:
 
 def test_a_size_that_nobody_tells_is_refused(served: Served) -> None:
     served.tells_size = False
-    with pytest.raises(FetchError, match="the server does not tell the file's size"):
+    with pytest.raises(FetchError, match="the server does not report the file's size"):
         ensure(bundle_of(url(served.url)))
 
 

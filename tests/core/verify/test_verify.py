@@ -295,7 +295,7 @@ def test_a_damaged_gguf_is_named(mine: Bundle, gguf: Path) -> None:
 def test_a_deep_look_is_not_taken_at_what_is_broken(mine: Bundle) -> None:
     (bundles_folder() / mine.name / "vision.safetensors").unlink()
     last = list(verify(mine.name, deep=True))[-1]
-    assert last == Check("deep", "warning", "The model was not loaded; mend the problems above first.")
+    assert last == Check("deep", "warning", "The model was not loaded; fix the problems above first.")
 
 
 def test_a_deep_look_at_random_weights_calls_the_guess_by_its_number(mine: Bundle) -> None:

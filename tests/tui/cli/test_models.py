@@ -201,7 +201,7 @@ def test_show_says_what_a_bundle_is_made_of(models: Run) -> None:
 def test_show_tells_parts_sources_and_memory_with_nothing_fetched(models: Run) -> None:
     lines = models("show", "minigpt4-vicuna-13b").stdout.splitlines()
     assert any(line.split() == ["q-former", "12", "layers,", "32", "queries", "of", "768"] for line in lines)
-    assert any("eva_vit_g.pth (size told by its source, absent)" in line for line in lines)
+    assert any("eva_vit_g.pth (size known by its source, absent)" in line for line in lines)
     assert any("tokenizer.model (0.5 MB, absent)" in line for line in lines)
     assert any("the hub's Vision-CAIR/vicuna (pytorch_model-00003-of-00003.bin)" in line for line in lines)
     memory = {line.split()[1]: line for line in lines if line.startswith("memory")}

@@ -155,7 +155,7 @@ def test_a_bundle_that_the_settings_name_and_is_not_there_is_one_line_that_says_
     assert (done.returncode, seen) == (2, [])
     assert done.stderr == (
         "minigpt4: There is no bundle 'mimi'; did you mean 'mini'? "
-        "(From the settings: bundle; `minigpt4 config show` tells where that is set.)\n"
+        "(From the settings: bundle; `minigpt4 config show` shows where that is set.)\n"
     )
 
 
