@@ -86,14 +86,14 @@ def _url_announced(source: Source) -> Announced:
 def _answer_announced(source: Source, method: str, headers: dict[str, str]) -> Announced:
     request = urllib.request.Request(source.url, headers={**HEADERS, **headers}, method=method)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        headers = answer.headers
+        received = answer.headers
         # What a sharing site says about a quota, or a proxy about a login, is not a model.
-        if headers.get_content_type() == "text/html":
+        if received.get_content_type() == "text/html":
             raise SourceError("the server sent a web page instead of the file; look at it in a browser")
-        total = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
+        total = received.get("Content-Range", "").rpartition("/")[2] or received.get("Content-Length", "")
         if not total.isdecimal():
             raise SourceError("the server does not report the file's size")
-        stamp = headers.get("ETag") or headers.get("Last-Modified") or ""
+        stamp = received.get("ETag") or received.get("Last-Modified") or ""
         return Announced(int(total), None, _version(source, int(total), stamp))
 
 

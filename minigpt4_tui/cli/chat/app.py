@@ -92,7 +92,7 @@ def _tell_where_it_is_kept(app: MiniGPT4App) -> None:
     """What was said is not lost with the app."""
     conversation = app.conversation.info
     if conversation is not None:
-        say(f"The conversation is saved: `minigpt4 chat --resume {conversation.id}` continues it.")
+        say(f"Saved: `minigpt4 chat --resume {conversation.id}` continues the conversation.")
 
 
 def open_store(resume: str | None) -> tuple[Store, str]:

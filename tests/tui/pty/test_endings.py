@@ -153,7 +153,7 @@ def test_a_mistake_in_the_app_is_one_sentence_and_the_way_back(start: Start, kep
     terminal.until_gone(engine)
     said = " ".join(terminal.text.split())
     (conversation,) = kept.list(10)
-    assert f"`minigpt4 chat --resume {conversation.id}` continues it." in said
+    assert f"`minigpt4 chat --resume {conversation.id}` continues the conversation." in said
     assert "This is a bug in minigpt4 (ValueError: seven [/] ?[31mis no colour)" in said
     assert "Traceback" not in said
     assert kept.path(conversation.id)[-1].state == "stopped"
