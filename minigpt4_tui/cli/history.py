@@ -57,7 +57,7 @@ def list_conversations(
     """
     with _store() as store:
         wanted = EVERYTHING if everything else limit
-        infos = store.deleted()[:wanted] if deleted else store.list(wanted)
+        infos = store.deleted()[:wanted] if deleted else store.conversations(wanted)
     if as_json:
         _print_json([_info(info) for info in infos])
         return
@@ -132,7 +132,11 @@ def export(
     with _store() as store:
         if everything == bool(conversations):
             raise UsageError("Give the ids of conversations, or --all; `minigpt4 history list` shows them.")
-        infos = store.list(EVERYTHING) if everything else [store.find(one) for one in conversations or ()]
+        infos = (
+            store.conversations(EVERYTHING)
+            if everything
+            else [store.find(one) for one in conversations or ()]
+        )
         match _form(form, output):
             case "markdown":
                 _export_markdown(store, infos, output)

@@ -73,16 +73,9 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction, committed after the block, or rolled back if it raises."""
-        with self._errors_as_sentences():
-            connection = self._connection()
+        with self._errors_as_sentences(), self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+            yield connection
 
     def set_lock_timeout(self, seconds: float) -> None:
         """Change the lock timeout of the calling thread."""

@@ -8,25 +8,21 @@ strangers: it is validated completely before anything is stored.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minigpt4.core.storage.dataclass_toml import InvalidValueError, as_written, read
 from minigpt4.tui.history.records import (
-    ROLES,
-    STATES,
     ConversationInfo,
-    Role,
     State,
     StoredMessage,
     StoredPicture,
     StoreError,
     WholeConversation,
-    storable,
 )
 from minigpt4.tui.history.rows import as_stored, new_id
 from minigpt4.tui.history.store import Store
@@ -37,14 +33,7 @@ if TYPE_CHECKING:
 FORMAT = "minigpt4-conversations"
 FORMAT_VERSION = 1
 
-ID = r"[A-Za-z0-9_-]{1,64}"
 DIGEST = r"[0-9a-f]{64}"
-KIND = r"[A-Z0-9]{2,12}"
-
-LATEST = 253_402_214_400.0
-"""The last day of the year 9999: later times cannot be formatted."""
-
-LARGEST_SIDE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -79,17 +68,23 @@ def from_json(store: Store, text: str | bytes) -> Imported:
     document = _parsed(text)
     pictures: dict[str, StoredPicture] = {}
     opened: list[Picture] = []
-    for digest, item in document.child("pictures").children_by_name():
-        pictures[digest], picture = _read_picture(store, digest, item)
-        if picture is not None:
-            opened.append(picture)
-    wholes = [_read_conversation(item, pictures) for item in document.children("conversations")]
+    try:
+        for digest in _object(document, "pictures"):
+            pictures[digest], picture = _read_picture(store, digest, document["pictures"])
+            if picture is not None:
+                opened.append(picture)
+        wholes = [
+            _read_conversation(table, prefix, pictures)
+            for prefix, table in _objects(document, "conversations")
+        ]
+    except InvalidValueError as error:
+        raise StoreError(f"{error} The file was not imported.") from None
     for picture in opened:
-        pictures[picture.digest] = store.keep_picture(picture, picture.name)
+        store.keep_picture(picture, picture.name)
     added: list[WholeConversation] = []
     known: list[ConversationInfo] = []
     taken = store.taken({one for whole in wholes for one in _ids(whole)})
-    for whole in (_with_pictures(whole, pictures) for whole in wholes):
+    for whole in wholes:
         if whole.info.id in taken and _exists(store, whole):
             store.undelete(whole.info.id)
             known.append(whole.info)
@@ -101,29 +96,12 @@ def from_json(store: Store, text: str | bytes) -> Imported:
 
 
 def _conversation(whole: WholeConversation) -> dict[str, Any]:
-    return {
-        "id": whole.info.id,
-        "title": whole.info.title,
-        "named": whole.named,
-        "created": whole.info.created,
-        "updated": whole.info.updated,
-        "pinned": whole.info.pinned,
-        "settings": dict(whole.settings),
-        "leaf": whole.leaf,
-        "messages": [
-            {
-                "id": message.id,
-                "parent": message.parent,
-                "role": message.role,
-                "text": message.text,
-                "state": message.state,
-                "created": message.created,
-                "stats": dict(message.stats),
-                "pictures": [{"digest": one.digest, "name": one.name} for one in message.pictures],
-            }
-            for message in whole.messages
-        ],
-    }
+    messages = [
+        {**vars(one), "pictures": [{"digest": kept.digest, "name": kept.name} for kept in one.pictures]}
+        for one in whole.messages
+    ]
+    own = {"id": whole.info.id, "named": whole.named, "settings": whole.settings, "leaf": whole.leaf}
+    return {**own, **vars(whole.info), "messages": messages}
 
 
 def _picture(picture: StoredPicture) -> dict[str, Any]:
@@ -134,153 +112,104 @@ def _picture(picture: StoredPicture) -> dict[str, Any]:
     return {"format": picture.format, "width": picture.width, "height": picture.height, "data": data}
 
 
-class _Object:
-    """One object of the file; `where` names it in error messages."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise StoreError(
-                f"{where} of the exported conversations is not an object; the file was not imported."
-            )
-        self.value: dict[str, Any] = value
-        self.where = where
-
-    def error(self, key: str, expected: str) -> StoreError:
-        shown = repr(self.value.get(key))[:60]
-        return StoreError(f"{key} of {self.where} is {shown}, not {expected}; the file was not imported.")
-
-    def text(self, key: str, pattern: str | None = None) -> str:
-        value = self.value.get(key)
-        if not isinstance(value, str) or (pattern is not None and re.fullmatch(pattern, value) is None):
-            raise self.error(key, "a string" if pattern is None else "a valid name")
-        return storable(value)
-
-    def name_or_none(self, key: str) -> str | None:
-        return None if self.value.get(key) is None else self.text(key, ID)
-
-    def flag(self, key: str) -> bool:
-        value = self.value.get(key)
-        if not isinstance(value, bool):
-            raise self.error(key, "true or false")
-        return value
-
-    def number(self, key: str, most: float) -> float:
-        value = self.value.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise self.error(key, f"a number from 0 to {most:.0f}")
-        return value
-
-    def child(self, key: str) -> _Object:
-        return _Object(self.value.get(key), f"{key} of {self.where}")
-
-    def children(self, key: str) -> list[_Object]:
-        value = self.value.get(key)
-        if not isinstance(value, list):
-            raise self.error(key, "a list")
-        return [_Object(one, f"{key}[{number}] of {self.where}") for number, one in enumerate(value)]
-
-    def children_by_name(self) -> list[tuple[str, _Object]]:
-        return [(name, _Object(one, f"{name[:64]} of {self.where}")) for name, one in self.value.items()]
-
-
-def _parsed(text: str | bytes) -> _Object:
+def _parsed(text: str | bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise StoreError(f"This is not a file of exported conversations: {str(error)[:100]}.") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise StoreError(
-            "This is not a file of exported conversations; `minigpt4 history export` makes them."
+            "This is not a file of exported conversations; `minigpt4 history export` writes such files."
         )
-    item = _Object(document, "the file")
-    if item.number("version", math.inf) > FORMAT_VERSION:
+    if document.get("version") != FORMAT_VERSION:
         raise StoreError("These conversations were exported by a newer minigpt4; update this one.")
-    return item
+    return document
 
 
-def _read_picture(store: Store, digest: str, item: _Object) -> tuple[StoredPicture, Picture | None]:
+def _object(table: Mapping[str, Any], key: str, prefix: str = "") -> dict[str, Any]:
+    """The JSON object of a key; `prefix` begins the key's name in messages."""
+    value = table.get(key)
+    if not isinstance(value, dict):
+        raise InvalidValueError(f"{prefix}{key}", f"is {as_written(value)}; it must be an object")
+    return value
+
+
+def _objects(table: Mapping[str, Any], key: str, prefix: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON objects of a list, each with the prefix of its keys."""
+    items = table.get(key)
+    if not isinstance(items, list) or not all(isinstance(one, dict) for one in items):
+        raise InvalidValueError(f"{prefix}{key}", f"is {as_written(items)}; it must be a list of objects")
+    for place, one in enumerate(items):
+        yield f"{prefix}{key}[{place}].", one
+
+
+def _read_picture(
+    store: Store, digest: str, tables: Mapping[str, Any]
+) -> tuple[StoredPicture, Picture | None]:
+    name = f"pictures.{digest[:64]}"
     if re.fullmatch(DIGEST, digest) is None:
-        raise StoreError(f"{item.where} is not a SHA-256 digest; the file was not imported.")
-    kind = item.text("format", KIND)
-    width, height = (int(item.number(key, LARGEST_SIDE)) for key in ("width", "height"))
-    picture = StoredPicture(digest, "", width, height, kind, store.picture_path(digest, kind))
-    if item.value.get("data") is None:
+        raise InvalidValueError(name, "is not a SHA-256 digest")
+    table = _object(tables, digest, "pictures.")
+    picture = read(StoredPicture, table, f"{name}.", strict=False, digest=digest, name="", path=Path())
+    picture = replace(picture, path=store.picture_path(digest, picture.format))
+    if table.get("data") is None:
         return picture, None
     try:
-        content = base64.b64decode(item.text("data"), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise item.error("data", "base64") from error
-    # Imported late: text alone need neither numpy nor Pillow.
+        content = base64.b64decode(table["data"], validate=True)
+    except (TypeError, ValueError):
+        raise InvalidValueError(f"{name}.data", f"is {as_written(table['data'])}, not base64") from None
+    # Imported late: text alone needs neither numpy nor Pillow.
     from minigpt4.core.pixels import open_picture
 
     opened = open_picture(content, f"Picture {digest[:12]}")
     if opened.digest != digest:
-        raise StoreError(f"The bytes of {item.where} do not match that digest; the file was not imported.")
-    return picture, opened
+        raise InvalidValueError(name, "has the bytes of another picture")
+    # The file may describe it wrongly.
+    (width, height), kind = opened.info.size, opened.info.format
+    return StoredPicture(digest, "", width, height, kind, store.picture_path(digest, kind)), opened
 
 
-def _read_conversation(item: _Object, pictures: dict[str, StoredPicture]) -> WholeConversation:
+def _read_conversation(
+    table: Mapping[str, Any], prefix: str, pictures: Mapping[str, StoredPicture]
+) -> WholeConversation:
     messages: dict[str, StoredMessage] = {}
-    for described in item.children("messages"):
-        message = _read_message(described, pictures)
+    for own_prefix, described in _objects(table, "messages", prefix):
+        message = _read_message(described, own_prefix, pictures)
         if message.id in messages:
-            raise described.error("id", "one that no other message has")
+            raise InvalidValueError(f"{own_prefix}id", "is another message's, too")
         if message.parent is not None and message.parent not in messages:
             # This also rules out cycles.
-            raise described.error("parent", "an earlier message")
+            raise InvalidValueError(f"{own_prefix}parent", "is not an earlier message")
         messages[message.id] = message
-    leaf = item.name_or_none("leaf")
-    if leaf is not None and leaf not in messages:
-        raise item.error("leaf", "one of its messages")
-    info = ConversationInfo(
-        item.text("id", ID),
-        " ".join(item.text("title").split()),
-        float(item.number("created", LATEST)),
-        float(item.number("updated", LATEST)),
-        item.flag("pinned"),
-        len(messages),
+    whole = read(
+        WholeConversation,
+        table,
+        prefix,
+        strict=False,
+        info=read(ConversationInfo, table, prefix, strict=False, messages=len(messages)),
+        settings=as_stored(_object(table, "settings", prefix)),
+        messages=tuple(messages.values()),
     )
-    settings = as_stored(item.child("settings").value)
-    return WholeConversation(info, item.flag("named"), settings, leaf, tuple(messages.values()))
+    if whole.leaf is not None and whole.leaf not in messages:
+        raise InvalidValueError(f"{prefix}leaf", "is not one of the messages")
+    return whole
 
 
-def _read_message(item: _Object, pictures: dict[str, StoredPicture]) -> StoredMessage:
-    role: Role | None = next((one for one in ROLES if one == item.value.get("role")), None)
-    state: State | None = next((one for one in STATES if one == item.value.get("state")), None)
-    if role is None:
-        raise item.error("role", " or ".join(ROLES))
-    if state is None:
-        raise item.error("state", " or ".join(STATES))
-    shown = []
-    for one in item.children("pictures"):
-        digest = one.text("digest", DIGEST)
-        if digest not in pictures:
-            raise one.error("digest", "one of the file's pictures")
-        shown.append(replace(pictures[digest], name=one.text("name")))
-    stats = item.child("stats")
-    for key, value in stats.value.items():
-        if not isinstance(value, str | int | float):
-            raise stats.error(key, "a string or a number")
-    return StoredMessage(
-        item.text("id", ID),
-        item.name_or_none("parent"),
-        role,
-        item.text("text"),
-        # The instance that was writing it when it was exported does not write it here.
-        "stopped" if state == "writing" else state,
-        tuple(shown),
-        float(item.number("created", LATEST)),
-        as_stored(stats.value),
-    )
-
-
-def _with_pictures(whole: WholeConversation, pictures: dict[str, StoredPicture]) -> WholeConversation:
-    """The conversation with its pictures as they are stored."""
-    messages = tuple(
-        replace(one, pictures=tuple(replace(pictures[old.digest], name=old.name) for old in one.pictures))
-        for one in whole.messages
-    )
-    return replace(whole, messages=messages)
+def _read_message(
+    table: Mapping[str, Any], prefix: str, pictures: Mapping[str, StoredPicture]
+) -> StoredMessage:
+    attached = []
+    for own_prefix, described in _objects(table, "pictures", prefix):
+        digest = described.get("digest")
+        if not isinstance(digest, str) or digest not in pictures:
+            problem = f"is {as_written(digest)}, not one of the file's pictures"
+            raise InvalidValueError(f"{own_prefix}digest", problem)
+        known = {key: value for key, value in vars(pictures[digest]).items() if key != "name"}
+        attached.append(read(StoredPicture, described, own_prefix, strict=False, **known))
+    message = read(StoredMessage, table, prefix, strict=False, pictures=tuple(attached))
+    # The instance that was writing it when it was exported does not write it here.
+    state: State = "stopped" if message.state == "writing" else message.state
+    return replace(message, state=state, stats=as_stored(message.stats))
 
 
 def _ids(whole: WholeConversation) -> list[str]:
@@ -297,13 +226,8 @@ def _exists(store: Store, whole: WholeConversation) -> bool:
 
 def _with_new_ids(whole: WholeConversation) -> WholeConversation:
     """The same conversation under new ids."""
-    fresh = {name: new_id() for name in _ids(whole)}
+    fresh: dict[str | None, str] = {one.id: new_id() for one in whole.messages}
+    messages = tuple(replace(one, id=fresh[one.id], parent=fresh.get(one.parent)) for one in whole.messages)
     return replace(
-        whole,
-        info=replace(whole.info, id=new_id()),
-        leaf=None if whole.leaf is None else fresh[whole.leaf],
-        messages=tuple(
-            replace(one, id=fresh[one.id], parent=None if one.parent is None else fresh[one.parent])
-            for one in whole.messages
-        ),
+        whole, info=replace(whole.info, id=new_id()), leaf=fresh.get(whole.leaf), messages=messages
     )

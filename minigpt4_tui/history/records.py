@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +12,6 @@ from minigpt4.core.errors import Minigpt4Error
 
 Role = Literal["user", "assistant"]
 State = Literal["done", "writing", "stopped", "failed"]
-ROLES: tuple[Role, ...] = ("user", "assistant")
-STATES: tuple[State, ...] = ("done", "writing", "stopped", "failed")
 
 Stats = Mapping[str, float | int | str]
 Settings = Mapping[str, Any]
@@ -30,6 +28,28 @@ HIT, HIT_END = "\x02", "\x03"
 UNSTORABLE = re.compile(f"[\x00{HIT}{HIT_END}\ud800-\udfff]")
 
 
+def storable(text: str) -> str:
+    """The text with U+FFFD for characters that the database cannot store or that mark a hit.
+
+    Lone surrogates come from file names that are not UTF-8.
+    """
+    return UNSTORABLE.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """The storable text with line breaks and runs of spaces as one space."""
+    return " ".join(storable(text).split())
+
+
+# What the fields of an imported file may hold, for core/storage/dataclass_toml.py.
+ID = {"accepts": re.compile("[A-Za-z0-9_-]{1,64}").fullmatch, "expected": "1 to 64 letters, digits, - or _"}
+FORMAT = {"accepts": re.compile("[A-Z0-9]{2,12}").fullmatch, "expected": "a picture format such as JPEG"}
+TEXT, LINE = {"convert": storable}, {"convert": one_line}
+SIDE = {"least": 0, "most": 1_000_000}
+TIME = {"least": 0, "most": 253_402_214_400}
+"""Until the last day of the year 9999: later times cannot be formatted."""
+
+
 class StoreError(Minigpt4Error):
     """The history cannot be read or written, or has no such conversation."""
 
@@ -43,10 +63,10 @@ class StoredPicture:
     """
 
     digest: str
-    name: str
-    width: int
-    height: int
-    format: str
+    name: str = field(metadata=TEXT)
+    width: int = field(metadata=SIDE)
+    height: int = field(metadata=SIDE)
+    format: str = field(metadata=FORMAT)
     path: Path
 
 
@@ -54,13 +74,13 @@ class StoredPicture:
 class StoredMessage:
     """One message; `parent` is the one before it, None for the first."""
 
-    id: str
+    id: str = field(metadata=ID)
     parent: str | None
     role: Role
-    text: str
+    text: str = field(metadata=TEXT)
     state: State
     pictures: tuple[StoredPicture, ...]
-    created: float
+    created: float = field(metadata=TIME)
     stats: Stats
 
 
@@ -68,10 +88,10 @@ class StoredMessage:
 class ConversationInfo:
     """A conversation's list entry; `messages` counts all branches, times are Unix seconds."""
 
-    id: str
-    title: str
-    created: float
-    updated: float
+    id: str = field(metadata=ID)
+    title: str = field(metadata=LINE)
+    created: float = field(metadata=TIME)
+    updated: float = field(metadata=TIME)
     pinned: bool
     messages: int
 
@@ -104,14 +124,6 @@ class Hit:
     role: Role | None
     created: float
     snippet: str
-
-
-def storable(text: str) -> str:
-    """The text with U+FFFD for characters that the database cannot store or that mark a hit.
-
-    Lone surrogates come from file names that are not UTF-8.
-    """
-    return UNSTORABLE.sub("\ufffd", text)
 
 
 def title_of(text: str, pictures: Sequence[StoredPicture] = ()) -> str:

@@ -120,18 +120,13 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """
     if _checked_version(connection, path) == VERSION:
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         # Checked again: another instance may have migrated while this one waited for the lock.
         for script in MIGRATIONS[_checked_version(connection, path) :]:
             _run(connection, script)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def move_aside(path: Path) -> Path:

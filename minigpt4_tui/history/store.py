@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.paths import data_home
@@ -36,6 +36,7 @@ from minigpt4.tui.history.records import (
     StoredPicture,
     StoreError,
     WholeConversation,
+    one_line,
     storable,
     title_of,
 )
@@ -78,12 +79,6 @@ __all__ = [
 FILE_NAME = "conversations.sqlite3"
 
 LONGEST_TITLE = 200
-
-# A method of Store is called `list`, which inside the class hides the type.
-Messages = list[StoredMessage]
-Conversations = list[ConversationInfo]
-Hits = list[Hit]
-Sentences = list[str]
 
 
 class Store:
@@ -140,7 +135,7 @@ class Store:
         with self._database.reading() as connection:
             return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
-    def integrity(self) -> Sentences:
+    def integrity(self) -> list[str]:
         """The problems that SQLite finds in the whole file; empty if it is intact."""
         with self._database.reading() as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
@@ -173,7 +168,7 @@ class Store:
             insert_whole(connection, WholeConversation(info, False, settings or {}, None, ()))
         return info
 
-    def list(self, limit: int, before: ConversationInfo | None = None) -> Conversations:
+    def conversations(self, limit: int, before: ConversationInfo | None = None) -> list[ConversationInfo]:
         """Pinned ones first, then by age, newest first; `before` is the last one of the page before."""
         query = f"SELECT {INFO} FROM conversations WHERE deleted IS NULL"
         values: tuple[object, ...] = ()
@@ -184,7 +179,7 @@ class Store:
         with self._database.reading() as connection:
             return [info_of(row) for row in connection.execute(query, (*values, limit))]
 
-    def deleted(self) -> Conversations:
+    def deleted(self) -> list[ConversationInfo]:
         """Those that `undelete` can restore, the last deleted first."""
         query = f"SELECT {INFO} FROM conversations WHERE deleted IS NOT NULL ORDER BY deleted DESC"
         with self._database.reading() as connection:
@@ -202,10 +197,7 @@ class Store:
 
     def settings(self, conversation: str) -> Settings:
         """The conversation's own settings."""
-        with self._database.reading() as connection:
-            conversation_row(connection, conversation)
-            query = "SELECT settings FROM conversations WHERE id = ?"
-            settings: Settings = json.loads(connection.execute(query, (conversation,)).fetchone()[0])
+        settings: Settings = json.loads(self._column(conversation, "settings"))
         return settings
 
     def set_settings(self, conversation: str, settings: Settings) -> None:
@@ -214,7 +206,7 @@ class Store:
 
     def rename(self, conversation: str, title: str) -> None:
         """Set the title; line breaks and runs of spaces become one space."""
-        title = " ".join(storable(title).split())[:LONGEST_TITLE]
+        title = one_line(title)[:LONGEST_TITLE]
         if not title:
             raise UsageError("The new title is empty; give at least one letter.")
         self._change(conversation, "title = ?, named = 1", title)
@@ -316,7 +308,7 @@ class Store:
             conversation_of(connection, message)
             return message_rows(connection, self._pictures, "id = ?", message)[0]
 
-    def path(self, conversation: str) -> Messages:
+    def path(self, conversation: str) -> list[StoredMessage]:
         """The active branch, from the first message to the leaf."""
         with self._database.reading() as connection:
             conversation_row(connection, conversation)
@@ -324,10 +316,7 @@ class Store:
 
     def leaf(self, conversation: str) -> str | None:
         """The last message of the active branch."""
-        with self._database.reading() as connection:
-            conversation_row(connection, conversation)
-            query = "SELECT leaf FROM conversations WHERE id = ?"
-            leaf: str | None = connection.execute(query, (conversation,)).fetchone()[0]
+        leaf: str | None = self._column(conversation, "leaf")
         return leaf
 
     def set_leaf(self, conversation: str, message: str | None) -> None:
@@ -344,13 +333,13 @@ class Store:
             conversation = conversation_of(connection, message)
             return str(connection.execute(BELOW, (message, conversation)).fetchone()[0])
 
-    def variants(self, message: str) -> Messages:
+    def variants(self, message: str) -> list[StoredMessage]:
         """The messages with the same parent, including this one, in order of creation."""
         with self._database.reading() as connection:
             conversation_of(connection, message)
             return message_rows(connection, self._pictures, VARIANTS, message)
 
-    def children(self, message: str) -> Messages:
+    def children(self, message: str) -> list[StoredMessage]:
         """The messages after this one, in order of creation."""
         with self._database.reading() as connection:
             conversation_of(connection, message)
@@ -367,12 +356,18 @@ class Store:
         """The path for the picture with that digest and Pillow format."""
         return self._pictures.path(digest, kind)
 
-    def search(self, query: str, limit: int) -> Hits:
+    def search(self, query: str, limit: int) -> list[Hit]:
         """Matches of all words of `query`: titles given by the user first, then the newest messages."""
         with self._database.reading() as connection:
             from minigpt4.tui.history.search import search
 
             return search(connection, query, limit)
+
+    def _column(self, conversation: str, column: str) -> Any:
+        with self._database.reading() as connection:
+            conversation_row(connection, conversation)
+            query = f"SELECT {column} FROM conversations WHERE id = ?"
+            return connection.execute(query, (conversation,)).fetchone()[0]
 
     def _change(self, conversation: str, assignment: str, *values: object) -> None:
         with self._database.writing() as connection:

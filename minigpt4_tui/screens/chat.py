@@ -266,7 +266,7 @@ class ChatScreen(ChatView):
         self.host.guarded(lambda: self._open_neighbour(-1))
 
     def _open_neighbour(self, step: int) -> None:
-        listed = [info.id for info in self.host.store.list(1000)]
+        listed = [info.id for info in self.host.store.conversations(1000)]
         current = self.conversation.info
         place = listed.index(current.id) + step if current is not None and current.id in listed else 0
         if 0 <= place < len(listed):

@@ -123,7 +123,7 @@ class Sidebar(Vertical):
     def _read(self) -> None:
         """Read as many again as are listed."""
         count = max(len(self._infos), PAGE)
-        found = self.host.guarded(lambda: self.host.store.list(count))
+        found = self.host.guarded(lambda: self.host.store.conversations(count))
         if found is not None:
             self._infos, self._is_complete = found, len(found) < count
             self._draw()
@@ -132,7 +132,7 @@ class Sidebar(Vertical):
     def _read_more(self, event: OptionRows.NearEnd) -> None:
         if self._is_complete or not self._infos or event.count != self.rows.option_count:
             return
-        more = self.host.guarded(lambda: self.host.store.list(PAGE, self._infos[-1]))
+        more = self.host.guarded(lambda: self.host.store.conversations(PAGE, self._infos[-1]))
         if more is not None:
             last = self._group(self._infos[-1])
             self._infos += more

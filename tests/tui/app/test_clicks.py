@@ -76,9 +76,9 @@ async def test_a_conversation_and_what_can_be_done_with_it(play: Play, store: St
         await click(now, "p pin")
         await now.until(lambda: "Pinned" in now.text())
         await click(now, "d delete")
-        await now.until(lambda: len(store.list(10)) == 1)
+        await now.until(lambda: len(store.conversations(10)) == 1)
         await click(now, "u undo")
-        await now.until(lambda: len(store.list(10)) == 2)
+        await now.until(lambda: len(store.conversations(10)) == 2)
         await click(now, "New conversation")
         await now.until(lambda: now.shown == [])
 

@@ -303,7 +303,7 @@ async def test_a_model_that_died(play: Play, past: Store, look: Look) -> None:
 
 
 async def test_the_list_of_conversations(play: Play, past: Store, look: Look) -> None:
-    async with opened(play, conversation=past.list(3)[2].id) as now:
+    async with opened(play, conversation=past.conversations(3)[2].id) as now:
         await now.pilot.press("ctrl+b")
         await now.pilot.press("down", "down")
         await look(now, "sidebar")
@@ -392,7 +392,7 @@ async def test_the_command_palette(play: Play, past: Store, look: Look) -> None:
 
 
 async def test_saving_a_conversation(play: Play, past: Store, look: Look) -> None:
-    async with opened(play, conversation=past.list(1)[0].id) as now:
+    async with opened(play, conversation=past.conversations(1)[0].id) as now:
         await over(now, "export", "ExportScreen")
         now.app.screen.query_one("#query").value = "~/notes"
         await look(now, "export")

@@ -250,7 +250,7 @@ def test_importing_again_changes_nothing_and_brings_deleted_ones_back(store: Sto
     store.delete(talk)
     done = from_json(store, exported)
     assert (done.added, [info.id for info in done.known]) == ((), [talk])
-    assert [info.id for info in store.list(9)] == [talk]
+    assert [info.id for info in store.conversations(9)] == [talk]
 
 
 def test_a_conversation_that_went_on_here_is_not_overwritten_by_its_older_export(store: Store) -> None:
@@ -331,4 +331,4 @@ def test_a_spoiled_file_is_refused_in_a_sentence_and_nothing_of_it_is_kept(
         from_json(other, spoil(exported))
     assert str(error.value).endswith(".") and len(str(error.value)) < 300
     assert isinstance(error.value, StoreError)
-    assert other.list(9) == []
+    assert other.conversations(9) == []

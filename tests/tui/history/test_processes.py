@@ -39,7 +39,7 @@ def store() -> Iterator[Store]:
 @pytest.fixture
 def talk(store: Store) -> str:
     """The id of the conversation."""
-    return store.list(1)[0].id
+    return store.conversations(1)[0].id
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
@@ -81,7 +81,7 @@ def test_everything_can_be_done_through_pipes_while_the_app_is_open(
     assert "data:image/png;base64," in history("export", "last", "--format", "html")
     kept = history("export", "last", "--format", "json")
     history("delete", "last")
-    assert store.list(1) == [] and history("list") == ""
+    assert store.conversations(1) == [] and history("list") == ""
     history("restore", "last")
     history("delete", "last", "--for-good")
     again = run_minigpt4("history", "import", "-", stdin=kept.encode())
@@ -98,7 +98,7 @@ def test_a_terminal_shows_hits_in_bold_and_nothing_that_the_text_says_to_it(stor
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(store: Store) -> None:
-    parent = store.list(1)[0].id
+    parent = store.conversations(1)[0].id
     last = store.path(parent)[-1].id
     store.add_message(parent, last, "user", "word\n" * 200_000)
     program = subprocess.Popen(

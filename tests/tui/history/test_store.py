@@ -78,7 +78,7 @@ def test_without_a_path_the_store_is_in_the_data_folder_for_its_owner_alone() ->
     assert store.file.stat().st_mode & 0o777 == 0o600
     store.close()
     with pytest.raises(StoreError, match="closed already"):
-        store.list(1)
+        store.conversations(1)
 
 
 def test_a_temporary_store_leaves_nothing_behind() -> None:
@@ -206,13 +206,13 @@ def test_pinned_conversations_come_first_and_pages_join_without_gaps(store: Stor
     store.pin("c00003")
     store.pin("c00007")
     listed: list[ConversationInfo] = []
-    while page := store.list(10, listed[-1] if listed else None):
+    while page := store.conversations(10, listed[-1] if listed else None):
         listed += page
     assert [info.id for info in listed[:3]] == ["c00007", "c00003", "c00024"]
     assert len({info.id for info in listed}) == len(listed) == 25
     store.pin("c00007", False)
     store.add_message("c00000", None, "user", "Newest")
-    assert [info.id for info in store.list(2)] == ["c00003", "c00000"]
+    assert [info.id for info in store.conversations(2)] == ["c00003", "c00000"]
 
 
 def test_the_first_page_of_10000_conversations_takes_under_20_ms(store: Store) -> None:
@@ -220,8 +220,8 @@ def test_the_first_page_of_10000_conversations_takes_under_20_ms(store: Store) -
     times = []
     for _ in range(9):
         begin = time.perf_counter()
-        page = store.list(50)
-        store.list(50, page[-1])
+        page = store.conversations(50)
+        store.conversations(50, page[-1])
         times.append(time.perf_counter() - begin)
     assert len(page) == 50
     assert min(times) < 0.02
@@ -231,7 +231,7 @@ def test_what_was_deleted_is_out_of_sight_until_it_is_brought_back(store: Store)
     store.add_whole([whole(1, "A zebra"), whole(2)])
     before = store.whole("c00001")
     store.delete("c00001")
-    assert [info.id for info in store.list(9)] == ["c00002"]
+    assert [info.id for info in store.conversations(9)] == ["c00002"]
     assert store.search("zebra", 9) == []
     assert [info.id for info in store.deleted()] == ["c00001"]
     with pytest.raises(UsageError, match="no conversation"):

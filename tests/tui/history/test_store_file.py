@@ -159,12 +159,12 @@ def test_a_locked_file_is_still_read_and_writing_gives_up_in_a_sentence(
     assert line_from(process) == "locked"
     store = Store.open(kept, lock_timeout=0.05)
     opened.append(store)
-    assert len(store.list(9)) == 1
+    assert len(store.conversations(9)) == 1
     with pytest.raises(StoreError, match=r"locked by another program for over 0\.05 s; close it"):
         store.new_conversation()
     process.communicate("\n")
     store.new_conversation()
-    assert len(store.list(9)) == 2
+    assert len(store.conversations(9)) == 2
 
 
 def test_a_new_file_that_another_program_holds_is_a_sentence_too(path: Path) -> None:
@@ -235,14 +235,14 @@ def test_a_damaged_file_is_set_aside_byte_for_byte_and_a_new_one_begun(kept: Pat
     }[damage]
     kept.write_bytes(broken)
     store = Store.open(kept)
-    assert store.list(9) == []
+    assert store.conversations(9) == []
     store.new_conversation()
     (aside,) = kept.parent.glob("*.damaged-*.sqlite3")
     assert aside.read_bytes() == broken
     assert store.notice is not None and f"moved aside, unchanged, to '{aside}'" in store.notice
     store.close()
     again = Store.open(kept)
-    assert again.notice is None and len(again.list(9)) == 1
+    assert again.notice is None and len(again.conversations(9)) == 1
     again.close()
     kept.write_bytes(broken)
     Store.open(kept).close()

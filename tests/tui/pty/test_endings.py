@@ -98,7 +98,7 @@ def test_a_signal_during_an_answer_leaves_the_conversation_to_be_gone_on_with(
 ) -> None:
     terminal = start("--greedy")
     write(terminal)
-    (conversation,) = kept.list(10)
+    (conversation,) = kept.conversations(10)
     terminal.until(lambda: kept.path(conversation.id)[-1].text)
     (engine,) = terminal.engines()
     os.kill(terminal.pid, number)
@@ -129,7 +129,7 @@ def test_a_window_that_closes_ends_app_and_engine(start: Start, kept: Store, cod
     terminal.hang_up()
     assert terminal.ended() == 128 + signal.SIGHUP
     terminal.until_gone(engine)
-    assert kept.path(kept.list(1)[0].id)[-1].state == "stopped"
+    assert kept.path(kept.conversations(1)[0].id)[-1].state == "stopped"
 
 
 def test_a_stopped_program_gives_the_terminal_back_and_takes_it_again(start: Start) -> None:
@@ -152,7 +152,7 @@ def test_a_mistake_in_the_app_is_one_sentence_and_the_way_back(start: Start, kep
     assert terminal.left_set == set()
     terminal.until_gone(engine)
     said = " ".join(terminal.text.split())
-    (conversation,) = kept.list(10)
+    (conversation,) = kept.conversations(10)
     assert f"`minigpt4 chat --resume {conversation.id}` continues the conversation." in said
     assert "This is a bug in minigpt4 (ValueError: seven [/] ?[31mis no colour)" in said
     assert "Traceback" not in said

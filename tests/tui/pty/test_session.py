@@ -15,7 +15,7 @@ STORY = "Tell me everything about the history of the sea, in ten chapters."
 
 def test_a_person_shows_a_photo_asks_stops_goes_on_and_leaves(start: Start, kept: Store) -> None:
     def said(place: int) -> StoredMessage:
-        (conversation,) = kept.list(10)
+        (conversation,) = kept.conversations(10)
         return kept.path(conversation.id)[place]
 
     terminal = start("coffee.jpg", "--greedy", "--max-tokens", "100")

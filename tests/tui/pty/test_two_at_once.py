@@ -22,15 +22,15 @@ def test_each_sees_what_the_other_says_and_leaves_its_answer_alone(start: Start,
     one.until("● mini")
     one.ask(STORY)
     one.until("writing")
-    (first,) = kept.list(10)
+    (first,) = kept.conversations(10)
     two = start("--greedy", "--threads", "1", "--max-tokens", "10", size=(120, 30))
     two.until(STORY[:20])  # in its list, while it is being answered
     two.until(lambda: is_answered(first.id, 2))
 
     two.until("● mini")
     two.ask("And what is your name?")
-    two.until(lambda: len(kept.list(10)) == 2)
-    two.until(lambda: is_answered(kept.list(10)[0].id, 2))
+    two.until(lambda: len(kept.conversations(10)) == 2)
+    two.until(lambda: is_answered(kept.conversations(10)[0].id, 2))
     one.until("And what is your name?")  # in the other's list
     two.press("ctrl+q")
     assert two.ended() == 0
@@ -40,5 +40,5 @@ def test_each_sees_what_the_other_says_and_leaves_its_answer_alone(start: Start,
     one.until(lambda: is_answered(first.id, 4))
     one.press("ctrl+q")
     assert one.ended() == 0
-    assert {info.id: info.messages for info in kept.list(10)}[first.id] == 4
+    assert {info.id: info.messages for info in kept.conversations(10)}[first.id] == 4
     assert kept.integrity() == []

@@ -114,7 +114,7 @@ def scene(store: Store) -> Scene:
 
 def test_nothing_is_kept_before_something_is_said(scene: Scene) -> None:
     scene.conversation.new()
-    assert scene.store.list(10) == []
+    assert scene.store.conversations(10) == []
 
 
 def test_a_question_is_kept_before_the_engine_hears_it(scene: Scene, picture: StoredPicture) -> None:
@@ -303,7 +303,7 @@ def test_a_conversation_is_opened_where_it_was_left(scene: Scene) -> None:
     scene.turn("Other?", "o")
     scene.conversation.open(first.id)
     assert scene.texts == ["One?", "1"]
-    assert len(scene.store.list(10)) == 2
+    assert len(scene.store.conversations(10)) == 2
 
 
 def test_a_message_of_another_branch_can_be_landed_on(scene: Scene) -> None:

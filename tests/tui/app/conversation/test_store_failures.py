@@ -93,7 +93,7 @@ async def test_a_file_that_became_read_only_is_said(play: Play, store: Store) ->
         await now.pilot.press("down", "p", "d")
         await now.until(lambda: said(now, "read-only"))
         connection.execute("PRAGMA query_only = OFF")
-        assert len(store.list(10)) == 1
+        assert len(store.conversations(10)) == 1
         await now.pilot.press("escape", "enter")
         await now.until(lambda: now.engine.asked[1:])
 
@@ -158,7 +158,7 @@ async def test_a_damaged_file_is_set_aside_which_is_said(play: Play) -> None:
     async with play(kept=kept) as now:
         await now.until(lambda: said(now, "moved aside, unchanged"))
         await now.talk("What is this?", "A cat.")
-        assert len(now.store.list(10)) == 1
+        assert len(now.store.conversations(10)) == 1
     kept[0].close()
     aside = [one for one in file.parent.iterdir() if one.is_file() and b"\xff" * 5000 in one.read_bytes()]
     assert len(aside) == 1

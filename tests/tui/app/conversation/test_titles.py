@@ -68,7 +68,7 @@ async def test_undoing_leaves_what_was_begun_meanwhile_alone(play: Play) -> None
         await now.talk("Something else?", "Yes.")
         now.app.chat.query_one("#conversations").focus()
         await now.pilot.press("u")
-        await now.until(lambda: len(now.store.list(10)) == 2)
+        await now.until(lambda: len(now.store.conversations(10)) == 2)
         assert now.shown == ["Something else?", "Yes."]
 
 
@@ -79,7 +79,7 @@ async def test_a_conversation_that_another_instance_deleted_is_kept_when_it_goes
         await now.talk("What is this?", "A cat.")
         store.delete(now.app.conversation.info.id)
         await now.talk("Sure?", "Yes.")
-        assert [info.title for info in store.list(10)] == ["What is this?"]
+        assert [info.title for info in store.conversations(10)] == ["What is this?"]
 
 
 async def test_deleting_while_an_answer_is_written_stops_it(play: Play) -> None:

@@ -274,7 +274,7 @@ async def test_commands_of_the_plain_chat_work(play: Play) -> None:
         app.chat.composer.replace_text("/clear")
         await pilot.press("enter")
         await now.until(lambda: now.shown == [])
-        assert len(now.store.list(10)) == 1
+        assert len(now.store.conversations(10)) == 1
         app.chat.composer.replace_text("/quit")
         await pilot.press("enter")
         await now.until(lambda: now.engine.stopped)
@@ -326,7 +326,7 @@ async def test_leaving_keeps_what_was_said(play: Play, doing: str) -> None:
         await pilot.press("ctrl+q")
         await now.until(lambda: now.engine.stopped)
     if doing == "writing":
-        (info,) = now.store.list(10)
+        (info,) = now.store.conversations(10)
         assert [(one.text, one.state) for one in now.store.path(info.id)][1] == ("Once upon", "stopped")
 
 

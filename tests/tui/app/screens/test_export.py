@@ -50,7 +50,7 @@ async def test_a_saved_json_is_read_back(play: Play, talk: str, store: Store, tm
         store.purge(talk)
         await save(on, file, 3)
         await on.until(lambda: on.app.screen is on.app.chat)
-        assert [info.title for info in store.list(5)] == ["What is this?"]
+        assert [info.title for info in store.conversations(5)] == ["What is this?"]
 
 
 async def test_a_folder_that_cannot_be_is_told_and_the_line_stays(

@@ -40,7 +40,7 @@ def chatting(store: Store, scripted_engine: Scripted) -> Chatting:
 
 def kept(store: Store) -> list[StoredMessage]:
     """The path of the only conversation."""
-    (info,) = store.list(10)
+    (info,) = store.conversations(10)
     return store.path(info.id)
 
 
@@ -50,7 +50,7 @@ def said(store: Store) -> list[tuple[str, str, str]]:
 
 def test_questions_answers_and_pictures_are_kept(chatting: Chatting, store: Store, photo: Path) -> None:
     chat = chatting()
-    assert store.list(1) == [], "nothing is kept before something is said"
+    assert store.conversations(1) == [], "nothing is kept before something is said"
     chat.attach(open_picture(photo), photo.name)
     chat.take("What is this?")
     chat.take("And where?")
@@ -76,8 +76,8 @@ def test_clear_begins_another_conversation_and_keeps_the_one_before(chatting: Ch
     chat = chatting()
     for line in ("one", "/clear", "two"):
         chat.take(line)
-    assert sorted(info.title for info in store.list(10)) == ["one", "two"]
-    assert {info.messages for info in store.list(10)} == {2}
+    assert sorted(info.title for info in store.conversations(10)) == ["one", "two"]
+    assert {info.messages for info in store.conversations(10)} == {2}
 
 
 def test_a_stopped_answer_is_kept_as_stopped(
@@ -136,7 +136,7 @@ def test_a_kept_conversation_is_gone_on_with(
     chat = chatting()
     chat.attach(open_picture(photo), photo.name)
     chat.take("What is this?")
-    (info,) = store.list(1)
+    (info,) = store.conversations(1)
     engine = scripted_engine()
     again = PlainChat(engine, ResolvedSampling(), record=Record(store, info))
     again.go_on(info.title, store.path(info.id))
@@ -158,7 +158,7 @@ def test_a_kept_picture_that_is_gone_is_told_and_left_out(
     chat = chatting()
     chat.attach(open_picture(photo), photo.name)
     chat.take("What is this?")
-    (info,) = store.list(1)
+    (info,) = store.conversations(1)
     kept(store)[0].pictures[0].path.unlink()
     engine = scripted_engine()
     again = PlainChat(engine, ResolvedSampling(), record=Record(store, info))
@@ -182,7 +182,7 @@ def test_at_a_terminal_what_was_said_last_is_told(
 ) -> None:
     monkeypatch.setattr("minigpt4.tui.cli.chat.plain._at_terminal", lambda: True)
     chatting(scripted_engine(pieces=pieces)).take("What is this?")
-    (info,) = store.list(1)
+    (info,) = store.conversations(1)
     capsys.readouterr()
     PlainChat(scripted_engine(), ResolvedSampling()).go_on(info.title, store.path(info.id))
     told = capsys.readouterr().err
