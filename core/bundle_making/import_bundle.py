@@ -32,7 +32,7 @@ from minigpt4.core.bundles.bundle import (
 )
 from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
-from minigpt4.core.download.sources import SourceError, require_space
+from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.projection import load_projection
 from minigpt4.core.storage.paths import config_home
@@ -93,7 +93,8 @@ def import_bundle(
     shape = _language_shape(llm)
     parts = _parts(originals, geometry, shape.width)
     folder = bundles_folder() / name
-    _check_space(name, folder, sum(map(file_bytes, parts.values())))
+    if problem := space_problem(folder.parent, sum(map(file_bytes, parts.values()))):
+        raise BackendError(f"'{name}' cannot be made: {problem}.")
     try:
         with _replaced(folder) as (draft, publish):
             files = {file: _written(draft / file, parts[file], progress) for file in parts}
@@ -178,14 +179,6 @@ def _parts(originals: Originals, geometry: TowerGeometry, width: int) -> Parts:
             )
         parts[QFORMER] = qformer
     return parts | {PROJECTION: loaded.named_tensors()}
-
-
-def _check_space(name: str, folder: Path, needed: int) -> None:
-    existing = next(parent for parent in folder.parents if parent.is_dir())
-    try:
-        require_space(existing, needed)
-    except SourceError as error:
-        raise BackendError(f"'{name}' cannot be made: {error}.") from error
 
 
 def _written(path: Path, tensors: Mapping[str, Tensor], progress: Progress | None) -> File:

@@ -15,7 +15,7 @@ from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec, write_man
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
-from minigpt4.core.download.sources import SourceError, require_space
+from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import config_home
@@ -103,11 +103,8 @@ def _check(bundle: Bundle, gguf: str | None, dtype: str) -> None:
 def _clear(name: str, folder: Path, needed: int) -> None:
     """Take an earlier one away, once it is sure that the new one has room."""
     earlier = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    parent = next(parent for parent in folder.parents if parent.is_dir())
-    try:
-        require_space(parent, needed - earlier)
-    except SourceError as error:
-        raise BackendError(f"'{name}' cannot be made: {error}.") from error
+    if problem := space_problem(folder.parent, needed - earlier):
+        raise BackendError(f"'{name}' cannot be made: {problem}.")
     _manifest(name).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,6 @@
-"""What is noted about a file whose size and checksum nobody had published before it arrived.
+"""Size and checksum of a downloaded file, kept beside it if they had not been published beforehand.
 
-The note is a small hidden JSON file beside the file: `.NAME.received` with `bytes` and `sha256`.
+The note is a small hidden JSON file: `.NAME.received` with `bytes` and `sha256`.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from minigpt4.core.storage.atomic import replacing
 
 
 @dataclass(frozen=True)
-class Received:
+class Checksum:
     """A file's size and the SHA-256 of its content."""
 
     bytes: int
     sha256: str
 
 
-def received(path: Path) -> Received | None:
-    """The note about the file at `path`; None where there is none that can be read."""
+def read_note(path: Path) -> Checksum | None:
+    """The note beside the file at `path`; None if there is none that can be read."""
     try:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
-        return Received(int(note["bytes"]), str(note["sha256"]))
+        return Checksum(int(note["bytes"]), str(note["sha256"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def note_received(path: Path, facts: Received) -> None:
-    """Write the note; raises OSError where the folder cannot be written."""
+def write_note(path: Path, checksum: Checksum) -> None:
+    """Write the note; raises OSError if the folder cannot be written."""
     with replacing(_note(path)) as draft:
-        draft.write_text(json.dumps(asdict(facts)), encoding="utf-8")
+        draft.write_text(json.dumps(asdict(checksum)), encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Ask a source for the size of a file before its first byte, if the manifest does not state it."""
+"""The size of a source's file, requested before its first byte if the manifest does not state it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ import urllib.request
 import zipfile
 from dataclasses import dataclass
 
-from minigpt4.core.bundles.bundle import Source
+from minigpt4.core.bundles.source import Source
 from minigpt4.core.download.sources import (
     HEADERS,
     TIMEOUT_S,
     SourceError,
-    connection_cause,
     first_line,
     hub_client,
-    hub_reason,
+    url_reason,
 )
 
 
 @dataclass(frozen=True)
-class Announced:
-    """What a source says it has, before the first byte.
+class RemoteFile:
+    """A source's description of its file, before the first byte.
 
-    `sha256` is None if the source does not publish it; `version` is a plain word that differs where the
-    source's address or its content does.
+    `sha256` is None if the source does not publish it; `version` is a short hash that differs if the
+    source's address or the content does.
     """
 
     bytes: int
@@ -35,80 +34,71 @@ class Announced:
     version: str
 
 
-def announced(source: Source) -> Announced:
-    """What the source says it has, asked without fetching it; raises SourceError."""
+def remote_file(source: Source) -> RemoteFile:
+    """The source's description of its file, which is not downloaded; raises SourceError."""
+    sha256 = None
     match source.kind:
         case "wheel":
-            raise SourceError("the size of a file in a wheel is known only when it is here")
+            raise SourceError("the size of a file in a wheel is known only after its download")
         case "hub":
-            answer = _hub_announced(source)
+            size, version = _on_hub(source)
+            # Large files are kept under their SHA-256, small ones under git's own hash.
+            sha256 = version if re.fullmatch(r"[0-9a-f]{64}", version) else None
         case "url":
-            answer = _url_announced(source)
+            size, version = _at_url(source)
         case "path":
-            answer = _path_announced(source)
-    if answer.bytes == 0:
+            size, version = _at_path(source)
+    if size == 0:
         raise SourceError("the file there is empty")
-    return answer
+    label = f"{source.label} {size} {version}"
+    return RemoteFile(size, sha256, hashlib.sha256(label.encode()).hexdigest()[:8])
 
 
-def _hub_announced(source: Source) -> Announced:
-    huggingface_hub = hub_client()
-    url = huggingface_hub.hf_hub_url(
-        source.repo, source.filename, repo_type=source.repo_type, revision=source.revision
-    )
-    try:
-        facts = huggingface_hub.get_hf_file_metadata(url)
-    except Exception as problem:  # the hub's client lets several HTTP libraries' own errors through
-        raise SourceError(hub_reason(problem, source)) from problem
-    if facts.size is None:
+def _on_hub(source: Source) -> tuple[int, str]:
+    with hub_client(source) as huggingface_hub:
+        url = huggingface_hub.hf_hub_url(
+            source.repo, source.filename, repo_type=source.repo_type, revision=source.revision
+        )
+        found = huggingface_hub.get_hf_file_metadata(url)
+    if found.size is None:
         raise SourceError("the hub does not report the file's size")
-    etag = facts.etag or ""
-    # Large files are kept under their SHA-256, small ones under git's own hash.
-    sha256 = etag if re.fullmatch(r"[0-9a-f]{64}", etag) else None
-    return Announced(facts.size, sha256, _version(source, facts.size, etag))
+    return found.size, found.etag or ""
 
 
-def _url_announced(source: Source) -> Announced:
-    """Ask with HEAD, and where a server does not answer that, for the first byte alone."""
+def _at_url(source: Source) -> tuple[int, str]:
+    """Send HEAD, and if a server does not support that, request the first byte alone."""
     try:
         try:
-            return _answer_announced(source, "HEAD", {})
+            return _size_and_stamp(source, "HEAD", {})
         except (urllib.error.HTTPError, SourceError):
-            return _answer_announced(source, "GET", {"Range": "bytes=0-0"})
-    except urllib.error.HTTPError as problem:
-        raise SourceError(f"the server answered {problem.code} {problem.reason}") from problem
+            return _size_and_stamp(source, "GET", {"Range": "bytes=0-0"})
     except urllib.error.URLError as problem:
-        raise SourceError(f"no connection ({connection_cause(problem)}); check the network") from problem
+        raise SourceError(url_reason(problem)) from problem
     except (http.client.HTTPException, OSError) as problem:
         raise SourceError(f"the connection broke: {first_line(problem)}") from problem
 
 
-def _answer_announced(source: Source, method: str, headers: dict[str, str]) -> Announced:
-    request = urllib.request.Request(source.url, headers={**HEADERS, **headers}, method=method)
+def _size_and_stamp(source: Source, method: str, extra: dict[str, str]) -> tuple[int, str]:
+    request = urllib.request.Request(source.url, headers={**HEADERS, **extra}, method=method)
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-        received = answer.headers
-        # What a sharing site says about a quota, or a proxy about a login, is not a model.
-        if received.get_content_type() == "text/html":
-            raise SourceError("the server sent a web page instead of the file; look at it in a browser")
-        total = received.get("Content-Range", "").rpartition("/")[2] or received.get("Content-Length", "")
+        headers = answer.headers
+        # A sharing site's notice about a quota, or a proxy's login page, is not a model.
+        if headers.get_content_type() == "text/html":
+            raise SourceError("the server sent a web page instead of the file; open it in a browser")
+        total = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
         if not total.isdecimal():
             raise SourceError("the server does not report the file's size")
-        stamp = received.get("ETag") or received.get("Last-Modified") or ""
-        return Announced(int(total), None, _version(source, int(total), stamp))
+        return int(total), headers.get("ETag") or headers.get("Last-Modified") or ""
 
 
-def _path_announced(source: Source) -> Announced:
+def _at_path(source: Source) -> tuple[int, str]:
     if source.path is None or not source.path.is_file():
         raise SourceError("there is no such file")
-    size = source.path.stat().st_size
-    if source.member:
-        try:
-            with zipfile.ZipFile(source.path) as opened:
-                size = opened.getinfo(source.member).file_size
-        except (KeyError, zipfile.BadZipFile) as problem:
-            raise SourceError(f"{source.path.name} holds no file {source.member}") from problem
-    return Announced(size, None, _version(source, size, str(source.path.stat().st_mtime_ns)))
-
-
-def _version(source: Source, size: int, stamp: str) -> str:
-    return hashlib.sha256(f"{source.label} {size} {stamp}".encode()).hexdigest()[:8]
+    found = source.path.stat()
+    if not source.member:
+        return found.st_size, str(found.st_mtime_ns)
+    try:
+        with zipfile.ZipFile(source.path) as opened:
+            return opened.getinfo(source.member).file_size, str(found.st_mtime_ns)
+    except (KeyError, zipfile.BadZipFile) as problem:
+        raise SourceError(f"{source.path.name} holds no file {source.member}") from problem

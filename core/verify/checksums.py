@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from minigpt4.core.bundles.bundle import Bundle, File
-from minigpt4.core.download.checksum_note import received
+from minigpt4.core.download.checksum_note import read_note
 from minigpt4.core.download.fetch import is_whole, known_bytes, path_of
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.engine_options import EngineOptions
@@ -42,7 +42,7 @@ def _file_check(file: File, bundle: Bundle, *, has_room: bool) -> Check:
             "problem",
             f"{path} has {size} of {wanted} bytes: it is cut off or of another kind; {way_back(bundle)}.",
         )
-    if file.sha256 is None and received(path) is None:
+    if file.sha256 is None and read_note(path) is None:
         return Check(file.name, "ok", f"{size_text(size)}; its checksum has not been published.")
     if not has_room:
         return Check(file.name, "ok", f"{size_text(size)}, the right size; its checksum takes --deep.")

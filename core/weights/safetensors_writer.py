@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from minigpt4.core.download.checksum_note import Received
+from minigpt4.core.download.checksum_note import Checksum
 from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.safetensors_header import METADATA, safetensors_header
@@ -28,7 +28,7 @@ def file_bytes(tensors: Mapping[str, Tensor]) -> int:
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], written: Callable[[int], None] = lambda _: None
-) -> Received:
+) -> Checksum:
     """Write float tensors to `path`, which appears whole or not at all; its size and SHA-256.
 
     `written` is called with the bytes so far. Raises BundleError for a tensor that holds no floats,
@@ -46,7 +46,7 @@ def write_tensors(
             file.write(content)
             done += len(content)
             written(done)
-    return Received(done, digest.hexdigest())
+    return Checksum(done, digest.hexdigest())
 
 
 def _header(tensors: Mapping[str, Tensor]) -> tuple[bytes, int]:

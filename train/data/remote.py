@@ -17,8 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from minigpt4.core.bundles.source import Source
-from minigpt4.core.download.remote_size import Announced, announced
-from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, require_space
+from minigpt4.core.download.remote_size import RemoteFile, remote_file
+from minigpt4.core.download.sources import SourceError, bring, space_problem
 from minigpt4.core.errors import DataError
 from minigpt4.core.storage.locks import locked
 from minigpt4.core.storage.paths import cache_home
@@ -46,12 +46,9 @@ def fetched(urls: Sequence[str], name: str, report: Report) -> list[Path]:
         answers = list(pool.map(_asked, [url for url, _ in missing]))
     total = sum(answer.bytes for answer in answers)
     parts = [_part(path, answer) for (_, path), answer in zip(missing, answers, strict=True)]
-    folder = cache_home()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        require_space(folder, total - sum(bytes_so_far(part) for part in parts))
-    except SourceError as problem:
-        raise DataError(f"The shards of '{name}' cannot be fetched: {problem}.") from problem
+    done = sum(part.stat().st_size for part in parts if part.is_file())
+    if problem := space_problem(cache_home(), total - done):
+        raise DataError(f"The shards of '{name}' cannot be fetched: {problem}.")
     progress = _Progress(name, total, report)
     with ThreadPoolExecutor(FETCHING) as pool:
         jobs = [
@@ -88,7 +85,7 @@ class _Progress:
             self._report(PhotosFetched(self._name, sum(self._done.values()), self._total))
 
 
-def _fetch(url: str, path: Path, answer: Announced, progress: _Progress) -> None:
+def _fetch(url: str, path: Path, answer: RemoteFile, progress: _Progress) -> None:
     part = _part(path, answer)
     with locked(part):
         if not path.is_file():  # another process may just have fetched it
@@ -99,9 +96,9 @@ def _fetch(url: str, path: Path, answer: Announced, progress: _Progress) -> None
             part.replace(path)
 
 
-def _asked(url: str) -> Announced:
+def _asked(url: str) -> RemoteFile:
     try:
-        return announced(Source(kind="url", url=url))
+        return remote_file(Source(kind="url", url=url))
     except SourceError as problem:
         raise DataError(f"The shard {url} cannot be fetched: {problem}.") from problem
 
@@ -115,6 +112,6 @@ def _kept(url: str) -> Path:
     return cache_home() / "remote" / f"{host}-{where}" / plain
 
 
-def _part(path: Path, answer: Announced) -> Path:
+def _part(path: Path, answer: RemoteFile) -> Path:
     # Named after the content, so that a partial download never resumes with another one.
     return path.with_name(f".{path.name}.{answer.version}")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from minigpt4.core.download.sources import SourceError, require_space
+from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, DataError
 from minigpt4.core.storage.locks import locked
 from minigpt4.core.storage.paths import cache_home
@@ -68,11 +68,9 @@ def compute_missing_features(
     size = sum(len(chunk.places) * chunk.feature_set.photo_bytes for chunk in chunks)
     crops = sum(chunk.crops for chunk in chunks)
     report(FeaturesMissing(photos=sum(len(chunk.places) for chunk in chunks), crops=crops, bytes=size))
-    try:
-        # Checked before an hour of work, not after.
-        require_space(cache_home(), size)
-    except SourceError as problem:
-        raise DataError(f"The features of the photos cannot be cached: {problem}.") from problem
+    # Checked before an hour of work, not after.
+    if problem := space_problem(cache_home(), size):
+        raise DataError(f"The features of the photos cannot be cached: {problem}.")
     tower = load()
     for one in missing:
         _check_shape(one, tower)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.download.fetch import FetchProgress, Progress
-from minigpt4.core.download.sources import SourceError, require_space
+from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
@@ -135,11 +135,8 @@ def _quantise(plain: Path, draft: Path, quant: str, threads: int | None, steps: 
 
 def _check_space(target: Path, shape: LlamaShape, quant: str) -> None:
     needed = shape.gguf_bytes("F16") + (shape.gguf_bytes(quant) if quant != "F16" else 0)
-    folder = next(folder for folder in target.absolute().parents if folder.is_dir())
-    try:
-        require_space(folder, needed)
-    except SourceError as error:
-        raise BackendError(f"{target.name} cannot be made: {error}.") from error
+    if problem := space_problem(target.parent, needed):
+        raise BackendError(f"{target.name} cannot be made: {problem}.")
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def test_a_damaged_half_download_is_fetched_again_from_the_start(url_bundle: Bun
     notices: list[str] = []
     ensure(url_bundle, notice=notices.append)
     assert len(notices) == 1
-    assert "half-downloaded language.bin was damaged" in notices[0]
+    assert "The partial download of language.bin was damaged" in notices[0]
     assert is_whole(url_bundle.language.file, url_bundle)
 
 

@@ -178,7 +178,7 @@ def test_a_server_without_head_is_asked_for_one_byte(served: Served) -> None:
 def test_a_web_page_in_the_files_place_is_refused(served: Served) -> None:
     served.kind = "text/html; charset=utf-8"
     bundle = bundle_of(url(served.url))
-    with pytest.raises(FetchError, match="sent a web page instead of the file; look at it in a browser"):
+    with pytest.raises(FetchError, match="sent a web page instead of the file; open it in a browser"):
         ensure(bundle)
     assert not place(bundle).parent.exists()
 

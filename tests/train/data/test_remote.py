@@ -100,7 +100,7 @@ def test_shards_are_fetched_once_and_read_without_the_server_ever_after(shards: 
 
 def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
     shards.breaks_after = [1000, 0]
-    with pytest.raises(DataError, match=r"1\.tar cannot be fetched: .*run the command again to go on"):
+    with pytest.raises(DataError, match=r"1\.tar cannot be fetched: .*run the command again to resume"):
         open_photos(f"{shards.address}/1.tar")
     assert in_the_cache() == []
     shards.requests.clear()
