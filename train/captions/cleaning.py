@@ -1,13 +1,12 @@
-"""Human captions as written sentences, and which of them says best what all say."""
+"""Human captions as written sentences, and their order by centrality."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from minigpt4.train.captions.parser import content_stems
-
-_DANGLING = frozenset("a an the of in on at with and or to from by near for into onto".split())
+from minigpt4.train.captions import lexicon
+from minigpt4.train.captions.parser import ParsedCaption
 
 
 def clean_caption(text: str) -> str | None:
@@ -27,7 +26,7 @@ def clean_caption(text: str) -> str | None:
     text = re.sub(r"([,;:])(?=[^\W\d])", r"\1 ", text)
     text = re.sub(r"[\s.,;:!?-]+$", "", text).lstrip(" .,;:!?-")
     words = re.findall(r"[^\W\d_]+", text)
-    if len(words) < 3 or words[-1].lower() in _DANGLING:
+    if len(words) < 3 or words[-1].lower() in lexicon.DANGLING:
         return None
     return f"{text[0].upper()}{text[1:]}."
 
@@ -37,17 +36,14 @@ def cleaned(captions: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(line for text in captions if (line := clean_caption(text)) is not None))
 
 
-def overlap(left: set[str], right: set[str]) -> float:
-    """Jaccard index of two sets of words, 0 where both are empty."""
-    return len(left & right) / len(left | right) if left | right else 0.0
+def by_centrality(captions: Sequence[ParsedCaption]) -> list[ParsedCaption]:
+    """The captions by their mean Jaccard similarity to the others, highest first, then by length."""
 
+    def similarity(left: set[str], right: set[str]) -> float:
+        return len(left & right) / len(left | right) if left | right else 0.0
 
-def by_centrality(lines: Sequence[str]) -> list[str]:
-    """The sentences, those that share most words with the others first (longer ones first among equals)."""
-    bags = [content_stems(line) for line in lines]
+    def rank(caption: ParsedCaption) -> tuple[float, int]:
+        total = sum(similarity(caption.stems, other.stems) for other in captions if other is not caption)
+        return (-total / max(len(captions) - 1, 1), -len(caption.stems))
 
-    def rank(index: int) -> tuple[float, int, int]:
-        others = [overlap(bags[index], bag) for other, bag in enumerate(bags) if other != index]
-        return (-sum(others) / max(len(others), 1), -len(bags[index]), index)
-
-    return [lines[index] for index in sorted(range(len(lines)), key=rank)]
+    return sorted(captions, key=rank)

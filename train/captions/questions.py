@@ -1,48 +1,32 @@
 """Short questions about a photo, with answers that its human captions support.
 
-Nothing is asked that fewer than two captions agree on; what each question needs is said where it is made.
+Every question needs the agreement of at least two captions; `question_answers` lists the requirements.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TypeVar
 
+from minigpt4.train.captions import lexicon
 from minigpt4.train.captions.cleaning import by_centrality, cleaned
+from minigpt4.train.captions.lexicon import article_for, plural_of
 from minigpt4.train.captions.paragraph import Opening
 from minigpt4.train.captions.parser import (
-    Action,
+    ParsedCaption,
     Subject,
-    action_of,
     content_stems,
+    kind_of,
     mentioned,
-    places_of,
-    second_subject,
+    parse,
     stem,
-    subject_at,
-    tokens,
-)
-from minigpt4.train.captions.word_lists import (
-    ABSENT,
-    CLOTHES,
-    COLOURS,
-    DOG_NOUNS,
-    NUMBER_WORDS,
-    NUMBERS,
-    PAIRED_CLOTHES,
-    PERSON_NOUNS,
-    PERSON_SIGNS,
-    SAME_ACTION,
-    SUBJECT_NOUNS,
-    THING_NOUNS,
-    UNCOUNTABLE,
-    article_for,
-    plural_of,
 )
 
 QuestionAnswer = tuple[str, str]
+Value = TypeVar("Value", bound=Hashable)
 
 # The plainest wording is asked most.
 WHAT_IS_THIS = ("What is this?", "What is this?", "What is it?", "What does the picture show?")
@@ -52,55 +36,30 @@ WHAT_IS_SEEN = (
     "What do you see?",
     "What can you see in this image?",
 )
-# Subjects that are named alike for counting votes.
+# Subjects that count as the same in a vote.
 _SAME_SUBJECT = {"guy": "man", "gentleman": "man", "lady": "woman", "kid": "child", "toddler": "child"}
-
-
-@dataclass(frozen=True)
-class _Read:
-    """One caption, read."""
-
-    words: list[str]
-    subject: Subject | None
-    second: Subject | None
-    action: Action | None
-
-
-def _read(caption: str) -> _Read:
-    words = tokens(caption)
-    subject = subject_at(words)
-    second = second_subject(words, subject) if subject else None
-    after = subject.length + 1 + second.length if subject and second else None
-    return _Read(words, subject, second, action_of(words, subject, after) if subject else None)
+_NUMBER_NAMES = {count: word for word, count in lexicon.NUMBERS.items()}
+# Nouns that suggest more than one subject.
+_CROWD = {plural_of(noun) for noun in lexicon.SUBJECT_NOUNS} | lexicon.NUMBER_WORDS
 
 
 def question_answers(captions: Sequence[str], rng: Random) -> list[QuestionAnswer]:
     """Every question that the captions of one photo support, with its answer; "What is ..." first.
 
-    Needed for each: what is seen, nothing; what this is, a subject that two captions begin with; what it is
-    doing, an action that two of those name; where, a place that three name; colour, two that name it and
-    none another; how many, three that say a number and none another. A thing is there if three captions
-    name it, and is not there if none names it or anything that goes with it.
+    What is seen needs nothing; what this is, a subject that two captions begin with; what it is doing, an
+    action that two of those name; where, a place that three name; colour, two that name it and none that
+    names another; how many, three that state a number and none that states another. A thing is present if
+    three captions name it, and absent if none names it or anything that goes with it.
     """
-    lines = cleaned(captions)
-    reads = [_read(line) for line in lines]
-    scene = _Scene.of(reads)
+    parsed = [parse(line) for line in cleaned(captions)]
     asked: list[QuestionAnswer] = []
-    if scene is None and lines:
-        asked.append((rng.choice(WHAT_IS_SEEN), _shortest(by_centrality(lines))))
-    if scene is not None:
-        asked += scene.what_questions(by_centrality(lines), rng)
-        asked += scene.doing_question()
-        asked += scene.where_question(rng)
-    asked += _colour_questions(reads)
-    asked += _count_question(reads, rng)
-    asked += _presence_questions(reads, rng)
-    return asked
-
-
-def _shortest(central: list[str]) -> str:
-    """The shorter of the two most central captions, as a sentence where that is safe."""
-    return Opening(min(central[:2], key=lambda line: len(line.split()))).sentence
+    if parsed:
+        # The shorter of the two most central captions, as a sentence where that is safe.
+        shortest = min(by_centrality(parsed)[:2], key=lambda caption: len(caption.text.split()))
+        asked.append((rng.choice(WHAT_IS_SEEN), Opening(shortest).sentence))
+    if scene := _Scene.of(parsed):
+        asked += scene.questions(rng)
+    return asked + _colour_questions(parsed) + _count_question(parsed, rng) + _presence_questions(parsed, rng)
 
 
 def written(text: str) -> str:
@@ -108,266 +67,201 @@ def written(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
+def _agreed(values: Iterable[Value], least: float) -> Value | None:
+    """The most frequent value, the first of equals, if it occurs at least `least` times."""
+    value, votes = next(iter(Counter(values).most_common(1)), (None, 0))
+    return value if votes >= least else None
+
+
 def _key(subject: Subject) -> tuple[str, bool]:
-    noun = "dog" if subject.noun in DOG_NOUNS else subject.noun
+    noun = kind_of(subject.noun)
     return _SAME_SUBJECT.get(noun, noun), subject.is_plural
 
 
-def _pair(read: _Read) -> tuple[tuple[str, bool], ...]:
-    """A subject and its company, in either order."""
-    return tuple(sorted(_key(subject) for subject in (read.subject, read.second) if subject))
+def _being(noun: str) -> str:
+    return "person" if noun in lexicon.PERSON_NOUNS else kind_of(noun)
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """The subject on which most captions agree, with what at least two of them say of it."""
+    """The subject on which most captions agree, its company if any, and the frequency of content words."""
 
-    reads: list[_Read]
-    agreeing: list[_Read]
+    captions: list[ParsedCaption]
+    subjects: list[Subject]
     company: list[Subject]
-    known: Counter[str]
+    frequency: Counter[str]
 
     @classmethod
-    def of(cls, reads: list[_Read]) -> _Scene | None:
-        found = [read for read in reads if read.subject]
-        pairs = Counter(_pair(read) for read in found if read.second)
-        company: list[Subject] = []
-        if pairs and pairs.most_common(1)[0][1] >= max(2, len(found) / 2):
-            pair = pairs.most_common(1)[0][0]
-            both = [read for read in found if read.second and _pair(read) == pair]
-            # "a man and a woman" or "a woman and a man": as most put it.
-            order = Counter(_key(read.subject) for read in both if read.subject).most_common(1)[0][0]
-            agreeing = [read for read in both if read.subject and _key(read.subject) == order]
-            company = [read.second for read in agreeing if read.second]
+    def of(cls, captions: list[ParsedCaption]) -> _Scene | None:
+        found = [caption.subjects for caption in captions if caption.subjects]
+        couples = [subjects for subjects in found if len(subjects) > 1]
+        # In either order: "a man and a woman" or "a woman and a man".
+        pair = _agreed((tuple(sorted(map(_key, couple))) for couple in couples), max(2, len(found) / 2))
+        if pair is not None:
+            agreeing = [couple for couple in couples if tuple(sorted(map(_key, couple))) == pair]
+            first = _agreed((_key(couple[0]) for couple in agreeing), 1)
         else:
-            alone = [read for read in found if not read.second]
-            votes = Counter(_key(read.subject) for read in alone if read.subject)
-            # Of equals, the one that sees several: who writes "one girl" may go on to the other.
-            best = max(votes, key=lambda key: (votes[key], key[1]), default=None)
-            if best is None or votes[best] < 2:
+            agreeing = [subjects for subjects in found if len(subjects) == 1]
+            votes = Counter(_key(subjects[0]) for subjects in agreeing)
+            # Of equals, the plural one: who writes "one girl" may continue with the other.
+            first = max(votes, key=lambda key: (votes[key], key[1]), default=None)
+            if first is None or votes[first] < 2:
                 return None
-            agreeing = [read for read in alone if read.subject and _key(read.subject) == best]
-        known = Counter(word for read in reads for word in content_stems(" ".join(read.words)))
-        return cls(reads, agreeing, company, known)
+        agreeing = [subjects for subjects in agreeing if _key(subjects[0]) == first]
+        return cls(
+            captions,
+            [subjects[0] for subjects in agreeing],
+            [subjects[1] for subjects in agreeing if len(subjects) > 1],
+            Counter(word for caption in captions for word in caption.stems),
+        )
 
-    @property
-    def subject(self) -> Subject:
-        """The best described of the agreeing subjects."""
-        return self._best([read.subject for read in self.agreeing if read.subject])
+    def questions(self, rng: Random) -> list[QuestionAnswer]:
+        """What this is, what it is doing, and where."""
+        subject = self._best(self.subjects)
+        name = "they" if self.company else f"the {subject.head}"
+        be = "are" if subject.is_plural or self.company else "is"
+        alike = [
+            caption
+            for caption in self.captions
+            if caption.subject
+            and caption.subject.is_plural == subject.is_plural
+            and _being(caption.subject.noun) == _being(subject.noun)
+        ]
+        asked = [(rng.choice(WHAT_IS_THIS), written(self._noun_phrase()))]
+        if action := self._action(alike):
+            asked.append((f"What {be} {name} doing?", written(f"{name} {be} {action}")))
+        if place := _place(alike):
+            asked.append((f"Where {be} {name}?", written(rng.choice((place, f"{name} {be} {place}")))))
+        return asked
 
-    def _knows(self, words: tuple[str, ...]) -> bool:
-        """Whether two captions know each of these words."""
-        return all(self.known[word] >= 2 for word in content_stems(" ".join(words)))
+    def _confirms(self, words: tuple[str, ...]) -> bool:
+        """Whether at least two captions have each of the content words."""
+        return all(self.frequency[word] >= 2 for word in content_stems(words))
 
     def _best(self, subjects: list[Subject]) -> Subject:
         heads = Counter(subject.head for subject in subjects)
 
         def rank(subject: Subject) -> tuple[bool, int, int]:
-            is_known = self._knows(subject.modifiers)
-            return (is_known, heads[subject.head], len(subject.modifiers) if is_known else 0)
+            is_confirmed = self._confirms(subject.modifiers)
+            return (is_confirmed, heads[subject.head], len(subject.modifiers) if is_confirmed else 0)
 
         return max(subjects, key=rank)
 
     def _phrase(self, subjects: list[Subject]) -> str:
-        """ "a black dog", "two men", "a group of people": number and group if two captions say so."""
+        """ "a black dog", "two men", "a group of people": with number or group if two captions have it."""
         best = self._best(subjects)
-        words = (*best.modifiers, best.head) if self._knows(best.modifiers) else (best.head,)
+        words = (*best.modifiers, best.head) if self._confirms(best.modifiers) else (best.head,)
         phrase = " ".join(words).replace(" ,", ",")
         if not best.is_plural:
             return f"{article_for(phrase)} {phrase}"
-        for said in (
-            Counter(NUMBER_NAMES[one.count] for one in subjects if one.count),
-            Counter(f"a {one.group} of" for one in subjects if one.group),
-        ):
-            if said and said.most_common(1)[0][1] >= 2:
-                return f"{said.most_common(1)[0][0]} {phrase}"
-        return phrase
+        number = _agreed((_NUMBER_NAMES[one.count] for one in subjects if one.count), 2)
+        number = number or _agreed((f"a {one.group} of" for one in subjects if one.group), 2)
+        return f"{number} {phrase}" if number else phrase
 
-    @property
-    def noun_phrase(self) -> str:
+    def _noun_phrase(self) -> str:
         """The subject, with its company: "a man and a dog"."""
-        phrase = self._phrase([read.subject for read in self.agreeing if read.subject])
+        phrase = self._phrase(self.subjects)
         if not self.company:
             return phrase
-        company = self._phrase(self.company)
-        alike = _key(self.company[0]) == _key(self.subject) and not self.subject.is_plural
-        if alike and (not self.subject.modifiers or company.split()[1:-1] == []):
-            return f"two {plural_of(_key(self.subject)[0])}"
+        subject, company = self._best(self.subjects), self._phrase(self.company)
+        is_alike = _key(self.company[0]) == _key(subject) and not subject.is_plural
+        if is_alike and (not subject.modifiers or len(company.split()) == 2):
+            return f"two {plural_of(_key(subject)[0])}"
         return f"{phrase} and {company}"
 
-    @property
-    def _alike(self) -> list[_Read]:
-        """The captions about the same kind and number: "a boy", "a child" and "a skateboarder"."""
-        ours = self.subject
-        return [
-            read
-            for read in self.reads
-            if read.subject
-            and read.subject.is_plural == ours.is_plural
-            and _counted_kind(read.subject.noun) == _counted_kind(ours.noun)
-        ]
-
-    @property
-    def action(self) -> str | None:
-        """ "running through the snow", if two captions agree on the verb; its tail if they know its words."""
-        actions = [read.action for read in self._alike if read.action]
-        votes = Counter(SAME_ACTION.get(action.ing, action.ing) for action in actions)
-        if not votes or votes.most_common(1)[0][1] < 2:
-            return None
-        best = votes.most_common(1)[0][0]
-        alike = [action for action in actions if SAME_ACTION.get(action.ing, action.ing) == best]
-        tails = [
-            a for a in alike if a.tail and all(self.known[w] >= 2 for w in content_stems(" ".join(a.tail)))
-        ]
+    def _action(self, captions: list[ParsedCaption]) -> str | None:
+        """ "running through the snow": the verb needs two captions, each content word of its tail two."""
+        actions = [action for caption in captions if (action := caption.action)]
+        verb = _agreed((action.verb for action in actions), 2)
+        tails = [one.tail for one in actions if one.verb == verb and one.tail and self._confirms(one.tail)]
         if tails:
-            chosen = max(tails, key=lambda action: len(action.tail))
-            return f"{SAME_ACTION.get(chosen.ing, chosen.ing)} {' '.join(chosen.tail)}"
-        return best if best not in _NEEDS_OBJECT else None
-
-    @property
-    def place(self) -> str | None:
-        """ "on the beach", if three captions put something there."""
-        found = [places_of(read.words, read.subject) for read in self._alike if read.subject]
-        votes = Counter(noun for places in found for noun in places)
-        if not votes or votes.most_common(1)[0][1] < 3:
-            return None
-        noun = votes.most_common(1)[0][0]
-        return next(places[noun] for places in found if noun in places)
-
-    @property
-    def definite(self) -> str:
-        """ "the dog", "the men"; with company, "they"."""
-        return "they" if self.company else f"the {self.subject.head}"
-
-    @property
-    def _is(self) -> str:
-        return "are" if self.subject.is_plural or self.company else "is"
-
-    def what_questions(self, central: list[str], rng: Random) -> list[QuestionAnswer]:
-        """What is seen, in a short central caption; and what this is, the subject alone."""
-        return [
-            (rng.choice(WHAT_IS_SEEN), _shortest(central)),
-            (rng.choice(WHAT_IS_THIS), written(self.noun_phrase)),
-        ]
-
-    def doing_question(self) -> list[QuestionAnswer]:
-        if not (action := self.action):
-            return []
-        answer = written(f"{self.definite} {self._is} {action}")
-        return [(f"What {self._is} {self.definite} doing?", answer)]
-
-    def where_question(self, rng: Random) -> list[QuestionAnswer]:
-        if not (place := self.place):
-            return []
-        answer = rng.choice((place, f"{self.definite} {self._is} {place}"))
-        return [(f"Where {self._is} {self.definite}?", written(answer))]
+            longest = max(tails, key=len)
+            return f"{verb} {' '.join(longest)}"
+        return None if verb in lexicon.NEEDS_OBJECT else verb
 
 
-# Verbs that say nothing without what follows them.
-_NEEDS_OBJECT = frozenset(
-    "doing holding taking making carrying riding throwing hitting reaching pulling pushing catching looking "
-    "watching chasing performing using hanging pointing touching crossing hugging biting kissing".split()
-)
+def _place(captions: list[ParsedCaption]) -> str | None:
+    """ "on the beach", if three captions have it as the place."""
+    found = [caption.places for caption in captions]
+    noun = _agreed((noun for places in found for noun in places), 3)
+    return next((places[noun] for places in found if noun in places), None)
 
 
-NUMBER_NAMES = {count: word for word, count in NUMBERS.items()}
-
-
-def _colour_questions(reads: list[_Read]) -> list[QuestionAnswer]:
+def _colour_questions(captions: list[ParsedCaption]) -> list[QuestionAnswer]:
     """ "What color is the dog?": two captions name its colours, and none names others."""
+    if any(not _CROWD.isdisjoint(one.words[:4]) or len(one.subjects) > 1 for one in captions):
+        return []
     named: dict[str, Counter[str]] = {}
-    crowded = {plural_of(noun) for noun in SUBJECT_NOUNS} | NUMBER_WORDS
-    alone = not any(crowded & set(read.words[:4]) or read.second for read in reads)
-    for read in reads:
-        for at, word in enumerate(read.words):
-            is_subject = word in SUBJECT_NOUNS - PERSON_NOUNS
-            if not (is_subject or word in _COLOURED):
-                continue
+    for caption in captions:
+        words = caption.words
+        for at, noun in enumerate(words):
             start = at
-            while start > 0 and (read.words[start - 1] in COLOURS or _joins(read.words, start - 1)):
+            while start > 0 and (words[start - 1] in lexicon.COLOURS or _joins_colours(words, start - 1)):
                 start -= 1
-            colours = [one for one in read.words[start:at] if one in COLOURS]
-            if colours:
-                named.setdefault(word, Counter())[" and ".join(sorted(colours))] += 1
+            colours = sorted(word for word in words[start:at] if word in lexicon.COLOURS)
+            if colours and noun in lexicon.COLOURED_NOUNS:
+                named.setdefault(noun, Counter())[" and ".join(colours)] += 1
     asked = []
     for noun, votes in named.items():
         colour, count = votes.most_common(1)[0]
-        if len(votes) > 1 or count < 2 or not alone or colour in ("golden", "blond", "blonde"):
-            continue
-        be = "are" if noun in PAIRED_CLOTHES else "is"
-        asked.append((f"What color {be} the {noun}?", f"The {noun} {be} {colour}."))
+        if len(votes) == 1 and count >= 2 and colour not in ("golden", "blond", "blonde"):
+            be = "are" if noun in lexicon.PAIRED_CLOTHES else "is"
+            asked.append((f"What color {be} the {noun}?", f"The {noun} {be} {colour}."))
     return asked
 
 
-_COLOURED = CLOTHES | frozenset(
-    {"ball", "frisbee", "car", "bike", "kayak", "boat", "umbrella", "slide", "truck"}
-)
+def _joins_colours(words: list[str], at: int) -> bool:
+    return words[at] in ("and", ",") and at > 0 and words[at - 1] in lexicon.COLOURS
 
 
-def _joins(words: list[str], at: int) -> bool:
-    return words[at] in ("and", ",") and at > 0 and words[at - 1] in COLOURS
-
-
-def _counted_kind(noun: str) -> str:
-    if noun in PERSON_NOUNS:
-        return "person"
-    return "dog" if noun in DOG_NOUNS else noun
-
-
-def _count_question(reads: list[_Read], rng: Random) -> list[QuestionAnswer]:
+def _count_question(captions: list[ParsedCaption], rng: Random) -> list[QuestionAnswer]:
     """ "How many dogs are there?": three captions begin with the number, and none with another.
 
     For one, four must, and none may mention several or a second; it is asked half the time, so that "one"
     does not drown the other numbers.
     """
-    subjects = [read.subject for read in reads if read.subject]
-    kinds = Counter(_counted_kind(subject.noun) for subject in subjects)
-    if not kinds:
-        return []
-    kind = kinds.most_common(1)[0][0]
-    ours = [subject for subject in subjects if _counted_kind(subject.noun) == kind]
+    subjects = [caption.subject for caption in captions if caption.subject]
+    kind = _agreed((_being(subject.noun) for subject in subjects), 1)
+    ours = [subject for subject in subjects if _being(subject.noun) == kind]
     counts = Counter(subject.count for subject in ours if subject.count)
-    if len(counts) != 1 or any(read.second and _counted_kind(read.second.noun) == kind for read in reads):
+    has_pair = any(_being(one.subjects[1].noun) == kind for one in captions if len(one.subjects) > 1)
+    if kind is None or len(counts) != 1 or has_pair:
         return []
-    count, votes = counts.most_common(1)[0]
-    nouns = Counter(_SAME_SUBJECT.get(subject.noun, subject.noun) for subject in ours)
-    noun = kind if kind == "dog" else nouns.most_common(1)[0][0] if len(nouns) == 1 else kind
-    if count == 1:
-        nouns_of_kind = [word for word in SUBJECT_NOUNS if _counted_kind(word) == kind]
-        others = {plural_of(word) for word in nouns_of_kind} | {
-            "another",
-            "other",
-            "others",
-            "crowd",
-            "group",
-        }
-        repeated = any(sum(_counted_kind(word) == kind for word in read.words) > 1 for read in reads)
-        if votes < 4 or repeated or any(others & set(read.words) for read in reads) or rng.random() < 0.5:
-            return []
-        return [(f"How many {plural_of(noun)} are there?", f"There is one {noun}.")]
-    if votes < 3:
+    [(count, votes)] = counts.items()
+    nouns = {_SAME_SUBJECT.get(subject.noun, subject.noun) for subject in ours}
+    noun = nouns.pop() if kind != "dog" and len(nouns) == 1 else kind
+    question = f"How many {plural_of(noun)} are there?"
+    if count > 1:
+        return [(question, f"There are {_NUMBER_NAMES[count]} {plural_of(noun)}.")] if votes >= 3 else []
+    plurals = {plural_of(word) for word in lexicon.SUBJECT_NOUNS if _being(word) == kind}
+    is_repeated = any(sum(_being(word) == kind for word in one.words) > 1 for one in captions)
+    is_several = any(not (plurals | lexicon.SEVERAL).isdisjoint(one.words) for one in captions)
+    if votes < 4 or is_repeated or is_several or rng.random() < 0.5:
         return []
-    return [(f"How many {plural_of(noun)} are there?", f"There are {NUMBER_NAMES[count]} {plural_of(noun)}.")]
+    return [(question, f"There is one {noun}.")]
 
 
-def _presence_questions(reads: list[_Read], rng: Random) -> list[QuestionAnswer]:
-    """One thing that is there (three captions name it, in the singular) and one that is not."""
-    asked = []
-    seen = [mentioned(read.words) for read in reads]
-    named = Counter(word for read in reads for word in dict.fromkeys(read.words))
-    things = (SUBJECT_NOUNS | THING_NOUNS) - UNCOUNTABLE
-    present = [word for word, count in named.items() if count >= 3 and word in things]
-    if present:
-        # What is named first is the subject most often; ask for it half the time.
-        noun = present[0] if rng.random() < 0.5 else rng.choice(present)
-        phrase = f"{article_for(noun)} {noun}"
-        asked.append((f"Is there {phrase} in the picture?", f"Yes, there is {phrase}."))
-    everything = set().union(*seen) if seen else set()
+def _presence_questions(captions: list[ParsedCaption], rng: Random) -> list[QuestionAnswer]:
+    """One present thing (three captions name it, in the singular) and one absent thing."""
+    frequency = Counter(word for caption in captions for word in dict.fromkeys(caption.words))
+    things = (lexicon.SUBJECT_NOUNS | lexicon.THING_NOUNS) - lexicon.UNCOUNTABLE
+    present = [word for word, count in frequency.items() if count >= 3 and word in things]
+    if not present:
+        return []
+    # The first is most often the subject; it is chosen at least half the time.
+    noun = present[0] if rng.random() < 0.5 else rng.choice(present)
+    phrase = f"{article_for(noun)} {noun}"
+    asked = [(f"Is there {phrase} in the picture?", f"Yes, there is {phrase}.")]
+    everything = mentioned(list(frequency))
     everything |= {stem(word) for word in everything}
-    absent = [noun for noun, near in ABSENT.items() if noun not in everything and not near & everything]
-    if not everything & (PERSON_NOUNS | PERSON_SIGNS) and present:
+    absent = [
+        noun
+        for noun, related in lexicon.ABSENT.items()
+        if noun not in everything and related.isdisjoint(everything)
+    ]
+    if everything.isdisjoint(lexicon.PERSON_NOUNS | lexicon.PERSON_SIGNS):
         absent += ["person", "man"]
-    if absent and present:
+    if absent:
         noun = rng.choice(absent)
         asked.append((f"Is there {article_for(noun)} {noun} in the picture?", f"No, there is no {noun}."))
     return asked

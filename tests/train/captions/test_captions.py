@@ -1,4 +1,4 @@
-"""Sentences made from captions: true to them, well formed, and the same for a seed."""
+"""Sentences generated from captions: true to them, well formed, and reproducible by seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from minigpt4.train.captions.cleaning import clean_caption
 from minigpt4.train.captions.labels import label_caption, label_question_answers, load_classes
 from minigpt4.train.captions.paragraph import MAX_SENTENCES, MAX_WORDS, STAGE2_INSTRUCTIONS, paragraph
-from minigpt4.train.captions.parser import content_stems
+from minigpt4.train.captions.parser import content_stems, tokens
 from minigpt4.train.captions.questions import question_answers
 
 PHOTOS = json.loads((Path(__file__).parents[1] / "evaluate" / "coco_reference.json").read_text("utf-8"))[
@@ -78,7 +78,7 @@ def test_a_raw_caption_becomes_a_written_sentence(raw: str, clean: str) -> None:
 
 
 @pytest.mark.parametrize("raw", ["", " . ", "dog", "A group of.", "A basketball.", "12 34 56"])
-def test_what_is_no_caption_is_dropped(raw: str) -> None:
+def test_text_that_is_no_caption_is_dropped(raw: str) -> None:
     assert clean_caption(raw) is None
 
 
@@ -90,7 +90,7 @@ def test_cleaning_ends_with_one_full_stop_and_cleaning_twice_changes_nothing(raw
         assert clean_caption(clean) == clean
 
 
-def test_a_paragraph_names_the_subject_once_and_goes_on_with_a_pronoun() -> None:
+def test_a_paragraph_names_the_subject_once_and_continues_with_a_pronoun() -> None:
     texts = {paragraph(SNOW_DOG, Random(seed)) for seed in range(8)}
     assert all(text is not None and "snow" in text and "black dog" in text for text in texts)
     assert any(" It " in str(text) or " The dog " in str(text) for text in texts)
@@ -112,7 +112,7 @@ def test_a_paragraph_does_not_contradict_itself(first: str, second: str, contrad
 
 @settings(max_examples=300)
 @given(_photos, _seeds)
-def test_a_paragraph_says_only_what_captions_say_and_never_repeats(photo: list[str], seed: int) -> None:
+def test_a_paragraph_adds_nothing_to_the_captions_and_never_repeats(photo: list[str], seed: int) -> None:
     text = paragraph(photo, Random(seed))
     if text is None:
         assert all(clean_caption(caption) is None for caption in photo)
@@ -121,7 +121,7 @@ def test_a_paragraph_says_only_what_captions_say_and_never_repeats(photo: list[s
     sentences = re.findall(r"[^.]+\.", text)
     assert len(sentences) == len({sentence.strip().lower() for sentence in sentences}) <= MAX_SENTENCES
     assert len(text.split()) <= MAX_WORDS
-    assert content_stems(text) <= content_stems(" ".join(photo))
+    assert content_stems(tokens(text)) <= content_stems(tokens(" ".join(photo)))
     assert paragraph(photo, Random(seed)) == text
 
 
@@ -130,7 +130,7 @@ def test_no_caption_no_paragraph() -> None:
     assert paragraph(["dog", "A group of"], Random(0)) is None
 
 
-def test_a_dog_in_the_snow_supports_these_questions() -> None:
+def test_captions_of_a_dog_in_the_snow_support_these_questions() -> None:
     answers = dict(question_answers(SNOW_DOG, Random(3)))
     assert "A black dog." in answers.values()
     assert answers["What is the dog doing?"] == "The dog is running through the snow."
@@ -146,17 +146,17 @@ def test_two_men_on_a_stage_are_counted_and_not_coloured() -> None:
     assert not any("color" in question for question in answers)
 
 
-def test_a_colour_that_captions_dispute_is_not_asked_for() -> None:
+def test_no_question_about_a_colour_on_which_captions_disagree() -> None:
     disputed = ["A black dog runs.", "A black dog is running.", "A brown dog runs outside."]
     assert not any("color" in question for question, _ in question_answers(disputed, Random(0)))
 
 
-def test_two_people_who_are_named_together_are_answered_together() -> None:
+def test_subjects_that_are_named_together_are_answered_together() -> None:
     pair = ["A man and a dog sit on a bench.", "A man and his dog on a bench.", "A man and dog are sitting."]
     assert "A man and a dog." in dict(question_answers(pair, Random(0))).values()
 
 
-def test_what_is_mentioned_is_never_denied() -> None:
+def test_a_mentioned_thing_is_never_denied() -> None:
     for seed in range(60):
         for question, answer in question_answers(SNOW_DOG, Random(seed)):
             if answer.startswith("No,"):
@@ -193,13 +193,13 @@ def test_labels_become_natural_lines() -> None:
     assert label_caption("a black and white photo of a kitchen.", Random(1)).lower().endswith("a kitchen.")
 
 
-def test_the_everyday_word_can_be_demanded() -> None:
+def test_either_name_of_a_class_can_be_required() -> None:
     siamese = load_classes()[284]
     assert all("Siamese" not in label_caption(siamese, Random(seed), precise=0.0) for seed in range(40))
     assert all("Siamese" in label_caption(siamese, Random(seed), precise=1.0) for seed in range(40))
 
 
-def test_a_label_answers_what_this_is() -> None:
+def test_a_label_supports_the_question_what_this_is() -> None:
     answers = {
         a for seed in range(20) for _, a in label_question_answers("a photo of a grand piano.", Random(seed))
     }
@@ -207,7 +207,7 @@ def test_a_label_answers_what_this_is() -> None:
 
 
 @given(st.sampled_from(load_classes()), _seeds)
-def test_every_class_makes_sentences(label: object, seed: int) -> None:
+def test_every_class_gives_sentences(label: object, seed: int) -> None:
     assert re.fullmatch(r"[A-Zi][^\n]*[^.]\.", label_caption(label, Random(seed)))  # type: ignore[arg-type]
     for question, answer in label_question_answers(label, Random(seed)):  # type: ignore[arg-type]
         assert question.endswith("?") and answer.endswith(".")

@@ -1,7 +1,6 @@
-"""What the rules write about some photos, word for word: a model's data must not change by accident.
+"""The rules' output for some photos, word for word: a model's training data must not change by accident.
 
-`rules_golden.json` was written by these rules; `python tests/train/captions/test_rules_golden.py` writes it
-again after a change that is meant.
+`python tests/train/captions/test_rules_golden.py` regenerates `rules_golden.json` after an intended change.
 """
 
 from __future__ import annotations

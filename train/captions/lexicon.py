@@ -1,4 +1,4 @@
-"""The word lists of `words.toml`, with the few rules that inflect them."""
+"""The word lists of `words.toml`, and their inflection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _set(name: str) -> frozenset[str]:
 
 
 def _inverted(table: str) -> dict[str, str]:
-    """Of a table of `word = "its variants"`, the word of each variant."""
+    """Map each variant to its word, from a table of `word = "its variants"`."""
     return {variant: word for word, variants in _LISTS[table].items() for variant in variants.split()}
 
 
@@ -91,4 +91,9 @@ ABSENT: dict[str, frozenset[str]] = {
     for thing, words in _LISTS["absent"].items()
 }
 PERSON_SIGNS = _set("person_signs")
+DANGLING = _set("dangling")
+TAIL_STOPS, TAIL_LINKS = _set("tail_stops"), _set("tail_links")
+VAGUE_HEADS, PARTICIPLES, NEEDS_OBJECT = _set("vague_heads"), _set("participles"), _set("needs_object")
+COLOURED_NOUNS = (SUBJECT_NOUNS - PERSON_NOUNS) | CLOTHES | _set("coloured_things")
+SEVERAL = _set("several")
 UNCOUNTABLE = _set("uncountable")
