@@ -1,10 +1,14 @@
-"""From theme files to Textual's themes: checked, so that no file stops the app; exchanged while it runs."""
+"""Theme files as Textual's themes: checked, so that no file stops the app, and exchanged while it runs.
+
+How well a text stands out on its background is measured as the Web Content Accessibility Guidelines do
+(WCAG 2.2, "relative luminance" and "contrast ratio"): from 1 (the same color) to 21 (black on white).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.app import App
 from textual.color import Color, ColorParseError
@@ -13,11 +17,12 @@ from textual.theme import Theme as TextualTheme
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.core.text import nearest
-from minigpt4.themes import Theme, ThemeError, load_theme, theme_files, theme_names
-from minigpt4.themes.contrast import READABLE, Rgb, contrast
+from minigpt4.themes import Theme, ThemeError, load_theme, theme_files
 
-if TYPE_CHECKING:
-    from minigpt4.themes.watch import ThemeChange
+READABLE = 4.5
+"""The least contrast of text (success criterion 1.4.3)."""
+
+Rgb = tuple[int, int, int]
 
 TEXT_STYLES = frozenset(
     "none not bold b dim d italic i underline u underline2 uu reverse r strike s blink".split()
@@ -30,7 +35,7 @@ TEXTS = (
     *(f"text-{role}" for role in ("primary", "secondary", "accent", "success", "warning", "error")),
     *(f"markdown-h{level}-color" for level in range(1, 7)),
 )
-"""Variables that widgets write text in, on any of `GROUNDS`."""
+"""Variables in whose color widgets write text, on any of `GROUNDS`."""
 
 ON_THEIR_OWN = (
     ("block-cursor-foreground", "block-cursor-background"),
@@ -44,26 +49,18 @@ ON_THEIR_OWN = (
     *(("button-color-foreground", role) for role in ("primary", "success", "warning", "error")),
     *((f"text-{role}", f"{role}-muted") for role in ("primary", "secondary", "success", "warning", "error")),
 )
-"""Texts that have a ground of their own, which lies over the surface."""
+"""Texts with a background of their own, which lies over the surface."""
 
-XTERM = {
-    name: rgb
-    for prefix, colours in {
-        "": (0, 0xCD0000, 0x00CD00, 0xCDCD00, 0x0000EE, 0xCD00CD, 0x00CDCD, 0xE5E5E5),
-        "bright_": (0x7F7F7F, 0xFF0000, 0x00FF00, 0xFFFF00, 0x5C5CFF, 0xFF00FF, 0x00FFFF, 0xFFFFFF),
-    }.items()
-    for name, rgb in zip(
-        (f"{prefix}{name}" for name in "black red green yellow blue magenta cyan white".split()),
-        ((value >> 16, value >> 8 & 255, value & 255) for value in colours),
-        strict=True,
-    )
-}
-"""xterm's sixteen colours, for want of knowing the terminal's: what ansi_NAME is reckoned as."""
+XTERM = (
+    *(0x000000, 0xCD0000, 0x00CD00, 0xCDCD00, 0x0000EE, 0xCD00CD, 0x00CDCD, 0xE5E5E5),
+    *(0x7F7F7F, 0xFF0000, 0x00FF00, 0xFFFF00, 0x5C5CFF, 0xFF00FF, 0x00FFFF, 0xFFFFFF),
+)
+"""xterm's ANSI colors, which stand in for the terminal's own unknown ones."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How a text stands out on its ground: `text` and `ground` are variables of the style sheet."""
+    """The contrast of a text on a background; `text` and `ground` are variables of the style sheet."""
 
     text: str
     ground: str
@@ -76,7 +73,7 @@ class Reading:
 
 
 def textual_theme(theme: Theme) -> TextualTheme:
-    """The theme as Textual takes it.
+    """The theme as a Textual theme.
 
     Raises ThemeError for a variable whose value would stop the app when its style sheet is read.
     """
@@ -86,9 +83,9 @@ def textual_theme(theme: Theme) -> TextualTheme:
 
 
 def readings(theme: Theme) -> list[Reading]:
-    """The contrast of each text on each of its grounds, the derived colours included.
+    """The contrast of each text on each of its backgrounds, derived colors included.
 
-    What lies in the terminal's own text colour, or on its own background, is unknown and ignored.
+    The terminal's default text and background color are unknown, and pairs with them are omitted.
     Raises ThemeError as `textual_theme` does.
     """
     variables = textual_theme(theme).to_color_system().generate()
@@ -101,39 +98,27 @@ def readings(theme: Theme) -> list[Reading]:
     return found
 
 
-def register_themes(app: App[Any]) -> list[str]:
-    """Give the app every theme that is sound; sentences about those that are not."""
-    problems = []
-    for name in theme_names():
-        try:
-            app.register_theme(textual_theme(load_theme(name)))
-        except Minigpt4Error as problem:
-            problems.append(str(problem))
-    return problems
+def register_theme_file(app: App[Any], name: str) -> str:
+    """Read a theme's file and register it with the app; repaint the screen if it is shown.
 
-
-def take_change(app: App[Any], change: ThemeChange) -> str | None:
-    """Replace an edited theme, on the screen too; returns a sentence about what is wrong.
-
-    A theme that is gone or wrong stays as it was until the app is left.
+    Returns a sentence about what is wrong with the file, empty if nothing is; an invalid theme is not
+    registered, and one that was registered before stays as it was.
     """
-    if change.theme is None:
-        return change.problem
     try:
-        theme = textual_theme(change.theme)
-    except ThemeError as problem:
+        theme = textual_theme(load_theme(name))
+    except Minigpt4Error as problem:
         return str(problem)
     app.register_theme(theme)
-    if app.theme == theme.name:
+    if app.theme == name:
         # Textual does not repaint for a theme of the same name: another first, then it again.
-        app.theme = "textual-dark" if theme.name != "textual-dark" else "textual-light"
-        app.theme = theme.name
-    return None
+        app.theme = "textual-dark" if name != "textual-dark" else "textual-light"
+        app.theme = name
+    return ""
 
 
 @cache
 def _known_variables() -> dict[str, str]:
-    """Textual's variables, each with a value that it has."""
+    """Textual's variables with their default values."""
     return ColorSystem("#777777").generate()
 
 
@@ -167,11 +152,11 @@ def _is_color(value: str) -> bool:
 
 
 def _color(value: str) -> Color:
-    """A colour with its opacity, as in "#5fa8d3 35%" or "auto 60%"; raises ValueError or ColorParseError."""
+    """A color with its opacity, as in "#5fa8d3 35%" or "auto 60%"; raises ValueError or ColorParseError."""
     word, _, opacity = value.partition(" ")
-    share = int(opacity.strip().removesuffix("%")) / 100 if opacity else 1.0
+    alpha = int(opacity.strip().removesuffix("%")) / 100 if opacity else 1.0
     color = Color(255, 255, 255, auto=True) if word == "auto" else Color.parse(word)
-    return color.multiply_alpha(share)
+    return color.multiply_alpha(alpha)
 
 
 def _ratio(variables: dict[str, str], text: str, ground: str) -> float | None:
@@ -179,16 +164,19 @@ def _ratio(variables: dict[str, str], text: str, ground: str) -> float | None:
     surface = _drawn(variables["surface"], below)
     behind = _drawn(variables[ground], below if ground in GROUNDS else surface)
     see_through = variables[text] in ("transparent", "initial") or _color(variables[text]).a == 0
-    # Textual leaves such a text the colour that it has.
+    # Textual draws such a text in the color it inherits.
     before = _drawn(variables["foreground" if see_through else text], behind)
     return None if behind is None or before is None else contrast(before, behind)
 
 
 def _drawn(value: str, below: Rgb | None) -> Rgb | None:
-    """The opaque colour that a variable's value comes to over what lies below it; None where unknown."""
-    if value.startswith("ansi_"):
-        return XTERM.get(value.removeprefix("ansi_"))
+    """The opaque color that results from a variable's value over what lies below it; None if unknown."""
     color = _color(value)
+    if color.ansi is not None:
+        if color.ansi < 0 or " " in value:  # the terminal's default, or with an opacity
+            return None
+        rgb = XTERM[color.ansi]
+        return rgb >> 16, rgb >> 8 & 255, rgb & 255
     if color.auto or color.a < 1:
         # `+` turns "auto" into black or white, whichever shows better.
         return None if below is None else (Color(*below) + color).rgb
@@ -203,3 +191,19 @@ def contrast_problems(theme: Theme) -> list[str]:
         for found in sorted(readings(theme), key=lambda found: found.ratio)
         if not found.is_readable
     ]
+
+
+def contrast(one: Rgb, other: Rgb) -> float:
+    """The contrast ratio of two opaque colours, in either order."""
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(color: Rgb) -> float:
+    """Relative luminance of an sRGB colour: 0 is black, 1 is white."""
+    red, green, blue = (_linear(channel / 255) for channel in color)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _linear(channel: float) -> float:
+    return channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4

@@ -16,11 +16,30 @@ from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, checked_by, load_toml, read
 from minigpt4.core.storage.paths import config_home
 from minigpt4.core.text import suggestion
-from minigpt4.themes.color import FORMS, is_color, looks_like_color
+
+FORMS = "#RGB, #RRGGBB, #RRGGBBAA, rgb(255, 255, 255), hsl(360, 100%, 100%) or ansi_NAME"
+"""A strict subset of what Textual reads, so that a color that passes can be drawn."""
+
+_HEX = re.compile(r"#(?:[0-9a-fA-F]{3}|[0-9a-fA-F]{4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
+_RGB = re.compile(r"rgb\((\d{1,3}), ?(\d{1,3}), ?(\d{1,3})\)")
+_HSL = re.compile(r"hsl\((\d{1,3}), ?(\d{1,3})%, ?(\d{1,3})%\)")
+_ANSI = re.compile(r"ansi_(?:default|(?:bright_)?(?:black|red|green|yellow|blue|magenta|cyan|white))")
 
 
 class ThemeError(Minigpt4Error):
     """A theme file is wrong; the message names file, key and value."""
+
+
+def is_color(text: str) -> bool:
+    """Whether `text` is one of `FORMS`, with every number in its range."""
+    if _HEX.fullmatch(text) or _ANSI.fullmatch(text):
+        return True
+    if rgb := _RGB.fullmatch(text):
+        return all(int(channel) <= 255 for channel in rgb.groups())
+    if hsl := _HSL.fullmatch(text):
+        hue, saturation, lightness = map(int, hsl.groups())
+        return hue <= 360 and saturation <= 100 and lightness <= 100
+    return False
 
 
 def _color(**default: None) -> Any:
@@ -53,6 +72,8 @@ class Theme:
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _VARIABLE_VALUE = re.compile(r"[^;{}$\x00-\x1f]+")
 """A value stands in a style sheet as it is; these characters would end the declaration."""
+_COLOR_STARTS = ("#", "rgb", "hsl", "ansi_")
+"""A text that starts so is meant as a color, so that a mistake in it is reported."""
 _OPACITY = re.compile(r" \d{1,3}%$")
 
 
@@ -105,7 +126,7 @@ def _check_variable(path: Path, name: str, text: str) -> None:
         raise ThemeError(f"{where} has a name that is not lower-case letters, digits and hyphens.")
     if not _VARIABLE_VALUE.fullmatch(text):
         raise ThemeError(f"{where} is not a plain text of one line without ; {{ }} or $.")
-    if looks_like_color(text) and not is_color(_OPACITY.sub("", text)):
+    if text.startswith(_COLOR_STARTS) and not is_color(_OPACITY.sub("", text)):
         raise ThemeError(
             f"{where} is not a colour; write {FORMS}, with an opacity such as ' 35%' if you like."
         )

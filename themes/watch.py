@@ -1,60 +1,34 @@
-"""Themes that change while they are shown: ask `ThemeWatch.poll` now and then what is new.
+"""Detects edited theme files while the app runs.
 
-Looking at the times of a dozen small files takes well under a millisecond, so no library has to be
-notified by the system.
+Reading the times of a dozen small files takes well under a millisecond, so polling needs no library.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from minigpt4.core.errors import Minigpt4Error
-from minigpt4.themes import Theme, load_theme, theme_files
-
-
-@dataclass(frozen=True)
-class ThemeChange:
-    """A theme that is new, edited or gone since the last look.
-
-    `theme` is what its file holds now; None where it is gone, or wrong: then `problem` is the sentence.
-    """
-
-    name: str
-    theme: Theme | None
-    problem: str | None = None
+from minigpt4.themes import theme_files
 
 
 class ThemeWatch:
-    """Remembers how the theme files were at the last look, the first of which is its making."""
+    """Remembers the state of the theme files at the last `poll`, at first that of its creation."""
 
     def __init__(self) -> None:
         self._seen = _stamps()
 
-    def poll(self) -> list[ThemeChange]:
-        """What has changed since the last look, by name. Raises nothing: a wrong file is data."""
-        now = _stamps()
-        changed = sorted(
-            name for name in now.keys() | self._seen.keys() if now.get(name) != self._seen.get(name)
-        )
-        self._seen = now
-        return [_read(name) if name in now else ThemeChange(name, None) for name in changed]
-
-
-def _read(name: str) -> ThemeChange:
-    try:
-        return ThemeChange(name, load_theme(name))
-    except Minigpt4Error as problem:
-        return ThemeChange(name, None, str(problem))
+    def poll(self) -> list[str]:
+        """Sorted names of the themes whose files were added, edited or deleted since the last call."""
+        before, self._seen = self._seen, _stamps()
+        return sorted({name for name, _ in before.items() ^ self._seen.items()})
 
 
 def _stamps() -> dict[str, tuple[Path, int, int, int]]:
-    """What differs after an edit: editors write in place, or put a new file of the same name there."""
+    """What differs after an edit, whether an editor writes in place or replaces the file."""
     stamps = {}
     for name, path in theme_files().items():
         try:
-            facts = path.stat()
+            status = path.stat()
         except OSError:
             continue
-        stamps[name] = (path, facts.st_mtime_ns, facts.st_size, facts.st_ino)
+        stamps[name] = (path, status.st_mtime_ns, status.st_size, status.st_ino)
     return stamps

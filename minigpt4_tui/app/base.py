@@ -20,11 +20,11 @@ from textual.signal import Signal
 from textual.widgets import Input, TextArea
 
 from minigpt4.core.errors import BackendError, Minigpt4Error
-from minigpt4.themes import load_theme
+from minigpt4.themes import theme_files
 from minigpt4.tui.settings.settings import entry
 from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.terminal.sanitize_filter import SanitizeFilter
-from minigpt4.tui.textual_theme import take_change, textual_theme
+from minigpt4.tui.textual_theme import register_theme_file
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -158,12 +158,9 @@ class BaseApp(App[None], inherit_bindings=False):
 
     def use_theme(self, name: str) -> bool:
         """Show a theme, read anew; False if its file cannot be used, which is shown."""
-        try:
-            found = textual_theme(load_theme(name))
-        except Minigpt4Error as error:
-            self.call_later(self.say, str(error), "error")
+        if problem := register_theme_file(self, name):
+            self.call_later(self.say, problem, "error")
             return False
-        self.register_theme(found)
         self.theme = name
         return True
 
@@ -184,15 +181,15 @@ class BaseApp(App[None], inherit_bindings=False):
         self.set_interval(THEME_POLL_S, lambda: self._poll_themes(watch))
 
     def _poll_themes(self, watch: ThemeWatch) -> None:
-        for change in watch.poll():
-            problem = take_change(self, change)
-            if change.name in (self.theme, self._broken_theme):
-                if problem is not None:
-                    self.say(problem, "error")
-                elif change.name == self._broken_theme and change.theme is not None:
-                    self._broken_theme = ""
-                    self.theme = change.name
-            self.themes_changed.publish(change.name)
+        for name in watch.poll():
+            # A theme whose file is deleted stays as it was until the app exits.
+            problem = register_theme_file(self, name) if name in theme_files() else ""
+            if problem and name in (self.theme, self._broken_theme):
+                self.say(problem, "error")
+            elif name == self._broken_theme and name in self.available_themes:
+                self._broken_theme = ""
+                self.theme = name
+            self.themes_changed.publish(name)
 
     # Start and end
 

@@ -1,6 +1,6 @@
 """Pictures, and text, from the desktop's clipboard, by the tool that the desktop has for it.
 
-The tools wait for the program that holds the clipboard, so each may take seconds: for other threads.
+The tools wait for the program that owns the content, so a call may take seconds: use a background thread.
 """
 
 from __future__ import annotations
@@ -15,42 +15,35 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
+from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.images.attachments import is_picture_name
 
 WAIT_S = 3.0
-"""Longest wait for a program that holds the clipboard."""
+"""Longest wait for the program that owns the clipboard's content."""
 
-KINDS = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/gif", "image/avif")
-"""What can be read, best first: programs that offer several made the others from the first."""
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp", "image/bmp", "image/tiff", "image/gif", "image/avif")
+"""Image formats, best first: programs that offer several convert the first into the others."""
 
-FILES = ("text/uri-list", "x-special/gnome-copied-files")
+FILE_TYPES = ("text/uri-list", "x-special/gnome-copied-files")
 """What file managers offer for copied files."""
 
-TEXTS = ("text/plain;charset=utf-8", "UTF8_STRING", "text/plain", "STRING", "TEXT")
+TEXT_TYPES = ("text/plain;charset=utf-8", "UTF8_STRING", "text/plain", "STRING", "TEXT")
 
 Desktop = Literal["wayland", "x11", "macos"]
-NO_PICTURE = "The clipboard holds no picture; copy one first, or choose a file."
 
 
-@dataclass(frozen=True)
-class ClipboardProblem:
-    """Why there is nothing: a sentence with the way out."""
-
-    sentence: str
+class ClipboardError(Minigpt4Error):
+    """The clipboard cannot be read, or has no image; the message says what to do instead."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """The program that reads a desktop's clipboard: the commands that list the kinds and print one."""
+    """A command-line program that reads the clipboard; `read` is completed by the type to be read."""
 
     program: str
     package: str
-    kinds: tuple[str, ...]
+    list_types: tuple[str, ...]
     read: tuple[str, ...]
-
-    def command_for(self, kind: str) -> tuple[str, ...]:
-        """The command for one kind."""
-        return tuple(kind if word == "KIND" else word for word in self.read)
 
 
 TOOLS: Mapping[Desktop, Tool] = {
@@ -58,54 +51,41 @@ TOOLS: Mapping[Desktop, Tool] = {
         "wl-paste",
         "wl-clipboard",
         ("wl-paste", "--list-types"),
-        ("wl-paste", "--no-newline", "--type", "KIND"),
+        ("wl-paste", "--no-newline", "--type"),
     ),
     "x11": Tool(
         "xclip",
         "xclip",
-        ("xclip", "-selection", "clipboard", "-t", "TARGETS", "-o"),
-        ("xclip", "-selection", "clipboard", "-t", "KIND", "-o"),
+        ("xclip", "-selection", "clipboard", "-o", "-t", "TARGETS"),
+        ("xclip", "-selection", "clipboard", "-o", "-t"),
     ),
 }
 
 
-def clipboard_image() -> bytes | ClipboardProblem:
-    """The bytes of the clipboard's picture, or of the first picture among copied files."""
+def clipboard_image() -> bytes:
+    """The bytes of the clipboard's image, or of the first image among copied files.
+
+    Raises ClipboardError, also if there is none.
+    """
     desktop = desktop_kind()
     if desktop == "macos":
-        return _image_of_macos()
-    offered = _offered(desktop)
-    if isinstance(offered, ClipboardProblem):
-        return offered
-    tool, kinds = offered
-    for kind in KINDS:
-        if kind in kinds:
-            return _output(tool.command_for(kind)) or ClipboardProblem(NO_PICTURE)
-    for kind in FILES:
-        if kind in kinds:
-            return _first_file(_output(tool.command_for(kind)))
-    return ClipboardProblem(NO_PICTURE)
+        content = _image_of_macos()
+    else:
+        content = _read_first(desktop, IMAGE_TYPES) or _first_file(_read_first(desktop, FILE_TYPES))
+    if not content:
+        raise ClipboardError("The clipboard holds no picture; copy one first, or choose a file.")
+    return content
 
 
-def clipboard_text() -> str | ClipboardProblem:
-    """The clipboard's text; empty if it holds something else."""
+def clipboard_text() -> str:
+    """The clipboard's text; empty if it holds something else. Raises ClipboardError."""
     desktop = desktop_kind()
-    if desktop == "macos":
-        found = _output(("pbpaste",))
-        return found if isinstance(found, ClipboardProblem) else found.decode("utf-8", "replace")
-    offered = _offered(desktop)
-    if isinstance(offered, ClipboardProblem):
-        return offered
-    tool, kinds = offered
-    for kind in TEXTS:
-        if kind in kinds:
-            found = _output(tool.command_for(kind))
-            return found if isinstance(found, ClipboardProblem) else found.decode("utf-8", "replace")
-    return ""
+    content = _output(("pbpaste",)) if desktop == "macos" else _read_first(desktop, TEXT_TYPES)
+    return content.decode("utf-8", "replace")
 
 
 def desktop_kind() -> Desktop | None:
-    """Whose clipboard can be read; None without a desktop, as over SSH."""
+    """The desktop whose clipboard can be read; None without one, as over SSH."""
     if sys.platform == "darwin":
         return "macos"
     if os.environ.get("WAYLAND_DISPLAY"):
@@ -113,25 +93,26 @@ def desktop_kind() -> Desktop | None:
     return "x11" if os.environ.get("DISPLAY") else None
 
 
-def _offered(desktop: Desktop | None) -> tuple[Tool, list[str]] | ClipboardProblem:
-    """The desktop's tool, and the kinds that the clipboard's content can be read as."""
+def _read_first(desktop: Desktop | None, wanted: Sequence[str]) -> bytes:
+    """The clipboard's content as the first of the wanted types that it offers; empty if it offers none."""
     if desktop is None:
-        return ClipboardProblem(
+        raise ClipboardError(
             "There is no clipboard here, as neither WAYLAND_DISPLAY nor DISPLAY is set; "
             "give the picture's path, or choose a file."
         )
     tool = TOOLS[desktop]
     if shutil.which(tool.program) is None:
-        return ClipboardProblem(
+        raise ClipboardError(
             f"Pictures cannot be pasted without {tool.program}; install {tool.package}, or choose a file."
         )
-    listed = _output(tool.kinds)
-    if isinstance(listed, ClipboardProblem):
-        return listed
-    return tool, [kind.strip() for kind in listed.decode("utf-8", "replace").split("\n")]
+    offered = [line.strip() for line in _output(tool.list_types).decode("utf-8", "replace").split("\n")]
+    for content_type in wanted:
+        if content_type in offered:
+            return _output((*tool.read, content_type))
+    return b""
 
 
-def _output(command: Sequence[str]) -> bytes | ClipboardProblem:
+def _output(command: Sequence[str]) -> bytes:
     """The command's output; empty if it fails, as the tools do when the clipboard is empty."""
     try:
         done = subprocess.run(
@@ -141,39 +122,34 @@ def _output(command: Sequence[str]) -> bytes | ClipboardProblem:
             stderr=subprocess.DEVNULL,
             timeout=WAIT_S,
         )
-    except subprocess.TimeoutExpired:
-        return ClipboardProblem(
+    except subprocess.TimeoutExpired as error:
+        raise ClipboardError(
             f"The program that holds the clipboard did not answer within {WAIT_S:.0f} seconds; "
             "copy it once more."
-        )
+        ) from error
     except OSError as error:
-        return ClipboardProblem(f"{command[0]} cannot be started: {error.strerror or error}.")
+        raise ClipboardError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
     return done.stdout if done.returncode == 0 else b""
 
 
-def _first_file(listing: bytes | ClipboardProblem) -> bytes | ClipboardProblem:
-    if isinstance(listing, ClipboardProblem):
-        return listing
-    for line in listing.decode("utf-8", "replace").splitlines():
+def _first_file(uri_list: bytes) -> bytes:
+    for line in uri_list.decode("utf-8", "replace").splitlines():
         path = Path(unquote(urlsplit(line.strip()).path))
         if line.strip().startswith("file://") and is_picture_name(path.name):
             try:
                 return path.read_bytes()
             except (OSError, ValueError) as error:
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-                return ClipboardProblem(f"The copied file {path.name} cannot be read: {reason}.")
-    return ClipboardProblem(NO_PICTURE)
+                raise ClipboardError(f"The copied file {path.name} cannot be read: {reason}.") from error
+    return b""
 
 
-def _image_of_macos() -> bytes | ClipboardProblem:
+def _image_of_macos() -> bytes:
     if shutil.which("pngpaste") is not None:
-        return _output(("pngpaste", "-")) or ClipboardProblem(NO_PICTURE)
+        return _output(("pngpaste", "-"))
     # AppleScript prints the bytes as «data PNGf8950...».
-    printed = _output(("osascript", "-e", "the clipboard as «class PNGf»"))
-    if isinstance(printed, ClipboardProblem):
-        return printed
-    digits = printed.decode("utf-8", "replace").strip().removeprefix("«data PNGf").removesuffix("»")
+    printed = _output(("osascript", "-e", "the clipboard as «class PNGf»")).decode("utf-8", "replace")
     try:
-        return bytes.fromhex(digits) or ClipboardProblem(NO_PICTURE)
+        return bytes.fromhex(printed.strip().removeprefix("«data PNGf").removesuffix("»"))
     except ValueError:
-        return ClipboardProblem(NO_PICTURE)
+        return b""

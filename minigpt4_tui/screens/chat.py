@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -228,25 +229,25 @@ class ChatScreen(ChatView):
         self.host.push_screen(PickerScreen(), lambda chosen: self.host.attach(chosen or []))
 
     def action_paste(self) -> None:
-        """Take the clipboard's picture; where there is none, its text."""
-        from minigpt4.tui.images.clipboard import ClipboardProblem, clipboard_image, clipboard_text
+        """Attach the clipboard's image; if it has none, insert its text."""
+        from minigpt4.tui.images.clipboard import ClipboardError, clipboard_image, clipboard_text
 
-        def look() -> bytes | str | ClipboardProblem:
-            found = clipboard_image()
-            if isinstance(found, bytes):
-                return found
-            text = self.host.clipboard or clipboard_text()
-            return text if text and isinstance(text, str) else found
+        def read() -> bytes | str:
+            try:
+                return clipboard_image()
+            except ClipboardError:
+                with suppress(ClipboardError):
+                    if text := self.host.clipboard or clipboard_text():
+                        return text
+                raise
 
-        def then(found: bytes | str | ClipboardProblem) -> None:
-            if isinstance(found, bytes):
-                self.host.attach([Attachment(found, "clipboard")])
-            elif isinstance(found, str):
-                self.composer.type(found)
+        def insert(content: bytes | str) -> None:
+            if isinstance(content, bytes):
+                self.host.attach([Attachment(content, "clipboard")])
             else:
-                self.host.say(found.sentence, "warning")
+                self.composer.type(content)
 
-        self.host.in_background(look, then)
+        self.host.in_background(read, insert, lambda error: self.host.say(str(error), "warning"))
 
     def action_export(self) -> None:
         """Save the conversation as a file."""

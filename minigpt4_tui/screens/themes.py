@@ -13,7 +13,7 @@ from minigpt4.core.errors import Minigpt4Error
 from minigpt4.themes import load_theme, own_themes_folder, theme_files, theme_names
 from minigpt4.tui.screens.dialog import Dialog
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
-from minigpt4.tui.textual_theme import textual_theme
+from minigpt4.tui.textual_theme import register_theme_file
 from minigpt4.tui.widgets.option_rows import OptionRows
 
 SAMPLE = Content("  ").join(
@@ -54,17 +54,17 @@ class ThemesScreen(Dialog[None]):
         self._show(event.option_id or "")
 
     def _show(self, name: str) -> None:
-        problem = _problem(name)
+        problem = register_theme_file(self.app, name)
         line = self.query_one("#problem", Static)
         line.update(sanitize(problem))
         line.display = bool(problem)
         if not problem and name != self.app.theme:
-            self.host.use_theme(name)
+            self.app.theme = name
 
     @on(OptionRows.OptionSelected)
     def _keep(self, event: OptionRows.OptionSelected) -> None:
         name = event.option_id or ""
-        if not _problem(name):
+        if not self.query_one("#problem").display:
             self.host.guarded(lambda: self.host.change_setting("theme", name))
             self.dismiss(None)
 
@@ -73,15 +73,6 @@ class ThemesScreen(Dialog[None]):
         if self.app.theme != self.host.settings.theme:
             self.host.use_theme(self.host.settings.theme)
         return super().dismiss(result)
-
-
-def _problem(name: str) -> str:
-    """The error in a theme's file; empty if there is none."""
-    try:
-        textual_theme(load_theme(name))
-    except Minigpt4Error as problem:
-        return str(problem)
-    return ""
 
 
 def _row(name: str, is_saved: bool) -> Content:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.themes.contrast import Rgb, contrast, luminance
+from minigpt4.tui.textual_theme import Rgb, contrast, luminance
 
 COLOURS = st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
 

@@ -1,4 +1,4 @@
-"""Themes: ours load, a user's own stand beside them, and a slip is told with file, key and value."""
+"""Themes: ours load, a user's own are added, and an error names file, key and value."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.paths import config_home
-from minigpt4.themes import ThemeError, load_theme, read_theme, theme_names
-from minigpt4.themes.color import is_color
+from minigpt4.themes import ThemeError, is_color, load_theme, read_theme, theme_names
 
 
 def write(folder: Path, text: str, name: str = "mine") -> Path:
@@ -31,7 +30,7 @@ def test_there_is_a_theme_for_dark_and_one_for_bright_rooms() -> None:
     assert {load_theme(name).dark for name in theme_names()} == {True, False}
 
 
-def test_a_users_theme_is_found_and_stands_in_for_ours_of_the_same_name() -> None:
+def test_a_users_theme_is_found_and_replaces_ours_of_the_same_name() -> None:
     write(config_home() / "themes", 'name = "mine"\nprimary = "#123456"')
     write(config_home() / "themes", 'name = "paper"\nprimary = "#abcdef"', name="paper")
     assert "mine" in theme_names()
@@ -54,7 +53,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ('primry = "#112233"', "'primry' is not a known key; did you mean 'primary'"),
         ('accent = "#12"', "'accent' is '#12'; it must be a colour, written as #RGB"),
@@ -70,9 +69,9 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
         ('[variables]\n"a b" = "none"', "variables.a b"),
     ],
 )
-def test_a_slip_names_file_key_and_value(tmp_path: Path, line: str, told: str) -> None:
+def test_an_error_names_file_key_and_value(tmp_path: Path, line: str, message: str) -> None:
     path = write(tmp_path, f'name = "mine"\nprimary = "#123456"\n{line}')
-    with pytest.raises(ThemeError, match=told) as caught:
+    with pytest.raises(ThemeError, match=message) as caught:
         read_theme(path)
     assert str(path) in str(caught.value)
     assert str(caught.value).endswith((".", "?"))
@@ -87,7 +86,7 @@ def test_a_theme_needs_a_name_a_primary_colour_and_the_name_of_its_file(tmp_path
         read_theme(write(tmp_path, 'name = "other"\nprimary = "#123"'))
 
 
-def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ThemeError, match="not UTF-8 text"):
@@ -99,10 +98,10 @@ def test_a_file_that_is_not_text_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "color", ["#fff", "#ABCDEF", "#12345678", "rgb(0, 0, 255)", "hsl(360, 0%,100%)", "ansi_bright_red"]
 )
-def test_each_form_of_a_colour_is_read(color: str) -> None:
+def test_each_form_of_a_color_is_read(color: str) -> None:
     assert is_color(color)
 
 
 @given(st.integers(0, 999), st.integers(0, 999), st.integers(0, 999))
-def test_rgb_is_a_colour_just_when_every_channel_is_a_byte(red: int, green: int, blue: int) -> None:
+def test_rgb_is_a_color_only_if_every_channel_is_a_byte(red: int, green: int, blue: int) -> None:
     assert is_color(f"rgb({red}, {green}, {blue})") == (max(red, green, blue) <= 255)

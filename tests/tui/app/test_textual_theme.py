@@ -1,4 +1,4 @@
-"""Themes on the screen: no file stops the app, and an edit shows while it runs."""
+"""Themes on the screen: no file stops the app, and an edit is shown while it runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from textual.color import Color
 from textual.widgets import Button, Footer, Input, Markdown
 
 from minigpt4.themes import Theme, ThemeError, load_theme, own_themes_folder, theme_names
-from minigpt4.themes.watch import ThemeWatch
-from minigpt4.tui.textual_theme import (
-    contrast_problems,
-    readings,
-    register_themes,
-    take_change,
-    textual_theme,
-)
+from minigpt4.tui.textual_theme import contrast_problems, readings, register_theme_file, textual_theme
 
 
 class Sample(App[None]):
@@ -39,9 +32,9 @@ def write(text: str, name: str = "mine") -> Path:
 
 async def test_every_shipped_theme_can_be_shown() -> None:
     app = Sample()
-    assert register_themes(app) == []
     async with app.run_test() as pilot:
         for name in theme_names():
+            assert register_theme_file(app, name) == ""
             app.theme = name
             await pilot.pause()
             background = load_theme(name).background
@@ -50,16 +43,16 @@ async def test_every_shipped_theme_can_be_shown() -> None:
                 assert app.screen.styles.background == Color.parse(background)
 
 
-async def test_a_broken_theme_is_told_and_the_others_are_there() -> None:
+async def test_a_broken_theme_is_an_error_and_is_not_registered() -> None:
     path = write('[variables]\nborder = "blau"')
     app = Sample()
-    (problem,) = register_themes(app)
+    problem = register_theme_file(app, "mine")
     assert str(path) in problem and "variables.border = 'blau' is not a colour" in problem
-    assert "harbour" in app.available_themes and "mine" not in app.available_themes
+    assert "mine" not in app.available_themes
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({"border": "blau"}, "variables.border = 'blau' is not a colour"),
         ({"primary-muted": "#123456 x%"}, "is not a colour"),
@@ -67,8 +60,8 @@ async def test_a_broken_theme_is_told_and_the_others_are_there() -> None:
         ({"footer-backgroun": "#123456"}, "did you mean 'footer-background'"),
     ],
 )
-def test_a_variable_that_would_stop_the_app_is_refused(variables: dict[str, str], told: str) -> None:
-    with pytest.raises(ThemeError, match=told):
+def test_a_variable_that_would_stop_the_app_is_refused(variables: dict[str, str], message: str) -> None:
+    with pytest.raises(ThemeError, match=message):
         textual_theme(Theme(name="mine", primary="#123456", variables=variables))
 
 
@@ -94,47 +87,40 @@ async def test_a_variable_that_is_accepted_can_be_shown(variables: dict[str, str
 async def test_an_edited_theme_is_repainted_while_it_is_shown() -> None:
     path = write('background = "#101010"')
     app = Sample()
-    register_themes(app)
+    register_theme_file(app, "mine")
     async with app.run_test() as pilot:
         app.theme = "mine"
         await pilot.pause()
-        watch = ThemeWatch()
         path.write_text(path.read_text().replace("#101010", "#202020ff"))
-        (change,) = watch.poll()
-        assert take_change(app, change) is None
+        assert register_theme_file(app, "mine") == ""
         await pilot.pause()
         assert app.theme == "mine"
         assert app.screen.styles.background == Color.parse("#202020")
 
 
-async def test_an_edit_that_goes_wrong_leaves_the_screen_as_it_is() -> None:
+async def test_an_invalid_edit_leaves_the_screen_unchanged() -> None:
     path = write('background = "#101010"')
     app = Sample()
-    register_themes(app)
+    register_theme_file(app, "mine")
     async with app.run_test() as pilot:
         app.theme = "mine"
-        watch = ThemeWatch()
         for wrong in ('background = "#2"', '[variables]\nborder = "blau"'):
             write(wrong)
-            (change,) = watch.poll()
-            problem = take_change(app, change)
-            assert problem is not None and str(path) in problem
+            assert str(path) in register_theme_file(app, "mine")
             await pilot.pause()
+            assert app.theme == "mine"
             assert app.screen.styles.background == Color.parse("#101010")
-        path.unlink()
-        (change,) = watch.poll()
-        assert take_change(app, change) is None
-        assert app.theme == "mine"
 
 
-def test_a_text_that_is_hard_to_read_is_told() -> None:
+def test_a_text_that_is_hard_to_read_is_reported() -> None:
     theme = Theme(name="mine", primary="#123456", background="#111111", foreground="#444444")
     assert any(
-        "'foreground' on 'background' has a contrast of 1.9" in told for told in contrast_problems(theme)
+        "'foreground' on 'background' has a contrast of 1.9" in sentence
+        for sentence in contrast_problems(theme)
     )
 
 
-def test_a_see_through_text_colour_is_reckoned_over_its_ground() -> None:
+def test_a_transparent_text_color_is_blended_with_its_background() -> None:
     theme = Theme(
         name="mine",
         primary="#ffffff",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minigpt4.tui.images import clipboard
-from minigpt4.tui.images.clipboard import ClipboardProblem
+from minigpt4.tui.images.clipboard import ClipboardError
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip
@@ -58,12 +58,16 @@ async def test_the_clipboard_s_picture_is_pasted(
 
 
 async def test_why_nothing_is_pasted_is_said(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = ClipboardProblem("Install wl-clipboard [/] first.")
-    monkeypatch.setattr(clipboard, "clipboard_image", lambda: problem)
-    monkeypatch.setattr(clipboard, "clipboard_text", lambda: problem)
+    sentence = "Install wl-clipboard [/] first."
+
+    def fail() -> None:
+        raise ClipboardError(sentence)
+
+    monkeypatch.setattr(clipboard, "clipboard_image", fail)
+    monkeypatch.setattr(clipboard, "clipboard_text", fail)
     async with play() as now:
         await now.pilot.press("ctrl+v")
-        await now.until(lambda: [one.message for one in now.app._notifications] == [problem.sentence])
+        await now.until(lambda: [one.message for one in now.app._notifications] == [sentence])
 
 
 async def test_a_sent_picture_is_seen_and_enlarged(play: Play, png: MakePng, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A picture is taken from the clipboard by the desktop's own tool, or a sentence says why not."""
+"""An image is read from the clipboard by the desktop's own tool, or an error says why not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.tui.images import clipboard
-from minigpt4.tui.images.clipboard import ClipboardProblem, clipboard_image, clipboard_text
+from minigpt4.tui.images.clipboard import ClipboardError, clipboard_image, clipboard_text
 
 Install = Callable[[str, str], None]
 PNG = b"\x89PNG\r\n\x1a\nnot really\n"
@@ -40,12 +40,13 @@ def image_file(tmp_path: Path) -> Path:
     return path
 
 
-def sentence(found: object) -> str:
-    assert isinstance(found, ClipboardProblem)
-    return found.sentence
+def error_of(read: Callable[[], object]) -> str:
+    with pytest.raises(ClipboardError) as raised:
+        read()
+    return str(raised.value)
 
 
-def test_wayland_gives_the_bytes_as_they_are(
+def test_the_image_is_read_on_wayland(
     install: Install, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
@@ -58,19 +59,17 @@ def test_wayland_gives_the_bytes_as_they_are(
     assert clipboard_image() == PNG
 
 
-def test_x11_does_so_by_xclip(install: Install, image_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_read_on_x11(install: Install, image_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":0")
     install(
         "xclip",
         f'case "$*" in *TARGETS*) printf "TARGETS\\nimage/bmp\\n";; '
-        f'"-selection clipboard -t image/bmp -o") exec /bin/cat "{image_file}";; *) exit 1;; esac',
+        f'"-selection clipboard -o -t image/bmp") exec /bin/cat "{image_file}";; *) exit 1;; esac',
     )
     assert clipboard_image() == PNG
 
 
-def test_a_copied_file_is_its_picture(
-    install: Install, image_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copied_file_is_read(install: Install, image_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":0")
     install(
         "xclip",
@@ -79,16 +78,16 @@ def test_a_copied_file_is_its_picture(
     )
     assert clipboard_image() == PNG
     image_file.unlink()
-    assert "My photo.png cannot be read" in sentence(clipboard_image())
+    assert "My photo.png cannot be read" in error_of(clipboard_image)
 
 
 @pytest.mark.parametrize("answer", ['printf "text/plain\\n"', "exit 1", ":"])
-def test_a_clipboard_without_a_picture_is_said(
+def test_a_clipboard_without_an_image_is_an_error(
     install: Install, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     install("wl-paste", answer)
-    assert "holds no picture" in sentence(clipboard_image())
+    assert "holds no picture" in error_of(clipboard_image)
 
 
 @pytest.mark.parametrize(
@@ -98,34 +97,34 @@ def test_a_missing_tool_is_named_with_its_package(
     install: Install, monkeypatch: pytest.MonkeyPatch, variable: str, package: str
 ) -> None:
     monkeypatch.setenv(variable, "0")
-    assert package in sentence(clipboard_image())
+    assert package in error_of(clipboard_image)
 
 
-def test_no_desktop_no_clipboard(install: Install) -> None:
-    assert "There is no clipboard here" in sentence(clipboard_image())
-    assert "There is no clipboard here" in sentence(clipboard_text())
+def test_without_a_desktop_there_is_no_clipboard(install: Install) -> None:
+    assert "There is no clipboard here" in error_of(clipboard_image)
+    assert "There is no clipboard here" in error_of(clipboard_text)
 
 
-def test_a_program_that_never_answers_is_given_up(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_never_answers_times_out(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     monkeypatch.setattr(clipboard, "WAIT_S", 0.05)
     install("wl-paste", "exec /bin/sleep 60")
-    assert "did not answer" in sentence(clipboard_image())
+    assert "did not answer" in error_of(clipboard_image)
 
 
-def test_macos_does_without_a_tool_of_others(
+def test_macos_needs_no_other_tool(
     install: Install, image_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     install("osascript", f"echo '«data PNGf{PNG.hex().upper()}»'")
     assert clipboard_image() == PNG
     install("osascript", "echo 'execution error: no picture' >&2; exit 1")
-    assert "holds no picture" in sentence(clipboard_image())
+    assert "holds no picture" in error_of(clipboard_image)
     install("pngpaste", f'exec /bin/cat "{image_file}"')
     assert clipboard_image() == PNG
 
 
-def test_text_is_text(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_read(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
     install("wl-paste", 'case "$*" in --list-types) echo text/plain;; *) printf "Grüße";; esac')
     assert clipboard_text() == "Grüße"

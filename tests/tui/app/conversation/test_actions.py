@@ -129,8 +129,11 @@ async def test_commands_show_their_screens(play: Play, name: str) -> None:
 async def test_commands_do_what_keys_do(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     from minigpt4.tui.images import clipboard
 
-    monkeypatch.setattr(clipboard, "clipboard_image", lambda: clipboard.ClipboardProblem("No picture."))
-    monkeypatch.setattr(clipboard, "clipboard_text", lambda: clipboard.ClipboardProblem("No text."))
+    def fail() -> None:
+        raise clipboard.ClipboardError("No picture.")
+
+    monkeypatch.setattr(clipboard, "clipboard_image", fail)
+    monkeypatch.setattr(clipboard, "clipboard_text", fail)
     async with AsyncExitStack() as stack:
         now = await stack.enter_async_context(play())
         app, engine = now.app, now.engine
