@@ -52,11 +52,18 @@ def text(*, default: Any = MISSING) -> Any:
     return checked_by(str.strip, "a text that is not empty", default=default)
 
 
-def load_toml(path: Path, what: str, error: type[Minigpt4Error]) -> dict[str, Any]:
-    """A file's tables; raises `error`, which calls the file `what`, if it cannot be read or parsed."""
+def load_toml(
+    path: Path, what: str, error: type[Minigpt4Error], *, missing_ok: bool = False
+) -> dict[str, Any]:
+    """A file's tables; raises `error`, which calls the file `what`, if it cannot be read or parsed.
+
+    With `missing_ok` a file that does not exist is empty.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as problem:
+        if missing_ok and isinstance(problem, FileNotFoundError):
+            return {}
         raise error(f"The {what} {path} cannot be read: {problem.strerror or problem}.") from problem
     except UnicodeDecodeError as problem:
         raise error(f"The {what} {path} is not UTF-8 text; save it as UTF-8.") from problem
@@ -123,10 +130,10 @@ def check(
             found = {key: _entry(hint, item, f"{name}.{key}", base) for key, item in found.items()}
     except (TypeError, OverflowError):
         found = None
-    choices = _choices(hint, facts)
-    is_right = found is not None and (not choices or found in choices) and _is_within(found, facts)
+    allowed = choices(kind, entry)
+    is_right = found is not None and (not allowed or found in allowed) and _is_within(found, facts)
     if not is_right or not facts.get("accepts", _always)(found):
-        near = nearest(value, map(str, choices)) if isinstance(value, str) else None
+        near = nearest(value, map(str, allowed)) if isinstance(value, str) else None
         hint_text = f"; did you mean '{near}'?" if near else ""
         raise InvalidValueError(
             name, f"is {as_written(value)}; it must be {expected(kind, entry)}{hint_text}"
@@ -154,8 +161,8 @@ def expected(kind: type[Any], entry: Field[Any]) -> str:
     hint, facts = _hint(kind, entry.name), entry.metadata
     if "expected" in facts:
         return str(facts["expected"])
-    if choices := _choices(hint, facts):
-        return f"one of {', '.join(map(str, choices))}"
+    if allowed := choices(kind, entry):
+        return f"one of {', '.join(map(str, allowed))}"
     if get_origin(hint) is tuple:
         items = get_args(hint)
         if items[0] is str:
@@ -164,6 +171,15 @@ def expected(kind: type[Any], entry: Field[Any]) -> str:
     if get_origin(hint) is not None:
         return "a table"
     return f"{NAMES[hint]}{_bounds(facts)}"
+
+
+def choices(kind: type[Any], entry: Field[Any]) -> tuple[Any, ...]:
+    """The values that the key is limited to: of a `Literal`, or of `choices`, which may be a function."""
+    hint = _hint(kind, entry.name)
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    found = entry.metadata.get("choices", ())
+    return tuple(found() if callable(found) else found)
 
 
 def as_written(value: object) -> str:
@@ -295,10 +311,6 @@ def _bounds(facts: Mapping[str, Any]) -> str:
     if least is None:
         return ""
     return f" of {least} or more" if most is None else f" from {least} to {most}"
-
-
-def _choices(hint: Any, facts: Mapping[str, Any]) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else tuple(facts.get("choices", ()))
 
 
 def _same(value: object) -> object:

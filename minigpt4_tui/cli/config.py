@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from minigpt4.tui.settings.file import settings_path
 from minigpt4.tui.settings.problems import settings_problems
-from minigpt4.tui.settings.settings import Entry, Loaded, load_settings, schema, settings_path
+from minigpt4.tui.settings.settings import Entry, Loaded, load_settings, schema
 from minigpt4.tui.terminal.messages import printable, say
 
 config_app = typer.Typer(
@@ -73,7 +74,7 @@ def _as_json(loaded: Loaded) -> dict[str, Any]:
 def _lines(found: Entry, loaded: Loaded, about: bool) -> Iterator[str]:
     if about:
         yield f"# {found.about}"
-        if found.kind is not dict:
+        if found.name != "keys":
             yield f"# It is {found.expected()}; {found.variable} in the environment sets it, too."
     value = getattr(loaded.settings, found.name)
     if isinstance(value, Mapping):

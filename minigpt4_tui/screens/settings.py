@@ -120,7 +120,7 @@ class SettingsScreen(ListDialog[None]):
             self.host.action_themes()
         elif key == "system_prompt":
             self._edit_prompt()
-        elif self._lines[key].entry is not None and self._lines[key].entry.kind is bool:  # type: ignore[union-attr]
+        elif isinstance(self._lines[key].value, bool):
             self._set(key, not self._lines[key].value)
         else:
             line = self._lines[key]
@@ -207,7 +207,7 @@ class ValueScreen(Dialog[NewValue | None]):
         try:
             self.dismiss(NewValue(self._line.entry.parsed(text)))
         except ValueError as error:
-            self.query_one("#problem", Static).update(sanitize(f"{text} {error}"))
+            self.query_one("#problem", Static).update(sanitize(str(error)))
 
 
 def _is_per_conversation(line: SettingRow) -> bool:
@@ -223,7 +223,7 @@ def _as_typed(value: Any) -> str:
 
 def _row(line: SettingRow) -> Content:
     value = _as_typed(line.value) if line.value is not None else "auto"
-    if line.entry is not None and line.entry.kind is bool:
+    if isinstance(line.value, bool):
         value = "yes" if line.value else "no"
     name = line.key.removeprefix("keys.").replace("_", " ")
     origin = f"  {FROM[line.origin]}" if FROM[line.origin] else ""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from minigpt4.core.storage.paths import config_home
-from minigpt4.tui.settings.settings import settings_path
+from minigpt4.tui.settings.file import settings_path
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 

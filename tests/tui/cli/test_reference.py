@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from minigpt4.tui.settings.file import settings_path
 from minigpt4.tui.settings.keys import ACTIONS, bindings
-from minigpt4.tui.settings.settings import load_settings, schema, settings_path
+from minigpt4.tui.settings.settings import load_settings, schema
 
 DOCS = Path(__file__).parents[3] / "docs"
 _generator = runpy.run_path(str(DOCS / "reference.py"))

@@ -20,7 +20,7 @@ from minigpt4.tui.doctor import terminal as doctor_terminal
 from minigpt4.tui.doctor.checks import safely
 from minigpt4.tui.doctor.finding import Finding, State
 from minigpt4.tui.history.store import Store
-from minigpt4.tui.settings.settings import settings_path
+from minigpt4.tui.settings.file import settings_path
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

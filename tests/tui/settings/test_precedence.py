@@ -18,7 +18,8 @@ from minigpt4.tui.cli import ask
 from minigpt4.tui.cli.chat import chat
 from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen
 from minigpt4.tui.history.store import Store
-from minigpt4.tui.settings.settings import Loaded, schema, settings_path
+from minigpt4.tui.settings.file import settings_path
+from minigpt4.tui.settings.settings import Loaded, schema
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -142,8 +143,8 @@ def test_a_wrong_setting_is_told_and_the_command_goes_on(
     settings_path().write_text('temprature = 1\nseed = "x"')
     done = call_minigpt4(*COMMANDS[command])
     assert len(seen) == 1
-    assert "temprature = 1 is not a setting; did you mean 'temperature'?" in done.stderr
-    assert "seed = 'x' is not a whole number" in done.stderr
+    assert "'temprature' is not a setting; did you mean 'temperature'?" in done.stderr
+    assert "'seed' is 'x'; it must be a whole number" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["ask", "plain"])
@@ -165,13 +166,13 @@ def test_a_bundle_that_the_settings_name_and_is_not_there_is_one_line_that_says_
         (("--bundle", "mimi"), "There is no bundle 'mimi'; did you mean 'mini'?"),
         (
             ("--backend", "torhc"),
-            "--backend 'torhc' is not one of auto, torch, llamacpp; did you mean 'torch'?",
+            "'--backend' is 'torhc'; it must be one of auto, torch, llamacpp; did you mean 'torch'?",
         ),
         (("--backend", "torch", "--quant", "Q8_0"), "The quantisation 'Q8_0' is not one of torch's"),
         (("--context", "99999999"), "A context of 99999999 positions is not possible"),
         (("--projection", "none.safetensors"), "There is no projection file none.safetensors"),
-        (("--theme", "papr"), "--theme 'papr' is not one of"),
-        (("--top-p", "2"), "--top-p 2"),
+        (("--theme", "papr"), "'--theme' is 'papr'; it must be one of"),
+        (("--top-p", "2"), "'--top-p' is 2"),
     ],
 )
 def test_what_cannot_be_is_one_line_before_the_app_starts(

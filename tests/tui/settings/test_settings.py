@@ -1,4 +1,4 @@
-"""Settings: file under environment under flags, wrong values told as data, and saves that keep comments."""
+"""Settings: file under environment under flags, invalid values reported as data, saves that keep comments."""
 
 from __future__ import annotations
 
@@ -18,15 +18,8 @@ from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.engine_options import BACKENDS
 from minigpt4.core.errors import UsageError
 from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS
-from minigpt4.tui.settings.settings import (
-    Settings,
-    SettingsError,
-    entry,
-    load_settings,
-    save_setting,
-    schema,
-    settings_path,
-)
+from minigpt4.tui.settings.file import SettingsError, settings_path
+from minigpt4.tui.settings.settings import Settings, entry, load_settings, save_setting, schema
 
 
 def write(text: str | bytes) -> Path:
@@ -85,31 +78,32 @@ def test_a_conversations_own_settings_are_stronger_than_all_but_flags() -> None:
     assert (own.settings.temperature, own.settings.top_p, own.settings.seed) == (0.5, 0.2, 7)
     assert own.settings.theme == "harbour"
     assert own.origins["temperature"] == "conversation"
-    assert "max_tokens = 'many' is not a whole number" in own.problems[-1]
+    assert "'max_tokens' is 'many'; it must be a whole number" in own.problems[-1]
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('them = "paper"', "them = 'paper' is not a setting; did you mean 'theme'?"),
-        ('theme = "papr"', "theme = 'papr' is not one of .*did you mean 'paper'?"),
+        ('them = "paper"', "'them' is not a setting; did you mean 'theme'?"),
+        ('theme = "papr"', "'theme' is 'papr'; it must be one of .*did you mean 'paper'?"),
         ('images = "kity"', "did you mean 'kitty'?"),
-        ("images = 3", "images = 3 is not one of auto, kitty"),
-        ('reduced_motion = "yes"', "reduced_motion = 'yes' is not true or false"),
-        ("reduced_motion = 1", "reduced_motion = 1 is not true or false"),
-        ("threads = true", "threads = True is not a whole number of 1 or more"),
-        ("threads = 0", "threads = 0 is not a whole number"),
-        ("threads = 1.5", "threads = 1.5 is not a whole number"),
-        ("temperature = nan", "temperature = nan is not a number from 0 to 10"),
-        ("temperature = inf", "temperature = inf"),
-        ("top_p = 0", "top_p = 0 is not a number from 0.001 to 1"),
-        ('device = "gpu"', "device = 'gpu' is not auto, cpu, cuda or cuda:N"),
-        ("system_prompt = 3", "system_prompt = 3 is not a text"),
-        ("keys = 3", "keys = 3 is not a table"),
-        ("[keys]\nsend = 3", "not a table of actions"),
-        ("seed = 0x" + "f" * 5000, "seed = that number is not"),
+        ("images = 3", "'images' is 3; it must be one of auto, kitty"),
+        ('reduced_motion = "yes"', "'reduced_motion' is 'yes'; it must be true or false"),
+        ("reduced_motion = 1", "'reduced_motion' is 1; it must be true or false"),
+        ("threads = true", "'threads' is True; it must be a whole number of 1 or more"),
+        ("threads = 0", "'threads' is 0; it must be a whole number"),
+        ("threads = 1.5", "'threads' is 1.5; it must be a whole number"),
+        ("temperature = nan", "'temperature' is nan; it must be a number from 0 to 10"),
+        ("temperature = inf", "'temperature' is inf"),
+        ("top_p = 0", "'top_p' is 0; it must be a number from 0.001 to 1"),
+        ('device = "gpu"', "'device' is 'gpu'; it must be auto, cpu, cuda or cuda:N"),
+        ("system_prompt = 3", "'system_prompt' is 3; it must be a text"),
+        ("keys = 3", "'keys' is 3; it must be a table"),
+        ("[keys]\nsend = 3", "must be a table of actions"),
+        ("[keys]\nsend = [3]", "must be a table of actions"),
+        ("seed = 0x" + "f" * 5000, "'seed' is that number; it must be"),
         ("seed = " + "9" * 5000, "not valid TOML"),
-        ("temperature = 1" + "0" * 400, "temperature = 1000"),
+        ("temperature = 1" + "0" * 400, "'temperature' is 1000"),
         ("system_prompt = [" + "'x'," * 100 + "]", "…"),
     ],
 )
@@ -174,9 +168,11 @@ def test_the_environment_sets_every_kind(variable: str, text: str, name: str, va
 @pytest.mark.parametrize(
     ("variable", "text", "told"),
     [
-        ("MINIGPT4_SEED", "often", "MINIGPT4_SEED = 'often' is not a whole number"),
-        ("MINIGPT4_SEED", "1e400", "is not a whole number"),
-        ("MINIGPT4_REDUCED_MOTION", "maybe", "is not true or false"),
+        ("MINIGPT4_SEED", "often", "'MINIGPT4_SEED' is 'often'; it must be a whole number"),
+        ("MINIGPT4_SEED", "1e400", "must be a whole number"),
+        ("MINIGPT4_REDUCED_MOTION", "maybe", "must be true or false"),
+        ("MINIGPT4_KEYS", "send", "'MINIGPT4_KEYS' is 'send'; write actions with their keys, as in send="),
+        ("MINIGPT4_KEYS", "send=f12; =f11", "write actions with their keys"),
         ("MINIGPT4_TEMPRATURE", "1", "did you mean MINIGPT4_TEMPERATURE?"),
     ],
 )
@@ -189,7 +185,7 @@ def test_variables_of_other_purposes_are_nobodys_slip() -> None:
 
 
 def test_a_wrong_flag_is_wrong_usage() -> None:
-    with pytest.raises(UsageError, match="--top-p 2 is not a number from"):
+    with pytest.raises(UsageError, match="'--top-p' is 2; it must be a number from"):
         load_settings({"top_p": 2}, {})
 
 
@@ -244,7 +240,7 @@ def test_a_saved_setting_is_loaded_again_and_none_takes_it_out() -> None:
 
 
 def test_a_value_that_cannot_be_is_not_saved() -> None:
-    with pytest.raises(UsageError, match="theme = 'papr' is not one of"):
+    with pytest.raises(UsageError, match="'theme' is 'papr'; it must be one of"):
         save_setting("theme", "papr")
     with pytest.raises(UsageError, match="There is no setting 'colour'"):
         save_setting("colour", "red")

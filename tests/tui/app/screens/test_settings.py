@@ -88,7 +88,7 @@ async def test_a_number_is_typed_and_a_wrong_one_told(play: Play) -> None:
         line.value = "hot [/]"
         await on.pilot.press("enter")
         told = on.app.screen.query_one("#problem", Static)
-        await on.until(lambda: "is not a number from 0 to 10" in str(told.render()))
+        await on.until(lambda: "it must be a number from 0 to 10" in str(told.render()))
         line.value = "0.7"
         await on.pilot.press("enter")
         await on.until(lambda: on.app.settings.temperature == 0.7)
