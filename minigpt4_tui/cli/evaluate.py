@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -172,14 +173,14 @@ class Survey:
             options.load_engine(self.choice) as engine,
             counting_photos(self.suite, total, every=PHOTOS_A_LINE) as advance,
         ):
-            for answer in answer_photos(
+            asked = answer_photos(
                 engine,
                 sets,
                 self.question,
                 self.sampling,
                 skipped=lambda reason: skipped.update([reason]),
-                limit=self.limit,
-            ):
+            )
+            for answer in islice(asked, self.limit):
                 answers.append(answer)
                 advance()
         return answers

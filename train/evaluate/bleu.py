@@ -12,14 +12,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from minigpt4.train.evaluate.cider import LONGEST, Ngram, check_pairs, ngram_counts
+from minigpt4.train.evaluate.cider import LONGEST, Ngram, ngram_counts
 
 
 def bleu(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> tuple[float, float, float, float]:
     """BLEU-1, -2, -3 and -4, each in [0, 1], of one candidate a picture, all as lists of words."""
-    check_pairs(candidates, references)
     matched, offered = [0] * LONGEST, [0] * LONGEST
     length = wanted_length = 0
     for candidate, several in zip(candidates, references, strict=True):

@@ -1,4 +1,4 @@
-"""CIDEr-D: how far a caption agrees with what several people wrote about the same picture.
+"""CIDEr-D: the agreement of a caption with several people's captions of the same picture.
 
 Vedantam et al. 2015 (arXiv 1411.5726), sections 3 and 4.2, as the COCO evaluation code computes
 it: n-grams of 1 to 4 words weighted by tf-idf over the references of the evaluated set, clipped
@@ -12,8 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from minigpt4.core.errors import DataError
 
 LONGEST = 4
 SIGMA = 6.0
@@ -31,21 +29,14 @@ class _Vectors:
     length: int
 
 
-def cider_d(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> float:
-    """Mean CIDEr-D of one candidate a picture against its references, all as lists of words."""
-    scores = cider_d_each(candidates, references)
-    return math.fsum(scores) / len(scores)
-
-
-def cider_d_each(
+def cider_d(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> list[float]:
-    """CIDEr-D of every picture, each in [0, 10].
+    """The CIDEr-D, in [0, 10], of each picture's candidate against its references, all as lists of words.
 
     The inverse document frequency comes from these very references, so the score of a picture
     depends on the whole set; with a single picture every weight, and the score, is 0.
     """
-    check_pairs(candidates, references)
     pictures = [[ngram_counts(words) for words in several] for several in references]
     frequency = Counter(ngram for counts in pictures for ngram in set().union(*counts))
     idf = {ngram: math.log(len(pictures) / count) for ngram, count in frequency.items()}
@@ -89,16 +80,3 @@ def ngram_counts(words: Sequence[str]) -> Counter[Ngram]:
     return Counter(
         tuple(words[start : start + n]) for n in range(1, LONGEST + 1) for start in range(len(words) - n + 1)
     )
-
-
-def check_pairs(candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]) -> None:
-    """Raises DataError unless every candidate has its own, non-empty list of references."""
-    if not candidates:
-        raise DataError("There are no captions to score; give shards that hold photos with captions.")
-    if len(candidates) != len(references):
-        raise DataError(
-            f"{len(candidates)} captions cannot be scored against {len(references)} sets of references."
-        )
-    for place, several in enumerate(references):
-        if not several:
-            raise DataError(f"Picture number {place} has no reference caption; leave it out.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Literal, get_args
 
 from minigpt4.core.errors import DataError, ImageError
@@ -15,10 +14,10 @@ from minigpt4.core.types import Sampling
 from minigpt4.train.data.dataset import PhotoError, PhotoSet, captions_in
 from minigpt4.train.data.shards import ShardPhotos
 from minigpt4.train.evaluate.bleu import bleu
-from minigpt4.train.evaluate.cider import cider_d_each
+from minigpt4.train.evaluate.cider import cider_d
 from minigpt4.train.evaluate.fluency import Failure, failures
 from minigpt4.train.evaluate.ptb_tokenizer import words
-from minigpt4.train.evaluate.subjects import names_subject, subject_rate
+from minigpt4.train.evaluate.subjects import names_subject
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 Stage = Literal[1, 2]
 
 CAPTION_QUESTIONS: Mapping[Stage, str] = {1: "", 2: "Describe this image in one short sentence."}
-"""How a projection of each stage is asked for a caption; the first stage knows no questions."""
+"""The question for a caption after each training stage; the first stage is trained without questions."""
 
 SUBJECT_QUESTION = "What is in this picture?"
 DETAIL_QUESTION = "Describe this image in detail."
@@ -40,8 +39,8 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer about one photo, and people's captions of it. `file` is the shard or list it came from;
-    `seconds` is the time from the encoded image to the last token."""
+    """The answer about one photo, and its human captions. `file` is its shard or list; `seconds` is the time
+    from the encoded image to the last token."""
 
     key: str
     file: str
@@ -59,19 +58,8 @@ def answer_photos(
     sampling: Sampling,
     *,
     skipped: Callable[[str], object],
-    limit: int | None = None,
 ) -> Iterator[Answer]:
-    """Ask the question about each photo alone, up to `limit`; `skipped` is called with reasons."""
-    return islice(_answers(model, sets, question, sampling, skipped), limit)
-
-
-def _answers(
-    model: Engine,
-    sets: Sequence[PhotoSet],
-    question: str,
-    sampling: Sampling,
-    skipped: Callable[[str], object],
-) -> Iterator[Answer]:
+    """Ask the question about each photo alone; `skipped` is called with reasons."""
     for photos in sets:
         for index in range(len(photos)):
             begun = time.perf_counter()
@@ -79,11 +67,8 @@ def _answers(
             try:
                 captions = captions_in(photos.meta(index))
                 embedding = model.look(open_picture(photos.read(index), name=key))
-            except PhotoError as error:
-                skipped(error.reason)
-                continue
-            except ImageError as error:
-                skipped(str(error))
+            except (PhotoError, ImageError) as error:
+                skipped(error.reason if isinstance(error, PhotoError) else str(error))
                 continue
             reply = model.reply([User(question, images=[embedding])], sampling)
             text = reply.read().strip()
@@ -101,20 +86,20 @@ def _answers(
 def caption_scores(answers: Sequence[Answer]) -> Scores:
     """CIDEr-D (0 to 10) and BLEU over all the answers, with the idf of their own captions."""
     candidates, references = _tokenized(answers)
-    scores = {"CIDEr-D": sum(cider_d_each(candidates, references)) / len(answers)}
+    scores = {"CIDEr-D": sum(cider_d(candidates, references)) / len(answers)}
     scores |= {f"BLEU-{n}": value for n, value in enumerate(bleu(candidates, references), start=1)}
     scores |= {"mean length (words)": _mean_words(answers), "subject rate": _subject_rate(answers)}
     return _with_counts(answers, scores)
 
 
 def subject_scores(answers: Sequence[Answer]) -> Scores:
-    """How often the answers name what people see."""
+    """How often the answers name the photo's subject."""
     rate = _subject_rate(_require(answers))
     return _with_counts(answers, {"subject rate": rate, "mean length (words)": _mean_words(answers)})
 
 
 def fluency_scores(answers: Sequence[Answer]) -> Scores:
-    """How many of the answers fail in form, and how many for each reason; one may have several."""
+    """The number of answers that fail in form, in all and by reason; an answer may have several."""
     found = [failures(answer.text, ran_to_limit=answer.ran_to_limit) for answer in _require(answers)]
     reasons = {reason: sum(reason in reasons for reasons in found) for reason in get_args(Failure)}
     failed = {"failed": sum(bool(reasons) for reasons in found)}
@@ -123,7 +108,7 @@ def fluency_scores(answers: Sequence[Answer]) -> Scores:
 
 def judged(answers: Sequence[Answer]) -> list[dict[str, object]]:
     """Every answer as a plain record, with its own scores in all three suites."""
-    scores = cider_d_each(*_tokenized(answers))
+    scores = cider_d(*_tokenized(answers))
     return [
         {
             "key": answer.key,
@@ -150,7 +135,7 @@ def _tokenized(answers: Sequence[Answer]) -> tuple[list[list[str]], list[list[li
 
 
 def _subject_rate(answers: Sequence[Answer]) -> float:
-    return subject_rate([answer.text for answer in answers], [answer.captions for answer in answers])
+    return sum(names_subject(answer.text, answer.captions) for answer in answers) / len(answers)
 
 
 def _mean_words(answers: Sequence[Answer]) -> float:

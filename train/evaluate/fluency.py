@@ -1,7 +1,7 @@
-"""Whether a long answer fails in form, whatever it says.
+"""Failures in the form of a long answer, whatever its content.
 
-The failures that MiniGPT-4 saw after its first stage and its second stage was made to cure
-(Zhu et al. 2023, arXiv 2304.10592, section 3.2): repeated sentences and fragments.
+Repeated sentences and fragments: the failures after MiniGPT-4's first stage that its second stage
+is for (Zhu et al. 2023, arXiv 2304.10592, section 3.2).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CLOSED = re.compile(r"[.!?\u2026][\"')\]\u201d\u2019*\s]*$")
 
 
 def failures(answer: str, *, ran_to_limit: bool) -> tuple[Failure, ...]:
-    """Everything that is wrong with the answer's form; empty for a sound one."""
+    """The failures in the answer's form."""
     if not words(answer):
         return ("says nothing",)
     found: list[Failure] = []

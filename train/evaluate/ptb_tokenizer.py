@@ -1,4 +1,4 @@
-"""A caption as the words that the metrics count.
+"""The tokenizer of the caption metrics.
 
 In effect the tokenisation of the COCO caption evaluation (Chen et al. 2015, arXiv 1504.00325,
 section 4.1): Stanford's PTBTokenizer 3.4.1 in lower case, then punctuation dropped. That one is
@@ -30,7 +30,7 @@ _TWO_WORDS = re.compile(r"\b(can)(not)\b|\b(gon|wan)(na)\b|\b(got)(ta)\b|\b(gim|
 
 
 def words(caption: str) -> list[str]:
-    """The caption's words in lower case, clitics apart (`man 's`, `is n't`), punctuation gone."""
+    """The caption's words in lower case, with clitics split off (`man 's`, `is n't`), without punctuation."""
     text = _NEGATION.sub(" n't", caption.lower().translate(_CURLY))
     text = _TWO_WORDS.sub(lambda found: " ".join(part for part in found.groups() if part), text)
     return _WORD.findall(text)

@@ -1,71 +1,32 @@
-"""Subject rate: how often an answer names something that people see in the photo, too.
+"""Subject rate: how often an answer names something that the human captions name, too.
 
-An answer counts when it has a content word that at least three of the photo's five human
-captions have (of n captions: at least three in five of them). Content words are all words but
-`STOP_WORDS`, `COLOURS`, `NUMBERS` and `POSTURES`, with simple plurals folded (`fold`). Synonyms do
-not count ("puppy" is not "dog"), so the rate is a lower bound; a photo about which people do not
-agree on any word counts against it.
+An answer counts if it has a content word that at least three of the photo's five human captions
+have (of n captions: at least three in five). Content words are all words except those in
+`stop_words.toml`, with simple plurals folded (`fold`). Synonyms do not count ("puppy" is not "dog"),
+so the rate is a lower bound; a photo without any agreed word counts against it.
 """
 
 from __future__ import annotations
 
 import math
+import tomllib
 from collections import Counter
 from collections.abc import Sequence
+from importlib import resources
 
-from minigpt4.core.errors import DataError
 from minigpt4.train.evaluate.ptb_tokenizer import words
 
 AGREEMENT = 3 / 5
-"""Share of a photo's captions that must have a word before it is the photo's subject."""
+"""The fraction of a photo's captions that must have a word for it to be the photo's subject."""
 
 
-def _listed(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-STOP_WORDS = _listed(
-    """
-    a an the this that these those it its itself he him his himself she her hers herself they them
-    their theirs themselves we us our you your i me my one ones other others another each both all
-    some any many much more most several few lot no not n't nor who whom which what whose where when
-    while why how there here
-    and or but so as if than then because with without of in into inside on onto upon off at by to
-    toward towards from for over under underneath beneath above below through across along around
-    about against among between beside behind before after during near next out outside up down away
-    past
-    is are was were be been being am do does did doing done has have had having can could will would
-    shall should may might must seem seems appear appears look looks looking get gets getting go goes
-    going make makes making
-    's 're 've 'm 'd 'll ca wo
-    very just also only too still almost even together apart
-    front back top bottom side left right middle center centre edge background foreground distance
-    picture photo photograph image view scene shot close-up closeup
-    """
+_STOP_WORDS = frozenset(
+    word
+    for words_of_kind in tomllib.loads(
+        resources.files("minigpt4.train.evaluate").joinpath("stop_words.toml").read_text(encoding="utf-8")
+    ).values()
+    for word in words_of_kind.split()
 )
-COLOURS = _listed(
-    """
-    red orange yellow green blue purple violet pink brown black white grey gray beige tan gold golden
-    silver maroon navy teal turquoise colour color colours colors coloured colored colorful colourful
-    dark light bright
-    """
-)
-NUMBERS = _listed(
-    """
-    zero two three four five six seven eight nine ten eleven twelve dozen hundred thousand first second
-    third pair couple group single
-    """
-)
-POSTURES = _listed(
-    """
-    standing stand stands sitting sit sits lying laying lie lies walking walk walks running run runs
-    wearing wear wears holding hold holds playing play plays riding ride rides posing pose poses
-    taking take takes
-    """
-)
-"""What anybody may be doing: "a man sitting" does not see the sitting cat."""
-
-_NOT_CONTENT = STOP_WORDS | COLOURS | NUMBERS | POSTURES
 
 _ENDINGS = (  # the first that fits; a singular in -ie or -oe meets its plural half-way
     ("ies", "y"),
@@ -99,7 +60,7 @@ def content_words(text: str) -> frozenset[str]:
     return frozenset(
         fold(word)
         for word in words(text)
-        if len(word) > 1 and word[0].isalpha() and word not in _NOT_CONTENT and fold(word) not in _NOT_CONTENT
+        if len(word) > 1 and word[0].isalpha() and _STOP_WORDS.isdisjoint((word, fold(word)))
     )
 
 
@@ -113,11 +74,3 @@ def agreed_words(captions: Sequence[str]) -> frozenset[str]:
 def names_subject(answer: str, captions: Sequence[str]) -> bool:
     """Whether the answer has one of the photo's agreed content words."""
     return not content_words(answer).isdisjoint(agreed_words(captions))
-
-
-def subject_rate(answers: Sequence[str], captions: Sequence[Sequence[str]]) -> float:
-    """Share, in [0, 1], of the answers that name their photo's subject."""
-    if not answers:
-        raise DataError("There are no answers to judge; give shards that hold photos with captions.")
-    named = sum(names_subject(answer, several) for answer, several in zip(answers, captions, strict=True))
-    return named / len(answers)

@@ -1,4 +1,4 @@
-"""BLEU: worked out by hand, against the reference implementation, and the laws it keeps."""
+"""BLEU: computed by hand, against the reference implementation, and the properties."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ sentence = st.lists(st.sampled_from("a dog cat runs sleeps on the grass sofa red
 corpus = st.lists(st.tuples(sentence, st.lists(sentence, min_size=1, max_size=4)), min_size=1, max_size=5)
 
 
-def test_one_photo_worked_out_by_hand() -> None:
+def test_one_photo_computed_by_hand() -> None:
     # Papineni's own example of clipping, and a brevity penalty:
     #   n=1  "the" 5 times, at most 2 in one reference, "cat" once -> 3 of 6
     #   n=2  "the the" 4 times and "the cat": only "the cat" occurs -> 1 of 5
@@ -40,7 +40,7 @@ def test_counts_are_summed_over_the_set_before_they_are_divided() -> None:
     assert one == pytest.approx(2 / 4)
 
 
-def test_of_two_lengths_equally_close_the_shorter_counts() -> None:
+def test_of_two_equally_close_lengths_the_shorter_counts() -> None:
     references = [["a"] * 3, ["a"] * 5]
     assert bleu([["a"] * 4], [references])[0] == pytest.approx(1)
 
@@ -54,25 +54,25 @@ def test_agrees_with_the_coco_evaluation_code() -> None:
     assert scores == pytest.approx(REFERENCE["bleu"], abs=1e-9)
 
 
-def test_an_answer_without_words_scores_nothing() -> None:
+def test_an_answer_without_words_scores_zero() -> None:
     assert bleu([[]], [[["a", "dog"]]]) == (0, 0, 0, 0)
 
 
 @settings(deadline=None)
 @given(corpus, st.randoms())
-def test_the_order_of_references_does_not_matter(photos: list[Any], dice: Any) -> None:
+def test_the_order_of_references_does_not_matter(photos: list[Any], rng: Any) -> None:
     answers = [answer for answer, _ in photos]
-    shuffled = [dice.sample(several, len(several)) for _, several in photos]
+    shuffled = [rng.sample(several, len(several)) for _, several in photos]
     assert bleu(answers, shuffled) == bleu(answers, [several for _, several in photos])
 
 
 @settings(deadline=None)
 @given(corpus)
-def test_scores_lie_between_nothing_and_one(photos: list[Any]) -> None:
+def test_scores_lie_between_zero_and_one(photos: list[Any]) -> None:
     scores = bleu([answer for answer, _ in photos], [several for _, several in photos])
     assert all(0 <= score <= 1 + 1e-12 for score in scores)
 
 
 def test_repeating_a_reference_of_four_words_or_more_is_perfect() -> None:
-    said = "a dog runs on grass".split()
-    assert bleu([said], [[["a", "cat"], said]]) == pytest.approx((1, 1, 1, 1))
+    answer = "a dog runs on grass".split()
+    assert bleu([answer], [[["a", "cat"], answer]]) == pytest.approx((1, 1, 1, 1))

@@ -1,4 +1,4 @@
-"""Which long answers fail in form."""
+"""Failures in the form of long answers."""
 
 from __future__ import annotations
 

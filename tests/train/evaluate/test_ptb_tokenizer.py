@@ -1,4 +1,4 @@
-"""Captions as words, as the COCO evaluation's tokeniser has them."""
+"""Tokenisation: the same words as the COCO evaluation's tokeniser."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFERENCE: dict[str, Any] = json.loads((Path(__file__).parent / "coco_reference.
 
 
 @pytest.mark.parametrize("photo", REFERENCE["photos"], ids=lambda photo: photo["answer"])
-def test_words_are_those_of_the_reference_tokeniser(photo: dict[str, Any]) -> None:
+def test_the_words_match_the_reference_tokeniser(photo: dict[str, Any]) -> None:
     captions = [photo["answer"], *photo["captions"]]
     assert [" ".join(words(caption)) for caption in captions] == [
         photo["answer_words"],
@@ -37,7 +37,7 @@ def test_words_are_those_of_the_reference_tokeniser(photo: dict[str, Any]) -> No
         ("...", ""),
     ],
 )  # fmt: skip
-def test_clitics_are_apart_and_punctuation_is_gone(caption: str, expected: str) -> None:
+def test_clitics_are_split_off_and_punctuation_is_dropped(caption: str, expected: str) -> None:
     assert words(caption) == expected.split()
 
 
@@ -47,5 +47,5 @@ def test_any_text_becomes_words_without_spaces(text: str) -> None:
 
 
 @given(st.text())
-def test_surrounding_and_doubled_spaces_change_nothing(text: str) -> None:
+def test_surrounding_and_repeated_spaces_are_ignored(text: str) -> None:
     assert words("  " + text.replace(" ", "   ") + "\n") == words(text)
