@@ -18,12 +18,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, TypeVar, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.worker.exit_reason import STDERR_BYTES, exited, garbled, not_started
@@ -49,7 +48,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # -P: a file called random.py in the working folder must not become Python's `random`.
-COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.worker.client")
+COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.worker.server")
 
 NOT_RUNNING = "No model is running; choose one, or restart the one that ended."
 
@@ -175,7 +174,7 @@ class _Child:
         self._lock = lock
         self._unfinished: list[str] = []
         self._commands: SimpleQueue[Command | None] = SimpleQueue()
-        self._stderr: deque[bytes] = deque()
+        self._stderr = b""
         # A session of its own: Ctrl+C at the terminal is the screen's, and all of it can be killed at once.
         self._process = subprocess.Popen(
             command,
@@ -264,7 +263,7 @@ class _Child:
             self._kill_group()
         code = self._process.wait()
         self._stderr_reader.join(STDERR_WAIT_S)
-        stderr = b"".join(tuple(self._stderr))[-STDERR_BYTES:].decode(errors="replace").strip()
+        stderr = self._stderr.decode(errors="replace").strip()
         event = garbled(protocol_error, stderr) if protocol_error else exited(code, stderr)
         with self._lock:
             if self.has_ended:
@@ -274,13 +273,9 @@ class _Child:
             self._emit(event)
 
     def _read_stderr(self, pipe: IO[bytes]) -> None:
-        kept = 0
         with suppress(OSError), pipe:
             while data := os.read(pipe.fileno(), STDERR_BYTES):
-                self._stderr.append(data)
-                kept += len(data)
-                while kept - len(self._stderr[0]) >= STDERR_BYTES:
-                    kept -= len(self._stderr.popleft())
+                self._stderr = (self._stderr + data)[-STDERR_BYTES:]
 
 
 def _connection(pipe: IO[bytes], *, writable: bool) -> Connection:
@@ -289,21 +284,7 @@ def _connection(pipe: IO[bytes], *, writable: bool) -> Connection:
         return Connection(os.dup(pipe.fileno()), readable=not writable, writable=writable)
 
 
-T = TypeVar("T")
-
-
-def _thread(name: str, target: Callable[[T], None], pipe: T) -> threading.Thread:
+def _thread(name: str, target: Callable[..., None], pipe: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=(pipe,), name=f"minigpt4-{name}", daemon=True)
     thread.start()
     return thread
-
-
-def main() -> None:
-    """The child: an engine on standard input and output."""
-    from minigpt4.core.worker.server import load_engine, run
-
-    run(load_engine)
-
-
-if __name__ == "__main__":
-    main()

@@ -325,3 +325,7 @@ def _be_killed_first() -> None:
     """If memory runs out, the kernel should kill the model, not the screen that shows the conversation."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
+
+
+if __name__ == "__main__":
+    run(load_engine)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ class TokenCounter:
         self._context = engine.language.context
         self._language = engine.language
         self._template = template_named(engine.bundle.template)
-        self._cache: OrderedDict[tuple[Text, ...], list[int]] = OrderedDict()
+        self._cached = lru_cache(CACHED_TEXTS)(self._language.tokenize)
 
     def count(self, conversation: Sequence[Message], max_tokens: int) -> tuple[int, int]:
         """Positions of the prompt for an answer of `max_tokens`, and how many messages it drops.
@@ -51,11 +51,5 @@ class TokenCounter:
         return prompt_positions(prompt_pieces(self._template.segments(conversation), self._tokenize))
 
     def _tokenize(self, *texts: Text) -> list[int]:
-        tokens = self._cache.get(texts)
-        if tokens is None:
-            tokens = self._language.tokenize(*texts)
-            if sum(len(text.text) for text in texts) <= LONGEST_CACHED:
-                self._cache[texts] = tokens
-                if len(self._cache) > CACHED_TEXTS:
-                    self._cache.popitem(last=False)
-        return tokens
+        is_long = sum(len(text.text) for text in texts) > LONGEST_CACHED
+        return self._language.tokenize(*texts) if is_long else self._cached(*texts)

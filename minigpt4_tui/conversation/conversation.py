@@ -133,7 +133,7 @@ class Conversation:
     def variants(self, message_id: str) -> tuple[int, int]:
         """Which of its siblings the message is, from 0, and how many there are."""
         siblings = [one.id for one in self.store.variants(message_id)]
-        return (siblings.index(message_id), len(siblings)) if message_id in siblings else (0, 1)
+        return siblings.index(message_id), len(siblings)
 
     # Actions of the person
 
@@ -141,7 +141,7 @@ class Conversation:
         """Add a question and request its answer; None while another answer is being generated."""
         if self.answering is not None:
             return None
-        question = self._add(self._leaf, "user", text, pictures)
+        question = self._add(self.path[-1].id if self.path else None, "user", text, pictures)
         self._answer(question.id)
         return question
 
@@ -154,7 +154,7 @@ class Conversation:
         if question is None:
             return False
         again = bool(self.store.children(question))
-        self._cut_after(question)
+        self._cut(self._place(question) + 1)
         self._answer(question, again=again)
         return True
 
@@ -165,8 +165,8 @@ class Conversation:
             return False
         if last.role == "user":
             self._answer(last.id)
-            return True
-        self._request(last)
+        else:
+            self._request(last)
         return True
 
     def edit(self, message_id: str, text: str) -> bool:
@@ -174,7 +174,7 @@ class Conversation:
         old = self.message(message_id)
         if self.answering is not None or old is None or self.info is None:
             return False
-        self._cut_before(message_id)
+        self._cut(self._place(message_id))
         new = self._add(old.parent, old.role, text, old.pictures)
         if new.role == "user":
             self._answer(new.id)
@@ -186,11 +186,11 @@ class Conversation:
         """Show the sibling `step` places further, with its newest descendants."""
         if self.answering is not None or self.info is None:
             return False
-        siblings = self.store.variants(message_id)
-        place = next((at for at, one in enumerate(siblings) if one.id == message_id), -1) + step
+        siblings = [one.id for one in self.store.variants(message_id)]
+        place = siblings.index(message_id) + step
         if not 0 <= place < len(siblings):
             return False
-        chosen = siblings[place].id
+        chosen = siblings[place]
         self.store.set_leaf(self.info.id, self.store.newest_leaf(chosen))
         self.path = self.store.path(self.info.id)
         self._send(PathOpened(chosen))
@@ -258,10 +258,6 @@ class Conversation:
             self._autosave.retry(now=True)
 
     # Details
-
-    @property
-    def _leaf(self) -> str | None:
-        return self.path[-1].id if self.path else None
 
     def _add(
         self,
@@ -346,16 +342,13 @@ class Conversation:
         answering = self.answering
         return answering if answering is not None and answering.request == request else None
 
+    def _place(self, message_id: str) -> int:
+        return next(at for at, one in enumerate(self.path) if one.id == message_id)
+
     def _replace(self, message_id: str, **changes: Any) -> StoredMessage:
-        place = next(at for at in range(len(self.path) - 1, -1, -1) if self.path[at].id == message_id)
+        place = self._place(message_id)
         self.path[place] = replace(self.path[place], **changes)
         return self.path[place]
-
-    def _cut_after(self, message_id: str) -> None:
-        self._cut(next(at for at, one in enumerate(self.path) if one.id == message_id) + 1)
-
-    def _cut_before(self, message_id: str) -> None:
-        self._cut(next(at for at, one in enumerate(self.path) if one.id == message_id))
 
     def _cut(self, length: int) -> None:
         if length < len(self.path):
@@ -375,12 +368,5 @@ class Conversation:
 
 
 def _stats(event: Finished, bundle: str) -> dict[str, float | int | str]:
-    known: dict[str, float | int | str | None] = {
-        "finish": event.finish,
-        "bundle": bundle,
-        "answer_tokens": event.answer_tokens,
-        "prompt_tokens": event.prompt_tokens,
-        "tokens_per_s": event.tokens_per_s,
-        "first_token_s": event.first_token_s,
-    }
-    return {name: value for name, value in known.items() if value is not None}
+    known = {**vars(event), "bundle": bundle}
+    return {name: value for name, value in known.items() if name != "request" and value is not None}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from minigpt4.tui.settings.settings import Settings
 
@@ -58,30 +58,20 @@ def options_from(settings: Settings, projection: Path | None = None, offload: bo
     """The model that the settings name."""
     from minigpt4.core.engine_options import EngineOptions
 
-    return EngineOptions(
-        bundle=settings.bundle,
-        backend=settings.backend,
-        device=settings.device,
-        projection=projection,
-        threads=settings.threads,
-        quant=settings.quant,
-        gpu_layers=settings.gpu_layers,
-        context=settings.context,
-        offload=offload,
-    )
+    return EngineOptions(**_of_same_name(settings, EngineOptions), projection=projection, offload=offload)
 
 
 def sampling_from(settings: Settings) -> Sampling:
     """The sampling that the settings ask for."""
     from minigpt4.core.types import Sampling
 
-    return Sampling(
-        max_tokens=settings.max_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        repetition_penalty=settings.repetition_penalty,
-        seed=settings.seed,
-    )
+    return Sampling(**_of_same_name(settings, Sampling))
+
+
+def _of_same_name(settings: Settings, kind: Any) -> dict[str, Any]:
+    """The settings that a dataclass has fields for."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in vars(settings).items() if name in names}
 
 
 def own_temperature(bundle: str) -> float:
