@@ -22,21 +22,13 @@ THUMBNAIL = (18, 7)
 
 
 @dataclass(frozen=True)
-class RunAnswer:
-    """One run's answer; `run` is its index."""
-
-    run: int
-    answer: str
-
-
-@dataclass(frozen=True)
 class SampleQuestion:
-    """A question about a photo, and its answers; `picture` is None if the photo was not saved."""
+    """A question about a photo (`picture` is None if it was not saved), and each run's index and answer."""
 
     key: str
     question: str
     picture: Path | None
-    answers: tuple[RunAnswer, ...]
+    answers: tuple[tuple[int, str], ...]
 
 
 class QuestionView(Horizontal):
@@ -79,10 +71,10 @@ class QuestionView(Horizontal):
         self.question = question
         lines = [
             Content.assemble(
-                (f"{run_letter(one.run)} ", letter_style(one.run, self.app)) if self._has_letters else "",
-                Content(sanitize(one.answer.strip()) or "(nothing)"),
+                (f"{run_letter(run)} ", letter_style(run, self.app)) if self._has_letters else "",
+                Content(sanitize(answer.strip()) or "(nothing)"),
             )
-            for one in question.answers
+            for run, answer in question.answers
         ]
         self.query_one(".answers", Static).update(Content("\n").join(lines))
 

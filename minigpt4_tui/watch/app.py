@@ -23,7 +23,7 @@ from textual.widgets import Static
 from minigpt4.tui.app.base import BaseApp
 from minigpt4.tui.settings.keys import bindings
 from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
-from minigpt4.tui.watch.answers import Answers, RunAnswer, SampleQuestion
+from minigpt4.tui.watch.answers import Answers, SampleQuestion
 from minigpt4.tui.watch.chart import Chart
 from minigpt4.tui.watch.format import details, figures, run_names, summary
 from minigpt4.tui.watch.plot import MARK, PlotRequest, run_letter
@@ -234,27 +234,25 @@ class WatchApp(BaseApp, inherit_bindings=False):
         """The newest answers of each run up to the selected step."""
         steps = self._sampled_steps()
         at = self.cursor if self.cursor is not None else float("inf")
-        answers: dict[tuple[str, str], list[RunAnswer]] = {}
+        answers: dict[tuple[str, str], list[tuple[int, str]]] = {}
         for number, log in enumerate(self.logs):
             sampled = log.answers_at(at)
             for one in sampled.answers if sampled is not None else ():
-                answers.setdefault((one.key, one.question), []).append(RunAnswer(number, one.answer))
+                answers.setdefault((one.key, one.question), []).append((number, one.answer))
         before = [step for step in steps if step <= at]
-        moment = (
-            f"answers after step {before[-1]:,} ({len(before)} of {len(steps)})"
-            if before
-            else _no_answers(steps)
-        )
+        if before:
+            moment = f"answers after step {before[-1]:,} ({len(before)} of {len(steps)})"
+        elif steps:
+            moment = f"The first answers are from step {steps[0]:,}."
+        else:
+            moment = "No answers yet; the recipe's sample_every sets how often they are sampled."
+        questions = [
+            SampleQuestion(key, question, self._picture(key), tuple(given))
+            for (key, question), given in answers.items()
+        ]
         area = self.query_one(Answers)
         area.set_class(bool(steps), "-any")
-        area.show(
-            moment,
-            [
-                SampleQuestion(*about, self._picture(about[0]), tuple(given))
-                for about, given in answers.items()
-            ],
-            has_letters=len(self.logs) > 1,
-        )
+        area.show(moment, questions, has_letters=len(self.logs) > 1)
 
     def _picture(self, key: str) -> Path | None:
         from minigpt4.train.run.log import sample_picture
@@ -346,9 +344,3 @@ class WatchApp(BaseApp, inherit_bindings=False):
             self.draw()
         else:
             self._draw_caption()
-
-
-def _no_answers(steps: Sequence[int]) -> str:
-    if steps:
-        return f"The first answers are from step {steps[0]:,}."
-    return "No answers yet; the recipe's sample_every sets how often they are sampled."

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from minigpt4.tui.watch.plot import Plot, PlotRequest, PlotStyle, plot
+from minigpt4.tui.watch.plot import Part, Plot, PlotRequest, PlotStyle, plot
 
 COLORS = ("primary", "accent", "success", "error", "secondary", "warning")
 """The runs' theme colors. The seventh run reuses the first: letters distinguish runs as well."""
@@ -57,7 +57,7 @@ class Chart(Widget):
         super().__init__()
         self._request: PlotRequest | None = None
         self._plot: Plot | None = None
-        self._styles: dict[PlotStyle, Style] = {}
+        self._styles: dict[PlotStyle | None, Style] = {}
 
     def notify_style_update(self) -> None:
         """Forget the colors of the theme before."""
@@ -110,27 +110,23 @@ class Chart(Widget):
         segments = [Segment(text, self._style(style)) for text, style in drawn.lines[y]]
         return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
 
-    def _style(self, style: PlotStyle) -> Style:
+    def _style(self, style: PlotStyle | None) -> Style:
         """Cached: computing the style of every segment again took a third of a frame's time."""
         if style not in self._styles:
-            self._styles[style] = self._computed_style(style)
+            self._styles[style] = self.rich_style if style is None else self._computed_style(style)
         return self._styles[style]
 
     def _computed_style(self, plot_style: PlotStyle) -> Style:
-        match plot_style.part:
-            case "none":
-                return self.rich_style
-            case "axis" | "grid" | "cursor":
-                return self.get_component_rich_style(f"chart--{plot_style.part}")
-            case "raw" if self.app.no_color:
-                return self.rich_style + DIM
-            case "raw":
-                return self.get_component_rich_style(f"chart--raw-{run_color(plot_style.run)}")
-            case part:
-                style = self.get_component_rich_style(f"chart--line-{run_color(plot_style.run)}")
-                # Converted to gray, one run's color may be darker than another's single steps.
-                style = self.rich_style if self.app.no_color else style
-                return style + BOLD if part == "letter" else style
+        part, color = plot_style.part, run_color(plot_style.run)
+        if part in (Part.AXIS, Part.GRID, Part.CURSOR):
+            return self.get_component_rich_style(f"chart--{part.name.lower()}")
+        # Converted to gray, one run's color may be darker than another's single steps.
+        is_colored = not self.app.no_color
+        if part == Part.RAW:
+            faint = f"chart--raw-{color}"
+            return self.get_component_rich_style(faint) if is_colored else self.rich_style + DIM
+        style = self.get_component_rich_style(f"chart--line-{color}") if is_colored else self.rich_style
+        return style + BOLD if part == Part.LETTER else style
 
     def _drawn(self) -> Plot | None:
         if self._plot is None and self._request is not None:

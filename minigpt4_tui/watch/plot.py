@@ -7,7 +7,8 @@ import string
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 from minigpt4.tui.watch.axis import Scale, step_text, tick_text
 from minigpt4.tui.watch.braille_canvas import DOTS_X, Canvas
@@ -28,9 +29,6 @@ and everything after would be a flat line."""
 OUTLIERS = 0.02
 """The fraction of columns whose extremes may be cut off: one spike must not flatten the rest."""
 
-GRID, RAW, CURSOR, LINE, POINT, LETTER = range(6)
-"""What a cell may show; the later covers the earlier."""
-
 AXIS_ROWS = 2
 USUAL_AXIS_WIDTH = 6
 """Columns of the vertical axis: a label such as 2.50, and the line."""
@@ -39,17 +37,20 @@ MINIMUM_SIZE = (20, 5)
 """Columns and rows below which nothing is drawn."""
 
 
-@dataclass(frozen=True)
-class PlotStyle:
-    """How text is drawn: `part` is axis, grid, cursor, raw, line, point, letter or none."""
+Part = IntEnum("Part", "AXIS GRID RAW CURSOR LINE POINT LETTER")
+"""What a cell may show; the later covers the earlier."""
 
-    part: str
+
+class PlotStyle(NamedTuple):
+    """How text is drawn. Styles are the canvas's layers: in a part the chosen run covers the others."""
+
+    part: Part
+    is_chosen: bool = False
     run: int = 0
 
 
-StyledText = tuple[str, PlotStyle]
-NOTHING, AXIS = PlotStyle("none"), PlotStyle("axis")
-_PARTS = {GRID: "grid", RAW: "raw", CURSOR: "cursor", LINE: "line", POINT: "point", LETTER: "letter"}
+StyledText = tuple[str, PlotStyle | None]
+AXIS = PlotStyle(Part.AXIS)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def plot(request: PlotRequest) -> Plot:
         wanted = max((len(text) for text in texts), default=0) + 2
         if wanted <= left:
             break
-    canvas = Canvas(columns + margin, rows)
+    canvas: Canvas[PlotStyle] = Canvas(columns + margin, rows)
     _draw(canvas, request, steps, heights, traces, ticks)
     if margin:
         _label(canvas, request, heights, traces)
@@ -132,7 +133,7 @@ def plot(request: PlotRequest) -> Plot:
     lines = [
         [
             (f"{beside.get(row, '')[: left - 2]:>{left - 1}}{'┤' if row in beside else '│'}", AXIS),
-            *((run.text, _style(run.layer, request)) for run in canvas.line(row)),
+            *canvas.line(row),
         ]
         for row in range(rows)
     ]
@@ -199,7 +200,7 @@ def _heights(request: PlotRequest, traces: Sequence[_Trace], steps: Scale, rows:
 
 
 def _draw(
-    canvas: Canvas,
+    canvas: Canvas[PlotStyle],
     request: PlotRequest,
     steps: Scale,
     heights: Scale,
@@ -209,21 +210,23 @@ def _draw(
     height = heights.length - 1
     for tick in ticks:
         for column in range(steps.length // DOTS_X):
-            canvas.character(column, _row(tick, heights, canvas), "┄", _layer(GRID, 0, request))
+            canvas.character(column, _row(tick, heights, canvas), "┄", PlotStyle(Part.GRID))
     if request.cursor is not None:
         for row in range(canvas.rows):
-            canvas.character(steps.place(request.cursor) // DOTS_X, row, "│", _layer(CURSOR, 0, request))
+            canvas.character(steps.place(request.cursor) // DOTS_X, row, "│", PlotStyle(Part.CURSOR))
     for number, one in enumerate(traces):
-        if number == request.chosen and not request.metric.is_exact:
+        is_chosen = number == request.chosen
+        if is_chosen and not request.metric.is_exact:
             for x, low, high in one.extents:
                 if high >= heights.low and low <= heights.high:
                     top, bottom = height - heights.place(high), height - heights.place(low)
-                    canvas.vertical(x, top, bottom, _layer(RAW, number, request))
+                    canvas.vertical(x, top, bottom, PlotStyle(Part.RAW, True, number))
         points = [(x, height - heights.place(value)) for x, value in _visible(one.means, heights)]
-        canvas.path(points, _layer(LINE, number, request))
+        canvas.path(points, PlotStyle(Part.LINE, is_chosen, number))
         for column, value in one.marks:
             if heights.low <= value <= heights.high:
-                canvas.character(column, _row(value, heights, canvas), MARK, _layer(POINT, number, request))
+                row = _row(value, heights, canvas)
+                canvas.character(column, row, MARK, PlotStyle(Part.POINT, is_chosen, number))
 
 
 def _visible(means: Sequence[tuple[int, float]], heights: Scale) -> list[tuple[int, float]]:
@@ -236,22 +239,8 @@ def _visible(means: Sequence[tuple[int, float]], heights: Scale) -> list[tuple[i
     ]
 
 
-def _row(value: float, heights: Scale, canvas: Canvas) -> int:
+def _row(value: float, heights: Scale, canvas: Canvas[PlotStyle]) -> int:
     return canvas.rows - 1 - heights.place(value) // 4
-
-
-def _layer(kind: int, run: int, request: PlotRequest) -> int:
-    """Later kinds cover earlier ones; within a kind the chosen run covers the others."""
-    count = len(request.logs) + 1
-    return kind * count + (count - 1 if run == request.chosen else run)
-
-
-def _style(layer: int, request: PlotRequest) -> PlotStyle:
-    if layer < 0:
-        return NOTHING
-    count = len(request.logs) + 1
-    kind, order = divmod(layer, count)
-    return PlotStyle(_PARTS[kind], request.chosen if order == count - 1 else order)
 
 
 def _texts(ticks: Sequence[float]) -> list[str]:
@@ -259,7 +248,7 @@ def _texts(ticks: Sequence[float]) -> list[str]:
     return [tick_text(tick, spacing or 1.0) for tick in ticks]
 
 
-def _label(canvas: Canvas, request: PlotRequest, heights: Scale, traces: Sequence[_Trace]) -> None:
+def _label(canvas: Canvas[PlotStyle], request: PlotRequest, heights: Scale, traces: Sequence[_Trace]) -> None:
     """Put each run's letter at the end of its line, or in the nearest free row."""
     taken: set[tuple[int, int]] = set()
     for number, one in enumerate(traces):
@@ -269,7 +258,8 @@ def _label(canvas: Canvas, request: PlotRequest, heights: Scale, traces: Sequenc
             rows = sorted(range(canvas.rows), key=lambda row: abs(row - wanted))
             row = next((row for row in rows if (column, row) not in taken), wanted)
             taken.add((column, row))
-            canvas.character(column, row, run_letter(number), _layer(LETTER, number, request))
+            style = PlotStyle(Part.LETTER, number == request.chosen, number)
+            canvas.character(column, row, run_letter(number), style)
 
 
 def _step_axis(steps: Scale, columns: int, left: int) -> list[list[StyledText]]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from minigpt4.train.events import StepDone
 from minigpt4.train.run.log import Curve, RunLog
-from minigpt4.tui.watch.plot import MARK, Plot, PlotRequest, plot
+from minigpt4.tui.watch.plot import MARK, Part, Plot, PlotRequest, plot
 from minigpt4.tui.watch.views import METRICS
 
 NewRun = Callable[..., Any]
@@ -22,12 +22,12 @@ def lines(found: Plot) -> list[str]:
     return ["".join(text for text, _ in line) for line in found.lines]
 
 
-def rows_of(found: Plot, part: str, run: int = 0) -> list[int]:
+def rows_of(found: Plot, part: Part, run: int = 0) -> list[int]:
     """The rows from the top in which something of a run lies."""
     return [
         row
         for row, line in enumerate(found.lines)
-        if any((style.part, style.run) == (part, run) for _, style in line)
+        if any(style is not None and (style.part, style.run) == (part, run) for _, style in line)
     ]
 
 
@@ -52,7 +52,7 @@ def test_the_mean_lies_among_noisy_steps_and_is_itself_calm(new_run: NewRun) -> 
     middle = [found.value_at(0, step) for step in range(100, 1900, 50)]
     assert all(abs(value - 2.0) < 0.05 for value in middle if value is not None)
     assert None not in middle
-    assert len(rows_of(found, "raw")) > 2 * len(rows_of(found, "line"))
+    assert len(rows_of(found, Part.RAW)) > 2 * len(rows_of(found, Part.LINE))
 
 
 def test_a_loss_that_begins_far_above_leaves_the_rest_readable(new_run: NewRun) -> None:
@@ -102,15 +102,15 @@ def test_only_the_chosen_run_shows_its_single_steps(new_run: NewRun) -> None:
     logs = [run.log() for run in runs]
     for chosen in (0, 1):
         found = draw(*logs, chosen=chosen)
-        assert rows_of(found, "raw", chosen) and not rows_of(found, "raw", 1 - chosen)
-        assert rows_of(found, "line", 1 - chosen)
+        assert rows_of(found, Part.RAW, chosen) and not rows_of(found, Part.RAW, 1 - chosen)
+        assert rows_of(found, Part.LINE, 1 - chosen)
 
 
 def test_the_learning_rate_is_drawn_as_it_is(new_run: NewRun) -> None:
     run = new_run()
     run.steps(1, 100)
     found = draw(run.log(), metric=RATE)
-    assert not rows_of(found, "raw")
+    assert not rows_of(found, Part.RAW)
     assert found.value_at(0, 50) == pytest.approx(1e-3)
     assert lines(found)[-3].lstrip().startswith("0┤")
 
@@ -122,7 +122,7 @@ def test_a_spike_does_not_flatten_the_rest(new_run: NewRun) -> None:
     found = draw(log, metric=GRADIENT)
     assert found.value_at(0, 100) == pytest.approx(2.0, abs=0.3)
     # The mean around the spike leaves the chart; all others lie in its lower part, not on the ground.
-    assert len(rows_of(found, "raw")) >= 2
+    assert len(rows_of(found, Part.RAW)) >= 2
 
 
 def test_the_cursor_stands_at_its_step(new_run: NewRun) -> None:
@@ -145,7 +145,7 @@ def test_nothing_is_known_of_a_run_beyond_its_ends(new_run: NewRun) -> None:
 def test_a_run_without_a_step_yet_has_empty_axes(new_run: NewRun) -> None:
     found = draw(new_run().log())
     assert len(found.lines) == 16
-    assert not rows_of(found, "line")
+    assert not rows_of(found, Part.LINE)
 
 
 def test_without_room_nothing_is_drawn(new_run: NewRun) -> None:
