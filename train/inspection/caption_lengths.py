@@ -1,4 +1,4 @@
-"""How long captions are as a recipe learns them, in tokens, or in words where the vocabulary is not here."""
+"""Caption lengths in a recipe's form, in tokens, or in words if the vocabulary has not been downloaded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from minigpt4.train.recipe import CaptionForm, Recipe
 TOKENIZER_MODEL = "tokenizer.model"
 
 LARGE_GGUF = 1 << 30
-"""Bytes. The vocabulary of a GGUF comes out with all of its weights; of a larger one that takes minutes."""
+"""Bytes. Loading the vocabulary of a GGUF loads all of its weights, which takes minutes above this size."""
 
 
 @dataclass(frozen=True)
 class CaptionLengths:
-    """Measures captions. `limit` is the most tokens that are learnt of one, its end included; 0: all.
+    """Measures captions. `limit` is the most tokens of one that are trained on, its end included; 0: all.
 
-    `unit` is what `of` counts: tokens with the end, or words; words are not compared to the limit.
+    `unit` is that of `of`: tokens with the end, or words, which are not compared to the limit.
     """
 
     form: CaptionForm
@@ -35,20 +35,20 @@ class CaptionLengths:
     _measure: Callable[[str], int]
 
     def of(self, captions: Sequence[str]) -> list[int]:
-        """The length of each caption that the recipe's form leaves something of."""
+        """The length of each caption that is not empty in the recipe's form."""
         return [self._measure(caption) for caption in in_form(tuple(captions), self.form)]
 
     def is_cut(self, length: int) -> bool | None:
-        """Whether a caption of that length loses its end; None where only its words are known."""
+        """Whether a caption of that length loses its end; None if the length is in words."""
         if not self.limit:
             return False
         return length > self.limit if self.unit == "tokens" else None
 
 
 def caption_lengths(recipe: Recipe, bundle: Bundle) -> CaptionLengths:
-    """Lengths as the recipe learns captions with the bundle; of its files only the vocabulary is read.
+    """Lengths in the recipe's form with the bundle; only its vocabulary is read.
 
-    Raises UsageError where the recipe's prompt does not fit the bundle's template.
+    Raises UsageError if the recipe's prompt does not fit the bundle's template.
     """
     tokenize = _tokenize(bundle)
     if tokenize is None:
@@ -64,7 +64,7 @@ def caption_lengths(recipe: Recipe, bundle: Bundle) -> CaptionLengths:
 
 
 def _tokenize(bundle: Bundle) -> Tokenize | None:
-    """The bundle's own, or None where its vocabulary is not here."""
+    """The bundle's own, or None if its vocabulary has not been downloaded."""
     vocabulary = _sentencepiece_file(bundle)
     if vocabulary is not None:
         from minigpt4.core.language.tokenizers import SentencePieceTokens
@@ -82,6 +82,6 @@ def _sentencepiece_file(bundle: Bundle) -> Path | None:
     if bundle.language.folder is not None:
         folder = hf_folder(bundle)
         return folder / TOKENIZER_MODEL if folder else None
-    # SingleProcess, too: it has half a megabyte, and the weights beside it gigabytes.
+    # Without the weights beside it: it has half a megabyte, and they have gigabytes.
     file = next((file for file in bundle.language.files if file.name == TOKENIZER_MODEL), None)
     return path_of(file, bundle) if file is not None and is_present(file, bundle) else None

@@ -1,4 +1,4 @@
-"""A contact sheet: many small pictures with their captions on one page, as HTML or PNG."""
+"""A contact sheet: many thumbnails with their captions on one page, as HTML or PNG."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from minigpt4.core.storage.atomic import replacing
 SUFFIXES = (".html", ".png")
 
 SIDE = 192
-"""Pixels of a small picture's longer side."""
+"""Pixels of a thumbnail's longer side."""
 
 COLUMNS, MARGIN, LINES, FONT_SIZE = 6, 8, 3, 12
-"""Of the PNG: pictures in a row, pixels between them, lines of caption below them, letters' height."""
+"""Of the PNG: pictures in a row, pixels between them, lines of caption below them, font size."""
 
 _STYLE = f"""
 body {{ font: 14px/1.35 system-ui, sans-serif; margin: 1.5rem; background: #fff; color: #222 }}
@@ -36,7 +36,7 @@ figcaption p {{ margin: .2rem 0 0; overflow-wrap: anywhere }}
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One photo on the sheet; `image` is a small copy of it (see `small`)."""
+    """One photo on the sheet; `image` is its thumbnail."""
 
     title: str
     captions: tuple[str, ...]
@@ -52,7 +52,7 @@ class Part:
 
 
 def check_sheet(path: Path) -> None:
-    """Raise UsageError where a sheet cannot be written to that path."""
+    """Raise UsageError if a sheet cannot be written to that path."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"A contact sheet is an .html or a .png file, and '{path}' is neither.")
     if path.is_dir() or not path.absolute().parent.is_dir():
@@ -60,7 +60,7 @@ def check_sheet(path: Path) -> None:
         raise UsageError(f"The contact sheet '{path}' {fault}.")
 
 
-def small(image: Image.Image) -> Image.Image:
+def thumbnail(image: Image.Image) -> Image.Image:
     """A copy whose longer side has SIDE pixels at most."""
     copy = image.copy()
     copy.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -68,7 +68,7 @@ def small(image: Image.Image) -> Image.Image:
 
 
 def write_sheet(path: Path, title: str, parts: Sequence[Part]) -> None:
-    """Write the sheet whole or not at all, in the form that the path's suffix names; raises UsageError.
+    """Write the sheet atomically, in the format of the path's suffix; raises UsageError.
 
     HTML is one file without scripts or links. PNG shows the start of each photo's first caption.
     """

@@ -1,13 +1,13 @@
-"""Looking through sets of photos before they are learnt from: what is broken, cut, tiny or there twice."""
+"""Inspection of photo sets before training: photos that are broken, cut, tiny or duplicates."""
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from itertools import islice
 from typing import NamedTuple
@@ -21,17 +21,29 @@ from minigpt4.core.pixels import DECODER_ERRORS, FORMATS, open_picture
 from minigpt4.train.data.dataset import PhotoError, PhotoSet, captions_in
 from minigpt4.train.events import PhotoSkipped
 from minigpt4.train.inspection.caption_lengths import CaptionLengths
-from minigpt4.train.inspection.perceptual_hash import alike, equal, likeness_of
+from minigpt4.train.inspection.perceptual_hash import equal_groups, perceptual_hash, similar_groups
 
-AT_ONCE = 64
-"""Photos that a worker is ahead of the count."""
+BATCH = 64
+"""Photos per worker that are opened ahead of the count."""
 
 LONG_SHAPE = 3.0
 """From this ratio of its sides on, a picture squashed to a square is hard to recognise."""
 
+PHOTOS = np.dtype(
+    [
+        ("set", "<u2"),
+        ("photo", "<u8"),
+        ("size", "<u4", 2),
+        ("digest", "<u8"),
+        ("hash", "<u8"),
+        ("is_flat", "?"),
+    ]
+)
+"""35 bytes a photo, so that millions of them fit in memory."""
+
 
 class Place(NamedTuple):
-    """One photo: which of the sets, and its place there."""
+    """One photo: the number of its set, and its index there."""
 
     set: int
     photo: int
@@ -49,112 +61,93 @@ class SetCount:
     captions: int
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Inspection:
-    """What a look at every photo found. Photos are `places`, those that can be opened and have a caption.
+    """The findings about every photo. `table` (PHOTOS) has those that can be opened and have a caption.
 
     `skipped` are the others and why. `unlearnt` photos have captions of which the recipe's form
-    leaves nothing. `sizes_P2` are widths and heights in pixels, upright. `lengths` counts captions
-    by length. Groups are of two and more photos: of the `same_file`, or that `look_alike` and are
-    not all the same file. `flat` photos are of one colour.
+    leaves nothing. `lengths` counts captions by length.
     """
 
-    sets: tuple[SetCount, ...]
-    skipped: tuple[PhotoSkipped, ...]
-    unlearnt: int
-    places: Sequence[Place]
-    sizes_P2: NDArray[np.int64]
-    formats: Counter[str]
-    modes: Counter[str]
-    animated: int
-    captions_per_photo: Counter[int]
-    lengths: Counter[int]
-    same_file: tuple[Group, ...]
-    look_alike: tuple[Group, ...]
-    flat: Group
+    skipped: list[PhotoSkipped]
+    table: NDArray[np.void]
+    sets: list[SetCount] = field(default_factory=list)
+    unlearnt: int = 0
+    animated: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    modes: Counter[str] = field(default_factory=Counter)
+    captions_per_photo: Counter[int] = field(default_factory=Counter)
+    lengths: Counter[int] = field(default_factory=Counter)
 
     @property
     def photos(self) -> int:
-        """How many photos can be used."""
-        return len(self.places)
+        """The number of usable photos."""
+        return len(self.table)
 
     @property
     def captions(self) -> int:
-        """How many captions they have, as the recipe's form leaves them."""
+        """The number of their captions, as the recipe's form leaves them."""
         return self.lengths.total()
 
     @property
     def skipped_fraction(self) -> float:
-        """The share of all photos that cannot be used."""
+        """The fraction of all photos that cannot be used."""
         return len(self.skipped) / max(self.photos + len(self.skipped), 1)
 
     @property
+    def sizes(self) -> NDArray[np.uint32]:
+        """Widths and heights in pixels, upright, of shape [photos, 2]."""
+        sizes: NDArray[np.uint32] = self.table["size"]
+        return sizes
+
+    @cached_property
+    def same_file(self) -> tuple[Group, ...]:
+        """The groups of photos with the same file content."""
+        return tuple(map(self.places, equal_groups(self.table["digest"])))
+
+    @cached_property
+    def look_alike(self) -> tuple[Group, ...]:
+        """The groups of photos that look alike and are not all the same file."""
+        digests, textured = self.table["digest"], np.flatnonzero(~self.table["is_flat"])
+        groups = [textured[group] for group in similar_groups(self.table["hash"][textured])]
+        return tuple(self.places(group) for group in groups if len(np.unique(digests[group])) > 1)
+
+    @property
+    def flat(self) -> Group:
+        """The photos of one colour."""
+        return self.places(np.flatnonzero(self.table["is_flat"]))
+
+    @property
     def in_several_sets(self) -> tuple[Group, ...]:
-        """The groups of either kind that reach over more than one set."""
+        """The groups of either kind that span more than one set."""
         groups = self.same_file + self.look_alike
         return tuple(group for group in groups if len({place.set for place in group}) > 1)
 
+    def places(self, rows: NDArray[np.intp] | Sequence[int]) -> Group:
+        """The photos in these rows of the table."""
+        chosen = self.table[rows]
+        return tuple(map(Place, chosen["set"].tolist(), chosen["photo"].tolist()))
+
     def smaller_than(self, side: int) -> int:
-        """How many photos have a side shorter than `side` pixels."""
-        return int((self.sizes_P2.min(axis=1) < side).sum()) if self.photos else 0
+        """The number of photos with a side shorter than `side` pixels."""
+        return int((self.sizes.min(axis=1) < side).sum())
 
     @property
     def long_shapes(self) -> int:
-        """How many photos are at least LONG_SHAPE times as long as wide, or as wide as long."""
-        if not self.photos:
-            return 0
-        return int((self.sizes_P2.max(axis=1) >= LONG_SHAPE * self.sizes_P2.min(axis=1)).sum())
+        """The number of photos whose sides have a ratio of at least LONG_SHAPE."""
+        return int((self.sizes.max(axis=1) >= LONG_SHAPE * self.sizes.min(axis=1)).sum())
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What is kept of one photo."""
+class _Measured(NamedTuple):
+    """The measurements of one photo; `hash` is None for a flat one."""
 
     size: tuple[int, int]
     format: str
     mode: str
     frames: int
     digest: int
-    likeness: int | None
+    hash: int | None
     lengths: list[int]
-
-
-@dataclass
-class _Findings:
-    """Inspection while it grows: 40 bytes a photo."""
-
-    skipped: list[PhotoSkipped]
-    unlearnt: int = 0
-    animated: int = 0
-    sets: array[int] = field(default_factory=lambda: array("H"))
-    photos: array[int] = field(default_factory=lambda: array("Q"))
-    sizes: array[int] = field(default_factory=lambda: array("L"))
-    digests: array[int] = field(default_factory=lambda: array("Q"))
-    hashes: array[int] = field(default_factory=lambda: array("Q"))
-    hashed: array[int] = field(default_factory=lambda: array("Q"))
-    flat: array[int] = field(default_factory=lambda: array("Q"))
-    formats: Counter[str] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
-    captions: Counter[int] = field(default_factory=Counter)
-    lengths: Counter[int] = field(default_factory=Counter)
-
-    def add(self, place: Place, seen: _Seen) -> None:
-        number = len(self.photos)
-        self.sets.append(place.set)
-        self.photos.append(place.photo)
-        self.sizes.extend(seen.size)
-        self.digests.append(seen.digest)
-        if seen.likeness is None:
-            self.flat.append(number)
-        else:
-            self.hashes.append(seen.likeness)
-            self.hashed.append(number)
-        self.formats[seen.format] += 1
-        self.modes[seen.mode] += 1
-        self.animated += seen.frames > 1
-        self.unlearnt += not seen.lengths
-        self.captions[len(seen.lengths)] += 1
-        self.lengths.update(seen.lengths)
 
 
 def inspect_photos(
@@ -167,97 +160,59 @@ def inspect_photos(
 ) -> Inspection:
     """Open every picture and measure every caption; `advance` is called once a photo.
 
-    `skipped` is what was left out when the sets were opened; it is counted with the rest.
+    `skipped` are the photos skipped when the sets were opened; they are counted with the rest.
     """
-    findings = _Findings(list(skipped))
-    counts: list[SetCount] = []
+    table = np.zeros(sum(map(len, sets)), PHOTOS)
+    found = Inspection(skipped=list(skipped), table=table)
+    row = 0
     for number, photos in enumerate(sets):
-        before = len(findings.photos), findings.lengths.total()
-        for place, seen in _seen(photos, lengths, workers):
-            if isinstance(seen, PhotoSkipped):
-                findings.skipped.append(seen)
-            else:
-                findings.add(Place(number, place), seen)
+        before = row, found.captions
+        for index, photo in _measured(photos, lengths, workers):
             advance()
-        after = len(findings.photos), findings.lengths.total()
-        counts.append(SetCount(photos.name, after[0] - before[0], after[1] - before[1]))
-    return _concluded(findings, tuple(counts))
+            if isinstance(photo, PhotoSkipped):
+                found.skipped.append(photo)
+                continue
+            table[row] = (number, index, photo.size, photo.digest, photo.hash or 0, photo.hash is None)
+            row += 1
+            found.formats[photo.format] += 1
+            found.modes[photo.mode] += 1
+            found.animated += photo.frames > 1
+            found.unlearnt += not photo.lengths
+            found.captions_per_photo[len(photo.lengths)] += 1
+            found.lengths.update(photo.lengths)
+        found.sets.append(SetCount(photos.name, row - before[0], found.captions - before[1]))
+    found.table = table[:row]
+    return found
 
 
-def _concluded(findings: _Findings, counts: tuple[SetCount, ...]) -> Inspection:
-    places = _Places(findings.sets, findings.photos)
-    digests = np.asarray(findings.digests, dtype=np.uint64)
-    hashed = np.asarray(findings.hashed, dtype=np.intp)
-    groups = [hashed[group] for group in alike(np.asarray(findings.hashes, dtype=np.uint64))]
-
-    def group_of(numbers: NDArray[np.intp]) -> Group:
-        return tuple(places[number] for number in numbers.tolist())
-
-    return Inspection(
-        sets=counts,
-        skipped=tuple(findings.skipped),
-        unlearnt=findings.unlearnt,
-        places=places,
-        sizes_P2=np.asarray(findings.sizes, dtype=np.int64).reshape(-1, 2),
-        formats=findings.formats,
-        modes=findings.modes,
-        animated=findings.animated,
-        captions_per_photo=findings.captions,
-        lengths=findings.lengths,
-        same_file=tuple(map(group_of, equal(digests))),
-        look_alike=tuple(group_of(group) for group in groups if len(set(digests[group].tolist())) > 1),
-        flat=tuple(places[number] for number in findings.flat),
-    )
-
-
-class _Places(Sequence[Place]):
-    """Places that are made when they are asked for: millions of tuples would take half a gigabyte."""
-
-    def __init__(self, sets: array[int], photos: array[int]) -> None:
-        self._sets, self._photos = sets, photos
-
-    def __len__(self) -> int:
-        return len(self._photos)
-
-    def __getitem__(self, number: int) -> Place:  # type: ignore[override]
-        return Place(self._sets[number], self._photos[number])
-
-
-def _seen(
+def _measured(
     photos: PhotoSet, lengths: CaptionLengths, workers: int
-) -> Iterator[tuple[int, _Seen | PhotoSkipped]]:
-    """Every photo in order, opened by several threads: decoders let go of Python's lock."""
-    places = iter(range(len(photos)))
+) -> Iterator[tuple[int, _Measured | PhotoSkipped]]:
+    """Every photo in order, opened by several threads: decoders release Python's lock."""
+    indices = iter(range(len(photos)))
     with ThreadPoolExecutor(workers) as pool:
-        while some := list(islice(places, AT_ONCE * workers)):
-            yield from zip(some, pool.map(lambda place: _look(photos, place, lengths), some), strict=True)
+        while batch := list(islice(indices, BATCH * workers)):
+            measured = pool.map(lambda index: _measure(photos, index, lengths), batch)
+            yield from zip(batch, measured, strict=True)
 
 
-def _look(photos: PhotoSet, place: int, lengths: CaptionLengths) -> _Seen | PhotoSkipped:
-    key = photos.key(place)
+def _measure(photos: PhotoSet, index: int, lengths: CaptionLengths) -> _Measured | PhotoSkipped:
+    key = photos.key(index)
     try:
-        captions = captions_in(photos.meta(place))
-        data = photos.read(place)
+        captions = captions_in(photos.meta(index))
+        data = photos.read(index)
         picture = open_picture(data, name="it")
         image = picture.image
-    except PhotoError as fault:
-        return PhotoSkipped(photos.name, fault.key, fault.reason)
-    except (DataError, ImageError) as fault:
-        return PhotoSkipped(photos.name, key, str(fault).rstrip("."))
-    format_, mode, frames = _header(data)
-    return _Seen(
-        size=image.size,
-        format=format_,
-        mode=mode,
-        frames=frames,
-        digest=int(picture.digest[:16], 16),
-        likeness=likeness_of(image),
-        lengths=lengths.of(captions),
-    )
+    except PhotoError as error:
+        return PhotoSkipped(photos.name, error.key, error.reason)
+    except (DataError, ImageError) as error:
+        return PhotoSkipped(photos.name, key, str(error).rstrip("."))
+    digest = int(picture.digest[:16], 16)
+    return _Measured(image.size, *_header(data), digest, perceptual_hash(image), lengths.of(captions))
 
 
 def _header(data: bytes) -> tuple[str, str, int]:
-    """The file's own format, colour mode and number of frames, which a decoded picture has no more."""
+    """The file's format, colour mode and number of frames, which a decoded picture no longer has."""
     known = [name for name in FORMATS if name in Image.OPEN]
     with suppress(*DECODER_ERRORS), Image.open(BytesIO(data), formats=known) as image:
         return image.format or "?", image.mode, int(getattr(image, "n_frames", 1))

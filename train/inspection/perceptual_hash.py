@@ -1,7 +1,7 @@
-"""Which pictures look alike: a hash of 64 bits that hardly changes when a picture is scaled or saved again.
+"""Near-duplicate detection: a hash of 64 bits that hardly changes when a picture is scaled or saved again.
 
-The bits are the signs of the 8 x 8 lowest frequencies (those that are constant along a side left
-out) of the picture's 32 x 32 grey shrunk form under the discrete cosine transform, a form of the
+The bits are the signs of the 8 x 8 lowest frequencies (without those that are constant along a
+side) of the picture's 32 x 32 grey thumbnail under the discrete cosine transform, a form of the
 perceptual hash "pHash" (Zauner 2010, Implementation and Benchmarking of Perceptual Image Hash
 Functions). Measured on 10,159 photographs: pictures scaled to a half or a third, squashed to a
 square, saved as JPEG of quality 30, 1.2 times as bright or in grey differ in at most NEAR bits in 98
@@ -21,7 +21,7 @@ NEAR = 5
 """Most bits in which pictures that look alike differ."""
 
 FLAT = 4.0
-"""Grey levels between darkest and lightest of the shrunk form; a picture with less shows nothing."""
+"""Grey levels between darkest and lightest of the thumbnail; a picture with less is flat."""
 
 SIDE, FREQUENCIES = 32, 8
 
@@ -31,25 +31,25 @@ BANDS = ((0, 22), (22, 21), (43, 21))
 """First bit and width of the three parts: of NEAR differing bits, one part holds at most one."""
 
 AT_ONCE = 1 << 22
-"""Pairs that are compared at once: 64 MB."""
+"""Pairs that are compared at a time: 64 MB."""
 
 Hashes = NDArray[np.uint64]
 
 
-def likeness_of(image: Image.Image) -> int | None:
-    """The hash of a picture; None for one that is all one grey, which would be like every other."""
-    shrunk = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    grey = np.asarray(shrunk, dtype=np.float64)
+def perceptual_hash(image: Image.Image) -> int | None:
+    """The hash of a picture; None for a flat one, which would be similar to every other."""
+    thumbnail = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    grey = np.asarray(thumbnail, dtype=np.float64)
     if np.ptp(grey) < FLAT:
         return None
     signs = (_WAVES @ grey @ _WAVES.T > 0).ravel()
     return int.from_bytes(np.packbits(signs).tobytes(), "big")
 
 
-def alike(hashes: Hashes) -> list[NDArray[np.intp]]:
-    """Groups of two and more places whose hashes are joined by steps of at most NEAR bits.
+def similar_groups(hashes: Hashes) -> list[NDArray[np.intp]]:
+    """Groups of two and more indices whose hashes are connected by steps of at most NEAR bits.
 
-    Each group's places rise, and so do the groups' first places.
+    Each group is ascending, and the groups are in the order of their first indices.
     """
     distinct, which = np.unique(hashes, return_inverse=True)
     parent = np.arange(len(distinct))
@@ -58,14 +58,14 @@ def alike(hashes: Hashes) -> list[NDArray[np.intp]]:
             a, b = _root(parent, one), _root(parent, other)
             parent[max(a, b)] = min(a, b)
     roots = np.array([_root(parent, place) for place in range(len(distinct))], dtype=np.intp)
-    return equal(roots[which])
+    return equal_groups(roots[which])
 
 
-def equal(values: NDArray[np.uint64] | NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Groups of two and more places with the same value, in the order of their first places."""
+def equal_groups(values: NDArray[np.uint64] | NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Groups of two and more indices with the same value, in the order of their first indices."""
     order = np.argsort(values, kind="stable")
     _, starts, counts = np.unique(values[order], return_index=True, return_counts=True)
-    groups = [order[starts[place] : starts[place] + counts[place]] for place in np.flatnonzero(counts > 1)]
+    groups = [order[starts[run] : starts[run] + counts[run]] for run in np.flatnonzero(counts > 1)]
     return sorted(groups, key=lambda group: int(group[0]))
 
 
@@ -79,7 +79,7 @@ def _root(parent: NDArray[np.intp], place: int) -> int:
 def _near_pairs(hashes: Hashes) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """All pairs of different hashes at most NEAR bits apart, some of them more than once.
 
-    Only those are compared that agree in a band, but for one bit (multi-index hashing: Norouzi,
+    Only hashes that agree in a band, except for one bit, are compared (multi-index hashing: Norouzi,
     Punjani and Fleet 2012, arXiv 1307.2982).
     """
     for first, width in BANDS:
@@ -90,13 +90,13 @@ def _near_pairs(hashes: Hashes) -> Iterator[tuple[NDArray[np.intp], NDArray[np.i
             sought = ranked ^ np.uint64(flip)
             begin = np.searchsorted(ranked, sought, "left")
             counts = np.searchsorted(ranked, sought, "right") - begin
-            yield from _compared(hashes, order, begin, counts)
+            yield from _near_of(hashes, order, begin, counts)
 
 
-def _compared(
+def _near_of(
     hashes: Hashes, order: NDArray[np.intp], begin: NDArray[np.intp], counts: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Of the pairs of rank i with ranks begin[i] to begin[i] + counts[i], those that are near."""
+    """The near ones of the pairs of rank i with ranks begin[i] to begin[i] + counts[i]."""
     total = np.cumsum(counts)
     start = 0
     while start < len(counts):
@@ -118,7 +118,7 @@ _BITS_OF_16 = np.array([value.bit_count() for value in range(1 << 16)], dtype=np
 
 
 def _bits(values: Hashes) -> NDArray[np.uint8]:
-    # numpy.bitwise_count came with numpy 2.
+    # numpy.bitwise_count requires numpy 2.
     words = np.ascontiguousarray(values).view(np.uint16).reshape(-1, 4)
     bits: NDArray[np.uint8] = _BITS_OF_16[words].sum(axis=1, dtype=np.uint8)
     return bits

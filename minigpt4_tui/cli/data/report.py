@@ -60,7 +60,7 @@ def record_of(
     def names(group: Group) -> list[Mapping[str, str]]:
         return [{"set": sets[place.set].name, "key": _key(place, sets)} for place in group]
 
-    shorter = found.sizes_P2.min(axis=1)
+    shorter = found.sizes.min(axis=1)
     return {
         "recipe": {"stage": recipe.stage, "bundle": recipe.bundle, "caption_form": recipe.caption_form},
         "photos": found.photos,
@@ -96,7 +96,7 @@ def parts_of(found: Inspection, sets: Sequence[PhotoSet], samples: int, seed: in
     from minigpt4.train.inspection.contact_sheet import Part
 
     chosen = sorted(Random(seed).sample(range(found.photos), min(samples, found.photos)))
-    parts = [Part("A sample", tuple((_cell(found.places[number], sets),) for number in chosen))]
+    parts = [Part("A sample", tuple((_cell(place, sets),) for place in found.places(chosen)))]
     for heading, groups in (("The same file", found.same_file), ("Look alike", found.look_alike)):
         shown = groups[:GROUPS_ON_SHEET]
         more = f", {len(shown)} of {len(groups)} groups" if len(shown) < len(groups) else ""
@@ -139,7 +139,7 @@ def _skipped_lines(found: Inspection, recipe: Recipe) -> Iterator[str]:
 
 
 def _picture_lines(found: Inspection, recipe: Recipe, image_size: int) -> Iterator[str]:
-    shorter = found.sizes_P2.min(axis=1)
+    shorter = found.sizes.min(axis=1)
     yield _line(
         "shorter side",
         f"{shorter.min()} to {shorter.max()} pixels, median {np.median(shorter):.0f}; "
@@ -245,9 +245,9 @@ def _key(place: Place, sets: Sequence[PhotoSet]) -> str:
 def _cell(place: Place, sets: Sequence[PhotoSet]) -> Cell:
     from minigpt4.core.pixels import open_picture
     from minigpt4.train.data.dataset import captions_in
-    from minigpt4.train.inspection.contact_sheet import Cell, small
+    from minigpt4.train.inspection.contact_sheet import Cell, thumbnail
 
     photos = sets[place.set]
     title = _key(place, sets) if len(sets) == 1 else f"{photos.name}: {_key(place, sets)}"
     image = open_picture(photos.read(place.photo), name=title).image
-    return Cell(title, captions_in(photos.meta(place.photo)), small(image))
+    return Cell(title, captions_in(photos.meta(place.photo)), thumbnail(image))

@@ -1,4 +1,4 @@
-"""Lengths of captions: in the recipe's form and with the end, in tokens, or in words without a vocabulary."""
+"""Caption lengths: in the recipe's form with the end token, or in words without a vocabulary."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bundle(tmp_path: Path, write_llama: Callable[..., Path]) -> Bundle:
     return replace(vicuna, language=replace(vicuna.language, files=(), folder=folder))
 
 
-def test_tokens_are_those_that_are_learnt_the_end_included(stage1: Recipe, bundle: Bundle) -> None:
+def test_the_length_is_that_of_the_training_target_with_its_end(stage1: Recipe, bundle: Bundle) -> None:
     assert bundle.language.folder is not None
     tokens = SentencePieceTokens(bundle.language.folder / "tokenizer.model")
     lengths = caption_lengths(stage1, bundle)
@@ -42,18 +42,18 @@ def test_tokens_are_those_that_are_learnt_the_end_included(stage1: Recipe, bundl
     assert lengths.of([CAPTION]) == [len(learnt)]
 
 
-def test_a_caption_of_just_the_limit_keeps_its_end(stage1: Recipe, bundle: Bundle) -> None:
+def test_a_caption_at_the_limit_keeps_its_end(stage1: Recipe, bundle: Bundle) -> None:
     lengths = caption_lengths(stage1, bundle)
     assert (lengths.is_cut(12), lengths.is_cut(13)) == (False, True)
     unlimited = caption_lengths(replace(stage1, text_tokens=0), bundle)
     assert unlimited.is_cut(10**6) is False
 
 
-def test_captions_of_which_the_form_leaves_nothing_have_no_length(stage1: Recipe, bundle: Bundle) -> None:
+def test_captions_that_are_empty_in_the_form_have_no_length(stage1: Recipe, bundle: Bundle) -> None:
     assert len(caption_lengths(stage1, bundle).of(["...", CAPTION])) == 1
 
 
-def test_words_are_counted_where_the_vocabulary_is_not_here(stage1: Recipe) -> None:
+def test_words_are_counted_without_the_vocabulary(stage1: Recipe) -> None:
     lengths = caption_lengths(stage1, load_bundle("minigpt4-vicuna-7b"))
     assert lengths.unit == "words"
     assert lengths.of([CAPTION]) == [6]

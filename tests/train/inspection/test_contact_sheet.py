@@ -1,4 +1,4 @@
-"""Contact sheets: whole or not at all, safe whatever the captions say."""
+"""Contact sheets: written atomically, safe for any caption."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from minigpt4.core.errors import UsageError
-from minigpt4.train.inspection.contact_sheet import COLUMNS, SIDE, Cell, Part, small, write_sheet
+from minigpt4.train.inspection.contact_sheet import COLUMNS, SIDE, Cell, Part, thumbnail, write_sheet
 
 EVIL = '<script>alert("x")</script> & \x1b[31m \ud83d'
 
 
 def cell(title: str = "k", *captions: str, colour: str = "red") -> Cell:
-    return Cell(title, captions, small(Image.new("RGB", (400, 300), colour)))
+    return Cell(title, captions, thumbnail(Image.new("RGB", (400, 300), colour)))
 
 
 def test_html_shows_every_picture_with_all_its_captions(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_html_runs_and_loads_nothing(tmp_path: Path) -> None:
     assert not re.search(r"(?:src|href)=\"(?!data:)", page)
 
 
-def test_png_has_a_row_for_so_many_pictures(tmp_path: Path) -> None:
+def test_png_has_a_row_for_every_six_pictures(tmp_path: Path) -> None:
     heights = []
     for count in (1, COLUMNS, COLUMNS + 1):
         path = tmp_path / f"{count}.png"
@@ -63,13 +63,13 @@ def test_png_has_a_row_for_so_many_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".html", ".png"])
-def test_strange_text_spoils_no_sheet(tmp_path: Path, suffix: str) -> None:
+def test_any_text_can_be_written(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"sheet{suffix}"
     write_sheet(path, "", [Part("A sample", ((cell(EVIL, EVIL, ""),),))])
     assert path.stat().st_size > 500
 
 
-def test_a_failure_leaves_the_sheet_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_keeps_the_previous_sheet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sheet.png"
     path.write_text("before")
     monkeypatch.setattr(Image.Image, "save", lambda *_: (_ for _ in ()).throw(OSError(28, "No space")))
@@ -80,7 +80,7 @@ def test_a_failure_leaves_the_sheet_that_was_there(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "sheet", "none/sheet.html", "folder.html"])
-def test_a_path_that_cannot_hold_a_sheet_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(UsageError, match=name):
         write_sheet(tmp_path / name, "", [])

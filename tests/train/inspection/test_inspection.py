@@ -1,4 +1,4 @@
-"""Inspection: every photo opened, what is wrong named, what is there twice found, nothing lost on the way."""
+"""Inspection: every photo is opened and counted, faults are named, duplicates are found."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FakeSet:
     def read(self, place: int) -> bytes:
         content = self.photos[place][1]
         if content is None:
-            raise PhotoError(self.name, self.key(place), "it is gone")
+            raise PhotoError(self.name, self.key(place), "it was deleted")
         return content
 
 
@@ -88,17 +88,17 @@ def keys(group: Group, sets: list[FakeSet]) -> list[str]:
     return [sets[place.set].key(place.photo) for place in group]
 
 
-def test_what_cannot_be_used_is_named_with_its_reason(found: Inspection) -> None:
+def test_unusable_photos_are_named_with_the_reason(found: Inspection) -> None:
     reasons = {one.key: one.reason for one in found.skipped}
     assert set(reasons) == {"x", "broken", "text", "gone", "mute"}
-    assert reasons["gone"] == "it is gone"
+    assert reasons["gone"] == "it was deleted"
     assert reasons["mute"] == "no caption"
     assert "damaged or cut off" in reasons["broken"]
     assert "not a picture" in reasons["text"]
     assert found.skipped_fraction == pytest.approx(5 / 12)
 
 
-def test_the_rest_is_counted_set_by_set(found: Inspection) -> None:
+def test_usable_photos_are_counted_by_set(found: Inspection) -> None:
     assert [(one.name, one.photos, one.captions) for one in found.sets] == [("mine", 4, 5), ("yours", 3, 3)]
     assert found.photos == 7
     assert found.captions == 8
@@ -109,8 +109,8 @@ def test_lengths_are_counted(found: Inspection) -> None:
     assert found.captions_per_photo == {1: 6, 2: 1}
 
 
-def test_sizes_and_kinds_are_those_of_the_files(found: Inspection) -> None:
-    assert found.sizes_P2.tolist()[:3] == [[160, 120], [160, 120], [20, 90]]
+def test_sizes_formats_and_modes_are_those_of_the_files(found: Inspection) -> None:
+    assert found.sizes.tolist()[:3] == [[160, 120], [160, 120], [20, 90]]
     assert found.formats == {"PNG": 5, "JPEG": 1, "GIF": 1}
     assert found.modes == {"RGB": 5, "L": 2} or found.modes == {"RGB": 4, "L": 2, "P": 1}
     assert found.animated == 1
@@ -118,17 +118,19 @@ def test_sizes_and_kinds_are_those_of_the_files(found: Inspection) -> None:
     assert found.long_shapes == 1
 
 
-def test_copies_are_found_within_and_across_sets(found: Inspection, sets: list[FakeSet]) -> None:
+def test_duplicates_are_found_within_and_across_sets(found: Inspection, sets: list[FakeSet]) -> None:
     assert [keys(group, sets) for group in found.same_file] == [["a", "a copy", "a again"]]
     assert [keys(group, sets) for group in found.look_alike] == [["a", "a copy", "smaller", "a again"]]
     assert len(found.in_several_sets) == 2
 
 
-def test_pictures_of_one_colour_are_no_copies_of_each_other(found: Inspection, sets: list[FakeSet]) -> None:
+def test_pictures_of_one_colour_are_no_duplicates_of_each_other(
+    found: Inspection, sets: list[FakeSet]
+) -> None:
     assert keys(found.flat, sets) == ["white", "black"]
 
 
-def test_a_caption_of_which_nothing_is_left_leaves_the_photo_unlearnt(sets: list[FakeSet]) -> None:
+def test_a_photo_without_a_caption_in_the_recipes_form_is_unlearnt(sets: list[FakeSet]) -> None:
     strict = CaptionLengths("written", "words", 0, lambda text: len(text.split()))
     assert inspect_photos(sets[:1], strict).unlearnt == 1
 
@@ -139,12 +141,12 @@ def test_the_result_does_not_depend_on_the_number_of_workers(sets: list[FakeSet]
         inspect_photos(sets, WORDS, workers=workers, advance=lambda: next(counted)) for workers in (1, 3)
     ]
     assert results[0].skipped == results[1].skipped
-    assert list(results[0].places) == list(results[1].places)
+    assert results[0].table.tobytes() == results[1].table.tobytes()
     assert results[0].look_alike == results[1].look_alike
     assert next(counted) == 2 * 11
 
 
-def test_nothing_usable_is_no_crash() -> None:
+def test_a_set_without_usable_photos_gives_zeros() -> None:
     found = inspect_photos([FakeSet("none", (("a", None, ("b",)),))], WORDS)
     assert (found.photos, found.captions, found.long_shapes, found.smaller_than(9)) == (0, 0, 0, 0)
     assert (found.same_file, found.look_alike) == ((), ())

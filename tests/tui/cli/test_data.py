@@ -174,7 +174,7 @@ def test_one_process_fetches_at_a_time_and_an_interrupt_reaches_it(
     assert process.returncode == code
     assert (lists / "out" / "laion" / "was_interrupted").exists()
     assert "laion: 800 photos from 1 of 3 shards" in said
-    assert "the same command goes on" in said
+    assert "the same command resumes" in said
 
 
 def test_a_missing_program_is_told_before_anything_is_read(
