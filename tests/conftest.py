@@ -194,7 +194,7 @@ def write_llama() -> WriteLlama:
     """LLaMAs of one layer, or what looks like one of true width and takes no room on the disk."""
     from minigpt4.core.bundle_making.random_weights import write_safetensors
     from minigpt4.core.weights.gguf.writer import LlamaShape
-    from minigpt4.core.weights.hf_folder import hugging_face_name
+    from minigpt4.core.weights.gguf.to_hf import hugging_face_name
     from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
 
     def write(

@@ -19,8 +19,9 @@ from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import config_home
+from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import LlamaShape, write_gguf
-from minigpt4.core.weights.hf_folder import CONFIG, INDEX, SAFETENSORS, hugging_face_name
+from minigpt4.core.weights.hf_folder import CONFIG, INDEX, SAFETENSORS
 from minigpt4.core.weights.sentencepiece_vocab import (
     TOKENIZER_MODEL,
     Vocabulary,

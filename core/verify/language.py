@@ -16,8 +16,8 @@ from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.finding import Check, State, listed
 from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, weights_check
 from minigpt4.core.weights.gguf.header import GgufHeader, GgufTensor, read_header
-from minigpt4.core.weights.gguf.to_hf import check_gguf
-from minigpt4.core.weights.hf_folder import CONFIG, LlamaFolder, hugging_face_name
+from minigpt4.core.weights.gguf.to_hf import check_gguf, hugging_face_name
+from minigpt4.core.weights.hf_folder import CONFIG, LlamaFolder
 from minigpt4.core.weights.locate import gguf_files, hf_folder
 from minigpt4.core.weights.sentencepiece_vocab import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
 

@@ -1,16 +1,9 @@
-"""A Hugging Face LLaMA folder, read tensor by tensor.
-
-Safetensors files are read with plain reads and not through a memory map: what a map has touched
-counts as the process's memory, and a 13B folder has 26 GB. No torch for them either. Layout:
-https://huggingface.co/docs/safetensors
-"""
+"""A Hugging Face LLaMA folder: its sizes from config.json, and its weights tensor by tensor."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,160 +11,63 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BundleError
-from minigpt4.core.weights.gguf.to_hf import NAMES
+from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import LlamaShape
 
 CONFIG = "config.json"
-SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
-INDEX = ".index.json"
+SAFETENSORS, INDEX = "model.safetensors", ".index.json"
 
-MOST_HEADER_BYTES = 100_000_000
-"""What the safetensors format allows."""
+FLOATS = ("float16", "bfloat16", "float32", "float64")
 
-DTYPES = {"F16": np.float16, "F32": np.float32, "F64": np.float64, "BF16": np.uint16}
-"""NumPy has no bfloat16: its 16 bits are the upper half of a float32."""
-
-IGNORED = ("rotary_emb.inv_freq",)
-"""Buffers that old versions of transformers saved; they follow from the shape."""
-
-
-def hugging_face_name(name: str) -> str:
-    """What transformers calls the tensor that GGUF calls `name`."""
-    *block, part, kind = name.split(".")
-    prefix = f"model.layers.{block[1]}." if block else ""
-    return f"{prefix}{NAMES[part]}.{kind}"
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where a tensor lies in a safetensors file; `start` counts from the file's beginning."""
-
-    path: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-    length: int
+IGNORED = "rotary_emb.inv_freq"
+"""A buffer that old versions of transformers saved; it follows from the shape."""
 
 
 class LlamaFolder:
     """Shape and weights of a LLaMA as transformers saves it: shards of safetensors or of pickles."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises BundleError for another architecture, and for missing, strange or cut weights."""
+        """Maps every weight once. Raises BundleError for another architecture and for missing, unexpected
+        or damaged weights."""
         self.folder = folder
-        self._places: dict[str, _Place] = {}
-        self._pickles: dict[str, Path] = {}
         config = _json(folder / CONFIG)
-        self._find_weights()
-        self.shape = _shape(config, folder / CONFIG, is_tied="lm_head.weight" not in self._names())
-        self._check_names()
-
-    def _names(self) -> set[str]:
-        return set(self._places) | set(self._pickles)
-
-    def read(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A tensor by transformers' name, in float16, float32 or float64 (bfloat16 as float32)."""
-        tensor = self._read_place(self._places[name]) if name in self._places else self._unpickle(name)
-        if tensor.shape != shape:
-            raise BundleError(
-                f"{self.folder}: {name} has the shape {tensor.shape}, but {CONFIG} asks for {shape}; "
-                "weights and configuration belong to different models."
-            )
-        return tensor
-
-    def _read_place(self, place: _Place) -> NDArray[Any]:
-        with place.path.open("rb") as file:
-            file.seek(place.start)
-            tensor = np.fromfile(file, DTYPES[place.dtype], math.prod(place.shape)).reshape(place.shape)
-        if place.dtype != "BF16":
-            return tensor
-        wide = tensor.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
-
-    def _unpickle(self, name: str) -> NDArray[Any]:
-        # The file is opened anew for each tensor, so that the map of the one before is gone.
-        tensor = _load_pickle(self._pickles[name])[name]
-        if str(tensor.dtype) == "torch.bfloat16":
-            tensor = tensor.float()
-        copy: NDArray[Any] = np.array(tensor.numpy())
-        return copy
-
-    def _find_weights(self) -> None:
-        for path in _shards(self.folder, SAFETENSORS):
-            self._places |= _header(path)
-        if self._places:
-            return
-        for path in _shards(self.folder, PICKLED):
-            self._pickles |= dict.fromkeys(_load_pickle(path), path)
-        if not self._pickles:
-            raise BundleError(
-                f"{self.folder} holds neither {SAFETENSORS} nor {PICKLED}, whole or in shards; "
-                "give the Hugging Face folder of a LLaMA model."
-            )
-
-    def _check_names(self) -> None:
+        tensors = self._tensors()
+        self.shape = _shape(config, folder / CONFIG, is_tied="lm_head.weight" not in tensors)
         wanted = {hugging_face_name(name) for name in self.shape.tensors()}
         for problem, names in (
-            ("lacks", wanted - self._names()),
-            ("has unknown", {name for name in self._names() - wanted if not name.endswith(IGNORED)}),
+            ("lacks", wanted - tensors.keys()),
+            ("has unknown", {name for name in tensors.keys() - wanted if not name.endswith(IGNORED)}),
         ):
             if names:
                 shown = ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
                 raise BundleError(
-                    f"{self.folder} {problem} tensors ({len(names)}: {shown}); it is not a whole LLaMA of "
+                    f"{folder} {problem} tensors ({len(names)}: {shown}); it is not a whole LLaMA of "
                     f"{self.shape.layers} layers."
                 )
+        for name in wanted:
+            dtype = str(tensors[name].dtype).removeprefix("torch.")
+            if dtype not in FLOATS:
+                raise BundleError(
+                    f"{folder}: {name} holds {dtype}, not one of {', '.join(FLOATS)}; give weights that are "
+                    "not quantised."
+                )
 
+    def read(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """A tensor by transformers' name, in float16, float32 or float64 (bfloat16 as float32)."""
+        # Opened anew, so that the map of the tensor before is gone: a 13B folder has 26 GB.
+        tensor = self._tensors()[name]
+        if tensor.shape != shape:
+            raise BundleError(
+                f"{self.folder}: {name} has the shape {tuple(tensor.shape)}, but {CONFIG} asks for {shape}; "
+                "weights and configuration belong to different models."
+            )
+        array: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+        return array
 
-def _shards(folder: Path, name: str) -> list[Path]:
-    """The files that hold the weights in this format: those of the index, or the single one."""
-    index = folder / f"{name}{INDEX}"
-    if not index.exists():
-        return [folder / name] if (folder / name).exists() else []
-    shards = _json(index).get("weight_map")
-    if not isinstance(shards, dict) or not shards:
-        raise BundleError(f"{index} has no table 'weight_map'; it is damaged.")
-    paths = [folder / shard for shard in sorted({str(shard) for shard in shards.values()})]
-    absent = [path.name for path in paths if not path.exists()]
-    if absent:
-        raise BundleError(f"{folder} lacks {', '.join(absent)} ({len(absent)} of {len(paths)} shards).")
-    return paths
+    def _tensors(self) -> Mapping[str, Any]:
+        from minigpt4.core.weights.read_tensors import read_tensors  # imports torch
 
-
-def _header(path: Path) -> dict[str, _Place]:
-    """The tensors of a safetensors file; raises BundleError where it is cut or no such file."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= min(MOST_HEADER_BYTES, size - 8):
-                raise ValueError("its header has an impossible length")
-            header: dict[str, Any] = json.loads(file.read(length))
-        header.pop("__metadata__", None)
-        places: dict[str, _Place] = {}
-        for name, facts in header.items():
-            first, last = facts["data_offsets"]
-            shape = tuple(int(side) for side in facts["shape"])
-            if not name.endswith(IGNORED):
-                expected = math.prod(shape) * np.dtype(DTYPES[facts["dtype"]]).itemsize
-                if last - first != expected:
-                    raise ValueError(f"{name} has {last - first} bytes instead of {expected}")
-                places[name] = _Place(path, facts["dtype"], shape, 8 + length + first, last - first)
-            if 8 + length + last > size:
-                raise ValueError(f"it has {size} bytes, but {name} ends at {8 + length + last}")
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"its dtype {error} is not a float" if isinstance(error, KeyError) else error
-        raise BundleError(f"{path} is cut short or no safetensors file of floats: {reason}.") from error
-    return places
-
-
-def _load_pickle(path: Path) -> Mapping[str, Any]:
-    from minigpt4.core.weights.read_tensors import read_tensors  # imports torch
-
-    return read_tensors(path, what="language model's file")
+        return read_tensors(self.folder, what="language model")
 
 
 def _shape(config: Mapping[str, Any], path: Path, *, is_tied: bool) -> LlamaShape:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
-from minigpt4.core.weights.hf_folder import LlamaFolder, hugging_face_name
+from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.llama_library import last_error, load_library, processors
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
 
@@ -26,7 +26,7 @@ ROWS_BYTES = 256 << 20
 """Bytes of rows that the quantiser holds at once (its own choice would be 8 GiB)."""
 
 POLL_S = 0.2
-"""Between two looks at how much the quantiser has written."""
+"""Seconds between two progress reports of the quantiser."""
 
 
 def convert(
@@ -39,9 +39,9 @@ def convert(
 ) -> None:
     """Write `folder`'s model to `target` as a GGUF of this quantisation.
 
-    Tensor by tensor: memory holds the largest one (1.2 GB for a 13B's embedding in bfloat16), the disk for a
-    while an F16 file beside the target. Raises UsageError for an unknown quantisation, BundleError
-    where the folder is no whole LLaMA, BackendError where the disk is too small or llama.cpp missing.
+    Tensor by tensor: memory holds the largest one (1.2 GB for a 13B's embedding in bfloat16), and the disk
+    temporarily an F16 file beside the target. Raises UsageError for an unknown quantisation, BundleError
+    for a folder that is no whole LLaMA, BackendError if the disk is too small or llama.cpp is missing.
     """
     if quant not in FILE_TYPES:
         raise UsageError(f"There is no quantisation '{quant}' here; there is {', '.join(FILE_TYPES)}.")
@@ -55,10 +55,19 @@ def convert(
             with replacing(target) as draft:
                 _write_f16(source, draft, target.name, report)
             return
-        with _temporary(target) as plain:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+            plain = Path(temporary) / "f16.gguf"
             _write_f16(source, plain, f"{target.stem} as F16", report)
+            total = source.shape.gguf_bytes(quant)
             with replacing(target) as draft:
-                _quantise(plain, draft, quant, threads, _Steps(target.name, source.shape, quant, report))
+                _quantise(
+                    plain,
+                    draft,
+                    quant,
+                    threads,
+                    lambda done: report(FetchProgress(target.name, min(done, total), total)),
+                )
     except OSError as error:
         raise BackendError(
             f"{target} cannot be written: {error.strerror or error}; free some space or choose another disk."
@@ -102,18 +111,10 @@ def rotary_pairs(weight: NDArray[Any], heads: int) -> NDArray[Any]:
     return weight.reshape(heads, 2, rows, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
-class _Steps:
-    """Tells the progress of the quantiser from the size of what it has written."""
-
-    def __init__(self, label: str, shape: LlamaShape, quant: str, report: Progress) -> None:
-        self._label, self._total, self._report = label, shape.gguf_bytes(quant), report
-
-    def tell(self, path: Path) -> None:
-        self._report(FetchProgress(self._label, min(path.stat().st_size, self._total), self._total))
-
-
-def _quantise(plain: Path, draft: Path, quant: str, threads: int | None, steps: _Steps) -> None:
-    """llama.cpp's `llama_model_quantize` in a thread of its own: it cannot be interrupted, we can."""
+def _quantise(
+    plain: Path, draft: Path, quant: str, threads: int | None, written: Callable[[int], None]
+) -> None:
+    """llama.cpp's `llama_model_quantize` in a thread: the call itself cannot be interrupted."""
     library = load_library()
     parameters = library.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[quant]
@@ -128,7 +129,7 @@ def _quantise(plain: Path, draft: Path, quant: str, threads: int | None, steps: 
     worker.start()
     while worker.is_alive():
         worker.join(POLL_S)
-        steps.tell(draft)
+        written(draft.stat().st_size)
     if results != [0]:
         raise BackendError(f"llama.cpp failed to quantise {plain} to {quant}.{last_error()}")
 
@@ -137,11 +138,3 @@ def _check_space(target: Path, shape: LlamaShape, quant: str) -> None:
     needed = shape.gguf_bytes("F16") + (shape.gguf_bytes(quant) if quant != "F16" else 0)
     if problem := space_problem(target.parent, needed):
         raise BackendError(f"{target.name} cannot be made: {problem}.")
-
-
-@contextmanager
-def _temporary(target: Path) -> Iterator[Path]:
-    """A path beside the target that is gone afterwards, whatever happens."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
-        yield Path(folder) / "f16.gguf"

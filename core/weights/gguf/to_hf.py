@@ -188,7 +188,7 @@ def _convert(gguf: Path, folder: Path) -> None:
                 weight = _rotary_halves(weight, config["num_attention_heads"])
             elif ".attn_k." in tensor.name:
                 weight = _rotary_halves(weight, config["num_key_value_heads"])
-            tensors[_name(tensor.name)] = np.ascontiguousarray(weight)
+            tensors[hugging_face_name(tensor.name)] = np.ascontiguousarray(weight)
     except (ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
         raise BundleError(
             f"The language model {gguf} cannot be converted for torch ({error}); it is damaged or of a kind "
@@ -200,7 +200,8 @@ def _convert(gguf: Path, folder: Path) -> None:
     (folder / TOKENIZER).write_text(tokenizer, encoding="utf-8")
 
 
-def _name(name: str) -> str:
+def hugging_face_name(name: str) -> str:
+    """The transformers library's name of the tensor that GGUF calls `name`."""
     *block, part, kind = name.split(".")
     prefix = f"model.layers.{block[1]}." if block else ""
     return f"{prefix}{NAMES[part]}.{kind}"

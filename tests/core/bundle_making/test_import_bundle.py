@@ -298,7 +298,7 @@ def another_models_tokenizer(given: Originals, folder: Path) -> Originals:
         (the_released_geometry, r"has the shape \(16, 24\) and \(16, 768\) is wanted"),
         (an_unknown_template, r"no prompt template 'vicuna' for MiniGPT-4; did you mean 'vicuna-v0'\?"),
         (a_language_model_that_is_a_file, r"eva_vit.pth is a file; --llm takes the Hugging Face folder"),
-        (a_language_model_cut_short, r"model.safetensors is cut short"),
+        (a_language_model_cut_short, r"model.safetensors is damaged"),
         (another_models_tokenizer, r"has 900 tokens, but the model has only 800 embedding rows"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

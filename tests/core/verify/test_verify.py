@@ -204,7 +204,7 @@ def test_a_language_model_folder_that_is_gone_or_cut_short_is_named(mine: Bundle
     assert folder is not None
     weights = folder / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 2)
-    assert "model.safetensors is cut short" in problems(mine.name)["language"]
+    assert "model.safetensors is damaged" in problems(mine.name)["language"]
     shutil.rmtree(folder)
     assert "of the language model of 'mine' is not there" in problems(mine.name)["language"]
 

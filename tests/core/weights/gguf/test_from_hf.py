@@ -14,9 +14,9 @@ from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.weights.gguf.from_hf import convert, rotary_pairs
 from minigpt4.core.weights.gguf.header import read_header
-from minigpt4.core.weights.gguf.to_hf import _rotary_halves
+from minigpt4.core.weights.gguf.to_hf import _rotary_halves, hugging_face_name
 from minigpt4.core.weights.gguf.writer import LlamaShape
-from minigpt4.core.weights.hf_folder import LlamaFolder, hugging_face_name
+from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.llama_library import load_library
 from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
 
@@ -26,9 +26,9 @@ SHAPE = LlamaShape(layers=2, width=256, mlp=512, heads=4, key_heads=2, vocabular
 def tensors(shape: LlamaShape = SHAPE) -> dict[str, Any]:
     import torch
 
-    dice = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     return {
-        hugging_face_name(name): torch.randn(size, generator=dice).to(torch.bfloat16)
+        hugging_face_name(name): torch.randn(size, generator=generator).to(torch.bfloat16)
         for name, size in shape.tensors().items()
     }
 
@@ -170,7 +170,7 @@ def test_a_model_that_does_not_fit_is_refused(
 def test_a_shard_that_is_cut_short_is_named(folder: Path, target: Path) -> None:
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(BundleError, match=r"model\.safetensors is cut short"):
+    with pytest.raises(BundleError, match=r"model\.safetensors is damaged"):
         convert(folder, target, "F16")
 
 
@@ -190,10 +190,21 @@ def test_a_pickle_with_code_in_it_is_not_run(folder: Path, target: Path, tmp_pat
 
 def test_a_folder_without_weights_or_with_a_missing_shard_is_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"holds neither model\.safetensors nor pytorch_model\.bin"):
+    with pytest.raises(BundleError, match=r"holds no weights \(looked for .*model\.safetensors, pytorch_model\.bin\)"):
         LlamaFolder(folder)
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors"}}')
-    with pytest.raises(BundleError, match=r"lacks one\.safetensors \(1 of 1 shards\)"):
+    weight_map = dict.fromkeys(tensors(), "one.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    with pytest.raises(BundleError, match=r"There is no shard .*one\.safetensors"):
+        LlamaFolder(folder)
+
+
+def test_quantised_weights_are_refused_by_name(folder: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    norm = {"model.norm.weight": torch.zeros(256, dtype=torch.int8)}
+    save_file(tensors() | norm, folder / "model.safetensors")
+    with pytest.raises(BundleError, match=r"model\.norm\.weight holds int8, not one of float16"):
         LlamaFolder(folder)
 
 
