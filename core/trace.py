@@ -1,11 +1,11 @@
-"""Everything between pixels and logits of one question, written down: how two builds are compared.
+"""Every array between the pixels and the logits of one question, to compare two builds.
 
     minigpt4 models trace BUNDLE -i photo.jpg "What is this?" -o trace.safetensors
 
-The file holds, as float32, `pixels_BCHW`, `vision_BND`, `qformer_BND` (where there is one),
-`image_BND`, `inputs_SD` (the whole prompt as the language model reads it) and `logits_V` (of the
-first token of the answer). Its metadata are JSON texts: `prompt`, `segments`, `versions`,
-`made_with` and, where they were asked for, `greedy_ids`.
+The file holds, as float32, `pixels_BCHW`, `vision_BND`, `qformer_BND` (if there is one),
+`image_BND`, `inputs_SD` (the input embeddings of the whole prompt) and `logits_V` (of the first
+token of the answer). Its metadata are JSON texts: `prompt`, `segments`, `versions`, `made_with`
+and, if requested, `greedy_ids`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,48 +45,28 @@ from minigpt4.core.types import ImageEmbedding, PromptPiece, Text
 from minigpt4.core.weights.locate import GGUF_QUANTS, choose_gguf
 
 PICTURE_MARK = "<ImageHere>"
-"""What stands for a picture in the text of a prompt, as in the original."""
+"""Placeholder of a picture in the text of a prompt, as in the original."""
 
 PACKAGES = ("numpy", "safetensors", "torch", "transformers", "llama-cpp-python")
 
 TABLE = "token_embd.weight"
-"""What GGUF calls the table of input embeddings."""
+"""GGUF's name of the table of input embeddings."""
 
 Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class TracedSegment:
-    """The text between two pictures, and its tokens."""
-
-    text: str
-    ids: list[int]
-
-
-@dataclass(frozen=True)
 class Trace:
-    """What was written down; `arrays` are float32 under the names that the file has."""
+    """The content of a trace file: `arrays` are float32, `metadata` anything that JSON can hold."""
 
     arrays: Mapping[str, NDArray[np.float32]]
-    prompt: str
-    segments: Sequence[TracedSegment]
-    versions: Mapping[str, str]
-    made_with: Mapping[str, str | None]
-    greedy_ids: Sequence[int] | None
+    metadata: Mapping[str, Any]
 
     def write(self, path: Path) -> None:
-        """Write it as safetensors; raises DataError where that cannot be."""
+        """Write it as safetensors; raises DataError if that fails."""
         from safetensors.numpy import save_file
 
-        metadata: dict[str, object] = {
-            "prompt": self.prompt,
-            "segments": [asdict(segment) for segment in self.segments],
-            "versions": dict(self.versions),
-            "made_with": dict(self.made_with),
-        }
-        if self.greedy_ids is not None:
-            metadata["greedy_ids"] = list(self.greedy_ids)
-        texts = {key: json.dumps(value, ensure_ascii=False) for key, value in metadata.items()}
+        texts = {key: json.dumps(value, ensure_ascii=False) for key, value in self.metadata.items()}
         try:
             with replacing(path) as draft:
                 save_file(dict(self.arrays), draft, metadata=texts)
@@ -94,10 +75,10 @@ class Trace:
 
 
 def traced_backend(options: EngineOptions) -> str:
-    """The backend that a trace is made with.
+    """The backend of a trace.
 
-    "auto" is torch here, unless the quantisation is one of llama.cpp's: what is compared must not
-    depend on which GGUF files happen to be here.
+    "auto" is torch here, unless the quantisation is one of llama.cpp's: a comparison must not depend
+    on which GGUF files happen to exist.
     """
     if options.backend != "auto":
         return options.backend
@@ -107,9 +88,9 @@ def traced_backend(options: EngineOptions) -> str:
 def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy: int = 0) -> Trace:
     """Ask `question` about pictures given as normalised pixels, all of them in one message.
 
-    `greedy` asks for that many tokens under greedy decoding, ignoring stop texts; the
-    model's own end token is the last where it comes. The bundle's files must be here. Raises
-    UsageError for pixels of another size, BundleError, BackendError and ContextError as an engine does.
+    `greedy` is the number of tokens to decode greedily, ignoring stop texts but not the model's own end
+    token. The bundle's files must exist. Raises UsageError for pixels of another size, BundleError,
+    BackendError and ContextError as an engine does.
     """
     if greedy < 0:
         raise UsageError(f"{greedy} tokens cannot be generated; ask for 0 or more.")
@@ -117,49 +98,48 @@ def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy:
     arrays = _encode(options, pixels_BCHW)
     pictures = [ImageEmbedding(tokens_ND, f"picture {n}") for n, tokens_ND in enumerate(arrays["image_BND"])]
     segments = template_named(bundle.template).segments([User(question, images=pictures)])
+    made_with = {key: getattr(options, key) for key in ("device", "quant", "dtype")}
+    metadata: dict[str, object] = {
+        "prompt": "".join(PICTURE_MARK if isinstance(s, Image) else _text(s) for s in segments),
+        "versions": _versions(),
+        "made_with": {"bundle": bundle.name, "backend": backend, **made_with},
+    }
     language = load_language_model(replace(options, backend=backend))
     try:
         prompt = prompt_pieces(segments, language.tokenize)
-        _check_room(prompt_positions(prompt), greedy, language.context)
-        traced = language.trace(prompt)
-        inputs_SD = traced.inputs_SD
+        positions = prompt_positions(prompt)
+        if positions + greedy > language.context:
+            raise ContextError(
+                f"The prompt takes {positions} positions and {greedy} are asked for, but the language model "
+                f"has {language.context}; ask for fewer."
+            )
+        inputs_SD, logits_V = language.trace(prompt)
         if inputs_SD is None:
             inputs_SD = _inputs_of_gguf(bundle, options.quant, prompt)
-        arrays |= {"inputs_SD": inputs_SD, "logits_V": traced.logits_V}
-        ids = _greedy_ids(language, prompt, traced.logits_V, greedy) if greedy else None
-        texts = _traced_segments(segments, language)
+        arrays |= {"inputs_SD": inputs_SD, "logits_V": logits_V}
+        metadata["segments"] = _segments(segments, language)
+        if greedy:
+            metadata["greedy_ids"] = _greedy_ids(language, prompt, logits_V, greedy)
     finally:
         language.close()
-    return Trace(
-        arrays={name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()},
-        prompt=_prompt_text(segments),
-        segments=texts,
-        versions=_versions(),
-        made_with={
-            "bundle": bundle.name,
-            "backend": backend,
-            "device": options.device,
-            "quant": options.quant,
-            "dtype": options.dtype,
-        },
-        greedy_ids=ids,
-    )
+    contiguous = {name: np.ascontiguousarray(array, dtype=np.float32) for name, array in arrays.items()}
+    return Trace(contiguous, metadata)
 
 
 def pixels_of(pictures: Sequence[Picture], bundle: Bundle) -> Pixels:
-    """Pictures as the bundle's tower reads them: (B, 3, H, W), normalised."""
+    """Pictures as input of the bundle's tower: (B, 3, H, W), normalised."""
     vision = bundle.vision
     return np.stack([to_pixels(p.image, vision.image_size, vision.mean, vision.std) for p in pictures])
 
 
 def read_pixels(path: Path) -> Pixels:
-    """Normalised pixels (B, 3, H, W) from a NumPy file that holds them, or one picture's (3, H, W).
+    """Normalised pixels (B, 3, H, W) from a NumPy file of them, or of one picture's (3, H, W).
 
-    Raises DataError for a file that cannot be read or holds something else than float32 pixels.
+    Raises DataError for a file that cannot be read or does not hold float32 pixels.
     """
     try:
         with path.open("rb") as file:
-            # Not np.load: it takes what begins like a zip archive for one, with errors of its own.
+            # Not np.load, which opens a file that begins like a zip archive as one, with other errors.
             pixels = np.lib.format.read_array(file, allow_pickle=False)
     except OSError as error:
         raise DataError(f"The pixels {path} cannot be read: {error.strerror or error}.") from error
@@ -176,7 +156,7 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def _encode(options: EngineOptions, pixels_BCHW: Pixels) -> dict[str, NDArray[np.float32]]:
-    """The vision half. Its memory is free again when the language model is loaded."""
+    """The vision half, whose memory is free again before the language model is loaded."""
     import torch
 
     from minigpt4.core.vision.encoder import ImageEncoder
@@ -189,22 +169,7 @@ def _encode(options: EngineOptions, pixels_BCHW: Pixels) -> dict[str, NDArray[np
         threads=options.threads,
         dtype=options.dtype or AUTO,
     )
-    seen = encoder.trace(torch.from_numpy(pixels_BCHW))
-    tensors = {
-        "pixels_BCHW": seen.pixels_BCHW,
-        "vision_BND": seen.vision_BND,
-        "qformer_BND": seen.qformer_BND,
-        "image_BND": seen.image_BND,
-    }
-    return {name: tensor.float().numpy() for name, tensor in tensors.items() if tensor is not None}
-
-
-def _check_room(positions: int, greedy: int, context: int) -> None:
-    if positions + greedy > context:
-        raise ContextError(
-            f"The prompt takes {positions} positions and {greedy} are asked for, but the language model has "
-            f"{context}; ask for fewer."
-        )
+    return encoder.trace(torch.from_numpy(pixels_BCHW))
 
 
 def _greedy_ids(
@@ -239,24 +204,20 @@ def _inputs_of_gguf(bundle: Bundle, quant: str, prompt: Sequence[PromptPiece]) -
     return np.concatenate(rows).astype(np.float32)
 
 
-def _traced_segments(segments: Sequence[Segment], language: LanguageModel) -> list[TracedSegment]:
-    """One entry for each stretch of text between pictures; the first has the BOS among its ids."""
-    traced = [TracedSegment("", [])]
+def _segments(segments: Sequence[Segment], language: LanguageModel) -> list[dict[str, Any]]:
+    """Text and token ids of each stretch between pictures; the first has the BOS among its ids."""
+    traced: list[dict[str, Any]] = [{"text": "", "ids": []}]
     for segment in segments:
         if isinstance(segment, Image):
-            traced.append(TracedSegment("", []))
-            continue
-        ids = [piece for piece in prompt_pieces([segment], language.tokenize) if isinstance(piece, int)]
-        traced[-1] = TracedSegment(traced[-1].text + _text(segment), traced[-1].ids + ids)
+            traced.append({"text": "", "ids": []})
+        else:
+            traced[-1]["text"] += _text(segment)
+            traced[-1]["ids"] += prompt_pieces([segment], language.tokenize)
     return traced
 
 
-def _prompt_text(segments: Sequence[Segment]) -> str:
-    return "".join(PICTURE_MARK if isinstance(s, Image) else _text(s) for s in segments)
-
-
 def _text(segment: Text | Joined) -> str:
-    """The segment's text without the BOS, which the original's tokenizer adds and its prompts do not hold."""
+    """The segment's text without the BOS, which the original's tokenizer adds to its prompts."""
     texts = segment.texts if isinstance(segment, Joined) else (segment,)
     return "".join(text.text for text in (texts[1:] if texts[:1] == (BOS,) else texts))
 

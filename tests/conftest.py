@@ -192,9 +192,9 @@ class WriteLlama(Protocol):
 @pytest.fixture(scope="session")
 def write_llama() -> WriteLlama:
     """LLaMAs of one layer, or what looks like one of true width and takes no room on the disk."""
-    from minigpt4.core.bundle_making.random_weights import write_safetensors
-    from minigpt4.core.weights.gguf.writer import LlamaShape
+    from minigpt4.core.bundle_making.random_weights import write_random
     from minigpt4.core.weights.gguf.to_hf import hugging_face_name
+    from minigpt4.core.weights.gguf.writer import LlamaShape
     from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
 
     def write(
@@ -217,7 +217,7 @@ def write_llama() -> WriteLlama:
         if hollow:
             _write_hollow(weights, shapes)
         else:
-            write_safetensors(weights, shapes, dtype="fp16", seed=1, spread=spread_of)
+            write_random(weights, shapes, dtype="fp16", seed=1, spread=spread_of)
         config = {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.weights.safetensors_header import METADATA, safetensors_header
+from minigpt4.core.weights.safetensors_writer import write_safetensors
 
 STD = 0.02
 """Spread of a fresh LLaMA's and BERT's matrices (`initializer_range` of their configurations)."""
@@ -120,7 +120,7 @@ def spread_of(name: str, shape: tuple[int, ...]) -> float:
     return -1.0 if is_norm and name.endswith("weight") else 0.0
 
 
-def write_safetensors(
+def write_random(
     path: Path,
     shapes: Mapping[str, tuple[int, ...]],
     *,
@@ -129,20 +129,24 @@ def write_safetensors(
     spread: Spread = spread_of,
     written: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Stream a whole file of these tensors; memory holds CHUNK numbers.
+    """Stream a whole safetensors file of these tensors; memory holds CHUNK numbers.
 
     `dtype` is bf16, fp16 or fp32. `written` is called with the bytes so far.
     """
-    named = ((name, SAFETENSORS_NAMES[dtype], shape) for name, shape in shapes.items())
-    header, _, _ = safetensors_header(named, METADATA)
     done = 0
-    with path.open("wb") as file:
-        file.write(header)
-        for name, shape in shapes.items():
-            for part in _parts(generator_for(seed, name), math.prod(shape), dtype, spread(name, shape)):
-                file.write(part.data)
-                done += part.nbytes
-                written(done)
+
+    def track(piece: memoryview) -> None:
+        nonlocal done
+        done += len(piece)
+        written(done)
+
+    tensors = [(name, SAFETENSORS_NAMES[dtype], shape) for name, shape in shapes.items()]
+    content = (
+        part
+        for name, shape in shapes.items()
+        for part in _parts(generator_for(seed, name), math.prod(shape), dtype, spread(name, shape))
+    )
+    write_safetensors(path, tensors, content, track)
 
 
 def _parts(rng: np.random.Generator, count: int, dtype: str, std: float) -> Iterator[NDArray[Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minigpt4.core.bundle_making.random_weights import STD, ggml_tensor, spread_of, write_safetensors
+from minigpt4.core.bundle_making.random_weights import STD, ggml_tensor, spread_of, write_random
 from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec, write_manifest
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
 from minigpt4.core.download.checksum_note import sha256_of
@@ -168,7 +168,7 @@ def _safetensors(
     spread: Callable[[str, tuple[int, ...]], float] = spread_of,
 ) -> _Part:
     def write(path: Path, written: Callable[[int], None]) -> None:
-        write_safetensors(path, shapes, dtype=dtype, seed=seed, spread=spread, written=written)
+        write_random(path, shapes, dtype=dtype, seed=seed, spread=spread, written=written)
 
     return _Part(name, _count(shapes) * (4 if dtype == "fp32" else 2), write)
 

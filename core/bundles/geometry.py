@@ -44,7 +44,7 @@ class ViTGeometry:
     @classmethod
     def parse(cls, options: Options, bundle: str = "") -> Self:
         """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
-        return _parse(cls, options, "vision.options", bundle)
+        return parse_options(cls, options, "vision.options", bundle)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Heads that do not divide the width."""
@@ -70,7 +70,7 @@ class QFormerGeometry:
     @classmethod
     def parse(cls, options: Options, bundle: str = "") -> Self:
         """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
-        return _parse(cls, options, "qformer.options", bundle)
+        return parse_options(cls, options, "qformer.options", bundle)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Heads that do not divide the width."""
@@ -152,7 +152,8 @@ def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def _parse(geometry: type[T], options: Options, table: str, bundle: str) -> T:
+def parse_options(geometry: type[T], options: Options, table: str, bundle: str) -> T:
+    """Read a manifest's table as `geometry`; raises BundleError for a wrong key or value."""
     try:
         return read(geometry, options, f"{table}.")
     except InvalidValueError as problem:

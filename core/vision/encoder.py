@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +17,6 @@ from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.pixels import Picture, to_pixels
 from minigpt4.core.projection import load_projection
 from minigpt4.core.vision.tower import load_tower
-
-
-@dataclass(frozen=True)
-class EncoderTrace:
-    """Everything between pixels and language model, float32 on the CPU."""
-
-    pixels_BCHW: Tensor
-    vision_BND: Tensor
-    """The tower's tokens after `ln_vision`; its features if it has none."""
-
-    qformer_BND: Tensor | None
-    image_BND: Tensor
-    """The image embeddings."""
 
 
 class ImageEncoder:
@@ -81,10 +67,12 @@ class ImageEncoder:
             image_ND: Tensor = self._projection(features_BND)[0]
         return np.ascontiguousarray(image_ND.cpu().numpy(), dtype=np.float32)
 
-    def trace(self, pixels_BCHW: Tensor) -> EncoderTrace:
-        """Encode normalised pixels (B, 3, H, W) and keep the output of each step.
+    def trace(self, pixels_BCHW: Tensor) -> dict[str, NDArray[np.float32]]:
+        """Encode normalised pixels (B, 3, H, W) and keep the output of each step, float32.
 
-        Raises UsageError for pixels of another size than the tower's, BackendError if it overflows.
+        `pixels_BCHW`, `vision_BND` (the tower's tokens after `ln_vision`; its features if it has none),
+        `qformer_BND` (if it has a Q-Former) and `image_BND`, the image embeddings. Raises UsageError for
+        pixels of another size than the tower's, BackendError if it overflows.
         """
         size = self._vision.image_size
         if pixels_BCHW.ndim != 4 or tuple(pixels_BCHW.shape[1:]) != (3, size, size):
@@ -95,13 +83,13 @@ class ImageEncoder:
         with self._tower_on_device(), torch.inference_mode():
             stages = self._tower.stages(pixels_BCHW.to(self._device, torch.float32))
             image_BND = self._projection(stages.features_BND)
-        qformer_BND = stages.qformer_BND
-        return EncoderTrace(
-            pixels_BCHW.to("cpu", torch.float32),
-            stages.vision_BND.cpu(),
-            qformer_BND.cpu() if qformer_BND is not None else None,
-            image_BND.cpu(),
-        )
+        tensors = {
+            "pixels_BCHW": pixels_BCHW,
+            "vision_BND": stages.vision_BND,
+            "qformer_BND": stages.qformer_BND,
+            "image_BND": image_BND,
+        }
+        return {name: tensor.float().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
 
     def _tower_on_device(self) -> AbstractContextManager[None]:
         return on_device(self._tower.network, self._device) if self._is_offloaded else nullcontext()

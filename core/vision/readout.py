@@ -16,14 +16,14 @@ Whoever changes the vectors raises CODE_VERSION in fingerprint.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt4.core.errors import BundleError
+from minigpt4.core.bundles.geometry import Options, parse_options
+from minigpt4.core.storage.dataclass_toml import bounded, checked_by
 
 LARGEST_GRID = 9
 """The side of EfficientNet-Lite2's feature map at 260 pixels; a finer grid would repeat its cells."""
@@ -33,48 +33,20 @@ LARGEST_GRID = 9
 class ReadoutOptions:
     """The keys of a manifest's [vision.options] for a convolutional tower."""
 
-    grid: int
+    grid: int = bounded(1, LARGEST_GRID)
     """Cells on a side for features: 1 + grid² vectors."""
 
-    class_grid: int
+    class_grid: int = bounded(1, LARGEST_GRID)
     """Cells on a side for class probabilities: 1 + class_grid² vectors, or the first alone at 1."""
 
-    feature_mean: float
-    feature_std: float
+    feature_mean: float = bounded(0)
+    feature_std: float = checked_by(lambda std: 0 < std < math.inf, "a number above 0")
     """Features are standardised with one pair for all channels: after batch norm they differ little."""
 
     @classmethod
-    def parse(cls, options: Mapping[str, int | float | str | bool], bundle: str) -> ReadoutOptions:
+    def parse(cls, options: Options, bundle: str) -> ReadoutOptions:
         """Read a manifest's table; raises BundleError naming an unknown, missing or ill-typed key."""
-        wanted = cls.__dataclass_fields__
-        for key in options.keys() ^ wanted.keys():
-            state = "unknown" if key in options else "missing"
-            known = ", ".join(wanted)
-            raise BundleError(
-                f"In the bundle '{bundle}' the key 'vision.options.{key}' is {state}; there is {known}."
-            )
-        numbers: dict[str, float] = {}
-        for key, value in options.items():
-            if isinstance(value, bool | str) or not 0 <= value < math.inf:
-                raise BundleError(
-                    f"In the bundle '{bundle}' 'vision.options.{key}' is {value!r}; "
-                    "it must be a number from 0."
-                )
-            numbers[key] = float(value)
-        for key in ("grid", "class_grid"):
-            if numbers[key] != int(numbers[key]) or not 1 <= numbers[key] <= LARGEST_GRID:
-                raise BundleError(
-                    f"In the bundle '{bundle}' 'vision.options.{key}' is {options[key]}; "
-                    f"it must be a whole number from 1 to {LARGEST_GRID}."
-                )
-        if not numbers["feature_std"]:
-            raise BundleError(f"In the bundle '{bundle}' 'vision.options.feature_std' is 0, not above 0.")
-        return cls(
-            grid=int(numbers["grid"]),
-            class_grid=int(numbers["class_grid"]),
-            feature_mean=numbers["feature_mean"],
-            feature_std=numbers["feature_std"],
-        )
+        return parse_options(cls, options, "vision.options", bundle)
 
 
 class GridReadout:

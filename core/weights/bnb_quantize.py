@@ -1,8 +1,12 @@
 """Language-model weights in 8 bits (LLM.int8(), arXiv 2208.07339) or 4 (NF4, arXiv 2305.14314).
 
 bitsandbytes computes with them, on CUDA and on a CPU. The linear layers of the blocks are
-quantised; embedding, head and norms stay as they are. What was quantised is kept in the cache, in
-the layout in which it is computed with, because making it takes minutes for a 7B model.
+quantised; embedding, head and norms stay as they are. The quantised weights are cached in the
+layout that the kernels read, because quantising a 7B model takes minutes.
+
+Not transformers' `BitsAndBytesConfig`: it needs accelerate, its memory peaks at 4 (int8) and 9 (NF4)
+times the quantised weights (a Llama of 424 MiB in bfloat16: 970 and 1220 MiB, here 95 and 115), and it
+saves NF4 without the CPU's layout, so that every start would lay it out again.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,8 +31,14 @@ from torch import Tensor, nn
 from minigpt4.core.errors import BackendError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
-from minigpt4.core.weights.hf_model import HEAD, checked, empty_llama, folder_tensors, put
-from minigpt4.core.weights.safetensors_header import safetensors_header
+from minigpt4.core.weights.hf_model import HEAD, empty_llama, finished, put, tensor_reader
+from minigpt4.core.weights.safetensors_writer import (
+    DTYPES,
+    TensorInfo,
+    bytes_of,
+    safetensors_bytes,
+    write_safetensors,
+)
 
 QUANTS = ("int8", "nf4")
 INSTALL = "pip install 'minigpt4[quantised]'"
@@ -40,21 +50,13 @@ OUTLIER = 6.0
 """Activations from here on are multiplied in 16 bits (section 3.2 of LLM.int8())."""
 
 CPU_ROWS, CPU_COLUMNS = 32, BLOCK
-"""What rows and columns must divide by for bitsandbytes' quick CPU layout of NF4."""
+"""bitsandbytes' fast CPU layout of NF4 needs rows and columns that are multiples of these."""
 
 LAYOUT_VERSION = 1
-"""To be raised whenever this file quantises or lays out otherwise."""
+"""To be raised whenever the quantisation or the layout in this file changes."""
 
 STALE_SECONDS = 3600.0
-"""A half-written file older than this belongs to a process that was killed."""
-
-SAFETENSORS_TYPES = {
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-}
+"""A partial file older than this was left by a killed process."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class _Quantised:
 
 
 def import_bitsandbytes() -> Any:
-    """The package, its remarks silenced; raises BackendError where it cannot be imported."""
+    """The package, its log silenced; raises BackendError if it cannot be imported."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         import bitsandbytes
@@ -90,10 +92,10 @@ def load_quantised(
 ) -> Any:
     """The folder's Llama with the linear layers of its blocks in `quant`, computing in `dtype`.
 
-    `digest` names the folder's content. The first time they are quantised and kept; `notice` is
-    told. `with_gradients` does without the CPU's quick layout of NF4, through which none flow
+    `digest` names the folder's content. They are quantised and cached on first use, after a call of
+    `notice`. `with_gradients` avoids the CPU's fast layout of NF4, which has no backward pass
     (2.3 ms instead of 50 for one position and 45 million weights). Raises BackendError without
-    bitsandbytes or without room on the disk, BundleError where the folder's files are missing or
+    bitsandbytes or with too little disk space, BundleError if the folder's files are missing or
     damaged.
     """
     library = import_bitsandbytes()
@@ -105,7 +107,7 @@ def load_quantised(
         try:
             return _load(folder, path, quant, library, dtype, device)
         except (SafetensorError, OSError, KeyError, RuntimeError, ValueError):
-            path.unlink(missing_ok=True)  # damaged on the disk: it can be made again
+            path.unlink(missing_ok=True)  # damaged on the disk: quantised again
     if notice is not None:
         notice(f"Quantising the language model to {quant}; it is kept in {path.parent} for the next time.")
     _write(folder, path, quant, library, is_packed, device)
@@ -113,18 +115,18 @@ def load_quantised(
 
 
 def quantised_path(digest: str, layout: str) -> Path:
-    """Where the quantised form of the model that `digest` names is kept."""
-    facts = json.dumps([digest, layout, LAYOUT_VERSION, version("bitsandbytes")])
-    return cache_home() / "quantised" / f"{hashlib.sha256(facts.encode()).hexdigest()[:16]}.safetensors"
+    """The cache file for the model that `digest` names."""
+    key = json.dumps([digest, layout, LAYOUT_VERSION, version("bitsandbytes")])
+    return cache_home() / "quantised" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
 
 
 def _linears(model: Any) -> dict[str, nn.Linear]:
     """The layers to quantise, by the names of their weights."""
-    return {f"{name}.weight": layer for name, layer in model.named_modules() if _is_quantised(name, layer)}
-
-
-def _is_quantised(name: str, layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear) and f"{name}.weight" != HEAD
+    return {
+        f"{name}.weight": layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear) and f"{name}.weight" != HEAD
+    }
 
 
 def _is_packable(shape: torch.Size) -> bool:
@@ -143,7 +145,7 @@ def _quantise(weight_NK: Tensor, quant: str, library: Any, *, is_packed: bool) -
         layer = _nf4_layer(weight_NK.shape, library, torch.bfloat16, is_packed=True)
         _fill_nf4(layer, weight, state, library)
         with torch.inference_mode():
-            layer(torch.zeros(1, weight_NK.shape[1]))  # the first use lays it out for the CPU
+            layer(torch.zeros(1, weight_NK.shape[1]))  # the first call lays it out for the CPU
         return _Quantised(layer.weight.data, layer.weight.quant_state.absmax)
     return _Quantised(weight, state.absmax)
 
@@ -159,7 +161,7 @@ def _nf4_layer(shape: torch.Size, library: Any, dtype: torch.dtype, *, is_packed
         quant_type="nf4",
         device="meta",
     )
-    # Otherwise the layer changes to the quick layout by itself, also for shapes that it cannot hold.
+    # Otherwise the layer changes to the fast layout by itself, also for shapes that do not fit it.
     layer.support_avx512bf16_for_cpu = is_packed
     return layer.eval()
 
@@ -202,7 +204,7 @@ def _filled_nf4_layer(shape: torch.Size, saved: _Quantised, library: Any, dtype:
         dtype=dtype,
     )
     if is_packed:
-        # What bitsandbytes notes when it lays weights out for the CPU, to undo it for a state_dict.
+        # bitsandbytes records these when it lays weights out for the CPU, to undo it for a state_dict.
         state.packing_format_for_cpu = True
         state.original_dtype = dtype
         state.original_nested = False
@@ -227,45 +229,37 @@ def _load(folder: Path, path: Path, quant: str, library: Any, dtype: torch.dtype
             )
             owner, _, leaf = name.removesuffix(".weight").rpartition(".")
             setattr(model.get_submodule(owner), leaf, layer)
-    model.model.rotary_emb.to(device)
-    return model.eval()
+    return finished(model, device)
 
 
 def _write(folder: Path, path: Path, quant: str, library: Any, is_packed: bool, device: str) -> None:
     """Quantise tensor by tensor into a safetensors file, so that one of them is in memory at a time."""
     model = empty_llama(folder)
-    tensors = folder_tensors(folder, model)
+    read = tensor_reader(folder, model)
     linears = _linears(model)
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-
-    def results(name: str) -> Iterator[tuple[str, Tensor]]:
-        tensor = checked(tensors[name], shapes[name], name, folder)
-        if name not in linears:
-            yield name, tensor.to(_kept(tensor.dtype))
-            return
-        done = _quantise(tensor.to(device), quant, library, is_packed=is_packed)
-        yield name, done.weight
-        yield f"{name}.scales", done.scales
-
-    plan: list[tuple[str, torch.dtype, tuple[int, ...]]] = []
-    for name, shape in shapes.items():
+    names = [name for name, _ in model.named_parameters()]
+    plan: list[TensorInfo] = []
+    for name in names:
+        shape, dtype = read(name).shape, _stored_dtype(read(name))
         if name in linears:
             plan += _plan(name, shape, quant, is_packed=is_packed and _is_packable(shape))
         else:
-            plan.append((name, _kept(tensors[name].dtype), tuple(shape)))
-    # The widest numbers first, as the format's own writer does, keep all of them aligned.
-    plan.sort(key=lambda entry: -entry[1].itemsize)
-    header, places, size = safetensors_header(
-        (name, SAFETENSORS_TYPES[dtype], shape) for name, dtype, shape in plan
-    )
-    _check_room(path, len(header) + size)
+            plan.append((name, DTYPES[str(dtype).removeprefix("torch.")], shape))
+
+    def content() -> Iterator[Tensor]:
+        for name in names:
+            tensor = read(name)
+            if name in linears:
+                quantised = _quantise(tensor.to(device), quant, library, is_packed=is_packed)
+                yield quantised.weight
+                yield quantised.scales
+            else:
+                yield tensor.to(_stored_dtype(tensor))
+
+    _check_space(path, safetensors_bytes(plan))
     try:
-        with replacing(path) as draft, draft.open("rb+") as file:
-            file.write(header)
-            for name in shapes:
-                for part, tensor in results(name):
-                    file.seek(len(header) + places[part])
-                    file.write(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        with replacing(path) as draft:
+            write_safetensors(draft, plan, map(bytes_of, content()))
     except OSError as error:
         raise BackendError(
             f"The quantised language model cannot be written to {path}: {error.strerror or error}; free "
@@ -273,32 +267,24 @@ def _write(folder: Path, path: Path, quant: str, library: Any, is_packed: bool, 
         ) from error
 
 
-def _kept(dtype: torch.dtype) -> torch.dtype:
-    """The type in which what is not quantised is kept."""
-    return dtype if dtype in SAFETENSORS_TYPES else torch.float32
+def _stored_dtype(tensor: Tensor) -> torch.dtype:
+    """The type in which a tensor that is not quantised is cached."""
+    return tensor.dtype if tensor.dtype in (torch.float16, torch.bfloat16) else torch.float32
 
 
-def _plan(
-    name: str, shape: torch.Size, quant: str, *, is_packed: bool
-) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
-    """The two tensors that a quantised weight is kept as: name, type and shape."""
+def _plan(name: str, shape: Sequence[int], quant: str, *, is_packed: bool) -> list[TensorInfo]:
+    """The two tensors that represent a quantised weight."""
     rows, columns = shape
     scales = f"{name}.scales"
     if quant == "int8":
-        return [(name, torch.int8, (rows, columns)), (scales, torch.float32, (rows,))]
+        return [(name, "I8", (rows, columns)), (scales, "F32", (rows,))]
     if is_packed:
-        return [
-            (name, torch.uint8, (rows, columns // 2)),
-            (scales, torch.bfloat16, (columns // BLOCK, rows)),
-        ]
-    blocks = math.ceil(rows * columns / BLOCK)
-    return [
-        (name, torch.uint8, (math.ceil(rows * columns / 2), 1)),
-        (scales, torch.float32, (blocks,)),
-    ]
+        return [(name, "U8", (rows, columns // 2)), (scales, "BF16", (columns // BLOCK, rows))]
+    weights = rows * columns
+    return [(name, "U8", (math.ceil(weights / 2), 1)), (scales, "F32", (math.ceil(weights / BLOCK),))]
 
 
-def _check_room(path: Path, needed: int) -> None:
+def _check_space(path: Path, needed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for draft in path.parent.glob(".*.part"):
         with suppress(OSError):

@@ -1,13 +1,13 @@
-"""A Hugging Face LLaMA folder as a transformers model: made empty, then filled tensor by tensor.
+"""A Hugging Face LLaMA folder as a transformers model: created empty, then filled tensor by tensor.
 
-No second copy of the weights exists at any time: a tensor whose type is the one wanted stays
-mapped from its file, any other is converted and let go before the next is read.
+No second copy of the weights exists at any time: a tensor that already has the wanted type stays
+mapped from its file, any other is converted and freed before the next is read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,70 +45,60 @@ def empty_llama(folder: Path) -> Any:
     return model
 
 
-def folder_tensors(folder: Path, model: Any) -> Mapping[str, Tensor]:
-    """The folder's tensors under the names of `model`; the head is the embedding where they share it.
+def tensor_reader(folder: Path, model: Any) -> Callable[[str], Tensor]:
+    """A function that reads one of the folder's tensors by its name in `model`.
 
-    Raises BundleError where any is missing, naming the first few.
+    The head is the embedding if they share it. Raises BundleError if any is missing, naming the first
+    few; the function, too, for a tensor of another shape than the model's.
     """
     tensors = read_tensors(folder, what="language model")
-    names = {name: name for name, _ in model.named_parameters()}
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    sources = {name: name for name in shapes}
     if HEAD not in tensors and model.config.tie_word_embeddings:
-        names[HEAD] = EMBEDDING
-    missing = sorted(name for name, source in names.items() if source not in tensors)
+        sources[HEAD] = EMBEDDING
+    missing = sorted(name for name, source in sources.items() if source not in tensors)
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise BundleError(
             f"The language model {folder} lacks {len(missing)} tensors ({shown}); its files are not all "
             "there, or belong to another model."
         )
-    return _Renamed(tensors, names)
 
+    def read(name: str) -> Tensor:
+        tensor = tensors[sources[name]]
+        if tensor.shape != shapes[name]:
+            raise BundleError(
+                f"The language model {folder}: {name} has the shape {tuple(tensor.shape)}, but {CONFIG} asks "
+                f"for {tuple(shapes[name])}; weights and configuration belong to different models."
+            )
+        return tensor
 
-class _Renamed(Mapping[str, Tensor]):
-    """Tensors under other names, each read when it is asked for."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-        self._tensors = tensors
-        self._names = names
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._tensors[self._names[name]]
-
-    def __iter__(self) -> Any:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    return read
 
 
 def put(model: Any, name: str, parameter: Tensor) -> None:
-    """Make a tensor, or a parameter of its own kind, the model's parameter of that name."""
+    """Replace the model's parameter of that name by a tensor, or a parameter of another class."""
     owner, _, leaf = name.rpartition(".")
     if not isinstance(parameter, torch.nn.Parameter):
         parameter = torch.nn.Parameter(parameter, requires_grad=False)
     setattr(model.get_submodule(owner), leaf, parameter)
 
 
-def checked(tensor: Tensor, shape: tuple[int, ...], name: str, folder: Path) -> Tensor:
-    """The tensor, if it has that shape; raises BundleError where it has another."""
-    if tensor.shape != shape:
-        raise BundleError(
-            f"The language model {folder}: {name} has the shape {tuple(tensor.shape)}, but {CONFIG} asks "
-            f"for {tuple(shape)}; weights and configuration belong to different models."
-        )
-    return tensor
-
-
 def load_llama(folder: Path, *, dtype: torch.dtype, device: str) -> Any:
     """The folder's model with all weights in `dtype` on `device`.
 
-    Raises BundleError where a file is missing, damaged or of another model.
+    Raises BundleError if a file is missing, damaged or of another model.
     """
     model = empty_llama(folder)
-    tensors = folder_tensors(folder, model)
-    for name, parameter in list(model.named_parameters()):
-        tensor = checked(tensors[name], parameter.shape, name, folder)
-        put(model, name, tensor.to(device=device, dtype=dtype))
+    read = tensor_reader(folder, model)
+    for name, _ in list(model.named_parameters()):
+        put(model, name, read(name).to(device=device, dtype=dtype))
+    return finished(model, device)
+
+
+def finished(model: Any, device: str) -> Any:
+    """The filled model in eval mode, its head shared with the embedding if the configuration says so."""
     if model.config.tie_word_embeddings:
         put(model, HEAD, model.get_submodule("model.embed_tokens").weight)
-    return model.to(device)
+    model.model.rotary_emb.to(device)
+    return model.eval()

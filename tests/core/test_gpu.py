@@ -91,9 +91,9 @@ def test_a_tower_that_is_offloaded_sees_the_same_and_leaves_the_gpu(tiny_bundle:
     lent = ImageEncoder(bundle, path, device="cuda", offload=True)
     for _ in range(2):
         before = torch.cuda.memory_allocated()
-        seen = lent.trace(noise(bundle)).image_BND
+        found = lent.trace(noise(bundle))["image_BND"]
         assert torch.cuda.memory_allocated() == before
-        torch.testing.assert_close(seen, staying.trace(noise(bundle)).image_BND, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found, staying.trace(noise(bundle))["image_BND"], rtol=0, atol=1e-4)
     assert {parameter.device.type for parameter in lent._tower.network.parameters()} == {"cpu"}
 
 

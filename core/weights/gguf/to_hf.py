@@ -7,13 +7,10 @@ The converted folder holds the dequantised weights exactly (float32: loading is 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.storage.locks import locked
 from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.weights.gguf.header import LEAST_BYTES, MAGIC, read_header
 
 WEIGHTS, CONFIG, TOKENIZER, CONTENTS = "model.safetensors", "config.json", "tokenizer.json", "contents.json"
-STALE_SECONDS = 3600.0
-"""A half-made folder older than this belongs to a process that was killed; a conversion takes seconds."""
-
 CONVERSION_VERSION = 1
-"""To be raised whenever this file converts otherwise; folders of another version are made again."""
+"""To be raised whenever the conversion in this file changes; other folders are then converted again."""
 
 CONTROL_TOKEN = 3
-"""What a GGUF's `token_type` says of tokens that mark turns and never stand for text."""
+"""The `token_type` in a GGUF of tokens that mark turns and never represent text."""
 
 NAMES = {
     "attn_norm": "input_layernorm",
@@ -48,14 +43,14 @@ NAMES = {
     "output_norm": "model.norm",
     "output": "lm_head",
 }
-"""Parts of a Llama as GGUF calls them, and as transformers does."""
+"""GGUF's names of the parts of a Llama, and transformers' names."""
 
 
 def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
-    """Raise BundleError where the file is missing, is no GGUF, or is cut short.
+    """Raise BundleError if the file is missing, is no GGUF, or is cut short.
 
-    Native code may abort the process on a damaged file, so this comes before it. A file of its
-    `expected_bytes` is whole; without them its table of tensors shows where it must end (0.03 s).
+    Native code may abort the process on a damaged file, so this check precedes it. A file of its
+    `expected_bytes` is whole; without them the table of tensors tells the least size (0.03 s).
     """
     advice = fetch_again(path)
     try:
@@ -80,41 +75,38 @@ def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
 
 
 def fetch_again(path: Path) -> str:
-    """The way out where a bundle's file is damaged; bundles keep their files in folders of their names."""
+    """The advice for a damaged file of a bundle, whose name is the name of its folder."""
     if path.parent.name == "gguf":
         return f"Make it again with `minigpt4 models quantize {path.parent.parent.name}`."
     return f"Fetch it again with `minigpt4 models pull {path.parent.name}`."
 
 
 def converted_folder(gguf: Path, sha256: str) -> Path:
-    """The folder with the GGUF's weights, configuration and tokenizer for torch, made if need be.
+    """The folder with the GGUF's weights, configuration and tokenizer for torch, converted if need be.
 
     `sha256` is the file's checksum; it names the folder. Takes about 5 s the first time. Safe
-    against a second process doing the same, and against a crash half-way. Raises BundleError where
-    the file is not one that can be converted, BackendError where the disk is full.
+    against a second process that does the same, and against a crash half-way. Raises BundleError for
+    a file that cannot be converted, BackendError if the disk is full.
     """
     folder = cache_home() / "converted" / sha256[:16]
     if is_whole(folder):
         return folder
     check_gguf(gguf)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
-        building = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
+        with locked(folder):
+            if not is_whole(folder):  # otherwise another process has converted it meanwhile
+                _build(gguf, folder)
     except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
-        _convert(gguf, building)
-        _publish(building, folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        raise BackendError(
+            f"The converted language model cannot be written to {folder}: {error.strerror or error}. It "
+            "takes up to six times the size of the GGUF; free some space or set MINIGPT4_HOME to another "
+            "disk."
+        ) from error
     return folder
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether this version's files are all there with the size and, the small ones, the checksum written.
+    """Whether this version's files are complete: the weights by size, the small files by checksum.
 
     The checksum of 540 MB of weights would cost half a second at every start; their size reveals a
     file cut short, and files reach the disk before the folder gets its name.
@@ -123,7 +115,7 @@ def is_whole(folder: Path) -> bool:
         contents = json.loads((folder / CONTENTS).read_bytes())
         is_current: bool = contents["version"] == CONVERSION_VERSION
         return is_current and all(
-            _fact(folder / name) == contents[name] for name in (WEIGHTS, CONFIG, TOKENIZER)
+            _size_or_digest(folder / name) == contents[name] for name in (WEIGHTS, CONFIG, TOKENIZER)
         )
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -131,44 +123,30 @@ def is_whole(folder: Path) -> bool:
 
 def discard(folder: Path) -> None:
     """Remove a converted folder that turned out to be damaged."""
-    aside = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(aside / "damaged")
-    shutil.rmtree(aside, ignore_errors=True)
+    with locked(folder):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fact(path: Path) -> int | str:
-    return path.stat().st_size if path.name == WEIGHTS else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _publish(building: Path, folder: Path) -> None:
-    contents: dict[str, int | str] = {"version": CONVERSION_VERSION}
-    contents |= {name: _fact(building / name) for name in (WEIGHTS, CONFIG, TOKENIZER)}
-    (building / CONTENTS).write_text(json.dumps(contents))
-    for path in building.iterdir():
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
-    if folder.exists() and not is_whole(folder):
-        discard(folder)
+def _build(gguf: Path, folder: Path) -> None:
+    building = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(building, ignore_errors=True)  # left by a killed process
+    building.mkdir()
     try:
+        _convert(gguf, building)
+        contents: dict[str, int | str] = {"version": CONVERSION_VERSION}
+        contents |= {name: _size_or_digest(building / name) for name in (WEIGHTS, CONFIG, TOKENIZER)}
+        (building / CONTENTS).write_text(json.dumps(contents))
+        for path in building.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(folder, ignore_errors=True)
         building.rename(folder)
-    except OSError:
-        if not is_whole(folder):  # otherwise another process was first, with the same content
-            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
-def _remove_stale(folder: Path) -> None:
-    for path in folder.parent.glob(f"{folder.name}.*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _unwritable(folder: Path, error: OSError) -> BackendError:
-    return BackendError(
-        f"The converted language model cannot be written to {folder}: {error.strerror or error}. It takes "
-        "up to six times the size of the GGUF; free some space or set MINIGPT4_HOME to another disk."
-    )
+def _size_or_digest(path: Path) -> int | str:
+    return path.stat().st_size if path.name == WEIGHTS else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _convert(gguf: Path, folder: Path) -> None:

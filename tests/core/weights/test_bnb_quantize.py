@@ -1,7 +1,8 @@
-"""8-bit and 4-bit weights: near the full ones, kept in the cache, made again where damaged."""
+"""8-bit and 4-bit weights: near the full ones, cached, and quantised again if the cache file is damaged."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from minigpt4.core.errors import BackendError
 from minigpt4.core.weights import bnb_quantize as quantised
@@ -33,7 +34,6 @@ def folder(write_llama: WriteLlama, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, quant: str, notices: list[str] | None = None, *, with_gradients: bool = False) -> Any:
-    told = notices.append if notices is not None else None
     return load_quantised(
         folder,
         quant,
@@ -41,7 +41,7 @@ def load(folder: Path, quant: str, notices: list[str] | None = None, *, with_gra
         dtype=torch.float32,
         device="cpu",
         with_gradients=with_gradients,
-        notice=told,
+        notice=notices.append if notices is not None else None,
     )
 
 
@@ -94,22 +94,22 @@ def test_only_the_blocks_linear_layers_lose_bits(folder: Path, library: Any) -> 
     assert model.get_submodule("model.layers.0.mlp.up_proj").weight.dtype == torch.uint8
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.7])
-def test_a_damaged_copy_is_made_again(folder: Path, library: Any, share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.7])
+def test_a_damaged_cache_file_is_quantised_again(folder: Path, library: Any, fraction: float) -> None:
     expected = logits_of(load(folder, "int8"))
     (path,) = quantised_path("content", "int8").parent.glob("*.safetensors")
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * fraction)])
     notices: list[str] = []
     assert torch.equal(logits_of(load(folder, "int8", notices)), expected)
     assert len(notices) == 1
 
 
-def test_other_content_has_another_copy(library: Any) -> None:
+def test_each_content_has_its_own_cache_file(library: Any) -> None:
     paths = {quantised_path(digest, quant) for digest in ("a", "b") for quant in QUANTS}
     assert len(paths) == 4
 
 
-def test_shapes_that_fit_no_quick_layout_are_computed_all_the_same(
+def test_shapes_that_do_not_fit_the_fast_layout_are_computed_too(
     write_llama: WriteLlama, tmp_path: Path, library: Any
 ) -> None:
     folder = write_llama(tmp_path / "narrow", width=16, spread=0.1)
@@ -117,7 +117,7 @@ def test_shapes_that_fit_no_quick_layout_are_computed_all_the_same(
         assert np.isfinite(logits_of(load(folder, quant)).numpy()).all()
 
 
-def test_without_room_on_the_disk_it_says_how_much_is_needed(
+def test_a_full_disk_is_reported_with_the_space_needed(
     folder: Path, library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantised.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
@@ -126,10 +126,21 @@ def test_without_room_on_the_disk_it_says_how_much_is_needed(
     assert not list(quantised_path("content", "nf4").parent.glob("*"))
 
 
-def test_without_the_package_it_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(BackendError, match=r"pip install 'minigpt4\[quantised\]'.*--quant bf16"):
         load(folder, "nf4")
+
+
+@pytest.mark.parametrize("quant", QUANTS)
+def test_a_head_that_is_the_embedding_is_shared(folder: Path, library: Any, quant: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, folder / "model.safetensors")
+    plain = load_llama(folder, dtype=torch.float32, device="cpu")
+    assert relative(logits_of(load(folder, quant)), logits_of(plain)) < 0.2
 
 
 @pytest.mark.parametrize("quant", QUANTS)

@@ -16,9 +16,11 @@ from minigpt4.core.weights.safetensors_writer import DTYPES, file_bytes, write_t
 
 shapes = st.lists(st.integers(0, 5), max_size=4)
 tensors = st.builds(
-    lambda shape, dtype, seed: torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype),
+    lambda shape, dtype, seed: torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(
+        getattr(torch, dtype)
+    ),
     shapes,
-    st.sampled_from(sorted(DTYPES, key=str)),
+    st.sampled_from(sorted(DTYPES)),
     st.integers(0, 99),
 )
 

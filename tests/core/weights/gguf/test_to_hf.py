@@ -1,4 +1,4 @@
-"""Damaged files are told before native code sees them; the conversion survives what can happen to it."""
+"""Damaged files are refused before native code reads them; conversion survives crashes and concurrency."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +52,7 @@ def write_tiny_llama(path: Path, *, architecture: str = "llama", pre: str = "smo
     writer.add_token_types([3, 1, 1, 1])
     writer.add_token_merges(["a b"])
     writer.add_eos_token_id(0)
-    dice = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     shapes = {
         "token_embd": (4, WIDTH),
         "output_norm": (WIDTH,),
@@ -68,12 +67,16 @@ def write_tiny_llama(path: Path, *, architecture: str = "llama", pre: str = "smo
         "blk.0.ffn_down": (WIDTH, 64),
     }
     for name, shape in shapes.items():
-        writer.add_tensor(f"{name}.weight", dice.normal(size=shape).astype(np.float32))
+        writer.add_tensor(f"{name}.weight", generator.normal(size=shape).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def folders_beside(folder: Path) -> list[Path]:
+    return [path for path in folder.parent.iterdir() if path.suffix != ".lock"]
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_the_conversion_is_what_transformers_and_tokenizers_read(tiny: Path) -> 
     from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
     folder = converted_folder(tiny, SHA256)
-    assert sorted(path.name for path in folder.parent.iterdir()) == [SHA256[:16]], "nothing half-made is left"
+    assert folders_beside(folder) == [folder], "nothing partial is left"
     model, report = LlamaForCausalLM.from_pretrained(folder, output_loading_info=True)
     assert not any(report.values())
     assert model.config.num_key_value_heads == 1 and model.config.rms_norm_eps == pytest.approx(1e-5)
@@ -132,7 +135,7 @@ def test_what_another_version_converted_is_made_again(tiny: Path, monkeypatch: p
     assert not is_whole(folder)
     assert converted_folder(tiny, SHA256) == folder
     assert is_whole(folder)
-    assert len(list(folder.parent.iterdir())) == 1
+    assert folders_beside(folder) == [folder]
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, TOKENIZER, module.CONTENTS])
@@ -150,28 +153,27 @@ def test_a_damaged_conversion_is_made_again(tiny: Path, name: str, damage: str) 
     assert converted_folder(tiny, SHA256) == folder
     assert is_whole(folder)
     assert (folder / name).read_bytes() == content
-    assert len(list(folder.parent.iterdir())) == 1
+    assert folders_beside(folder) == [folder]
 
 
 def test_processes_that_convert_at_once_agree(tiny: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         folders = pool.starmap(converted_folder, [(tiny, SHA256)] * 6)
     assert len(set(folders)) == 1 and is_whole(folders[0])
-    assert len(list(folders[0].parent.iterdir())) == 1
+    assert folders_beside(folders[0]) == [folders[0]]
 
 
-def test_what_a_killed_process_left_is_cleared_away_later(tiny: Path) -> None:
+def test_a_folder_that_a_killed_process_left_is_removed(tiny: Path) -> None:
     folder = converted_folder(tiny, SHA256)
     shutil.rmtree(folder)
-    old, fresh = (folder.parent / f"{folder.name}.{name}" for name in ("old", "fresh"))
-    old.mkdir()
-    fresh.mkdir()
-    os.utime(old, (time.time() - 2 * module.STALE_SECONDS,) * 2)
+    left = folder.with_name(f"{folder.name}.part")
+    left.mkdir()
+    (left / WEIGHTS).write_text("half")
     converted_folder(tiny, SHA256)
-    assert fresh.exists() and not old.exists()
+    assert folders_beside(folder) == [folder]
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_left(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -179,7 +181,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tiny: Path, monkeypatch: pytest.
     with pytest.raises(BackendError, match=r"No space left on device.*MINIGPT4_HOME"):
         converted_folder(tiny, SHA256)
     home = Path(os.environ[HOME_VARIABLE])
-    assert list((home / "cache" / "converted").iterdir()) == []
+    assert folders_beside(home / "cache" / "converted" / "any") == []
 
 
 @pytest.mark.parametrize(
