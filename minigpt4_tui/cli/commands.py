@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import typer
-from typer.core import TyperGroup
+from typer._coercion import build_runtime_param
+from typer.core import TyperGroup, _TyperParameter
 from typer.main import get_command, get_group
 
 import minigpt4
@@ -45,42 +45,26 @@ COMMANDS = {
 }
 
 
-class Spared:
-    """typer's check of one parameter, where there is anything to check.
+class Coercion:
+    """typer's conversion of a parameter's value, without pydantic if the value has its type already.
 
-    It is pydantic's, which takes 50 ms to import and is asked also about options that nobody typed.
+    pydantic takes 50 ms to import, and typer calls it also for options that are not given.
     """
-
-    def __init__(self, check: Callable[[], Any]) -> None:
-        self._check = check
-
-    def __call__(self) -> Spared:
-        """What typer calls for the check."""
-        return self
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """The value that the command is called with; raises typer.BadParameter."""
         kind = param.type_descriptor.annotation
-        if value is None or isinstance(kind, type) and isinstance(value, kind):
-            return value if value is not None or param.nargs != -1 and not param.multiple else ()
+        if value is None:
+            return () if param.nargs == -1 or param.multiple else None
+        if isinstance(kind, type) and isinstance(value, kind):
+            return value
         if get_origin(kind) is list and all(isinstance(one, get_args(kind)[0]) for one in value):
             return list(value)
-        return self._check().coerce(value, param=param, ctx=ctx)
+        return build_runtime_param(param.type_descriptor).coerce(value, param=param, ctx=ctx)
 
 
-def _spared(command: Any) -> Any:
-    """The command, its parameters and `--help` spared of checks."""
-    params_of = command.get_params
-
-    def get_params(ctx: Any) -> list[Any]:
-        found: list[Any] = params_of(ctx)
-        for parameter in found:
-            if not isinstance(parameter.get_runtime_param, Spared):
-                parameter.get_runtime_param = Spared(parameter.get_runtime_param)
-        return found
-
-    command.get_params = get_params
-    return command
+_COERCION = Coercion()
+_TyperParameter.get_runtime_param = lambda _: _COERCION  # type: ignore
 
 
 class CommandTable(TyperGroup):
@@ -101,7 +85,7 @@ class CommandTable(TyperGroup):
             return get_group(target)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
         single.command(cmd_name)(target)
-        return _spared(get_command(single))
+        return get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As usual; a name that is not in the table gets the nearest one suggested."""
@@ -148,7 +132,7 @@ def start(
 
 
 def run_command(arguments: list[str], edge: Edge) -> None:
-    """Parse what was typed, and do it; raises what the command raises, and typer.Exit with an exit code."""
-    command = _spared(get_command(app))
+    """Parse the arguments and run the command; raises its errors, and typer.Exit with an exit code."""
+    command = get_command(app)
     with command.make_context(PROGRAM, arguments, obj=edge) as context:
         command.invoke(context)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
+    from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.train.evaluate.evaluate import Answer, Scores, Stage
 
@@ -47,24 +47,6 @@ Output = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")]
 
 
-@dataclass(frozen=True)
-class ModelFlags:
-    """The model options of every suite; the settings play no part, so that scores can be reproduced."""
-
-    projection: options.ProjectionFile = None
-    bundle: options.BundleName = "mini"
-    backend: options.BackendName = "auto"
-    device: options.Device = "auto"
-    threads: options.Threads = None
-
-    def options(self) -> EngineOptions:
-        """The options with the bundle loaded, checked."""
-        return EngineOptions(self.bundle, self.backend, self.device, self.projection, self.threads).resolved()
-
-
-DEFAULT_MODEL = ModelFlags()
-
-
 @eval_app.command()
 @options.with_option_sets
 def captions(
@@ -76,14 +58,15 @@ def captions(
     stage: Annotated[
         int, typer.Option("--stage", min=1, max=2, help="Ask as this training stage did: 1 asks nothing.")
     ] = 2,
-    model: ModelFlags = DEFAULT_MODEL,
+    bundle: options.BundleName = "mini",
+    model: options.FixedModelFlags = options.FIXED_MODEL,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare short captions with people's own: CIDEr-D, BLEU-1 to 4 and subject rate."""
     from minigpt4.train.evaluate.evaluate import CAPTION_QUESTIONS, CAPTION_TOKENS, caption_scores
 
-    choice = model.options()
+    choice = model.options(bundle).resolved()
     question = CAPTION_QUESTIONS[cast("Stage", stage)] if prompt is None else prompt
     sampling = replace(choice.loaded_bundle().sampling.greedy(), max_tokens=CAPTION_TOKENS)
     survey = Survey("captions", choice, shards, question, sampling, limit, output)
@@ -96,14 +79,15 @@ def subjects(
     shards: Shards,
     limit: Limit = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="The question to ask instead.")] = None,
-    model: ModelFlags = DEFAULT_MODEL,
+    bundle: options.BundleName = "mini",
+    model: options.FixedModelFlags = options.FIXED_MODEL,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask "What is in this picture?" and count the answers that name what people see."""
     from minigpt4.train.evaluate.evaluate import CAPTION_TOKENS, SUBJECT_QUESTION, subject_scores
 
-    choice = model.options()
+    choice = model.options(bundle).resolved()
     question = SUBJECT_QUESTION if prompt is None else prompt
     survey = Survey("subjects", choice, shards, question, _greedy(choice, CAPTION_TOKENS), limit, output)
     survey.run(subject_scores, as_json=as_json)
@@ -115,7 +99,8 @@ def fluency(
     shards: Shards,
     limit: Limit = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="The question to ask instead.")] = None,
-    model: ModelFlags = DEFAULT_MODEL,
+    bundle: options.BundleName = "mini",
+    model: options.FixedModelFlags = options.FIXED_MODEL,
     max_tokens: options.MaxTokens = None,
     output: Output = None,
     as_json: AsJson = False,
@@ -125,7 +110,7 @@ def fluency(
 
     if max_tokens is not None and max_tokens < 1:
         raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
-    choice = model.options()
+    choice = model.options(bundle).resolved()
     question = DETAIL_QUESTION if prompt is None else prompt
     sampling = _greedy(choice, max_tokens or choice.loaded_bundle().sampling.max_tokens)
     survey = Survey("fluency", choice, shards, question, sampling, limit, output)

@@ -89,6 +89,22 @@ class ModelFlags:
 
 
 @dataclass(frozen=True)
+class FixedModelFlags:
+    """The model options of a command that ignores the settings, so that its results can be reproduced."""
+
+    projection: ProjectionFile = None
+    backend: BackendName = "auto"
+    device: Device = "auto"
+    threads: Threads = None
+
+    def options(self, bundle: str) -> EngineOptions:
+        """The options of a bundle; its files are not read yet."""
+        from minigpt4.core.engine_options import EngineOptions
+
+        return EngineOptions(bundle, **vars(self))
+
+
+@dataclass(frozen=True)
 class SamplingFlags:
     """The sampling options of a command; None leaves one to the settings."""
 
@@ -149,6 +165,7 @@ def with_option_sets(command: Callable[..., R]) -> Callable[..., R]:
 
 
 MODEL_FROM_SETTINGS = ModelFlags()
+FIXED_MODEL = FixedModelFlags()
 SAMPLING_FROM_SETTINGS = SamplingFlags()
 
 

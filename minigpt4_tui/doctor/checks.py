@@ -11,7 +11,9 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from contextlib import closing
+from functools import partial
+from typing import Any
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.core.storage.paths import HOME_VARIABLE, cache_home, config_home, data_home
@@ -58,16 +60,14 @@ def python() -> Iterator[Finding]:
     """The interpreter, and whether its SQLite has full-text search."""
     version = f"{platform.python_version()} ({sys.executable}) on {platform.platform(terse=True)}"
     yield Finding("python", "ok", version)
-    connection = sqlite3.connect(":memory:")
     try:
-        connection.execute("CREATE VIRTUAL TABLE words USING fts5(text)")
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.execute("CREATE VIRTUAL TABLE words USING fts5(text)")
         yield Finding("sqlite", "ok", f"{sqlite3.sqlite_version} with full-text search")
     except sqlite3.OperationalError:
         detail = f"{sqlite3.sqlite_version} without full-text search (FTS5)"
         advice = "use a Python whose SQLite has it, such as the one from python.org or conda"
         yield Finding("sqlite", "problem", detail, advice)
-    finally:
-        connection.close()
 
 
 def folders() -> Iterator[Finding]:
@@ -125,7 +125,7 @@ def bundles() -> Iterator[Finding]:
 
     chosen = load_settings().settings.bundle
     for name in bundle_names():
-        yield from safely("bundle", lambda name=name: _bundle(name, name == chosen))  # type: ignore[misc]
+        yield from safely("bundle", partial(_bundle, name, name == chosen))
 
 
 def _bundle(name: str, is_chosen: bool) -> Iterator[Finding]:
@@ -183,38 +183,30 @@ def conversations() -> Iterator[Finding]:
     if not path.exists():
         yield Finding("conversations", "ok", "none saved yet")
         return
+    state: State = "problem"
     try:
-        yield _database(path)
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)) as database:
+            state, detail, advice = _judged(database)
     except sqlite3.Error as error:
-        detail = f"{path}: {error}"
+        detail, advice = f": {error}", "the app moves it aside and starts a new one"
         if "locked" in str(error):
-            advice = "another program is using it; try again later"
-            yield Finding("conversations", "warning", detail, advice)
-        else:
-            advice = "the app moves it aside and starts a new one"
-            yield Finding("conversations", "problem", detail, advice)
+            state, advice = "warning", "another program is using it; try again later"
+    yield Finding("conversations", state, f"{path}{detail}", advice)
 
 
-def _database(path: Path) -> Finding:
+def _judged(database: sqlite3.Connection) -> tuple[State, str, str]:
+    """State, detail after the file's name, and advice."""
     from minigpt4.tui.history.schema import APPLICATION_ID, MIGRATIONS
 
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=2)
-    try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        listed = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'conversations'")
-        query = "SELECT count(*) FROM conversations WHERE deleted IS NULL"
-        count = connection.execute(query).fetchone()[0] if listed.fetchone()[0] else 0
-    finally:
-        connection.close()
-    detail = advice = ""
-    if verdict != "ok":
-        detail, advice = f"{path} is damaged: {verdict}", "make a copy before you continue"
-    elif owner != APPLICATION_ID:
-        detail, advice = f"{path} is another program's", "move it elsewhere"
-    elif version > len(MIGRATIONS):
-        detail, advice = f"{path} is from a newer minigpt4", "update minigpt4; the file is left as it is"
-    if detail:
-        return Finding("conversations", "problem", detail, advice)
-    return Finding("conversations", "ok", f"{path}, {count} saved, intact")
+    def first(query: str) -> Any:
+        return database.execute(query).fetchone()[0]
+
+    if (verdict := first("PRAGMA quick_check(1)")) != "ok":
+        return "problem", f" is damaged: {verdict}", "make a copy before you continue"
+    if first("PRAGMA application_id") != APPLICATION_ID:
+        return "problem", " is another program's", "move it elsewhere"
+    if first("PRAGMA user_version") > len(MIGRATIONS):
+        return "problem", " is from a newer minigpt4", "update minigpt4; the file is left as it is"
+    has_table = first("SELECT count(*) FROM sqlite_master WHERE name = 'conversations'")
+    count = first("SELECT count(*) FROM conversations WHERE deleted IS NULL") if has_table else 0
+    return "ok", f", {count} saved, intact", ""

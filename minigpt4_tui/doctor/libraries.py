@@ -15,7 +15,6 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from minigpt4.tui.doctor.finding import Finding
@@ -86,15 +85,19 @@ class LibraryProbe(ABC):
     def judge(self, info: dict[str, Any]) -> Iterator[Finding]:
         """Findings from what the script printed."""
 
-    def arguments(self) -> list[str]:
-        """The script's `sys.argv[1:]`."""
-        return []
+    def __init__(self, *arguments: str) -> None:
+        """`arguments` are the script's `sys.argv[1:]`."""
+        self._arguments = arguments
+
+    def broken(self, how: str, output: list[str]) -> Finding:
+        """The finding if the process, which had printed the lines `output`, failed."""
+        del output
+        return Finding(self.name, "problem", how, self.reinstall)
 
     def __enter__(self) -> Self:
-        # -P: a file in the working folder must not shadow a library.
-        command = [sys.executable, "-P", "-c", self.script, *self.arguments()]
         self._process = subprocess.Popen(
-            command,
+            # -P: a file in the working folder must not shadow a library.
+            [sys.executable, "-P", "-c", self.script, *self._arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,9 +106,7 @@ class LibraryProbe(ABC):
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.communicate()
 
@@ -114,7 +115,7 @@ class LibraryProbe(ABC):
         try:
             output, errors = self._process.communicate(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            yield Finding(self.name, "problem", f"did not load within {TIMEOUT_S} s", self.reinstall)
+            yield self.broken(f"did not load within {TIMEOUT_S} s", [])
             return
         code = self._process.returncode
         lines = output.strip().splitlines()
@@ -122,22 +123,13 @@ class LibraryProbe(ABC):
             try:
                 yield from self.judge(json.loads(lines[-1]))
             except (ValueError, TypeError, LookupError):
-                detail = f"gives an unexpected answer: {lines[-1][:200]}"
-                yield Finding(self.name, "problem", detail, self.reinstall)
+                yield self.broken(f"gives an unexpected answer: {lines[-1][:200]}", [])
         elif code < 0:
             cause = "; it was built for another processor" if -code == signal.SIGILL else ""
-            yield self.killed(f"killed its process with {signal.Signals(-code).name}{cause}", lines)
+            yield self.broken(f"killed its process with {signal.Signals(-code).name}{cause}", lines)
         else:
-            yield self.not_importable((errors.strip().splitlines() or ["no message"])[-1])
-
-    def killed(self, how: str, lines: list[str]) -> Finding:
-        """The finding if a signal ended the process, which had printed `lines`."""
-        del lines
-        return Finding(self.name, "problem", how, self.reinstall)
-
-    def not_importable(self, error: str) -> Finding:
-        """The finding if the import raised."""
-        return Finding(self.name, "problem", f"cannot be imported: {error}", self.reinstall)
+            error = (errors.strip().splitlines() or ["no message"])[-1]
+            yield self.broken(f"cannot be imported: {error}", lines)
 
 
 class ImportProbe(LibraryProbe):
@@ -157,29 +149,30 @@ for package, module in (one.split("=") for one in sys.argv[1:]):
 print(json.dumps(broken))
 """
 
-    def arguments(self) -> list[str]:
-        """`package=module` for each installed package."""
+    def __init__(self) -> None:
+        """Of the installed packages."""
         try:
             names = [one.name for one in _requirements()]
         except (importlib.metadata.PackageNotFoundError, ImportError):
-            return []
+            names = []
         installed = [name for name in names if name not in PROBED_APART and _version(name)]
-        return [f"{name}={MODULES.get(name.lower(), name.replace('-', '_'))}" for name in installed]
+        super().__init__(
+            *(f"{name}={MODULES.get(name.lower(), name.replace('-', '_'))}" for name in installed)
+        )
 
     def judge(self, info: dict[str, Any]) -> Iterator[Finding]:
         """Each package that cannot be imported."""
         for package, error in info.items():
-            yield _broken(package, f"cannot be imported: {error}")
+            yield self.broken(f"cannot be imported: {error}", [package])
         if not info:
             yield Finding(self.name, "ok", "every package can be imported")
 
-    def killed(self, how: str, lines: list[str]) -> Finding:
-        """The package printed last is the one that killed the process."""
-        return _broken(lines[-1] if lines else self.name, how)
-
-
-def _broken(package: str, detail: str) -> Finding:
-    return Finding(package, "problem", detail, f"`pip install --force-reinstall --no-cache-dir {package}`")
+    def broken(self, how: str, output: list[str]) -> Finding:
+        """The package printed last is the one whose import ended the process."""
+        if not output:
+            return super().broken(how, output)
+        package = output[-1]
+        return Finding(package, "problem", how, f"`pip install --force-reinstall --no-cache-dir {package}`")
 
 
 class TorchProbe(LibraryProbe):
@@ -208,14 +201,14 @@ print(json.dumps({
             return
         if not has_nvidia_gpu():
             yield Finding("cuda", "ok", "no GPU; everything runs on the CPU")
-        elif info["built"] is None:
-            detail = "an NVIDIA GPU is installed, but this torch was built without CUDA"
+            return
+        if info["built"] is None:
+            cause = "this torch was built without CUDA"
             advice = "install a build with CUDA: pytorch.org/get-started has the command for yours"
-            yield Finding("cuda", "warning", detail, advice)
         else:
-            detail = f"an NVIDIA GPU is installed, but torch, built for CUDA {info['built']}, cannot use it"
+            cause = f"torch, built for CUDA {info['built']}, cannot use it"
             advice = "`nvidia-smi` shows whether the driver is new enough; update it"
-            yield Finding("cuda", "warning", detail, advice)
+        yield Finding("cuda", "warning", f"an NVIDIA GPU is installed, but {cause}", advice)
 
 
 class LlamaProbe(LibraryProbe):
@@ -245,12 +238,12 @@ print(json.dumps({
         else:
             yield Finding(self.name, "ok", detail)
 
-    def not_importable(self, error: str) -> Finding:
+    def broken(self, how: str, output: list[str]) -> Finding:
         """It is optional: torch answers without it."""
-        if "No module named 'llama_cpp'" in error:
+        if "No module named 'llama_cpp'" in how:
             advice = "`pip install 'minigpt4[llama]'` halves the time to the first token"
             return Finding(self.name, "warning", "not installed; torch answers instead", advice)
-        return super().not_importable(error)
+        return super().broken(how, output)
 
 
 def processor_flags() -> frozenset[str]:

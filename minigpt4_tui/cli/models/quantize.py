@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,6 @@ import typer
 
 from minigpt4.core.bundles.bundle import Bundle, bundle_names, load_bundle
 from minigpt4.core.download.sources import size_text
-from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.weights.locate import GGUF_QUANTS, check_quant, gguf_files, gguf_path, hf_folder
 from minigpt4.tui.cli import options
@@ -130,51 +129,52 @@ def synth_bundle(
     print(made)
 
 
-TraceFile = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")
-]
-TracedImages = Annotated[
-    list[str] | None,
-    typer.Option("--image", "-i", metavar="PICTURE", help="A file; may be given several times."),
-]
-PixelsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--pixels",
-        metavar="FILE",
-        help="Normalised float32 pixels (.npy): (3, H, W), or (B, 3, H, W) for several pictures.",
-    ),
-]
-TracedBackend = Annotated[
-    str, typer.Option("--backend", help="torch or llamacpp; auto is torch, whatever GGUF files there are.")
-]
-FloatType = Annotated[
-    str | None,
-    typer.Option("--dtype", help="What the tower and torch compute in: float32, bfloat16 or float16."),
-]
-GreedyTokens = Annotated[
-    int,
-    typer.Option(
-        "--greedy", metavar="N", min=0, help="Add N tokens of greedy decoding; stop texts are ignored."
-    ),
-]
+@dataclass(frozen=True)
+class TraceFlags(options.FixedModelFlags):
+    """The model options of a trace."""
+
+    backend: Annotated[
+        str,
+        typer.Option("--backend", help="torch or llamacpp; auto is torch, whatever GGUF files there are."),
+    ] = "auto"
+    quant: options.Quant = "auto"
+    dtype: Annotated[
+        str | None,
+        typer.Option("--dtype", help="What the tower and torch compute in: float32, bfloat16 or float16."),
+    ] = None
 
 
+TRACE_DEFAULTS = TraceFlags()
+
+
+@options.with_option_sets
 def trace_question(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")
     ],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked about the pictures.")],
-    output: TraceFile,
-    image: TracedImages = None,
-    pixels: PixelsFile = None,
-    backend: TracedBackend = "auto",
-    device: options.Device = "auto",
-    threads: options.Threads = None,
-    quant: options.Quant = "auto",
-    dtype: FloatType = None,
-    projection: options.ProjectionFile = None,
-    greedy: GreedyTokens = 0,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")
+    ],
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", "-i", metavar="PICTURE", help="A file; may be given several times."),
+    ] = None,
+    pixels: Annotated[
+        Path | None,
+        typer.Option(
+            "--pixels",
+            metavar="FILE",
+            help="Normalised float32 pixels (.npy): (3, H, W), or (B, 3, H, W) for several pictures.",
+        ),
+    ] = None,
+    model: TraceFlags = TRACE_DEFAULTS,
+    greedy: Annotated[
+        int,
+        typer.Option(
+            "--greedy", metavar="N", min=0, help="Add N tokens of greedy decoding; stop texts are ignored."
+        ),
+    ] = 0,
 ) -> None:
     """Write down everything between the pixels and the first word of an answer.
 
@@ -184,7 +184,7 @@ def trace_question(
         raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")
     from minigpt4.core.trace import pixels_of, read_pixels, trace, traced_backend
 
-    choice = EngineOptions(name, backend, device, projection, threads, quant, dtype=dtype)
+    choice = model.options(name)
     choice = replace(choice, backend=traced_backend(choice)).resolved()
     if pixels is not None:
         pixels_BCHW = read_pixels(pixels.expanduser())

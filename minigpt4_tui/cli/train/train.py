@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minigpt4.core.errors import UsageError
+from minigpt4.tui.cli.options import with_option_sets
 from minigpt4.tui.cli.train.progress import showing_progress
 from minigpt4.tui.cli.train.signals import StopSignals
 from minigpt4.tui.terminal.messages import say
@@ -26,38 +27,61 @@ if TYPE_CHECKING:
     from minigpt4.train.run.folder import RunFolder
 
 
-def train(
+@dataclass(frozen=True)
+class RunFlags:
+    """The options that describe a run; what is not given is the recipe's."""
+
     stage: Annotated[
         int | None, typer.Option("--stage", min=1, max=2, help="1: captions. 2: questions and answers.")
-    ] = None,
+    ] = None
     data: Annotated[
         list[str] | None,
         typer.Option(
             "--data",
             help="Your pictures with captions, or the folder with the recipe's sources; again for more.",
         ),
-    ] = None,
+    ] = None
     bundle: Annotated[
         str | None, typer.Option("--bundle", "-b", help="Whose projection; the recipe's own otherwise.")
-    ] = None,
+    ] = None
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder: new, or the one to resume.")
-    ] = None,
+    ] = None
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", metavar="NAME|FILE", help="A recipe by name or file, not the stage's."),
-    ] = None,
+    ] = None
     init: Annotated[
         Path | None, typer.Option("--init", help="What to start from: a projection, or the folder of a run.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the output folder.")] = False,
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in the output folder.")] = False
     force_recipe: Annotated[
         bool,
         typer.Option("--force-recipe", help="With --resume: accept a changed recipe, bundle or data."),
-    ] = False,
+    ] = False
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
-    ] = None,
+    ] = None
+
+    @property
+    def places(self) -> list[str]:
+        """Where the data are."""
+        return self.data or ["data"]
+
+    def changed(self, recipe: Recipe) -> Recipe:
+        """The recipe with --bundle and --set."""
+        from minigpt4.train.recipe_file import with_settings
+
+        bundle = [f"bundle={self.bundle}"] if self.bundle else []
+        return with_settings(recipe, [*bundle, *(self.settings or [])])
+
+
+NEW_RUN = RunFlags()
+
+
+@with_option_sets
+def train(
+    run: RunFlags = NEW_RUN,
     devices: Annotated[
         int, typer.Option("--devices", min=1, help="Processes, one a GPU; on a CPU they share its cores.")
     ] = 1,
@@ -93,21 +117,13 @@ def train(
         return
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device is '{device}'; give auto, cpu or cuda (each process takes its own GPU).")
-    places = data or ["data"]
-    if resume:
-        plan = _resumed(output, stage, recipe, init, settings, bundle, places, force_recipe)
-    else:
-        plan = _new(output, stage, recipe, init, settings, bundle, places)
+    plan = _resumed(run) if run.resume else _new(run)
     if estimate:
         _estimate(plan, on, devices, as_json=as_json)
     elif devices > 1 and _rank_assignment() is None:
         _launch_processes(plan, devices)
     else:
-        raise typer.Exit(
-            _train(
-                plan, device, threads=threads, workers=workers, tensorboard=tensorboard, force=force_recipe
-            )
-        )
+        raise typer.Exit(_train(plan, device, threads=threads, workers=workers, tensorboard=tensorboard))
 
 
 @dataclass(frozen=True)
@@ -122,78 +138,63 @@ class Plan:
     data: tuple[str, ...]
     init: Path | None
     is_new: bool
+    force: bool
+    """Accept what differs from the run that is resumed."""
 
 
-def _resumed(
-    output: Path | None,
-    stage: int | None,
-    recipe: str | None,
-    init: Path | None,
-    settings: list[str] | None,
-    bundle: str | None,
-    data: list[str],
-    force: bool,
-) -> Plan:
-    from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
+def _resumed(run: RunFlags) -> Plan:
+    from minigpt4.train.recipe_file import read_recipe, recipe_path
     from minigpt4.train.run.folder import RunFolder
 
-    if output is None:
+    if run.output is None:
         raise UsageError("--resume needs --output: the folder of the run to continue.")
-    given = {"--recipe": recipe, "--set": settings, "--bundle": bundle}
+    given = {"--recipe": run.recipe, "--set": run.settings, "--bundle": run.bundle}
     for option, value in given.items():
-        if value and not force:
+        if value and not run.force_recipe:
             raise UsageError(
                 f"{option} cannot be given with --resume: a run keeps its settings; to continue with "
                 "other ones all the same, add --force-recipe."
             )
-    if init:
+    if run.init:
         raise UsageError("--init cannot be given with --resume: a run continues from its own weights.")
-    folder = RunFolder(output.expanduser())
-    kept = folder.recipe()
-    if recipe is not None:
-        kept = read_recipe(recipe_path(recipe))
-    kept = with_settings(kept, [*([f"bundle={bundle}"] if bundle else []), *(settings or [])])
-    if stage not in (None, kept.stage):
-        raise UsageError(f"The run in {output} is of stage {kept.stage}, not {stage}.")
-    if folder.result.is_file() and not force:
-        raise UsageError(f"The run in {output} has ended; its result is {folder.result}.")
+    folder = RunFolder(run.output.expanduser())
+    recipe = folder.recipe()
+    if run.recipe is not None:
+        recipe = read_recipe(recipe_path(run.recipe))
+    recipe = run.changed(recipe)
+    if run.stage not in (None, recipe.stage):
+        raise UsageError(f"The run in {run.output} is of stage {recipe.stage}, not {run.stage}.")
+    if folder.result.is_file() and not run.force_recipe:
+        raise UsageError(f"The run in {run.output} has ended; its result is {folder.result}.")
     if not folder.checkpoints:
-        raise UsageError(f"The run in {output} ended before it began; delete that folder and begin again.")
-    return _plan(folder, kept, data, None, is_new=False)
+        raise UsageError(
+            f"The run in {run.output} ended before it began; delete that folder and begin again."
+        )
+    return _plan(folder, recipe, run)
 
 
-def _new(
-    output: Path | None,
-    stage: int | None,
-    recipe: str | None,
-    init: Path | None,
-    settings: list[str] | None,
-    bundle: str | None,
-    data: list[str],
-) -> Plan:
+def _new(run: RunFlags) -> Plan:
     from minigpt4.train.batches.run_data import with_own_photos
-    from minigpt4.train.recipe_file import read_recipe, recipe_path, stage_recipe, with_settings
+    from minigpt4.train.recipe_file import read_recipe, recipe_path, stage_recipe
     from minigpt4.train.run.folder import RunFolder
 
-    if stage is None and recipe is None:
+    if run.stage is None and run.recipe is None:
         raise UsageError("Which stage do you want to train? Give --stage 1 or --stage 2.")
-    name = recipe if recipe is not None else stage_recipe(stage or 1, bundle or "mini")
-    chosen = read_recipe(recipe_path(name))
+    name = run.recipe if run.recipe is not None else stage_recipe(run.stage or 1, run.bundle or "mini")
     # Own pictures first: then --set reaches the sources that they have become.
-    chosen = with_own_photos(chosen, data)
-    chosen = with_settings(chosen, [*([f"bundle={bundle}"] if bundle else []), *(settings or [])])
-    if stage not in (None, chosen.stage):
-        raise UsageError(f"The recipe {name} is of stage {chosen.stage}, not {stage}.")
-    folder = RunFolder(output.expanduser() if output is not None else Path("runs") / f"stage{chosen.stage}")
-    return _plan(folder, chosen, data, init, is_new=True)
+    recipe = run.changed(with_own_photos(read_recipe(recipe_path(name)), run.places))
+    if run.stage not in (None, recipe.stage):
+        raise UsageError(f"The recipe {name} is of stage {recipe.stage}, not {run.stage}.")
+    return _plan(RunFolder((run.output or Path("runs") / f"stage{recipe.stage}").expanduser()), recipe, run)
 
 
-def _plan(folder: RunFolder, recipe: Recipe, data: list[str], init: Path | None, *, is_new: bool) -> Plan:
+def _plan(folder: RunFolder, recipe: Recipe, run: RunFlags) -> Plan:
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.train.recipe import bundle_for
 
     bundle = bundle_for(recipe, load_bundle(recipe.bundle))
-    return Plan(folder, recipe, bundle, tuple(data), _start(init, recipe, bundle) if is_new else None, is_new)
+    start = None if run.resume else _start(run.init, recipe, bundle)
+    return Plan(folder, recipe, bundle, tuple(run.places), start, not run.resume, run.force_recipe)
 
 
 def _start(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
@@ -258,9 +259,7 @@ def _launch_processes(plan: Plan, devices: int) -> None:
     raise typer.Exit(launch([sys.executable, "-P", "-m", "minigpt4.tui", *sys.argv[1:]], devices))
 
 
-def _train(
-    plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool, force: bool
-) -> int:
+def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool) -> int:
     """Train in this process, alone or as one of several; returns the exit code."""
     from minigpt4.train.distributed.launch import device_of, distributed_group, end_with_parent
     from minigpt4.train.distributed.process_group import SingleProcess
@@ -288,7 +287,7 @@ def _train(
                 if assignment
                 else SingleProcess(where)
             )
-            has_ended = _run(plan, process_group, stop, workers=workers, tensorboard=tensorboard, force=force)
+            has_ended = _run(plan, process_group, stop, workers=workers, tensorboard=tensorboard)
         except PeerFailedError:
             if is_first:
                 raise
@@ -303,13 +302,7 @@ def _train(
 
 
 def _run(
-    plan: Plan,
-    process_group: ProcessGroup,
-    stop: StopSignals,
-    *,
-    workers: int,
-    tensorboard: bool,
-    force: bool,
+    plan: Plan, process_group: ProcessGroup, stop: StopSignals, *, workers: int, tensorboard: bool
 ) -> bool:
     """Build the trainer and train; returns whether the run is complete."""
     from minigpt4.train.batches.run_data import open_data
@@ -332,20 +325,14 @@ def _run(
         data = open_data(plan.recipe, plan.data, report)
         trainer, tokens = stack.enter_context(
             build(
-                plan.recipe,
-                data,
-                plan.bundle,
-                process_group,
-                start=plan.init,
-                workers=workers,
-                report=report,
+                plan.recipe, data, plan.bundle, process_group, start=plan.init, workers=workers, report=report
             )
         )
         run_preflight(trainer, tokens, plan.bundle, report)
         if process_group.rank == 0:
             if plan.is_new:
                 plan.folder.create(plan.recipe)
-            elif force:
+            elif plan.force:
                 plan.folder.write_recipe(plan.recipe)
         stop.finish_step_first()
         run = Run(
@@ -354,7 +341,7 @@ def _run(
             fingerprints=run_fingerprints(plan.recipe, plan.bundle, data),
             report=report,
             is_stopping=lambda: stop.received is not None,
-            force=force,
+            force=plan.force,
         )
         return run.train(data.photos)
 
