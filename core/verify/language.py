@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +55,18 @@ def language_forms(bundle: Bundle) -> list[Form]:
     return forms
 
 
-def width_of(form: Form) -> int:
-    """The width of its embedding; raises BundleError where that cannot be read."""
-    if form.is_folder:
-        return LlamaFolder(form.path).shape.width
-    return _header(form.path).tensors["token_embd.weight"].shape[-1]
+def language_width(bundle: Bundle) -> int | None:
+    """The width of the language model's embedding; None if no form of it can be read."""
+    with suppress(BundleError):
+        for form in language_forms(bundle):
+            with suppress(BundleError):
+                if form.is_folder:
+                    return LlamaFolder(form.path).shape.width
+                return _header(form.path).tensors["token_embd.weight"].shape[-1]
+    return None
 
 
-def language_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
+def form_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
     """Width, weights, vocabulary, and whether it is a model and not a delta."""
     yield from _folder_checks(form, bundle) if form.is_folder else _gguf_checks(form, bundle)
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.verify.finding import Check, State, listed
-from minigpt4.core.weights.gguf.header import GgufHeader, GgufTensor
+from minigpt4.core.weights.gguf.header import GgufHeader
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,16 +86,11 @@ def gguf_samples(path: Path, header: GgufHeader) -> Iterator[Sample]:
     mapped.madvise(mmap.MADV_RANDOM)
     content = np.frombuffer(mapped, dtype=np.uint8)
     for name, tensor in header.tensors.items():
-        rows_RB = _rows(content, tensor)
+        packed = content[tensor.start : tensor.start + tensor.length]
+        rows_RB = packed.reshape(math.prod(tensor.shape[:-1]), -1)
         picked_RB = np.ascontiguousarray(rows_RB[_chosen(len(rows_RB), tensor.length)])
         rows_RW = dequantize(picked_RB, GGMLQuantizationType[tensor.kind]).astype(np.float32, copy=False)
         yield Sample.of(name, tensor.shape, rows_RW)
-
-
-def _rows(content: NDArray[np.uint8], tensor: GgufTensor) -> NDArray[np.uint8]:
-    rows = math.prod(tensor.shape[:-1])
-    packed: NDArray[np.uint8] = content[tensor.start : tensor.start + tensor.length].reshape(rows, -1)
-    return packed
 
 
 def _read_scattered(address: int, size: int) -> None:

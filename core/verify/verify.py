@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path
 from minigpt4.core.download.fetch import is_present
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.verify.checksums import file_checks, way_back
 from minigpt4.core.verify.finding import Check, worst
-from minigpt4.core.verify.language import Form, language_checks, language_forms, width_of
-from minigpt4.core.verify.vision import projection_check, qformer_check, vision_check
+from minigpt4.core.verify.language import form_checks, language_forms, language_width
+from minigpt4.core.verify.vision import projection_checks, qformer_checks, vision_checks
 
 
 def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
@@ -38,41 +37,32 @@ def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
         return
     from minigpt4.core.verify.deep import deep_checks
 
-    yield from _findings("deep", lambda: deep_checks(bundle))
+    yield from _findings("deep", deep_checks(bundle))
 
 
 def _quick_checks(bundle: Bundle, all_checksums: bool) -> Iterator[Check]:
     yield from file_checks(bundle, all_checksums=all_checksums)
     if is_present(bundle.vision.file, bundle):
-        yield from _findings("vision", lambda: iter([vision_check(bundle)]))
-    qformer = bundle.qformer
-    if qformer is not None and is_present(qformer.file, bundle):
-        yield from _findings("qformer", lambda: iter([qformer_check(bundle)]))
-    forms: list[Form] = []
-    yield from _findings("language", lambda: _find(bundle, forms))
-    widths: list[int] = []
-    for form in forms:
-        yield from _findings(form.subject, partial(_language, form, bundle, widths))
+        yield from _findings("vision", vision_checks(bundle))
+    if bundle.qformer is not None and is_present(bundle.qformer.file, bundle):
+        yield from _findings("qformer", qformer_checks(bundle, bundle.qformer))
+    yield from _findings("language", _language_checks(bundle))
     file = bundle.projection.file
     if file is None or is_present(file, bundle):
-        width = widths[0] if widths else None
-        yield from _findings("projection", lambda: iter([projection_check(bundle, width)]))
+        yield from _findings("projection", projection_checks(bundle, language_width(bundle)))
 
 
-def _find(bundle: Bundle, forms: list[Form]) -> Iterator[Check]:
-    forms += language_forms(bundle)
+def _language_checks(bundle: Bundle) -> Iterator[Check]:
+    forms = language_forms(bundle)
     if not forms:
         yield Check("language", "problem", f"No weights of the language model are here; {way_back(bundle)}.")
+    for form in forms:
+        yield from _findings(form.subject, form_checks(form, bundle))
 
 
-def _language(form: Form, bundle: Bundle, widths: list[int]) -> Iterator[Check]:
-    widths.append(width_of(form))
-    yield from language_checks(form, bundle)
-
-
-def _findings(subject: str, checks: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """The checks, with what goes wrong in between as the last of them."""
+def _findings(subject: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """The checks; an error in between is the last of them."""
     try:
-        yield from checks()
+        yield from checks
     except (BundleError, BackendError) as error:
         yield Check(subject, "problem", str(error))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle, QFormerSpec
 from minigpt4.core.download.fetch import path_of, projection_path
 from minigpt4.core.errors import BundleError
 from minigpt4.core.verify.checksums import way_back
@@ -16,17 +16,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def vision_check(bundle: Bundle) -> Check:
+def vision_checks(bundle: Bundle) -> Iterator[Check]:
     """The tower's tensors: names, shapes and samples of their values."""
-    return _weights("vision", _vision_tensors(bundle), bundle)
+    yield _weights("vision", _vision_tensors(bundle), bundle)
 
 
-def qformer_check(bundle: Bundle) -> Check:
+def qformer_checks(bundle: Bundle, spec: QFormerSpec) -> Iterator[Check]:
     """The Q-Former's tensors, and that it reads what the tower gives."""
     from minigpt4.core.weights.released import qformer_tensors
 
-    spec = bundle.qformer
-    assert spec is not None
     tensors = qformer_tensors(path_of(spec.file, bundle), spec.options)
     read, given = tensors["ln_vision.weight"].numel(), bundle.vision.options.get("width")
     if read != given:
@@ -34,17 +32,17 @@ def qformer_check(bundle: Bundle) -> Check:
             f"The Q-Former reads vectors of {read} numbers and the vision tower gives {given}; take both "
             "from the same model."
         )
-    return _weights("qformer", tensors, bundle)
+    yield _weights("qformer", tensors, bundle)
 
 
-def projection_check(bundle: Bundle, language_width: int | None) -> Check:
+def projection_checks(bundle: Bundle, language_width: int | None) -> Iterator[Check]:
     """The projection's tensors, against the manifest and the language model that is really there."""
     from minigpt4.core.projection import load_projection
 
     spec = bundle.projection
     outputs = language_width or spec.outputs
     projection = load_projection(projection_path(bundle), spec.inputs, outputs, spec.layers)
-    return _weights("projection", projection.named_tensors(), bundle)
+    yield _weights("projection", projection.named_tensors(), bundle)
 
 
 def _vision_tensors(bundle: Bundle) -> Mapping[str, Tensor]:
@@ -58,7 +56,7 @@ def _vision_tensors(bundle: Bundle) -> Mapping[str, Tensor]:
         return vision_tensors(path, spec.options, spec.image_size)
     from minigpt4.core.vision.tower import load_tower
 
-    load_tower(bundle)  # mini's takes 0.1 s, and knows the names that it needs
+    load_tower(bundle)  # mini's takes 0.1 s, and checks the names of its tensors
     return read_tensors(path, what="vision tower's file")
 
 
