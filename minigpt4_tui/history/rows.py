@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sqlite3
+from collections.abc import Mapping
 from typing import Any
 
 from minigpt4.core.errors import UsageError
@@ -136,24 +137,16 @@ def message_rows(
 def insert_message(
     connection: sqlite3.Connection, conversation: str, message: StoredMessage, writer: str | None = None
 ) -> None:
-    """Insert a message and its references to pictures."""
-    cursor = connection.execute(
-        "INSERT INTO messages "
-        "(id, conversation, parent, role, text, picture_names, state, writer, created, stats) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            message.id,
-            conversation,
-            message.parent,
-            message.role,
-            message.text,
-            "\n".join(picture.name for picture in message.pictures),
-            message.state,
-            writer,
-            message.created,
-            to_json(message.stats),
-        ),
-    )
+    """Insert a message, whose fields are named as their columns, and its references to pictures."""
+    row = {
+        **vars(message),
+        "conversation": conversation,
+        "picture_names": "\n".join(picture.name for picture in message.pictures),
+        "writer": writer,
+        "stats": to_json(message.stats),
+    }
+    del row["pictures"]
+    seq = _insert(connection, "messages", row)
     for picture in message.pictures:
         # It exists, except in an import whose picture file was missing when it was exported.
         connection.execute(
@@ -162,10 +155,7 @@ def insert_message(
         )
     connection.executemany(
         "INSERT INTO message_pictures (message, position, digest, name) VALUES (?, ?, ?, ?)",
-        [
-            (cursor.lastrowid, position, picture.digest, picture.name)
-            for position, picture in enumerate(message.pictures)
-        ],
+        [(seq, position, picture.digest, picture.name) for position, picture in enumerate(message.pictures)],
     )
 
 
@@ -183,24 +173,16 @@ def load_whole(
 
 def insert_whole(connection: sqlite3.Connection, whole: WholeConversation) -> None:
     """Insert a conversation with all branches, under its own ids."""
-    info = whole.info
-    connection.execute(
-        "INSERT INTO conversations (id, title, named, created, updated, pinned, leaf, settings, messages) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            info.id,
-            info.title,
-            whole.named,
-            info.created,
-            info.updated,
-            info.pinned,
-            whole.leaf,
-            to_json(whole.settings),
-            len(whole.messages),
-        ),
-    )
+    own = {"named": whole.named, "leaf": whole.leaf, "settings": to_json(whole.settings)}
+    _insert(connection, "conversations", {**vars(whole.info), **own, "messages": len(whole.messages)})
     for message in whole.messages:
-        insert_message(connection, info.id, message)
+        insert_message(connection, whole.info.id, message)
+
+
+def _insert(connection: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int | None:
+    """Insert values by column; returns the row id."""
+    query = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+    return connection.execute(query, tuple(row.values())).lastrowid
 
 
 def as_stored(settings: Settings | None) -> dict[str, Any]:
