@@ -1,8 +1,8 @@
-"""Checks that need the loaded model: that it reads the image, and that it knows English.
+"""Checks that need the loaded model: a finite image embedding, and a low loss on plain English.
 
-A language model with wrong weights (random, damaged, an un-merged delta) is no better than a guess
-among all V tokens, whose loss is ln V: 10.37 for LLaMA's 32000. That number is the best known sign
-of trouble with MiniGPT-4, so it is called by its name.
+A language model with wrong weights (random, damaged, an unmerged delta) is no better than a guess among
+all V tokens, whose loss is ln V: 10.37 for LLaMA's 32000. The finding names that number, the best known
+symptom of a broken MiniGPT-4.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ SENTENCE = (
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
 
 GUESSING = 0.9
-"""From this share of ln V on, a loss is a guess's."""
+"""From this fraction of ln V on, a loss is that of a guess."""
 
-MUCH = 5.0
-"""A loss over this (a perplexity of 148) is more than any whole model has on plain English."""
+HIGH = 5.0
+"""A loss over this (a perplexity of 148) is more than any intact model has on plain English."""
 
 
 def deep_checks(bundle: Bundle) -> Iterator[Check]:
-    """Load the tower, then the language model, and ask each for something easy.
+    """Load the tower, then the language model, and run each on something easy.
 
     Raises what loading raises (BundleError, BackendError).
     """
@@ -66,7 +66,7 @@ def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
     opening = (BOS,) if isinstance(template, MiniGPT4Chat) else ()
     tokens = model.tokenize(*opening, Text(SENTENCE))
     loss, vocabulary = mean_loss(model, tokens, start=1)
-    return _judged("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
+    return _loss_check("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
 
 
 def answer_check(model: LanguageModel, template: PromptTemplate) -> Check:
@@ -76,13 +76,13 @@ def answer_check(model: LanguageModel, template: PromptTemplate) -> Check:
         return prompt_pieces(template.segments(conversation), model.tokenize)
 
     prompt, whole = pieces(User(QUESTION)), pieces(User(QUESTION), Assistant(ANSWER))
-    # The prompt ends in a space that belongs to the answer's first word once there is one.
+    # The prompt ends in a space, which the tokenizer joins to the answer's first word.
     start = next(
         (place for place, (one, other) in enumerate(zip(prompt, whole, strict=False)) if one != other),
         min(len(prompt), len(whole)),
     )
     loss, vocabulary = mean_loss(model, whole, start=start)
-    return _judged("loss", loss, vocabulary, "an answer without a picture")
+    return _loss_check("loss", loss, vocabulary, "an answer without a picture")
 
 
 def mean_loss(model: LanguageModel, pieces: Sequence[PromptPiece], *, start: int) -> tuple[float, int]:
@@ -99,7 +99,7 @@ def mean_loss(model: LanguageModel, pieces: Sequence[PromptPiece], *, start: int
     return sum(losses) / len(losses), vocabulary
 
 
-def _judged(subject: str, loss: float, vocabulary: int, what: str) -> Check:
+def _loss_check(subject: str, loss: float, vocabulary: int, what: str) -> Check:
     guess = math.log(vocabulary)
     perplexity = math.exp(min(loss, 100))
     value: float | None = perplexity if subject == "perplexity" else loss
@@ -112,15 +112,15 @@ def _judged(subject: str, loss: float, vocabulary: int, what: str) -> Check:
         state = "problem"
         found += (
             f": no better than a guess among {vocabulary} tokens (ln {vocabulary} = {guess:.1f}). The "
-            "language model's weights are random, damaged or an un-merged delta"
+            "language model's weights are random, damaged or an unmerged delta"
         )
-    elif loss > MUCH:
+    elif loss > HIGH:
         state = "warning"
-        found += ", more than a whole model has"
+        found += ", more than an intact model has"
     if state == "ok":
         return Check(subject, state, f"{found} (a guess: ln {vocabulary} = {guess:.1f}).", value)
-    way_out = "fetch the language model again, or take another release of it"
-    return Check(subject, state, f"{found}; {way_out}.", value)
+    advice = "fetch the language model again, or take another release of it"
+    return Check(subject, state, f"{found}; {advice}.", value)
 
 
 def _picture_check(bundle: Bundle) -> Check:

@@ -1,7 +1,7 @@
-"""Telling an un-merged Vicuna delta from a whole model.
+"""Tells an unmerged Vicuna delta from a merged model.
 
 Vicuna v0 was published as its difference from LLaMA, because LLaMA itself could not be: a "delta"
-folder looks like a model in every header and answers gibberish.
+folder has the headers of a model and answers gibberish.
 
 The rule. The fine-tuning behind the difference used Adam at a learning rate of at most 2e-5 for some
 1,600 steps, and Adam moves a weight by about the learning rate a step. Even with every step in one
@@ -35,7 +35,7 @@ SUBJECT = "merged"
 
 
 def delta_check(samples: Sequence[Sample], name: str) -> Check:
-    """Whether the language model's weights are a model's, not a delta's; `name` is what people call it.
+    """Whether the language model's weights are a model's, not a delta's; `name` is the model's name.
 
     `samples` are those of a LLaMA under the names of transformers or of GGUF.
     """
@@ -69,7 +69,7 @@ def delta_check(samples: Sequence[Sample], name: str) -> Check:
 
 
 def _sizes(samples: Sequence[Sample]) -> list[tuple[str, float, float]]:
-    """Kind, median magnitude and least magnitude of norms, embedding and matrices, where there are any."""
+    """Kind, median magnitude and least magnitude of norms, embedding and matrices, if it has any."""
     kinds: dict[str, list[float]] = {"norms": [], "embedding": [], "matrices": []}
     for sample in samples:
         if "embed_tokens" in sample.name or "token_embd" in sample.name:

@@ -1,4 +1,4 @@
-"""What a verification says: one line for each thing that was looked at."""
+"""The findings of a verification: one line for each check."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Check:
     state: State
     text: str
     value: float | None = None
-    """What was measured, where it is a number: a perplexity, or a loss in nats."""
+    """The measured number, if any: a perplexity, or a loss in nats."""
 
 
 def worst(checks: Sequence[Check]) -> State:

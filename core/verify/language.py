@@ -1,4 +1,4 @@
-"""Whether the language model is whole, is a LLaMA of the right size, and has its own vocabulary."""
+"""Whether the language model is complete, is a LLaMA of the right size, and has its own vocabulary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minigpt4.core.bundle_making.import_bundle import IMPORT_TEMPLATES
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.bundles.geometry import LLAMA_SIZES
 from minigpt4.core.errors import BundleError
-from minigpt4.core.verify.checksums import way_back
+from minigpt4.core.verify.checksums import remedy
 from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.finding import Check, State, listed
 from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, weights_check
@@ -23,10 +23,10 @@ from minigpt4.core.weights.locate import gguf_files, hf_folder
 from minigpt4.core.weights.sentencepiece_vocab import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
 
 MORE_ROWS = 256
-"""So many embedding rows more than tokens are padding; more than these are another model's."""
+"""Up to so many embedding rows without a token are padding; more belong to another model."""
 
 SEPARATOR = (835, "\u2581###")
-"""Where LLaMA's vocabulary has what ends a turn of MiniGPT-4's."""
+"""Id and text of the token in LLaMA's vocabulary that ends a turn of MiniGPT-4."""
 
 
 _NOTHING = GgufTensor("", (), 0, 0)
@@ -34,7 +34,7 @@ _NOTHING = GgufTensor("", (), 0, 0)
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a bundle's language model that is here: a Hugging Face folder or a GGUF."""
+    """An existing form of a bundle's language model: a Hugging Face folder or a GGUF."""
 
     subject: str
     path: Path
@@ -45,7 +45,7 @@ class Form:
 
 
 def language_forms(bundle: Bundle) -> list[Form]:
-    """Those that are here; raises BundleError for a folder of the user's that is gone."""
+    """The existing forms; raises BundleError if a folder of the user is missing."""
     folder = hf_folder(bundle)
     forms = [] if folder is None else [Form("language", folder)]
     own = bundle.language.gguf
@@ -79,10 +79,10 @@ def _folder_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
     wanted = {hugging_face_name(name): size for name, size in shape.tensors().items()}
     samples = list(tensor_samples(read_tensors(form.path, what="language model"), wanted))
     yield _shapes_check(form, samples, wanted)
-    way_out = f"fetch {form.path} again" if bundle.language.folder else way_back(bundle)
-    yield weights_check(f"{form.subject} weights", samples, way_out)
+    advice = f"fetch {form.path} again" if bundle.language.folder else remedy(bundle)
+    yield weights_check(f"{form.subject} weights", samples, advice)
     yield _folder_vocabulary_check(form, bundle, shape.vocabulary)
-    yield delta_check(samples, _called(form.path))
+    yield delta_check(samples, _model_name(form.path))
 
 
 def _gguf_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
@@ -103,12 +103,12 @@ def _gguf_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
             f"{form.subject} weights",
             "warning",
             f"{form.path} is packed in a way that only llama.cpp reads ({error}), so its values were not "
-            "looked at; --deep asks the model itself.",
+            "checked; --deep runs the model itself.",
         )
-    made = bundle.language.gguf is None
-    way_out = f"remove it, and make it again with `minigpt4 models quantize {bundle.name}`"
+    is_converted = bundle.language.gguf is None
+    advice = f"remove it, and convert it again with `minigpt4 models quantize {bundle.name}`"
     if samples:
-        yield weights_check(f"{form.subject} weights", samples, way_out if made else way_back(bundle))
+        yield weights_check(f"{form.subject} weights", samples, advice if is_converted else remedy(bundle))
     yield _rows_check(form, header.lengths.get("tokenizer.ggml.tokens", 0), rows, "its list of tokens")
     if samples:
         yield delta_check(samples, str(header.metadata.get("general.name", form.path.stem)))
@@ -188,8 +188,8 @@ def _rows_check(form: Form, tokens: int, rows: int, what: str) -> Check:
     return Check("tokenizer", "ok", f"{tokens} tokens, {rows} embedding rows{more}.")
 
 
-def _called(folder: Path) -> str:
-    """What people call the model: the folder's name and, if the configuration states it, its origin."""
+def _model_name(folder: Path) -> str:
+    """The folder's name and, if the configuration states it, the model's origin."""
     try:
         origin = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("_name_or_path", "")
     except (OSError, ValueError):

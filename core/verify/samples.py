@@ -1,4 +1,4 @@
-"""Weights read in samples: enough to see damage, little enough for seconds.
+"""Samples of weights: enough to detect damage, few enough to read in seconds.
 
 Tensors of up to WHOLE_BYTES are read whole, of larger ones SAMPLED_ROWS rows from first to last.
 A Vicuna 13B then takes about 0.3 GB of reading instead of 26.
@@ -31,16 +31,16 @@ MANY_EMPTY_ROWS = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What the sampled rows of a tensor show; the rows themselves are let go."""
+    """Statistics of the sampled rows of a tensor; the rows themselves are not kept."""
 
     name: str
     shape: tuple[int, ...]
     is_finite: bool
     empty_rows: float
-    """The share of rows that are all zero."""
+    """The fraction of rows that are all zero."""
 
     magnitude: float
-    """The mean of the absolute values that are finite; 0 where there are none."""
+    """The mean of the absolute values that are finite; 0 if none is."""
 
     @classmethod
     def of(cls, name: str, shape: tuple[int, ...], rows_RW: NDArray[np.float32]) -> Sample:
@@ -57,7 +57,7 @@ class Sample:
 
 
 def tensor_samples(tensors: Mapping[str, Tensor], names: Iterable[str] | None = None) -> Iterator[Sample]:
-    """Samples of those that hold floats, of all or of `names`; each is asked for once and let go."""
+    """Samples of those that hold floats, of all or of `names`; each is read once and not kept."""
     for name in tensors if names is None else names:
         tensor = tensors[name]
         if not tensor.is_floating_point() or not tensor.numel():
@@ -97,7 +97,7 @@ def _read_scattered(address: int, size: int) -> None:
     """Ask the kernel not to read ahead in a tensor that is mapped to its file.
 
     Without this a few rows of each tensor cost the whole file: 13.5 GB of a 7B instead of 0.2. It is
-    a wish alone: where it is refused, or the tensor is not mapped, the rows are the same.
+    only a hint: if it is refused, or the tensor is not mapped, the rows are the same.
     """
     start = address - address % mmap.PAGESIZE
     length = ctypes.c_size_t(address + size - start)
@@ -110,10 +110,10 @@ def _chosen(rows: int, size: int) -> NDArray[np.int64]:
     return np.linspace(0, rows - 1, SAMPLED_ROWS).astype(np.int64)
 
 
-def weights_check(subject: str, samples: Sequence[Sample], way_out: str) -> Check:
+def weights_check(subject: str, samples: Sequence[Sample], advice: str) -> Check:
     """Whether no sampled value is NaN or infinite and no tensor is empty.
 
-    A bias may be all zeros. `way_out` ends the sentence where something is wrong.
+    A bias may be all zeros. `advice` ends the sentence about a problem.
     """
     weights = [sample for sample in samples if sample.is_finite and not sample.name.endswith("bias")]
     not_finite = [sample.name for sample in samples if not sample.is_finite]
@@ -130,5 +130,5 @@ def weights_check(subject: str, samples: Sequence[Sample], way_out: str) -> Chec
     ]
     if faults:
         state: State = "problem" if not_finite or zero else "warning"
-        return Check(subject, state, f"{', '.join(faults)}; {way_out}.")
+        return Check(subject, state, f"{', '.join(faults)}; {advice}.")
     return Check(subject, "ok", f"{len(samples)} tensors, none all zero, none with NaN or infinite values.")

@@ -1,4 +1,4 @@
-"""All that can be said about a bundle: `minigpt4 models verify`."""
+"""All checks of a bundle: `minigpt4 models verify`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from minigpt4.core.bundles.bundle import Bundle, load_bundle, manifest_path
 from minigpt4.core.download.fetch import is_present
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.verify.checksums import file_checks, way_back
+from minigpt4.core.verify.checksums import file_checks, remedy
 from minigpt4.core.verify.finding import Check, worst
 from minigpt4.core.verify.language import form_checks, language_forms, language_width
 from minigpt4.core.verify.vision import projection_checks, qformer_checks, vision_checks
@@ -17,7 +17,7 @@ def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
     """Check a bundle, one finding after the other; it takes seconds, also for 26 GB.
 
     Small files are read whole and large ones in samples; `deep` computes every checksum and loads
-    the model. What is wrong is a finding and not raised, but an unknown name is a UsageError.
+    the model. Errors become findings, but an unknown name raises UsageError.
     """
     path = manifest_path(name)
     try:
@@ -55,7 +55,7 @@ def _quick_checks(bundle: Bundle, all_checksums: bool) -> Iterator[Check]:
 def _language_checks(bundle: Bundle) -> Iterator[Check]:
     forms = language_forms(bundle)
     if not forms:
-        yield Check("language", "problem", f"No weights of the language model are here; {way_back(bundle)}.")
+        yield Check("language", "problem", f"The language model has no weights here; {remedy(bundle)}.")
     for form in forms:
         yield from _findings(form.subject, form_checks(form, bundle))
 

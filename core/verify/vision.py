@@ -1,4 +1,4 @@
-"""Whether what stands before the language model is whole: the vision tower, Q-Former and projection."""
+"""Checks of the parts before the language model: vision tower, Q-Former and projection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from minigpt4.core.bundles.bundle import Bundle, QFormerSpec
 from minigpt4.core.download.fetch import path_of, projection_path
 from minigpt4.core.errors import BundleError
-from minigpt4.core.verify.checksums import way_back
+from minigpt4.core.verify.checksums import remedy
 from minigpt4.core.verify.finding import Check
 from minigpt4.core.verify.samples import tensor_samples, weights_check
 
@@ -22,7 +22,7 @@ def vision_checks(bundle: Bundle) -> Iterator[Check]:
 
 
 def qformer_checks(bundle: Bundle, spec: QFormerSpec) -> Iterator[Check]:
-    """The Q-Former's tensors, and that it reads what the tower gives."""
+    """The Q-Former's tensors, and that its input has the width of the tower's output."""
     from minigpt4.core.weights.released import qformer_tensors
 
     tensors = qformer_tensors(path_of(spec.file, bundle), spec.options)
@@ -36,7 +36,7 @@ def qformer_checks(bundle: Bundle, spec: QFormerSpec) -> Iterator[Check]:
 
 
 def projection_checks(bundle: Bundle, language_width: int | None) -> Iterator[Check]:
-    """The projection's tensors, against the manifest and the language model that is really there."""
+    """The projection's tensors, against the manifest and the existing language model."""
     from minigpt4.core.projection import load_projection
 
     spec = bundle.projection
@@ -61,4 +61,4 @@ def _vision_tensors(bundle: Bundle) -> Mapping[str, Tensor]:
 
 
 def _weights(subject: str, tensors: Mapping[str, Tensor], bundle: Bundle) -> Check:
-    return weights_check(subject, list(tensor_samples(tensors)), way_back(bundle))
+    return weights_check(subject, list(tensor_samples(tensors)), remedy(bundle))

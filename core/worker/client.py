@@ -1,4 +1,4 @@
-"""An Engine in a process of its own, for screens that must never freeze.
+"""An Engine in a separate process, for user interfaces that must never freeze.
 
     worker = Worker(print)
     worker.load(EngineOptions("mini"))
@@ -160,7 +160,7 @@ class Worker:
         try:
             self._on_event(event)
         except Exception:
-            # A screen that is closing must not end the thread that reads.
+            # An error in a closing screen must not end the reading thread.
             log.exception("The callback failed for an event of the model's process: %s", type(event).__name__)
 
 
@@ -175,7 +175,7 @@ class _Child:
         self._unfinished: list[str] = []
         self._commands: SimpleQueue[Command | None] = SimpleQueue()
         self._stderr = b""
-        # A session of its own: Ctrl+C at the terminal is the screen's, and all of it can be killed at once.
+        # A separate session: Ctrl+C at the terminal does not reach it, and the whole group can be killed.
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -202,7 +202,7 @@ class _Child:
             return True
 
     def kill(self) -> list[str]:
-        """End it; it emits no event any more. Returns the requests that this leaves unfinished."""
+        """Kill it; it emits no more events. Returns the unfinished requests."""
         with self._lock:
             if self.has_ended:
                 return []
@@ -221,7 +221,7 @@ class _Child:
         return unfinished
 
     def _kill_group(self) -> None:
-        # Once reaped, its process number may belong to somebody else.
+        # Once the process is reaped, its pid may be reused.
         if self._process.returncode is not None:
             return
         with suppress(ProcessLookupError, PermissionError):
@@ -256,8 +256,8 @@ class _Child:
             self._emit(event)
 
     def _reap(self, protocol_error: str) -> None:
-        """Take the process back and, unless somebody killed it, emit how it ended."""
-        # Until it is reaped its number is nobody else's, so that the whole group can be killed safely.
+        """Reap the process and, unless `kill` ended it, emit how it exited."""
+        # Until the process is reaped its pid is not reused, so that the whole group can be killed safely.
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
             self._kill_group()

@@ -22,7 +22,7 @@ DAMAGED = (
 ADVICE = {
     signal.SIGKILL: ("was killed, most likely because memory ran out", SMALLER),
     signal.SIGSEGV: ("crashed in native code", DAMAGED),
-    signal.SIGABRT: ("gave up in native code", DAMAGED),
+    signal.SIGABRT: ("aborted in native code", DAMAGED),
     signal.SIGBUS: (
         "lost a file or memory that it was reading",
         "Check that the disk of the model files is mounted and not full; then restart the model.",
@@ -67,7 +67,7 @@ def not_started(error: OSError, program: str) -> Exited:
 
 
 def garbled(reason: str, stderr: str) -> Exited:
-    """The event for a process whose output is no event."""
+    """The event for a process whose output cannot be read as events."""
     return Exited(
         f"The model's process sent something that cannot be read: {reason}.",
         "Restart the model; if it happens again, install minigpt4 again.",

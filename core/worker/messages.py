@@ -1,6 +1,6 @@
 """The messages between an engine's process and its parent, and how they cross a pipe.
 
-They are pickled: both ends run this code. Texts keep lone surrogates of odd file names. Nothing here
+They are pickled: both ends run this code. Texts may contain lone surrogates of odd file names. Nothing here
 needs numpy or a model library.
 """
 
@@ -17,11 +17,11 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.types import Sampling
 
 MAX_MESSAGE_BYTES = 256 * 2**20
-"""Four letters of stray text, read as a length, are nearly always more than this."""
+"""Four bytes of stray text, read as a length, are nearly always more than this."""
 
 
 class ProtocolError(Exception):
-    """What arrived is no message, or a message is too long to send."""
+    """The received bytes are no message, or a message is too long to send."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class CountTokens(Command):
 
 
 class Event:
-    """A message from the engine's process to its parent, or one that the parent makes for it."""
+    """A message from the engine's process to its parent, or one created by the parent on its behalf."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def receive(connection: Connection, kind: type[M]) -> M | None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes nothing but messages and the values in them, whatever bytes arrive."""
+    """Creates only messages and the values in them, whatever bytes arrive."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] not in ("minigpt4", "pathlib"):

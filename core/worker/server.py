@@ -1,7 +1,7 @@
-"""The child's side of an engine in a process of its own: commands in, events out.
+"""The child's side of an engine in a separate process: commands in, events out.
 
 One thread reads commands, so that a cancel arrives while the model computes, and the process ends
-with its parent, however that ended: the pipe closes. Only the main thread uses the engine. Model
+with its parent, however that exits: the pipe closes. Only the main thread uses the engine. Model
 libraries are imported there, when the first command needs them.
 """
 
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
     from minigpt4.core.worker.token_counter import TokenCounter
 
 LoadEngine = Callable[[EngineOptions, Callable[["FetchProgress"], None], Callable[[str], None]], "Engine"]
-"""Makes an engine from options, with callbacks for the progress of downloads and for notices."""
+"""Creates an engine from options, with callbacks for the progress of downloads and for notices."""
 
 PROGRESS_S = 0.1
-"""Between two reports on one file; nobody could see more."""
+"""Seconds between two reports on a file; more would not be visible."""
 
 CACHED_EMBEDDINGS = 64
-"""Kept between answers, up to 0.7 MB each, so that old pictures are not decoded again."""
+"""Kept between answers, up to 0.7 MB each, so that old pictures are not read again."""
 
 
 def load_engine(
@@ -147,13 +147,13 @@ class Server:
         send(self._events, event)
 
     def _report_errors(self, request: str | None, action: Callable[[], None]) -> None:
-        """Send what went wrong with one request; the next ones are served all the same."""
+        """Send the error of a request; the next ones are still served."""
         try:
             action()
         except Minigpt4Error as error:
             self._send(Failed(request, str(error)))
         except (ImportError, BrokenPipeError):
-            # Without a package nothing will ever work, and the parent reads which it was on stderr.
+            # Without the package no request can succeed; the parent reads its name from stderr.
             raise
         except Exception as error:
             traceback.print_exc()
@@ -164,7 +164,7 @@ class Server:
             self._engine.close()
         self._engine = self._counter = None
         self._embeddings.clear()
-        # What remains after the last download is the time that loading takes.
+        # Loading is timed from the end of the last download.
         started = reported = time.monotonic()
         file = ""
 
@@ -189,7 +189,7 @@ class Server:
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            raise BackendError("No model is loaded; choose one, or mend what kept it from loading.")
+            raise BackendError("No model is loaded; choose one, or fix what kept it from loading.")
         return self._engine
 
     def _generate(self, command: Generate) -> None:
@@ -270,7 +270,7 @@ class Server:
 
 
 def _prompt_message(message: ChatMessage, images: Sequence[ImageEmbedding]) -> Message:
-    """The message for the engine; half a surrogate pair, which is no text, becomes U+FFFD."""
+    """The message for the engine; lone surrogates, which are no text, become U+FFFD."""
     from minigpt4.core.prompt import Assistant, System, User
 
     text = message.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -284,7 +284,7 @@ def _prompt_message(message: ChatMessage, images: Sequence[ImageEmbedding]) -> M
 
 
 def _file_identity(path: Path) -> tuple[object, ...]:
-    """Changes when the file does; that of a missing file equals no cached one."""
+    """A key that changes with the file; that of a missing file is never cached."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -322,7 +322,7 @@ def _exit(code: int) -> NoReturn:
 
 
 def _be_killed_first() -> None:
-    """If memory runs out, the kernel should kill the model, not the screen that shows the conversation."""
+    """If memory runs out, the kernel should kill the model, not the app that shows the conversation."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")
 

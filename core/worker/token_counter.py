@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 CACHED_TEXTS = 512
 LONGEST_CACHED = 10_000
-"""Characters: a draft as long as a book, counted at every key, must not be kept 512 times."""
+"""Characters: a draft as long as a book, counted at every key, must not be cached 512 times."""
 
 
 class TokenCounter:
     """Counts prompts as an engine would build them; does not touch the engine's KV cache."""
 
     placeholder: ImageEmbedding
-    """Of the right size for any picture, with nothing in it."""
+    """Zeros in the size of any picture's embedding."""
 
     def __init__(self, engine: Engine) -> None:
         shape = engine.bundle.projection

@@ -39,7 +39,7 @@ REGENERATE_TEMPERATURE = 0.7
 
 @dataclass
 class Answering:
-    """The answer being generated. `text` includes what it said before it was continued."""
+    """The answer being generated. `text` includes the part before it was continued."""
 
     request: str
     message: str
@@ -90,7 +90,7 @@ class Conversation:
         self._stopped: dict[str, str] = {}  # the message of the request that was stopped last
         self._count_request = ""
 
-    # What is shown
+    # The displayed path
 
     def new(self) -> None:
         """An empty conversation; nothing is stored before its first message."""
@@ -131,11 +131,11 @@ class Conversation:
         return next((one for one in reversed(self.path) if one.role == role), None)
 
     def variants(self, message_id: str) -> tuple[int, int]:
-        """Which of its siblings the message is, from 0, and how many there are."""
+        """The index of the message among its siblings, from 0, and their number."""
         siblings = [one.id for one in self.store.variants(message_id)]
         return siblings.index(message_id), len(siblings)
 
-    # Actions of the person
+    # Actions of the user
 
     def ask(self, text: str, pictures: Sequence[StoredPicture] = ()) -> StoredMessage | None:
         """Add a question and request its answer; None while another answer is being generated."""
@@ -296,7 +296,7 @@ class Conversation:
         self._engine().reply(request, self._messages(), sampling)
 
     def _varied(self, sampling: Sampling, variants: int) -> Sampling:
-        """Sampling under which a regenerated answer can differ: with a temperature, and a seed of its own."""
+        """Sampling with which a regenerated answer can differ: a temperature above 0 and another seed."""
         temperature = sampling.temperature
         if temperature is None:
             temperature = self._options().own_temperature()
@@ -315,7 +315,7 @@ class Conversation:
         if self._current(event.request):
             self._end("stopped" if event.finish == "cancelled" else "done", stats)
         elif event.request in self._stopped:
-            # It was stopped here before the child had read the cancel; now its speed is known, too.
+            # It was stopped here before the child read the cancel; only now is its speed known.
             message = self.message(self._stopped.pop(event.request))
             if message is not None and message.state == "stopped":
                 self._autosave.save(message.id, message.text, "stopped", stats)
@@ -356,14 +356,14 @@ class Conversation:
             self._send(PathOpened())
 
     def _messages(self) -> list[ChatMessage]:
-        """The path as the engine takes it; empty answers are skipped."""
+        """The path as the input of the engine, without empty answers."""
         from minigpt4.core.worker.messages import ChatMessage
 
         system = self._options().system_prompt
         messages = [ChatMessage("system", system)] if system else []
-        said = (message for message in self.path if message.role == "user" or message.text)
+        included = (message for message in self.path if message.role == "user" or message.text)
         return messages + [
-            ChatMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in said
+            ChatMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in included
         ]
 
 

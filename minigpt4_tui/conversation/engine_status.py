@@ -38,7 +38,7 @@ class EngineStatus:
         return cls("loading", options, options.bundle_name)
 
     def after(self, event: Event) -> EngineStatus:
-        """The state after the event; the same object if the event says nothing about the process."""
+        """The state after the event; the same object if the event does not concern the process."""
         from minigpt4.core.worker.messages import DownloadProgress, Exited, Failed, Ready
 
         match event:
@@ -62,7 +62,7 @@ def options_from(settings: Settings, projection: Path | None = None, offload: bo
 
 
 def sampling_from(settings: Settings) -> Sampling:
-    """The sampling that the settings ask for."""
+    """The sampling options of the settings."""
     from minigpt4.core.types import Sampling
 
     return Sampling(**_of_same_name(settings, Sampling))

@@ -1,4 +1,4 @@
-"""What a line that begins with a slash does: the commands of the plain chat, and the app's own."""
+"""Slash commands of the plain chat and the app, and their completion."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ COMMANDS = (
     SlashCommand("/image", "attach_path", "PATH... add pictures to your next message", takes_path=True),
     SlashCommand("/pick", "pick_picture", "choose pictures from a folder"),
     SlashCommand("/paste", "paste", "take the picture from the clipboard"),
-    SlashCommand("/clear", "new_conversation", "begin anew; what was said stays in the list"),
+    SlashCommand("/clear", "new_conversation", "begin anew; the conversation stays in the list"),
     SlashCommand("/new", "new_conversation", "begin a new conversation"),
     SlashCommand("/again", "regenerate", "answer the last question once more"),
-    SlashCommand("/continue", "continue_answer", "let the last answer go on"),
+    SlashCommand("/continue", "continue_answer", "continue the last answer"),
     SlashCommand("/edit", "edit_last", "edit the last question"),
     SlashCommand("/copy", "copy_last", "copy the last answer"),
     SlashCommand("/code", "copy_last_code", "copy the last block of code"),
@@ -42,7 +42,7 @@ COMMANDS = (
 
 
 def command_in(line: str) -> SlashCommand | None:
-    """The command that the line calls; None where it is none of ours."""
+    """The command that the line begins with, if any."""
     name = line.split(maxsplit=1)[0] if line.strip() else ""
     name = {"/exit": "/quit"}.get(name, name)
     return next((command for command in COMMANDS if command.name == name), None)
@@ -52,20 +52,20 @@ def unknown_command(line: str) -> str:
     """The sentence about a command that does not exist."""
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
     near = nearest(name, (command.name for command in COMMANDS))
-    advice = f"did you mean {near}?" if near else "/help shows what there is."
+    advice = f"did you mean {near}?" if near else "/help lists the commands."
     return f"There is no command {name}; {advice}"
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What Tab makes of a line, and what it could still become: each choice with a word about it."""
+    """A line completed by Tab, and the remaining choices, each with its description."""
 
     line: str
     choices: tuple[tuple[str, str], ...] = ()
 
 
 def choices_for(line: str) -> tuple[tuple[str, str], ...]:
-    """The commands that a line which is still being typed could become."""
+    """The commands that begin with an unfinished line."""
     if not line.startswith("/") or any(letter.isspace() for letter in line):
         return ()
     found = [(command.name, command.about) for command in COMMANDS if command.name.startswith(line)]
@@ -91,6 +91,6 @@ def complete(line: str, complete_path: Callable[[str], list[str]]) -> Completion
 
 
 def _common(texts: Sequence[str]) -> str:
-    """What all of them begin with."""
+    """Their common prefix."""
     first, last = min(texts), max(texts)
     return first[: next((at for at, letter in enumerate(first) if last[at : at + 1] != letter), len(first))]

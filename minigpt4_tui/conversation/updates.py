@@ -47,7 +47,7 @@ class PhaseChanged:
 
 @dataclass(frozen=True)
 class UsageChanged:
-    """Positions of the context that the conversation takes, and how many messages do not fit."""
+    """Context positions used by the conversation, and how many messages do not fit."""
 
     positions: int
     context: int

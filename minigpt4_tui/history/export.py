@@ -130,7 +130,7 @@ def _markdown_picture(picture: StoredPicture, folder: Path) -> str:
     try:
         data = picture.path.read_bytes()
     except OSError:
-        return f"*(The picture {name} is gone.)*"
+        return f"*(The picture {name} is missing.)*"
     if not target.exists():
         with replacing(target) as draft:
             draft.write_bytes(data)
@@ -195,7 +195,7 @@ def _html_picture(picture: StoredPicture) -> str:
         if kind is None:
             kind, data = "image/png", _as_png(data)
     except OSError:
-        return f"<p class=note>(The picture {caption} is gone.)</p>"
+        return f"<p class=note>(The picture {caption} is missing.)</p>"
     source = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return f'<figure><img src="{source}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 

@@ -1,7 +1,7 @@
-"""Which instances that are writing an answer are still alive.
+"""Whether the instances that were writing an answer still run.
 
-Each holds a lock on a file of its own, which the system lets go of however the process ends. Unlike
-a process number the lock can be asked for from another container, and is never somebody else's.
+Each holds a lock on its own file, which the system releases however the process ends. Unlike a process
+id, a lock can also be checked from another container, and is never reused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from minigpt4.core.storage.locks import acquire
 
 
 class Writer:
-    """This instance, as the messages that it is writing name it; `id` is made up once."""
+    """This instance; its random `id` is stored with the messages that it is writing."""
 
     def __init__(self, folder: Path) -> None:
         self.id = os.urandom(8).hex()
@@ -21,17 +21,17 @@ class Writer:
         self._handle: int | None = None
 
     def hold(self) -> str:
-        """Be seen as alive from here on; returns `id`. Raises OSError where the folder cannot be written."""
+        """Count as alive from here on; returns `id`. Raises OSError if the folder cannot be written."""
         if self._handle is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Python's files are closed in the processes that this one starts, so the lock is ours alone.
+            # Child processes do not inherit Python's descriptors, so they cannot keep the lock.
             handle = os.open(self._folder / self.id, os.O_CREAT | os.O_RDWR, 0o600)
             acquire(handle)
             self._handle = handle
         return self.id
 
     def release(self) -> None:
-        """Be seen as gone."""
+        """Count as ended."""
         if self._handle is not None:
             (self._folder / self.id).unlink(missing_ok=True)
             os.close(self._handle)
@@ -39,7 +39,7 @@ class Writer:
 
 
 def is_alive(folder: Path, writer: str) -> bool:
-    """Whether the instance of that id still holds its lock."""
+    """Whether the instance with that id still holds its lock."""
     try:
         handle = os.open(folder / writer, os.O_RDWR)
     except OSError:

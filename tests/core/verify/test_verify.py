@@ -94,7 +94,7 @@ def test_what_was_never_fetched_is_told_with_the_way_to_have_it() -> None:
         "eva_vit_g.pth is missing; fetch it again with `minigpt4 models pull minigpt4-vicuna-7b`."
         in found["eva_vit_g.pth"]
     )
-    assert "No weights of the language model are here" in found["language"]
+    assert "The language model has no weights here" in found["language"]
 
 
 def test_a_manifest_that_does_not_hold_together_ends_it(mine: Bundle) -> None:
@@ -123,7 +123,7 @@ def test_a_tensor_of_zeros_is_found_but_a_bias_may_be_zero(mine: Bundle, rewrite
     rewrite("projection.safetensors", zero("bias"))
     assert problems(mine.name) == {}
     rewrite("projection.safetensors", zero("weight"))
-    assert "1 of 2 tensors all zero (weight); make the bundle again" in problems(mine.name)["projection"]
+    assert "1 of 2 tensors all zero (weight); create the bundle again" in problems(mine.name)["projection"]
 
 
 def test_a_damaged_projection_is_named_with_what_is_wrong_in_it(mine: Bundle, rewrite: Rewrite) -> None:

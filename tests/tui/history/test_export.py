@@ -178,9 +178,9 @@ def test_formats_that_no_browser_shows_become_png_and_gone_pictures_are_said(
     store.add_message(talk.id, None, "user", "", [scan, gone])
     page = to_html(store, talk.id)
     assert page.count("data:image/png;base64,") == 1
-    assert "(The picture gone.png, 3 x 2 is gone.)" in page
+    assert "(The picture gone.png, 3 x 2 is missing.)" in page
     text = to_markdown(store, talk.id, tmp_path).read_text(encoding="utf-8")
-    assert ".tif)" in text and "*(The picture gone.png is gone.)*" in text
+    assert ".tif)" in text and "*(The picture gone.png is missing.)*" in text
 
 
 def test_json_brings_every_branch_setting_and_picture_to_another_computer(store: Store, other: Store) -> None:
