@@ -24,7 +24,7 @@ ROW_LIMIT = 1024 * 1024
 """Characters. A file with a longer row is not a list of captions."""
 
 Row = tuple[int, Mapping[str, Any] | str]
-"""A line's number, and its content or why it cannot be read."""
+"""A line's number, and its content or the reason why it cannot be read."""
 
 
 def list_in(folder: Path) -> Path | None:
@@ -33,7 +33,7 @@ def list_in(folder: Path) -> Path | None:
 
 
 def listed_photos(path: Path, name: str, report: Report) -> list[FilePhoto]:
-    """The photos of a list, in order of first appearance; raises DataError if it is no such list."""
+    """The photos of a list, in order of first appearance; raises DataError if it is not a list."""
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
     found: dict[str, list[object]] = {}
     try:
@@ -47,7 +47,7 @@ def listed_photos(path: Path, name: str, report: Report) -> list[FilePhoto]:
 
 
 def _take(row: Mapping[str, Any], found: dict[str, list[object]]) -> str | None:
-    """Add a row to `found`; why it cannot be added, if so."""
+    """Add a row to `found`; the reason if it cannot be added."""
     photo = next((row[column] for column in PHOTO_COLUMNS if column in row), None)
     if not isinstance(photo, str) or not photo.strip() or "\0" in photo:
         return f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"

@@ -1,4 +1,4 @@
-"""A set of photos with captions, wherever they are stored, and what makes a caption usable."""
+"""The interface of photo sets, and the check of captions."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from minigpt4.core.errors import DataError
 
 CAPTION_LIMIT = 20_000
-"""Characters. No recipe reads more than a few thousand, and anything longer is a page mistaken for a
-caption; all of it would be tokenized before all but the first tokens were cut off."""
+"""Characters. No recipe reads more than a few thousand, and a longer text is a page mistaken for a
+caption, all of which would be tokenized before it is truncated."""
 
 NO_CAPTION = "no caption"
 
@@ -32,7 +32,7 @@ class PhotoSet(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Differs whenever a photo or a caption does; the same wherever the set is stored."""
+        """A hash of the photos and captions, independent of where they are stored."""
         ...
 
     def __len__(self) -> int: ...

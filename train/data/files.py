@@ -1,4 +1,4 @@
-"""Photos stored as files, with captions from a list or from a text beside each (`dog.jpg`, `dog.txt`)."""
+"""Photos as files, with captions from a list or from a text file beside each (`dog.jpg`, `dog.txt`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 SUFFIXES = frozenset(
     f".{suffix}" for suffix in "jpg jpeg png webp gif bmp tif tiff avif heic ppm jp2 tga".split()
 )
-"""Suffixes of files taken for photos, in lower case; whether they can be opened turns out later."""
+"""Suffixes of photo files, in lower case; whether they can be decoded is checked later."""
 
 HASHING = 4
 """Files hashed at a time."""
@@ -42,10 +42,10 @@ class FilePhoto:
 
 
 class FilePhotos:
-    """Photo files below a folder. Their content decides the fingerprint, not where they are stored."""
+    """Photo files below a folder. The fingerprint depends on their content, not on the folder."""
 
     def __init__(self, name: str, folder: Path, listed: Sequence[FilePhoto], report: Report) -> None:
-        """Of the `listed` photos, those without a file or a usable caption are passed to `report`.
+        """`listed` photos without a file or a usable caption are passed to `report`.
 
         Raises DataError if none is left.
         """
@@ -93,7 +93,7 @@ class FilePhotos:
 def _fault(photo: FilePhoto, folder: Path) -> str | None:
     if not captions_in({"captions": photo.captions}):
         return lacks_captions({"captions": photo.captions})
-    # A list may come from anybody: it must not make other files of this machine readable.
+    # A list is untrusted: it must not make other files of this machine readable.
     if not photo.path.is_relative_to(folder) or ".." in photo.path.relative_to(folder).parts:
         return f"its file lies outside of {folder}; name it relative to the list"
     return None if photo.path.is_file() else "there is no such file"

@@ -1,4 +1,4 @@
-"""Open a set of photos in whatever form it is stored."""
+"""Open a set of photos in any of the supported forms."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def open_photos(
 ) -> PhotoSet:
     """The photos with captions at a place:
 
-    - a folder with cc_sbu_align's `filter_cap.json`, with a list (caption_list.py), with `.tar` shards, with
-      COCO's captions, or with photos beside texts, the first of these that it has;
+    - a folder with, in this order of precedence, cc_sbu_align's `filter_cap.json`, a list (caption_list.py),
+      `.tar` shards, COCO's captions, or photos beside texts;
     - a single shard, list or JSON file of these, or shards by a glob or braces;
-    - such shards on a web server, which are fetched into the cache.
+    - such shards on a web server, which are downloaded into the cache.
 
     `name` is shown to people, by default the last part of the place. Photos that cannot be used are
     passed to `report`. Raises DataError if there is nothing of this kind.
@@ -53,7 +53,7 @@ def open_photos(
 
 
 def open_all(places: Sequence[str], report: Report) -> list[PhotoSet]:
-    """The sets at several places: one of all local shards, each shard once, and one of each other place."""
+    """The sets at several places: one for all local shards, each shard once, and one per other place."""
     shards = [place for place in places if _are_shards(place)]
     others = [place for place in dict.fromkeys(places) if place not in shards]
     sets = [ShardPhotos(Path(shards[0]).name, expand(shards), report)] if shards else []
@@ -69,7 +69,7 @@ def _are_shards(place: str) -> bool:
 
 
 def holds_photos(place: str | Path) -> bool:
-    """Whether `open_photos` would find a set there; nothing of it is read or fetched."""
+    """Whether `open_photos` would find a set there; nothing is read or downloaded."""
     text = str(place)
     path = Path(place).expanduser()
     if is_remote(text) or path.is_file():
@@ -100,7 +100,7 @@ def _open_folder(folder: Path, name: str, report: Report) -> PhotoSet:
 
 
 def _form_of(folder: Path) -> Path | None:
-    """The file that shows what a folder holds, the folder itself if it holds pairs; None for others."""
+    """The file that determines a folder's form, or the folder itself for pairs; None if there is none."""
     if (folder / ALIGN_FILE).is_file():
         return folder / ALIGN_FILE
     found = list_in(folder) or next(iter(sorted(folder.glob("*.tar"))), None)

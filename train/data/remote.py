@@ -1,9 +1,9 @@
-"""Shards that lie on a web server, fetched into the cache before they are read.
+"""Shards on a web server, downloaded into the cache before they are read.
 
     cache_home()/remote/<server>-<hash of the folder's address>/00000.tar
 
-A shard appears under its name when all of it is here; an interrupted download resumes where it
-was. What is here is not asked for again: delete it to have what the server has now.
+A shard appears under its name when it is complete; an interrupted download resumes. A cached shard
+is never requested again: delete it to download the server's current version.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ from minigpt4.core.storage.locks import locked
 from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.events import PhotosFetched, Report
 
-ASKING = 8
-"""Shards whose size is asked for at a time: a thousand questions of 0.1 s each."""
+SIZE_REQUESTS = 8
+"""Shards whose size is requested concurrently: a thousand requests take 0.1 s each."""
 
-FETCHING = 4
-"""Shards that come at a time: one connection seldom fills a line."""
+DOWNLOADS = 4
+"""Concurrent downloads: one connection seldom saturates the bandwidth."""
 
 
 def is_remote(place: str) -> bool:
-    """Whether it is the address of something on a web server."""
+    """Whether it is a URL."""
     return re.match(r"https?://", place, re.IGNORECASE) is not None
 
 
 def fetched(urls: Sequence[str], name: str, report: Report) -> list[Path]:
-    """The shards at these addresses, each as a file; raises DataError where one cannot be had."""
+    """The shards at these URLs as local files; raises DataError if one cannot be downloaded."""
     paths = [_kept(url) for url in urls]
     missing = [(url, path) for url, path in zip(urls, paths, strict=True) if not path.is_file()]
     if not missing:
         return paths
-    with ThreadPoolExecutor(ASKING) as pool:
-        answers = list(pool.map(_asked, [url for url, _ in missing]))
+    with ThreadPoolExecutor(SIZE_REQUESTS) as pool:
+        answers = list(pool.map(_announced_size, [url for url, _ in missing]))
     total = sum(answer.bytes for answer in answers)
     parts = [_part(path, answer) for (_, path), answer in zip(missing, answers, strict=True)]
     done = sum(part.stat().st_size for part in parts if part.is_file())
     if problem := space_problem(cache_home(), total - done):
         raise DataError(f"The shards of '{name}' cannot be fetched: {problem}.")
     progress = _Progress(name, total, report)
-    with ThreadPoolExecutor(FETCHING) as pool:
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
         jobs = [
             pool.submit(_fetch, url, path, answer, progress)
             for (url, path), answer in zip(missing, answers, strict=True)
@@ -59,8 +59,8 @@ def fetched(urls: Sequence[str], name: str, report: Report) -> list[Path]:
             for job in jobs:
                 job.result()
         except BaseException:
-            # Those under way end at their next chunk; what has come of them stays.
-            progress.is_over = True
+            # Running downloads stop at their next chunk; their partial files remain.
+            progress.is_stopped = True
             for job in jobs:
                 job.cancel()
             raise
@@ -68,17 +68,17 @@ def fetched(urls: Sequence[str], name: str, report: Report) -> list[Path]:
 
 
 class _Progress:
-    """The bytes that have come of all shards together."""
+    """The downloaded bytes of all shards together."""
 
     def __init__(self, name: str, total: int, report: Report) -> None:
         self._name, self._total, self._report = name, total, report
         self._done: dict[str, int] = {}
         self._lock = threading.Lock()
-        self.is_over = False
+        self.is_stopped = False
 
-    def tell(self, url: str, done: int) -> None:
-        """`done` bytes of a shard are here; raises InterruptedError once nobody waits for it any more."""
-        if self.is_over:
+    def update(self, url: str, done: int) -> None:
+        """Report `done` bytes of a shard; raises InterruptedError once the download is stopped."""
+        if self.is_stopped:
             raise InterruptedError("stopped")
         with self._lock:
             self._done[url] = done
@@ -90,13 +90,15 @@ def _fetch(url: str, path: Path, answer: RemoteFile, progress: _Progress) -> Non
     with locked(part):
         if not path.is_file():  # another process may just have fetched it
             try:
-                bring(Source(kind="url", url=url), answer.bytes, part, lambda done: progress.tell(url, done))
+                bring(
+                    Source(kind="url", url=url), answer.bytes, part, lambda done: progress.update(url, done)
+                )
             except SourceError as problem:
                 raise DataError(f"The shard {url} cannot be fetched: {problem}.") from problem
             part.replace(path)
 
 
-def _asked(url: str) -> RemoteFile:
+def _announced_size(url: str) -> RemoteFile:
     try:
         return remote_file(Source(kind="url", url=url))
     except SourceError as problem:

@@ -1,6 +1,6 @@
-"""Photos in webdataset shards, and the index by which any of them is read without the ones before it.
+"""Photos in webdataset shards, and the index for random access to them.
 
-The index of a shard is made once, from its headers, and cached under the shard's path, size and
+The index of a shard is built once, from its headers, and cached under the shard's path, size and
 modification time, together with the SHA-256 of its content:
 
     cache_home()/shards/NAME-<hash of these>.npz
@@ -33,7 +33,7 @@ from minigpt4.train.data.webdataset import parsed_meta, scan
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
 VERSION = 1
-"""Raised whenever another photo or caption would be found in the same shard."""
+"""Incremented whenever the same shard would give another photo or caption."""
 
 SPANS = np.dtype(
     [("photo", "<i8"), ("photo_size", "<u4"), ("meta", "<i8"), ("meta_size", "<u4"), ("is_json", "?")]
@@ -103,7 +103,7 @@ class ShardPhotos:
         return self._shards[number], index - (self._ends[number - 1] if number else 0)
 
     def _read(self, shard: ShardIndex, row: int, offset: int, size: int) -> bytes:
-        # Opened anew each time: it costs 10 us, and thousands of shards are more than may be open.
+        # Opened for each read: it costs 10 us, and thousands of shards exceed the limit of open files.
         try:
             handle = os.open(shard.path, os.O_RDONLY)
             try:
@@ -122,8 +122,8 @@ class ShardPhotos:
 class ShardIndex:
     """The samples of a shard: their spans (SPANS), and their keys concatenated in UTF-8.
 
-    `skipped` are keys and reasons of what cannot be used; `damage` is the sentence about a shard
-    whose end is missing, empty if it is whole.
+    `skipped` are keys and reasons of unusable samples; `damage` is the sentence about a truncated
+    shard, empty for a whole one.
     """
 
     path: Path
@@ -153,7 +153,7 @@ def shard_index(path: Path) -> ShardIndex:
         index = _load(cached, path)
         if index is None:
             index = _build(path)
-            # A cache that cannot be written costs the same again the next time, and nothing else.
+            # Without a writable cache, the index is built again the next time.
             with suppress(OSError):
                 _save(index, cached)
         return index

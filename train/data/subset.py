@@ -1,4 +1,4 @@
-"""Some photos of other sets, as a set of their own: what is learnt from, and what is held out of it."""
+"""Subsets of photo sets, and the split into training and validation photos."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from minigpt4.core.errors import DataError
 from minigpt4.train.data.dataset import PhotoSet
 
-HELD_OUT_SHARE = 0.05
-"""The share of photos that are measured and not learnt, where a recipe names no photos to measure."""
+HELD_OUT_FRACTION = 0.05
+"""The fraction of photos for validation if a recipe names no validation photos."""
 
-HELD_OUT_MOST = 2000
-"""More than so many, on average, are not held out of a set: more would not measure anything better."""
+MAX_HELD_OUT = 2000
+"""The most photos, on average, that are held out of a set: more would not improve the estimate."""
 
 
 class Selection:
-    """Photos of one set or several, picked by their places there."""
+    """Photos of one set or several, selected by index."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Selection:
         places: NDArray[np.int64] | None = None,
         owners: NDArray[np.int64] | None = None,
     ) -> None:
-        """`places` are those in `wholes`, `owners` in which of them; None: all, and the first."""
+        """`places` are indices into `wholes`, `owners` the sets of each; None: all, and the first."""
         self.name = name
         self._wholes = tuple(wholes)
         self._places = places
@@ -45,7 +45,7 @@ class Selection:
         return len(self._wholes[0]) if self._wholes else 0
 
     def origin(self, place: int) -> tuple[PhotoSet, int]:
-        """The set that the photo is of, and its place there."""
+        """The photo's own set, and its index there."""
         whole = self._wholes[0 if self._owners is None else int(self._owners[place])]
         return whole, place if self._places is None else int(self._places[place])
 
@@ -55,7 +55,7 @@ class Selection:
         return whole.key(there)
 
     def meta(self, place: int) -> Mapping[str, Any]:
-        """What is known of it; raises PhotoError."""
+        """Its metadata; raises PhotoError."""
         whole, there = self.origin(place)
         return whole.meta(there)
 
@@ -66,10 +66,10 @@ class Selection:
 
 
 def held_out(photos: PhotoSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places of the photos to learn from, and of those to measure, which are in random order.
+    """The indices of the training photos, and of the held-out ones, which are in random order.
 
-    Their keys decide it and nothing else, so a photo that was held out once is so in the next stage,
-    and still when more photos have been added. Raises DataError where there is only one photo.
+    The split depends on the keys alone, so a photo stays held out in the next stage and when photos
+    are added. Raises DataError if there is only one photo.
     """
     if len(photos) < 2:
         raise DataError(
@@ -77,8 +77,8 @@ def held_out(photos: PhotoSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
             "or name photos to measure with --set validation.name=FOLDER."
         )
     draws = np.fromiter((_draw(photos.key(place)) for place in range(len(photos))), np.uint64, len(photos))
-    share = min(HELD_OUT_SHARE, HELD_OUT_MOST / len(photos))
-    is_held = draws < np.uint64(share * 2**64)
+    fraction = min(HELD_OUT_FRACTION, MAX_HELD_OUT / len(photos))
+    is_held = draws < np.uint64(fraction * 2**64)
     if not is_held.any() or is_held.all():
         is_held = draws == draws.min()
         is_held[: int(is_held.all())] = False  # every key is the same

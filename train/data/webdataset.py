@@ -59,7 +59,7 @@ class Contents:
 
 
 def scan(path: Path) -> Contents:
-    """What a shard's headers list, up to the first damage; nothing but the headers is read.
+    """The samples in a shard's headers, up to the first damage; nothing but the headers is read.
 
     Raises OSError.
     """
@@ -95,7 +95,7 @@ def parsed_meta(content: bytes, suffix: str) -> Mapping[str, Any]:
 
 
 def _members(path: Path) -> tuple[list[tuple[str, Span | str]], str]:
-    """Key and span (or why it is not read) of every file that belongs to a sample, and the damage."""
+    """Key and span (or the reason to skip it) of every file of a sample, and the damage."""
     found: list[tuple[str, Span | str]] = []
     count = end = 0
     with path.open("rb") as file:
@@ -139,17 +139,17 @@ def _damage(path: Path, count: int, error: Exception) -> str:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and suffix as webdataset has them: the suffix begins at the first dot of the base name."""
+    """Key and suffix as in webdataset: the suffix begins at the first dot of the base name."""
     folder, slash, base = name.rpartition("/")
     stem, _, suffix = base.partition(".")
     return f"{folder}{slash}{stem}", suffix.lower()
 
 
 def expand(patterns: Iterable[str | Path]) -> list[Path]:
-    """The shards that folders, globs and brace patterns (`{00000..00005}.tar`, `{a,b}.tar`) name.
+    """The shards in folders, globs and brace patterns (`{00000..00005}.tar`, `{a,b}.tar`).
 
     In the order given, a folder's own `.tar` files and a glob's sorted by name, each shard once.
-    Raises DataError for a pattern that names no file, UsageError for one that names too many.
+    Raises DataError for a pattern without a file, UsageError for one with too many names.
     """
     names = (name for pattern in patterns for name in expand_braces(str(pattern)))
     return list(dict.fromkeys(shard for name in names for shard in _named(name)))
@@ -175,7 +175,7 @@ def _named(name: str) -> list[Path]:
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
-    """The names that a brace pattern stands for; raises UsageError for one that stands for too many."""
+    """The names in a brace pattern; raises UsageError if they are too many."""
     span, choice = _RANGE.search(pattern), _CHOICE.search(pattern)
     found = span or choice
     if found is None or Path(pattern).exists():

@@ -28,17 +28,17 @@ RELEASED = {"laion_synthetic_filtered_large": "laion", "ccs_synthetic_filtered_l
 RECORD = "prepared.json"
 
 PILE = 1 << 16
-"""Pairs shuffled at once."""
+"""Pairs shuffled at a time."""
 
 Report = Callable[[str, int, int], None]
-"""Called with what is being done to which list, the bytes done and the bytes in all."""
+"""Called with the current step and list, its bytes done and its bytes in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
     """What to sample: `pairs` in all, from `lists`, mixed by `ratio`.
 
-    Without a ratio the weights of recipe `stage1` count if it knows all the lists, else the lists'
+    Without a ratio, by the weights of recipe `stage1` if it has all the lists, else by the lists'
     lengths. Photos are downloaded for towers of `image_size` pixels a side, or in full (`original_size`).
     """
 
@@ -52,7 +52,7 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class ListSample:
-    """What was sampled from one list: `pairs` of its `rows`; `size` is the list's, in bytes."""
+    """The sample of one list: `pairs` of its `rows`; `size` is the list's, in bytes."""
 
     name: str
     file: str
@@ -86,11 +86,11 @@ class Prepared:
 
 
 def prepare(folder: Path, choice: Choice, *, report: Report = lambda _doing, _done, _total: None) -> Prepared:
-    """Sample and write the lists; a folder that holds this very choice already is left as it is.
+    """Sample and write the lists; a folder prepared with the same choice is not changed.
 
     Each list's rows are drawn uniformly by the seed, so the same lists give the same sample, and any
-    prefix of what is written is a fair sample of it. Raises UsageError for a choice that cannot be
-    met or a folder that holds another one, DataError for a list that cannot be read.
+    prefix of the written list is a fair sample of it. Raises UsageError for an impossible choice or a
+    folder prepared with another one, DataError for a list that cannot be read.
     """
     names = [source_name(path) for path in choice.lists]
     twice = next((name for name in names if names.count(name) > 1), None)

@@ -11,17 +11,14 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from minigpt4.core.errors import DataError
 from minigpt4.core.storage.locks import locked
@@ -187,38 +184,27 @@ def fetched(download: Download) -> Fetched:
     success: dict[str, float] = {}
     tried = photos = 0
     failures: Counter[str] = Counter()
-    for name, stats in _statistics(download.folder):
-        count, successes = int(stats["count"]), int(stats["successes"])
+    for path in sorted(download.folder.glob("*_stats.json")):
+        try:
+            stats = json.loads(path.read_text(encoding="utf-8"))
+            count, successes = int(stats["count"]), int(stats["successes"])
+            for text, times in stats["status_dict"].items():
+                failures[_reason(text)] += int(times)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path} is not a statistics file of {PROGRAM} ({error}); delete it to fetch its shard again."
+            ) from error
         tried += count
         photos += successes
-        success[name] = successes / count if count else 1.0
-        for text, times in stats["status_dict"].items():
-            failures[_reason(text)] += int(times)
+        success[path.name.removesuffix("_stats.json")] = successes / count if count else 1.0
     del failures["success"]
     usual = photos / tried if tried else 0.0
     poor = tuple(name for name, rate in success.items() if rate < POOR * usual)
     return Fetched(done=len(success), tried=tried, photos=photos, failures=failures, poor=poor)
 
 
-def shell_line(download: Download) -> str:
-    """The command as a shell takes it."""
-    return shlex.join(download.command)
-
-
-def _statistics(folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for path in sorted(folder.glob("*_stats.json")):
-        try:
-            stats = json.loads(path.read_text(encoding="utf-8"))
-            int(stats["count"]), int(stats["successes"]), stats["status_dict"].items()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{path} is not a statistics file of {PROGRAM} ({error}); delete it to fetch its shard again."
-            ) from error
-        yield path.name.removesuffix("_stats.json"), stats
-
-
 def _reason(text: str) -> str:
-    """The reason of a failure, without what differs from host to host."""
+    """The reason of a failure, without the parts that differ between hosts."""
     text = text.removeprefix("<urlopen error ").removesuffix(">").strip()
     text = re.sub(r"^\[(?:Errno -?\d+|SSL: [A-Z_]+)\]\s*", "", text)
     text = re.sub(r"\s*\(_ssl\.c:\d+\)$", "", text)
@@ -229,13 +215,13 @@ def _reason(text: str) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt PROGRAM, then kill what is left of its session."""
+    """Interrupt PROGRAM, then kill the rest of its session."""
     process.send_signal(signal.SIGINT)
     try:
         with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             process.wait(GRACE_S)
     finally:
-        # The session holds nothing but what PROGRAM started.
+        # The session has only processes that PROGRAM started.
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()

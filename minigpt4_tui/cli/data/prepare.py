@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 from collections import Counter
@@ -66,7 +67,7 @@ def prepare(
     """
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.train.prepare.choose import Choice, read_prepared
-    from minigpt4.train.prepare.img2dataset import check_program, downloads, fetch, shell_line
+    from minigpt4.train.prepare.img2dataset import check_program, downloads, fetch
 
     folder = output.expanduser()
     choice = None
@@ -90,7 +91,7 @@ def prepare(
         if not run:
             _tell_what_has_come(wanted)
             _tell_room(folder, wanted)
-            print("\n".join(map(shell_line, wanted)))
+            print("\n".join(shlex.join(download.command) for download in wanted))
             return
         _tell_room(folder, wanted)
         try:

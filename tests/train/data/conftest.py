@@ -22,24 +22,24 @@ def jpeg(colour: str) -> bytes:
     return file.getvalue()
 
 
-class Told:
-    """What was reported."""
+class Events:
+    """Records the reported events."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.reported: list[Event] = []
 
     def __call__(self, event: Event) -> None:
-        self.events.append(event)
+        self.reported.append(event)
 
     @property
-    def left_out(self) -> list[tuple[str, str]]:
+    def skipped(self) -> list[tuple[str, str]]:
         """Keys and reasons."""
-        return [(event.key, event.reason) for event in self.events if isinstance(event, PhotoSkipped)]
+        return [(event.key, event.reason) for event in self.reported if isinstance(event, PhotoSkipped)]
 
 
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def events() -> Events:
+    return Events()
 
 
 @pytest.fixture

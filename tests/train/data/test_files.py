@@ -1,4 +1,4 @@
-"""Photos that are files: pairs, lists, COCO's and MiniGPT-4's JSON."""
+"""Photos as files: pairs, lists, COCO's and MiniGPT-4's JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def known(photos: PhotoSet) -> dict[str, tuple[str, ...]]:
     return {photos.key(place): tuple(photos.meta(place)["captions"]) for place in range(len(photos))}
 
 
-def test_photos_beside_texts_are_found_in_all_folders(tmp_path: Path, photo: Photo, told: Any) -> None:
+def test_photos_beside_texts_are_found_in_all_folders(tmp_path: Path, photo: Photo, events: Any) -> None:
     write(
         tmp_path,
         {
@@ -52,11 +52,11 @@ def test_photos_beside_texts_are_found_in_all_folders(tmp_path: Path, photo: Pho
             "empty.txt": "",
         },
     )
-    photos = open_photos(tmp_path, name="mine", report=told)
+    photos = open_photos(tmp_path, name="mine", report=events)
     assert photos.name == "mine"
     assert known(photos) == {"Dog.JPG": ("My dog Bello.",), "2024/bee.png": ("Bees, at home.",)}
     assert photos.read(0) == photo("red")
-    assert dict(told.left_out) == {
+    assert dict(events.skipped) == {
         "alone.jpg": "no caption",
         "empty.jpg": "no caption",
         "latin.jpg": "a caption that is not UTF-8",
@@ -78,16 +78,16 @@ JSON_LIST = """\
 """
 
 
-def test_a_json_list_names_photos_relative_to_itself(tmp_path: Path, photo: Photo, told: Any) -> None:
+def test_a_json_list_names_photos_relative_to_itself(tmp_path: Path, photo: Photo, events: Any) -> None:
     write(tmp_path, {"outside.jpg": photo("red")})
     folder = write(
         tmp_path / "mine",
         {"captions.jsonl": JSON_LIST, "a.jpg": photo("red"), "deep/b.jpg": photo("blue"), "silent.jpg": b""},
     )
-    photos = open_photos(folder, report=told)
+    photos = open_photos(folder, report=events)
     assert known(photos) == {"a.jpg": ("An ant.", "Ants."), "deep/b.jpg": ("A bee.", "Two bees.")}
     assert photos.read(1) == photo("blue")
-    assert told.left_out == [
+    assert events.skipped == [
         ("captions.jsonl, line 5", "unreadable JSON"),
         ("captions.jsonl, line 6", "no photo is named; it should stand under 'photo'"),
         ("captions.jsonl, line 10", "unreadable JSON"),
@@ -98,17 +98,17 @@ def test_a_json_list_names_photos_relative_to_itself(tmp_path: Path, photo: Phot
     assert open_photos(folder / "captions.jsonl").fingerprint == photos.fingerprint
 
 
-def test_an_absolute_name_in_a_list_is_not_followed(tmp_path: Path, photo: Photo, told: Any) -> None:
+def test_an_absolute_name_in_a_list_is_not_followed(tmp_path: Path, photo: Photo, events: Any) -> None:
     secret = write(tmp_path, {"secret.jpg": photo("red")}) / "secret.jpg"
     row = json.dumps({"photo": str(secret), "caption": "A secret."})
     with pytest.raises(DataError, match=r"'mine' has no photo with captions in .*outside of"):
-        open_photos(write(tmp_path / "mine", {"captions.jsonl": row}), report=told)
+        open_photos(write(tmp_path / "mine", {"captions.jsonl": row}), report=events)
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_a_table_is_read_as_spreadsheets_write_it(
-    tmp_path: Path, photo: Photo, told: Any, delimiter: str, mark: str
+def test_a_table_is_read_in_the_dialect_of_spreadsheets(
+    tmp_path: Path, photo: Photo, events: Any, delimiter: str, mark: str
 ) -> None:
     rows = [
         ["File_Name", "Caption"],
@@ -118,11 +118,11 @@ def test_a_table_is_read_as_spreadsheets_write_it(
     ]
     text = mark + "\r\n".join(delimiter.join(row) for row in rows) + "\r\n"
     folder = write(tmp_path, {"captions.csv": text, "a.jpg": photo("red"), "b.jpg": photo("red")})
-    assert known(open_photos(folder, report=told)) == {"a.jpg": ("An ant; red, small.\nIt runs.", "Ants.")}
-    assert told.left_out == [("b.jpg", "no caption")]
+    assert known(open_photos(folder, report=events)) == {"a.jpg": ("An ant; red, small.\nIt runs.", "Ants.")}
+    assert events.skipped == [("b.jpg", "no caption")]
 
 
-def test_a_table_without_the_right_columns_says_which_it_has(tmp_path: Path) -> None:
+def test_a_table_without_the_right_columns_is_refused_with_its_columns(tmp_path: Path) -> None:
     folder = write(tmp_path, {"captions.csv": "url,title\nx,y\n"})
     with pytest.raises(
         DataError, match="begins with the columns url, title; its first line should name 'photo'"
@@ -130,32 +130,30 @@ def test_a_table_without_the_right_columns_says_which_it_has(tmp_path: Path) -> 
         open_photos(folder)
 
 
-def test_an_endless_line_or_cell_costs_itself_alone(
-    tmp_path: Path, photo: Photo, told: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_endless_line_or_cell_is_skipped_alone(
+    tmp_path: Path, photo: Photo, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minigpt4.train.data.caption_list.ROW_LIMIT", 100)
     lines = ['{"photo": "a.jpg", "caption": "An ant."}', "x" * 350, '{"photo": "b.jpg", "caption": "A bee."}']
     files: dict[str, bytes | str] = {"a.jpg": photo("red"), "b.jpg": photo("red")}
-    photos = open_photos(write(tmp_path / "j", files | {"captions.jsonl": "\n".join(lines)}), report=told)
+    photos = open_photos(write(tmp_path / "j", files | {"captions.jsonl": "\n".join(lines)}), report=events)
     assert len(photos) == 2
-    assert told.left_out == [("captions.jsonl, line 2", "a line of more than 100 characters")]
-    told.events.clear()
+    assert events.skipped == [("captions.jsonl, line 2", "a line of more than 100 characters")]
+    events.reported.clear()
     table = f"photo,caption\na.jpg,An ant.\nb.jpg,{'x' * 200_000}\nb.jpg,A bee.\n"
-    assert len(open_photos(write(tmp_path / "c", files | {"captions.csv": table}), report=told)) == 2
-    assert [key for key, _ in told.left_out] == ["captions.csv, line 3"]
+    assert len(open_photos(write(tmp_path / "c", files | {"captions.csv": table}), report=events)) == 2
+    assert [key for key, _ in events.skipped] == ["captions.csv, line 3"]
 
 
-def test_the_second_stage_s_pairs_are_read_as_they_were_released(
-    tmp_path: Path, photo: Photo, told: Any
-) -> None:
+def test_the_released_pairs_of_the_second_stage_are_read(tmp_path: Path, photo: Photo, events: Any) -> None:
     pairs = [{"image_id": "2", "caption": "A long walk."}, {"image_id": "../../2", "caption": "No."}]
     folder = write(
         tmp_path, {"filter_cap.json": json.dumps({"annotations": pairs}), "image/2.jpg": photo("red")}
     )
-    photos = open_photos(folder, report=told)
+    photos = open_photos(folder, report=events)
     assert known(photos) == {"2": ("A long walk.",)}
     assert photos.read(0) == photo("red")
-    assert [key for key, _ in told.left_out] == ["../../2"]
+    assert [key for key, _ in events.skipped] == ["../../2"]
 
 
 def coco(*files: str) -> str:
@@ -168,7 +166,7 @@ def coco(*files: str) -> str:
     return json.dumps({"images": images, "annotations": annotations})
 
 
-def test_coco_s_captions_find_their_photos_near_them(tmp_path: Path, photo: Photo) -> None:
+def test_the_photos_of_coco_captions_are_found_near_them(tmp_path: Path, photo: Photo) -> None:
     files: dict[str, bytes | str] = {"annotations/captions_val.json": coco("1.jpg", "2.jpg")}
     for number in "12":
         files[f"train/{number}.jpg"] = photo("red")  # of the same names
@@ -185,7 +183,7 @@ def test_coco_s_captions_find_their_photos_near_them(tmp_path: Path, photo: Phot
     assert open_photos(folder / "annotations" / "captions_train.json").read(0) == photo("red")
 
 
-def test_coco_s_photos_that_are_nowhere_are_asked_for(tmp_path: Path) -> None:
+def test_missing_coco_photos_are_an_error(tmp_path: Path) -> None:
     write(tmp_path, {"captions_val.json": coco("1.jpg")})
     with pytest.raises(
         DataError, match=r"are not near it \(1\.jpg is missing\); put their folder beside it, as .*val"
@@ -197,12 +195,12 @@ def test_coco_s_photos_that_are_nowhere_are_asked_for(tmp_path: Path) -> None:
     ("text", "sentence"),
     [("{", "are no whole JSON"), ("[]", "holds no 'annotations'"), ('{"annotations": 7}', "names no photo")],
 )
-def test_json_of_another_kind_is_refused_with_its_name(tmp_path: Path, text: str, sentence: str) -> None:
+def test_json_of_another_form_is_refused_with_its_path(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(DataError, match=rf"odd\.json.* {sentence}"):
         open_photos(write(tmp_path, {"odd.json": text}) / "odd.json")
 
 
-def test_the_fingerprint_follows_photos_and_captions_wherever_they_lie(tmp_path: Path, photo: Photo) -> None:
+def test_the_fingerprint_depends_on_photos_and_captions_alone(tmp_path: Path, photo: Photo) -> None:
     files: dict[str, bytes | str] = {
         "a.jpg": photo("red"),
         "a.txt": "An ant.",
@@ -239,14 +237,14 @@ def test_files_are_hashed_once_until_they_change(
     assert hashed == ["b.jpg"]
 
 
-def test_a_file_that_goes_away_is_a_bad_photo(tmp_path: Path, photo: Photo) -> None:
+def test_a_deleted_file_is_a_bad_photo(tmp_path: Path, photo: Photo) -> None:
     photos = open_photos(write(tmp_path, {"a.jpg": photo("red"), "a.txt": "An ant."}))
     (tmp_path / "a.jpg").unlink()
     with pytest.raises(PhotoError, match=r"'a\.jpg' of .* the file cannot be read"):
         photos.read(0)
 
 
-def test_a_folder_of_nothing_says_what_could_be_there(tmp_path: Path, photo: Photo) -> None:
+def test_an_empty_folder_is_refused_with_the_accepted_forms(tmp_path: Path, photo: Photo) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
         DataError, match=r"holds no photos with captions: a captions\.jsonl or captions\.csv be"

@@ -1,4 +1,4 @@
-"""Shards on a web server: fetched once, taken up where they broke off, never half."""
+"""Shards on a web server: downloaded once, resumed after an interruption, never partial."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Files = dict[str, bytes]
 
 @dataclass
 class Served:
-    """A web server's files, what it was asked, and after how many bytes it breaks off."""
+    """A web server's files, its requests, and the numbers of bytes after which it disconnects."""
 
     files: Files = field(default_factory=dict)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
-    breaks_after: list[int] = field(default_factory=list)
+    disconnects_after: list[int] = field(default_factory=list)
     address: str = ""
 
 
@@ -56,7 +56,7 @@ def served() -> Iterator[Served]:
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             if has_body:
-                end = start + state.breaks_after.pop(0) if state.breaks_after else len(content)
+                end = start + state.disconnects_after.pop(0) if state.disconnects_after else len(content)
                 self.wfile.write(content[start:end])
 
         def log_message(self, *_: object) -> None:
@@ -83,13 +83,13 @@ def in_the_cache() -> list[str]:
     return sorted(path.name for path in (cache_home() / "remote").rglob("*.tar"))
 
 
-def test_shards_are_fetched_once_and_read_without_the_server_ever_after(shards: Served, told: Any) -> None:
+def test_shards_are_downloaded_once_and_then_read_without_the_server(shards: Served, events: Any) -> None:
     place = f"{shards.address}/{{0..2}}.tar"
     assert holds_photos(place)
     assert shards.requests == []
-    photos = open_photos(place, report=told)
+    photos = open_photos(place, report=events)
     assert [photos.key(number) for number in range(len(photos))] == ["a", "b", "c"]
-    progress = [event for event in told.events if isinstance(event, PhotosFetched)]
+    progress = [event for event in events.reported if isinstance(event, PhotosFetched)]
     total = sum(map(len, shards.files.values()))
     assert progress[-1] == PhotosFetched("{0..2}.tar", total, total)
     shards.requests.clear()
@@ -98,8 +98,8 @@ def test_shards_are_fetched_once_and_read_without_the_server_ever_after(shards: 
     assert shards.requests == []
 
 
-def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
-    shards.breaks_after = [1000, 0]
+def test_an_interrupted_download_resumes(shards: Served) -> None:
+    shards.disconnects_after = [1000, 0]
     with pytest.raises(DataError, match=r"1\.tar cannot be fetched: .*run the command again to resume"):
         open_photos(f"{shards.address}/1.tar")
     assert in_the_cache() == []
@@ -109,17 +109,17 @@ def test_a_download_that_broke_off_goes_on_where_it_was(shards: Served) -> None:
     assert in_the_cache() == ["1.tar"]
 
 
-def test_a_half_download_is_not_gone_on_with_where_the_server_has_something_else(
+def test_a_partial_download_does_not_resume_with_other_content(
     shards: Served, write_tar: Callable[..., Path], sample: Callable[..., Any]
 ) -> None:
-    shards.breaks_after = [1000, 0]
+    shards.disconnects_after = [1000, 0]
     with pytest.raises(DataError, match="cannot be fetched"):
         open_photos(f"{shards.address}/1.tar")
     shards.files["1.tar"] = write_tar("new.tar", sample("z", "Another.")).read_bytes()
     assert open_photos(f"{shards.address}/1.tar").key(0) == "z"
 
 
-def test_shards_of_one_name_from_two_folders_are_two(shards: Served) -> None:
+def test_shards_of_the_same_name_from_two_folders_are_distinct(shards: Served) -> None:
     shards.files["deep/0.tar"] = shards.files["2.tar"]
     assert open_photos(f"{shards.address}/0.tar").key(0) == "a"
     assert open_photos(f"{shards.address}/deep/0.tar").key(0) == "c"
@@ -133,7 +133,7 @@ def test_a_missing_shard_is_named(shards: Served) -> None:
     assert in_the_cache() == []
 
 
-def test_a_disk_without_room_is_told_before_the_first_byte(
+def test_a_full_disk_is_reported_before_the_first_byte(
     shards: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": 10})

@@ -1,4 +1,4 @@
-"""Shards as a set: any photo read where it lies, damage told and passed over."""
+"""Shards as a set: random access to photos, damage reported and skipped."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def two_shards(write_tar: WriteTar, sample: Sample, tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def test_every_photo_is_read_at_its_place_in_any_order(two_shards: Path, photo: Any, told: Any) -> None:
-    photos = open_photos(two_shards, report=told)
+def test_every_photo_can_be_read_in_any_order(two_shards: Path, photo: Any, events: Any) -> None:
+    photos = open_photos(two_shards, report=events)
     assert (photos.name, len(photos)) == ("set", 4)
     assert [photos.key(place) for place in (3, 0, 2, 1)] == ["deep/ö", "a", "a", "b"]
     assert [photos.read(place) for place in (2, 3)] == [photo("red") + b"a", photo("red") + "deep/ö".encode()]
     assert [captions_in(photos.meta(place)) for place in (2, 1)] == [("A cat.",), ("A bee.", "Two bees.")]
-    assert told.events == [PhotosRead("set", 1, 2), PhotosRead("set", 2, 2)]
+    assert events.reported == [PhotosRead("set", 1, 2), PhotosRead("set", 2, 2)]
 
 
 def test_headers_and_checksums_are_read_once(two_shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,20 +52,20 @@ def test_headers_and_checksums_are_read_once(two_shards: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half", b"nothing of the kind" * 100])
-def test_a_damaged_index_is_made_again(two_shards: Path, damage: bytes) -> None:
+def test_a_damaged_index_is_rebuilt(two_shards: Path, damage: bytes) -> None:
     keys = [open_photos(two_shards).key(place) for place in range(4)]
     for kept in (cache_home() / "shards").iterdir():
         kept.write_bytes(damage)
     assert [open_photos(two_shards).key(place) for place in range(4)] == keys
 
 
-def test_a_cache_that_cannot_be_written_costs_time_alone(two_shards: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_ignored(two_shards: Path) -> None:
     cache_home().mkdir(parents=True, exist_ok=True)
     (cache_home() / "shards").write_text("in the way")
     assert len(open_photos(two_shards)) == 4
 
 
-def test_a_shard_that_has_changed_is_indexed_anew_and_has_another_fingerprint(
+def test_a_changed_shard_is_indexed_again_and_has_another_fingerprint(
     two_shards: Path, write_tar: WriteTar, sample: Sample
 ) -> None:
     before = open_photos(two_shards).fingerprint
@@ -79,7 +79,7 @@ def test_a_shard_that_has_changed_is_indexed_anew_and_has_another_fingerprint(
     assert after.fingerprint != before
 
 
-def test_the_fingerprint_is_of_the_content_and_not_of_the_place(two_shards: Path, tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_the_content_and_not_on_the_path(two_shards: Path, tmp_path: Path) -> None:
     before = open_photos(two_shards)
     two_shards.rename(tmp_path / "moved")
     for shard in (tmp_path / "moved").iterdir():
@@ -88,8 +88,8 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_place(two_shards: Path
     assert open_photos(tmp_path / "moved" / "0.tar").fingerprint != before.fingerprint
 
 
-def test_what_cannot_be_used_is_named_each_once_and_the_rest_kept(
-    write_tar: WriteTar, sample: Sample, told: Any, monkeypatch: pytest.MonkeyPatch
+def test_each_unusable_photo_is_reported_once_and_the_rest_kept(
+    write_tar: WriteTar, sample: Sample, events: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minigpt4.train.data.webdataset.MEMBER_LIMIT", 2_000)
     monkeypatch.setattr("minigpt4.train.data.webdataset.META_LIMIT", 2_000)
@@ -105,17 +105,17 @@ def test_what_cannot_be_used_is_named_each_once_and_the_rest_kept(
             ("talkative.txt", bytes(2_001)),
         ],
     )
-    photos = open_photos(shard, report=told)
+    photos = open_photos(shard, report=events)
     assert [photos.key(place) for place in range(len(photos))] == ["good"]
-    assert told.left_out == [
+    assert events.skipped == [
         ("no-caption", "no caption"),
         ("no-photo", "no photo"),
         ("huge", "a jpg of more than 0 MB"),
         ("talkative", "a txt of more than 0 MB"),
     ]
-    told.events.clear()
-    open_photos(shard, report=told)
-    assert len(told.left_out) == 4  # told again, though the index was kept
+    events.reported.clear()
+    open_photos(shard, report=events)
+    assert len(events.skipped) == 4  # reported again from the cached index
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_what_cannot_be_used_is_named_each_once_and_the_rest_kept(
         ("txt", b"long " * CAPTION_LIMIT, f"a caption of {5 * CAPTION_LIMIT} characters, more than 20000"),
     ],
 )
-def test_bad_captions_are_named_when_their_photo_is_visited(
+def test_bad_captions_are_reported_when_their_photo_is_read(
     write_tar: WriteTar, sample: Sample, name: str, content: bytes, reason: str
 ) -> None:
     shard = write_tar("s.tar", [("a.jpg", b"jpg"), (f"a.{name}", content), *sample("b", "A bee.")])
@@ -143,7 +143,7 @@ def test_bad_captions_are_named_when_their_photo_is_visited(
     assert captions_in(photos.meta(1)) == ("A bee.",)
 
 
-def test_one_bad_caption_of_several_is_passed_over(write_tar: WriteTar) -> None:
+def test_one_bad_caption_of_several_is_skipped(write_tar: WriteTar) -> None:
     meta = json.dumps({"captions": ["", "A dog.", "x" * (CAPTION_LIMIT + 1), " Dogs. "]}).encode()
     photos = open_photos(write_tar("s.tar", [("a.jpg", b"jpg"), ("a.json", meta)]))
     assert captions_in(photos.meta(0)) == ("A dog.", "Dogs.")
@@ -154,7 +154,7 @@ CAPTION = b'{"caption": "A dog."}'
 
 @settings(max_examples=60)
 @given(cut=st.integers(0, 6 * 1024))
-def test_a_shard_that_was_cut_off_gives_its_whole_samples(
+def test_a_truncated_shard_gives_its_whole_samples(
     tmp_path_factory: pytest.TempPathFactory, cut: int
 ) -> None:
     folder = tmp_path_factory.mktemp("cut")
@@ -179,14 +179,14 @@ def test_a_shard_that_was_cut_off_gives_its_whole_samples(
     assert [event.key for event in events if not isinstance(event, PhotosRead)][-1] == "s.tar"
 
 
-def test_a_good_shard_beside_one_that_is_none_is_used(
-    write_tar: WriteTar, sample: Sample, tmp_path: Path, told: Any
+def test_a_good_shard_beside_a_file_that_is_no_shard_is_used(
+    write_tar: WriteTar, sample: Sample, tmp_path: Path, events: Any
 ) -> None:
     write_tar("set/0.tar", sample("a", "An ant."))
     (tmp_path / "set" / "1.tar").write_bytes(b"")
-    photos = open_photos(tmp_path / "set", report=told)
+    photos = open_photos(tmp_path / "set", report=events)
     assert len(photos) == 1
-    ((key, reason),) = told.left_out
+    ((key, reason),) = events.skipped
     assert key == "1.tar"
     assert "is not a tar shard" in reason
 
@@ -196,9 +196,7 @@ def test_shards_without_a_photo_are_an_error(write_tar: WriteTar) -> None:
         open_photos(write_tar("s.tar", [("readme.md", b"hello")]))
 
 
-def test_a_shard_that_vanishes_or_shrinks_makes_bad_photos_and_no_crash(
-    write_tar: WriteTar, sample: Sample
-) -> None:
+def test_a_shard_that_vanishes_or_shrinks_gives_bad_photos(write_tar: WriteTar, sample: Sample) -> None:
     shard = write_tar("s.tar", [*sample("a", "An ant."), *sample("b", "A bee.")])
     photos = open_photos(shard)
     os.truncate(shard, 600)
@@ -209,8 +207,8 @@ def test_a_shard_that_vanishes_or_shrinks_makes_bad_photos_and_no_crash(
         photos.meta(0)
 
 
-def test_a_negative_size_is_damage_and_not_a_loop_without_end(
-    write_tar: WriteTar, sample: Sample, told: Any
+def test_a_negative_size_is_damage_and_not_an_endless_loop(
+    write_tar: WriteTar, sample: Sample, events: Any
 ) -> None:
     shard = write_tar("s.tar", [*sample("a", "An ant."), *sample("b", "A bee.")])
     content = bytearray(shard.read_bytes())
@@ -220,6 +218,6 @@ def test_a_negative_size_is_damage_and_not_a_loop_without_end(
     checksum = sum(content[header : header + 512])
     content[header + 148 : header + 156] = b"%06o\0 " % checksum
     shard.write_bytes(content)
-    photos = open_photos(shard, report=told)
+    photos = open_photos(shard, report=events)
     assert len(photos) == 1
-    assert told.left_out[-1][0] == "s.tar"
+    assert events.skipped[-1][0] == "s.tar"

@@ -1,4 +1,4 @@
-"""Shards: named by folders, globs and braces; read in place; never trusted."""
+"""Shards: given by folders, globs and braces; read in place; never trusted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
         ("00001.tar", ["00001"]),
     ],
 )
-def test_patterns_name_shards_in_order(folder: Path, pattern: str, names: list[str]) -> None:
+def test_patterns_expand_in_order(folder: Path, pattern: str, names: list[str]) -> None:
     if not names:
         with pytest.raises(DataError, match="00009"):
             expand([folder / pattern])
@@ -57,19 +57,19 @@ def test_patterns_name_shards_in_order(folder: Path, pattern: str, names: list[s
     assert expand([folder / pattern]) == [folder / f"{name}.tar" for name in names]
 
 
-def test_a_shard_named_twice_is_read_once(folder: Path) -> None:
+def test_a_shard_given_twice_is_read_once(folder: Path) -> None:
     assert expand([folder / "00001.tar", folder]) == [
         folder / f"{name}.tar" for name in ("00001", "00000", "00002", "00010")
     ]
 
 
-def test_a_folder_of_folders_says_which_of_them_have_shards(folder: Path) -> None:
+def test_the_error_for_a_folder_of_folders_lists_those_with_shards(folder: Path) -> None:
     with pytest.raises(DataError, match=folder.name):
         expand([folder.parent])
 
 
 @pytest.mark.parametrize("pattern", ["{5..1}.tar", "{0..99999999}.tar"])
-def test_senseless_ranges_are_refused(pattern: str) -> None:
+def test_invalid_ranges_are_refused(pattern: str) -> None:
     with pytest.raises(UsageError):
         expand([pattern])
 
@@ -93,13 +93,13 @@ def test_a_scan_lists_spans_in_order_and_reads_nothing_else(tmp_path: Path) -> N
     )
 
 
-def test_shards_named_in_several_ways_are_one_set_and_read_once(folder: Path) -> None:
+def test_shards_given_in_several_ways_are_one_set_and_read_once(folder: Path) -> None:
     (photos,) = open_all([str(folder / "00001.tar"), str(folder), str(folder / "0000*.tar")], lambda _: None)
     keys = [photos.key(index) for index in range(len(photos))]
     assert keys == ["k00001", "k00000", "k00002", "k00010"]
 
 
-def test_a_lone_caption_will_do_and_so_will_a_text_file(tmp_path: Path) -> None:
+def test_a_single_caption_or_a_text_file_is_enough(tmp_path: Path) -> None:
     files = [
         ("a.JPG", b"jpg"),
         ("a.json", b'{"caption": "A cat."}'),
@@ -126,14 +126,14 @@ def test_names_are_only_keys_and_links_are_ignored(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar at all" * 100, b"\x1f\x8b" + bytes(600)])
-def test_what_is_no_tar_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_tar_is_refused_with_its_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.tar"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"odd\.tar"):
         open_photos(path)
 
 
-def test_a_damaged_header_is_not_taken_for_the_end(tmp_path: Path) -> None:
+def test_a_damaged_header_is_not_mistaken_for_the_end(tmp_path: Path) -> None:
     shard = write(tmp_path / "s.tar", [*photo("a", "A dog."), *photo("b", "A cat.")])
     content = bytearray(shard.read_bytes())
     content[4 * 512 : 5 * 512] = b"x" * 512

@@ -1,4 +1,4 @@
-"""Caption lists: read piece by piece, counted once, and damage said with its place."""
+"""Caption lists: streamed, counted once, and damage reported with its offset."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def all_pairs(path: Path) -> list[Pair]:
 
 
 @pytest.mark.parametrize("dump", [json.dumps, lambda value: json.dumps(value, indent=3, ensure_ascii=False)])
-def test_every_pair_is_read_however_the_list_is_written(
+def test_every_pair_is_read_in_any_formatting_of_the_list(
     write: Write, small_pieces: None, dump: Callable[[Any], str]
 ) -> None:
     wanted = [*rows(30), {"url": "http://x.org/é.jpg", "caption": " Ein süßer Hund 🐕 "}]
@@ -95,7 +95,7 @@ def test_only_usable_rows_are_numbered(write: Write, small_pieces: None, values:
     usable = [value for value in values if value not in UNUSABLE]
     if not any(usable):
         return
-    # A name of its own: the clock of files is too coarse to tell two written one after the other.
+    # A different name each time: file timestamps are too coarse to distinguish consecutive writes.
     path = write(values, f"{uuid4()}.json")
     index = count_pairs(path)
     assert (index.rows, index.unusable) == (len(usable), len(values) - len(usable))
@@ -108,7 +108,7 @@ def test_bytes_that_are_no_utf8_make_one_row_unusable(write: Write) -> None:
     assert (index.rows, index.unusable) == (2, 1)
 
 
-def test_far_rows_are_reached_without_reading_what_lies_between(
+def test_distant_rows_are_reached_without_reading_those_between(
     write: Write, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(rows(400))
@@ -135,7 +135,7 @@ def test_a_list_is_counted_once(write: Write, monkeypatch: pytest.MonkeyPatch) -
     assert count_pairs(path).rows == 12
 
 
-def test_a_count_that_was_interrupted_goes_on_where_it_was(
+def test_an_interrupted_count_resumes(
     write: Write, small_pieces: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write([*rows(40), None])
@@ -173,7 +173,7 @@ def test_a_count_that_was_interrupted_goes_on_where_it_was(
     ],
     ids=["empty", "gzip", "in a row", "between rows", "in the middle", "nested", "no rows", "other columns"],
 )
-def test_a_list_that_cannot_be_read_says_where(write: Write, content: bytes, sentence: str) -> None:
+def test_a_damaged_list_is_reported_with_its_offset(write: Write, content: bytes, sentence: str) -> None:
     path = write(content)
     with pytest.raises(DataError) as refused:
         count_pairs(path)
@@ -181,12 +181,12 @@ def test_a_list_that_cannot_be_read_says_where(write: Write, content: bytes, sen
     assert str(path) in str(refused.value)
 
 
-def test_a_missing_list_is_said(tmp_path: Path) -> None:
+def test_a_missing_list_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none.json does not exist; check the path"):
         count_pairs(tmp_path / "none.json")
 
 
-def test_a_list_that_shrinks_while_it_is_read_is_noticed(write: Write) -> None:
+def test_a_list_that_shrinks_while_it_is_read_is_an_error(write: Write) -> None:
     path = write(rows(3))
     with pytest.raises(DataError, match="changed while it was being read"):
         list(pairs_at(path, ListIndex(rows=9, offsets=(1,), is_whole=True), range(9)))

@@ -1,4 +1,4 @@
-"""Choosing pairs: exactly so many, every one as likely, the same for the same seed, in constant memory."""
+"""Sampling pairs: the exact number, uniformly, reproducible by seed, in constant memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def captions(path: Path) -> list[str]:
 
 
 @given(st.integers(0, 300), st.data())
-def test_exactly_as_many_rows_are_chosen_rising_and_from_all(rows: int, data: st.DataObject) -> None:
+def test_the_exact_number_of_rows_is_chosen_in_ascending_order(rows: int, data: st.DataObject) -> None:
     wanted = data.draw(st.integers(0, rows))
     chosen = list(chosen_rows(rows, wanted, Random(data.draw(st.integers()))))
     assert len(chosen) == wanted
@@ -50,13 +50,13 @@ def test_exactly_as_many_rows_are_chosen_rising_and_from_all(rows: int, data: st
     assert all(0 <= row < rows for row in chosen)
 
 
-def test_every_row_is_chosen_about_as_often() -> None:
+def test_rows_are_chosen_uniformly() -> None:
     often = Counter(row for seed in range(4000) for row in chosen_rows(10, 3, Random(seed)))
     assert all(1100 < often[row] < 1300 for row in range(10))
 
 
 @given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=6), st.integers(0, 10**7))
-def test_a_split_loses_none_and_is_off_by_less_than_one(weights: list[float], total: int) -> None:
+def test_a_split_adds_up_and_is_off_by_less_than_one(weights: list[float], total: int) -> None:
     parts = split_by(weights, total)
     assert sum(parts) == total
     assert all(
@@ -65,7 +65,7 @@ def test_a_split_loses_none_and_is_off_by_less_than_one(weights: list[float], to
     )
 
 
-def test_released_lists_are_mixed_as_recipe_stage1_mixes_their_photos(
+def test_released_lists_are_mixed_by_the_weights_of_recipe_stage1(
     write_list: WriteList, tmp_path: Path
 ) -> None:
     lists = write_list(CC_SBU, 300), write_list(LAION, 300)
@@ -74,15 +74,15 @@ def test_released_lists_are_mixed_as_recipe_stage1_mixes_their_photos(
     assert len(set(captions(tmp_path / "out" / "laion.jsonl"))) == 115
 
 
-def test_other_lists_are_mixed_by_length_or_as_one_says(write_list: WriteList, tmp_path: Path) -> None:
+def test_other_lists_are_mixed_by_length_or_by_the_ratio(write_list: WriteList, tmp_path: Path) -> None:
     lists = write_list("mine", 300), write_list("yours", 100)
     by_length = prepare(tmp_path / "a", choice(*lists, pairs=40))
     assert [share.pairs for share in by_length.shares] == [30, 10]
-    as_said = prepare(tmp_path / "b", choice(*lists, pairs=40, ratio=(1, 1)))
-    assert [share.pairs for share in as_said.shares] == [20, 20]
+    by_ratio = prepare(tmp_path / "b", choice(*lists, pairs=40, ratio=(1, 1)))
+    assert [share.pairs for share in by_ratio.shares] == [20, 20]
 
 
-def test_the_same_seed_gives_the_same_list_and_another_another(write_list: WriteList, tmp_path: Path) -> None:
+def test_the_sample_depends_on_the_seed_alone(write_list: WriteList, tmp_path: Path) -> None:
     path = write_list("mine", 500)
     first, second, other = (
         captions(prepare(tmp_path / str(place), choice(path, pairs=50, seed=seed)).folder / "mine.jsonl")
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_list_and_another_another(write_list: Write
     assert set(first) != set(other)
 
 
-def test_any_first_part_is_a_fair_sample(
+def test_any_prefix_is_a_fair_sample(
     write_list: WriteList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order is random over all piles, not the list's own."""
@@ -107,7 +107,7 @@ def test_any_first_part_is_a_fair_sample(
     assert abs(sum(numbers[-100:]) / 100 - 500) < 120
 
 
-def test_a_prepared_folder_is_left_as_it_is_even_without_its_lists(
+def test_a_prepared_folder_is_not_changed_even_without_its_lists(
     write_list: WriteList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_list("mine", 100)
@@ -139,7 +139,7 @@ def test_a_folder_with_another_choice_is_refused_with_the_difference(
     assert "another folder with --output" in str(refused.value)
 
 
-def test_another_list_or_mixture_is_refused_too(write_list: WriteList, tmp_path: Path) -> None:
+def test_another_list_or_ratio_is_refused_too(write_list: WriteList, tmp_path: Path) -> None:
     one, two = write_list("one", 100), write_list("two", 100)
     asked = choice(one, two, pairs=10)
     prepare(tmp_path / "out", asked)
@@ -154,7 +154,7 @@ def test_another_list_or_mixture_is_refused_too(write_list: WriteList, tmp_path:
         prepare(tmp_path / "out", asked)
 
 
-def test_what_cannot_be_chosen_is_said(write_list: WriteList, tmp_path: Path) -> None:
+def test_an_impossible_choice_is_refused(write_list: WriteList, tmp_path: Path) -> None:
     one, two = write_list("one", 10), write_list("two", 1000)
     for asked, sentence in (
         (choice(one, two, pairs=100, ratio=(1, 1)), r"50 of the pairs .*one\.json, which has 10"),
@@ -167,9 +167,7 @@ def test_what_cannot_be_chosen_is_said(write_list: WriteList, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_a_choice_that_was_interrupted_leaves_a_folder_that_is_not_prepared(
-    write_list: WriteList, tmp_path: Path
-) -> None:
+def test_an_interrupted_choice_leaves_an_unprepared_folder(write_list: WriteList, tmp_path: Path) -> None:
     path = write_list("mine", 100)
 
     def interrupt(doing: str, _done: int, _total: int) -> None:
@@ -183,7 +181,7 @@ def test_a_choice_that_was_interrupted_leaves_a_folder_that_is_not_prepared(
     assert prepare(tmp_path / "out", choice(path, pairs=10)).pairs == 10
 
 
-def test_damaged_facts_are_said_with_the_way_out(tmp_path: Path) -> None:
+def test_a_damaged_record_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "prepared.json").write_text('{"shares": 3}')
     with pytest.raises(DataError, match="delete it to sample again"):
         read_prepared(tmp_path)

@@ -1,4 +1,4 @@
-"""What img2dataset is asked for, and what its statistics say has come."""
+"""The command line of img2dataset, and the counts from its statistics."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def options(command: list[str]) -> dict[str, str]:
     return dict(zip(command[1::2], command[2::2], strict=True))
 
 
-def test_photos_keep_all_they_show_at_the_size_that_the_tower_sees(download: Download) -> None:
+def test_photos_are_neither_cropped_nor_enlarged(download: Download) -> None:
     given = options(download.command)
     assert download.command[0] == "img2dataset"
     assert given["--image_size"] == "224"
@@ -64,7 +64,7 @@ def test_photos_keep_all_they_show_at_the_size_that_the_tower_sees(download: Dow
     assert whole["--skip_reencode"] == "True"
 
 
-def test_a_download_goes_on_with_the_same_shards(download: Download) -> None:
+def test_a_download_resumes_with_the_same_shards(download: Download) -> None:
     given = options(download.command)
     assert given["--incremental_mode"] == "incremental"
     assert int(given["--number_sample_per_shard"]) == download.shard_pairs == 1000
@@ -73,7 +73,7 @@ def test_a_download_goes_on_with_the_same_shards(download: Download) -> None:
     assert (large.shard_pairs, large.shards) == (10_000, 500)
 
 
-def test_paths_are_absolute_so_that_none_is_read_as_a_number_or_a_list(
+def test_paths_are_absolute_so_that_none_is_parsed_as_a_number_or_a_list(
     download: Download, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -82,7 +82,7 @@ def test_paths_are_absolute_so_that_none_is_read_as_a_number_or_a_list(
     assert given["--output_folder"] == str(tmp_path / "12")
 
 
-def test_each_share_of_a_prepared_folder_has_shards_of_its_own(tmp_path: Path) -> None:
+def test_each_list_of_a_prepared_folder_has_a_separate_folder_of_shards(tmp_path: Path) -> None:
     shares = tuple(ListSample(name=name, file="f", size=1, rows=9, pairs=5) for name in ("laion", "cc_sbu"))
     prepared = Prepared(folder=tmp_path, seed=0, image_size=260, original_size=True, shares=shares)
     folders = [download.folder for download in downloads(prepared, 2)]
@@ -90,9 +90,9 @@ def test_each_share_of_a_prepared_folder_has_shards_of_its_own(tmp_path: Path) -
     assert all(download.image_size == 260 and download.original_size for download in downloads(prepared, 2))
 
 
-def test_nothing_has_come_before_anything_ran(download: Download) -> None:
-    come = fetched(download)
-    assert (come.done, come.tried, come.photos, come.lost, come.poor) == (0, 0, 0, 0, ())
+def test_a_download_that_has_not_run_is_empty(download: Download) -> None:
+    state = fetched(download)
+    assert (state.done, state.tried, state.photos, state.lost, state.poor) == (0, 0, 0, 0, ())
 
 
 def test_dead_links_are_counted_by_reason(download: Download, write_stats: Stats) -> None:
@@ -109,9 +109,9 @@ def test_dead_links_are_counted_by_reason(download: Download, write_stats: Stats
             "<urlopen_error_[SSL:_CERTIFICATE_VERIFY_FAILED]_certificate_verify_failed:_b.org>": 5,
         },
     )
-    come = fetched(download)
-    assert (come.done, come.tried, come.photos, come.lost) == (2, 2000, 1780, 220)
-    assert come.failures == {
+    state = fetched(download)
+    assert (state.done, state.tried, state.photos, state.lost) == (2, 2000, 1780, 220)
+    assert state.failures == {
         "HTTP Error 404: Not Found": 190,
         "timed out": 15,
         "certificate verify failed": 9,
@@ -119,7 +119,7 @@ def test_dead_links_are_counted_by_reason(download: Download, write_stats: Stats
     }
 
 
-def test_a_shard_that_was_fetched_without_a_network_stands_out(
+def test_a_shard_that_was_downloaded_offline_is_reported_as_poor(
     download: Download, write_stats: Stats
 ) -> None:
     write_stats(0, 800)
@@ -131,7 +131,7 @@ def test_a_shard_that_was_fetched_without_a_network_stands_out(
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"count": 3}', '{"count": 1, "successes": 1, "status_dict": 2}']
 )
-def test_damaged_statistics_are_named_with_the_way_out(
+def test_damaged_statistics_are_an_error_with_a_remedy(
     download: Download, write_stats: Stats, content: str
 ) -> None:
     path: Any = download.folder / "00000_stats.json"
