@@ -7,7 +7,7 @@ bundle's Q-Former.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,10 +60,6 @@ class Adapter(nn.Module):
             features_BND = self.qformer(features_BND)
         image_BND: Tensor = self.projection(features_BND)
         return image_BND
-
-    def named_tensors(self) -> dict[str, Tensor]:
-        """The trainable parameters by name, the same in every process and run."""
-        return dict(self.named_parameters())
 
     def param_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """AdamW's parameter groups: weight decay for matrices, none for vectors (biases, norms)."""
@@ -135,9 +131,7 @@ def load_adapter(folder: Path, adapter: Adapter) -> None:
     """Load what `save_adapter` wrote; raises BundleError if it is missing or does not fit."""
     own = adapter.projection
     saved = load_projection(folder / PROJECTION, own.inputs, own.outputs, own.layers)
-    with torch.no_grad():
-        for parameter, value in zip(own.parameters(), saved.parameters(), strict=True):
-            parameter.copy_(value)
+    own.load_state_dict(saved.state_dict())
     if adapter.qformer is not None:
         _load_qformer_into(adapter.qformer, folder / QFORMER)
 
@@ -203,7 +197,9 @@ def _qformer(bundle: Bundle, own: Path | None) -> tuple[QueryTransformer, dict[s
     path = own or path_of(bundle.qformer.file, bundle)
     width = ViTGeometry.parse(bundle.vision.options, bundle.name).width
     qformer, norm = load_qformer(path, bundle.qformer.options, width, bundle=bundle.name)
-    _own_memory(qformer.parameters())
+    for parameter in qformer.parameters():
+        # Weights mapped from a file cannot be changed in place.
+        parameter.data = parameter.data.clone()
     return qformer, norm
 
 
@@ -220,12 +216,6 @@ def _load_qformer_into(qformer: QueryTransformer, path: Path) -> None:
                     "missing or of another shape; take it from a run of this bundle."
                 )
             own.copy_(saved)
-
-
-def _own_memory(parameters: Iterable[nn.Parameter]) -> None:
-    """Copy the weights: those mapped from a file cannot be changed in place."""
-    for parameter in parameters:
-        parameter.data = parameter.data.clone()
 
 
 def initialise(projection: Projection, *, noise: float, seed: int) -> None:

@@ -29,7 +29,7 @@ from minigpt4.train.adapter import (
     tower_for,
 )
 from minigpt4.train.batches.loader import Loader
-from minigpt4.train.batches.run_data import RunData, feature_plan, is_worth_caching, order_of
+from minigpt4.train.batches.run_data import RunData, feature_plan, is_worth_caching
 from minigpt4.train.batches.samples import Batch, Sample, TrainingSamples, validation_samples
 from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.estimate.estimate import utilisation_of
@@ -68,7 +68,7 @@ def build(
     if features is not None:
         load_tower.cache_clear()  # its features are cached, and its gigabytes the language model's now
     with Loader(
-        TrainingSamples(recipe, data.sources, order_of(recipe, data)).sample,
+        TrainingSamples(recipe, data.sources).sample,
         data,
         features,
         bundle.vision,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minigpt4.core.errors import DataError, UsageError
+from minigpt4.core.errors import DataError
 from minigpt4.core.weights.run_projection import RECIPE
 from minigpt4.train.adapter import load_adapter, save_adapter
 from minigpt4.train.errors import TrainingError
@@ -77,8 +77,10 @@ def save_checkpoint(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(draft, ignore_errors=True)
         raise TrainingError(_not_written(run, step, error)) from error
-    for old in _not_kept(run, trainer.recipe.keep_checkpoints):
-        shutil.rmtree(old, ignore_errors=True)
+    best = best_checkpoint(run)
+    for old in run.checkpoints[: -trainer.recipe.keep_checkpoints]:
+        if old != best:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def read_state(folder: Path) -> CheckpointState:
@@ -118,24 +120,10 @@ def changes_since(folder: Path, recipe: Recipe, fingerprints: Mapping[str, str])
     return changes + [f"{name} (gone)" for name in before if name not in fingerprints]
 
 
-def require_unchanged(folder: Path, changes: Sequence[str]) -> None:
-    """Raise UsageError naming the changes since the checkpoint in `folder`, if there are any."""
-    if changes:
-        raise UsageError(
-            f"The run cannot resume exactly: since the checkpoint {folder} {', '.join(changes)} changed. "
-            "Undo the change, begin a new run, or accept it with --force-recipe."
-        )
-
-
 def best_checkpoint(run: RunFolder) -> Path | None:
     """The checkpoint with the lowest validation loss; None if none was measured."""
     measured = [(loss, folder) for folder in run.checkpoints if (loss := _loss_of(folder)) is not None]
     return min(measured, key=lambda pair: pair[0])[1] if measured else None
-
-
-def _not_kept(run: RunFolder, newest: int) -> list[Path]:
-    best = best_checkpoint(run)
-    return [folder for folder in run.checkpoints[:-newest] if folder != best]
 
 
 def _loss_of(folder: Path) -> float | None:

@@ -7,10 +7,11 @@ from dataclasses import asdict
 
 import torch
 
+from minigpt4.core.errors import UsageError
 from minigpt4.core.projection import save_projection
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.train.adapter import average_adapters, save_adapter
-from minigpt4.train.checkpoint import changes_since, load_checkpoint, require_unchanged, save_checkpoint
+from minigpt4.train.checkpoint import changes_since, load_checkpoint, save_checkpoint
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import (
     AnswersSampled,
@@ -95,8 +96,11 @@ class Run:
         trainer.process_group.barrier()
         newest = folder.checkpoints[-1]
         changes = changes_since(newest, trainer.recipe, self._fingerprints)
-        if not self._force:
-            require_unchanged(newest, changes)
+        if changes and not self._force:
+            raise UsageError(
+                f"The run cannot resume exactly: since the checkpoint {newest} {', '.join(changes)} changed. "
+                "Undo the change, begin a new run, or accept it with --force-recipe."
+            )
         step = load_checkpoint(newest, trainer).step
         if self._is_writer:
             folder.truncate_log(step if step else -1)

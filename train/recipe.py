@@ -6,6 +6,8 @@ Where a key has a default, it is what does nothing: every number of the paper st
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -217,58 +219,53 @@ def bundle_for(recipe: Recipe, bundle: Bundle) -> Bundle:
     return reshaped(bundle, recipe.layers, recipe.qformer)
 
 
-def _contradictions(recipe: Recipe) -> list[str]:
-    problems = [*_of_sources(recipe), *_of_questions(recipe)]
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    yield from _source_contradictions(recipe)
+    yield from _prompt_contradictions(recipe)
     for key in ("warmup_rate", "floor_rate"):
         rate = getattr(recipe, key)
         if rate > recipe.learning_rate:
-            problems.append(
+            yield (
                 f"'{key}' is {rate:g}, above the highest rate 'learning_rate' ({recipe.learning_rate:g}); "
                 "lower it, or raise that."
             )
     if bool(recipe.sample_every) != bool(recipe.sample_photos):
-        problems.append(
+        yield (
             f"'sample_every' is {recipe.sample_every} and 'sample_photos' {recipe.sample_photos}; "
             "for answers while training set both above 0, for none both to 0."
         )
     if recipe.averaged_checkpoints > recipe.keep_checkpoints:
-        problems.append(
+        yield (
             f"the result is the mean of {recipe.averaged_checkpoints} checkpoints and "
             f"{recipe.keep_checkpoints} are kept; raise 'keep_checkpoints'."
         )
-    return problems
 
 
-def _of_sources(recipe: Recipe) -> list[str]:
-    problems: list[str] = []
-    names = [source.name for source in recipe.source]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        problems.append(f"the source '{twice}' is given twice; give it once, with a larger weight.")
+def _source_contradictions(recipe: Recipe) -> Iterator[str]:
+    for name, count in Counter(source.name for source in recipe.source).items():
+        if count > 1:
+            yield f"the source '{name}' is given twice; give it once, with a larger weight."
     if not any(source.weight for source in recipe.source):
-        problems.append("every source has the weight 0; give one of them more.")
-    problems += [
-        f"the source '{source.name}' has no crops to see ('views' is 1); "
-        "set 'views' to 2 or more, or 'cropped' to 0."
-        for source in recipe.source
-        if source.cropped and source.views < 2
-    ]
-    return problems
+        yield "every source has the weight 0; give one of them more."
+    for source in recipe.source:
+        if source.cropped and source.views < 2:
+            yield (
+                f"the source '{source.name}' has no crops to see ('views' is 1); "
+                "set 'views' to 2 or more, or 'cropped' to 0."
+            )
 
 
-def _of_questions(recipe: Recipe) -> list[str]:
-    problems: list[str] = []
+def _prompt_contradictions(recipe: Recipe) -> Iterator[str]:
     questions = recipe.questions_per_photo + recipe.details_per_photo
     if questions and (recipe.stage == 1 or recipe.prompt != "chat"):
-        asking = "stage 1" if recipe.stage == 1 else f"the prompt '{recipe.prompt}'"
-        problems.append(f"{asking} asks nothing; 'questions_per_photo' and 'details_per_photo' must be 0.")
+        form = "stage 1" if recipe.stage == 1 else f"the prompt '{recipe.prompt}'"
+        yield f"{form} asks nothing; 'questions_per_photo' and 'details_per_photo' must be 0."
     elif recipe.captions_per_photo + questions < 1:
-        problems.append("less than one sentence is learnt of a photo; raise 'captions_per_photo'.")
-    if bool(recipe.instructions) != (recipe.prompt == "instruction"):
-        problems.append(
-            "the prompt 'instruction' needs 'instructions' to draw from."
-            if not recipe.instructions
-            else f"'instructions' are not asked with the prompt '{recipe.prompt}'; leave them out, or set "
+        yield "less than one sentence is learnt of a photo; raise 'captions_per_photo'."
+    if recipe.prompt == "instruction" and not recipe.instructions:
+        yield "the prompt 'instruction' needs 'instructions' to draw from."
+    if recipe.instructions and recipe.prompt != "instruction":
+        yield (
+            f"'instructions' are not asked with the prompt '{recipe.prompt}'; leave them out, or set "
             "'prompt' to 'instruction'."
         )
-    return problems

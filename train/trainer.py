@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, parameters_to_vector, vector_to_parameters
 
 from minigpt4.core.memory import most_held
 from minigpt4.core.vision.base import VisionTower
@@ -18,7 +18,7 @@ from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.train.adapter import Adapter
 from minigpt4.train.batches.loader import Loader
 from minigpt4.train.batches.samples import Batch, Sample, Skipped, drop_features
-from minigpt4.train.distributed.process_group import ProcessGroup, SingleProcess
+from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.estimate.estimate import Utilisation
 from minigpt4.train.estimate.flops import Work
@@ -84,7 +84,7 @@ class Trainer:
         CPU, `threads` threads compute parts of a micro-batch in parallel. `utilisation` computes the MFU
         of a step; `sample_answers` generates answers about fixed photos.
         """
-        self.process_group: ProcessGroup = process_group or SingleProcess()
+        self.process_group = process_group or ProcessGroup()
         self.recipe = recipe
         self.adapter = adapter.to(self.process_group.device)
         self.loss_fn = loss_fn
@@ -100,6 +100,9 @@ class Trainer:
         self._utilisation = utilisation
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        for parameter in self.adapter.parameters():
+            # Zeros and not None: a process without a usable sample takes part in the all-reduce too.
+            parameter.grad = torch.zeros_like(parameter)
         self.optimizer = torch.optim.AdamW(
             adapter.param_groups(recipe.weight_decay),
             lr=recipe.warmup_rate,
@@ -131,13 +134,15 @@ class Trainer:
             raise TrainingError(_nothing_learnt(number, batch, skipped))
 
         # Forward and backward; gradients accumulate over the micro-batches.
-        self._zero_grad()
+        self.optimizer.zero_grad(set_to_none=False)
         loss = torch.zeros((), device=self.process_group.device)
-        for rows in self._micro_batches(len(texts)):
+        size = self.recipe.micro_batch or max(1, len(texts))
+        for begin in range(0, len(texts), size):
+            rows = slice(begin, begin + size)
             loss += self._forward_backward(self._features(batch, rows), texts[rows], work.label_tokens)
 
         # Sum loss and gradients over the processes.
-        loss = self._all_reduce(loss)
+        self._all_reduce(loss)
 
         # Clip the gradient norm and update the weights.
         lr = learning_rate_at(number, self.recipe)
@@ -178,14 +183,7 @@ class Trainer:
 
     def loss_of(self, batch: Batch, most: int) -> float:
         """The loss per label token of a batch's first `most` samples, in this process, without gradients."""
-        rows = slice(0, most)
-        features_BND, pixels_BCHW = batch.features_BND, batch.pixels_BCHW
-        first = Batch(
-            batch.samples[rows],
-            features_BND=None if features_BND is None else features_BND[rows],
-            pixels_BCHW=None if pixels_BCHW is None else pixels_BCHW[rows],
-        )
-        loss, tokens = self._summed_loss(first)
+        loss, tokens = self._summed_loss(batch, most)
         return loss / max(1, tokens)
 
     def answers(self) -> tuple[Answer, ...]:
@@ -200,7 +198,7 @@ class Trainer:
         """Optimizer and gradient scaler state: with the weights, all that the next step depends on."""
         tensors = {
             f"{STATE}{name}.{key}": value.detach().contiguous()
-            for name, parameter in self.adapter.named_tensors().items()
+            for name, parameter in self.adapter.named_parameters()
             for key, value in self.optimizer.state[parameter].items()
         }
         if self._scaler.is_enabled():
@@ -212,7 +210,7 @@ class Trainer:
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Load what `state` returned; raises KeyError if the state of a parameter is missing."""
         saved = [name for name in tensors if name.startswith(STATE)]
-        for name, parameter in self.adapter.named_tensors().items():
+        for name, parameter in self.adapter.named_parameters():
             start = f"{STATE}{name}."
             found = {key.removeprefix(start): tensors[key] for key in saved if key.startswith(start)}
             if saved and not found:
@@ -227,9 +225,9 @@ class Trainer:
             state |= {"scale": tensors[SCALE].item(), "_growth_tracker": int(tensors[TRACKER].item())}
             self._scaler.load_state_dict(state)
 
-    def _summed_loss(self, batch: Batch) -> tuple[float, int]:
-        """The summed loss of a batch and its number of label tokens."""
-        texts = self.tokenize(batch.samples)
+    def _summed_loss(self, batch: Batch, most: int | None = None) -> tuple[float, int]:
+        """The summed loss of a batch's first `most` samples (None: of all), and their label tokens."""
+        texts = self.tokenize(batch.samples[:most])
         if not texts:
             return 0.0, 0
         with torch.no_grad():  # per thread, and this may run in the pool
@@ -249,18 +247,6 @@ class Trainer:
         self.process_group.all_reduce(counts)
         *work, skipped = (int(count) for count in counts.tolist())
         return Work(*work), skipped
-
-    def _zero_grad(self) -> None:
-        """Zeros and not None: a process without a usable sample takes part in the all-reduce too."""
-        for parameter in self.adapter.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            else:
-                parameter.grad.zero_()
-
-    def _micro_batches(self, count: int) -> Iterator[slice]:
-        size = self.recipe.micro_batch or max(1, count)
-        return (slice(begin, min(begin + size, count)) for begin in range(0, count, size))
 
     def _forward_backward(self, features_BND: Tensor, texts: Sequence[Continuations], tokens: int) -> Tensor:
         """Accumulate one micro-batch's gradients; its part of the mean loss over `tokens` label tokens.
@@ -302,18 +288,15 @@ class Trainer:
         drop_features(features_BND, batch.samples[rows], self.recipe, self._feature_columns)
         return features_BND
 
-    def _all_reduce(self, loss: Tensor) -> Tensor:
-        """Sum the gradients over all processes, in place; returns the summed loss."""
+    def _all_reduce(self, loss: Tensor) -> None:
+        """Sum the loss and the gradients over all processes, in place."""
         if self.process_group.world_size == 1:
-            return loss
+            return
         gradients = [parameter.grad for parameter in self.adapter.parameters() if parameter.grad is not None]
         # One flat buffer: latency, not 20 MB, is what an all-reduce between machines costs.
-        flat = torch.cat([*(gradient.flatten() for gradient in gradients), loss[None]])
+        flat = parameters_to_vector([*gradients, loss])
         self.process_group.all_reduce(flat)
-        sizes = [gradient.numel() for gradient in gradients]
-        for gradient, summed in zip(gradients, torch.split(flat[:-1], sizes), strict=True):
-            gradient.copy_(summed.view_as(gradient))
-        return flat[-1]
+        vector_to_parameters(flat, [*gradients, loss])
 
     def _check_finite(self, number: int, loss: float, grad_norm: float) -> None:
         """Raise TrainingError if training diverged; fp16 gradients may overflow, their step is skipped."""

@@ -29,12 +29,11 @@ from minigpt4.train.batches.samples import (
     indices_of_step,
     validation_samples,
 )
-from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.dataset import NO_CAPTION, PhotoError
 from minigpt4.train.data.subset import Selection
-from minigpt4.train.distributed.process_group import ProcessGroup, SingleProcess
+from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.packing.loss import LanguageModelLoss
-from minigpt4.train.packing.sequence import ChatLayout
+from minigpt4.train.packing.sequence import Layout
 from minigpt4.train.recipe import Recipe, Source, Validation
 from minigpt4.train.trainer import Trainer
 
@@ -168,12 +167,11 @@ def make_trainer(
     recipe: Recipe | None = None, process_group: ProcessGroup | None = None, threads: int = 1
 ) -> Trainer:
     """A trainer from random weights, the same at every call."""
-    recipe, process_group = recipe or make_recipe(), process_group or SingleProcess()
+    recipe, process_group = recipe or make_recipe(), process_group or ProcessGroup()
     people = CaptionedPhotos("people", [CAPTIONS[place:] + CAPTIONS[:place] for place in range(4)])
     sources = [people, CaptionedPhotos("things", [("a photo of a grand piano.",)])]
-    order = Order(recipe.seed, [len(one) for one in sources], [one.weight for one in recipe.source])
     measured = validation_samples(recipe, people)[process_group.rank :: process_group.world_size]
-    layout = ChatLayout(SmolLM2(), byte_tokens)
+    layout = Layout(SmolLM2(), byte_tokens)
     loss_fn = LanguageModelLoss(tiny_language_model().to(process_group.device), layout.prefix)
     torch.manual_seed(recipe.seed)
     adapter = Adapter(Projection(FEATURES, WIDTH, recipe.layers or 1))
@@ -182,7 +180,7 @@ def make_trainer(
         adapter,
         loss_fn,
         layout,
-        cast(Loader, ArrayBatches(TrainingSamples(recipe, sources, order), recipe, process_group)),
+        cast(Loader, ArrayBatches(TrainingSamples(recipe, sources), recipe, process_group)),
         validation=lambda: [Batch(tuple(measured), features_BND=features_of(measured))] if measured else [],
         process_group=process_group,
         feature_columns=FEATURE_COLUMNS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from minigpt4.core.projection import save_projection
 from minigpt4.train.batches.run_data import RunData, open_data, with_own_photos
 from minigpt4.train.batches.samples import Batch
 from minigpt4.train.build import build, run_fingerprints
-from minigpt4.train.distributed.process_group import ProcessGroup, SingleProcess
+from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.events import Event, FeaturesMissing, StepDone
 from minigpt4.train.recipe import Recipe, bundle_for
 from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
@@ -80,7 +80,7 @@ def learn(import_tiny: Any, pictures: Path) -> Learn:
         bundle = bundle_for(recipe, tiny(import_tiny, recipe, has_qformer))
         events: list[Event] = []
         opened = open_data(recipe, data, events.append)
-        group = process_group or SingleProcess()
+        group = process_group or ProcessGroup()
         with build(recipe, opened, bundle, group, start=start, workers=1, report=events.append) as (
             trainer,
             _,
@@ -129,7 +129,7 @@ def test_each_ablation_learns_its_own_part(
     learn: Learn, ablation: str, shapes: dict[str, tuple[int, ...]]
 ) -> None:
     trainer = learn(ablation).trainer
-    tensors = trainer.adapter.named_tensors()
+    tensors = dict(trainer.adapter.named_parameters())
     assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
     assert all(parameter in trainer.optimizer.state for parameter in tensors.values())
 
@@ -167,24 +167,9 @@ def test_two_assemblies_of_one_recipe_make_the_same_steps(learn: Learn) -> None:
     assert again.sample_photos == {}
 
 
-class SecondOfTwo:
-    """The process that does not write."""
-
-    rank, world_size, device = 1, 2, torch.device("cpu")
-
-    def all_reduce(self, tensor: torch.Tensor) -> None:
-        """SingleProcess after all: the sum is its own."""
-
-    def all_gather(self, items: Sequence[Any]) -> list[Any]:
-        """Nobody else has any."""
-        return list(items)
-
-    def barrier(self) -> None:
-        """Nobody comes."""
-
-
 def test_only_the_process_that_writes_asks(learn: Learn) -> None:
-    second = learn("stage1", process_group=SecondOfTwo())
+    # Of two processes, without the collectives of the other one.
+    second = learn("stage1", process_group=ProcessGroup(rank=1, world_size=2))
     assert second.sample_photos == {}
     assert second.trainer.answers() == ()
     assert [sample.index for sample in second.first.samples] == [1, 3]

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 
-from minigpt4.train.distributed.process_group import SingleProcess
+from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.packing.loss import LanguageModelLoss, label_tokens
 from minigpt4.train.packing.sequence import Continuation
 from minigpt4.train.recipe import Recipe
@@ -34,7 +34,7 @@ def test_steps_on_a_gpu_are_those_on_a_processor(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, precision: str
 ) -> None:
     recipe = tiny_recipe(batch_size=6, micro_batch=4, precision=precision)
-    here, there = tiny_trainer(recipe), tiny_trainer(recipe, SingleProcess(torch.device("cuda")))
+    here, there = tiny_trainer(recipe), tiny_trainer(recipe, ProcessGroup(torch.device("cuda")))
     for number in range(4):
         ours, theirs = there.step(number), here.step(number)
         assert ours.loss == pytest.approx(theirs.loss, rel=1e-4)
@@ -78,7 +78,7 @@ def test_a_run_goes_on_on_a_gpu_as_if_it_never_had_stopped(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
 ) -> None:
     def begun() -> Trainer:
-        return tiny_trainer(tiny_recipe(precision="fp16"), SingleProcess(torch.device("cuda")))
+        return tiny_trainer(tiny_recipe(precision="fp16"), ProcessGroup(torch.device("cuda")))
 
     first, again = begun(), begun()
     for number in range(3):

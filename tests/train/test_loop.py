@@ -14,7 +14,7 @@ import torch
 from minigpt4.core.errors import BundleError, DataError, UsageError
 from minigpt4.core.projection import load_projection
 from minigpt4.train.batches.samples import Skipped
-from minigpt4.train.distributed.process_group import SingleProcess
+from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import (
     CheckpointSaved,
@@ -294,7 +294,7 @@ def test_photos_that_are_left_out_are_named_in_the_log(
         trainer.skipped = (mine,) if number == 1 else ()
         return replace(done, left_out=2 if number == 1 else 0)
 
-    class WithAnother(SingleProcess):
+    class WithAnother(ProcessGroup):
         """As if a second process had left a photo out too."""
 
         def all_gather(self, items: Sequence[Any]) -> list[Any]:

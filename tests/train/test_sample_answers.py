@@ -13,8 +13,8 @@ from minigpt4.core.prompt import VICUNA_V0, SmolLM2
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Sampling
 from minigpt4.train.adapter import Adapter
 from minigpt4.train.events import Answer
-from minigpt4.train.packing.sequence import ChatLayout, Layout, PlainLayout
-from minigpt4.train.recipe import Recipe
+from minigpt4.train.packing.sequence import Layout
+from minigpt4.train.recipe import Prompt, Recipe
 from minigpt4.train.sample_answers import ANSWER_TOKENS, SampleAnswers, question_of
 
 MakeRecipe = Callable[..., Recipe]
@@ -60,27 +60,23 @@ def doubled() -> Adapter:
     return adapter
 
 
-def answers(
-    layout: type[Layout], template: Any, end: str, question: str
-) -> tuple[Parrot, tuple[Answer, ...]]:
+def answers(prompt: Prompt, template: Any, end: str, question: str) -> tuple[Parrot, tuple[Answer, ...]]:
     language = Parrot(end)
     features_BND = torch.stack([torch.ones(2, 3), 2 * torch.ones(2, 3)]).half()
-    form: Any = layout
-    asking = SampleAnswers(
-        language, form(template, language.tokenize), question, ["a", "b"], features_BND, {}
-    )  # type: ignore[arg-type]
+    layout = Layout(template, language.tokenize, prompt)
+    asking = SampleAnswers(language, layout, question, ["a", "b"], features_BND, {})  # type: ignore[arg-type]
     return language, asking(doubled())
 
 
 def test_each_photo_is_answered_up_to_the_end_that_was_learnt() -> None:
-    language, found = answers(ChatLayout, SmolLM2(), "<|im_end|>", "What?")
+    language, found = answers("chat", SmolLM2(), "<|im_end|>", "What?")
     assert found == (Answer("a", "What?", "12 things."), Answer("b", "What?", "24 things."))
     # A picture that changes with every step is never taken from the cache of an earlier one.
     assert language.resets >= 2
 
 
 def test_a_caption_ends_with_its_line() -> None:
-    language, found = answers(PlainLayout, VICUNA_V0, "\n", "")
+    language, found = answers("none", VICUNA_V0, "\n", "")
     assert [one.answer for one in found] == ["12 things.", "24 things."]
     assert [type(piece) for piece in language.prompts[0]] == [int, int, int, ImageEmbedding]  # <s>
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -87,21 +86,13 @@ class Loader:
             if jobs:
                 yield self._collate(jobs, time.perf_counter())
 
-    def close(self) -> None:
-        """End the threads after their current photo."""
-        self._cancel_prefetch()
-        self._pool.shutdown(cancel_futures=True)
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __exit__(self, *_details: object) -> None:
+        """End the threads after their current photo."""
+        self._cancel_prefetch()
+        self._pool.shutdown(cancel_futures=True)
 
     def _submit(self, step: int) -> list[Future[Loaded | Skipped]]:
         indices = indices_of_step(step, self._batch_size, self._rank, self._world_size)

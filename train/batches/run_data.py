@@ -68,8 +68,7 @@ def with_own_photos(recipe: Recipe, data: Sequence[str]) -> Recipe:
 def check_places(recipe: Recipe, data: Sequence[str]) -> None:
     """Raise DataError if a source of the recipe is missing; opens nothing."""
     for name in _names(recipe):
-        if _place_of(data, name) is None:
-            raise DataError(_missing(name, data))
+        _found(data, name)
 
 
 def open_data(recipe: Recipe, data: Sequence[str], report: Report) -> RunData:
@@ -113,12 +112,6 @@ def count_photos(recipe: Recipe, data: Sequence[str]) -> int | None:
         except DataError:
             return None
     return total
-
-
-def order_of(recipe: Recipe, data: RunData) -> Order:
-    """The order in which the recipe draws the photos."""
-    weights = [source.weight for source in recipe.source]
-    return Order(recipe.seed, [len(source) for source in data.sources], weights)
 
 
 def feature_plan(

@@ -75,11 +75,12 @@ def indices_of_step(step: int, batch_size: int, rank: int = 0, world_size: int =
 class TrainingSamples:
     """Draws the samples of a run by index."""
 
-    def __init__(self, recipe: Recipe, sources: Sequence[Selection], order: Order) -> None:
+    def __init__(self, recipe: Recipe, sources: Sequence[Selection]) -> None:
         """`sources` are the recipe's, in its order; those of weight 0 are never read."""
         self._recipe = recipe
         self._sources = sources
-        self._order = order
+        weights = [source.weight for source in recipe.source]
+        self._order = Order(recipe.seed, [len(source) for source in sources], weights)
 
     def sample(self, index: int) -> Sample | Skipped:
         """Sample `index` (from 0) of the run; safe to call from several threads."""

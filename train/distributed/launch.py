@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +29,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.train.distributed.process_group import T
+from minigpt4.train.distributed.process_group import ProcessGroup, T
 from minigpt4.train.errors import PeerFailedError
 
 RENDEZVOUS = "MINIGPT4_RENDEZVOUS"
@@ -39,7 +39,7 @@ TIMEOUT = timedelta(minutes=30)
 """How long processes wait for one that is busy with validation, answers or computing features."""
 
 FAILURE = "failure"
-FAILURE_WAIT_S = 5.0
+FAILURE_WAIT = timedelta(seconds=5)
 """How long a process waits for the error of another one that exited."""
 
 NO_FAILURE = (
@@ -65,6 +65,13 @@ class RankAssignment:
     init_method: str
     """torch.distributed's `init_method`."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.world_size:
+            raise UsageError(
+                f"The rank of this process is {self.rank} of {self.world_size}; correct RANK and WORLD_SIZE "
+                "(ranks begin at 0)."
+            )
+
 
 def rank_assignment(environment: Mapping[str, str]) -> RankAssignment | None:
     """The ranks that torchrun, SLURM's srun or `--devices` assigned; None for a single process.
@@ -72,12 +79,12 @@ def rank_assignment(environment: Mapping[str, str]) -> RankAssignment | None:
     Raises UsageError if the variables contradict each other.
     """
     if "RANK" in environment and "WORLD_SIZE" in environment:
-        size = _number(environment, "WORLD_SIZE")
+        rank, size = _number(environment, "RANK"), _number(environment, "WORLD_SIZE")
         local_world_size = _number(environment, "LOCAL_WORLD_SIZE", size)
-        return _assignment(
-            _number(environment, "RANK"),
+        return RankAssignment(
+            rank,
             size,
-            _number(environment, "LOCAL_RANK", _number(environment, "RANK") % max(1, local_world_size)),
+            _number(environment, "LOCAL_RANK", rank % max(1, local_world_size)),
             local_world_size,
             environment.get(RENDEZVOUS, "env://"),
         )
@@ -87,7 +94,7 @@ def rank_assignment(environment: Mapping[str, str]) -> RankAssignment | None:
         host = environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", ""))
         tasks = _number(environment, "SLURM_STEP_NUM_TASKS")
         nodes = _number(environment, "SLURM_STEP_NUM_NODES", 1)
-        return _assignment(
+        return RankAssignment(
             _number(environment, "SLURM_PROCID"),
             tasks,
             _number(environment, "SLURM_LOCALID", 0),
@@ -95,16 +102,6 @@ def rank_assignment(environment: Mapping[str, str]) -> RankAssignment | None:
             f"tcp://{host}:{environment.get('MASTER_PORT', port)}",
         )
     return None
-
-
-def _assignment(
-    rank: int, size: int, local_rank: int, local_world_size: int, init_method: str
-) -> RankAssignment:
-    if not 0 <= rank < size:
-        raise UsageError(
-            f"The rank of this process is {rank} of {size}; correct RANK and WORLD_SIZE (ranks begin at 0)."
-        )
-    return RankAssignment(rank, size, local_rank, local_world_size, init_method)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
@@ -123,29 +120,27 @@ def first_host(nodes: str) -> str:
     return "127.0.0.1" if head is None else head[1] + (head[2] or "")
 
 
-class DistributedGroup:
-    """The process group of a run in several processes."""
+class DistributedGroup(ProcessGroup):
+    """The process group of a run in several processes.
+
+    Its collectives raise PeerFailedError, with the error of the other process, if one exited.
+    """
 
     def __init__(self, assignment: RankAssignment, device: torch.device, failures: PrefixStore) -> None:
-        self.rank = assignment.rank
-        self.world_size = assignment.world_size
-        self.device = device
+        super().__init__(device, assignment.rank, assignment.world_size)
         self._failures = failures
 
     def all_reduce(self, tensor: Tensor) -> None:
-        """Sum `tensor` over all processes, in place; raises PeerFailedError if one exited."""
         with self._raising_peer_failures():
             dist.all_reduce(tensor)
 
     def all_gather(self, items: Sequence[T]) -> list[T]:
-        """The items of all processes, ordered by rank; raises PeerFailedError if one exited."""
         gathered: list[Sequence[T]] = [()] * self.world_size
         with self._raising_peer_failures():
             dist.all_gather_object(gathered, items)
         return [item for one in gathered for item in one]
 
     def barrier(self) -> None:
-        """Wait for every process; raises PeerFailedError if one exited."""
         self.all_reduce(torch.zeros(1, device=self.device))
 
     def report_failure(self, error: BaseException) -> None:
@@ -161,17 +156,14 @@ class DistributedGroup:
         try:
             yield
         except RuntimeError as error:
-            raise PeerFailedError(self._peer_failure() or NO_FAILURE) from error
+            raise PeerFailedError(self._peer_failure()) from error
 
     def _peer_failure(self) -> str:
-        end = time.monotonic() + FAILURE_WAIT_S
-        while time.monotonic() < end:
-            with suppress(RuntimeError):
-                if self._failures.check([FAILURE]):
-                    failure: bytes = self._failures.get(FAILURE)
-                    return failure.decode()
-            time.sleep(0.05)
-        return ""
+        with suppress(RuntimeError):
+            self._failures.wait([FAILURE], FAILURE_WAIT)
+            failure: bytes = self._failures.get(FAILURE)
+            return failure.decode()
+        return NO_FAILURE
 
 
 @contextmanager
@@ -295,38 +287,23 @@ def _forwarding_signals(children: Sequence[subprocess.Popen[bytes]]) -> Iterator
 
 def _wait(children: Sequence[subprocess.Popen[bytes]]) -> int:
     """The exit code of the first process that failed, or 0."""
-    failed = _first_end(children, lambda child: child.returncode != 0)
-    if failed is None:
-        return 0
-    end = time.monotonic() + GRACE_S
-    while any(child.poll() is None for child in children) and time.monotonic() < end:
+    while not any(codes := [child.poll() for child in children]):  # all are None (running) or 0
+        if None not in codes:
+            return 0
         time.sleep(0.05)
+    failed, code = next((number, code) for number, code in enumerate(codes, start=1) if code)
+    end = time.monotonic() + GRACE_S
     for child in children:
-        if child.poll() is None:
+        try:
+            child.wait(timeout=max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
             child.kill()
-        child.wait()
-    code = failed.returncode
+            child.wait()
     if code < 0:
-        place = list(children).index(failed) + 1
         print(
-            f"minigpt4: Process {place} of {len(children)} was killed by signal {-code} "
+            f"minigpt4: Process {failed} of {len(children)} was killed by signal {-code} "
             f"({signal.Signals(-code).name}); if you did not send it, memory may have run out.",
             file=sys.stderr,
         )
         return 128 - code
     return code
-
-
-def _first_end(
-    children: Sequence[subprocess.Popen[bytes]], has_failed: Callable[[subprocess.Popen[bytes]], bool]
-) -> subprocess.Popen[bytes] | None:
-    """Wait until one has failed, which is returned, or all have succeeded."""
-    while True:
-        running = [child for child in children if child.poll() is None]
-        for child in children:
-            if child.returncode is not None and has_failed(child):
-                return child
-        if not running:
-            return None
-        with suppress(subprocess.TimeoutExpired):
-            running[0].wait(timeout=0.1)

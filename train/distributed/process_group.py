@@ -1,10 +1,9 @@
-"""The process group of a run, as the trainer uses it: one process, or several (launch.py)."""
+"""The process group of a run, as the trainer uses it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,54 +11,21 @@ from torch import Tensor
 T = TypeVar("T")
 
 
-class ProcessGroup(Protocol):
-    """This process among all processes of the run."""
+class ProcessGroup:
+    """This process among all processes of the run: here the only one; launch.py has a group of several."""
 
-    @property
-    def rank(self) -> int:
-        """This process's rank, from 0; only rank 0 writes and reports."""
-        ...
-
-    @property
-    def world_size(self) -> int:
-        """The number of processes."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """The device of this process."""
-        ...
+    def __init__(self, device: torch.device | None = None, rank: int = 0, world_size: int = 1) -> None:
+        """Ranks count from 0; only rank 0 writes and reports. The device is the CPU by default."""
+        self.device = device or torch.device("cpu")
+        self.rank = rank
+        self.world_size = world_size
 
     def all_reduce(self, tensor: Tensor) -> None:
-        """Sum `tensor` (on `device`) over all processes, in place.
-
-        Raises TrainingError with the error of another process, if one failed.
-        """
-        ...
+        """Sum `tensor` (on `device`) over all processes, in place."""
 
     def all_gather(self, items: Sequence[T]) -> list[T]:
         """The items of all processes, ordered by rank; they must be picklable."""
-        ...
-
-    def barrier(self) -> None:
-        """Wait until every process has reached this call."""
-        ...
-
-
-@dataclass(frozen=True)
-class SingleProcess:
-    """The process group of a run in one process."""
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    rank: int = 0
-    world_size: int = 1
-
-    def all_reduce(self, tensor: Tensor) -> None:
-        """Nothing to add."""
-
-    def all_gather(self, items: Sequence[T]) -> list[T]:
-        """This process's items."""
         return list(items)
 
     def barrier(self) -> None:
-        """Nothing to wait for."""
+        """Wait until every process has reached this call."""

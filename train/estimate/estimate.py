@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.memory import free_memory, geometry_of, memory_needed
-from minigpt4.train.estimate.flops import DEVICES, GIB, Arithmetic, Device, Work, arithmetic_of
+from minigpt4.train.estimate.flops import DEVICES, GIB, Device, Work, arithmetic_of
 from minigpt4.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ def estimate(
     different = samples if photos is None else min(photos, samples)
     views = max(source.views for source in recipe.source)
     encoded = samples if photos is None else min(samples, photos * views)
-    arithmetic = arithmetic_of(bundle, trains_qformer=recipe.qformer == "trained")
-    flops = _flops(recipe, bundle, arithmetic, samples, encoded)
-    tokens = bundle.projection.image_tokens * bundle.projection.inputs
+    image, (text, labels) = bundle.projection.image_tokens, tokens_per_photo(recipe)
+    work = Work(samples, encoded, round(samples * (image + text)), round(samples * labels))
+    flops = arithmetic_of(bundle, trains_qformer=recipe.qformer == "trained").of(work)
     return Estimate(
         device=device.name,
         processes=processes,
@@ -122,7 +122,7 @@ def estimate(
         hours=flops / (device.peak * UTILISATION * processes) / 3600,
         photos=samples,
         data_bytes=different * PHOTO_BYTES,
-        cache_bytes=encoded * tokens * HALF_BYTES,
+        cache_bytes=encoded * image * bundle.projection.inputs * HALF_BYTES,
         fetch_bytes=_fetch_bytes(bundle),
     )
 
@@ -150,7 +150,7 @@ def this_device() -> Device:
     return Device(found.name, _measured("cuda"), int(found.total_memory))
 
 
-def tokens_a_photo(recipe: Recipe) -> tuple[float, float]:
+def tokens_per_photo(recipe: Recipe) -> tuple[float, float]:
     """Mean text tokens and label tokens of one sample."""
     answer = DESCRIPTION_TOKENS if recipe.prompt == "instruction" else CAPTION_TOKENS
     answers = recipe.captions_per_photo * _cut(answer, recipe) + recipe.questions_per_photo * CAPTION_TOKENS
@@ -167,12 +167,6 @@ def tokens_a_photo(recipe: Recipe) -> tuple[float, float]:
 
 def _cut(tokens: int, recipe: Recipe) -> int:
     return min(tokens, recipe.text_tokens) if recipe.text_tokens else tokens
-
-
-def _flops(recipe: Recipe, bundle: Bundle, arithmetic: Arithmetic, samples: int, encoded: int) -> float:
-    text, labels = tokens_a_photo(recipe)
-    positions = samples * (bundle.projection.image_tokens + text)
-    return arithmetic.of(Work(samples, encoded, round(positions), round(samples * labels)))
 
 
 def _memory(recipe: Recipe, bundle: Bundle, processes: int, *, on_cpu: bool) -> dict[str, int]:
@@ -193,7 +187,7 @@ def _memory(recipe: Recipe, bundle: Bundle, processes: int, *, on_cpu: bool) -> 
     # Weights, gradients and AdamW's two moments, all float32.
     parts["projection"] = 4 * trained
     rows = min(recipe.micro_batch or MICRO_BATCH, -(-recipe.batch_size // processes))
-    text, labels = tokens_a_photo(recipe)
+    text, labels = tokens_per_photo(recipe)
     tokens = rows * (bundle.projection.image_tokens + text)
     scale = 2 if recipe.precision == "fp32" else 1
     kept = geometry.layers * (16 * bundle.language.width + 6 * geometry.mlp) * scale
@@ -243,7 +237,7 @@ def _matmul_rate(device: str, dtype: torch.dtype) -> float:
 
 def estimate_text(one: Estimate, recipe: Recipe, bundle: Bundle) -> str:
     """The estimate as text, with its assumptions."""
-    text, labels = tokens_a_photo(recipe)
+    text, labels = tokens_per_photo(recipe)
     total = sum(one.memory.values())
     place = f"{one.processes} x {one.device}" if one.processes > 1 else one.device
     width = max(len(name) for name in (*one.memory, "disk for features"))

@@ -139,43 +139,25 @@ class Chunk:
 class Features:
     """The features of a photo set, chunk by chunk."""
 
-    def __init__(
-        self,
-        chunks: Sequence[Values],
-        chunk_photos: int,
-        photos: PhotoSet | None = None,
-        vision: VisionSpec | None = None,
-    ) -> None:
-        """`photos` and `vision` explain why a photo without features cannot be opened."""
+    def __init__(self, feature_set: FeatureSet, chunks: Sequence[Values]) -> None:
+        """`chunks` are those of `feature_set`, in its order."""
+        self._feature_set = feature_set
         self._chunks = chunks
-        self._chunk_photos = chunk_photos
-        self._photos = photos
-        self._vision = vision
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """N and D."""
-        tokens, width = self._chunks[0].shape[2:]
-        return tokens, width
 
     def of(self, photo: int, crop: int) -> Values:
         """The features (N, D) of a photo's crop; raises PhotoError if it could not be opened."""
-        number, place = divmod(photo, self._chunk_photos)
+        number, place = divmod(photo, self._feature_set.chunk_photos)
         values_ND = np.array(self._chunks[number][place, crop])
         if np.isnan(values_ND[0, 0]):
             self._raise_unreadable(photo)
         return values_ND
 
     def _raise_unreadable(self, photo: int) -> None:
-        if self._photos is None or self._vision is None:
-            raise PhotoError("", str(photo), "it could not be opened")
-        for _ in pixels_of(self._photos, photo, [0], self._vision):
-            pass
+        photos = self._feature_set.photos
+        list(pixels_of(photos, photo, [0], self._feature_set.vision))
         # It can be opened now, but the samples of a run must not depend on the time.
         raise PhotoError(
-            self._photos.name,
-            self._photos.key(photo),
-            "it could not be opened when its features were computed",
+            photos.name, photos.key(photo), "it could not be opened when its features were computed"
         )
 
 
@@ -189,7 +171,7 @@ def cached_features(wanted: FeatureSet) -> Features | None:
         if values is None:
             return None
         found.append(values)
-    return Features(found, wanted.chunk_photos, wanted.photos, wanted.vision)
+    return Features(wanted, found)
 
 
 def prepare_folder(wanted: FeatureSet) -> None:

@@ -148,20 +148,17 @@ class _Encoder:
         """Every photo's crops as pixels, decoded ahead; none for a photo that cannot be opened."""
         wanted = chunk.feature_set
 
-        def decode(place: int) -> list[Pixels] | PhotoError:
+        def decode(place: int) -> list[Pixels]:
+            return list(pixels_of(wanted.photos, place, range(wanted.crops), wanted.vision))
+
+        def decoded(job: Future[list[Pixels]]) -> list[Pixels]:
             try:
-                return list(pixels_of(wanted.photos, place, range(wanted.crops), wanted.vision))
+                return job.result()
             except PhotoError as error:
-                return error
-
-        def decoded(job: Future[list[Pixels] | PhotoError]) -> list[Pixels]:
-            found = job.result()
-            if isinstance(found, PhotoError):
-                self.report(PhotoSkipped(found.name, found.key, found.reason))
+                self.report(PhotoSkipped(error.name, error.key, error.reason))
                 return []
-            return found
 
-        waiting: deque[Future[list[Pixels] | PhotoError]] = deque()
+        waiting: deque[Future[list[Pixels]]] = deque()
         for place in chunk.places:
             waiting.append(self.pool.submit(decode, place))
             if len(waiting) > max(1, AHEAD // wanted.crops):
@@ -183,11 +180,11 @@ def _check_shape(wanted: FeatureSet, tower: VisionTower) -> None:
         )
 
 
-def _check_usable(made: FeatureSet) -> None:
+def _check_usable(computed: FeatureSet) -> None:
     """Raise DataError if no photo could be opened, and delete the useless features."""
-    for chunk in made.chunks:
+    for chunk in computed.chunks:
         values = chunk.read()
         if values is None or not np.isnan(values[:, 0, 0, 0]).all():
             return
-    shutil.rmtree(made.folder, ignore_errors=True)
-    raise DataError(f"'{made.name}' holds no photo that can be opened.")
+    shutil.rmtree(computed.folder, ignore_errors=True)
+    raise DataError(f"'{computed.name}' holds no photo that can be opened.")

@@ -6,24 +6,15 @@ form in which it is used.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.prompt import (
-    Image,
-    Joined,
-    PromptTemplate,
-    Segment,
-    TrainingPrompt,
-    User,
-    prompt_pieces,
-)
+from minigpt4.core.prompt import Image, Joined, PromptTemplate, Segment, User, prompt_pieces
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
-from minigpt4.train.recipe import Recipe
+from minigpt4.train.recipe import Prompt, Recipe
 
 PLAIN_END = "\n"
 """Ends a caption if there is no question (section 3.2 of arXiv 2304.10592, stage 1 of its code)."""
@@ -42,26 +33,45 @@ class Continuation:
     is_truncated: bool = False
 
 
-class Layout(ABC):
-    """How the examples of an image become tokens."""
+class Layout:
+    """How the examples of an image become tokens.
 
-    stops: tuple[str, ...]
-    """Stop strings of this form, besides the model's own end token."""
+    The form follows the recipe's `prompt`. `none`, the paper's stage 1: the image, a caption and a line
+    end, without a question. `instruction`, its stage 2: the template's training prompt around one
+    instruction. `chat`: the first question of a conversation.
+    """
 
-    def __init__(self, tokenize: Tokenize, text_tokens: int = 0) -> None:
+    def __init__(
+        self, template: PromptTemplate, tokenize: Tokenize, prompt: Prompt = "chat", text_tokens: int = 0
+    ) -> None:
         """`tokenize` is the language model's own; answers are truncated to `text_tokens` (0: no limit)."""
+        self._template = template
         self._tokenize = tokenize
+        self._form = prompt
         self._most = text_tokens or None
+        self.stops = (PLAIN_END,) if prompt == "none" else template.stop
+        """Stop strings of this form, besides the model's own end token."""
+
         self.prefix, _ = self._around_image("")
         """The tokens before the image, the same for every question."""
 
-    @abstractmethod
     def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
         """Everything before the answer."""
+        template = self._template
+        match self._form:
+            case "none":
+                return ([Joined(template.begin)] if template.begin else []) + [Image(image)]
+            case "instruction":
+                assert template.training is not None  # layout_for checks it
+                return template.training.segments(question, image)
+            case "chat":
+                return template.segments([User(question, images=[image])])
 
-    @abstractmethod
     def answer_texts(self, answer: str) -> Sequence[Text]:
         """The answer and its end token."""
+        if self._form == "none":
+            return (Text(answer), Text(PLAIN_END, control=True))
+        return self._template.learnt_answer(answer)
 
     def tokenize_example(self, question: str, answer: str) -> Continuation:
         """A question and its answer as tokens.
@@ -70,9 +80,8 @@ class Layout(ABC):
         """
         _, prompt = self._around_image(question)
         tokens = tuple(self._tokenize(*self.answer_texts(answer)))
-        return Continuation(
-            prompt, tokens[: self._most], is_truncated=len(tokens) > len(tokens[: self._most])
-        )
+        kept = tokens[: self._most]
+        return Continuation(prompt, kept, is_truncated=len(tokens) > len(kept))
 
     def ask(self, question: str, image: ImageEmbedding) -> list[PromptPiece]:
         """The prompt for generating an answer in this form."""
@@ -85,68 +94,12 @@ class Layout(ABC):
         return tuple(tokens[:place]), tuple(tokens[place:])
 
 
-class ChatLayout(Layout):
-    """The first question of a conversation."""
-
-    def __init__(self, template: PromptTemplate, tokenize: Tokenize, text_tokens: int = 0) -> None:
-        self._template = template
-        self.stops = template.stop
-        super().__init__(tokenize, text_tokens)
-
-    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
-        return self._template.segments([User(question, images=[image])])
-
-    def answer_texts(self, answer: str) -> Sequence[Text]:
-        return self._template.learnt_answer(answer)
-
-
-class PlainLayout(Layout):
-    """The paper's stage 1: the image, a caption and a line end, without a question."""
-
-    stops = (PLAIN_END,)
-
-    def __init__(self, template: PromptTemplate, tokenize: Tokenize, text_tokens: int = 0) -> None:
-        self._begin = template.begin
-        super().__init__(tokenize, text_tokens)
-
-    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
-        """The question is ignored."""
-        return ([Joined(self._begin)] if self._begin else []) + [Image(image)]
-
-    def answer_texts(self, answer: str) -> Sequence[Text]:
-        return (Text(answer), Text(PLAIN_END, control=True))
-
-
-class InstructionLayout(Layout):
-    """The paper's stage 2: the template's training prompt around one instruction."""
-
-    def __init__(
-        self, template: PromptTemplate, training: TrainingPrompt, tokenize: Tokenize, text_tokens: int = 0
-    ) -> None:
-        self._template = template
-        self._training = training
-        self.stops = template.stop
-        super().__init__(tokenize, text_tokens)
-
-    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
-        return self._training.segments(question, image)
-
-    def answer_texts(self, answer: str) -> Sequence[Text]:
-        return self._template.learnt_answer(answer)
-
-
 def layout_for(recipe: Recipe, template: PromptTemplate, tokenize: Tokenize) -> Layout:
     """The recipe's layout; raises UsageError if the template has no training prompt for it."""
-    match recipe.prompt:
-        case "none":
-            return PlainLayout(template, tokenize, recipe.text_tokens)
-        case "chat":
-            return ChatLayout(template, tokenize, recipe.text_tokens)
-        case "instruction":
-            if template.training is None:
-                raise UsageError(
-                    f"The recipe's prompt is 'instruction', and the template '{template.name}' of the bundle "
-                    f"'{recipe.bundle}' has no such form; --set prompt=chat with 'instructions=[]', or "
-                    "choose a bundle of MiniGPT-4."
-                )
-            return InstructionLayout(template, template.training, tokenize, recipe.text_tokens)
+    if recipe.prompt == "instruction" and template.training is None:
+        raise UsageError(
+            f"The recipe's prompt is 'instruction', and the template '{template.name}' of the bundle "
+            f"'{recipe.bundle}' has no such form; --set prompt=chat with 'instructions=[]', or "
+            "choose a bundle of MiniGPT-4."
+        )
+    return Layout(template, tokenize, recipe.prompt, recipe.text_tokens)

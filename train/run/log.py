@@ -14,7 +14,7 @@ import tomllib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -209,7 +209,7 @@ class RunLog:
     def update(self, update: LogUpdate) -> None:
         """Add an update."""
         if update.restarted:
-            self._clear()
+            vars(self).update(vars(RunLog(self.folder)))
         self.state, self.summary, self.written_at = update.state, update.summary, update.written_at
         for event in update.events:
             self._add(event)
@@ -218,11 +218,6 @@ class RunLog:
         """The newest answers up to a step."""
         found = [one for one in self.sampled if one.step <= step]
         return found[-1] if found else None
-
-    def _clear(self) -> None:
-        fresh = RunLog(self.folder)
-        for name in vars(fresh):
-            setattr(self, name, getattr(fresh, name))
 
     def _add(self, event: LogEvent) -> None:
         match event:
@@ -295,14 +290,8 @@ def _summary(recipe: Path) -> RecipeSummary:
         values = tomllib.loads(recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return RecipeSummary()
-    stage, bundle = values.get("stage"), values.get("bundle")
-    steps, batch_size = values.get("steps"), values.get("batch_size")
-    return RecipeSummary(
-        stage if isinstance(stage, int) else 0,
-        bundle if isinstance(bundle, str) else "",
-        steps if isinstance(steps, int) else 0,
-        batch_size if isinstance(batch_size, int) else 0,
-    )
+    known = {entry.name: type(entry.default) for entry in fields(RecipeSummary)}
+    return RecipeSummary(**{key: values[key] for key in known if type(values.get(key)) is known[key]})
 
 
 def _is_locked(lock: Path) -> bool:

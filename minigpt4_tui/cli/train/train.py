@@ -262,7 +262,7 @@ def _launch_processes(plan: Plan, devices: int) -> None:
 def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool) -> int:
     """Train in this process, alone or as one of several; returns the exit code."""
     from minigpt4.train.distributed.launch import device_of, distributed_group, end_with_parent
-    from minigpt4.train.distributed.process_group import SingleProcess
+    from minigpt4.train.distributed.process_group import ProcessGroup
     from minigpt4.train.errors import PeerFailedError
 
     assignment = _rank_assignment()
@@ -277,7 +277,6 @@ def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensor
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals(is_quiet=not is_first))
         where = device_of(device, assignment.local_rank if assignment else 0)
-        process_group: ProcessGroup
         try:
             if is_first:
                 _prepare(plan)
@@ -285,7 +284,7 @@ def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensor
             process_group = (
                 stack.enter_context(distributed_group(assignment, where))
                 if assignment
-                else SingleProcess(where)
+                else ProcessGroup(where)
             )
             has_ended = _run(plan, process_group, stop, workers=workers, tensorboard=tensorboard)
         except PeerFailedError:

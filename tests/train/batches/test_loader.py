@@ -18,7 +18,7 @@ from minigpt4.train.batches.samples import Batch, Sample, Skipped
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.open import open_photos
 from minigpt4.train.data.subset import Selection
-from minigpt4.train.features.cache import Features
+from minigpt4.train.features.cache import Features, FeatureSet
 from minigpt4.train.features.crops import pixels_of
 
 WriteShard = Callable[..., Path]
@@ -49,10 +49,12 @@ def sample_of(number: int) -> Sample | Skipped:
 
 
 @pytest.fixture
-def features() -> Features:
+def features(data: RunData, vision: VisionSpec, monkeypatch: pytest.MonkeyPatch) -> Features:
     values_PVND = np.arange(PHOTOS * 2 * 3 * 4, dtype=np.float16).reshape(PHOTOS, 2, 3, 4)
     values_PVND[3] = np.nan
-    return Features([values_PVND[:8], values_PVND[8:]], chunk_photos=8)
+    monkeypatch.setattr("minigpt4.train.features.cache.CHUNK_BYTES", values_PVND[:8].nbytes)
+    (photos, crops), *_ = data.photo_sets
+    return Features(FeatureSet(photos, crops, "tower", 3, 4, vision), [values_PVND[:8], values_PVND[8:]])
 
 
 def same(one: Batch, other: Batch) -> bool:

@@ -17,7 +17,6 @@ from minigpt4.train.batches.run_data import (
     feature_plan,
     is_worth_caching,
     open_data,
-    order_of,
     with_own_photos,
 )
 from minigpt4.train.batches.samples import Sample, TrainingSamples, validation_samples
@@ -82,7 +81,7 @@ def test_a_source_without_weight_need_not_be_there(data: str) -> None:
     check_places(recipe, [data])
     opened = open_data(recipe, [data], silent)
     assert [len(photos) for photos in opened.sources] == [20, 0, 6]
-    curriculum = TrainingSamples(recipe, opened.sources, order_of(recipe, opened))
+    curriculum = TrainingSamples(recipe, opened.sources)
     samples = [curriculum.sample(number) for number in range(200)]
     assert {sample.source for sample in samples if isinstance(sample, Sample)} == {0, 2}
 
