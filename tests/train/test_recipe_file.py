@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -33,76 +33,87 @@ def edited(tmp_path: Path) -> Edit:
     return edit
 
 
+def error_in(path: Path) -> str:
+    """The error about a recipe's file, without the path that it begins with."""
+    with pytest.raises(UsageError) as caught:
+        read_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 1600", "stepps = 1600", r"mine\.toml: 'stepps' is not a known key; did you mean 'steps'\?"),
-        (
-            "views = 2",
-            "view = 2",
-            r"'source\[0\]\.view' is not a known key; did you mean 'views'\?",
-        ),
-        ("photos = 96", "fotos = 96", r"'validation\.fotos' is not a known key; did you mean 'photos'\?"),
-        ("seed = 0", "seed = 0\nzzz = 1", r"'zzz' is not a known key; the keys here are stage, bundle"),
-        ("steps = 1600\n", "", r"mine\.toml: 'steps' is missing\."),
-        ('kind = "captions"\n', "", r"mine\.toml: 'source\[0\]\.kind' is missing\."),
-        ("[validation]", "[measured]", r"mine\.toml: a recipe needs a \[validation\] table\."),
+        ("steps = 1600", "stepps = 1600", "'stepps' is not a known key; did you mean 'steps'?"),
+        ("views = 2", "view = 2", "'source[0].view' is not a known key; did you mean 'views'?"),
+        ("photos = 96", "fotos = 96", "'validation.fotos' is not a known key; did you mean 'photos'?"),
+        ("steps = 1600\n", "", "'steps' is missing."),
+        ('kind = "captions"\n', "", "'source[0].kind' is missing."),
+        ("[validation]", "[measured]", "a recipe needs a [validation] table."),
     ],
 )
 def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        read_recipe(edited(old, new))
+    assert error_in(edited(old, new)) == message
+
+
+def test_a_key_unlike_any_other_is_answered_with_all_keys(edited: Edit) -> None:
+    known = ", ".join(field.name for field in fields(Recipe))
+    message = f"'zzz' is not a known key; the keys here are {known}."
+    assert error_in(edited("seed = 0", "seed = 0\nzzz = 1")) == message
+
+
+STEPS = "it must be a whole number of 1 or more."
+SEEDS = "it must be a whole number from 0 to 9223372036854775807."
+RATES = "it must be a number from 0 to 10."
+LAYERS = "it must be one of 0, 1, 3."
+TEXTS = 'it must be a list of texts, as in ["One.", "Two."].'
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("steps = 1600", 'steps = "many"', r"'steps' is 'many'; it must be a whole number of 1 or more\."),
-        ("steps = 1600", "steps = 1600.5", r"'steps' is 1600\.5; it must be a whole number of 1 or more\."),
-        ("steps = 1600", "steps = true", r"'steps' is True; it must be a whole number of 1 or more\."),
-        ("steps = 1600", "steps = 0", r"'steps' is 0; it must be a whole number of 1 or more\."),
-        ("steps = 1600", "steps = [1]", r"'steps' is \[1\]; it must be a whole number of 1 or more\."),
-        ('bundle = "mini"', "bundle = 3", r"'bundle' is 3; it must be a text\."),
-        ("stage = 1", "stage = 3", r"'stage' is 3; it must be a whole number from 1 to 2\."),
-        ("seed = 0", "seed = -1", r"'seed' is -1; it must be a whole number from 0 to "),
-        (
-            "learning_rate = 5e-3",
-            "learning_rate = nan",
-            r"'learning_rate' is nan; it must be a number from 0",
-        ),
+        ("steps = 1600", 'steps = "many"', f"'steps' is 'many'; {STEPS}"),
+        ("steps = 1600", "steps = 1600.5", f"'steps' is 1600.5; {STEPS}"),
+        ("steps = 1600", "steps = true", f"'steps' is True; {STEPS}"),
+        ("steps = 1600", "steps = 0", f"'steps' is 0; {STEPS}"),
+        ("steps = 1600", "steps = [1]", f"'steps' is [1]; {STEPS}"),
+        ('bundle = "mini"', "bundle = 3", "'bundle' is 3; it must be a text."),
+        ("stage = 1", "stage = 3", "'stage' is 3; it must be a whole number from 1 to 2."),
+        ("seed = 0", "seed = -1", f"'seed' is -1; {SEEDS}"),
+        ("learning_rate = 5e-3", "learning_rate = nan", f"'learning_rate' is nan; {RATES}"),
         pytest.param(
             "learning_rate = 5e-3",
             f"learning_rate = 1{'0' * 400}",
-            r"'learning_rate' is 10+…; it must",
+            f"'learning_rate' is 1{'0' * 78}…; {RATES}",
             id="huge",
         ),
-        pytest.param("seed = 0", f"seed = 1{'0' * 400}", r"'seed' is 10+…; it must be", id="huge seed"),
+        pytest.param("seed = 0", f"seed = 1{'0' * 400}", f"'seed' is 1{'0' * 78}…; {SEEDS}", id="huge seed"),
         (
             "gradient_clip = 1.0",
             "gradient_clip = inf",
-            r"'gradient_clip' is inf; it must be a number of 0 or",
+            "'gradient_clip' is inf; it must be a number of 0 or more.",
         ),
+        ("cropped = 0.3", "cropped = 1.5", "'source[0].cropped' is 1.5; it must be a number from 0 to 1."),
+        ("views = 2", "views = 65", "'source[0].views' is 65; it must be a whole number from 1 to 64."),
         (
-            "cropped = 0.3",
-            "cropped = 1.5",
-            r"'source\[0\]\.cropped' is 1\.5; it must be a number from 0 to",
+            'prompt = "chat"',
+            'prompt = "talk"',
+            "'prompt' is 'talk'; it must be one of none, instruction, chat.",
         ),
-        ("views = 2", "views = 65", r"'source\[0\]\.views' is 65; it must be a whole number from 1 to 64\."),
-        ('prompt = "chat"', 'prompt = "talk"', r"'prompt' is 'talk'; it must be one of none, instruction, "),
-        ("seed = 0", "seed = 0\nlayers = 2", r"'layers' is 2; it must be one of 0, 1, 3\."),
-        ("seed = 0", "seed = 0\nlayers = true", r"'layers' is True; it must be one of 0, 1, 3\."),
-        ("seed = 0", 'seed = 0\ninstructions = "One."', r"'instructions' is 'One\.'; it must be a list of t"),
-        ("seed = 0", "seed = 0\ninstructions = [1]", r"'instructions' is \[1\]; it must be a list of texts"),
+        ("seed = 0", "seed = 0\nlayers = 2", f"'layers' is 2; {LAYERS}"),
+        ("seed = 0", "seed = 0\nlayers = true", f"'layers' is True; {LAYERS}"),
+        ("seed = 0", 'seed = 0\ninstructions = "One."', f"'instructions' is 'One.'; {TEXTS}"),
+        ("seed = 0", "seed = 0\ninstructions = [1]", f"'instructions' is [1]; {TEXTS}"),
         (
             'kind = "captions"',
             'kind = "caption"',
-            r"'source\[0\]\.kind' is 'caption'; it must be one of captions, imagenet, labels; did",
+            "'source[0].kind' is 'caption'; it must be one of captions, imagenet, labels; "
+            "did you mean 'captions'?",
         ),
     ],
 )
 def test_a_value_of_the_wrong_type_or_size_is_named(edited: Edit, old: str, new: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        read_recipe(edited(old, new))
+    assert error_in(edited(old, new)) == message
 
 
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
@@ -140,12 +151,6 @@ def test_a_list_of_texts_is_set_as_toml_has_it(tiny_recipe: MakeRecipe) -> None:
 
 def test_a_choice_among_numbers_is_set_as_a_number(tiny_recipe: MakeRecipe) -> None:
     assert with_settings(tiny_recipe(), ["layers=3"]).layers == 3
-    with pytest.raises(UsageError, match=r"--set layers=2: 'layers' is 2; it must be one of 0, 1, 3"):
-        with_settings(tiny_recipe(), ["layers=2"])
-    with pytest.raises(
-        UsageError, match=r"--set layers=three: 'layers' is 'three'; it must be one of 0, 1, 3"
-    ):
-        with_settings(tiny_recipe(), ["layers=three"])
 
 
 def test_a_recipe_is_found_by_its_name_or_its_file(tmp_path: Path) -> None:
@@ -167,36 +172,50 @@ def test_a_source_is_found_by_any_name_a_folder_may_have() -> None:
     assert with_settings(dotted, ["source.my.photos.2020.kind=labels"]).source[0].kind == "labels"
 
 
+@pytest.mark.parametrize("setting", ["steps", "=3"])
+def test_a_setting_without_a_key_and_a_value_is_refused(tiny_recipe: MakeRecipe, setting: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        with_settings(tiny_recipe(), [setting])
+    assert str(caught.value) == f"'--set {setting}' is not of the form key=value."
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("steps", r"'--set steps' is not of the form key=value\."),
-        ("=3", r"'--set =3' is not of the form key=value\."),
-        ("stps=3", r"--set stps=3: 'stps' is not a known key; did you mean 'steps'\?"),
-        ("steps=1.5", r"--set steps=1\.5: 'steps' is '1\.5'; it must be a whole number of 1 or more\."),
-        ("steps=", r"--set steps=: 'steps' is ''; it must be a whole number of 1 or more\."),
-        ("learning_rate=fast", r"'learning_rate' is 'fast'; it must be a number from 0 to 10\."),
-        ("learning_rate=nan", r"'learning_rate' is nan; it must be a number from 0 to 10\."),
-        ("learning_rate=1e999", r"'learning_rate' is inf; it must be a number from 0 to 10\."),
-        ("stage=2.0", r"'stage' is '2\.0'; it must be a whole number from 1 to 2\."),
-        ("instructions=One.", r"'instructions' is 'One\.'; it must be a list of texts, as in \["),
+        ("stps=3", "'stps' is not a known key; did you mean 'steps'?"),
+        ("steps=1.5", f"'steps' is '1.5'; {STEPS}"),
+        ("steps=", f"'steps' is ''; {STEPS}"),
+        ("learning_rate=fast", f"'learning_rate' is 'fast'; {RATES}"),
+        ("learning_rate=nan", f"'learning_rate' is nan; {RATES}"),
+        ("learning_rate=1e999", f"'learning_rate' is inf; {RATES}"),
+        ("layers=2", f"'layers' is 2; {LAYERS}"),
+        ("layers=three", f"'layers' is 'three'; {LAYERS}"),
+        ("stage=2.0", "'stage' is '2.0'; it must be a whole number from 1 to 2."),
+        ("instructions=One.", f"'instructions' is 'One.'; {TEXTS}"),
         (
             "precision=fp8",
-            r"'precision' is 'fp8'; it must be one of fp32, bf16, fp16, int8, nf4; did you mean 'fp32'\?",
+            "'precision' is 'fp8'; it must be one of fp32, bf16, fp16, int8, nf4; did you mean 'fp32'?",
         ),
-        ("source.people.weigth=1", r"'weigth' is not a known key; did you mean 'weight'\?"),
-        ("source.persons.weight=1", r"there is no source 'persons'; there are people, things\."),
-        ("source.people.kind=words", r"'kind' is 'words'; it must be one of captions, "),
-        ("source=people", r"'source' is a table; set one of its own keys"),
-        ("validation=val", r"'validation' is a table; set one of its own keys"),
-        ("validation.photos=0", r"'photos' is 0; it must be a whole number of 1 or more\."),
+        ("source.people.weigth=1", "'weigth' is not a known key; did you mean 'weight'?"),
+        ("source.persons.weight=1", "there is no source 'persons'; there are people, things."),
+        ("source.people.kind=words", "'kind' is 'words'; it must be one of captions, imagenet, labels."),
+        (
+            "source=people",
+            "'source' is a table; set one of its own keys, as in 'source.NAME.weight=0.5'.",
+        ),
+        (
+            "validation=val",
+            "'validation' is a table; set one of its own keys, as in 'source.NAME.weight=0.5'.",
+        ),
+        ("validation.photos=0", f"'photos' is 0; {STEPS}"),
     ],
 )
-def test_a_setting_that_does_not_fit_is_told_as_it_was_typed(
+def test_an_invalid_setting_is_quoted_in_its_error(
     tiny_recipe: MakeRecipe, setting: str, message: str
 ) -> None:
-    with pytest.raises(UsageError, match=message):
+    with pytest.raises(UsageError) as caught:
         with_settings(tiny_recipe(), [setting])
+    assert str(caught.value) == f"--set {setting}: {message}"
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
