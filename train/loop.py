@@ -73,8 +73,9 @@ class Run:
             val_loss = None
             if is_last or done.step % recipe.validate_every == 0:
                 val_loss = self._validate(done.step)
-            if recipe.sample_every and (is_last or done.step % recipe.sample_every == 0):
-                self._sample(done.step)
+            is_sampled = recipe.sample_every and (is_last or done.step % recipe.sample_every == 0)
+            if is_sampled and self._is_writer:
+                self._record(AnswersSampled(done.step, trainer.answers()))
             stops = self._any_process_stops() and not is_last
             if is_last or stops or done.step % recipe.checkpoint_every == 0:
                 self._save(done.step, val_loss)
@@ -143,10 +144,6 @@ class Run:
         event = Validated(step, self._trainer.validation_loss())
         self._record(event)
         return event.val_loss
-
-    def _sample(self, step: int) -> None:
-        if self._is_writer:
-            self._record(AnswersSampled(step, self._trainer.answers()))
 
     def _any_process_stops(self) -> bool:
         """Whether any process received a stop request: all of them end after the same step."""

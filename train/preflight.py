@@ -46,12 +46,10 @@ class Finding:
 def run_preflight(trainer: Trainer, tokens: Tokens, bundle: Bundle, report: Report) -> None:
     """Report warnings as notes; raise TrainingError for a problem that makes training pointless."""
     findings = list(preflight(trainer, tokens, bundle))
-    for finding in findings:
-        if finding.state == "warning":
-            report(Note(finding.sentence))
-    for finding in findings:
+    for finding in sorted(findings, key=lambda one: one.state == "problem"):  # warnings first
         if finding.state == "problem":
             raise TrainingError(finding.sentence)
+        report(Note(finding.sentence))
 
 
 def preflight(trainer: Trainer, tokens: Tokens, bundle: Bundle) -> Iterator[Finding]:

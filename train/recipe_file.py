@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TypeVar
@@ -53,19 +53,15 @@ def stage_recipe(stage: int, bundle: str = "mini") -> str:
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe of a TOML file; raises UsageError naming the file and the key that is wrong."""
-    return recipe_from(load_toml(path, "recipe", UsageError), str(path))
-
-
-def recipe_from(values: Mapping[str, object], where: str) -> Recipe:
-    """The recipe of parsed TOML; `where` is what errors call it."""
+    values = load_toml(path, "recipe", UsageError)
     if not values.get("source"):
-        raise UsageError(f"{where}: a recipe needs at least one [[source]] table.")
+        raise UsageError(f"{path}: a recipe needs at least one [[source]] table.")
     if "validation" not in values:
-        raise UsageError(f"{where}: a recipe needs a [validation] table.")
+        raise UsageError(f"{path}: a recipe needs a [validation] table.")
     try:
-        return checked(read(Recipe, values), where)
+        return checked(read(Recipe, values), str(path))
     except InvalidValueError as problem:
-        raise UsageError(f"{where}: {problem}") from problem
+        raise UsageError(f"{path}: {problem}") from problem
 
 
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:

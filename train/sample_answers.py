@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,47 +21,41 @@ ANSWER_TOKENS = 80
 """Most tokens of an answer, so that four of them take seconds and not minutes."""
 
 
+@dataclass(frozen=True, eq=False)
 class SampleAnswers:
     """Generates answers about fixed photos with the adapter's current weights."""
 
-    def __init__(
-        self,
-        language: LanguageModel,
-        layout: Layout,
-        question: str,
-        keys: Sequence[str],
-        features_BND: Tensor,
-        images: Mapping[str, bytes],
-    ) -> None:
-        """`features_BND` are the adapter's inputs for the photos `keys`; `images` their encoded files."""
-        self._language = language
-        self._layout = layout
-        self._question = question
-        self._keys = tuple(keys)
-        self._features_BND = features_BND
-        self.images = images
+    language: LanguageModel
+    layout: Layout
+    question: str
+    keys: Sequence[str]
+    features_BND: Tensor
+    """The adapter's inputs for the photos `keys`."""
+
+    images: Mapping[str, bytes]
+    """The encoded files of the photos."""
 
     def __call__(self, adapter: Adapter) -> tuple[Answer, ...]:
         """Each photo's greedy answer."""
         device = next(adapter.parameters()).device
         with torch.no_grad():
-            image_BND = adapter(self._features_BND.to(device, torch.float32)).cpu()
+            image_BND = adapter(self.features_BND.to(device, torch.float32)).cpu()
         return tuple(
-            Answer(key, self._question, self._generate(image_ND))
-            for key, image_ND in zip(self._keys, image_BND, strict=True)
+            Answer(key, self.question, self._generate(image_ND))
+            for key, image_ND in zip(self.keys, image_BND, strict=True)
         )
 
     def _generate(self, image_ND: Tensor) -> str:
         image = ImageEmbedding(image_ND.numpy(), key="")
-        self._language.reset()  # the KV cache cannot tell embeddings without a key apart
-        stream = Detokenizer(self._layout.stops)
+        self.language.reset()  # the KV cache cannot tell embeddings without a key apart
+        stream = Detokenizer(self.layout.stops)
         chunks = []
-        prompt = self._layout.ask(self._question, image)
-        for token in self._language.generate(prompt, ResolvedSampling(max_tokens=ANSWER_TOKENS).greedy()):
-            chunks.append(stream.feed(self._language.piece(token)))
+        prompt = self.layout.ask(self.question, image)
+        for token in self.language.generate(prompt, ResolvedSampling(max_tokens=ANSWER_TOKENS).greedy()):
+            chunks.append(stream.feed(self.language.piece(token)))
             if stream.stopped:
                 break
-        self._language.reset()
+        self.language.reset()
         return "".join([*chunks, stream.finish()]).strip()
 
 

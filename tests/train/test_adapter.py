@@ -59,7 +59,7 @@ def values(adapter: Adapter) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_what_was_saved_comes_back(tmp_path: Path, layers: int) -> None:
+def test_a_saved_adapter_loads_equal(tmp_path: Path, layers: int) -> None:
     adapter = filled(0.25, layers)
     again = filled(0.0, layers)
     load_adapter(saved(tmp_path / "adapter", adapter), again)
@@ -67,7 +67,7 @@ def test_what_was_saved_comes_back(tmp_path: Path, layers: int) -> None:
     assert not (tmp_path / "adapter" / QFORMER).exists()
 
 
-def test_parts_are_summed_by_their_shares(tmp_path: Path) -> None:
+def test_adapters_are_averaged_by_weight(tmp_path: Path) -> None:
     folders = [saved(tmp_path / str(value), filled(value)) for value in (1.0, 3.0)]
     like = filled(9.0)
     mean = average_adapters(like, {folders[0]: 0.25, folders[1]: 0.75})
@@ -75,7 +75,7 @@ def test_parts_are_summed_by_their_shares(tmp_path: Path) -> None:
     assert all((value == 9.0).all() for value in values(like))
 
 
-def test_a_run_begins_with_random_weights_of_its_seed(tiny_recipe: MakeRecipe) -> None:
+def test_initial_weights_follow_from_the_seed(tiny_recipe: MakeRecipe) -> None:
     first, again, other = (
         initial_adapter(tiny_recipe(seed=seed), small_bundle(), None) for seed in (1, 1, 2)
     )
@@ -85,7 +85,7 @@ def test_a_run_begins_with_random_weights_of_its_seed(tiny_recipe: MakeRecipe) -
 
 
 @pytest.mark.parametrize("where", ["a file", "an ended run", "a checkpoint", "a run that goes on"])
-def test_a_run_begins_with_trained_weights(tiny_recipe: MakeRecipe, tmp_path: Path, where: str) -> None:
+def test_a_run_starts_from_trained_weights(tiny_recipe: MakeRecipe, tmp_path: Path, where: str) -> None:
     run = tmp_path / "run"
     saved(run / "checkpoints" / "9", filled(9.0))
     newest = saved(run / "checkpoints" / "10", filled(10.0))
@@ -102,19 +102,19 @@ def test_a_run_begins_with_trained_weights(tiny_recipe: MakeRecipe, tmp_path: Pa
 
 
 @pytest.mark.parametrize("start", ["none.safetensors", "."])
-def test_a_start_that_is_not_there_is_named(tiny_recipe: MakeRecipe, tmp_path: Path, start: str) -> None:
+def test_a_missing_start_is_an_error(tiny_recipe: MakeRecipe, tmp_path: Path, start: str) -> None:
     with pytest.raises(BundleError, match="There is no projection file"):
         check_start(tmp_path / start, tiny_recipe(), small_bundle())
     check_start(None, tiny_recipe(), small_bundle())
 
 
-def test_a_start_of_another_shape_is_named(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_start_of_another_shape_is_an_error(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     save_projection(tmp_path / "other.safetensors", Projection(5, 3))
     with pytest.raises(BundleError, match=r"has the shape \(3, 5\) and \(3, 4\) is wanted"):
         initial_adapter(tiny_recipe(), small_bundle(), tmp_path / "other.safetensors")
 
 
-def test_matrices_decay_and_vectors_do_not() -> None:
+def test_weight_decay_applies_to_matrices_only() -> None:
     adapter = filled(1.0, layers=3)
     matrices, vectors = adapter.param_groups(0.05)
     assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.05, 0.0)
@@ -138,7 +138,7 @@ class TestTrainedQFormer:
         side = bundle.vision.image_size
         return torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
 
-    def test_it_sees_what_the_frozen_one_sees(self, bundle: Bundle, recipe: Recipe) -> None:
+    def test_it_has_the_outputs_of_the_frozen_one(self, bundle: Bundle, recipe: Recipe) -> None:
         pixels_BCHW = self.pixels(bundle)
         adapter, tower = initial_adapter(recipe, bundle, None), tower_for(recipe, bundle)
         tokens_BND = tower.encode(pixels_BCHW)
@@ -151,7 +151,7 @@ class TestTrainedQFormer:
         assert features_fingerprint(recipe, bundle) != features_fingerprint(frozen, bundle)
         torch.testing.assert_close(tower.stages(pixels_BCHW).features_BND, tokens_BND)
 
-    def test_every_weight_of_it_has_a_gradient(self, bundle: Bundle, recipe: Recipe) -> None:
+    def test_every_weight_gets_a_gradient(self, bundle: Bundle, recipe: Recipe) -> None:
         adapter = initial_adapter(recipe, bundle, None)
         adapter(tower_for(recipe, bundle).encode(self.pixels(bundle)).clone()).square().sum().backward()
         assert len(list(adapter.parameters())) > 10
@@ -160,7 +160,7 @@ class TestTrainedQFormer:
             for parameter in adapter.parameters():
                 parameter.add_(1.0)
 
-    def test_it_is_saved_as_a_bundle_s_q_former_is(
+    def test_it_is_saved_in_the_format_of_a_bundle_s_q_former(
         self, bundle: Bundle, recipe: Recipe, tmp_path: Path
     ) -> None:
         adapter = initial_adapter(recipe, bundle, None)
@@ -180,14 +180,14 @@ class TestTrainedQFormer:
         load_adapter(folder, other)
         assert all(torch.equal(one, two) for one, two in zip(values(adapter), values(other), strict=True))
 
-    def test_a_run_that_would_not_use_it_does_not_begin_with_its_projection(
+    def test_a_recipe_without_it_cannot_start_from_its_projection(
         self, bundle: Bundle, recipe: Recipe, tmp_path: Path
     ) -> None:
         folder = saved(tmp_path / "adapter", initial_adapter(recipe, bundle, None))
         with pytest.raises(UsageError, match=r"trained together with its Q-Former .*--set qformer=trained"):
             initial_adapter(replace(recipe, qformer="frozen"), bundle, folder)
 
-    def test_a_damaged_file_is_named(self, bundle: Bundle, recipe: Recipe, tmp_path: Path) -> None:
+    def test_a_damaged_file_is_an_error(self, bundle: Bundle, recipe: Recipe, tmp_path: Path) -> None:
         adapter = initial_adapter(recipe, bundle, None)
         folder = saved(tmp_path / "adapter", adapter)
         save_projection(folder / QFORMER, adapter.projection)
@@ -195,9 +195,7 @@ class TestTrainedQFormer:
             load_adapter(folder, adapter)
 
 
-def test_a_bundle_without_q_former_is_seen_by_joined_patches(
-    import_tiny: Any, tiny_recipe: MakeRecipe
-) -> None:
+def test_without_a_q_former_four_patches_are_joined(import_tiny: Any, tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(qformer="none")
     bundle = bundle_for(recipe, import_tiny())
     tower = tower_for(recipe, bundle)
@@ -208,7 +206,7 @@ def test_a_bundle_without_q_former_is_seen_by_joined_patches(
     assert adapter(features_BND.clone()).shape[-1] == bundle.language.width
 
 
-def test_projections_are_written_whole(tmp_path: Path) -> None:
+def test_projections_are_written_atomically(tmp_path: Path) -> None:
     folder = saved(tmp_path / "adapter", filled(0.5))
     found = load_projection(folder / PROJECTION, 4, 3)
     assert (found.linear.weight == 0.5).all()

@@ -22,13 +22,13 @@ def initialised(layers: int, noise: float = 0.01, seed: int = 3) -> Projection:
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize("noise", [0.01, 0.0])
-def test_a_seed_gives_the_same_weights_again(layers: int, noise: float) -> None:
+def test_equal_seeds_initialise_equal_weights(layers: int, noise: float) -> None:
     first, again, other = (initialised(layers, noise, seed).named_tensors() for seed in (3, 3, 4))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not any(torch.equal(first[name], other[name]) for name in first if name.endswith("weight"))
 
 
-def test_layers_behind_the_first_keep_what_they_read_at_its_size() -> None:
+def test_later_layers_keep_the_scale_of_their_inputs() -> None:
     projection = initialised(3)
     assert projection.linear.weight.std().item() == pytest.approx(0.01, rel=0.05)
     values = torch.randn(100, 300, generator=torch.Generator().manual_seed(0))
@@ -37,7 +37,7 @@ def test_layers_behind_the_first_keep_what_they_read_at_its_size() -> None:
     assert not any(tensor.any() for name, tensor in projection.named_tensors().items() if "bias" in name)
 
 
-def test_without_noise_weights_are_drawn_as_torch_draws_a_linear_layer_s() -> None:
+def test_without_noise_weights_are_initialised_as_in_nn_linear() -> None:
     torch.manual_seed(0)
     ours, torchs = initialised(1, noise=0.0).linear, torch.nn.Linear(200, 300)
     for name in ("weight", "bias"):
@@ -72,11 +72,11 @@ def test_a_class_starts_as_the_mean_of_its_two_names() -> None:
     assert weight[:, :10].abs().max() < 1010**-0.5
 
 
-def test_class_names_are_not_spoken_through_layers_behind() -> None:
+def test_class_names_need_a_projection_of_one_layer() -> None:
     with pytest.raises(UsageError, match=r"class_name_scale is 2, .*3 layers.*--set class_name_scale=0"):
         named(layers=3)
 
 
-def test_a_tower_that_knows_no_classes_has_none_to_name() -> None:
+def test_class_names_need_a_tower_with_classes() -> None:
     with pytest.raises(UsageError, match=r"vision tower names no classes; give --set class_name_scale=0"):
         named(class_columns=slice(0, 0))

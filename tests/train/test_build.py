@@ -102,7 +102,7 @@ def tiny(import_tiny: Any, recipe: Recipe, has_qformer: bool) -> Bundle:
 
 @pytest.mark.parametrize("recipe", ["stage1", "stage2"])
 @pytest.mark.parametrize("has_qformer", [True, False])
-def test_both_stages_learn_pictures_of_one_s_own(learn: Learn, recipe: str, has_qformer: bool) -> None:
+def test_both_stages_train_on_the_user_s_own_photos(learn: Learn, recipe: str, has_qformer: bool) -> None:
     learnt = learn(recipe, has_qformer=has_qformer)
     assert [done.step for done in learnt.steps] == [1, 2, 3, 4]
     assert learnt.measured[1] < learnt.measured[0]
@@ -125,7 +125,7 @@ def test_both_stages_learn_pictures_of_one_s_own(learn: Learn, recipe: str, has_
         ("ablation-qformer-trained", {"qformer.query_tokens": (1, 4, 24)}),
     ],
 )
-def test_each_ablation_learns_its_own_part(
+def test_each_ablation_trains_its_own_parameters(
     learn: Learn, ablation: str, shapes: dict[str, tuple[int, ...]]
 ) -> None:
     trainer = learn(ablation).trainer
@@ -134,7 +134,7 @@ def test_each_ablation_learns_its_own_part(
     assert all(parameter in trainer.optimizer.state for parameter in tensors.values())
 
 
-def test_a_frozen_model_in_fewer_bits_teaches_nearly_the_same(learn: Learn) -> None:
+def test_a_quantized_language_model_gives_nearly_the_same_losses(learn: Learn) -> None:
     pytest.importorskip("bitsandbytes")
     exact = learn("stage1").losses
     for precision in ("bf16", "int8", "nf4"):
@@ -146,9 +146,7 @@ def test_a_frozen_model_in_fewer_bits_teaches_nearly_the_same(learn: Learn) -> N
         assert coarse.trainer.loss_fn.language_model.dtype == torch.bfloat16
 
 
-def test_pictures_are_looked_at_once_or_at_each_sample_with_one_result(
-    learn: Learn, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cached_features_and_pixels_give_equal_losses(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
     cached = learn("stage1")
     assert any(isinstance(event, FeaturesMissing) for event in cached.events)
     assert cached.first.features_BND is not None
@@ -161,13 +159,13 @@ def test_pictures_are_looked_at_once_or_at_each_sample_with_one_result(
     assert looked.sample_photos == cached.sample_photos
 
 
-def test_two_assemblies_of_one_recipe_make_the_same_steps(learn: Learn) -> None:
+def test_two_builds_of_a_recipe_have_equal_losses(learn: Learn) -> None:
     once, again = learn("stage2"), learn("stage2", "micro_batch=4", "sample_every=0", "sample_photos=0")
     assert once.losses == again.losses
     assert again.sample_photos == {}
 
 
-def test_only_the_process_that_writes_asks(learn: Learn) -> None:
+def test_only_rank_0_generates_sample_answers(learn: Learn) -> None:
     # Of two processes, without the collectives of the other one.
     second = learn("stage1", process_group=ProcessGroup(rank=1, world_size=2))
     assert second.sample_photos == {}
@@ -175,7 +173,7 @@ def test_only_the_process_that_writes_asks(learn: Learn) -> None:
     assert [sample.index for sample in second.first.samples] == [1, 3]
 
 
-def test_a_stage_goes_on_from_the_one_before(learn: Learn, tmp_path: Path) -> None:
+def test_stage_2_starts_from_stage_1(learn: Learn, tmp_path: Path) -> None:
     first = learn("stage1").trainer.adapter.projection
     save_projection(tmp_path / "first.safetensors", first)
     settings = ("steps=1", "warmup_rate=1e-9", "learning_rate=1e-4")

@@ -24,7 +24,7 @@ FACTS = {"the vision tower": "t1", "the data of 'people'": "d1"}
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_weights_moments_and_generators_come_back(
+def test_weights_moments_and_generators_are_restored(
     tmp_path: Path,
     tiny_recipe: Callable[..., Recipe],
     tiny_trainer: Callable[..., Trainer],
@@ -50,7 +50,7 @@ def test_weights_moments_and_generators_come_back(
     assert trained.step(1).loss == resumed.step(1).loss
 
 
-def test_a_checkpoint_holds_safetensors_json_and_toml_alone(
+def test_a_checkpoint_holds_only_safetensors_json_and_toml(
     tmp_path: Path, tiny_trainer: Callable[..., Trainer]
 ) -> None:
     run = RunFolder(tmp_path / "run")
@@ -65,7 +65,7 @@ def test_a_checkpoint_holds_safetensors_json_and_toml_alone(
     assert json.loads((folder / "state.json").read_text())["facts"] == FACTS
 
 
-def test_changes_are_told_in_words(
+def test_changes_are_described_in_words(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer]
 ) -> None:
     run = RunFolder(tmp_path / "run")
@@ -81,7 +81,7 @@ def test_changes_are_told_in_words(
     ]
 
 
-def test_the_best_is_the_one_with_the_lowest_measured_loss(
+def test_the_best_checkpoint_has_the_lowest_validation_loss(
     tmp_path: Path, tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer]
 ) -> None:
     run, trainer = RunFolder(tmp_path / "run"), tiny_trainer(tiny_recipe(keep_checkpoints=9))

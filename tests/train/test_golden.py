@@ -119,7 +119,7 @@ def build(import_tiny: Any, expected: dict[str, Any], tensors: dict[str, Tensor]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_tokens_and_labels_stand_where_the_original_has_them(
+def test_tokens_and_labels_are_at_the_original_s_positions(
     import_tiny: Any, expected: dict[str, Any], case: str
 ) -> None:
     recipe, vectors = recipe_of(case), expected[case]
@@ -139,7 +139,7 @@ def test_tokens_and_labels_stand_where_the_original_has_them(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_loss_and_gradient_of_the_first_step_are_the_original_s(
+def test_loss_and_gradient_of_the_first_step_equal_the_original_s(
     build: Build, expected: dict[str, Any], tensors: dict[str, Tensor], case: str
 ) -> None:
     trainer = build(case)
@@ -150,7 +150,7 @@ def test_loss_and_gradient_of_the_first_step_are_the_original_s(
 
 
 @pytest.mark.parametrize("case", ["stage1", "stage2"])
-def test_weights_after_one_and_five_steps_are_the_original_s(
+def test_weights_after_one_and_five_steps_equal_the_original_s(
     build: Build, expected: dict[str, Any], tensors: dict[str, Tensor], case: str
 ) -> None:
     run = expected["optimiser"][case]["run"]
@@ -175,7 +175,7 @@ SHORT_RATES = {
 
 
 @pytest.mark.parametrize("case", ["stage1", "stage2"])
-def test_a_short_run_through_warm_up_and_cosine_is_the_original_s(
+def test_a_short_run_through_warm_up_and_cosine_equals_the_original_s(
     build: Build, expected: dict[str, Any], tensors: dict[str, Tensor], case: str
 ) -> None:
     trainer = build(case, **SHORT_RATES)
@@ -190,7 +190,7 @@ def test_a_short_run_through_warm_up_and_cosine_is_the_original_s(
 
 
 @pytest.mark.parametrize("case", ["stage1", "stage2"])
-def test_a_step_in_parts_is_the_step_at_once_where_the_original_added_its_parts_up(
+def test_micro_batches_equal_one_batch_where_the_original_summed(
     build: Build, tensors: dict[str, Tensor], case: str
 ) -> None:
     whole, parted = build(case, **SHORT_RATES), build(case, **SHORT_RATES, micro_batch=1)
@@ -207,7 +207,7 @@ def test_a_step_in_parts_is_the_step_at_once_where_the_original_added_its_parts_
 
 
 @pytest.mark.parametrize("name", [name for name in schedules() if name != "warmup_longer_than_epoch"])
-def test_every_learning_rate_is_the_original_s(name: str) -> None:
+def test_every_learning_rate_equals_the_original_s(name: str) -> None:
     # The one left out starts its warm-up over in every epoch, which nobody can have meant.
     config = schedules()[name]
     is_unset = config["warmup_lr"] < 0

@@ -30,7 +30,7 @@ LIKENESS = {torch.float32: 0.99999, torch.float16: 0.999, torch.bfloat16: 0.995}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_steps_on_a_gpu_are_those_on_a_processor(
+def test_steps_on_a_gpu_equal_those_on_a_cpu(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, precision: str
 ) -> None:
     recipe = tiny_recipe(batch_size=6, micro_batch=4, precision=precision)
@@ -45,7 +45,7 @@ def test_steps_on_a_gpu_are_those_on_a_processor(
 
 @pytest.mark.parametrize("key_heads", [2, 4])
 @pytest.mark.parametrize("dtype", LIKENESS)
-def test_packed_trees_have_the_gradients_of_a_processor(dtype: torch.dtype, key_heads: int) -> None:
+def test_packed_gradients_on_a_gpu_equal_those_on_a_cpu(dtype: torch.dtype, key_heads: int) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=200,
@@ -74,9 +74,7 @@ def test_packed_trees_have_the_gradients_of_a_processor(dtype: torch.dtype, key_
     assert float(F.cosine_similarity(found, plain, dim=0)) > LIKENESS[dtype]
 
 
-def test_a_run_goes_on_on_a_gpu_as_if_it_never_had_stopped(
-    tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
-) -> None:
+def test_a_run_resumes_exactly_on_a_gpu(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     def begun() -> Trainer:
         return tiny_trainer(tiny_recipe(precision="fp16"), ProcessGroup(torch.device("cuda")))
 

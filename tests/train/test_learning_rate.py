@@ -15,7 +15,7 @@ from minigpt4.train.trainer import learning_rate_at
 MakeRecipe = Callable[..., Recipe]
 
 
-def test_the_rate_rises_in_a_line_and_falls_along_a_cosine(tiny_recipe: MakeRecipe) -> None:
+def test_the_rate_warms_up_linearly_and_decays_along_a_cosine(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(
         steps=12, warmup_steps=2, learning_rate=1.0, warmup_rate=0.5, floor_rate=0.1, cosine_over="rest"
     )

@@ -75,7 +75,7 @@ def train_until(tiny_trainer: Callable[..., Trainer]) -> TrainUntil:
     return train
 
 
-def test_a_run_leaves_its_result_its_log_and_the_last_checkpoints(
+def test_a_run_writes_its_result_log_and_last_checkpoints(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     run = new_run("run")
@@ -104,7 +104,7 @@ def test_a_run_leaves_its_result_its_log_and_the_last_checkpoints(
     assert torch.equal(result.linear.weight, last.linear.weight.half().float())
 
 
-def test_the_result_keeps_the_recipe_s_share_of_the_start_also_when_resumed(
+def test_start_share_mixes_the_initial_weights_in_also_after_a_resume(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     recipe = tiny_recipe(start_share=0.25)
@@ -140,7 +140,7 @@ def test_two_runs_of_one_seed_have_the_same_losses_bit_for_bit(
 
 
 @pytest.mark.parametrize("stopped_after", [1, 3, 4])
-def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(
+def test_a_stopped_run_resumes_bit_exactly(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun, train_until: TrainUntil, stopped_after: int
 ) -> None:
     whole = new_run("whole")
@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_never_had_been(
     assert run.result.read_bytes() == whole.result.read_bytes()
 
 
-def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
+def test_a_killed_run_resumes_from_its_last_checkpoint(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     whole = new_run("whole")
@@ -174,7 +174,7 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(
     assert logged(run) == logged(whole)
 
 
-def test_a_run_that_was_killed_early_goes_on_from_the_weights_it_began_with(
+def test_a_run_killed_early_resumes_from_its_initial_weights(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     whole = new_run("whole")
@@ -195,7 +195,7 @@ def test_a_run_that_was_killed_early_goes_on_from_the_weights_it_began_with(
     assert run.result.read_bytes() == whole.result.read_bytes()
 
 
-def test_a_run_does_not_go_on_over_other_data(
+def test_a_run_does_not_resume_with_other_data(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun, train_until: TrainUntil
 ) -> None:
     run = new_run("run")
@@ -208,7 +208,7 @@ def test_a_run_does_not_go_on_over_other_data(
     ("name", "error"),
     [("state.json", DataError), ("state.safetensors", DataError), ("projection.safetensors", BundleError)],
 )
-def test_a_damaged_checkpoint_is_named(
+def test_a_damaged_checkpoint_is_an_error(
     tiny_trainer: Callable[..., Trainer],
     new_run: MakeRun,
     train_until: TrainUntil,
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_is_named(
         run_training(tiny_trainer(), run)
 
 
-def test_a_changed_recipe_is_named_key_by_key_and_forced_on_if_wanted(
+def test_a_changed_recipe_is_an_error_unless_forced(
     tiny_recipe: Callable[..., Recipe],
     tiny_trainer: Callable[..., Trainer],
     new_run: MakeRun,
@@ -240,7 +240,7 @@ def test_a_changed_recipe_is_named_key_by_key_and_forced_on_if_wanted(
     assert {"sentence": note.sentence} in logged(run)
 
 
-def test_the_best_checkpoint_stays_beside_the_newest(
+def test_the_best_checkpoint_is_kept_besides_the_newest(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     recipe = tiny_recipe(checkpoint_every=1, validate_every=1, keep_checkpoints=1)
@@ -251,7 +251,7 @@ def test_the_best_checkpoint_stays_beside_the_newest(
     assert [folder.name for folder in run.checkpoints] == ["2", "6"]
 
 
-def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, run = new_run("whole"), new_run("full")
@@ -273,7 +273,7 @@ def test_a_full_disk_ends_the_run_with_the_last_checkpoint_whole(
     assert run.result.read_bytes() == whole.result.read_bytes()
 
 
-def test_a_log_that_cannot_be_written_ends_the_run_with_a_sentence(
+def test_a_log_that_cannot_be_written_is_an_error(
     tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     run = new_run("run")
@@ -282,9 +282,7 @@ def test_a_log_that_cannot_be_written_ends_the_run_with_a_sentence(
         run_training(tiny_trainer(), run)
 
 
-def test_photos_that_are_left_out_are_named_in_the_log(
-    tiny_trainer: Callable[..., Trainer], new_run: MakeRun
-) -> None:
+def test_skipped_photos_are_logged(tiny_trainer: Callable[..., Trainer], new_run: MakeRun) -> None:
     trainer, run = tiny_trainer(), new_run("run")
     mine, its = Skipped("people", "people-3", "broken JPEG", 1), Skipped("cats", "cat-1", "not a picture", 2)
     step = trainer.step
@@ -311,7 +309,7 @@ def test_photos_that_are_left_out_are_named_in_the_log(
     ]
 
 
-def test_too_many_bad_photos_end_the_run(
+def test_too_many_skipped_photos_end_the_run(
     tiny_recipe: Callable[..., Recipe], tiny_trainer: Callable[..., Trainer], new_run: MakeRun
 ) -> None:
     trainer, run = tiny_trainer(tiny_recipe(steps=40, bad_share=0.1)), new_run("run")

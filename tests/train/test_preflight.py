@@ -50,11 +50,11 @@ def findings(trainer: Trainer, bundle: Bundle, vocabulary: int = 131) -> list[tu
     return [(one.state, one.sentence) for one in preflight(trainer, tokens(vocabulary), bundle)]
 
 
-def test_a_sound_run_has_no_problem(sound: Trainer, bundle: Bundle) -> None:
+def test_a_valid_run_has_no_finding(sound: Trainer, bundle: Bundle) -> None:
     assert [sentence for state, sentence in findings(sound, bundle) if state == "problem"] == []
 
 
-def test_7b_and_13b_mixed_up_are_named(
+def test_7b_and_13b_mixed_up_is_a_problem(
     sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sound.loss_fn.language_model.config, "hidden_size", 5120)
@@ -64,20 +64,20 @@ def test_7b_and_13b_mixed_up_are_named(
     assert "this projection is for the 7B model and the bundle has the 13B model" in sentence
 
 
-def test_a_tokenizer_of_another_model_is_named(sound: Trainer, bundle: Bundle) -> None:
+def test_a_tokenizer_of_another_model_is_a_problem(sound: Trainer, bundle: Bundle) -> None:
     (state, sentence) = findings(sound, bundle, 500)[0]
     assert state == "problem"
     assert "has 500 tokens and its language model 131" in sentence
 
 
-def test_weights_that_are_a_difference_are_taken_for_a_delta(sound: Trainer, bundle: Bundle) -> None:
+def test_an_unmerged_delta_is_detected(sound: Trainer, bundle: Bundle) -> None:
     with torch.no_grad():
         for parameter in sound.loss_fn.language_model.parameters():
             parameter.mul_(1e-4)
     assert any("Vicuna delta" in sentence for _, sentence in findings(sound, bundle))
 
 
-def test_a_first_step_without_a_photo_names_the_reasons(sound: Trainer, bundle: Bundle) -> None:
+def test_a_first_step_without_a_photo_is_a_problem_with_reasons(sound: Trainer, bundle: Bundle) -> None:
     empty = Batch((), skipped=(Skipped("mine", "a", "broken JPEG", 0), Skipped("mine", "b", "no caption", 1)))
     sound.loader = cast(Loader, OneBatch(empty))
     (state, sentence) = findings(sound, bundle)[-1]
@@ -85,7 +85,7 @@ def test_a_first_step_without_a_photo_names_the_reasons(sound: Trainer, bundle: 
     assert "None of the 2 photos of the first step can be learnt from (broken JPEG; no caption)" in sentence
 
 
-def test_captions_that_never_reach_the_loss_are_told(
+def test_captions_that_never_reach_the_loss_are_a_problem(
     sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sound.layout, "tokenize_example", lambda _question, _answer: Continuation((1,), ()))
@@ -94,7 +94,7 @@ def test_captions_that_never_reach_the_loss_are_told(
     assert "no token to predict" in sentence
 
 
-def test_answers_that_lose_their_end_are_worth_a_warning(
+def test_many_truncated_answers_are_a_warning(
     sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = sound.layout.tokenize_example
@@ -109,9 +109,7 @@ def test_answers_that_lose_their_end_are_worth_a_warning(
     )
 
 
-def test_a_loss_that_is_no_number_is_a_problem(
-    sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_nan_loss_is_a_problem(sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sound, "loss_of", lambda _batch, _most: math.nan)
     assert any(
         state == "problem" and "The loss of the first photos is nan" in sentence
@@ -119,13 +117,13 @@ def test_a_loss_that_is_no_number_is_a_problem(
     )
 
 
-def test_a_loss_at_ln_of_the_vocabulary_is_called_by_its_name() -> None:
+def test_a_loss_at_ln_of_the_vocabulary_is_explained() -> None:
     assert "ln(32000) = 10.373" in chance_sentence(10.375, 32_000)
     assert "not merged" in chance_sentence(10.375, 32_000)
     assert chance_sentence(4.1, 32_000) == ""
 
 
-def test_warnings_are_told_and_problems_end_the_run(
+def test_warnings_are_reported_and_problems_end_the_run(
     sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Event] = []

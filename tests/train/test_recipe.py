@@ -34,7 +34,7 @@ def shipped(name: str) -> Recipe:
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED_RECIPES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_shipped_recipe_is_whole_and_starts_from_a_projection_that_is_shipped(path: Path) -> None:
+def test_every_shipped_recipe_is_valid_and_starts_from_a_shipped_projection(path: Path) -> None:
     recipe = read_recipe(path)
     bundle = load_bundle(recipe.bundle)
     assert bundle_for(recipe, bundle).projection.outputs == bundle.projection.outputs
@@ -46,7 +46,7 @@ def test_every_shipped_recipe_is_whole_and_starts_from_a_projection_that_is_ship
     assert sum(one.weight for one in recipe.source if one.kind == "captions") >= 0.5
 
 
-def test_all_recipes_of_the_paper_and_mini_s_own_are_there() -> None:
+def test_the_recipes_of_the_paper_and_of_mini_are_shipped() -> None:
     assert set(recipe_names()) == {
         "stage1",
         "stage1-30pct",
@@ -62,13 +62,13 @@ def test_all_recipes_of_the_paper_and_mini_s_own_are_there() -> None:
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_a_stage_s_recipe_is_mini_s_own_or_else_the_paper_s(stage: int) -> None:
+def test_a_stage_has_a_recipe_of_mini_and_one_of_the_paper(stage: int) -> None:
     assert shipped(stage_recipe(stage)).bundle == "mini"
     assert shipped(stage_recipe(stage, "minigpt4-llama2-7b")) == shipped(f"stage{stage}")
     assert shipped(stage_recipe(stage)).stage == shipped(f"stage{stage}").stage == stage
 
 
-def test_the_first_stage_sees_five_million_pairs_in_the_paper_s_ratio() -> None:
+def test_stage_1_draws_five_million_pairs_in_the_paper_s_ratio() -> None:
     recipe = shipped("stage1")
     assert recipe.steps * recipe.batch_size == 5_120_000
     assert {source.name: source.weight for source in recipe.source} == {"laion": 115, "cc_sbu": 14}
@@ -76,14 +76,14 @@ def test_the_first_stage_sees_five_million_pairs_in_the_paper_s_ratio() -> None:
     assert short.steps / recipe.steps == short.warmup_steps / recipe.warmup_steps == 0.3
 
 
-def test_an_ablation_is_the_first_stage_but_for_one_key() -> None:
+def test_an_ablation_differs_from_stage_1_in_one_key() -> None:
     differences = {name: changed_keys(shipped("stage1"), shipped(name)) for name in recipe_names()}
     assert differences["ablation-no-qformer"] == ["qformer frozen -> none"]
     assert differences["ablation-three-layers"] == ["layers 0 -> 3"]
     assert differences["ablation-qformer-trained"] == ["qformer frozen -> trained"]
 
 
-def test_the_second_stage_gives_the_paper_s_four_instructions() -> None:
+def test_stage_2_has_the_paper_s_four_instructions() -> None:
     assert shipped("stage2").instructions == STAGE2_INSTRUCTIONS
     assert {change.split()[0] for change in changed_keys(shipped("stage2"), shipped("stage2-released"))} == {
         "steps",
@@ -94,7 +94,7 @@ def test_the_second_stage_gives_the_paper_s_four_instructions() -> None:
 
 
 @pytest.mark.parametrize("bundle", PAPER_BUNDLES)
-def test_every_bundle_of_minigpt4_has_the_form_that_the_second_stage_asks_in(bundle: str) -> None:
+def test_every_bundle_of_minigpt4_has_the_training_prompt_of_stage_2(bundle: str) -> None:
     assert template_named(load_bundle(bundle).template).training is not None
 
 
@@ -140,7 +140,7 @@ def test_at_least_one_source_has_a_weight(tiny_recipe: MakeRecipe) -> None:
         with_settings(recipe, ["source.people.weight=0"])
 
 
-def test_what_has_changed_is_told_key_by_key(tiny_recipe: MakeRecipe) -> None:
+def test_changed_keys_are_listed(tiny_recipe: MakeRecipe) -> None:
     before = tiny_recipe()
     after = with_settings(before, ["steps=9", "source.people.weight=2", "validation.photos=5"])
     assert changed_keys(before, before) == []
@@ -160,14 +160,12 @@ def vicuna() -> Bundle:
     return load_bundle("minigpt4-vicuna-7b")
 
 
-def test_a_recipe_leaves_a_bundle_as_it_is_unless_it_says_otherwise(
-    tiny_recipe: MakeRecipe, vicuna: Bundle
-) -> None:
+def test_a_recipe_does_not_change_a_bundle_by_default(tiny_recipe: MakeRecipe, vicuna: Bundle) -> None:
     for bundle in (vicuna, load_bundle("mini")):
         assert bundle_for(tiny_recipe(), bundle) == bundle
 
 
-def test_a_bundle_without_its_q_former_is_that_of_the_llama_2_release(
+def test_a_bundle_without_its_q_former_is_as_in_the_llama_2_release(
     tiny_recipe: MakeRecipe, vicuna: Bundle
 ) -> None:
     released = load_bundle("minigpt4-llama2-7b")
@@ -179,13 +177,13 @@ def test_a_bundle_without_its_q_former_is_that_of_the_llama_2_release(
     assert bundle_for(tiny_recipe(qformer="none"), released) == released
 
 
-def test_a_recipe_s_layers_take_the_place_of_the_bundle_s(tiny_recipe: MakeRecipe, vicuna: Bundle) -> None:
+def test_a_recipe_s_layers_replace_the_bundle_s(tiny_recipe: MakeRecipe, vicuna: Bundle) -> None:
     deep = bundle_for(tiny_recipe(layers=3), vicuna)
     assert deep.projection.layers == 3
     assert bundle_for(tiny_recipe(), deep).projection.layers == 3
     assert bundle_for(tiny_recipe(layers=1), deep) == vicuna
 
 
-def test_a_q_former_that_is_not_there_cannot_be_trained(tiny_recipe: MakeRecipe) -> None:
+def test_a_missing_q_former_cannot_be_trained(tiny_recipe: MakeRecipe) -> None:
     with pytest.raises(UsageError, match=r"trains the Q-Former, and the bundle 'mini' has none; choose"):
         bundle_for(tiny_recipe(qformer="trained"), load_bundle("mini"))

@@ -52,11 +52,11 @@ def error_in(path: Path) -> str:
         ("[validation]", "[measured]", "a recipe needs a [validation] table."),
     ],
 )
-def test_a_wrong_key_is_named_with_its_file(edited: Edit, old: str, new: str, message: str) -> None:
+def test_an_invalid_key_is_reported_with_its_file(edited: Edit, old: str, new: str, message: str) -> None:
     assert error_in(edited(old, new)) == message
 
 
-def test_a_key_unlike_any_other_is_answered_with_all_keys(edited: Edit) -> None:
+def test_an_unknown_key_without_a_near_one_is_answered_with_all_keys(edited: Edit) -> None:
     known = ", ".join(field.name for field in fields(Recipe))
     message = f"'zzz' is not a known key; the keys here are {known}."
     assert error_in(edited("seed = 0", "seed = 0\nzzz = 1")) == message
@@ -112,11 +112,13 @@ TEXTS = 'it must be a list of texts, as in ["One.", "Two."].'
         ),
     ],
 )
-def test_a_value_of_the_wrong_type_or_size_is_named(edited: Edit, old: str, new: str, message: str) -> None:
+def test_an_invalid_value_is_reported_with_the_valid_ones(
+    edited: Edit, old: str, new: str, message: str
+) -> None:
     assert error_in(edited(old, new)) == message
 
 
-def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+def test_a_file_that_is_no_recipe_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     with pytest.raises(UsageError, match=r"recipe\.toml cannot be read: No such file"):
         read_recipe(path)
@@ -129,7 +131,7 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
         read_recipe(path)
 
 
-def test_settings_change_single_keys_each_read_as_its_own_type(tiny_recipe: MakeRecipe) -> None:
+def test_settings_change_single_keys_parsed_as_their_types(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe()
     typed = ["steps=9", "learning_rate = 1", "bundle=big", "source.people.weight=2", "validation.photos=5"]
     people, things = recipe.source
@@ -144,7 +146,7 @@ def test_settings_change_single_keys_each_read_as_its_own_type(tiny_recipe: Make
     assert isinstance(with_settings(recipe, ["learning_rate=1"]).learning_rate, float)
 
 
-def test_a_list_of_texts_is_set_as_toml_has_it(tiny_recipe: MakeRecipe) -> None:
+def test_a_list_of_texts_is_set_in_toml_s_notation(tiny_recipe: MakeRecipe) -> None:
     changed = with_settings(tiny_recipe(), ["prompt=instruction", 'instructions=["One, two.", "Three."]'])
     assert changed.instructions == ("One, two.", "Three.")
 

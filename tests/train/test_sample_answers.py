@@ -68,20 +68,20 @@ def answers(prompt: Prompt, template: Any, end: str, question: str) -> tuple[Par
     return language, asking(doubled())
 
 
-def test_each_photo_is_answered_up_to_the_end_that_was_learnt() -> None:
+def test_answers_end_at_the_layout_s_stop_string() -> None:
     language, found = answers("chat", SmolLM2(), "<|im_end|>", "What?")
     assert found == (Answer("a", "What?", "12 things."), Answer("b", "What?", "24 things."))
     # A picture that changes with every step is never taken from the cache of an earlier one.
     assert language.resets >= 2
 
 
-def test_a_caption_ends_with_its_line() -> None:
+def test_a_caption_ends_at_its_line_end() -> None:
     language, found = answers("none", VICUNA_V0, "\n", "")
     assert [one.answer for one in found] == ["12 things.", "24 things."]
     assert [type(piece) for piece in language.prompts[0]] == [int, int, int, ImageEmbedding]  # <s>
 
 
-def test_what_is_asked_follows_the_recipe(tiny_recipe: MakeRecipe) -> None:
+def test_the_question_follows_from_the_recipe(tiny_recipe: MakeRecipe) -> None:
     assert question_of(tiny_recipe()) == ""
     assert question_of(tiny_recipe(stage=2)) == "Describe this image in detail."
     assert question_of(tiny_recipe(stage=2, prompt="instruction", instructions=("Go.", "Say."))) == "Go."

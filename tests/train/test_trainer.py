@@ -64,9 +64,7 @@ def together(size: int) -> list[Together]:
     return [Together(rank, size, shared, meeting) for rank in range(size)]
 
 
-def test_training_lowers_the_loss_on_photos_it_does_not_see(
-    tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
-) -> None:
+def test_training_lowers_the_validation_loss(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer(tiny_recipe(steps=30, learning_rate=0.1))
     before = trainer.validation_loss()
     for number in range(30):
@@ -80,7 +78,7 @@ def test_another_seed_draws_other_photos(tiny_recipe: MakeRecipe, tiny_trainer: 
 
 
 @pytest.mark.parametrize("changes", [{"micro_batch": 1}, {"micro_batch": 2}, {"micro_batch": 50}])
-def test_parts_of_a_step_make_the_whole(
+def test_micro_batches_sum_to_the_full_batch(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, changes: dict[str, Any]
 ) -> None:
     recipe = tiny_recipe(batch_size=5)
@@ -92,7 +90,7 @@ def test_parts_of_a_step_make_the_whole(
     torch.testing.assert_close(weights(parted), weights(whole), rtol=0, atol=1e-5)
 
 
-def test_more_threads_compute_the_same_groups_to_the_bit(
+def test_threads_change_no_loss_for_equal_groups(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minigpt4.train.packing.pack.POSITIONS_PER_GROUP", 100)
@@ -104,7 +102,7 @@ def test_more_threads_compute_the_same_groups_to_the_bit(
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])
-def test_any_number_of_processes_makes_the_same_steps(
+def test_any_number_of_processes_has_the_same_steps(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, size: int
 ) -> None:
     recipe = tiny_recipe(batch_size=5, steps=3)  # five photos among three: unequal shares
@@ -128,7 +126,7 @@ def test_any_number_of_processes_makes_the_same_steps(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_restored_trainer_goes_on_to_the_bit(
+def test_a_restored_trainer_continues_bit_exactly(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, precision: str
 ) -> None:
     recipe = tiny_recipe(precision=precision)
@@ -145,7 +143,7 @@ def test_a_restored_trainer_goes_on_to_the_bit(
     assert torch.equal(weights(again), weights(first))
 
 
-def test_a_state_that_lacks_a_weight_s_moments_is_refused(tiny_trainer: MakeTrainer) -> None:
+def test_a_state_without_a_parameter_s_moments_is_an_error(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     trainer.step(0)
     saved = {name: value for name, value in trainer.state().items() if "bias" not in name}
@@ -175,7 +173,7 @@ def test_the_bias_has_no_weight_decay_and_the_gradient_is_clipped(
     assert float(trainer.optimizer.state[linear.weight]["exp_avg"].norm()) < 1e-9
 
 
-def test_a_gradient_that_is_not_clipped_keeps_its_length(
+def test_without_clipping_a_gradient_keeps_its_norm(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
 ) -> None:
     trainer = tiny_trainer(tiny_recipe(gradient_clip=0.0))
@@ -184,7 +182,7 @@ def test_a_gradient_that_is_not_clipped_keeps_its_length(
     assert float(norms.norm()) == pytest.approx(done.grad_norm, rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_ends_training_before_anything_moves(tiny_trainer: MakeTrainer) -> None:
+def test_a_nan_loss_ends_training_before_the_update(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     with torch.no_grad():
         trainer.adapter.projection.linear.weight[0, 0] = float("nan")
@@ -214,16 +212,14 @@ def test_float16_that_overflows_skips_steps_and_scales_less(
             trainer.step(number)
 
 
-def test_a_scaled_loss_learns_what_an_unscaled_one_does(
-    tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
-) -> None:
+def test_loss_scaling_does_not_change_the_weights(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     plain, scaled = tiny_trainer(tiny_recipe()), tiny_trainer(tiny_recipe(precision="fp16"))
     for number in range(4):
         assert scaled.step(number).loss == pytest.approx(plain.step(number).loss, rel=1e-5)
     torch.testing.assert_close(weights(scaled), weights(plain), rtol=0, atol=1e-5)
 
 
-def test_a_gpu_that_is_too_small_is_told_what_fits(
+def test_running_out_of_gpu_memory_is_an_error_with_advice(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_much(*_: Any) -> None:
@@ -259,7 +255,7 @@ def served(*batches: Batch) -> Loader:
 BAD = Skipped("people", "people-7", "a broken JPEG", 1)
 
 
-def test_photos_left_out_are_named_and_the_others_learnt(tiny_trainer: MakeTrainer) -> None:
+def test_skipped_photos_are_reported_and_the_others_trained_on(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     batch = trainer.loader.batch(0)
     assert batch.features_BND is not None
@@ -273,7 +269,7 @@ def test_photos_left_out_are_named_and_the_others_learnt(tiny_trainer: MakeTrain
     )
 
 
-def test_a_step_without_a_photo_ends_training_and_names_the_way_out(tiny_trainer: MakeTrainer) -> None:
+def test_a_step_without_a_photo_is_an_error_with_advice(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     trainer.loader = served(Batch((), skipped=(BAD, BAD)))
     named = rf"all its 2 photos .*data inspect`\. {BAD.key}: {BAD.reason}"
@@ -281,7 +277,7 @@ def test_a_step_without_a_photo_ends_training_and_names_the_way_out(tiny_trainer
         trainer.step(0)
 
 
-def test_a_process_whose_photos_are_all_left_out_takes_part_in_the_step(
+def test_a_process_without_a_usable_photo_takes_part_in_the_step(
     tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
 ) -> None:
     recipe = tiny_recipe(batch_size=2, precision="fp16")
@@ -322,9 +318,7 @@ def rebuilt(trainer: Trainer, **changes: Any) -> Trainer:
     )
 
 
-def test_pictures_are_learnt_as_their_features_are(
-    tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
-) -> None:
+def test_pixels_give_the_losses_of_their_features(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     recipe = tiny_recipe(batch_size=3, micro_batch=2)
     cached, looked = tiny_trainer(recipe), tiny_trainer(recipe)
     batch = cached.loader.batch(0)
@@ -336,9 +330,7 @@ def test_pictures_are_learnt_as_their_features_are(
     torch.testing.assert_close(weights(looked), weights(cached))
 
 
-def test_the_work_of_a_step_is_told_without_padding(
-    tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer
-) -> None:
+def test_the_work_of_a_step_excludes_padding(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     told: list[Work] = []
 
     def utilisation(work: Work, seconds: float) -> float:
@@ -361,7 +353,7 @@ def test_the_work_of_a_step_is_told_without_padding(
     assert 3 * 2 + done.label_tokens <= work.positions < 3 * 2 + longest * sum(map(len, trees))
 
 
-def test_the_loss_of_a_few_samples_is_measured_without_moving_anything(tiny_trainer: MakeTrainer) -> None:
+def test_loss_of_changes_no_weight(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     batch = trainer.loader.batch(0)
     before = weights(trainer)
@@ -372,14 +364,14 @@ def test_the_loss_of_a_few_samples_is_measured_without_moving_anything(tiny_trai
     assert trainer.step(0).loss == pytest.approx(whole, rel=1e-5)
 
 
-def test_answers_are_asked_of_the_part_as_it_is_now(tiny_trainer: MakeTrainer) -> None:
+def test_answers_use_the_current_weights(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     assert trainer.answers() == ()
     said = rebuilt(trainer, sample_answers=lambda adapter: (Answer("a", "", str(adapter.projection.layers)),))
     assert said.answers() == (Answer("a", "", "1"),)
 
 
-def test_a_deep_projection_learns(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
+def test_a_projection_of_three_layers_trains(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer(tiny_recipe(layers=3))
     before = [parameter.detach().clone() for parameter in trainer.adapter.parameters()]
     trainer.step(0)

@@ -49,7 +49,10 @@ class EventWriter:
         """Write one event; those before the first step concern this machine only and are skipped."""
         try:
             if isinstance(event, TrainingStarted):
-                self._open(event.first)
+                from torch.utils.tensorboard.writer import SummaryWriter
+
+                self._step = event.first - 1
+                self._writer = SummaryWriter(self._folder, purge_step=event.first if self._step else None)
             elif self._writer is not None:
                 self._write(event)
         except OSError as error:
@@ -64,12 +67,6 @@ class EventWriter:
         if self._writer is not None:
             with suppress(OSError):
                 self._writer.close()
-
-    def _open(self, first: int) -> None:
-        from torch.utils.tensorboard.writer import SummaryWriter
-
-        self._step = first - 1
-        self._writer = SummaryWriter(self._folder, purge_step=first if first > 1 else None)
 
     def _write(self, event: Event) -> None:
         match event:

@@ -49,7 +49,7 @@ PIANO = Annotations(labels=("a grand piano",))
 TABBY = Annotations(labels=(load_classes()[281],))
 
 
-def test_the_first_stage_asks_nothing_and_learns_people_s_own_sentences(tiny_recipe: MakeRecipe) -> None:
+def test_stage_1_has_captions_and_no_questions(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(captions_per_photo=2.5)
     counts = []
     for number in range(100):
@@ -63,7 +63,7 @@ def test_the_first_stage_asks_nothing_and_learns_people_s_own_sentences(tiny_rec
     assert len(examples(RIGHT_ONLY, recipe, Random(0))) == 1
 
 
-def test_the_second_stage_learns_instructions_questions_and_captions(tiny_recipe: MakeRecipe) -> None:
+def test_stage_2_has_instructions_questions_and_captions(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(stage=2, captions_per_photo=1.0, questions_per_photo=2.0, details_per_photo=1.0)
     samples = [examples(photo, recipe, Random(number)) for number in range(150) for photo in (SNOW, BEACH)]
     assert {len(asked) for asked in samples} == {4}
@@ -86,13 +86,13 @@ def test_the_second_stage_learns_instructions_questions_and_captions(tiny_recipe
     assert sum(len(answer.split()) for _, answer in short) / len(short) < 9
 
 
-def test_every_sample_of_the_second_stage_teaches_something(tiny_recipe: MakeRecipe) -> None:
+def test_every_stage_2_sample_has_an_example(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(stage=2, captions_per_photo=0.0, questions_per_photo=0.0, details_per_photo=1.0)
     for photo in (SNOW, RIGHT_ONLY, PIANO, TABBY):
         assert examples(photo, recipe, Random(0))
 
 
-def test_an_instruction_of_the_recipe_is_answered_by_a_caption_as_it_is(tiny_recipe: MakeRecipe) -> None:
+def test_the_recipe_s_instructions_are_answered_by_captions(tiny_recipe: MakeRecipe) -> None:
     instructions = ("Look.", "Say what you see.")
     recipe = tiny_recipe(stage=2, prompt="instruction", instructions=instructions, captions_per_photo=1.0)
     asked = [examples(SNOW, recipe, Random(number)) for number in range(60)]
@@ -101,14 +101,14 @@ def test_an_instruction_of_the_recipe_is_answered_by_a_caption_as_it_is(tiny_rec
     assert {answer for ((_, answer),) in asked} == set(SNOW.captions)
 
 
-def test_nothing_is_asked_where_the_prompt_is_none(tiny_recipe: MakeRecipe) -> None:
+def test_the_prompt_none_has_no_question(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(stage=2, prompt="none", captions_per_photo=1.0)
     ((question, answer),) = examples(SNOW, recipe, Random(0))
     assert question == ""
     assert answer in SNOW.captions
 
 
-def test_a_labelled_photo_is_mostly_called_by_its_bare_name(tiny_recipe: MakeRecipe) -> None:
+def test_a_labelled_photo_mostly_has_its_plain_name(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(captions_per_photo=2.0, precise_names=0.5)
     pianos = Counter(answer for number in range(300) for _, answer in examples(PIANO, recipe, Random(number)))
     assert pianos["A grand piano."] / pianos.total() > 0.7
@@ -120,19 +120,19 @@ def test_a_labelled_photo_is_mostly_called_by_its_bare_name(tiny_recipe: MakeRec
     assert {name for name, count in firsts.items() if count > 60} == {"A tabby cat.", "A cat."}
 
 
-def test_an_imagenet_photo_is_known_by_its_key() -> None:
+def test_an_imagenet_class_follows_from_the_key() -> None:
     classes = load_classes()
     for key, number in (("n02123045_7", 281), ("deep/n01440764_12", 0)):
         assert annotations_of(key, {}, "imagenet", "written") == Annotations(labels=(classes[number],))
 
 
 @pytest.mark.parametrize("key", ["n00000001_1", "cat", "000000001"])
-def test_a_photo_of_no_known_class_is_named(key: str) -> None:
+def test_an_unknown_imagenet_class_is_an_error(key: str) -> None:
     with pytest.raises(DataError, match=rf"'{key}' is not of a known ImageNet class: .*WordNet id"):
         annotations_of(key, {}, "imagenet", "written")
 
 
-def test_captions_take_the_recipe_s_form() -> None:
+def test_captions_are_in_the_recipe_s_form() -> None:
     said = {"captions": ["two dogs , running !", "A DOG: running", ""]}
     assert annotations_of("a", said, "captions", "written").captions == (
         "Two dogs, running.",
@@ -145,12 +145,12 @@ def test_captions_take_the_recipe_s_form() -> None:
     assert annotations_of("a", {"captions": ["a cat"]}, "labels", "blip") == Annotations(labels=("a cat",))
 
 
-def test_a_caption_for_blip_is_as_the_original_s_processor_leaves_it() -> None:
+def test_blip_captions_equal_the_original_processor_s() -> None:
     vectors = Path(__file__).parents[2] / "golden" / "preprocess" / "preprocess.json"
     cases = json.loads(vectors.read_text())["captions"]
     assert [blip_caption(case["input"]) for case in cases] == [case["blip_caption"] for case in cases]
     assert len(blip_caption("word " * 70).split()) == BLIP_WORDS
 
 
-def test_a_form_keeps_no_empty_caption() -> None:
+def test_empty_captions_are_dropped() -> None:
     assert in_form(("...", "a cat"), "blip") == ("a cat",)

@@ -92,7 +92,7 @@ def test_features_are_those_of_the_sampled_crops(
 
 @pytest.mark.parametrize("is_cached", [False, True])
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_batch_follows_from_its_number_alone(
+def test_a_batch_depends_only_on_its_step(
     data: RunData, vision: VisionSpec, features: Features, workers: int, is_cached: bool
 ) -> None:
     cached = [features] if is_cached else None
@@ -107,7 +107,7 @@ def test_a_batch_follows_from_its_number_alone(
 
 
 @pytest.mark.parametrize("size", [2, 4, 7])
-def test_processes_share_a_step_and_none_learns_what_another_does(
+def test_processes_divide_a_step_without_overlap(
     data: RunData, vision: VisionSpec, features: Features, size: int
 ) -> None:
     def numbers(rank: int, size: int) -> list[int]:
@@ -122,7 +122,7 @@ def test_processes_share_a_step_and_none_learns_what_another_does(
 
 
 @pytest.mark.parametrize("is_cached", [False, True])
-def test_photos_that_cannot_be_used_are_named_and_the_others_learnt(
+def test_unusable_photos_are_reported_and_the_others_loaded(
     data: RunData, vision: VisionSpec, features: Features, is_cached: bool
 ) -> None:
     with Loader(sample_of, data, [features] if is_cached else None, vision, batch_size=10) as loader:
@@ -137,7 +137,7 @@ def test_photos_that_cannot_be_used_are_named_and_the_others_learnt(
     assert torch.isfinite(values).all()
 
 
-def test_a_batch_of_which_nothing_is_left_is_empty(data: RunData, vision: VisionSpec) -> None:
+def test_a_batch_without_a_usable_sample_is_empty(data: RunData, vision: VisionSpec) -> None:
     def nothing(number: int) -> Skipped:
         return Skipped("dogs", str(number), "no caption", number)
 
@@ -147,9 +147,7 @@ def test_a_batch_of_which_nothing_is_left_is_empty(data: RunData, vision: Vision
     assert [one.key for one in batch.skipped] == ["0", "1"]
 
 
-def test_the_next_step_is_made_ready_while_this_one_is_learnt(
-    data: RunData, vision: VisionSpec, features: Features
-) -> None:
+def test_the_next_step_is_prefetched(data: RunData, vision: VisionSpec, features: Features) -> None:
     drawn: list[int] = []
     is_ready = threading.Event()
 
@@ -167,7 +165,7 @@ def test_the_next_step_is_made_ready_while_this_one_is_learnt(
         assert 0 <= batch.waited < 20
 
 
-def test_the_time_that_a_step_stood_still_is_measured(data: RunData, vision: VisionSpec) -> None:
+def test_the_wait_for_data_is_measured(data: RunData, vision: VisionSpec) -> None:
     gate = threading.Event()
 
     def slow(number: int) -> Sample | Skipped:
@@ -179,7 +177,7 @@ def test_the_time_that_a_step_stood_still_is_measured(data: RunData, vision: Vis
         assert loader.batch(0).waited > 0.04
 
 
-def test_an_error_of_the_program_is_not_taken_for_a_bad_photo(data: RunData, vision: VisionSpec) -> None:
+def test_a_programming_error_is_not_a_skipped_photo(data: RunData, vision: VisionSpec) -> None:
     def wrong(number: int) -> Sample:
         raise ZeroDivisionError
 
@@ -188,7 +186,7 @@ def test_an_error_of_the_program_is_not_taken_for_a_bad_photo(data: RunData, vis
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_what_is_measured_is_the_held_out_photos_shared_by_all(
+def test_processes_divide_the_validation_samples(
     data: RunData, vision: VisionSpec, features: Features, size: int
 ) -> None:
     samples = [Sample(0, number % 2, 0, (), number) for number in range(2 * VALIDATION_BATCH + 1)]

@@ -58,7 +58,7 @@ def own(tmp_path: Path, write_shard: WriteShard) -> str:
     return str(tmp_path / "holiday")
 
 
-def test_a_recipe_s_sources_are_opened_below_the_data_folder(data: str) -> None:
+def test_sources_are_opened_below_the_data_folder(data: str) -> None:
     opened = open_data(recipe_of(PEOPLE, THINGS), [data], silent)
     assert [(photos.name, len(photos)) for photos in opened.sources] == [("people", 20), ("things", 6)]
     assert opened.validation.key(4) == "cat4"
@@ -75,7 +75,7 @@ def test_a_recipe_s_sources_are_opened_below_the_data_folder(data: str) -> None:
     ]
 
 
-def test_a_source_without_weight_need_not_be_there(data: str) -> None:
+def test_a_source_of_weight_0_may_be_missing(data: str) -> None:
     absent = Source(name="absent", kind="captions", weight=0.0)
     recipe = recipe_of(PEOPLE, absent, THINGS)
     check_places(recipe, [data])
@@ -86,20 +86,20 @@ def test_a_source_without_weight_need_not_be_there(data: str) -> None:
     assert {sample.source for sample in samples if isinstance(sample, Sample)} == {0, 2}
 
 
-def test_sources_may_lie_in_several_places(data: str, tmp_path: Path) -> None:
+def test_sources_may_be_in_several_folders(data: str, tmp_path: Path) -> None:
     Path(data, "things").rename(tmp_path / "things")
     opened = open_data(recipe_of(PEOPLE, THINGS), [data, str(tmp_path)], silent)
     assert [len(photos) for photos in opened.sources] == [20, 6]
 
 
-def test_a_missing_data_folder_is_told_with_what_belongs_there() -> None:
+def test_a_missing_data_folder_is_an_error_with_the_expected_content() -> None:
     with pytest.raises(
         DataError, match=r"There is no data folder nowhere; give one with --data\. It should hold .* 'people'"
     ):
         check_places(recipe_of(PEOPLE), ["nowhere"])
 
 
-def test_a_missing_source_is_told_with_what_is_there(data: str) -> None:
+def test_a_missing_source_is_an_error_naming_the_existing_folders(data: str) -> None:
     recipe = recipe_of(PEOPLE, replace(THINGS, name="cats"))
     with pytest.raises(
         DataError,
@@ -111,12 +111,12 @@ def test_a_missing_source_is_told_with_what_is_there(data: str) -> None:
     assert count_photos(recipe, [data]) is None
 
 
-def test_the_number_of_photos_is_known_before_training(data: str) -> None:
+def test_photos_are_counted_before_training(data: str) -> None:
     assert count_photos(recipe_of(PEOPLE, THINGS), [data]) == 26
     assert count_photos(recipe_of(PEOPLE), ["http://localhost:9/people"]) is None
 
 
-def test_photos_of_one_s_own_take_the_place_of_the_sources(own: str) -> None:
+def test_the_user_s_own_photos_replace_the_sources(own: str) -> None:
     recipe = with_own_photos(recipe_of(THINGS, PEOPLE), [own])
     assert recipe.source == (replace(PEOPLE, name="holiday", weight=1.0),)
     assert recipe.validation == Validation(name="", kind="captions", photos=3)
@@ -127,15 +127,13 @@ def test_photos_of_one_s_own_take_the_place_of_the_sources(own: str) -> None:
     assert with_own_photos(recipe, [own]) == recipe
 
 
-def test_a_folder_with_the_recipe_s_sources_is_no_picture_of_one_s_own(data: str) -> None:
+def test_a_folder_with_the_recipe_s_sources_does_not_replace_them(data: str) -> None:
     recipe = recipe_of(PEOPLE, THINGS)
     assert with_own_photos(recipe, [data]) == recipe
     assert with_own_photos(recipe, ["nowhere"]) == recipe
 
 
-def test_two_folders_of_one_s_own_are_told_apart_by_their_names(
-    own: str, tmp_path: Path, write_shard: WriteShard
-) -> None:
+def test_two_own_folders_have_distinct_names(own: str, tmp_path: Path, write_shard: WriteShard) -> None:
     write_shard("2024/holiday/0.tar", captions(40, "hill"))
     places = [own, str(tmp_path / "2024" / "holiday")]
     recipe = with_own_photos(recipe_of(PEOPLE), places)
@@ -145,9 +143,7 @@ def test_two_folders_of_one_s_own_are_told_apart_by_their_names(
     assert [photos.key(0)[:4] for photos in opened.sources] == ["beac", "hill"]
 
 
-def test_what_is_held_out_is_never_learnt_and_measured_in_the_sources_ratio(
-    data: str, write_shard: WriteShard
-) -> None:
+def test_held_out_photos_are_disjoint_and_in_the_sources_ratio(data: str, write_shard: WriteShard) -> None:
     write_shard("data/people/0.tar", captions(900))
     write_shard("data/more/0.tar", captions(900, "tree"))
     more = Source(name="more", kind="captions", weight=1.0)
@@ -175,7 +171,7 @@ def test_photos_cannot_be_held_out_of_sources_of_another_kind(data: str) -> None
         open_data(recipe_of(THINGS, validation=""), [data], silent)
 
 
-def test_features_are_planned_for_whole_sets_in_all_their_views(data: str) -> None:
+def test_features_are_planned_for_every_crop_of_whole_sets(data: str) -> None:
     recipe = recipe_of(PEOPLE, THINGS)
     opened = open_data(recipe, [data], silent)
     vision = load_bundle("mini").vision
@@ -189,7 +185,7 @@ def test_features_are_planned_for_whole_sets_in_all_their_views(data: str) -> No
     assert is_worth_caching(replace(recipe, steps=1, batch_size=1), plan)
 
 
-def test_features_of_millions_are_kept_only_where_they_are_seen_again(
+def test_large_feature_sets_are_cached_only_if_photos_repeat(
     data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minigpt4.train.batches.run_data.CACHE_ANYWAY", 0)

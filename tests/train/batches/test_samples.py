@@ -79,7 +79,7 @@ def samples(recipe: Recipe, count: int) -> list[Sample]:
     stage=st.integers(1, 2),
     numbers=st.lists(st.integers(0, 10**7), min_size=1, max_size=6),
 )
-def test_a_sample_follows_from_the_seed_and_its_number_alone(
+def test_a_sample_depends_only_on_seed_and_index(
     tiny_recipe: MakeRecipe, seed: int, stage: int, numbers: list[int]
 ) -> None:
     recipe = tiny_recipe(seed=seed, stage=stage)
@@ -95,7 +95,7 @@ def test_another_seed_draws_other_samples(tiny_recipe: MakeRecipe) -> None:
     assert one != other
 
 
-def test_a_sample_says_where_it_goes(tiny_recipe: MakeRecipe) -> None:
+def test_a_sample_holds_its_source_photo_and_index(tiny_recipe: MakeRecipe) -> None:
     found = samples(tiny_recipe(), 300)
     assert [sample.index for sample in found] == list(range(300))
     assert sum(sample.source == 0 for sample in found) == 210  # 0.7 to 0.3, exactly
@@ -103,7 +103,7 @@ def test_a_sample_says_where_it_goes(tiny_recipe: MakeRecipe) -> None:
         assert sample.key == (PEOPLE, THINGS)[sample.source].key(sample.photo)
 
 
-def test_crops_are_seen_in_their_source_s_share_of_samples(tiny_recipe: MakeRecipe) -> None:
+def test_crops_have_their_source_s_fraction_of_samples(tiny_recipe: MakeRecipe) -> None:
     found = [sample for sample in samples(tiny_recipe(), 3000) if sample.source == 0 and sample.photo == 1]
     crops = Counter(sample.crop for sample in found if sample.crop)
     assert set(crops) == {1, 2}
@@ -111,7 +111,7 @@ def test_crops_are_seen_in_their_source_s_share_of_samples(tiny_recipe: MakeReci
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_left_and_right_are_never_said_of_a_flipped_view(tiny_recipe: MakeRecipe, stage: int) -> None:
+def test_no_caption_of_a_mirrored_crop_mentions_left_or_right(tiny_recipe: MakeRecipe, stage: int) -> None:
     recipe = tiny_recipe(stage=stage, captions_per_photo=5.0, details_per_photo=float(stage == 2))
     found = samples(recipe, 400)
     sided = [sample for sample in found if any(SIDED.search(answer) for _, answer in sample.examples)]
@@ -122,14 +122,14 @@ def test_left_and_right_are_never_said_of_a_flipped_view(tiny_recipe: MakeRecipe
     assert {sample.crop for sample in found if sample.source == 0 and sample.photo == 2} == {0, 2}
 
 
-def test_photos_are_hidden_in_their_source_s_share_of_samples(tiny_recipe: MakeRecipe) -> None:
+def test_hidden_photos_have_their_source_s_fraction_of_samples(tiny_recipe: MakeRecipe) -> None:
     found = samples(tiny_recipe(), 2000)
     shares = [[sample.hidden for sample in found if sample.source == source] for source in (0, 1)]
     assert not any(shares[0])
     assert sum(shares[1]) / len(shares[1]) == pytest.approx(0.5, abs=0.06)
 
 
-def test_a_photo_that_cannot_be_learnt_from_is_left_out_with_its_reason(tiny_recipe: MakeRecipe) -> None:
+def test_an_unusable_photo_is_skipped_with_a_reason(tiny_recipe: MakeRecipe) -> None:
     drawn = curriculum(tiny_recipe(), people=Told("people", None, ["dog"]))
     found = [drawn.sample(number) for number in range(40)]
     left_out = {(one.source, one.key, one.reason) for one in found if isinstance(one, Skipped)}
@@ -138,7 +138,7 @@ def test_a_photo_that_cannot_be_learnt_from_is_left_out_with_its_reason(tiny_rec
     assert all(one.index == number for number, one in enumerate(found))
 
 
-def test_a_key_that_is_no_imagenet_photo_s_ends_the_run(tiny_recipe: MakeRecipe) -> None:
+def test_a_key_without_an_imagenet_class_is_an_error(tiny_recipe: MakeRecipe) -> None:
     source = Source(name="people", kind="imagenet", weight=1.0)
     recipe = tiny_recipe(source=(source,))
     with pytest.raises(DataError, match=r"'people-\d' is not of a known ImageNet class"):
@@ -146,14 +146,14 @@ def test_a_key_that_is_no_imagenet_photo_s_ends_the_run(tiny_recipe: MakeRecipe)
 
 
 @given(step=st.integers(0, 10**6), batch_size=st.integers(1, 40), size=st.integers(1, 12))
-def test_processes_share_a_step_without_gap_or_overlap(step: int, batch_size: int, size: int) -> None:
+def test_processes_divide_a_step_without_gap_or_overlap(step: int, batch_size: int, size: int) -> None:
     shares = [indices_of_step(step, batch_size, rank, size) for rank in range(size)]
     assert sorted(number for share in shares for number in share) == list(indices_of_step(step, batch_size))
     assert list(indices_of_step(step, batch_size))[-1] + 1 == indices_of_step(step + 1, batch_size)[0]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_what_is_measured_is_the_same_every_time_and_passes_over_damaged_photos(
+def test_validation_samples_are_fixed_and_skip_damaged_photos(
     tiny_recipe: MakeRecipe,
 ) -> None:
     photos = Told("val", SNOW, None, BEACH, ["dog"], RIGHT_ONLY, SNOW)
@@ -163,12 +163,12 @@ def test_what_is_measured_is_the_same_every_time_and_passes_over_damaged_photos(
     assert [sample.crop for sample in found] == [0, 0, 0]
 
 
-def test_nothing_to_measure_is_said(tiny_recipe: MakeRecipe) -> None:
+def test_a_validation_set_without_captions_is_an_error(tiny_recipe: MakeRecipe) -> None:
     with pytest.raises(DataError, match="The validation set 'val' holds no photo with a caption to measure"):
         validation_samples(tiny_recipe(), Told("val", None))
 
 
-def test_dropped_features_are_the_recipe_s_share_and_classes_stay(tiny_recipe: MakeRecipe) -> None:
+def test_feature_dropout_has_the_recipe_s_probability_and_spares_classes(tiny_recipe: MakeRecipe) -> None:
     recipe = tiny_recipe(feature_dropout=0.3)
     seen = [Sample(0, 0, 0, (), number) for number in range(8)]
     batch_BND = torch.ones(8, 50, 60)
@@ -179,7 +179,7 @@ def test_dropped_features_are_the_recipe_s_share_and_classes_stay(tiny_recipe: M
     assert (classes == 1).all()
 
 
-def test_which_features_are_dropped_follows_from_seed_and_sample_alone(tiny_recipe: MakeRecipe) -> None:
+def test_dropped_features_depend_only_on_seed_and_sample(tiny_recipe: MakeRecipe) -> None:
     def dropped(number: int, seed: int) -> torch.Tensor:
         batch_BND = torch.ones(1, 50, 60)
         recipe = tiny_recipe(feature_dropout=0.3, seed=seed)
@@ -191,7 +191,7 @@ def test_which_features_are_dropped_follows_from_seed_and_sample_alone(tiny_reci
     assert not torch.equal(dropped(5, seed=1), dropped(5, seed=2))
 
 
-def test_of_a_hidden_photo_only_the_classes_are_seen(tiny_recipe: MakeRecipe) -> None:
+def test_a_hidden_photo_keeps_only_its_class_columns(tiny_recipe: MakeRecipe) -> None:
     batch_BND = torch.ones(2, 3, 6)
     hidden = Sample(0, 0, 0, (), 1, hidden=True)
     drop_features(batch_BND, [hidden, Sample(0, 0, 0, ())], tiny_recipe(feature_dropout=0.0), slice(0, 4))

@@ -20,15 +20,13 @@ sources = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9)), min_size=1,
 
 
 @given(size=st.integers(1, 300), key=st.integers(0, 2**64 - 1))
-def test_a_permutation_reaches_every_place_once(size: int, key: int) -> None:
+def test_a_permutation_is_a_bijection(size: int, key: int) -> None:
     assert sorted(permuted(place, size, key) for place in range(size)) == list(range(size))
 
 
 @settings(max_examples=60)
 @given(seed=seeds, found=sources)
-def test_within_a_source_every_photo_comes_once_before_any_comes_again(
-    seed: int, found: list[tuple[int, int]]
-) -> None:
+def test_within_a_source_every_photo_comes_once_per_epoch(seed: int, found: list[tuple[int, int]]) -> None:
     sizes, weights = [size for size, _ in found], [weight for _, weight in found]
     order = Order(seed, sizes, weights)
     samples = [order.at(number) for number in range(400)]
@@ -53,7 +51,7 @@ def test_every_block_holds_the_sources_in_the_exact_ratio(seed: int, found: list
 
 
 @given(seed=seeds, step=st.integers(0, 10**6), batch=st.integers(1, 24), ranks=st.integers(1, 8))
-def test_any_number_of_processes_sees_the_same_step(seed: int, step: int, batch: int, ranks: int) -> None:
+def test_any_number_of_processes_draws_the_same_step(seed: int, step: int, batch: int, ranks: int) -> None:
     order = Order(seed, [500, 70], [115, 14])
     alone = [order.at(number) for number in indices_of_step(step, batch)]
     together = [
@@ -71,7 +69,7 @@ def test_the_paper_s_two_sources_are_mixed_115_to_14() -> None:
         assert drawn == {0: 115, 1: 14}
 
 
-def test_weights_of_any_kind_become_whole_numbers() -> None:
+def test_weights_become_the_least_whole_numbers() -> None:
     assert block_counts([0.68, 0.18, 0.09, 0.01, 0.04]) == (68, 18, 9, 1, 4)
     assert block_counts([0.7, 0.3]) == (7, 3)
     assert block_counts([5, 0]) == (1, 0)
@@ -82,7 +80,7 @@ def test_weights_of_any_kind_become_whole_numbers() -> None:
 
 
 @given(weights=st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=5).filter(any))
-def test_a_block_is_as_near_to_the_weights_as_whole_numbers_can_be(weights: list[float]) -> None:
+def test_a_block_s_ratio_is_close_to_the_weights(weights: list[float]) -> None:
     counts = block_counts(weights)
     total = sum(map(Fraction, map(str, weights)))
     for count, weight in zip(counts, weights, strict=True):
@@ -91,7 +89,7 @@ def test_a_block_is_as_near_to_the_weights_as_whole_numbers_can_be(weights: list
         assert abs(Fraction(count, sum(counts)) - share) <= Fraction(len(weights) + 1, LARGEST_BLOCK)
 
 
-def test_epochs_and_seeds_shuffle_anew() -> None:
+def test_epochs_and_seeds_have_different_orders() -> None:
     def epoch(seed: int, number: int) -> list[int]:
         order = Order(seed, [50], [1])
         return [order.at(number * 50 + place).photo for place in range(50)]
@@ -109,7 +107,7 @@ def test_all_orders_of_a_few_photos_are_equally_likely() -> None:
     assert min(seen.values()) > 400
 
 
-def test_a_source_with_a_weight_and_no_photo_is_refused() -> None:
+def test_a_weighted_source_without_a_photo_is_an_error() -> None:
     with pytest.raises(UsageError, match="Source 2 has a weight and no photo; give it the weight 0"):
         Order(0, [3, 0], [1, 1])
     assert Order(0, [3, 0], [1, 0]).at(7).source == 0

@@ -75,19 +75,19 @@ def test_two_machines_under_torchrun_have_the_losses_of_one_process(folder: Path
         assert its.get("loss") == pytest.approx(mine.get("loss"), rel=1e-5)
 
 
-def test_a_process_that_fails_ends_the_others_with_its_own_words(folder: Path) -> None:
+def test_a_failing_process_ends_the_others_with_its_error(folder: Path) -> None:
     assert launch(command(folder, "raises"), 2) in (1, 3)
     said = (folder / "error-0").read_text()
     assert said == "Process 2 of 2 has failed: the picture of a tiger cannot be read"
 
 
-def test_a_process_that_is_killed_ends_the_others(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_process_ends_the_others(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert launch(command(folder, "is killed"), 2) == 128 + signal.SIGKILL
     assert "Process 2 of 2 was killed by signal 9 (SIGKILL)" in capfd.readouterr().err
     assert "Another process of this run exited without an error" in (folder / "error-0").read_text()
 
 
-def test_processes_do_not_outlive_the_one_that_started_them(folder: Path) -> None:
+def test_processes_die_with_a_killed_parent(folder: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", LAUNCH, "2", *command(folder, "hangs")]) as parent:
         files = [folder / f"process-{rank}" for rank in range(2)]
         end = time.monotonic() + 60
@@ -109,12 +109,12 @@ def _runs(process: int) -> bool:
         return False
 
 
-def test_torchrun_tells_each_process_its_place() -> None:
+def test_torchrun_assigns_ranks() -> None:
     environment = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
     assert rank_assignment(environment) == RankAssignment(9, 16, 1, 8, "env://")
 
 
-def test_srun_tells_each_process_its_place() -> None:
+def test_srun_assigns_ranks() -> None:
     environment = {
         "SLURM_STEP_NUM_TASKS": "16",
         "SLURM_STEP_NUM_NODES": "2",
@@ -129,7 +129,7 @@ def test_srun_tells_each_process_its_place() -> None:
     )
 
 
-def test_a_batch_script_that_starts_nothing_is_alone() -> None:
+def test_a_batch_script_without_srun_is_a_single_process() -> None:
     assert rank_assignment({"SLURM_PROCID": "0", "SLURM_NTASKS": "16", "SLURM_JOB_ID": "1"}) is None
     assert rank_assignment({}) is None
 
@@ -141,7 +141,7 @@ def test_a_batch_script_that_starts_nothing_is_alone() -> None:
         ({"RANK": "one", "WORLD_SIZE": "4"}, "RANK is 'one'; it must be a whole number"),
     ],
 )
-def test_a_place_that_cannot_be_is_refused(environment: dict[str, str], sentence: str) -> None:
+def test_an_invalid_rank_is_an_error(environment: dict[str, str], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         rank_assignment(environment)
 
@@ -161,13 +161,13 @@ def test_the_first_host_of_a_node_list(nodes: str, host: str) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_process_without_a_gpu_takes_the_cpu_unless_told_otherwise() -> None:
+def test_without_a_gpu_auto_selects_the_cpu() -> None:
     assert device_of("auto", 3) == torch.device("cpu")
     with pytest.raises(BackendError, match="Process 4 of this machine has no GPU"):
         device_of("cuda", 3)
 
 
-def test_the_processes_share_the_cores(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cores_are_divided_among_the_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
     tell = f"import os; open('{folder}/' + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])"
     assert launch([sys.executable, "-c", tell], 2) == 0

@@ -38,12 +38,12 @@ def test_more_processes_take_less_time_and_less_memory_each() -> None:
 
 
 @pytest.mark.parametrize(("precision", "least", "most"), [("bf16", 23, 25), ("int8", 11, 14), ("nf4", 6, 8)])
-def test_quantised_weights_weigh_less(precision: str, least: float, most: float) -> None:
+def test_quantized_weights_take_less_memory(precision: str, least: float, most: float) -> None:
     found = estimated("stage1", f"precision={precision}")
     assert least < found.memory["language model"] / GIB < most
 
 
-def test_thirteen_billion_weights_do_not_fit_a_card_of_24_gib_unless_in_four_bits() -> None:
+def test_13b_fits_in_24_gib_only_in_four_bits() -> None:
     assert estimated("stage1", device="4090").fits is False
     assert estimated("stage1", "precision=nf4", "micro_batch=8", device="4090").fits
 
@@ -55,7 +55,7 @@ def test_repeated_photos_are_encoded_once() -> None:
     assert few.data_bytes < every.data_bytes
 
 
-def test_without_a_q_former_the_features_take_more_room() -> None:
+def test_without_a_q_former_the_features_take_more_disk_space() -> None:
     assert estimated("ablation-no-qformer").cache_bytes > 10 * estimated("stage1").cache_bytes
 
 
@@ -67,7 +67,7 @@ def test_nothing_is_fetched_or_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert estimated("mini-stage1").fetch_bytes > 100_000_000
 
 
-def test_people_read_every_part_and_whether_it_fits() -> None:
+def test_the_text_lists_every_part_and_whether_it_fits() -> None:
     recipe = read_recipe(recipe_path("stage1"))
     bundle = bundle_for(recipe, load_bundle(recipe.bundle))
     found = estimate(recipe, bundle, device=device_named("a100"), processes=4)

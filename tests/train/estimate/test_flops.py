@@ -13,7 +13,7 @@ from minigpt4.train.estimate.flops import Arithmetic, Work, arithmetic_of
 VIT_G, Q_FORMER = 520.7e9, 12.8e9
 
 
-def test_looking_costs_what_vit_g_and_the_q_former_do() -> None:
+def test_encoding_costs_the_flops_of_vit_g_and_q_former() -> None:
     with_qformer = arithmetic_of(load_bundle("minigpt4-vicuna-7b"))
     without = arithmetic_of(load_bundle("minigpt4-llama2-7b"))
     assert without.encoding == pytest.approx(VIT_G, rel=1e-3)
@@ -21,7 +21,7 @@ def test_looking_costs_what_vit_g_and_the_q_former_do() -> None:
 
 
 @pytest.mark.parametrize(("size", "forward", "sample"), [("7b", 13.0e9, 1.71e12), ("13b", 25.4e9, 2.83e12)])
-def test_a_sample_of_stage_1_costs_what_is_known(size: str, forward: float, sample: float) -> None:
+def test_a_stage_1_sample_has_the_known_flops(size: str, forward: float, sample: float) -> None:
     """46 useful tokens: the beginning (shared), 32 image vectors and 13 of the caption."""
     arithmetic = arithmetic_of(load_bundle(f"minigpt4-vicuna-{size}"))
     assert arithmetic.reading / 2 == pytest.approx(forward, rel=5e-3)
@@ -41,7 +41,7 @@ def test_a_trained_q_former_passes_three_times_for_every_sample() -> None:
     assert trained.projecting - frozen.projecting == pytest.approx(3 * qformer)
 
 
-def test_a_language_model_of_unknown_size_is_said() -> None:
+def test_a_language_model_of_unknown_size_is_an_error() -> None:
     bundle = load_bundle("minigpt4-vicuna-7b")
     unknown = replace(bundle, language=replace(bundle.language, geometry=None))
     with pytest.raises(BundleError, match="sizes of the language model"):

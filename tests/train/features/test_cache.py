@@ -89,7 +89,7 @@ def all_of(found: Features | None, photos: int = 7, views: int = VIEWS) -> Any:
     return np.stack([[found.of(photo, view) for view in range(views)] for photo in range(photos)])
 
 
-def test_features_are_computed_once_and_read_ever_after(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_features_are_computed_once_and_then_read(wanted: FeatureSet, tower: FakeTower) -> None:
     loaded: list[FakeTower] = []
     events: list[Event] = []
     single = replace(wanted, crops=1)
@@ -111,9 +111,7 @@ def test_features_are_computed_once_and_read_ever_after(wanted: FeatureSet, towe
     assert (found.of(6, 1).shape, found.of(6, 1).dtype) == ((1, 2), np.float16)
 
 
-def test_every_crop_of_every_photo_is_what_the_tower_sees_of_it(
-    wanted: FeatureSet, tower: FakeTower, vision: VisionSpec
-) -> None:
+def test_cached_features_equal_the_tower_s(wanted: FeatureSet, tower: FakeTower, vision: VisionSpec) -> None:
     compute_missing_features([wanted], lambda: tower, silent)
     found = all_of(cached_features(wanted))
     for place in range(7):
@@ -123,7 +121,7 @@ def test_every_crop_of_every_photo_is_what_the_tower_sees_of_it(
     assert len(np.unique(found.reshape(14, 2), axis=0)) == 14
 
 
-def test_more_photos_than_the_tower_sees_at_once_stay_in_order(
+def test_several_batches_stay_in_order(
     write_shard: WriteShard, tower: FakeTower, vision: VisionSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "CHUNK_BYTES", 10**6)
@@ -137,7 +135,7 @@ def test_more_photos_than_the_tower_sees_at_once_stay_in_order(
     assert tower.seen == 360
 
 
-def test_what_features_follow_from_tells_them_apart(
+def test_the_fingerprint_depends_on_tower_photos_and_crops(
     wanted: FeatureSet, shard: Path, write_shard: WriteShard
 ) -> None:
     other = write_shard("other.tar", CAPTIONS | {"c": "A crow."})
@@ -154,7 +152,7 @@ def test_what_features_follow_from_tells_them_apart(
     assert replace(wanted, photos=open_photos(moved, name="x")).fingerprint == wanted.fingerprint
 
 
-def test_work_that_was_cut_off_goes_on_with_the_next_part(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_interrupted_work_resumes_with_the_next_chunk(wanted: FeatureSet, tower: FakeTower) -> None:
     def interrupt(event: Event) -> None:
         if event == FeaturesMade(4 * VIEWS, 7 * VIEWS):
             raise KeyboardInterrupt
@@ -171,7 +169,7 @@ def test_work_that_was_cut_off_goes_on_with_the_next_part(wanted: FeatureSet, to
     assert cached_features(wanted) is not None
 
 
-def test_what_a_killed_process_left_of_a_part_is_cleared_away(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_a_killed_process_s_partial_file_is_removed(wanted: FeatureSet, tower: FakeTower) -> None:
     compute_missing_features([wanted], lambda: tower, silent)
     part = wanted.chunks[1].path
     part.unlink()
@@ -203,7 +201,7 @@ def missing(part: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut_off, empty, of_another_type, too_short, missing])
-def test_a_damaged_part_is_not_trusted_and_made_again(
+def test_a_damaged_chunk_is_computed_again(
     wanted: FeatureSet, tower: FakeTower, damage: Callable[[Path], None]
 ) -> None:
     compute_missing_features([wanted], lambda: tower, silent)
@@ -219,7 +217,7 @@ def test_a_damaged_part_is_not_trusted_and_made_again(
 @pytest.mark.parametrize(
     "header", ["", "{", "[]", '{"facts": 7}', '{"name": "people/train", "facts": {"tower": "t0"}}']
 )
-def test_features_whose_header_says_something_else_are_all_made_again(
+def test_features_with_another_header_are_computed_again(
     wanted: FeatureSet, tower: FakeTower, header: str
 ) -> None:
     compute_missing_features([wanted], lambda: tower, silent)
@@ -235,7 +233,7 @@ def test_features_whose_header_says_something_else_are_all_made_again(
     ("changes", "said"),
     [({"tower": "t2"}, "another tower"), ({"crops": 1, "tower": "t2"}, "another tower and other crops")],
 )
-def test_features_that_no_longer_fit_are_named_and_left_where_they_are(
+def test_stale_features_are_reported_and_kept(
     wanted: FeatureSet, tower: FakeTower, changes: dict[str, Any], said: str
 ) -> None:
     compute_missing_features([wanted], lambda: tower, silent)
@@ -247,16 +245,14 @@ def test_features_that_no_longer_fit_are_named_and_left_where_they_are(
     assert cached_features(wanted) is not None
 
 
-def test_features_in_another_number_of_views_are_another_recipe_s(
-    wanted: FeatureSet, tower: FakeTower
-) -> None:
+def test_features_of_another_number_of_crops_are_not_stale(wanted: FeatureSet, tower: FakeTower) -> None:
     events: list[Event] = []
     compute_missing_features([wanted], lambda: tower, silent)
     compute_missing_features([replace(wanted, crops=3)], lambda: tower, events.append)
     assert not any(isinstance(event, FeaturesStale) for event in events)
 
 
-def test_a_cache_of_the_older_form_is_named_and_not_read(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_a_cache_of_the_older_form_is_reported_and_not_read(wanted: FeatureSet, tower: FakeTower) -> None:
     older = cache_home() / "features" / "people-train-0123456789abcdef"
     older.mkdir(parents=True)
     (older / HEADER).write_text('{"fingerprint": "f", "keys": ["a"]}')
@@ -266,7 +262,7 @@ def test_a_cache_of_the_older_form_is_named_and_not_read(wanted: FeatureSet, tow
     assert tower.seen == 14
 
 
-def test_photos_that_cannot_be_opened_are_told_and_refused_when_visited(
+def test_photos_that_cannot_be_opened_are_reported_and_raise_on_access(
     write_shard: WriteShard, tower: FakeTower, vision: VisionSpec
 ) -> None:
     broken = {"a": b"no photo at all", "c": b"\xff\xd8\xff\xe0 half"}
@@ -286,7 +282,7 @@ def test_photos_that_cannot_be_opened_are_told_and_refused_when_visited(
         assert caught.value.reason == told[photo // 2].reason
 
 
-def test_a_set_without_a_photo_that_can_be_opened_leaves_nothing_behind(
+def test_a_set_without_a_usable_photo_leaves_no_files(
     write_shard: WriteShard, tower: FakeTower, vision: VisionSpec
 ) -> None:
     shard = write_shard("0.tar", {"a": "An ant."}, {"a": b"no photo"})
@@ -296,7 +292,7 @@ def test_a_set_without_a_photo_that_can_be_opened_leaves_nothing_behind(
     assert not one.folder.exists()
 
 
-def test_too_small_a_disk_is_told_before_the_tower_is_loaded(
+def test_too_small_a_disk_is_an_error_before_the_tower_is_loaded(
     wanted: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type("Usage", (), {"free": wanted.size - 1})
@@ -307,7 +303,7 @@ def test_too_small_a_disk_is_told_before_the_tower_is_loaded(
         compute_missing_features([wanted], lambda: pytest.fail("the tower was loaded"), silent)
 
 
-def test_a_disk_that_fills_up_leaves_whole_parts_alone(
+def test_a_full_disk_leaves_only_complete_chunks(
     wanted: FeatureSet, tower: FakeTower, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, saved = np.save, []
@@ -328,7 +324,7 @@ def test_a_disk_that_fills_up_leaves_whole_parts_alone(
     )
 
 
-def test_processes_share_the_parts_and_each_ends_with_all_of_them(
+def test_processes_divide_the_chunks_and_all_get_complete_features(
     wanted: FeatureSet, tower: FakeTower
 ) -> None:
     """Locks of one file that was opened twice shut out each other, in one process as in two."""
@@ -355,14 +351,14 @@ def test_processes_share_the_parts_and_each_ends_with_all_of_them(
     assert (all_of(cached_features(wanted))[3:6] == 1).all()
 
 
-def test_a_part_that_a_dead_process_had_claimed_is_made(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_a_chunk_locked_by_a_dead_process_is_computed(wanted: FeatureSet, tower: FakeTower) -> None:
     with locked(wanted.chunks[0].path):
         pass
     compute_missing_features([wanted], lambda: tower, silent)
     assert cached_features(wanted) is not None
 
 
-def test_a_tower_that_does_not_fit_its_projection_is_refused(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_a_tower_of_another_shape_is_an_error(wanted: FeatureSet, tower: FakeTower) -> None:
     with pytest.raises(
         BundleError, match=r"tower outputs \(N, D\) = \(1, 2\) and its projection expects \(1, 7\)"
     ):
@@ -370,7 +366,7 @@ def test_a_tower_that_does_not_fit_its_projection_is_refused(wanted: FeatureSet,
     assert tower.seen == 0
 
 
-def test_features_that_float16_cannot_hold_are_refused(wanted: FeatureSet) -> None:
+def test_features_above_float16_s_range_are_an_error(wanted: FeatureSet) -> None:
     with pytest.raises(BackendError, match="'people/train' exceed 65504"):
         compute_missing_features([wanted], lambda: FakeTower(scale=1e9), silent)
     assert cached_features(wanted) is None
@@ -378,7 +374,7 @@ def test_features_that_float16_cannot_hold_are_refused(wanted: FeatureSet) -> No
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_gpu_s_features_are_the_cpu_s(wanted: FeatureSet, tower: FakeTower) -> None:
+def test_features_on_a_gpu_equal_those_on_a_cpu(wanted: FeatureSet, tower: FakeTower) -> None:
     compute_missing_features([wanted], lambda: tower, silent, device="cuda")
     on_gpu = all_of(cached_features(wanted))
     for part in wanted.chunks:

@@ -35,20 +35,20 @@ def test_a_crop_is_the_same_every_time_and_keeps_most_of_the_photo(
 
 @settings(max_examples=30, deadline=None)
 @given(key=keys, view=st.integers(1, 64))
-def test_odd_views_are_mirrored_and_even_ones_are_not(key: str, view: int) -> None:
+def test_odd_crops_are_mirrored(key: str, view: int) -> None:
     row = np.asarray(crop_of(slope(120, 8), key, view))[0, :, 0].astype(int)
     steps = np.diff(row)
     assert (steps <= 0).all() if is_flipped(view) else (steps >= 0).all()
     assert is_flipped(view) == (view % 2 == 1)
 
 
-def test_the_first_view_is_the_photo_itself() -> None:
+def test_crop_0_is_the_photo_itself() -> None:
     photo = slope(7, 5)
     assert crop_of(photo, "key", 0) is photo
     assert not is_flipped(0)
 
 
 @pytest.mark.parametrize("other", [("key", 3), ("yek", 1)])
-def test_another_photo_or_number_is_cropped_elsewhere(other: tuple[str, int]) -> None:
+def test_crops_differ_by_photo_and_number(other: tuple[str, int]) -> None:
     photo = slope(500, 300)
     assert crop_of(photo, "key", 1).tobytes() != crop_of(photo, *other).tobytes()

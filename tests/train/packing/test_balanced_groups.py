@@ -9,7 +9,7 @@ from minigpt4.train.packing.pack import POSITIONS_PER_GROUP, balanced_groups
 
 
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=60))
-def test_every_sample_is_in_one_group_beside_those_of_like_length(lengths: list[int]) -> None:
+def test_every_sample_is_in_one_group_with_similar_lengths(lengths: list[int]) -> None:
     groups = balanced_groups(lengths)
     assert sorted(place for group in groups for place in group) == list(range(len(lengths)))
     in_order = [lengths[place] for group in reversed(groups) for place in group]
@@ -17,19 +17,19 @@ def test_every_sample_is_in_one_group_beside_those_of_like_length(lengths: list[
 
 
 @given(st.lists(st.integers(20, 120), min_size=16, max_size=64))
-def test_groups_are_of_about_the_same_work(lengths: list[int]) -> None:
+def test_groups_have_about_the_same_length(lengths: list[int]) -> None:
     groups = balanced_groups(lengths)
     sums = [sum(lengths[place] for place in group) for group in groups]
     assert len(groups) == 1 or max(sums) - min(sums) <= 2 * max(lengths)
     assert sum(lengths) / len(groups) <= 1.5 * POSITIONS_PER_GROUP
 
 
-def test_mini_s_step_is_two_groups() -> None:
+def test_a_step_of_mini_has_two_groups() -> None:
     assert len(balanced_groups([85] * 16)) == 2
     assert len(balanced_groups([60])) == 1
 
 
-def test_every_thread_has_a_group_where_there_are_samples_enough() -> None:
+def test_every_thread_has_a_group_given_enough_samples() -> None:
     assert balanced_groups([85] * 16, threads=2) == balanced_groups([85] * 16)
     assert len(balanced_groups([85] * 16, threads=6)) == 6
     assert len(balanced_groups([85] * 3, threads=6)) == 3

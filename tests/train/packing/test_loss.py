@@ -67,7 +67,7 @@ some_trees = st.lists(st.lists(continuations, min_size=1, max_size=4), min_size=
 
 @settings(max_examples=25)
 @given(trees=some_trees, prefix=st.sampled_from([PREFIX, (1,), ()]))
-def test_packed_trees_have_the_loss_and_the_gradient_of_their_sequences(
+def test_packed_loss_and_gradient_equal_those_of_single_sequences(
     language_model: Any, trees: list[list[Continuation]], prefix: tuple[int, ...]
 ) -> None:
     torch.manual_seed(1)
@@ -94,7 +94,7 @@ def test_the_loss_is_summed_over_label_tokens(language_model: Any) -> None:
     torch.testing.assert_close(loss_fn(image_BND, trees), sum(apart), rtol=1e-5, atol=1e-5)
 
 
-def test_a_model_that_learns_answers_as_before() -> None:
+def test_a_prepared_model_still_generates_as_before() -> None:
     untouched, learning = new_language_model(), new_language_model()
     loss_fn = LanguageModelLoss(learning, PREFIX)
     loss_fn(torch.randn(1, IMAGE_TOKENS, WIDTH), [[Continuation((1,), (2, 3))]])
@@ -103,7 +103,7 @@ def test_a_model_that_learns_answers_as_before() -> None:
 
 
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
-def test_attention_written_out_is_torch_s_own(key_heads: int) -> None:
+def test_cpu_attention_equals_torch_s(key_heads: int) -> None:
     torch.manual_seed(0)
     query, keys, values = (torch.randn(2, heads, 5, 8) for heads in (4, key_heads, key_heads))
     bias = torch.zeros(2, 1, 5, 5).masked_fill_(torch.rand(2, 1, 5, 5) > 0.6, torch.finfo(torch.float32).min)
@@ -111,7 +111,7 @@ def test_attention_written_out_is_torch_s_own(key_heads: int) -> None:
     torch.testing.assert_close(ours, theirs)
 
 
-def test_the_head_loss_is_cross_entropy_with_its_gradient() -> None:
+def test_summed_cross_entropy_equals_torch_s_with_its_gradient() -> None:
     torch.manual_seed(2)
     hidden_LD = torch.randn(9, WIDTH, requires_grad=True)
     head_VD, labels_L = torch.randn(VOCABULARY, WIDTH), torch.randint(VOCABULARY, (9,))
@@ -123,7 +123,7 @@ def test_the_head_loss_is_cross_entropy_with_its_gradient() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_a_gradient_in_float16_is_scaled_before_it_would_vanish() -> None:
+def test_a_float16_gradient_does_not_underflow() -> None:
     torch.manual_seed(2)
     hidden_LD = torch.randn(9, WIDTH, dtype=torch.float16, requires_grad=True)
     head_VD = torch.randn(VOCABULARY, WIDTH, dtype=torch.float16)

@@ -30,7 +30,7 @@ def read_by(packed: Packed, place: int, trees: int) -> list[int]:
 
 @settings(max_examples=60)
 @given(trees=some_trees)
-def test_every_answer_is_predicted_by_what_stands_before_it_and_nothing_else(
+def test_every_answer_attends_only_to_its_own_sequence(
     trees: list[list[Continuation]],
 ) -> None:
     packed = pack(trees, prefix=PREFIX, image_tokens=IMAGE_TOKENS)
@@ -54,7 +54,7 @@ def test_every_answer_is_predicted_by_what_stands_before_it_and_nothing_else(
 
 
 @given(trees=some_trees)
-def test_a_row_holds_each_tree_s_tokens_and_no_padding(trees: list[list[Continuation]]) -> None:
+def test_a_packed_row_has_no_padding(trees: list[list[Continuation]]) -> None:
     packed = pack(trees, prefix=PREFIX, image_tokens=IMAGE_TOKENS)
     assert len(packed.tokens_T) == sum(map(packed_length, trees))
     assert len(packed.positions_S) == len(trees) * IMAGE_TOKENS + len(packed.tokens_T)
@@ -62,7 +62,7 @@ def test_a_row_holds_each_tree_s_tokens_and_no_padding(trees: list[list[Continua
     assert bool(packed.visible_BQK[:, :, :PREFIX].all())
 
 
-def test_what_questions_begin_with_is_read_once() -> None:
+def test_shared_prompt_tokens_are_packed_once() -> None:
     tree = [Continuation((1, 2, 3), (7, 8)), Continuation((1, 2, 4), (9,)), Continuation((1, 2), (5, 6))]
     packed = pack([tree], prefix=0, image_tokens=1)
     assert packed.tokens_T.tolist() == [1, 2, 3, 7, 4, 5]
@@ -72,14 +72,14 @@ def test_what_questions_begin_with_is_read_once() -> None:
     assert packed.predicting_L.tolist() == [3, 4, 5, 2, 6]
 
 
-def test_a_picture_alone_predicts_the_first_word() -> None:
+def test_the_image_s_last_position_predicts_the_first_token() -> None:
     packed = pack([[Continuation((), (7, 8)), Continuation((), (9,))]], prefix=0, image_tokens=2)
     assert packed.predicting_L.tolist() == [1, 2, 1]
     assert packed.tokens_T.tolist() == [7]
 
 
 @given(lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4))
-def test_rows_parted_and_joined_are_the_rows_and_so_are_their_gradients(lengths: list[int]) -> None:
+def test_padding_and_unpadding_is_the_identity_also_for_gradients(lengths: list[int]) -> None:
     longest = max(lengths)
     places = [number * longest + at for number, length in enumerate(lengths) for at in range(length)]
     indices_S = torch.tensor(places)[torch.randperm(len(places))]
@@ -99,7 +99,7 @@ def test_rows_parted_and_joined_are_the_rows_and_so_are_their_gradients(lengths:
     assert torch.autograd.gradcheck(together, (rows,))
 
 
-def test_every_tree_may_differ_from_every_other() -> None:
+def test_samples_of_any_lengths_can_be_packed() -> None:
     prompts, counts = ((), (1,), (1, 2)), (1, 3)
     trees = [
         [Continuation(prompt, (5,) * (1 + at)) for at in range(count)]

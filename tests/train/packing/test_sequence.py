@@ -47,7 +47,9 @@ def llama_tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokenize:
 
 
 @pytest.mark.parametrize("template", [SmolLM2(), VICUNA_V0, LLAMA2], ids=lambda one: one.name)
-def test_a_chat_is_learnt_as_it_is_asked(template: PromptTemplate, llama_tokens: Tokenize) -> None:
+def test_a_chat_is_tokenized_in_training_as_at_inference(
+    template: PromptTemplate, llama_tokens: Tokenize
+) -> None:
     layout = Layout(template, llama_tokens)
     asked = prompt_pieces(template.segments([User("What is this?", images=[PICTURE])]), llama_tokens)
     place = asked.index(PICTURE)
@@ -57,7 +59,7 @@ def test_a_chat_is_learnt_as_it_is_asked(template: PromptTemplate, llama_tokens:
     assert layout.ask("What is this?", PICTURE) == asked
 
 
-def test_an_answer_ends_as_the_template_ends_it(llama_tokens: Tokenize) -> None:
+def test_an_answer_ends_with_the_template_s_end_token(llama_tokens: Tokenize) -> None:
     def learnt(template: PromptTemplate, answer: str) -> list[int]:
         return [*Layout(template, llama_tokens).tokenize_example("", answer).answer]
 
@@ -73,13 +75,13 @@ def test_an_answer_ends_as_the_template_ends_it(llama_tokens: Tokenize) -> None:
     ]
 
 
-def test_an_answer_cannot_end_the_turn_by_itself(llama_tokens: Tokenize) -> None:
+def test_a_stop_string_in_an_answer_is_no_control_token(llama_tokens: Tokenize) -> None:
     ended = Layout(VICUNA_V0, llama_tokens).tokenize_example("", "A ### B").answer
     mark = tuple(llama_tokens(Text("A ###", control=True)))[-1]
     assert mark not in ended[:-1]
 
 
-def test_nothing_is_asked_around_a_plain_picture(llama_tokens: Tokenize) -> None:
+def test_the_plain_layout_has_no_question(llama_tokens: Tokenize) -> None:
     layout = Layout(VICUNA_V0, llama_tokens, "none")
     continuation = layout.tokenize_example("A question?", "a cat on a mat")
     assert layout.prefix == (1,)  # <s>
@@ -91,7 +93,7 @@ def test_nothing_is_asked_around_a_plain_picture(llama_tokens: Tokenize) -> None
 
 
 @pytest.mark.parametrize("template", [VICUNA_V0, LLAMA2], ids=lambda one: one.name)
-def test_an_instruction_stands_in_the_training_prompt(template: MiniGPT4Chat, llama_tokens: Tokenize) -> None:
+def test_an_instruction_is_in_the_training_prompt(template: MiniGPT4Chat, llama_tokens: Tokenize) -> None:
     training = template.training
     assert training is not None
     layout = Layout(template, llama_tokens, "instruction")
@@ -103,7 +105,7 @@ def test_an_instruction_stands_in_the_training_prompt(template: MiniGPT4Chat, ll
     assert layout.prefix != Layout(template, llama_tokens).prefix
 
 
-def test_a_long_answer_is_cut_and_loses_its_end() -> None:
+def test_a_long_answer_is_truncated_without_its_end() -> None:
     layout = Layout(SmolLM2(), words_as_tokens, text_tokens=4)
     kept, cut = (
         layout.tokenize_example("", "one two three"),
@@ -116,7 +118,7 @@ def test_a_long_answer_is_cut_and_loses_its_end() -> None:
 
 
 @pytest.mark.parametrize("prompt", ["none", "instruction", "chat"])
-def test_the_recipe_s_prompt_chooses_the_layout(
+def test_the_recipe_s_prompt_selects_the_layout(
     tiny_recipe: MakeRecipe, llama_tokens: Tokenize, prompt: Prompt
 ) -> None:
     recipe = tiny_recipe(prompt=prompt, text_tokens=3)
@@ -125,12 +127,12 @@ def test_the_recipe_s_prompt_chooses_the_layout(
     assert len(layout.tokenize_example("", "a long caption of many words").answer) == 3
 
 
-def test_a_template_without_a_training_prompt_is_named(tiny_recipe: MakeRecipe) -> None:
+def test_a_template_without_a_training_prompt_is_an_error(tiny_recipe: MakeRecipe) -> None:
     with pytest.raises(UsageError, match=r"template 'smollm2' of the bundle 'mini' has no such form; --set"):
         layout_for(tiny_recipe(prompt="instruction"), SmolLM2(), words_as_tokens)
 
 
-def test_a_conversation_is_answered_in_the_form_that_was_learnt(llama_tokens: Tokenize) -> None:
+def test_a_conversation_begins_with_the_trained_prompt(llama_tokens: Tokenize) -> None:
     layout = Layout(VICUNA_V0, llama_tokens)
     continuation = layout.tokenize_example("What?", "A cat.")
     talk = [User("What?", images=[PICTURE]), Assistant("A cat."), User("Why?")]

@@ -23,24 +23,20 @@ with RunFolder(Path(sys.argv[1])).locked():
 """
 
 
-def test_a_folder_that_holds_something_is_not_begun_in(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
-) -> None:
+def test_a_new_run_needs_an_empty_folder(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     (tmp_path / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(UsageError, match=r"not empty.*--resume"):
         RunFolder(tmp_path).create(tiny_recipe())
 
 
-def test_a_run_keeps_the_recipe_that_it_began_with(
-    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
-) -> None:
+def test_a_run_keeps_its_recipe(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
         folder.create(tiny_recipe(steps=7))
     assert folder.recipe() == tiny_recipe(steps=7)
 
 
-def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path) -> None:
+def test_a_locked_folder_refuses_a_second_process(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with subprocess.Popen(
         [sys.executable, "-c", HOLD, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -58,7 +54,7 @@ def test_a_second_process_is_refused_until_the_first_has_gone(tmp_path: Path) ->
             assert (run / ".lock").read_text().startswith("process ")
 
 
-def test_what_the_log_says_of_later_steps_is_forgotten_and_notes_stay(tmp_path: Path) -> None:
+def test_truncating_the_log_removes_later_steps_and_keeps_notes(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     for row in ({"step": 1, "loss": 2.0}, {"sentence": "Something happened."}, {"step": 2, "loss": 1.0}):
         folder.append(row)

@@ -43,7 +43,7 @@ def follow(folder: RunFolder) -> Callable[[], RunLog]:
     return look
 
 
-def test_what_the_run_writes_is_read_back_event_by_event(run: RunFolder) -> None:
+def test_logged_events_are_read_back_equal(run: RunFolder) -> None:
     events = (
         Validated(0, 4.0),
         StepDone(1, 3.5, 0.001, 0.5, 12.0, 640, data_wait=0.25, mfu=0.5, memory=1024, left_out=1),
@@ -55,14 +55,14 @@ def test_what_the_run_writes_is_read_back_event_by_event(run: RunFolder) -> None
     assert RunTail(run.path).poll().events == events
 
 
-def test_a_photo_that_was_left_out_is_counted_and_no_curve_has_it(run: RunFolder) -> None:
+def test_a_skipped_photo_is_counted_and_in_no_curve(run: RunFolder) -> None:
     run.append({"step": 1, "key": "x.jpg", "source": "mine", "reason": "not a picture"})
     log = follow(run)()
     assert log.skipped == 1
     assert len(log.loss) == 0
 
 
-def test_only_what_was_added_is_read_again(run: RunFolder) -> None:
+def test_each_poll_reads_only_new_lines(run: RunFolder) -> None:
     tail = RunTail(run.path)
     run.append(asdict(done(1)))
     assert [event.step for event in tail.poll().events if isinstance(event, StepDone)] == [1]
@@ -73,7 +73,7 @@ def test_only_what_was_added_is_read_again(run: RunFolder) -> None:
     assert not second.restarted
 
 
-def test_half_a_line_is_read_once_it_is_whole(run: RunFolder) -> None:
+def test_an_incomplete_line_is_read_once_it_is_complete(run: RunFolder) -> None:
     look = follow(run)
     line = json.dumps(asdict(done(1, loss=3.25))) + "\n"
     with run.log_file.open("w") as file:
@@ -100,13 +100,13 @@ def test_half_a_line_is_read_once_it_is_whole(run: RunFolder) -> None:
         "\udcff",
     ],
 )
-def test_a_damaged_line_is_passed_over(run: RunFolder, line: str) -> None:
+def test_a_damaged_line_is_skipped(run: RunFolder, line: str) -> None:
     good = json.dumps(asdict(done(2)))
     run.log_file.write_bytes(f"{line}\n{good}\n".encode("utf-8", "surrogateescape"))
     assert RunTail(run.path).poll().events == (done(2),)
 
 
-def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(run: RunFolder) -> None:
+def test_a_resumed_run_removes_events_after_its_checkpoint(run: RunFolder) -> None:
     look = follow(run)
     for step in range(1, 7):
         run.append(asdict(done(step, loss=9.0)))
@@ -119,7 +119,7 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(run: RunFolder)
     assert log.loss.points(0, 9) == [(1, 9.0), (2, 9.0), (3, 9.0), (4, 9.0), (5, 1.0)]
 
 
-def test_a_run_is_running_while_a_process_holds_its_folder_and_stopped_after(run: RunFolder) -> None:
+def test_a_run_is_running_while_its_folder_is_locked(run: RunFolder) -> None:
     look = follow(run)
     assert look().state == "stopped"
     with run.locked():
@@ -131,7 +131,7 @@ def test_a_run_is_running_while_a_process_holds_its_folder_and_stopped_after(run
     assert look().state == "finished"
 
 
-def test_looking_at_a_run_keeps_nobody_from_training_in_it(run: RunFolder) -> None:
+def test_watching_a_run_does_not_block_training(run: RunFolder) -> None:
     look = follow(run)
     with run.locked():
         look()
@@ -141,7 +141,7 @@ def test_looking_at_a_run_keeps_nobody_from_training_in_it(run: RunFolder) -> No
             pass
 
 
-def test_the_time_left_is_that_of_the_photos_left_at_the_newest_speed(run: RunFolder) -> None:
+def test_the_time_left_is_estimated_from_the_recent_speed(run: RunFolder) -> None:
     look = follow(run)
     with run.locked():
         for step in range(1, 61):
@@ -150,7 +150,7 @@ def test_the_time_left_is_that_of_the_photos_left_at_the_newest_speed(run: RunFo
     assert look().seconds_left is None
 
 
-def test_a_recipe_of_another_version_can_be_watched_all_the_same(run: RunFolder) -> None:
+def test_a_run_with_a_recipe_of_another_version_can_be_watched(run: RunFolder) -> None:
     run.recipe_file.write_text('steps = 7\nphotos = "many"\nbatch_size = "x"\n')
     summary = RunTail(run.path).poll().summary
     assert (summary.steps, summary.batch_size, summary.stage) == (7, 0, 0)
@@ -158,7 +158,7 @@ def test_a_recipe_of_another_version_can_be_watched_all_the_same(run: RunFolder)
     assert RunTail(run.path).poll().summary.steps == 0
 
 
-def test_a_folder_that_goes_away_is_a_run_that_has_stopped(run: RunFolder) -> None:
+def test_a_deleted_folder_is_a_stopped_run(run: RunFolder) -> None:
     look = follow(run)
     run.append(asdict(done(1)))
     look()
@@ -168,9 +168,7 @@ def test_a_folder_that_goes_away_is_a_run_that_has_stopped(run: RunFolder) -> No
     assert (look().state, look().step) == ("stopped", 1)
 
 
-def test_a_folder_without_a_run_is_refused_with_the_runs_that_lie_below(
-    run: RunFolder, tmp_path: Path
-) -> None:
+def test_a_folder_without_a_run_is_an_error_naming_runs_below(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"There is no run in .*empty; give the folder that --output named"):
         RunTail(tmp_path / "empty")
@@ -188,7 +186,7 @@ def test_a_run_that_is_being_prepared_can_be_watched_before_it_has_a_recipe(tmp_
         assert follow(folder)().state == "preparing"
 
 
-def test_the_answers_of_a_moment_are_the_newest_up_to_it(run: RunFolder) -> None:
+def test_answers_at_a_step_are_the_newest_up_to_it(run: RunFolder) -> None:
     look = follow(run)
     for step in (10, 20):
         run.append(asdict(AnswersSampled(step, (Answer("k", "q", f"of {step}"),))))
@@ -202,7 +200,7 @@ def test_the_answers_of_a_moment_are_the_newest_up_to_it(run: RunFolder) -> None
     ]
 
 
-def test_a_loss_that_is_no_number_is_told_but_not_drawn(run: RunFolder) -> None:
+def test_a_nan_loss_is_reported_and_in_no_curve(run: RunFolder) -> None:
     run.append(asdict(done(1)))
     run.append(asdict(done(2, loss=math.nan)))
     log = follow(run)()
@@ -216,7 +214,7 @@ steps_and_values = st.lists(
 
 
 @given(steps_and_values, st.integers(-2, 42), st.integers(-2, 42))
-def test_a_curve_sums_up_what_was_added_last_of_every_step(
+def test_a_curve_holds_the_last_value_of_each_step(
     added: list[tuple[int, float]], first: int, last: int
 ) -> None:
     curve, kept = Curve(), dict[int, float]()
@@ -236,13 +234,13 @@ def test_a_curve_sums_up_what_was_added_last_of_every_step(
 
 
 @given(st.text(min_size=1))
-def test_every_key_has_a_picture_file_of_its_own_within_the_run(key: str) -> None:
+def test_every_key_has_its_own_picture_file(key: str) -> None:
     path = sample_picture(Path("run"), key)
     assert path.parent == Path("run/samples")
     assert len(path.name.encode()) <= 255
     assert path != sample_picture(Path("run"), f"{key}.")
 
 
-def test_keys_that_name_other_places_stay_in_the_runs_folder() -> None:
+def test_keys_with_path_separators_stay_in_the_run_s_folder() -> None:
     for key in ("../../etc/passwd", "/abs", "..", "a/b\\c", "x\0y", "n" * 5000):
         assert sample_picture(Path("run"), key).parent == Path("run/samples")

@@ -55,7 +55,7 @@ def test_tensorboard_shows_the_losses_figures_and_answers_of_a_run(tmp_path: Pat
     assert answer.step == 2
 
 
-def test_a_resumed_run_replaces_what_was_written_of_later_steps(tmp_path: Path) -> None:
+def test_a_resumed_run_purges_later_steps(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     with tensorboard_writer(tmp_path) as report:
         report(TrainingStarted(1, 9, 100))
