@@ -25,7 +25,7 @@ from minigpt4.train.batches.samples import Sample
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.data.open import open_photos
 from minigpt4.train.data.subset import Selection
-from minigpt4.train.features.cache import Features
+from minigpt4.train.features.cache import Features, FeatureSet
 
 BUNDLE = "minigpt4-vicuna-7b"
 """Its images are 224 x 224 pixels, as in the paper."""
@@ -77,8 +77,9 @@ def main() -> None:
         data = RunData((Selection(photos.name, (photos,)),), Selection("none", ()), ((photos, 1),))
         order = Order(0, [len(photos)], [1])
         # The size of a Q-Former's output: 32 vectors of 768 numbers for each photo.
-        values_PVND = np.ones((len(photos), 1, 32, 768), np.float16)
-        for name, features in (("decoded", None), ("cached", [Features([values_PVND], len(photos))])):
+        feature_set = FeatureSet(photos, 1, "none", 32, 768, vision)
+        chunks = [np.ones((len(chunk.places), 1, 32, 768), np.float16) for chunk in feature_set.chunks]
+        for name, features in (("decoded", None), ("cached", [Features(feature_set, chunks)])):
             loader = Loader(
                 lambda number: Sample(0, order.at(number).photo, 0, (), number),
                 data,

@@ -85,7 +85,7 @@ def slice_parts() -> Parts:
     from minigpt4.core.prompt import VICUNA_V0
     from minigpt4.core.types import Text
     from minigpt4.core.vision.eva import LN_VISION_EPS, EvaTower, Float32LayerNorm, QueryTransformer
-    from minigpt4.train.packing.sequence import PlainLayout
+    from minigpt4.train.packing.sequence import Layout
     from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
 
     bundle = load_bundle("minigpt4-vicuna-7b")
@@ -130,8 +130,9 @@ def slice_parts() -> Parts:
         return [1 + joined[at] % 31_000 for at in range(0, len(joined), 3)]
 
     spec = bundle.projection
+    layout = Layout(VICUNA_V0, tokenize, "none", recipe.text_tokens)
     return Parts(
-        recipe, model, tower, PlainLayout(VICUNA_V0, tokenize, recipe.text_tokens), spec.inputs, spec.outputs,
+        recipe, model, tower, layout, spec.inputs, spec.outputs,
         bundle.vision.image_size, bundle.vision.mean, bundle.vision.std,
     )  # fmt: skip
 
