@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def slice_parts() -> Parts:
     from transformers import Blip2VisionConfig, Blip2VisionModel, LlamaConfig, LlamaForCausalLM
 
     from minigpt4.core.bundles.bundle import load_bundle
-    from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
+    from minigpt4.core.bundles.geometry import ViTGeometry
     from minigpt4.core.memory import geometry_of
     from minigpt4.core.prompt import VICUNA_V0
     from minigpt4.core.types import Text
@@ -93,7 +93,7 @@ def slice_parts() -> Parts:
     assert geometry is not None
     assert bundle.qformer is not None
     vit = ViTGeometry.parse(bundle.vision.options | {"depth": SLICE_LAYERS})
-    former = QFormerGeometry.parse(bundle.qformer.options | {"layers": SLICE_LAYERS})
+    former = replace(bundle.qformer.options, layers=SLICE_LAYERS)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     vision = Blip2VisionModel(

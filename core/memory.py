@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
-from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.bundles.geometry import ViTGeometry, qformer_shapes, vision_shapes
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
@@ -69,7 +69,7 @@ def memory_needed(
         return {}
     parts = {"vision tower": _vision_bytes(bundle, FLOAT_BYTES[dtype_for(tower_dtype, device)])}
     if bundle.qformer is not None:
-        shapes = qformer_shapes(QFormerGeometry.parse(bundle.qformer.options), _vision_width(bundle))
+        shapes = qformer_shapes(bundle.qformer.options, _vision_width(bundle))
         parts["Q-Former"] = _count(shapes) * FLOAT_BYTES[dtype_for(tower_dtype, device)]
     parts["projection"] = _projection_bytes(bundle)
     parts["language model"] = _language_bytes(bundle, geometry, quant)

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from minigpt4.core.bundles.geometry import confused_sizes, confused_towers
+from minigpt4.core.bundles.geometry import size_mismatch, tower_mismatch
 from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.released import LLAMA_PROJ, projection_tensors
@@ -158,5 +158,5 @@ def _check_tensor(path: Path, name: str, tensor: Tensor, shape: tuple[int, ...])
 
 def _misfit(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
     """A hint at what was mixed up, if the widths show it; else an empty text."""
-    confused = confused_sizes(found[0], wanted[0]) or confused_towers(found[-1], wanted[-1])
+    confused = size_mismatch(found[0], wanted[0]) or tower_mismatch(found[-1], wanted[-1])
     return f"{confused}; " if confused else ""

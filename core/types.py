@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
+from minigpt4.core.storage.dataclass_toml import bounded
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -62,7 +64,7 @@ class Sampling:
     top_p: float | None = None
     top_k: int | None = None
     repetition_penalty: float | None = None
-    seed: int | None = None
+    seed: int | None = bounded(0, default=None)
 
     def over(self, defaults: ResolvedSampling) -> ResolvedSampling:
         """`defaults` with the fields of this one that are not None."""
@@ -75,10 +77,13 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedSampling(Sampling):
-    """A Sampling in which every field has a value: a bundle's own, or one put over it."""
+    """A Sampling in which every field has a value: a bundle's own, or one put over it.
 
-    max_tokens: int = 300
-    temperature: float = 1.0
-    top_p: float = 0.9
-    top_k: int = 50
-    repetition_penalty: float = 1.05
+    The bounds are those of a manifest's `[sampling]`.
+    """
+
+    max_tokens: int = bounded(1, default=300)
+    temperature: float = bounded(0, 10, default=1.0)
+    top_p: float = bounded(0, 1, default=0.9)
+    top_k: int = bounded(0, default=50)
+    repetition_penalty: float = bounded(0.01, 10, default=1.05)

@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from minigpt4.core.bundles.bundle import Bundle
-from minigpt4.core.bundles.geometry import confused_sizes
+from minigpt4.core.bundles.geometry import size_mismatch
 from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.samples import Sample
@@ -75,7 +75,7 @@ def _fit(trainer: Trainer, tokens: Tokens, bundle: Bundle) -> Iterator[Finding]:
     projection, model = trainer.adapter.projection, trainer.loss_fn.language_model
     width = model.config.hidden_size
     if projection.outputs != width:
-        fault = confused_sizes(projection.outputs, width) or "they do not fit together"
+        fault = size_mismatch(projection.outputs, width) or "they do not fit together"
         yield Finding(
             "problem",
             f"The projection outputs vectors of {projection.outputs}, the language model of '{bundle.name}' "

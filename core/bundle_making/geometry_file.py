@@ -1,58 +1,47 @@
-"""The widths of a ViT and a Q-Former whose weights are imported: the released ones, or a JSON file's.
+"""The sizes of a ViT and a Q-Former to be imported, from a JSON file in the original's configuration.
 
-The file has the words of the original's configurations:
 {"vision": {"embed_dim", "depth", "num_heads", "mlp_ratio", "img_size", "patch_size"},
 "qformer": {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-"num_query_tokens", "cross_attention_freq"}}. Other keys are notes, except those of NUMBERS_KEPT.
+"num_query_tokens", "cross_attention_freq"}}. Other keys are ignored, except that a value which
+the code here cannot compute with is refused.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from functools import partial
+from operator import eq
 from pathlib import Path
+from typing import Any
 
-from minigpt4.core.bundles.bundle import Scalar
+from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
 from minigpt4.core.errors import BundleError
-from minigpt4.core.storage.dataclass_toml import InvalidValueError, as_written, bounded, read
-
-QFORMER_KEYS = {
-    "queries": "num_query_tokens",
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "mlp": "intermediate_size",
-    "cross_attention_every": "cross_attention_freq",
-}
-"""Our name of an option, and BertConfig's as LAVIS extends it."""
-
-NUMBERS_KEPT = {"ln_vision_eps": 1e-5, "layer_norm_eps": 1e-12, "hidden_act": "gelu"}
-"""What the code here computes with whatever the file says, so that it may say nothing else."""
+from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, checked_by, read
 
 
 @dataclass(frozen=True, kw_only=True)
 class TowerGeometry:
-    """Options of the manifest's [vision] and [qformer], and the side of a picture in pixels."""
+    """The sizes of a ViT and a Q-Former, and the side of an image in pixels."""
 
     image_size: int
-    vision: Mapping[str, Scalar]
-    qformer: Mapping[str, Scalar] | None
+    vision: ViTGeometry
+    qformer: QFormerGeometry | None
 
     @property
     def image_tokens(self) -> int:
-        """N of what the projection reads."""
+        """N of the projection's inputs."""
         if self.qformer is not None:
-            return int(self.qformer["queries"])
-        patches = (self.image_size // int(self.vision["patch"])) ** 2
-        return patches // int(self.vision["patches_joined"])
+            return self.qformer.queries
+        return (self.vision.positions(self.image_size) - 1) // self.vision.patches_joined
 
     @property
     def width(self) -> int:
-        """D of what the projection reads."""
+        """D of the projection's inputs."""
         if self.qformer is not None:
-            return int(self.qformer["width"])
-        return int(self.vision["width"]) * int(self.vision["patches_joined"])
+            return self.qformer.width
+        return self.vision.width * self.vision.patches_joined
 
 
 def read_geometry(path: Path, *, patches_joined: int | None) -> TowerGeometry:
@@ -61,11 +50,30 @@ def read_geometry(path: Path, *, patches_joined: int | None) -> TowerGeometry:
     Raises BundleError naming file and key where one is missing, ill-typed or impossible.
     """
     table = _json(path)
+    if patches_joined is not None:
+        table.pop("qformer", None)
     try:
         found = read(_Geometry, table, strict=False)
-        return _tower(found, table, patches_joined)
+        size, vision = found.vision.img_size, found.vision.geometry(patches_joined or 1)
+        if patches_joined is None and found.qformer is None:
+            raise InvalidValueError("qformer", "is missing")
+        if (patches := vision.positions(size) - 1) % vision.patches_joined:
+            raise InvalidValueError(
+                "vision.img_size",
+                f"gives {patches} patches, which cannot be joined {patches_joined} by {patches_joined}",
+            )
     except InvalidValueError as problem:
         raise BundleError(f"{path}: {problem}") from problem
+    qformer = found.qformer.geometry() if found.qformer else None
+    return TowerGeometry(image_size=size, vision=vision, qformer=qformer)
+
+
+def _called(key: str) -> Any:
+    return field(metadata={"key": key, "least": 1})
+
+
+def _only(value: float | str) -> Any:
+    return checked_by(partial(eq, value), f"{value}, the only value supported", default=value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,66 +86,51 @@ class _Vision:
     patch_size: int = bounded(1)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """A side that is not made of whole patches."""
+        """A side that does not consist of whole patches."""
         if self.img_size % self.patch_size:
             yield "img_size", f"is {self.img_size}; it must be a multiple of 'patch_size'"
 
+    def geometry(self, patches_joined: int) -> ViTGeometry:
+        return ViTGeometry(
+            width=self.embed_dim,
+            depth=self.depth,
+            heads=self.num_heads,
+            mlp=int(self.embed_dim * self.mlp_ratio),
+            patch=self.patch_size,
+            patches_joined=patches_joined,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
-class _QFormer:
-    num_query_tokens: int = bounded(1)
-    hidden_size: int = bounded(1)
-    num_hidden_layers: int = bounded(1)
-    num_attention_heads: int = bounded(1)
-    intermediate_size: int = bounded(1)
-    cross_attention_freq: int = bounded(1)
+class _QFormer(QFormerGeometry):
+    """The Q-Former's sizes under the names of BertConfig as LAVIS extends it."""
+
+    queries: int = _called("num_query_tokens")
+    width: int = _called("hidden_size")
+    layers: int = _called("num_hidden_layers")
+    heads: int = _called("num_attention_heads")
+    mlp: int = _called("intermediate_size")
+    cross_attention_every: int = _called("cross_attention_freq")
     encoder_width: int | None = bounded(1, default=None)
+    layer_norm_eps: float = _only(1e-12)
+    hidden_act: str = _only("gelu")
+
+    def geometry(self) -> QFormerGeometry:
+        return QFormerGeometry(**{entry.name: getattr(self, entry.name) for entry in fields(QFormerGeometry)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Geometry:
     vision: _Vision
+    qformer: _QFormer | None = None
+    ln_vision_eps: float = _only(1e-5)
 
-
-def _tower(found: _Geometry, table: Mapping[str, object], patches_joined: int | None) -> TowerGeometry:
-    vision = found.vision
-    options: dict[str, Scalar] = {
-        "width": vision.embed_dim,
-        "depth": vision.depth,
-        "heads": vision.num_heads,
-        "mlp": int(vision.embed_dim * vision.mlp_ratio),
-        "patch": vision.patch_size,
-    }
-    _check_kept(table, "")
-    if patches_joined is not None:
-        patches = (vision.img_size // vision.patch_size) ** 2
-        if patches % patches_joined:
-            raise InvalidValueError(
-                "vision.img_size",
-                f"gives {patches} patches, which cannot be joined {patches_joined} by {patches_joined}",
-            )
-        joined = options | {"patches_joined": patches_joined}
-        return TowerGeometry(image_size=vision.img_size, vision=joined, qformer=None)
-    if "qformer" not in table:
-        raise InvalidValueError("qformer", "is missing")
-    qformer = read(_QFormer, table["qformer"], "qformer.", strict=False)
-    assert isinstance(table["qformer"], Mapping)
-    _check_kept(table["qformer"], "qformer.")
-    if qformer.encoder_width not in (None, vision.embed_dim):
-        raise InvalidValueError(
-            "qformer.encoder_width",
-            f"is {qformer.encoder_width}, but 'vision.embed_dim' is {vision.embed_dim}; they must agree",
-        )
-    theirs = {ours: getattr(qformer, key) for ours, key in QFORMER_KEYS.items()}
-    return TowerGeometry(image_size=vision.img_size, vision=options, qformer=theirs)
-
-
-def _check_kept(table: Mapping[str, object], prefix: str) -> None:
-    for key, kept in NUMBERS_KEPT.items():
-        if table.get(key, kept) != kept:
-            raise InvalidValueError(
-                f"{prefix}{key}", f"is {as_written(table[key])}; only {kept} can be computed with"
-            )
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """A Q-Former for the tokens of another ViT."""
+        read_width = self.qformer.encoder_width if self.qformer else None
+        if read_width not in (None, self.vision.embed_dim):
+            other = f"'vision.embed_dim' is {self.vision.embed_dim}"
+            yield "qformer.encoder_width", f"is {read_width}, but {other}; they must agree"
 
 
 def _json(path: Path) -> dict[str, object]:

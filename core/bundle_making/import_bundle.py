@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -21,21 +21,20 @@ from minigpt4.core.bundle_making.geometry_file import TowerGeometry, read_geomet
 from minigpt4.core.bundles.bundle import (
     SHIPPED_BUNDLES,
     Bundle,
-    File,
     LanguageGeometry,
-    LanguageSpec,
     ProjectionSpec,
     QFormerSpec,
-    VisionSpec,
     load_bundle,
+    own_manifest,
     write_manifest,
 )
 from minigpt4.core.bundles.geometry import ViTGeometry
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
 from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.projection import load_projection
-from minigpt4.core.storage.paths import config_home
+from minigpt4.core.storage.dataclass_toml import plain
 from minigpt4.core.text import suggestion
 from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder
@@ -88,9 +87,9 @@ def import_bundle(
     _check_template(originals.template)
     released = load_bundle(RELEASED if originals.qformer else RELEASED_WITHOUT_QFORMER)
     geometry = _geometry(originals, released)
-    llm = originals.llm.expanduser().absolute()
-    _check_apart(name, llm)
-    shape = _language_shape(llm)
+    originals = replace(originals, llm=originals.llm.expanduser().absolute())
+    _check_apart(name, originals.llm)
+    shape = _language_shape(originals.llm)
     parts = _parts(originals, geometry, shape.width)
     folder = bundles_folder() / name
     if problem := space_problem(folder.parent, sum(map(file_bytes, parts.values()))):
@@ -98,8 +97,9 @@ def import_bundle(
     try:
         with _replaced(folder) as (draft, publish):
             files = {file: _written(draft / file, parts[file], progress) for file in parts}
-            bundle = _bundle(name, originals, released, geometry, shape, llm, files)
-            publish(lambda: write_manifest(bundle, _manifest(name)))
+            layers = len(parts[PROJECTION]) // 2
+            bundle = _bundle(name, originals, released, geometry, shape, layers, files)
+            publish(lambda: write_manifest(bundle, own_manifest(name)))
     except OSError as error:
         raise BackendError(
             f"'{name}' cannot be written: {error.filename or folder}: {error.strerror or error}; mend that, "
@@ -116,7 +116,7 @@ def _check_name(name: str, force: bool) -> None:
         )
     if (SHIPPED_BUNDLES / f"{name}.toml").exists():
         raise UsageError(f"'{name}' is a bundle that comes with minigpt4; choose another name.")
-    taken = next((path for path in (_manifest(name), bundles_folder() / name) if path.exists()), None)
+    taken = next((path for path in (own_manifest(name), bundles_folder() / name) if path.exists()), None)
     if taken is not None and not force:
         raise UsageError(
             f"There is a bundle '{name}' already ({taken}); choose another name, or give --force to "
@@ -130,15 +130,12 @@ def _check_template(template: str) -> None:
         raise UsageError(f"There is no prompt template '{template}' for MiniGPT-4; {advice}")
 
 
-def _manifest(name: str) -> Path:
-    return config_home() / "bundles" / f"{name}.toml"
-
-
 def _geometry(originals: Originals, released: Bundle) -> TowerGeometry:
     vision = released.vision
     if originals.geometry is None:
         qformer = released.qformer.options if released.qformer else None
-        return TowerGeometry(image_size=vision.image_size, vision=vision.options, qformer=qformer)
+        vit = ViTGeometry.parse(vision.options)
+        return TowerGeometry(image_size=vision.image_size, vision=vit, qformer=qformer)
     joined = None if originals.qformer else ViTGeometry.parse(vision.options).patches_joined
     return read_geometry(originals.geometry.expanduser(), patches_joined=joined)
 
@@ -167,15 +164,15 @@ def _parts(originals: Originals, geometry: TowerGeometry, width: int) -> Parts:
     projection = originals.projection.expanduser()
     layers = len(projection_tensors(projection)) // 2
     loaded = load_projection(projection, geometry.width, width, layers)
-    vision = vision_tensors(originals.vit.expanduser(), geometry.vision, geometry.image_size)
+    vision = vision_tensors(originals.vit.expanduser(), plain(geometry.vision), geometry.image_size)
     parts: Parts = {VISION: vision}
     if originals.qformer is not None and geometry.qformer is not None:
         qformer = qformer_tensors(originals.qformer.expanduser(), geometry.qformer)
-        read = qformer["ln_vision.weight"].numel()
-        if read != geometry.vision["width"]:
+        width = qformer["ln_vision.weight"].numel()
+        if width != geometry.vision.width:
             raise BundleError(
-                f"The Q-Former's file {originals.qformer} reads vectors of {read} numbers and the vision "
-                f"tower gives {geometry.vision['width']}; take both from the same model."
+                f"The Q-Former's file {originals.qformer} reads vectors of {width} numbers and the vision "
+                f"tower gives {geometry.vision.width}; take both from the same model."
             )
         parts[QFORMER] = qformer
     return parts | {PROJECTION: loaded.named_tensors()}
@@ -189,8 +186,8 @@ def _written(path: Path, tensors: Mapping[str, Tensor], progress: Progress | Non
             progress(FetchProgress(path.name, done, total))
 
     report(0)
-    facts = write_tensors(path, tensors, report)
-    return File(path.name, facts.bytes, facts.sha256, ())
+    checksum = write_tensors(path, tensors, report)
+    return File(path.name, checksum.bytes, checksum.sha256)
 
 
 def _bundle(
@@ -199,29 +196,31 @@ def _bundle(
     released: Bundle,
     geometry: TowerGeometry,
     shape: LlamaShape,
-    llm: Path,
+    layers: int,
     files: Mapping[str, File],
 ) -> Bundle:
-    layers = len(projection_tensors(originals.projection.expanduser())) // 2
-    vision = released.vision
-    return Bundle(
+    return replace(
+        released,
         name=name,
-        summary=f"MiniGPT-4 with {originals.projection.name} and the language model in {llm.name}",
+        summary=f"MiniGPT-4 with {originals.projection.name} and the language model in {originals.llm.name}",
         license="that of the imported files",
-        vision=VisionSpec(
-            vision.architecture, files[VISION], geometry.image_size, vision.mean, vision.std, geometry.vision
+        vision=replace(
+            released.vision,
+            file=files[VISION],
+            image_size=geometry.image_size,
+            options=plain(geometry.vision),
         ),
         qformer=QFormerSpec(files[QFORMER], geometry.qformer) if geometry.qformer else None,
         projection=ProjectionSpec(
             None, files[PROJECTION], geometry.width, shape.width, geometry.image_tokens, layers
         ),
-        language=LanguageSpec(
-            released.language.architecture,
-            min(released.language.context, shape.context),
-            shape.width,
-            (),
-            llm,
-            LanguageGeometry(
+        language=replace(
+            released.language,
+            context=min(released.language.context, shape.context),
+            width=shape.width,
+            files=(),
+            folder=originals.llm,
+            geometry=LanguageGeometry(
                 layers=shape.layers,
                 mlp=shape.mlp,
                 heads=shape.heads,
@@ -231,7 +230,6 @@ def _bundle(
             ),
         ),
         template=originals.template,
-        sampling=released.sampling,
     )
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.bundle_making.random_weights import STD, ggml_tensor, spread_of, write_random
-from minigpt4.core.bundles.bundle import Bundle, File, ProjectionSpec, write_manifest
-from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.bundles.bundle import Bundle, own_manifest, write_manifest
+from minigpt4.core.bundles.geometry import ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
 from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.storage.atomic import replacing
-from minigpt4.core.storage.paths import config_home
 from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import LlamaShape, write_gguf
 from minigpt4.core.weights.hf_folder import CONFIG, INDEX, SAFETENSORS
@@ -81,7 +81,7 @@ def synth(
     try:
         files = [_made(part, folder, progress or (lambda _: None)) for part in (*towers, *language)]
         made = _with_files(named, {file.name: file for file in files}, len(towers))
-        write_manifest(made, _manifest(named.name))
+        write_manifest(made, own_manifest(named.name))
     except OSError as error:
         raise BackendError(
             f"{folder} cannot be written: {error.strerror or error}; free some space or set MINIGPT4_HOME."
@@ -106,34 +106,27 @@ def _clear(name: str, folder: Path, needed: int) -> None:
     earlier = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if problem := space_problem(folder.parent, needed - earlier):
         raise BackendError(f"'{name}' cannot be made: {problem}.")
-    _manifest(name).unlink(missing_ok=True)
+    own_manifest(name).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _manifest(name: str) -> Path:
-    return config_home() / "bundles" / f"{name}.toml"
 
 
 def _made(part: _Part, folder: Path, report: Progress) -> File:
     path = folder / part.name
     with replacing(path) as draft:
         part.write(draft, lambda done: report(FetchProgress(part.name, min(done, part.bytes), part.bytes)))
-    return File(part.name, path.stat().st_size, sha256_of(path), ())
+    return File(part.name, path.stat().st_size, sha256_of(path))
 
 
 def _with_files(bundle: Bundle, files: dict[str, File], towers: int) -> Bundle:
     """The bundle with what was made in place of what its manifest would fetch."""
     language = tuple(files.values())[towers:]
-    spec = bundle.projection
     return replace(
         bundle,
         summary=f"{bundle.name}: random weights of true size, for measuring; its answers mean nothing",
         license="none",
         vision=replace(bundle.vision, file=files["vision.safetensors"]),
         qformer=replace(bundle.qformer, file=files["qformer.safetensors"]) if bundle.qformer else None,
-        projection=ProjectionSpec(
-            None, files["projection.safetensors"], spec.inputs, spec.outputs, spec.image_tokens, spec.layers
-        ),
+        projection=replace(bundle.projection, path=None, file=files["projection.safetensors"]),
         language=replace(bundle.language, files=language, folder=None),
     )
 
@@ -142,10 +135,9 @@ def _tower_parts(bundle: Bundle, seed: int, dtype: str) -> list[_Part]:
     vision = ViTGeometry.parse(bundle.vision.options, bundle.name)
     parts = [_safetensors("vision.safetensors", vision_shapes(vision, bundle.vision.image_size), dtype, seed)]
     if bundle.qformer is not None:
-        qformer = QFormerGeometry.parse(bundle.qformer.options, bundle.name)
-        # In fp32, as BLIP-2's is and as it computes: it then stays in the file's own memory.
-        of_qformer = qformer_shapes(qformer, vision.width)
-        parts.append(_safetensors("qformer.safetensors", of_qformer, "fp32", seed))
+        # In fp32, as BLIP-2's is and as it computes: its weights then stay mapped to the file.
+        qformer = qformer_shapes(bundle.qformer.options, vision.width)
+        parts.append(_safetensors("qformer.safetensors", qformer, "fp32", seed))
     spec = bundle.projection
     names = [""] if spec.layers == 1 else [f"layers.{layer}." for layer in range(spec.layers)]
     shapes: Shapes = {}

@@ -1,6 +1,6 @@
-"""What a model is made of, read from a TOML manifest: core/bundles/*.toml and the user's own.
+"""The parts of a model, read from a TOML manifest: core/bundles/*.toml and the user's own.
 
-A manifest is called after its bundle (`mini.toml`). The user's own lie in the folder `bundles`
+A manifest is named after its bundle (`mini.toml`). The user's own are in the folder `bundles`
 of the configuration folder; one with a shipped bundle's name takes its place.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minigpt4.core.bundles.geometry import QFormerGeometry, confused_sizes
-from minigpt4.core.bundles.source import File, Source
+from minigpt4.core.bundles.geometry import QFormerGeometry, size_mismatch
+from minigpt4.core.bundles.source import File
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.prompt import TEMPLATES
 from minigpt4.core.storage.atomic import replacing
@@ -27,24 +27,6 @@ from minigpt4.core.storage.dataclass_toml import (
 from minigpt4.core.storage.paths import config_home
 from minigpt4.core.text import suggestion
 from minigpt4.core.types import ResolvedSampling
-
-__all__ = [
-    "DEFAULT_BUNDLE",
-    "SHIPPED_BUNDLES",
-    "Bundle",
-    "File",
-    "LanguageGeometry",
-    "LanguageSpec",
-    "ProjectionSpec",
-    "QFormerSpec",
-    "Scalar",
-    "Source",
-    "VisionSpec",
-    "bundle_names",
-    "load_bundle",
-    "manifest_path",
-    "write_manifest",
-]
 
 DEFAULT_BUNDLE = "mini"
 SHIPPED_BUNDLES = Path(__file__).parent
@@ -69,21 +51,17 @@ class VisionSpec:
 
 @dataclass(frozen=True)
 class QFormerSpec:
-    """The frozen Q-Former: the tower's tokens (B, N, D=tower width) -> (B, N=queries, D=width).
-
-    `options` are whole numbers: `queries`, `width`, `layers`, `heads`, `mlp` and
-    `cross_attention_every` (a layer in so many looks at the picture, the first one does).
-    """
+    """The frozen Q-Former: the tower's tokens (B, N, D=tower width) -> (B, N=queries, D=width)."""
 
     file: File
-    options: Mapping[str, Scalar]
+    options: QFormerGeometry
 
 
 @dataclass(frozen=True)
 class ProjectionSpec:
     """The trained layer (B, N=image_tokens, D=inputs) -> (B, N, D=outputs).
 
-    It either lies at `path` (absolute), beside the manifest, or is fetched as `file`:
+    It is either the local file at `path` (absolute) or fetched as `file`:
     see `fetch.projection_path`. `layers` is 1, or 3 for the paper's ablation.
     """
 
@@ -95,24 +73,29 @@ class ProjectionSpec:
     layers: int = field(default=1, metadata={"choices": (1, 3)})
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """What a manifest cannot say."""
+        """No file at all."""
         if self.path is None and self.file is None:
             yield "file", "must be the path of a file, or a table that says where to fetch it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageGeometry:
-    """The language model's sizes beside its width, for what has to be known before its files are here.
+    """The language model's sizes besides its width, for estimates before its files are downloaded.
 
-    `shared_embedding`: the output layer is the table of input embeddings.
+    `key_value_heads` are as many as `heads` if they are not given; `shared_embedding`: the output
+    layer shares its weights with the input embeddings.
     """
 
     layers: int = bounded(1)
     mlp: int = bounded(1)
     heads: int = bounded(1)
     vocabulary: int = bounded(1)
-    key_value_heads: int = bounded(1)
+    key_value_heads: int = bounded(1, default=0)
     shared_embedding: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.key_value_heads:
+            object.__setattr__(self, "key_value_heads", self.heads)
 
 
 @dataclass(frozen=True)
@@ -131,7 +114,7 @@ class LanguageSpec:
     geometry: LanguageGeometry | None = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """What a manifest cannot say."""
+        """Both files and a folder, or neither."""
         if self.files and self.folder is not None:
             yield "folder", "cannot stand beside 'files'; keep one of them"
         if not self.files and self.folder is None:
@@ -164,29 +147,38 @@ class Bundle:
     template: str = field(metadata={"choices": TEMPLATES})
     sampling: ResolvedSampling = field(default_factory=ResolvedSampling)
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Two files of one name, and parts whose sizes do not fit."""
+        names = [file.name for file in self.files]
+        for name in names:
+            if names.count(name) > 1:
+                yield name, "is the name of two files; give each a name of its own"
+        projection, width = self.projection, self.language.width
+        if projection.outputs != width:
+            fault = size_mismatch(projection.outputs, width) or "they must agree"
+            yield "projection.outputs", f"is {projection.outputs}, but 'language.width' is {width}; {fault}"
+        if self.qformer is None:
+            return
+        options = self.qformer.options
+        for key, own, option, expected in (
+            ("inputs", projection.inputs, "width", options.width),
+            ("image_tokens", projection.image_tokens, "queries", options.queries),
+        ):
+            if own != expected:
+                other = f"'qformer.options.{option}' is {expected}"
+                yield f"projection.{key}", f"is {own}, but {other}; they must agree"
+
     @property
     def files(self) -> tuple[File, ...]:
-        """What has to be fetched, in the order of the parts."""
+        """The files to be fetched, in the order of the parts."""
         return (*self.picture_files, *self.language.files)
 
     @property
     def picture_files(self) -> tuple[File, ...]:
-        """Those of the files that turn pictures into embeddings: all but the language model's."""
+        """The files that turn pictures into embeddings: all but the language model's."""
         qformer = (self.qformer.file,) if self.qformer else ()
         projection = (self.projection.file,) if self.projection.file else ()
         return (self.vision.file, *qformer, *projection)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _SamplingTable:
-    """The bounds of `[sampling]`."""
-
-    max_tokens: int | None = bounded(1, default=None)
-    temperature: float | None = bounded(0, 10, default=None)
-    top_p: float | None = bounded(0, 1, default=None)
-    top_k: int | None = bounded(0, default=None)
-    repetition_penalty: float | None = bounded(0.01, 10, default=None)
-    seed: int | None = bounded(0, default=None)
 
 
 def bundle_names() -> list[str]:
@@ -202,28 +194,22 @@ def manifest_path(name: str) -> Path:
     raise UsageError(f"There is no bundle '{name}'; {suggestion(name, sorted(manifests))}")
 
 
+def own_manifest(name: str) -> Path:
+    """The path of the manifest of a user's own bundle, existing or not."""
+    return config_home() / "bundles" / f"{name}.toml"
+
+
 def load_bundle(name: str) -> Bundle:
-    """The bundle of that name, its manifest checked whole.
+    """The bundle of that name, its whole manifest checked.
 
     Raises UsageError for an unknown name, BundleError naming file and key for a manifest
     with an unknown, missing or ill-typed key.
     """
     path = manifest_path(name)
-    table = load_toml(path, "manifest", BundleError)
-    match table:
-        case {"language": {"geometry": {"heads": heads, **others} as geometry}} if (
-            "key_value_heads" not in others
-        ):
-            geometry["key_value_heads"] = heads
     try:
-        read(_SamplingTable, table.get("sampling", {}), "sampling.")
-        bundle = read(Bundle, table, base=path.parent, name=name)
-        if bundle.qformer is not None:
-            read(QFormerGeometry, bundle.qformer.options, "qformer.options.")
-        _check_parts(bundle)
+        return read(Bundle, load_toml(path, "manifest", BundleError), base=path.parent, name=name)
     except InvalidValueError as problem:
         raise BundleError(f"{path}: {problem}") from problem
-    return bundle
 
 
 def write_manifest(bundle: Bundle, path: Path) -> None:
@@ -236,32 +222,6 @@ def write_manifest(bundle: Bundle, path: Path) -> None:
     del table["name"]
     with replacing(path) as draft:
         draft.write_text(dumps(table), encoding="utf-8")
-
-
-def _check_parts(bundle: Bundle) -> None:
-    """Raise InvalidValueError if what one part gives is not what the next one reads."""
-    names = [file.name for file in bundle.files]
-    for name in names:
-        if names.count(name) > 1:
-            raise InvalidValueError(name, "is the name of two files; give each a name of its own")
-    projection = bundle.projection
-    if projection.outputs != bundle.language.width:
-        outputs, width = projection.outputs, bundle.language.width
-        fault = confused_sizes(outputs, width) or "they must agree"
-        raise InvalidValueError(
-            "projection.outputs", f"is {outputs}, but 'language.width' is {width}; {fault}"
-        )
-    if bundle.qformer is None:
-        return
-    for key, own, option in (
-        ("inputs", projection.inputs, "width"),
-        ("image_tokens", projection.image_tokens, "queries"),
-    ):
-        wanted = bundle.qformer.options[option]
-        if own != wanted:
-            raise InvalidValueError(
-                f"projection.{key}", f"is {own}, but 'qformer.options.{option}' is {wanted}; they must agree"
-            )
 
 
 def _manifests() -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """The sizes of EVA's ViT and of the Q-Former, as a manifest's options give them; needs no torch.
 
 MiniGPT-4's own: ViT-G/14 of EVA-CLIP (arXiv 2211.07636) without its last block, and the Q-Former of
-BLIP-2 (arXiv 2301.12597), a BERT-base whose every second layer looks at the picture.
+BLIP-2 (arXiv 2301.12597), a BERT-base whose every second layer attends to the image.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Options = Mapping[str, int | float | str | bool]
 PATCHES_JOINED = "patches_joined"
 
 LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
-"""Which language model an embedding's width belongs to."""
+"""Language models by the width of their embeddings."""
 
 TOWER_KINDS = {768: "a Q-Former", 5632: "no Q-Former"}
-"""What the released projections read from, by width: the Q-Former, or four joined patches of ViT-G."""
+"""The inputs of the released projections by width: the Q-Former, or four joined patches of ViT-G."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +39,19 @@ class ViTGeometry:
     """Side of a patch in pixels."""
 
     patches_joined: int = bounded(1, default=1)
-    """Without a Q-Former: how many neighbouring patch vectors become one (4 in the LLaMA-2 release)."""
+    """Without a Q-Former: how many neighbouring patch tokens become one (4 in the LLaMA-2 release)."""
 
     @classmethod
     def parse(cls, options: Options, bundle: str = "") -> Self:
         """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
-        return parse_options(cls, options, "vision.options", bundle)
+        return parse_options(cls, options, bundle)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Heads that do not divide the width."""
         return _uneven_heads(self.width, self.heads)
 
     def positions(self, image_size: int) -> int:
-        """Vectors that the ViT gives for one picture: its patches and the class token."""
+        """The ViT's output tokens for one image: its patches and the class token."""
         return (image_size // self.patch) ** 2 + 1
 
 
@@ -65,12 +65,7 @@ class QFormerGeometry:
     heads: int = bounded(1)
     mlp: int = bounded(1)
     cross_attention_every: int = bounded(1)
-    """Layers 0, n, 2n, ... look at the picture."""
-
-    @classmethod
-    def parse(cls, options: Options, bundle: str = "") -> Self:
-        """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
-        return parse_options(cls, options, "qformer.options", bundle)
+    """Layers 0, n, 2n, ... attend to the image."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Heads that do not divide the width."""
@@ -120,25 +115,25 @@ def qformer_shapes(geometry: QFormerGeometry, vision_width: int) -> dict[str, tu
     return shapes
 
 
-def confused_sizes(outputs: int, width: int) -> str:
-    """What is wrong where a projection meets the other size of LLaMA; else nothing."""
+def size_mismatch(outputs: int, width: int) -> str:
+    """The fault of a projection for the other size of LLaMA, as a clause; else empty."""
     if outputs == width or not {outputs, width} <= set(LLAMA_SIZES):
         return ""
     return f"this projection is for {LLAMA_SIZES[outputs]} and the bundle has {LLAMA_SIZES[width]}"
 
 
-def confused_towers(inputs: int, width: int) -> str:
-    """What is wrong where a projection was trained with a Q-Former and none is there, or the reverse."""
+def tower_mismatch(inputs: int, width: int) -> str:
+    """The fault of a projection trained with a Q-Former in a bundle without one, or the reverse."""
     if inputs == width or not {inputs, width} <= set(TOWER_KINDS):
         return ""
     return f"this projection was trained with {TOWER_KINDS[inputs]} and the bundle has {TOWER_KINDS[width]}"
 
 
-def _attention(name: str, width: int, looked_at: int) -> dict[str, tuple[int, ...]]:
+def _attention(name: str, width: int, attended_width: int) -> dict[str, tuple[int, ...]]:
     return {
         **_linear(f"{name}.attention.query", width, width),
-        **_linear(f"{name}.attention.key", looked_at, width),
-        **_linear(f"{name}.attention.value", looked_at, width),
+        **_linear(f"{name}.attention.key", attended_width, width),
+        **_linear(f"{name}.attention.value", attended_width, width),
         **_linear(f"{name}.output.dense", width, width),
         **_norm(f"{name}.output.LayerNorm", width),
     }
@@ -152,10 +147,10 @@ def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def parse_options(geometry: type[T], options: Options, table: str, bundle: str) -> T:
-    """Read a manifest's table as `geometry`; raises BundleError for a wrong key or value."""
+def parse_options(kind: type[T], options: Options, bundle: str) -> T:
+    """A tower's own [vision.options] as the dataclass; raises BundleError for a wrong key or value."""
     try:
-        return read(geometry, options, f"{table}.")
+        return read(kind, options, "vision.options.")
     except InvalidValueError as problem:
         place = f"In the bundle '{bundle}'" if bundle else "In the geometry"
         raise BundleError(f"{place} {problem}") from problem

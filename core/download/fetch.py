@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minigpt4.core.bundles.bundle import Bundle, File, Source
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.source import File, Source
 from minigpt4.core.download.checksum_note import Checksum, read_note, sha256_of, write_note
 from minigpt4.core.download.remote_size import RemoteFile, remote_file
 from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, free_bytes, space_problem

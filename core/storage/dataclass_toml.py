@@ -3,7 +3,8 @@
 A field's type says what its key may hold: a text, a number, true or false, a `Literal`, a `Path`, a
 tuple or mapping of these, another dataclass for a table, a tuple of dataclasses for a list of tables.
 `bounded` and `checked_by` narrow it further. A dataclass whose values can contradict each other has a
-method `contradictions`, which yields (key, problem).
+method `contradictions`, which yields (key, problem); one whose keys depend on the table's values has a
+class method `keys_for` that lists them.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def read(
         name = prefix.rstrip(".")
         raise InvalidValueError(name, f"is {as_written(values)}; it must be a table: [{name}]")
     keys = [entry for entry in fields(kind) if entry.name not in given]  # type: ignore[arg-type]
-    known = list(dict.fromkeys(name for entry in keys for name in _names(entry)))
+    names = list(dict.fromkeys(name for entry in keys for name in _names(entry)))
+    known = getattr(kind, "keys_for", lambda _: names)(values)
     for name in values if strict else ():
         if name not in known:
             advice = suggestion(name, known, f"the keys here are {', '.join(known)}.")
@@ -101,8 +103,9 @@ def read(
                 continue
             raise InvalidValueError(f"{prefix}{_names(entry)[0]}", "is missing")
     made = kind(**found)
+    written = {entry.name: _names(entry)[0] for entry in keys}
     for key, problem in getattr(made, "contradictions", tuple)():
-        raise InvalidValueError(f"{prefix}{key}", problem)
+        raise InvalidValueError(f"{prefix}{written.get(key, key)}", problem)
     return made
 
 
@@ -259,41 +262,36 @@ def _holds(entry: Field[Any], value: object) -> bool:
 def _convert(hint: Any, value: Any, base: Path) -> Any:
     """`value` as an instance of the type; raises TypeError if it is none."""
     origin, items = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value if not isinstance(value, bool) else None
-    if isinstance(hint, UnionType):
-        return value if isinstance(value, hint) else None
     if origin is tuple:
         is_long_enough = items[-1] is Ellipsis or len(value) == len(items)
         if not isinstance(value, list | tuple) or not is_long_enough:
             raise TypeError
-        return tuple(_required(items[0], item, base) for item in value)
-    if origin is not None:
-        return value if isinstance(value, Mapping) else None
-    if hint is Path:
-        return (base / Path(_required(str, value, base)).expanduser()).absolute() if value.strip() else None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    return value if isinstance(value, hint) and isinstance(value, bool) == (hint is bool) else None
+        return tuple(_convert(items[0], item, base) for item in value)
+    if hint is Path and isinstance(value, str) and value.strip():
+        return (base / Path(value).expanduser()).absolute()
+    if hint is float and isinstance(value, int):
+        value = float(value) if not isinstance(value, bool) else value
+    if origin is Literal:
+        is_instance = not isinstance(value, bool)
+    elif isinstance(hint, UnionType):
+        is_instance = isinstance(value, hint)
+    else:
+        is_instance = isinstance(value, origin or hint) and isinstance(value, bool) == (hint is bool)
+    if not is_instance:
+        raise TypeError
+    return value
 
 
 def _entry(hint: Any, item: object, name: str, base: Path) -> Any:
-    """One value of a table whose keys are free."""
+    """One value of a table with arbitrary keys."""
     kind = get_args(hint)[1]
-    found = _convert(kind, item, base)
-    if found is None:
-        wanted = (
-            "a text, a number, true or false" if isinstance(kind, UnionType) else NAMES.get(kind, "a list")
-        )
-        raise InvalidValueError(name, f"is {as_written(item)}; it must be {wanted}")
-    return found
-
-
-def _required(hint: Any, value: Any, base: Path) -> Any:
-    found = _convert(hint, value, base)
-    if found is None:
-        raise TypeError
-    return found
+    wanted = "a text, a number, true or false" if isinstance(kind, UnionType) else NAMES.get(kind)
+    try:
+        return _convert(kind, item, base)
+    except TypeError:
+        if wanted is None:  # a list: the sentence about the whole table describes it
+            raise
+        raise InvalidValueError(name, f"is {as_written(item)}; it must be {wanted}") from None
 
 
 def _is_within(value: Any, facts: Mapping[str, Any]) -> bool:

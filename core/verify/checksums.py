@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from minigpt4.core.bundles.bundle import Bundle, File
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.checksum_note import read_note
 from minigpt4.core.download.fetch import is_whole, known_bytes, path_of
 from minigpt4.core.download.sources import size_text

@@ -145,14 +145,14 @@ class UpToQFormer(VisionTower):
 
 def load_eva(
     vision: tuple[Path, Options],
-    qformer: tuple[Path, Options] | None,
+    qformer: tuple[Path, QFormerGeometry] | None,
     *,
     image_size: int,
     dtype: str,
     device: str = "cpu",
     bundle: str = "",
 ) -> EvaTower:
-    """Read a tower from its files; `vision` and `qformer` are each a file and a manifest's options.
+    """Read a tower from its files; `vision` and `qformer` are each a file and its geometry.
 
     `dtype` is fp32, bf16 or fp16. Weights that have that type already stay mapped to their file.
     Raises BundleError where a file or an option is wrong, or the parts do not fit.
@@ -177,14 +177,13 @@ def load_eva(
 
 
 def load_qformer(
-    path: Path, options: Options, vision_width: int, *, device: str = "cpu", bundle: str = ""
+    path: Path, geometry: QFormerGeometry, vision_width: int, *, device: str = "cpu", bundle: str = ""
 ) -> tuple[QueryTransformer, dict[str, Tensor]]:
     """The Q-Former, and the weight and bias of `ln_vision` that came with it.
 
     Raises BundleError where the file or an option is wrong, or it reads vectors of another width.
     """
-    geometry = QFormerGeometry.parse(options, bundle)
-    tensors = qformer_tensors(path, options)
+    tensors = qformer_tensors(path, geometry)
     norm = {name: tensors.pop(f"ln_vision.{name}") for name in ("weight", "bias")}
     found = norm["weight"].numel()
     if found != vision_width:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from minigpt4.core.bundles.bundle import Bundle, File
+from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import digest_of
 from minigpt4.core.dtypes import AUTO, default_dtype, dtype_for
 from minigpt4.core.errors import BundleError
@@ -34,7 +35,7 @@ def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
     if spec.architecture not in FLOAT32_ONLY:
         facts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
     if qformer is not None:
-        facts += [_digest(qformer.file, bundle), dict(sorted(qformer.options.items()))]
+        facts += [_digest(qformer.file, bundle), dict(sorted(vars(qformer.options).items()))]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

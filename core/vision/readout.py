@@ -46,7 +46,7 @@ class ReadoutOptions:
     @classmethod
     def parse(cls, options: Options, bundle: str) -> ReadoutOptions:
         """Read a manifest's table; raises BundleError naming an unknown, missing or ill-typed key."""
-        return parse_options(cls, options, "vision.options", bundle)
+        return parse_options(cls, options, bundle)
 
 
 class GridReadout:

@@ -92,13 +92,12 @@ def vision_tensors(path: Path, options: Options, image_size: int | None = None) 
     return found
 
 
-def qformer_tensors(path: Path, options: Options) -> dict[str, Tensor]:
+def qformer_tensors(path: Path, geometry: QFormerGeometry) -> dict[str, Tensor]:
     """`query_tokens`, `ln_vision.weight`, `ln_vision.bias` and the tensors of Blip2QFormerModel.
 
-    `options` are a manifest's [qformer.options]. The text branch and what other models of the same
+    The text branch and what other models of the same
     file have (T5's projection) are ignored. Raises BundleError.
     """
-    geometry = QFormerGeometry.parse(options)
     what = "Q-Former's file"
     tensors = read_tensors(path, what=what)
     form = _qformer_form(tensors, qformer_shapes(geometry, 0))

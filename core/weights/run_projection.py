@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minigpt4.core.bundles.bundle import Bundle, File
+from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.bundles.geometry import PATCHES_JOINED, ViTGeometry
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.errors import BundleError, UsageError
 

@@ -116,7 +116,7 @@ def has_language(bundle: Bundle) -> bool:
 
 def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
     vision, projection, language = bundle.vision, bundle.projection, bundle.language
-    qformer = f", Q-Former of {bundle.qformer.options['queries']} queries" if bundle.qformer else ""
+    qformer = f", Q-Former of {bundle.qformer.options.queries} queries" if bundle.qformer else ""
     return (
         ("Vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels{qformer}"),
         (

@@ -18,6 +18,7 @@ from minigpt4.core.bundles.bundle import (
     VisionSpec,
     load_bundle,
 )
+from minigpt4.core.bundles.geometry import QFormerGeometry
 from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.types import ResolvedSampling
@@ -36,7 +37,7 @@ class TinyWeights:
     projection: Path
     projection_without_qformer: Path
     vision_options: dict[str, int]
-    qformer_options: dict[str, int]
+    qformer_geometry: QFormerGeometry
     image_size: int
 
 
@@ -68,14 +69,14 @@ def tiny_weights(vectors: Path) -> TinyWeights:
             "mlp": int(vision["embed_dim"] * vision["mlp_ratio"]),
             "patch": vision["patch_size"],
         },
-        qformer_options={
-            "queries": qformer["num_query_tokens"],
-            "width": qformer["hidden_size"],
-            "layers": qformer["num_hidden_layers"],
-            "heads": qformer["num_attention_heads"],
-            "mlp": qformer["intermediate_size"],
-            "cross_attention_every": qformer["cross_attention_freq"],
-        },
+        qformer_geometry=QFormerGeometry(
+            queries=qformer["num_query_tokens"],
+            width=qformer["hidden_size"],
+            layers=qformer["num_hidden_layers"],
+            heads=qformer["num_attention_heads"],
+            mlp=qformer["intermediate_size"],
+            cross_attention_every=qformer["cross_attention_freq"],
+        ),
         image_size=vision["img_size"],
     )
 
@@ -94,7 +95,7 @@ def tiny_bundle(tiny_weights: TinyWeights) -> Callable[..., Bundle]:
             summary="A small one",
             license="none",
             vision=VisionSpec("eva-vit-g", vit, tiny_weights.image_size, CLIP_MEAN, CLIP_STD, options),
-            qformer=QFormerSpec(qformer, tiny_weights.qformer_options) if has_qformer else None,
+            qformer=QFormerSpec(qformer, tiny_weights.qformer_geometry) if has_qformer else None,
             projection=ProjectionSpec(
                 tiny_weights.projection if has_qformer else tiny_weights.projection_without_qformer,
                 file=None,

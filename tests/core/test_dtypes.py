@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.core import dtypes as precision
-from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
+from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.dtypes import default_dtype, dtype_for, has_bf16
 from minigpt4.core.errors import BundleError, UsageError
 
@@ -73,5 +73,3 @@ def test_a_wrong_option_is_named_with_its_bundle(change: dict[str, object], said
 def test_a_missing_option_is_named() -> None:
     with pytest.raises(BundleError, match=r"'vision\.options\.mlp' is missing"):
         ViTGeometry.parse({name: value for name, value in VISION.items() if name != "mlp"})
-    with pytest.raises(BundleError, match=r"'qformer\.options\.(queries|width|layers|heads)' is missing"):
-        QFormerGeometry.parse({"mlp": 3072, "cross_attention_every": 2})

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
-from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
+from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.errors import BundleError
 from minigpt4.core.memory import geometry_of
 
@@ -123,7 +123,7 @@ def _tower(bundle: Bundle) -> float:
 def _qformer(bundle: Bundle) -> float:
     if bundle.qformer is None:
         return 0.0
-    former = QFormerGeometry.parse(bundle.qformer.options)
+    former = bundle.qformer.options
     vit = ViTGeometry.parse(bundle.vision.options, bundle.name)
     seen = vit.positions(bundle.vision.image_size)
     width, queries = former.width, former.queries

@@ -13,11 +13,11 @@ import typer
 from minigpt4.core.bundles.bundle import (
     DEFAULT_BUNDLE,
     Bundle,
-    File,
     bundle_names,
     load_bundle,
     manifest_path,
 )
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import (
     FetchPlan,
     bundles_folder,
@@ -178,7 +178,7 @@ def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels"
     if bundle.qformer is not None:
         options = bundle.qformer.options
-        yield "q-former", f"{options['layers']} layers, {options['queries']} queries of {options['width']}"
+        yield "q-former", f"{options.layers} layers, {options.queries} queries of {options.width}"
     layers = ", three layers" if projection.layers == 3 else ""
     yield (
         "projection",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from minigpt4.core.bundle_making.geometry_file import read_geometry
+from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
 from minigpt4.core.errors import BundleError
 
 
@@ -28,17 +29,17 @@ def written(folder: Path, config: object) -> Path:
 def test_the_references_own_configuration_is_understood(vectors: Path) -> None:
     geometry = read_geometry(vectors / "tiny_config.json", patches_joined=None)
     assert geometry.image_size == 56
-    assert geometry.vision == {"width": 32, "depth": 2, "heads": 4, "mlp": 139, "patch": 14}
-    assert geometry.qformer == {
-        "queries": 4, "width": 24, "layers": 4, "heads": 4, "mlp": 48, "cross_attention_every": 2,
-    }  # fmt: skip
+    assert geometry.vision == ViTGeometry(width=32, depth=2, heads=4, mlp=139, patch=14)
+    assert geometry.qformer == QFormerGeometry(
+        queries=4, width=24, layers=4, heads=4, mlp=48, cross_attention_every=2
+    )
     assert (geometry.image_tokens, geometry.width) == (4, 24)
 
 
 def test_without_a_qformer_neighbouring_patches_are_joined(vectors: Path) -> None:
     geometry = read_geometry(vectors / "tiny_config.json", patches_joined=4)
     assert geometry.qformer is None
-    assert geometry.vision["patches_joined"] == 4
+    assert geometry.vision.patches_joined == 4
     assert (geometry.image_tokens, geometry.width) == (4, 128)
 
 
@@ -49,10 +50,19 @@ def test_without_a_qformer_neighbouring_patches_are_joined(vectors: Path) -> Non
         (("vision", "depth"), 2.5, "'vision.depth' is 2.5; it must be a whole number"),
         (("vision", "img_size"), 60, "'vision.img_size' is 60; it must be a multiple of 'patch_size'"),
         (("qformer", "encoder_width"), 48, "'qformer.encoder_width' is 48, but 'vision.embed_dim' is 32"),
-        (("qformer", "layer_norm_eps"), 1e-6, "'qformer.layer_norm_eps' is 1e-06; only 1e-12"),
-        (("qformer", "hidden_act"), "relu", "'qformer.hidden_act' is 'relu'; only gelu"),
-        (("ln_vision_eps",), 1e-6, "'ln_vision_eps' is 1e-06; only 1e-05"),
+        (
+            ("qformer", "layer_norm_eps"),
+            1e-6,
+            "layer_norm_eps' is 1e-06; it must be 1e-12, the only value supp",
+        ),
+        (
+            ("qformer", "hidden_act"),
+            "relu",
+            "'qformer.hidden_act' is 'relu'; it must be gelu, the only",
+        ),
+        (("ln_vision_eps",), 1e-6, "'ln_vision_eps' is 1e-06; it must be 1e-05, the only"),
         (("qformer",), None, "'qformer' is missing"),
+        (("qformer", "num_attention_heads"), 5, "'qformer.num_attention_heads' is 5, which does not divide"),
     ],
 )
 def test_what_is_missing_or_impossible_is_named(

@@ -14,6 +14,7 @@ import pytest
 from minigpt4.core.bundle_making.random_weights import BLOCKS, blocks, generator_for, normals
 from minigpt4.core.bundle_making.synth import synth
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
+from minigpt4.core.bundles.geometry import QFormerGeometry
 from minigpt4.core.download.fetch import (
     FetchProgress,
     bundles_folder,
@@ -42,7 +43,7 @@ def tiny() -> Bundle:
     bundle = load_bundle("minigpt4-vicuna-7b")
     assert bundle.qformer is not None
     vision = {"width": 32, "depth": 2, "heads": 4, "mlp": 48, "patch": 14}
-    qformer = {"queries": 4, "width": 24, "layers": 2, "heads": 4, "mlp": 48, "cross_attention_every": 2}
+    qformer = QFormerGeometry(queries=4, width=24, layers=2, heads=4, mlp=48, cross_attention_every=2)
     return replace(
         bundle,
         name="tiny",

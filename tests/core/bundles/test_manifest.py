@@ -10,14 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from minigpt4.core.bundles.bundle import (
-    File,
     LanguageSpec,
     QFormerSpec,
-    Source,
     bundle_names,
     load_bundle,
     write_manifest,
 )
+from minigpt4.core.bundles.source import File, Source
 from minigpt4.core.storage.paths import config_home
 
 VALUES = st.one_of(

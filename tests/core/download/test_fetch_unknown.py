@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.bundles.bundle import Bundle, File, Source, load_bundle, write_manifest
+from minigpt4.core.bundles.bundle import Bundle, load_bundle, write_manifest
+from minigpt4.core.bundles.source import File, Source
 from minigpt4.core.download.fetch import (
     FetchPlan,
     FetchProgress,

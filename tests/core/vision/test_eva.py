@@ -36,7 +36,7 @@ def reference(vectors: Path) -> dict[str, Tensor]:
 def tower_of(weights: TinyWeights, *, image_size: int = 56, dtype: str = "fp32") -> EvaTower:
     return load_eva(
         (weights.vit, weights.vision_options),
-        (weights.qformer, weights.qformer_options),
+        (weights.qformer, weights.qformer_geometry),
         image_size=image_size,
         dtype=dtype,
     )
@@ -96,7 +96,7 @@ def test_our_own_files_and_the_hubs_give_the_same_features(
     tmp_path: Path, tiny_weights: TinyWeights, reference: dict[str, Tensor]
 ) -> None:
     vision = vision_tensors(tiny_weights.vit, tiny_weights.vision_options)
-    qformer = qformer_tensors(tiny_weights.qformer, tiny_weights.qformer_options)
+    qformer = qformer_tensors(tiny_weights.qformer, tiny_weights.qformer_geometry)
     save_file(vision, tmp_path / "vit.safetensors")
     save_file(qformer, tmp_path / "qformer.safetensors")
     hub = {f"vision_model.{name}": tensor for name, tensor in vision.items()}
@@ -110,7 +110,7 @@ def test_our_own_files_and_the_hubs_give_the_same_features(
     for vit_file, qformer_file in (("vit", "qformer"), ("blip2", "blip2")):
         tower = load_eva(
             (tmp_path / f"{vit_file}.safetensors", tiny_weights.vision_options),
-            (tmp_path / f"{qformer_file}.safetensors", tiny_weights.qformer_options),
+            (tmp_path / f"{qformer_file}.safetensors", tiny_weights.qformer_geometry),
             image_size=56,
             dtype="fp32",
         )
@@ -126,7 +126,7 @@ def test_overflow_in_fp16_is_a_sentence_that_names_the_way_out(
     save_file(tensors, tmp_path / "vit.safetensors")
 
     def tower(dtype: str) -> EvaTower:
-        qformer = (tiny_weights.qformer, tiny_weights.qformer_options)
+        qformer = (tiny_weights.qformer, tiny_weights.qformer_geometry)
         vision = (tmp_path / "vit.safetensors", tiny_weights.vision_options)
         return load_eva(vision, qformer, image_size=56, dtype=dtype)
 
@@ -148,7 +148,7 @@ def test_weights_of_the_right_type_are_used_where_the_file_is_mapped(
     path = tmp_path / "vit.safetensors"
     # Aligned, or the reader would have to copy; real files are.
     save_file(vision_tensors(tiny_weights.vit, tiny_weights.vision_options), path)
-    qformer = (tiny_weights.qformer, tiny_weights.qformer_options)
+    qformer = (tiny_weights.qformer, tiny_weights.qformer_geometry)
     tower = load_eva((path, tiny_weights.vision_options), qformer, image_size=56, dtype="fp16")
     mapped = _addresses_mapped_from(path)
     weights = [p for p in tower.network.parameters() if p.dtype == torch.float16]
@@ -157,7 +157,7 @@ def test_weights_of_the_right_type_are_used_where_the_file_is_mapped(
 
 
 def test_a_qformer_for_another_width_is_refused(tmp_path: Path, tiny_weights: TinyWeights) -> None:
-    tensors = qformer_tensors(tiny_weights.qformer, tiny_weights.qformer_options)
+    tensors = qformer_tensors(tiny_weights.qformer, tiny_weights.qformer_geometry)
     for name, tensor in tensors.items():
         is_wide = name.startswith("ln_vision") or "crossattention.attention.key.weight" in name
         if is_wide or "crossattention.attention.value.weight" in name:
@@ -166,7 +166,7 @@ def test_a_qformer_for_another_width_is_refused(tmp_path: Path, tiny_weights: Ti
     with pytest.raises(BundleError, match="reads vectors of 40 numbers and the vision tower gives 32"):
         load_eva(
             (tiny_weights.vit, tiny_weights.vision_options),
-            (tmp_path / "qformer.safetensors", tiny_weights.qformer_options),
+            (tmp_path / "qformer.safetensors", tiny_weights.qformer_geometry),
             image_size=56,
             dtype="fp32",
         )
@@ -181,7 +181,7 @@ def test_joining_that_cannot_work_is_refused(
     tiny_weights: TinyWeights, joined: int, image_size: int, has_qformer: bool, said: str
 ) -> None:
     options = {**tiny_weights.vision_options, "patches_joined": joined}
-    qformer = (tiny_weights.qformer, tiny_weights.qformer_options) if has_qformer else None
+    qformer = (tiny_weights.qformer, tiny_weights.qformer_geometry) if has_qformer else None
     with pytest.raises(BundleError, match=said):
         load_eva((tiny_weights.vit, options), qformer, image_size=image_size, dtype="fp32")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from minigpt4.core.bundles.bundle import Bundle, File, load_bundle
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import bundles_folder, path_of
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.weights.locate import (

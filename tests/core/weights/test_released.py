@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.bundles.geometry import ViTGeometry, qformer_shapes, vision_shapes
 from minigpt4.core.errors import BundleError
 from minigpt4.core.weights.released import projection_tensors, qformer_tensors, vision_tensors
 
@@ -54,17 +54,17 @@ def test_the_qformers_tensors_are_all_there_without_the_text_branch(
         held["t5_model.shared.weight"] = torch.zeros(2, 2)
 
     path = changed(tiny_weights.qformer, tmp_path / "blip2.pth", add_text_branch)
-    shapes = qformer_shapes(QFormerGeometry.parse(tiny_weights.qformer_options), 32)
+    shapes = qformer_shapes(tiny_weights.qformer_geometry, 32)
     for file in (path, tiny_weights.qformer):
-        tensors = qformer_tensors(file, tiny_weights.qformer_options)
+        tensors = qformer_tensors(file, tiny_weights.qformer_geometry)
         assert {name: tuple(tensor.shape) for name, tensor in tensors.items()} == shapes
 
 
 def test_what_we_write_reads_back_bit_for_bit(tmp_path: Path, tiny_weights: TinyWeights) -> None:
-    read: tuple[Callable[..., dict[str, Tensor]], Path, dict[str, int]]
+    read: tuple[Callable[..., dict[str, Tensor]], Path, object]
     for read in (
         (vision_tensors, tiny_weights.vit, tiny_weights.vision_options),
-        (qformer_tensors, tiny_weights.qformer, tiny_weights.qformer_options),
+        (qformer_tensors, tiny_weights.qformer, tiny_weights.qformer_geometry),
     ):
         function, source, options = read
         tensors = function(source, options)
@@ -151,7 +151,7 @@ def test_a_file_of_another_part_is_called_what_it_is(
         return vision_tensors(path, tiny_weights.vision_options)
 
     def queries(path: Path) -> object:
-        return qformer_tensors(path, tiny_weights.qformer_options)
+        return qformer_tensors(path, tiny_weights.qformer_geometry)
 
     for read, path, said in (
         (vision, qformer, "is a Q-Former's file, not an EVA ViT"),
