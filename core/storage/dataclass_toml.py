@@ -134,7 +134,11 @@ def check(
     except (TypeError, OverflowError):
         found = None
     allowed = choices(kind, entry)
-    is_right = found is not None and (not allowed or found in allowed) and _is_within(found, facts)
+    is_right = (
+        found is not None
+        and (not allowed or found in allowed or facts.get("others", _never)(found))
+        and _is_within(found, facts)
+    )
     if not is_right or not facts.get("accepts", _always)(found):
         near = nearest(value, map(str, allowed)) if isinstance(value, str) else None
         hint_text = f"; did you mean '{near}'?" if near else ""
@@ -177,7 +181,10 @@ def expected(kind: type[Any], entry: Field[Any]) -> str:
 
 
 def choices(kind: type[Any], entry: Field[Any]) -> tuple[Any, ...]:
-    """The values that the key is limited to: of a `Literal`, or of `choices`, which may be a function."""
+    """The values that the key is limited to: of a `Literal`, or of `choices`, which may be a function.
+
+    Beyond these it may hold what its function `others` accepts.
+    """
     hint = _hint(kind, entry.name)
     if get_origin(hint) is Literal:
         return get_args(hint)
@@ -317,3 +324,7 @@ def _same(value: object) -> object:
 
 def _always(_: object) -> bool:
     return True
+
+
+def _never(_: object) -> bool:
+    return False

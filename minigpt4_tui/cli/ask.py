@@ -56,16 +56,10 @@ def ask(
     """
     if not question.strip():
         raise UsageError("The question is empty; type what you want to know, in quotes.")
-    loaded = load_settings()
-    prompt = {} if system_prompt is None else {"system_prompt": system_prompt}
-    chosen = options.choose(
-        loaded,
-        model.given() | sampling.given() | prompt,
-        projection=model.projection,
-        offload_vision=model.offload_vision,
-        greedy=sampling.greedy,
-        beams=beams,
-    )
+    given = model.given() | sampling.given()
+    projection = options.of_run(given, model.projection)
+    loaded = load_settings(given | {"system_prompt": system_prompt})
+    chosen = options.choose(loaded, projection, offload_vision=model.offload_vision, beams=beams)
     for problem in loaded.problems:
         say(f"minigpt4: {printable(problem)}")
     attachments = _attachments(image or [])

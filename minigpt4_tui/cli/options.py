@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -127,12 +127,14 @@ class SamplingFlags:
     ] = False
 
     def given(self) -> dict[str, Any]:
-        """The settings given on the command line."""
-        return _given(self, SAMPLING)
-
-    def check_greedy(self) -> None:
-        """Raise UsageError if --greedy contradicts --temperature."""
-        _check_greedy(self.greedy, self.temperature)
+        """The settings given on the command line; raises UsageError if --greedy contradicts --temperature."""
+        if not self.greedy:
+            return _given(self, SAMPLING)
+        if self.temperature:
+            raise UsageError(
+                f"--greedy and --temperature {self.temperature:g} contradict each other; give one of them."
+            )
+        return _given(self, SAMPLING) | {"temperature": 0.0, "repetition_penalty": 1.0}
 
 
 def _given(flags: object, names: Sequence[str]) -> dict[str, Any]:
@@ -197,40 +199,37 @@ class Chosen:
 
 
 def choose(
-    loaded: Loaded,
-    given: Mapping[str, Any],
-    *,
-    projection: Path | None = None,
-    offload_vision: bool = False,
-    greedy: bool = False,
-    beams: int | None = None,
+    loaded: Loaded, projection: Path | None, *, offload_vision: bool, beams: int | None = None
 ) -> Chosen:
-    """The settings, overridden by what was `given` on the command line; raises UsageError."""
-    from minigpt4.core.engine_options import EngineOptions
+    """What settings, which include the flags, choose; raises UsageError.
 
-    settings, given = loaded.settings, dict(given)
-    projection = of_run(given, projection)
-    names = (*MODEL, *SAMPLING, "system_prompt", "theme")
-    values = {name: getattr(settings, name) for name in names} | given
-    model = {name: values[name] for name in MODEL}
-    model["backend"] = backend_for(model["backend"], beams)
-    sampling = {name: values[name] for name in SAMPLING}
-    if (greedy or (beams or 1) > 1) and "temperature" not in given:
-        sampling["temperature"] = None
-    options = EngineOptions(**model, projection=projection, offload=offload_vision)
+    With more than one beam the temperature is 0.
+    """
+    from minigpt4.tui.conversation.engine_status import options_from, sampling_from
+
+    settings = loaded.settings
+    options = options_from(settings, projection, offload_vision)
+    options = replace(options, backend=backend_for(options.backend, beams))
     try:
         options = options.resolved()
     except UsageError as error:
-        kept = [name for name in MODEL if name not in given and loaded.origins[name] != "default"]
+        kept = [name for name in MODEL if loaded.origins[name] not in ("default", "flag")]
         if not kept:
             raise
         # The fault may lie in the settings, not on the command line.
         raise UsageError(
             f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` shows where that is set.)"
         ) from error
-    default = options.loaded_bundle().sampling
-    sampled = sampling_from(default, **sampling, greedy=greedy, beams=beams)
-    return Chosen(options, sampled, values["system_prompt"] or "", values["theme"])
+    sampling = sampling_from(settings)
+    if beams is not None and beams > 1:
+        if settings.temperature and loaded.origins["temperature"] == "flag":
+            raise UsageError(
+                f"--beams {beams} and --temperature {settings.temperature:g} contradict each other; give one "
+                "of them."
+            )
+        sampling = replace(sampling, temperature=0.0)
+    sampled = sampling.over(options.loaded_bundle().sampling)
+    return Chosen(options, sampled, settings.system_prompt or "", settings.theme)
 
 
 def check_model(loaded: Loaded, projection: Path | None) -> None:
@@ -266,63 +265,12 @@ def backend_for(backend: str, beams: int | None) -> str:
 
     Raises UsageError for llama.cpp, before it loads gigabytes for nothing.
     """
-    if beams is None or beams < 2:
+    if beams is not None and not 1 <= beams <= 100:
+        raise UsageError(f"--beams is {beams}; it must be between 1 and 100.")
+    if beams is None or beams == 1:
         return backend
     if backend == "llamacpp":
         raise UsageError(
             f"--beams {beams} needs the torch backend: choose `--backend torch`, or leave --beams out."
         )
     return "torch" if backend == "auto" else backend
-
-
-def sampling_from(
-    default: ResolvedSampling,
-    *,
-    max_tokens: int | None,
-    temperature: float | None,
-    top_p: float | None,
-    repetition_penalty: float | None,
-    seed: int | None,
-    greedy: bool,
-    beams: int | None = None,
-) -> ResolvedSampling:
-    """The bundle's sampling, overridden by the options; raises UsageError naming a bad value.
-
-    Over 1, `beams` are deterministic: the temperature is 0.
-    """
-    _check("--max-tokens", max_tokens, least=1, most=100_000)
-    _check("--temperature", temperature, least=0, most=10)
-    _check("--top-p", top_p, least=0.001, most=1)
-    _check("--repetition-penalty", repetition_penalty, least=0.01, most=10)
-    _check("--seed", seed, least=0, most=2**63 - 1)
-    _check("--beams", beams, least=1, most=100)
-    _check_greedy(greedy, temperature)
-    if beams is not None and beams > 1:
-        if temperature:
-            raise UsageError(
-                f"--beams {beams} and --temperature {temperature:g} contradict each other; give one of them."
-            )
-        temperature = 0.0
-    typed = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
-    changes: dict[str, Any] = {name: value for name, value in typed.items() if value is not None}
-    sampling = replace(default, **changes)
-    return sampling.greedy() if greedy else sampling
-
-
-def _check_greedy(greedy: bool, temperature: float | None) -> None:
-    if greedy and temperature:
-        raise UsageError(
-            f"--greedy and --temperature {temperature:g} contradict each other; give one of them."
-        )
-
-
-def _check(option: str, value: float | None, *, least: float, most: float) -> None:
-    # Written so that nan, which compares false with everything, is refused too.
-    if value is not None and not least <= value <= most:
-        raise UsageError(f"{option} is {value:g}; it must be between {least:g} and {most:g}.")

@@ -82,11 +82,12 @@ class Settings:
         expected="auto, cpu, cuda or cuda:N",
         **_MODEL,
     )
-    quant: Literal[
-        "auto", "fp32", "bf16", "fp16", "int8", "nf4", "F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0"
-    ] = _setting(
+    quant: str = _setting(
         "auto",
         "Quantisation of the language model; auto uses what is installed and suits the device.",
+        choices=("auto", "fp32", "bf16", "fp16", "int8", "nf4", "F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0"),
+        # A bundle's own GGUF may be of another kind.
+        others=re.compile(r"BF16|F32|I?Q\d_[0-9A-Z]+(?:_[A-Z]+)?").fullmatch,
         **_MODEL,
     )
     gpu_layers: int | None = _setting(

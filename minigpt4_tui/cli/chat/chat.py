@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.app import is_at_screen, open_app, open_store, picture_of
 from minigpt4.tui.images.attachments import Attachment
-from minigpt4.tui.settings.settings import load_settings
+from minigpt4.tui.settings.settings import Loaded, load_settings
 from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
@@ -50,34 +50,29 @@ def chat(
     keys. In a pipe answers go to standard output, everything else to standard error. Options that are
     not given come from the settings (`minigpt4 config show`).
     """
-    own = {"theme": theme, "reduced_motion": reduced_motion, "system_prompt": system_prompt}
-    given = model.given() | sampling.given() | {k: value for k, value in own.items() if value is not None}
-    sampling.check_greedy()
+    given = model.given() | sampling.given()
     files = [picture_of(name) for name in images or []]
+    projection = options.of_run(given, model.projection)
+    own = {"theme": theme, "images": pictures, "reduced_motion": reduced_motion}
+    loaded = load_settings(given | own | {"system_prompt": system_prompt})
     if plain or not is_at_screen():
-        code = _plain(given, files, resume, model.projection, model.offload_vision, sampling.greedy)
+        code = _plain(loaded, files, resume, projection, model.offload_vision)
     else:
-        if sampling.greedy:
-            given |= {"temperature": 0.0, "repetition_penalty": 1.0}
-        projection = options.of_run(given, model.projection)
-        loaded = load_settings(given | {"images": pictures})
         options.check_model(loaded, projection)
         code = open_app(loaded, files, resume, projection, model.offload_vision)
     raise typer.Exit(code)
 
 
 def _plain(
-    given: Mapping[str, Any],
+    loaded: Loaded,
     files: Sequence[Attachment],
     resume: str | None,
     projection: Path | None,
     offload_vision: bool,
-    greedy: bool,
 ) -> int:
-    """The chat line by line; command-line options override the settings."""
+    """The chat line by line."""
     from minigpt4.tui.history.store import StoreError
 
-    loaded = load_settings()
     store, problem = open_store(resume)
     with closing(store):
         for sentence in (problem, store.notice):
@@ -89,9 +84,7 @@ def _plain(
         conversation = store.find(resume) if resume is not None else None
         if conversation is not None:
             loaded = loaded.for_conversation(store.settings(conversation.id))
-        chosen = options.choose(
-            loaded, given, projection=projection, offload_vision=offload_vision, greedy=greedy
-        )
+        chosen = options.choose(loaded, projection, offload_vision=offload_vision)
         for sentence in loaded.problems:
             say(f"minigpt4: {printable(sentence)}")
         # Fail on an unreadable picture before the model loads.
