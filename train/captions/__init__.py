@@ -1,1 +1,1 @@
-"""Captions as text: cleaning, parsing, and questions and answers made from them by rule."""
+"""Captions as text: cleaning, parsing, and rule-based paragraphs, questions and answers."""

@@ -70,7 +70,7 @@ def paragraph(captions: Sequence[str], rng: Random) -> str | None:
 
 
 class Opening:
-    """The first sentence of a paragraph, and what the paragraph has said about its subject."""
+    """The first sentence of a paragraph, and the properties of its subject so far."""
 
     def __init__(self, caption: ParsedCaption) -> None:
         self._subject = caption.subject

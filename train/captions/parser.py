@@ -98,7 +98,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Action:
-    """What a subject is doing: `verb` in -ing ("running"), `tail` what follows it ("through the snow")."""
+    """A subject's action: `verb` in -ing ("running"), and `tail`, its complement ("through the snow")."""
 
     verb: str
     tail: tuple[str, ...]
@@ -244,7 +244,7 @@ def _may_follow_subject(following: list[str]) -> bool:
 
 
 def _verb_tail(words: list[str]) -> tuple[str, ...]:
-    """What completes a verb, up to its first noun: "through the snow", "a bike"; () if that is not clear."""
+    """A verb's complement up to its first noun: "through the snow", "a bike"; () if that is not clear."""
     for end, (word, after) in enumerate(pairwise([*words, ","][:6]), start=1):
         if end == 1 and word in ("in", "with"):
             continue

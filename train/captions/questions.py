@@ -46,10 +46,10 @@ _CROWD = {plural_of(noun) for noun in lexicon.SUBJECT_NOUNS} | lexicon.NUMBER_WO
 def question_answers(captions: Sequence[str], rng: Random) -> list[QuestionAnswer]:
     """Every question that the captions of one photo support, with its answer; "What is ..." first.
 
-    What is seen needs nothing; what this is, a subject that two captions begin with; what it is doing, an
-    action that two of those name; where, a place that three name; colour, two that name it and none that
-    names another; how many, three that state a number and none that states another. A thing is present if
-    three captions name it, and absent if none names it or anything that goes with it.
+    The requirements: for the subject, two captions that begin with it; for its action, two of those that
+    name it; for its place, three; for a colour, two captions that name it and none that names another; for a
+    number, three that state it and none that states another. A thing is present if three captions name it,
+    and absent if none names it or anything related.
     """
     parsed = [parse(line) for line in cleaned(captions)]
     asked: list[QuestionAnswer] = []
@@ -116,7 +116,7 @@ class _Scene:
         )
 
     def questions(self, rng: Random) -> list[QuestionAnswer]:
-        """What this is, what it is doing, and where."""
+        """Questions about the subject, its action and its place."""
         subject = self._best(self.subjects)
         name = "they" if self.company else f"the {subject.head}"
         be = "are" if subject.is_plural or self.company else "is"

@@ -26,7 +26,7 @@ SUFFIXES = frozenset(
 """Suffixes of photo files, in lower case; whether they can be decoded is checked later."""
 
 HASHING = 4
-"""Files hashed at a time."""
+"""Files hashed concurrently."""
 
 REPORT_EVERY = 200
 """Files between two reports."""

@@ -38,22 +38,22 @@ def is_remote(place: str) -> bool:
 
 def fetched(urls: Sequence[str], name: str, report: Report) -> list[Path]:
     """The shards at these URLs as local files; raises DataError if one cannot be downloaded."""
-    paths = [_kept(url) for url in urls]
+    paths = [_cached_path(url) for url in urls]
     missing = [(url, path) for url, path in zip(urls, paths, strict=True) if not path.is_file()]
     if not missing:
         return paths
     with ThreadPoolExecutor(SIZE_REQUESTS) as pool:
-        answers = list(pool.map(_announced_size, [url for url, _ in missing]))
-    total = sum(answer.bytes for answer in answers)
-    parts = [_part(path, answer) for (_, path), answer in zip(missing, answers, strict=True)]
+        files = list(pool.map(_remote_file, [url for url, _ in missing]))
+    total = sum(file.bytes for file in files)
+    parts = [_part(path, file) for (_, path), file in zip(missing, files, strict=True)]
     done = sum(part.stat().st_size for part in parts if part.is_file())
     if problem := space_problem(cache_home(), total - done):
         raise DataError(f"The shards of '{name}' cannot be fetched: {problem}.")
     progress = _Progress(name, total, report)
     with ThreadPoolExecutor(DOWNLOADS) as pool:
         jobs = [
-            pool.submit(_fetch, url, path, answer, progress)
-            for (url, path), answer in zip(missing, answers, strict=True)
+            pool.submit(_fetch, url, path, file, progress)
+            for (url, path), file in zip(missing, files, strict=True)
         ]
         try:
             for job in jobs:
@@ -85,27 +85,25 @@ class _Progress:
             self._report(PhotosFetched(self._name, sum(self._done.values()), self._total))
 
 
-def _fetch(url: str, path: Path, answer: RemoteFile, progress: _Progress) -> None:
-    part = _part(path, answer)
+def _fetch(url: str, path: Path, file: RemoteFile, progress: _Progress) -> None:
+    part = _part(path, file)
     with locked(part):
-        if not path.is_file():  # another process may just have fetched it
+        if not path.is_file():  # another process may have just downloaded it
             try:
-                bring(
-                    Source(kind="url", url=url), answer.bytes, part, lambda done: progress.update(url, done)
-                )
+                bring(Source(kind="url", url=url), file.bytes, part, lambda done: progress.update(url, done))
             except SourceError as problem:
                 raise DataError(f"The shard {url} cannot be fetched: {problem}.") from problem
             part.replace(path)
 
 
-def _announced_size(url: str) -> RemoteFile:
+def _remote_file(url: str) -> RemoteFile:
     try:
         return remote_file(Source(kind="url", url=url))
     except SourceError as problem:
         raise DataError(f"The shard {url} cannot be fetched: {problem}.") from problem
 
 
-def _kept(url: str) -> Path:
+def _cached_path(url: str) -> Path:
     parts = urlsplit(url)
     folder, _, base = url.partition("?")[0].rpartition("/")
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", base).lstrip(".-") or "shard.tar"
@@ -114,6 +112,6 @@ def _kept(url: str) -> Path:
     return cache_home() / "remote" / f"{host}-{where}" / plain
 
 
-def _part(path: Path, answer: RemoteFile) -> Path:
-    # Named after the content, so that a partial download never resumes with another one.
-    return path.with_name(f".{path.name}.{answer.version}")
+def _part(path: Path, file: RemoteFile) -> Path:
+    # Named after the content, so that a partial download never resumes with other content.
+    return path.with_name(f".{path.name}.{file.version}")

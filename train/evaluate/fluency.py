@@ -1,4 +1,4 @@
-"""Failures in the form of a long answer, whatever its content.
+"""Failures in the form of a long answer, regardless of its content.
 
 Repeated sentences and fragments: the failures after MiniGPT-4's first stage that its second stage
 is for (Zhu et al. 2023, arXiv 2304.10592, section 3.2).
@@ -33,7 +33,7 @@ def failures(answer: str, *, ran_to_limit: bool) -> tuple[Failure, ...]:
 
 
 def repeats_sentence(answer: str) -> bool:
-    """Whether two sentences are the same words, whatever their case and punctuation."""
+    """Whether two sentences have the same words, ignoring case and punctuation."""
     sentences = Counter(tuple(words(sentence)) for sentence in _SENTENCE_END.split(answer))
     del sentences[()]
     return any(count > 1 for count in sentences.values())

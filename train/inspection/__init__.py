@@ -1,1 +1,1 @@
-"""A look through a data set before training: sizes, duplicates, captions, a contact sheet."""
+"""Inspection of data sets before training: sizes, duplicates, caption lengths, a contact sheet."""

@@ -74,7 +74,7 @@ class Prepared:
     @property
     def pairs(self) -> int:
         """The number of sampled pairs."""
-        return sum(share.pairs for share in self.shares)
+        return sum(sample.pairs for sample in self.shares)
 
     def list_of(self, sample: ListSample) -> Path:
         """The sampled pairs of a list, one JSON object per line."""
@@ -102,7 +102,7 @@ def prepare(folder: Path, choice: Choice, *, report: Report = lambda _doing, _do
         return kept
     indexes = [_counted(path, name, report) for path, name in zip(choice.lists, names, strict=True)]
     pairs = _pairs_of_lists(choice, names, [index.rows for index in indexes])
-    shares = tuple(
+    samples = tuple(
         ListSample(name=name, file=path.name, size=path.stat().st_size, rows=index.rows, pairs=count)
         for name, path, index, count in zip(names, choice.lists, indexes, pairs, strict=True)
     )
@@ -111,10 +111,10 @@ def prepare(folder: Path, choice: Choice, *, report: Report = lambda _doing, _do
         seed=choice.seed,
         image_size=choice.image_size,
         original_size=choice.original_size,
-        shares=shares,
+        shares=samples,
     )
-    for share, path, index in zip(shares, choice.lists, indexes, strict=True):
-        _write_list(prepared, share, path, index, report)
+    for sample, path, index in zip(samples, choice.lists, indexes, strict=True):
+        _write_list(prepared, sample, path, index, report)
     _write_record(prepared)
     return prepared
 
@@ -169,7 +169,7 @@ def _counted(path: Path, name: str, report: Report) -> ListIndex:
 
 
 def _pairs_of_lists(choice: Choice, names: Sequence[str], rows: Sequence[int]) -> list[int]:
-    """How many pairs come from each list; raises UsageError if one has too few."""
+    """The number of pairs from each list; raises UsageError if one has too few."""
     pairs = split_by(_weights(choice, names, rows), choice.pairs)
     for path, count, known in zip(choice.lists, pairs, rows, strict=True):
         if not count:
@@ -196,8 +196,8 @@ def _weights(choice: Choice, names: Sequence[str], rows: Sequence[int]) -> Seque
 
 
 def _check_same(kept: Prepared, choice: Choice, names: Sequence[str]) -> None:
-    """Raise UsageError naming what differs if a folder was prepared with another choice."""
-    was = {share.name: share for share in kept.shares}
+    """Raise UsageError with the differences if a folder was prepared with another choice."""
+    was = {sample.name: sample for sample in kept.shares}
     differences = [
         f"{what} {before} and not {now}"
         for what, before, now in (
