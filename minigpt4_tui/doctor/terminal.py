@@ -50,14 +50,14 @@ def _colors() -> str:
 
 def pictures() -> Iterator[Finding]:
     """How pictures will be drawn; the terminal is queried if only it can tell."""
-    from minigpt4.tui.images.terminal_protocol import ask_terminal, cell_size, picture_protocol
+    from minigpt4.tui.images.terminal_protocol import cell_size, picture_protocol, query_terminal
     from minigpt4.tui.settings.settings import load_settings
 
     setting = load_settings().settings.images
     if not sys.stdout.isatty():
         yield Finding("pictures", "ok", f"images = {setting}; no terminal to draw them in")
         return
-    ask_terminal(setting).wait()
+    query_terminal(setting)()
     protocol, cell = picture_protocol(setting), cell_size()
     origin = "as detected" if setting == "auto" else "as set"
     detail = f"{PROTOCOLS[protocol]}, {origin}; a cell is {cell.width}x{cell.height} pixels"

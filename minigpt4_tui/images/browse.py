@@ -10,71 +10,71 @@ from pathlib import Path
 
 from minigpt4.tui.images.attachments import is_picture_name
 
-MOST_LISTED = 2000
-"""Most names of one folder that are shown; the rest is found by the filter."""
+MAX_LISTED = 2000
+"""Most names of one folder that are shown; the filter finds the others."""
 
-MOST_FOUND = 200
-MOST_LOOKED_AT = 50_000
-"""Names after which a search ends: a second or two on a local disk."""
+MAX_FOUND = 200
+MAX_SCANNED = 50_000
+"""Names after which a search ends: one or two seconds on a local disk."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What one folder holds, without hidden ones; `problem` if it cannot be read."""
+    """The contents of a folder without hidden files; `problem` if it cannot be read."""
 
     folders: tuple[Path, ...] = ()
     pictures: tuple[Path, ...] = ()
-    left_out: int = 0
+    omitted: int = 0
     problem: str = ""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Pictures whose path below a folder holds the letters that were looked for; maybe not all."""
+    """Images whose path below a folder contains the query; `is_all` is false if the search ended early."""
 
     pictures: tuple[Path, ...]
     is_all: bool
 
 
 def listing(folder: Path) -> Listing:
-    """The folders and the pictures in a folder, each in the order of a dictionary."""
+    """The folders and the images in a folder, each in alphabetical order."""
     try:
         folders, pictures = _scanned(folder)
     except OSError as error:
         return Listing(problem=(error.strerror or str(error)).lower())
-    room = max(0, MOST_LISTED - len(folders))
-    left_out = max(0, len(folders) - MOST_LISTED) + max(0, len(pictures) - room)
-    return Listing(tuple(folders[:MOST_LISTED]), tuple(pictures[:room]), left_out)
+    shown = tuple(pictures[: max(0, MAX_LISTED - len(folders))])
+    omitted = max(0, len(folders) - MAX_LISTED) + len(pictures) - len(shown)
+    return Listing(tuple(folders[:MAX_LISTED]), shown, omitted)
 
 
-def found_below(folder: Path, letters: str, is_over: Callable[[], bool] = lambda: False) -> Found:
-    """Pictures below a folder, nearer ones first, whose path from there holds the letters.
+def search_below(folder: Path, query: str, is_canceled: Callable[[], bool] = lambda: False) -> Found:
+    """Images below a folder, nearest first, whose path relative to it contains the query.
 
-    Capitals and spaces make no difference. Ends early, with what it has, once `is_over`.
+    Case and spaces are ignored. Returns what it has found once `is_canceled`.
     """
-    wanted = _plain(letters)
+    wanted = _plain(query)
     found: list[Path] = []
-    looked_at = 0
-    waiting = deque([folder])
-    while waiting:
-        if is_over() or looked_at > MOST_LOOKED_AT:
+    scanned = 0
+    queue = deque([folder])
+    while queue:
+        if is_canceled() or scanned > MAX_SCANNED:
             return Found(tuple(found), False)
         try:
-            folders, pictures = _scanned(waiting.popleft(), links=False)
+            folders, pictures = _scanned(queue.popleft(), links=False)
         except OSError:
             continue
-        looked_at += len(folders) + len(pictures)
+        scanned += len(folders) + len(pictures)
         for picture in pictures:
             if wanted in _plain(str(picture.relative_to(folder))):
-                if len(found) == MOST_FOUND:
+                if len(found) == MAX_FOUND:
                     return Found(tuple(found), False)
                 found.append(picture)
-        waiting.extend(folders)
+        queue.extend(folders)
     return Found(tuple(found), True)
 
 
 def _scanned(folder: Path, *, links: bool = True) -> tuple[list[Path], list[Path]]:
-    """Folders and pictures; without `links`, no folder that is a link, for those may go in circles."""
+    """Folders and images; without `links`, no symbolic links to folders, which may form cycles."""
     folders: list[str] = []
     pictures: list[str] = []
     with os.scandir(folder) as entries:

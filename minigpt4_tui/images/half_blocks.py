@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 UPPER_HALF = "▀"
-"""Its colour fills the cell's upper half, the background's the lower."""
+"""The foreground color fills the cell's upper half, the background color the lower one."""
 
 BRAILLE = 0x2800
 DOTS = (
@@ -30,15 +30,15 @@ DOTS = (
     (0, 3, 0x40),
     (1, 3, 0x80),
 )
-"""Column, row and bit of each dot of a Braille letter, as Unicode numbers them."""
+"""Column, row and bit of each dot of a Braille character in Unicode."""
 
 Rgb = tuple[int, int, int]
 
 
 def fit(pixels: tuple[int, int], columns: int, rows: int, cell: CellSize) -> tuple[int, int]:
-    """Columns and rows that a picture of that many pixels takes, its shape kept, in a room of cells.
+    """Columns and rows of an image of that many pixels, scaled to fit and with its aspect ratio kept.
 
-    (0, 0) where there is no room, or no picture; otherwise at least one of each.
+    (0, 0) if there is no space or no image; otherwise at least one of each.
     """
     width, height = pixels
     if min(width, height, columns, rows) < 1:
@@ -49,50 +49,35 @@ def fit(pixels: tuple[int, int], columns: int, rows: int, cell: CellSize) -> tup
 
 
 def half_blocks(image: Image, columns: int, rows: int) -> list[Strip]:
-    """The picture in two coloured pixels a cell: `rows` strips of `columns` cells."""
+    """The image in two colored pixels per cell: `rows` strips of `columns` cells."""
     from PIL.Image import Resampling
 
     data = image.resize((columns, 2 * rows), Resampling.LANCZOS, reducing_gap=2).tobytes()
-    lines = [_triples(data[start : start + 3 * columns]) for start in range(0, len(data), 3 * columns)]
-    return [_line(zip(lines[row], lines[row + 1], strict=True), columns) for row in range(0, len(lines), 2)]
+    pixels: list[Rgb] = list(zip(data[::3], data[1::3], data[2::3], strict=True))
+    strips = []
+    for start in range(0, len(pixels), 2 * columns):
+        upper, lower = pixels[start : start + columns], pixels[start + columns : start + 2 * columns]
+        runs = groupby(zip(upper, lower, strict=True))
+        segments = [Segment(UPPER_HALF * len(list(run)), _style(*pair)) for pair, run in runs]
+        strips.append(Strip(segments, columns))
+    return strips
 
 
 def dots(image: Image, columns: int, rows: int, *, dark: bool) -> list[Strip]:
-    """The picture in eight dots a cell, without any colour; dots are light on a dark ground."""
+    """The image in eight Braille dots per cell, without color; dots are light on a dark background."""
     from PIL import ImageOps
     from PIL.Image import Resampling
 
     grey = image.convert("L").resize((2 * columns, 4 * rows), Resampling.LANCZOS)
     grey = ImageOps.autocontrast(grey, cutoff=1)
     data = (grey if dark else ImageOps.invert(grey)).convert("1").convert("L").tobytes()
-    width = 2 * columns
-    return [
-        Strip(
-            [
-                Segment(
-                    "".join(
-                        chr(
-                            BRAILLE
-                            + sum(bit for x, y, bit in DOTS if data[(4 * row + y) * width + 2 * column + x])
-                        )
-                        for column in range(columns)
-                    )
-                )
-            ],
-            columns,
-        )
-        for row in range(rows)
-    ]
 
+    def letter(column: int, row: int) -> str:
+        corner = 8 * columns * row + 2 * column
+        return chr(BRAILLE + sum(bit for x, y, bit in DOTS if data[corner + 2 * columns * y + x]))
 
-def _triples(data: bytes) -> list[Rgb]:
-    return list(zip(data[::3], data[1::3], data[2::3], strict=True))
-
-
-def _line(pairs: zip[tuple[Rgb, Rgb]], columns: int) -> Strip:
-    return Strip(
-        [Segment(UPPER_HALF * len(list(alike)), _style(*pair)) for pair, alike in groupby(pairs)], columns
-    )
+    lines = ("".join(letter(column, row) for column in range(columns)) for row in range(rows))
+    return [Strip([Segment(line)], columns) for line in lines]
 
 
 @lru_cache(maxsize=8192)

@@ -18,59 +18,59 @@ if TYPE_CHECKING:
     from minigpt4.core.pixels import Picture
 
 SMALL = 512
-"""Longest side, in pixels, of what a thumbnail is drawn from: 24 columns of a large font."""
+"""Longest side, in pixels, of the image that a thumbnail is drawn from: 24 columns of a large font."""
 
 LARGE = 3840
-"""Longest side of what a whole screen is drawn from."""
+"""Longest side of the image that a whole screen is drawn from."""
 
 SMALL_KEPT, LARGE_KEPT = 48, 2
-"""How many stay in memory: at most 38 and 88 MB."""
+"""Sizes of the caches: at most 38 and 88 MB."""
 
 _decoding = threading.Lock()
-"""One at a time: a picture may take 256 MB while it is decoded."""
+"""One image at a time: it may take 256 MB while it is decoded."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A picture reduced for the screen; `pixels` are its original width and height."""
+    """An image scaled down for the screen; `pixels` are its original width and height."""
 
     image: Image
     pixels: tuple[int, int]
 
 
-class _Kept:
+class _Cache:
     """An LRU cache of previews of one size; only used under `_decoding`."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, size: int) -> None:
+        self._size = size
         self._images: OrderedDict[tuple[object, ...], Preview] = OrderedDict()
 
     def get(self, key: tuple[object, ...], make: Callable[[], Preview]) -> Preview:
         if key not in self._images:
             self._images[key] = make()
         self._images.move_to_end(key)
-        while len(self._images) > self._most:
+        while len(self._images) > self._size:
             self._images.popitem(last=False)
         return self._images[key]
 
 
-_small, _large, _seen = _Kept(SMALL_KEPT), _Kept(LARGE_KEPT), _Kept(LARGE_KEPT)
+_small, _large, _squashed = _Cache(SMALL_KEPT), _Cache(LARGE_KEPT), _Cache(LARGE_KEPT)
 
 
 def preview(source: Path | bytes, longest: int) -> Preview:
-    """The picture, upright, RGB, reduced unless its longer side is at most about `longest` pixels.
+    """The image, upright and RGB, scaled down if its longer side is over about `longest` pixels.
 
-    Raises ImageError, also where the file has gone since it was last shown.
+    Raises ImageError, also if the file has been deleted since it was last shown.
     """
-    kept, most = (_small, SMALL) if longest <= SMALL else (_large, LARGE)
+    cache, size = (_small, SMALL) if longest <= SMALL else (_large, LARGE)
     with _decoding:
-        return kept.get(_key(source), lambda: _reduced(_opened(source), most))
+        return cache.get(_key(source), lambda: _reduced(_opened(source), size))
 
 
 def remember(path: Path, picture: Picture, bundle: str) -> None:
-    """Keep what the thumbnail of the file `path` and the bundle's vision tower need of an open picture.
+    """Cache the thumbnail and the vision tower's input of an image that is already decoded.
 
-    The picture is then decoded neither for its message nor by the engine.
+    It is then decoded neither for its message nor by the engine.
     """
     import numpy as np
 
@@ -81,13 +81,13 @@ def remember(path: Path, picture: Picture, bundle: str) -> None:
     with _decoding:
         _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
     if not is_cached(picture.digest):
-        with suppress(Minigpt4Error):  # the bundle's own problem, which loading it reports
+        with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
             size = load_bundle(bundle).vision.image_size
             SquareCache(size).put(picture.digest, np.asarray(squashed(picture.image, size)))
 
 
-def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
-    """The square of pixels that the bundle's vision tower gets: the picture squashed, not cropped.
+def model_input(source: Path | bytes, bundle: str) -> Preview:
+    """The square input of the bundle's vision tower: the image squashed, not cropped.
 
     Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
@@ -96,15 +96,15 @@ def what_the_model_sees(source: Path | bytes, bundle: str) -> Preview:
 
     size = load_bundle(bundle).vision.image_size
     with _decoding:
-        return _seen.get(
+        return _squashed.get(
             (*_key(source), size), lambda: Preview(squashed(_opened(source), size), (size, size))
         )
 
 
-def _reduced(whole: Image, most: int) -> Preview:
-    # A copy: the whole picture must not stay in memory for its small one.
+def _reduced(whole: Image, size: int) -> Preview:
+    # A copy, so that the whole image is freed.
     image = whole.copy()
-    image.thumbnail((most, most), reducing_gap=2)
+    image.thumbnail((size, size), reducing_gap=2)
     return Preview(image, whole.size)
 
 
@@ -115,12 +115,12 @@ def _opened(source: Path | bytes) -> Image:
 
 
 def _key(source: Path | bytes) -> tuple[object, ...]:
-    """Identifies the content: a file may change under its name."""
+    """Identifies the content, as a file may change."""
     if isinstance(source, bytes):
         return (source,)
     try:
         status = source.stat()
     except (OSError, ValueError):
-        # Opening it says what is wrong.
+        # A key that is never found: opening the file raises the error.
         return (source, object())
     return (source, status.st_mtime_ns, status.st_size)

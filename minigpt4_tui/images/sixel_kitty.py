@@ -1,8 +1,8 @@
 """Pictures in the terminal's own pixels: sixels and kitty's protocol, by way of textual-image.
 
-Only its encoders are used. Its widgets ask the terminal at import, when the screen already reads the
-keyboard; write past the screen's own output; and stop the app where there are no columns. Whatever goes
-wrong in here is a `GraphicsError`, and the caller draws cells of text instead.
+Only its encoders are used. Its widgets query the terminal at import, when the app already reads the
+keyboard, bypass the app's output, and raise in a terminal of zero columns. Every failure in here is a
+`GraphicsError`, and the caller draws with characters instead.
 """
 
 from __future__ import annotations
@@ -27,25 +27,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHUNK = 4096
-"""Most letters of a picture that one of kitty's messages may hold."""
+"""The protocol's largest payload of one message, in characters."""
 
 FIRST_ID, LAST_ID = 16, 255
-"""Numbers of pictures, each also the colour that its cells are written in: of 256, without the themed ones,
-so that terminals over SSH, which seldom say that they know more colours, are served as well."""
+"""Image ids, each also the color that encodes it in the placeholder cells: of the 256-color palette without
+its themed part, as terminals over SSH seldom announce that they support more."""
 
-COLOURS = 256
-"""Of a sixel picture."""
+SIXEL_COLORS = 256
 
 _ids = itertools.cycle(range(FIRST_ID, LAST_ID + 1))
 
 
 class GraphicsError(Exception):
-    """The terminal's own pixels cannot be used."""
+    """The image cannot be drawn in pixels."""
 
 
 @dataclass(frozen=True)
 class KittyPicture:
-    """`send` is to be written once, before `strips` are shown; `forget` when they are no more."""
+    """`send` is written to the terminal once, before `strips` are shown; `forget` once they are not."""
 
     send: str
     strips: list[Strip]
@@ -53,17 +52,17 @@ class KittyPicture:
 
 
 def sixel_strips(image: Image, columns: int, rows: int, cell: CellSize) -> list[Strip]:
-    """The picture as one row of sixels a line, so that any lines of it can be drawn alone.
+    """The image as one sixel image per line, so that each line can be drawn by itself.
 
-    The last column stays empty: sixels go back from where the cursor is, which in a terminal's last
-    column is not where it seems; and a piece at a strip's very end is lost when Textual cuts it.
+    The last column stays empty: the cursor moves back to where the sixels begin, and in a terminal's last
+    column its position is ambiguous; and Textual loses a control segment at the very end of a cut strip.
     """
     width = (columns - 1) * cell.width
     if width < 1:
-        raise GraphicsError("no room")
+        raise GraphicsError("too narrow")
     encode = _imported("textual_image._sixel").image_to_sixels
     try:
-        whole = image.resize((width, rows * cell.height), reducing_gap=2).quantize(COLOURS)
+        whole = image.resize((width, rows * cell.height), reducing_gap=2).quantize(SIXEL_COLORS)
         return [
             _sixel_strip(encode(whole.crop((0, top, width, top + cell.height))), columns)
             for top in range(0, rows * cell.height, cell.height)
@@ -73,7 +72,7 @@ def sixel_strips(image: Image, columns: int, rows: int, cell: CellSize) -> list[
 
 
 def kitty_picture(image: Image, columns: int, rows: int, cell: CellSize) -> KittyPicture:
-    """The picture to be sent, and the letters in whose place the terminal shows it.
+    """The data to transmit, and the placeholder characters that the terminal replaces by the image.
 
     Source: kitty's graphics protocol, Unicode placeholders.
     """
@@ -87,21 +86,17 @@ def kitty_picture(image: Image, columns: int, rows: int, cell: CellSize) -> Kitt
         payload = drawn._image_data.scaled(columns * cell.width, rows * cell.height).to_base64()
     except Exception as error:
         raise GraphicsError(str(error)) from error
-    pieces = [payload[start : start + CHUNK] for start in range(0, len(payload), CHUNK)]
-    sent = [
-        _message(
-            f"i={number},f=100,q=2,m={int(piece is not pieces[-1])}"
-            if not place
-            else f"q=2,m={int(piece is not pieces[-1])}",
-            piece,
-        )
-        for place, piece in enumerate(pieces)
-    ]
+    keys = f"i={number},f=100,"
+    sent = ""
+    for start in range(0, len(payload), CHUNK):
+        more = int(start + CHUNK < len(payload))
+        sent += _message(f"{keys}q=2,m={more}", payload[start : start + CHUNK])
+        keys = ""
     forget = _message(f"a=d,d=I,i={number},q=2")
     placed = _message(f"a=p,U=1,i={number},c={columns},r={rows},q=2")
-    # What had the number before is forgotten first: there are few of them.
+    # An earlier image with the same id is deleted first, as there are few ids.
     return KittyPicture(
-        forget + "".join(sent) + placed, [Strip([Segment(line, style)], columns) for line in lines], forget
+        forget + sent + placed, [Strip([Segment(line, style)], columns) for line in lines], forget
     )
 
 
@@ -110,7 +105,7 @@ def _sixel_strip(sixels: str, columns: int) -> Strip:
     return Strip(
         [
             Segment(" " * (columns - 1)),
-            # Any code serves: it says that the text takes no room.
+            # Any control code marks the text as having no width.
             Segment(back, None, [(ControlType.CURSOR_FORWARD, 0)]),
             Segment(" "),
         ],
@@ -123,7 +118,7 @@ def _message(keys: str, payload: str = "") -> str:
 
 
 def _imported(name: str) -> Any:
-    """The module, without what its package does at import: ask the terminal, and wait for the answer."""
+    """The module without its package's `__init__`, which queries the terminal and waits for the answer."""
     package = name.rpartition(".")[0]
     try:
         if package not in sys.modules and package.count("."):

@@ -14,7 +14,7 @@ from minigpt4.tui.history.store import StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
 from minigpt4.tui.screens.chat_view import ChatView
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.widgets.chips import ChipRow
+from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.composer import Composer, looks_dropped
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
@@ -22,7 +22,7 @@ from minigpt4.tui.widgets.option_rows import OptionRows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
-    from minigpt4.tui.widgets.code_block import CodeBlock
+    from minigpt4.tui.widgets.answer import CodeBlock
     from minigpt4.tui.widgets.picture import Thumbnail
 
 TWICE_S = 2.0
@@ -45,22 +45,21 @@ class ChatScreen(ChatView):
         """Add pictures to the next question."""
         self.footer.add(pictures)
 
-    @on(ChipRow.Zoomed)
-    def _zoom_chip(self, event: ChipRow.Zoomed) -> None:
-        self._zoom(self.footer.pictures, event.index)
+    @on(Chip.Zoomed)
+    def _zoom_chip(self, event: Chip.Zoomed) -> None:
+        self._zoom(self.footer.pictures, event.picture)
 
     def on_thumbnail_zoomed(self, event: Thumbnail.Zoomed) -> None:
-        """A picture of a message is to be seen, with the others of its message."""
+        """Enlarge an image of a message; the others of the message can be reached from it."""
         for view in self.transcript.views:
             if event.picture in view.message.pictures:
-                pictures = view.message.pictures
-                self._zoom(pictures, pictures.index(event.picture))
+                self._zoom(view.message.pictures, event.picture)
                 return
 
-    def _zoom(self, pictures: Sequence[StoredPicture], index: int = 0) -> None:
+    def _zoom(self, pictures: Sequence[StoredPicture], first: StoredPicture) -> None:
         from minigpt4.tui.screens.zoom import ZoomScreen
 
-        self.host.push_screen(ZoomScreen(list(pictures), index))
+        self.host.push_screen(ZoomScreen(pictures, pictures.index(first)))
 
     # Asking
 
@@ -72,7 +71,7 @@ class ChatScreen(ChatView):
         if command is not None:
             self.composer.take(event.typed)
             self.call_later(self._run_command, command.action, event.text)
-        elif self._names_files(event.text):
+        elif self._attach_dropped(event.text):
             self.composer.take(event.typed)
         elif event.text.startswith("/") and "\n" not in event.text:
             self.host.say(unknown_command(event.text), "warning")
@@ -99,10 +98,9 @@ class ChatScreen(ChatView):
             return False
         return self.host.ready_engine()
 
-    def _names_files(self, text: str) -> bool:
-        if not looks_dropped(text):
-            return False
-        if not names_files(text):
+    def _attach_dropped(self, text: str) -> bool:
+        """Attach the files that the text names as if they were dropped; False if it does not."""
+        if not (looks_dropped(text) and names_files(text)):
             return False
         self.host.attach(attachments_in(text))
         return True
@@ -115,12 +113,8 @@ class ChatScreen(ChatView):
 
     @on(Composer.FilesDropped)
     def _dropped(self, event: Composer.FilesDropped) -> None:
-        if not self._names_files(event.text):
+        if not self._attach_dropped(event.text):
             self.composer.type(event.text)
-
-    @on(Composer.ActionRequested)
-    async def _action_requested(self, event: Composer.ActionRequested) -> None:
-        await self.run_action(event.action)
 
     @on(Composer.MovedUp)
     def _moved_up(self) -> None:
@@ -200,7 +194,7 @@ class ChatScreen(ChatView):
         self._copy_code(view)
 
     def action_page_up(self) -> None:
-        """Scroll towards the beginning; in a list, its cursor."""
+        """Scroll up by a page; in a list, move its cursor."""
         if isinstance(self.focused, OptionRows):
             self.focused.page(-1)
         else:
@@ -290,7 +284,7 @@ class ChatScreen(ChatView):
             case "copy_code":
                 self._copy_code(view)
             case "zoom_picture" if message.pictures:
-                self._zoom(message.pictures)
+                self._zoom(message.pictures, message.pictures[0])
 
     async def _go(self, view: MessageView, step: int) -> None:
         found = await self.transcript.neighbour(view, step)

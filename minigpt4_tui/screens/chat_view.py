@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from textual import events
@@ -108,9 +109,7 @@ class ChatView(Screen[None]):
         self._show_engine_error(engine)
         self.footer.count_pictures(engine.image_tokens)
         if engine.context and self.status.usage.context != engine.context:
-            self.status.usage = ContextUsage(
-                self.status.usage.positions, self.status.usage.pending, engine.context
-            )
+            self.status.usage = replace(self.status.usage, context=engine.context, dropped=0)
 
     def _show_engine_error(self, engine: EngineStatus) -> None:
         """The card is made on the first error."""
@@ -151,7 +150,7 @@ class ChatView(Screen[None]):
             case TextAdded(message, text, first_token_s, tokens_per_s):
                 if view := self.transcript.view(message):
                     view.grow(text)
-                self.status.tell_speed(Speed(first_token_s, tokens_per_s))
+                self.status.update_speed(Speed(first_token_s, tokens_per_s))
             case PhaseChanged(phase):
                 self.status.phase = phase
                 if phase is not None and phase != "decode":
@@ -182,7 +181,7 @@ class ChatView(Screen[None]):
         if landing and (view := self.transcript.view(landing)):
             view.focus(scroll_visible=False)
         if not self.conversation.path:
-            self.status.usage = ContextUsage(0, self.status.usage.pending, self.status.usage.context)
+            self.status.usage = replace(self.status.usage, positions=0, dropped=0)
             self.status.speed = Speed()
 
     async def _draw_changed(self, message: StoredMessage) -> None:

@@ -1,4 +1,4 @@
-"""The base of all screens over the conversation: a panel with a heading and a line of keys."""
+"""The bases of all screens over the conversation: any, a panel with a heading and a line of keys, a list."""
 
 from __future__ import annotations
 
@@ -27,10 +27,29 @@ def hints(*parts: str | Content) -> Content:
     return Content(" · ").join(Content(part) if isinstance(part, str) else part for part in parts if part)
 
 
-class Dialog(ModalScreen[T]):
-    """A panel in the middle, closed by Escape. Subclasses define a `body`, a heading and a hint."""
+class Overlay(ModalScreen[T]):
+    """A screen over the conversation, closed by Escape; clicks on a `KeyLine` run its actions."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("dialog")]
+
+    @property
+    def host(self) -> MiniGPT4App:
+        """The app, typed."""
+        return cast("MiniGPT4App", self.app)
+
+    @on(KeyLine.Clicked)
+    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
+        event.stop()
+        await self.run_action(event.action)
+
+    def action_close(self) -> None:
+        """Close the screen."""
+        self.dismiss(None)
+
+
+class Dialog(Overlay[T]):
+    """A panel in the middle. Subclasses define a `body`, a heading and a hint."""
+
     # As Textual declares it, mypy takes it for an instance field.
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (14, "-tall")]  # noqa: RUF012
     CSS = """
@@ -62,11 +81,6 @@ class Dialog(ModalScreen[T]):
     def __init__(self) -> None:
         super().__init__(classes="-over")
 
-    @property
-    def host(self) -> MiniGPT4App:
-        """The app, typed."""
-        return cast("MiniGPT4App", self.app)
-
     def compose(self) -> ComposeResult:
         with Vertical(classes=f"box {self.SHAPE}"):
             yield Static(self.heading(), classes="heading", markup=False)
@@ -84,15 +98,6 @@ class Dialog(ModalScreen[T]):
     def body(self) -> ComposeResult:
         """The widgets between heading and hint."""
         yield from ()
-
-    @on(KeyLine.Clicked)
-    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
-        event.stop()
-        await self.run_action(event.action)
-
-    def action_close(self) -> None:
-        """Close the dialog."""
-        self.dismiss(None)
 
 
 class ListDialog(Dialog[T]):

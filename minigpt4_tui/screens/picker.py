@@ -1,49 +1,41 @@
-"""Choosing pictures from folders: a tree, a filter that is typed, a look at the picture."""
+"""The image picker: a tree of folders and images, a filter, and a preview."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Static, Tree
 
 from minigpt4.tui.images.attachments import attachments_in, complete_path, names_files
-from minigpt4.tui.images.browse import Found, found_below
-from minigpt4.tui.screens.dialog import hints
-from minigpt4.tui.settings.bindings import bindings_of
+from minigpt4.tui.images.browse import Found, search_below
+from minigpt4.tui.screens.dialog import Overlay, hints
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.picture import PictureArea, View
 from minigpt4.tui.widgets.picture_tree import Entry, PictureTree
 
-if TYPE_CHECKING:
-    from minigpt4.tui.app.app import MiniGPT4App
-
-REST_S = 0.1
-"""Seconds that the cursor rests on a picture before it is opened."""
+PREVIEW_DELAY_S = 0.1
+"""Seconds for which the cursor must stay on an image before it is opened."""
 
 NAME_COLUMNS = 78
-"""Of the previewed picture's name: three lines beside the tree."""
+"""Of the previewed image's name: three lines beside the tree."""
 
-MOST_LETTERS = 200
-MOST_NAMED = 3
+MAX_FILTER = 200
+MAX_NAMED = 3
 
 
-class PickerScreen(ModalScreen[list[Path]]):
-    """Gives the chosen pictures, in the order in which they were chosen; none where it is left."""
+class PickerScreen(Overlay[list[Path]]):
+    """Returns the chosen files, in the order in which they were chosen; none if it is canceled."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *bindings_of("dialog"),
-        Binding("tab", "complete", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", show=False)]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide"), (110, "-broad")]  # noqa: RUF012 (declared so by Textual)
     AUTO_FOCUS = "PictureTree"
     DEFAULT_CSS = """
@@ -83,14 +75,14 @@ class PickerScreen(ModalScreen[list[Path]]):
     """
 
     start: ClassVar[Path | None] = None
-    """Where somebody looked last: the next picture is often beside it."""
+    """The last folder: the next image is often in it too."""
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__()
         self.folder = folder or self._remembered()
         self.letters = ""
         self._search = 0
-        self._resting: Timer | None = None
+        self._preview_timer: Timer | None = None
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box"):
@@ -116,27 +108,23 @@ class PickerScreen(ModalScreen[list[Path]]):
         return self.query_one(PictureTree)
 
     def action_close(self) -> None:
-        """Clear the filter; without one, leave and choose nothing."""
+        """Clear the filter; without one, close and choose nothing."""
         if self.letters:
             self._filter("")
         else:
             self._finish([])
 
     def action_complete(self) -> None:
-        """Complete the name of a folder or picture, as far as it is certain; go into a folder."""
+        """Complete the name of a folder or image to the common prefix of all matches; enter a folder."""
         head = str(self.folder).rstrip("/") + "/"
         whole = os.path.commonprefix(complete_path(head + self.letters))  # noqa: RUF071 (letters are meant)
         if len(whole) > len(head + self.letters):
             self._filter(whole.removeprefix(head))
 
-    @on(KeyLine.Clicked)
-    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
-        await self.run_action(event.action)
-
     @on(PictureTree.Typed)
     def _typed(self, event: PictureTree.Typed) -> None:
         if event.letters:
-            self._filter((self.letters + event.letters)[:MOST_LETTERS])
+            self._filter((self.letters + event.letters)[:MAX_FILTER])
         elif self.letters:
             self._filter(self.letters[:-1])
         else:
@@ -149,39 +137,31 @@ class PickerScreen(ModalScreen[list[Path]]):
         elif _folder_in(self.folder, event.text + "/") is not None:
             self._filter(event.text + "/")
         else:
-            self._filter((self.letters + event.text)[:MOST_LETTERS])
+            self._filter((self.letters + event.text)[:MAX_FILTER])
 
     @on(PictureTree.Above)
     def _above(self) -> None:
         if not self.letters:
             self._go(self.folder.parent)
 
-    @on(PictureTree.Chose)
-    def _chose(self) -> None:
-        self._write_chosen()
-
-    @on(PictureTree.Taken)
-    def _taken(self, event: PictureTree.Taken) -> None:
+    @on(PictureTree.Accepted)
+    def _accepted(self, event: PictureTree.Accepted) -> None:
         self._finish(list(self.tree_of_pictures.chosen) or [event.path])
 
     @on(Tree.NodeHighlighted)
-    def _highlighted(self, event: Tree.NodeHighlighted[Entry]) -> None:
-        if self._resting is not None:
-            self._resting.stop()
-        self._resting = self.set_timer(REST_S, self._look)
+    def _highlighted(self) -> None:
+        if self._preview_timer is not None:
+            self._preview_timer.stop()
+        self._preview_timer = self.set_timer(PREVIEW_DELAY_S, self._preview)
 
     @on(PictureArea.Opened)
     def _opened(self, event: PictureArea.Opened) -> None:
-        entry = self.tree_of_pictures.highlighted
-        if entry is not None and entry.kind == "picture":
-            wide, high = event.pixels
-            self._about(entry, f"{wide} × {high}")
+        wide, high = event.pixels
+        self._write_about(f"{wide} × {high}")
 
     @on(PictureArea.Failed)
-    def _failed(self, event: PictureArea.Failed) -> None:
-        entry = self.tree_of_pictures.highlighted
-        if entry is not None and entry.kind == "picture":
-            self._about(entry, "cannot be opened")
+    def _failed(self) -> None:
+        self._write_about("cannot be opened")
 
     def _go(self, folder: Path) -> None:
         self.folder = PickerScreen.start = folder
@@ -189,7 +169,7 @@ class PickerScreen(ModalScreen[list[Path]]):
         self._search += 1
         self.query_one("#folder", Static).update(
             Content.assemble(
-                ("Choose pictures", "bold $text-primary"), "   ", sanitize_line(_homely(folder), 200)
+                ("Choose pictures", "bold $text-primary"), "   ", sanitize_line(_with_tilde(folder), 200)
             )
         )
         self._write_filter()
@@ -204,8 +184,8 @@ class PickerScreen(ModalScreen[list[Path]]):
         self._write_filter()
         self._search += 1
         search, folder = self._search, self.folder
-        self._host.in_background(
-            lambda: found_below(folder, letters, lambda: search != self._search),
+        self.host.in_background(
+            lambda: search_below(folder, letters, lambda: search != self._search),
             lambda found: self._found(search, found),
         )
 
@@ -218,34 +198,30 @@ class PickerScreen(ModalScreen[list[Path]]):
         entries = [Entry(path, "picture", str(path.relative_to(self.folder))) for path in found.pictures]
         self.tree_of_pictures.fill_with(entries, note)
 
-    def _look(self) -> None:
-        entry = self.tree_of_pictures.highlighted
-        area = self.query_one(PictureArea)
-        if entry is None or entry.kind != "picture" or self.has_class("-narrow"):
-            area.show(None)
-            self.query_one("#about", Static).update("")
-        else:
-            area.show(View(entry.path))
-            self._about(entry, "…")
+    def _preview(self) -> None:
+        path = self.tree_of_pictures.highlighted_picture
+        self.query_one(PictureArea).show(View(path) if path and not self.has_class("-narrow") else None)
+        self._write_about("…")
 
-    def _about(self, entry: Entry, size: str) -> None:
-        self.query_one("#about", Static).update(f"{sanitize_line(entry.path.name, NAME_COLUMNS)}\n{size}")
+    def _write_about(self, size: str) -> None:
+        path = self.tree_of_pictures.highlighted_picture
+        text = f"{sanitize_line(path.name, NAME_COLUMNS)}\n{size}" if path else ""
+        self.query_one("#about", Static).update(text)
 
     def _write_filter(self) -> None:
-        text = Content.assemble("Find: ", (sanitize_line(self.letters, 60), "bold"), ("▏", "$primary"))
+        text = [(sanitize_line(self.letters, 60), "bold"), ("▏", "$primary")]
         if not self.letters:
-            text = Content.assemble(
-                "Find: ", ("type a part of a name, or a path; Tab completes it", "$foreground 60%")
-            )
-        self.query_one("#filter", Static).update(text)
+            text = [("type a part of a name, or a path; Tab completes it", "$foreground 60%")]
+        self.query_one("#filter", Static).update(Content.assemble("Find: ", *text))
 
+    @on(PictureTree.SelectionChanged)
     def _write_chosen(self) -> None:
         chosen = list(self.tree_of_pictures.chosen)
         line = self.query_one("#chosen", Static)
-        names = ", ".join(sanitize_line(path.name, 30) for path in chosen[:MOST_NAMED])
-        more = f" and {len(chosen) - MOST_NAMED} more" if len(chosen) > MOST_NAMED else ""
+        names = ", ".join(sanitize_line(path.name, 30) for path in chosen[:MAX_NAMED])
+        more = f" and {len(chosen) - MAX_NAMED} more" if len(chosen) > MAX_NAMED else ""
         line.update(f"{len(chosen)} chosen: {names}{more}" if chosen else "")
-        key = self._host.key
+        key = self.host.key
         parts = (f"Enter attaches {len(chosen) or ''}".rstrip(), f"{key('select_picture')} marks several")
         leave = action_link(f"{key('close')} closes", "close")
         self.query_one("#hint", Static).update(hints(*parts, "Backspace up", leave))
@@ -254,28 +230,18 @@ class PickerScreen(ModalScreen[list[Path]]):
         self._search += 1
         self.dismiss(chosen)
 
-    @property
-    def _host(self) -> MiniGPT4App:
-        return cast("MiniGPT4App", self.app)
-
     @classmethod
     def _remembered(cls) -> Path:
-        for folder in (cls.start, _here()):
-            if folder is not None and folder.is_dir():
-                return folder
-        return Path.home()
+        if cls.start is not None and cls.start.is_dir():
+            return cls.start
+        try:
+            return Path.cwd()
+        except OSError:  # deleted since the app was started
+            return Path.home()
 
 
-def _here() -> Path | None:
-    try:
-        return Path.cwd()
-    except OSError:
-        # Deleted under the program.
-        return None
-
-
-def _homely(folder: Path) -> str:
-    """With ~ for the home folder."""
+def _with_tilde(folder: Path) -> str:
+    """The path with ~ for the home folder."""
     try:
         return str(Path("~") / folder.relative_to(Path.home()))
     except (ValueError, RuntimeError):
@@ -283,7 +249,7 @@ def _homely(folder: Path) -> str:
 
 
 def _folder_in(folder: Path, letters: str) -> Path | None:
-    """The folder that the letters name, from that folder on, their last one a slash; None otherwise."""
+    """The folder that a filter ending in a slash names, relative to `folder`; None if there is none."""
     try:
         path = (folder / Path(letters).expanduser()).resolve()
         return path if letters.endswith("/") and path.is_dir() else None

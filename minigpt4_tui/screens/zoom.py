@@ -1,33 +1,29 @@
-"""A picture on the whole screen, and what the model sees of it."""
+"""An image on the whole screen, and the model's input made from it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from minigpt4.tui.history.records import StoredPicture
-from minigpt4.tui.screens.dialog import hints
+from minigpt4.tui.screens.dialog import Overlay, hints
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.picture import PictureArea, View, size_of
 
-if TYPE_CHECKING:
-    from minigpt4.tui.app.app import MiniGPT4App
 
+class ZoomScreen(Overlay[None]):
+    """The left and right keys go through all images, starting with the one at `index`."""
 
-class ZoomScreen(ModalScreen[None]):
-    """Several pictures are gone through with left and right, from the one at `index` on."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("zoom"), *bindings_of("dialog")]
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("zoom")]
     DEFAULT_CSS = """
     ZoomScreen {
         background: $background;
@@ -58,30 +54,18 @@ class ZoomScreen(ModalScreen[None]):
         """Show the first one."""
         self._draw()
 
-    @on(KeyLine.Clicked)
-    async def _link_clicked(self, event: KeyLine.Clicked) -> None:
-        await self.run_action(event.action)
-
     def action_model_view(self) -> None:
-        """Change between the picture and what the model sees of it."""
+        """Switch between the image and the model's input."""
         self.is_model_view = not self.is_model_view
         self._draw()
 
     def action_next_picture(self) -> None:
-        """The one after, if there is one."""
+        """Go to the next image."""
         self._go(self.index + 1)
 
     def action_previous_picture(self) -> None:
-        """The one before, if there is one."""
+        """Go to the previous image."""
         self._go(self.index - 1)
-
-    def action_close(self) -> None:
-        """Back to the conversation."""
-        self.dismiss()
-
-    @property
-    def _host(self) -> MiniGPT4App:
-        return cast("MiniGPT4App", self.app)
 
     def _go(self, index: int) -> None:
         if 0 <= index < len(self.pictures):
@@ -96,11 +80,11 @@ class ZoomScreen(ModalScreen[None]):
         area.display = True
         self.query_one("#error").display = False
         if self.is_model_view:
-            area.show(View(picture.path, self._host.settings.bundle))
+            area.show(View(picture.path, self.host.settings.bundle))
         else:
             area.show(View(picture.path), (picture.width, picture.height))
-        if self._host.settings.images == "off":
-            self._say("Pictures are not drawn: the setting images is off.")
+        if self.host.settings.images == "off":
+            self._show_error("Pictures are not drawn: the setting images is off.")
         self._caption(size_of(picture))
         self._keys()
 
@@ -111,7 +95,7 @@ class ZoomScreen(ModalScreen[None]):
         self.query_one("#caption", Static).update(Content.assemble(place, (name, "bold"), "   ", about))
 
     def _keys(self) -> None:
-        key = self._host.key
+        key = self.host.key
         other = "the picture" if self.is_model_view else "what the model sees"
         parts = [action_link(f"{key('model_view')} shows {other}", "model_view")]
         if len(self.pictures) > 1:
@@ -120,7 +104,7 @@ class ZoomScreen(ModalScreen[None]):
         leave = action_link(f"{key('close')} closes", "close")
         self.query_one("#keys", Static).update(hints(*parts, leave))
 
-    def _say(self, sentence: str) -> None:
+    def _show_error(self, sentence: str) -> None:
         self.query_one(PictureArea).display = False
         error = self.query_one("#error", Static)
         error.update(sanitize(sentence))
@@ -130,10 +114,10 @@ class ZoomScreen(ModalScreen[None]):
     def _opened(self, event: PictureArea.Opened) -> None:
         if self.is_model_view:
             wide, high = event.pixels
-            bundle = sanitize_line(self._host.settings.bundle, 30)
+            bundle = sanitize_line(self.host.settings.bundle, 30)
             self._caption(f"as {bundle} sees it: squashed to {wide} × {high}")
 
     @on(PictureArea.Failed)
     def _failed(self, event: PictureArea.Failed) -> None:
         path = self.pictures[self.index].path
-        self._say(event.sentence if path.exists() else "The picture's file is gone from the disk.")
+        self._show_error(event.sentence if path.exists() else "The picture's file is gone from the disk.")

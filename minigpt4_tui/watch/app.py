@@ -57,13 +57,13 @@ def watch_runs(folders: list[Path]) -> None:
             log.update(tail.poll())
             print(summary(name, log, time.time()))
         return
-    from minigpt4.tui.images.terminal_protocol import ask_terminal
+    from minigpt4.tui.images.terminal_protocol import query_terminal
 
     loaded = load_settings()
     # The terminal replies while the logs are read.
-    query = ask_terminal(loaded.settings.images)
+    wait_for_reply = query_terminal(loaded.settings.images)
     app = WatchApp(loaded, tails, names)
-    query.wait()
+    wait_for_reply()
     app.run()
     if app.fault is not None:
         raise app.fault

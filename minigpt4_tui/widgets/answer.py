@@ -1,23 +1,55 @@
-"""The words of an answer. Imported with the first one: a parser of Markdown costs a first frame 25 ms."""
+"""The text of an answer; imported late, as a Markdown parser would delay the first frame by 25 ms."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from markdown_it import MarkdownIt
+from textual.app import ComposeResult
+from textual.message import Message
 from textual.widgets import Markdown
 from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
-from minigpt4.tui.widgets.code_block import CodeBlock
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
+
+
+class CodeBlock(MarkdownFence):
+    """A code block with a copy link in its corner, which posts `CopyRequested`."""
+
+    DEFAULT_CSS = """
+    CodeBlock > KeyLine {
+        dock: right;
+        width: auto;
+        height: 1;
+        padding: 0 1;
+    }
+    """
+
+    @dataclass
+    class CopyRequested(Message):
+        """The code should be copied."""
+
+        code: str
+
+    def compose(self) -> ComposeResult:
+        yield from super().compose()
+        yield KeyLine(action_link("copy", "copy"))
+
+    def on_key_line_clicked(self, event: KeyLine.Clicked) -> None:
+        """Pass the request on."""
+        event.stop()
+        self.post_message(self.CopyRequested(self.code))
 
 
 def _parser() -> MarkdownIt:
-    # With HTML on, tags of an answer would vanish instead of being read.
+    # With HTML enabled, tags in an answer would disappear.
     return MarkdownIt("gfm-like", {"html": False})
 
 
 class AnswerText(Markdown):
-    """Markdown of a model: its links open nothing by themselves, its HTML is text."""
+    """Markdown from a model: its links are not opened, its HTML is text."""
 
-    # Textual declares it so that mypy takes it for a field of instances.
+    # As Textual declares it, mypy takes it for an instance field.
     BLOCKS: dict[str, type[MarkdownBlock]] = {  # noqa: RUF012
         **Markdown.BLOCKS,
         "fence": CodeBlock,

@@ -1,4 +1,4 @@
-"""The pictures that wait in the composer, each a chip that can be looked at and taken out."""
+"""The images attached to the next question, each a chip that can be enlarged and removed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,21 @@ CROSS = " ✕"
 
 
 class Chip(Static, can_focus=True):
-    """One waiting picture. A click on its cross takes it out, elsewhere it shows the picture large."""
+    """An attached image. A click on its cross removes it, a click elsewhere enlarges it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chips"), *bindings_of("picture")]
+
+    @dataclass
+    class Removed(Message):
+        """The image should be removed; the owner of the images shows the others."""
+
+        picture: StoredPicture
+
+    @dataclass
+    class Zoomed(Message):
+        """The image should be shown on the whole screen."""
+
+        picture: StoredPicture
 
     def __init__(self, picture: StoredPicture) -> None:
         name = sanitize_line(picture.name, NAME_COLUMNS)
@@ -39,7 +51,7 @@ class Chip(Static, can_focus=True):
         self.picture = picture
 
     def on_click(self, event: events.Click) -> None:
-        """Take it out, or show it."""
+        """Remove or enlarge it."""
         event.stop()
         if event.x >= self.outer_size.width - self.styles.padding.right - cell_len(CROSS):
             self.action_remove_picture()
@@ -47,21 +59,16 @@ class Chip(Static, can_focus=True):
             self.action_zoom_picture()
 
     def action_remove_picture(self) -> None:
-        """Take the picture out."""
-        self._row.post_message(ChipRow.Removed(self._row.chips.index(self)))
+        """Remove the image."""
+        self.post_message(self.Removed(self.picture))
 
     def action_zoom_picture(self) -> None:
-        """Show the picture large."""
-        self._row.post_message(ChipRow.Zoomed(self._row.chips.index(self)))
-
-    @property
-    def _row(self) -> ChipRow:
-        assert isinstance(self.parent, ChipRow)
-        return self.parent
+        """Enlarge the image."""
+        self.post_message(self.Zoomed(self.picture))
 
 
 class ChipRow(Horizontal):
-    """The chips above the composer; not there while there are none."""
+    """The chips above the composer; hidden if there are none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "step(-1)", show=False),
@@ -91,18 +98,6 @@ class ChipRow(Horizontal):
     }
     """
 
-    @dataclass
-    class Removed(Message):
-        """The picture at that place is to be removed; the owner of the pictures shows the rest."""
-
-        index: int
-
-    @dataclass
-    class Zoomed(Message):
-        """The picture at that place is to be seen large."""
-
-        index: int
-
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 (Textual's own name)
         super().__init__(id=id)
         self._pictures: tuple[StoredPicture, ...] = ()
@@ -116,21 +111,21 @@ class ChipRow(Horizontal):
         return list(self.query(Chip))
 
     def show(self, pictures: Sequence[StoredPicture]) -> None:
-        """Show these instead; chips of pictures that stay keep their focus."""
+        """Show these images; the chips of those that were shown before keep their focus."""
         had, self._pictures = self._pictures, tuple(pictures)
         self.display = bool(pictures)
         if self._pictures != had and self.is_attached:
             self.call_next(self._rebuild)
 
     def action_step(self, step: int) -> None:
-        """Go to a neighbouring chip."""
+        """Move the focus to a neighboring chip."""
         chips = self.chips
         place = next((place for place, chip in enumerate(chips) if chip.has_focus), 0) + step
         if 0 <= place < len(chips):
             chips[place].focus()
 
     def action_leave(self) -> None:
-        """Go back to the composer."""
+        """Move the focus back to the composer."""
         self.screen.query_one("#composer").focus()
 
     async def _rebuild(self) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from textual import events
-from textual.binding import BindingType
 from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
 from minigpt4.tui.images.attachments import WINDOWS, complete_path
-from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.settings.keys import ACTIONS
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
@@ -59,8 +57,6 @@ def _last_part(path: str) -> str:
 class Composer(TextArea):
     """A text area that grows with its text."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("composer")]
-
     @dataclass
     class Submitted(Message):
         """A question was sent; `text` is not empty."""
@@ -78,12 +74,6 @@ class Composer(TextArea):
     @dataclass
     class MovedUp(Message):
         """Up was pressed in an empty composer: the messages take the focus."""
-
-    @dataclass
-    class ActionRequested(Message):
-        """A key of the composer's asks for an action of the screen."""
-
-        action: str
 
     def __init__(self, *, still: bool = False) -> None:
         super().__init__(
@@ -112,13 +102,13 @@ class Composer(TextArea):
         """Insert a line break."""
         self.insert("\n")
 
-    def action_edit_last(self) -> None:
+    async def action_edit_last(self) -> None:
         """Edit the last question."""
-        self.post_message(self.ActionRequested("edit_last"))
+        await self.run_action("screen.edit_last")
 
-    def action_paste(self) -> None:
+    async def action_paste(self) -> None:  # type: ignore[override]
         """Paste a picture or text from the clipboard."""
-        self.post_message(self.ActionRequested("paste"))
+        await self.run_action("screen.paste")
 
     def action_complete_path(self) -> None:
         """Complete a command or the path after it; otherwise move the focus on."""
@@ -146,12 +136,12 @@ class Composer(TextArea):
         else:
             self.post_message(self.MovedUp())
 
-    def action_copy(self) -> None:
+    async def action_copy(self) -> None:  # type: ignore[override]
         """Copy the selection; without one, Ctrl+C interrupts as in any terminal."""
         if self.selected_text:
             self.app.copy_to_clipboard(self.selected_text)
         else:
-            self.post_message(self.ActionRequested("interrupt"))
+            await self.run_action("screen.interrupt")
 
     def take(self, typed: str) -> None:
         """Remove the sent text; what was typed since stays."""

@@ -26,9 +26,11 @@ class EngineErrorCard(Vertical):
         self._engine = engine
 
     def compose(self) -> ComposeResult:
-        yield Static("", classes="sentence", markup=False)
-        yield Static("", classes="advice", markup=False)
-        yield Static("", classes="details", markup=False)
+        engine = self._engine
+        yield Static(sanitize(engine.sentence), classes="sentence", markup=False)
+        yield Static(sanitize(engine.advice), classes="advice", markup=False)
+        if lines := sanitize(engine.details).strip().splitlines()[-MAX_DETAILS:]:
+            yield Static("\n".join(lines), classes="details", markup=False)
         restart, models, settings = self._keys
         steps = [
             action_link(f"{restart} starts it again", "restart_engine"),
@@ -37,22 +39,8 @@ class EngineErrorCard(Vertical):
         ]
         yield KeyLine(Content("   ").join(steps), classes="steps")
 
-    def on_mount(self) -> None:
-        """Show the status that it was made with."""
-        self._write()
-
     def show(self, engine: EngineStatus) -> None:
         """Show why the engine exited, or hide."""
         self._engine = engine
-        if self.is_mounted:
-            self._write()
-
-    def _write(self) -> None:
-        engine = self._engine
         self.display = engine.state == "dead"
-        lines = sanitize(engine.details).strip().splitlines()[-MAX_DETAILS:]
-        self.query_one(".sentence", Static).update(sanitize(engine.sentence))
-        self.query_one(".advice", Static).update(sanitize(engine.advice))
-        details = self.query_one(".details", Static)
-        details.update("\n".join(lines))
-        details.display = bool(lines)
+        self.refresh(recompose=self.display)

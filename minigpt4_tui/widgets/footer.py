@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from textual import on
 from textual.app import ComposeResult
@@ -10,7 +11,7 @@ from textual.containers import Vertical
 from textual.widgets import Static, TextArea
 
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
-from minigpt4.tui.widgets.chips import ChipRow
+from minigpt4.tui.widgets.chips import Chip, ChipRow
 from minigpt4.tui.widgets.composer import MAX_CHARACTERS, CompletionList, Composer
 from minigpt4.tui.widgets.status import StatusLine
 
@@ -101,16 +102,17 @@ class ChatFooter(Vertical):
         event.stop()
         self.composer.choose(event.action)
 
-    @on(ChipRow.Removed)
-    def _removed(self, event: ChipRow.Removed) -> None:
+    @on(Chip.Removed)
+    def _removed(self, event: Chip.Removed) -> None:
         event.stop()
-        del self.pictures[event.index : event.index + 1]
+        self.pictures = [picture for picture in self.pictures if picture != event.picture]
         self._draw()
 
     @on(TextArea.Changed)
     def _estimate(self) -> None:
         images = len(self.pictures) * (self._image_tokens + TEMPLATE_TOKENS)
-        self.status.took(pending=images + len(self.composer.text) // CHARACTERS_PER_TOKEN)
+        pending = images + len(self.composer.text) // CHARACTERS_PER_TOKEN
+        self.status.usage = replace(self.status.usage, pending=pending)
 
     def _draw(self) -> None:
         self.query_one(ChipRow).show(self.pictures)

@@ -1,15 +1,15 @@
-"""Pictures on the screen: an area that draws one as well as the terminal can, and a message's thumbnail."""
+"""Images on the screen: an area drawn as well as the terminal can, and the thumbnail of a message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -20,27 +20,21 @@ from textual.widgets import Static
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.history.records import StoredPicture
 from minigpt4.tui.images.half_blocks import dots, fit, half_blocks
-from minigpt4.tui.images.preview import preview, what_the_model_sees
+from minigpt4.tui.images.preview import model_input, preview
 from minigpt4.tui.images.sixel_kitty import GraphicsError, kitty_picture, sixel_strips
 from minigpt4.tui.images.terminal_protocol import CellSize, Protocol, cell_size, picture_protocol
-from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from minigpt4.tui.app.app import MiniGPT4App
 
 COLUMNS, ROWS = 24, 10
-"""Most cells of a thumbnail; never more than a third of the screen's rows."""
-
-CARD_COLUMNS = 16
-"""Least width of a thumbnail, so that its name can be read."""
+"""The largest size of a thumbnail in cells; its height is also at most a third of the screen's."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What of a picture is shown: the picture, or (`bundle`) what that bundle's vision tower gets of it."""
+    """What is drawn: the image itself, or, with a `bundle`, the input of the bundle's vision tower."""
 
     source: Path | bytes
     bundle: str | None = None
@@ -48,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class DrawRequest:
-    """Everything that a drawing depends on: what is drawn, how large, and how."""
+    """Everything that a drawing depends on: its content, size and style."""
 
     view: View
     columns: int
@@ -61,7 +55,10 @@ class DrawRequest:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of `size` as strips; `pixels` are the terminal's own, used where nothing lies over them."""
+    """An image of `size` as strips of characters and, if the terminal can, of pixels.
+
+    `send` and `forget` are escape sequences to be written before and after the pixels are shown.
+    """
 
     size: tuple[int, int]
     cells: list[Strip]
@@ -71,56 +68,44 @@ class Drawing:
 
 
 def draw(request: DrawRequest) -> Drawing:
-    """Open the picture and draw it: slow, for another thread. Raises Minigpt4Error."""
-    wide, high = request.columns, request.rows
-    longest = max(wide * request.cell.width, high * request.cell.height)
-    view = request.view
-    found = (
-        preview(view.source, longest)
-        if view.bundle is None
-        else what_the_model_sees(view.source, view.bundle)
-    )
+    """Open the image and draw it. Slow: use a background thread. Raises Minigpt4Error."""
+    columns, rows, cell = request.columns, request.rows, request.cell
+    source, bundle = request.view.source, request.view.bundle
+    longest = max(columns * cell.width, rows * cell.height)
+    opened = preview(source, longest) if bundle is None else model_input(source, bundle)
     if request.no_color:
-        return Drawing(found.pixels, dots(found.image, wide, high, dark=request.dark))
-    drawing = Drawing(found.pixels, half_blocks(found.image, wide, high))
-    try:
-        return _in_pixels(found.image, request, drawing)
-    except GraphicsError:
-        return drawing
-
-
-def _in_pixels(image: Image, request: DrawRequest, drawing: Drawing) -> Drawing:
-    match request.protocol:
-        case "sixel":
-            return replace(drawing, pixels=sixel_strips(image, request.columns, request.rows, request.cell))
-        case "kitty":
-            sent = kitty_picture(image, request.columns, request.rows, request.cell)
-            return replace(drawing, pixels=sent.strips, send=sent.send, forget=sent.forget)
-        case _:
-            return drawing
+        return Drawing(opened.pixels, dots(opened.image, columns, rows, dark=request.dark))
+    drawing = Drawing(opened.pixels, half_blocks(opened.image, columns, rows))
+    with suppress(GraphicsError):
+        if request.protocol == "sixel":
+            return replace(drawing, pixels=sixel_strips(opened.image, columns, rows, cell))
+        if request.protocol == "kitty":
+            kitty = kitty_picture(opened.image, columns, rows, cell)
+            return replace(drawing, pixels=kitty.strips, send=kitty.send, forget=kitty.forget)
+    return drawing
 
 
 class PictureArea(Widget):
-    """One picture, as large as its room lets it be, its shape kept. It is opened and drawn elsewhere."""
+    """One image, as large as its container allows. It is opened and drawn on a background thread."""
 
     DEFAULT_CSS = "PictureArea { width: auto; height: auto; }"
 
     @dataclass
     class Opened(Message):
-        """The picture is on the screen; `pixels` are its own width and height."""
+        """The image is on the screen; `pixels` are its original width and height."""
 
         area: PictureArea
         pixels: tuple[int, int]
 
     @dataclass
     class Failed(Message):
-        """It cannot be opened."""
+        """The image cannot be opened."""
 
         area: PictureArea
         sentence: str
 
     def __init__(self, most: tuple[int, int] | None = None) -> None:
-        """`most`: columns and rows that it takes at most, whatever room there is."""
+        """`most`: the largest size in columns and rows, however large the container is."""
         super().__init__()
         self._most = most
         self._view: View | None = None
@@ -129,7 +114,7 @@ class PictureArea(Widget):
         self._drawing: Drawing | None = None
 
     def show(self, view: View | None, pixels: tuple[int, int] | None = None) -> None:
-        """Show something else, or nothing. With its `pixels` known beforehand nothing moves when it comes."""
+        """Replace or clear the content; with `pixels` known in advance the layout does not change later."""
         self._view, self._pixels = view, pixels
         self._request = None
         self._replace(None)
@@ -137,39 +122,34 @@ class PictureArea(Widget):
         self.call_after_refresh(self._request_drawing)
 
     def on_mount(self) -> None:
-        """Draw anew when the setting changes."""
+        """Redraw when the setting changes."""
         self._host.settings_changed.subscribe(self, self._setting_changed)
 
     def on_resize(self) -> None:
-        """Draw it in its new size."""
+        """Draw it at its new size."""
         self._request_drawing()
 
     def on_unmount(self) -> None:
-        """Let the terminal forget it."""
+        """Delete it from the terminal."""
         self._replace(None)
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
-        """As many columns as the picture takes in the room."""
+        """The width of the image in columns."""
         return self._fitting(container, viewport)[0]
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """As many rows."""
+        """The height of the image in rows."""
         return self._fitting(container, viewport)[1]
 
     def render_line(self, y: int) -> Strip:
-        """A line in cells; empty while the picture is being opened."""
+        """A line of characters; blank while the image is being opened."""
         lines = self._drawing.cells if self._drawing is not None else []
         if y >= len(lines):
             return Strip.blank(self.size.width, self.rich_style)
-        line = lines[y]
-        return (
-            line.apply_style(self.rich_style)
-            if self._request is not None and self._request.no_color
-            else line
-        )
+        return lines[y].apply_style(self.rich_style) if self.app.no_color else lines[y]
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """The terminal's own pixels, where the whole width is seen and no screen lies over this one."""
+        """The image in pixels if its whole width is visible and no screen is over this one."""
         pixels = self._drawing.pixels if self._drawing is not None else None
         if (
             pixels is None
@@ -191,14 +171,14 @@ class PictureArea(Widget):
     def _fitting(self, container: Size, viewport: Size) -> tuple[int, int]:
         columns, rows = container.width, container.height
         if self._most is not None:
-            # Not the container's: one that is as wide as what it holds knows no width yet.
+            # Not the container's size: one of automatic width does not know it yet.
             columns = min(viewport.width, self._most[0])
             rows = min(viewport.height, self._most[1], max(1, viewport.height // 3))
         if self._view is None or self._protocol == "off":
             return 0, 0
         if self._pixels is None:
             return columns, rows
-        # Sixels keep clear of the last column.
+        # Sixels leave the last column empty.
         margin = 1 if self._protocol == "sixel" and not self.app.no_color else 0
         wide, high = fit(self._pixels, columns - margin, rows, cell_size())
         return (wide + margin, high) if wide else (0, 0)
@@ -227,7 +207,7 @@ class PictureArea(Widget):
         if request != self._request or not self.is_attached:
             return
         if self._pixels is None:
-            # Drawn again as soon as it has its own shape.
+            # Drawn again once its aspect ratio is known.
             self._pixels = drawing.size
             self.refresh(layout=True)
         self._replace(drawing)
@@ -243,7 +223,7 @@ class PictureArea(Widget):
 
     def _replace(self, drawing: Drawing | None) -> None:
         for text in (self._drawing.forget if self._drawing else "", drawing.send if drawing else ""):
-            # Textual's own way out: past it, the picture could land in the middle of a frame.
+            # Through Textual's driver, as otherwise the image could be written into the middle of a frame.
             if text and self.app._driver is not None:
                 self.app._driver.write(text)
         self._drawing = drawing
@@ -256,9 +236,8 @@ class PictureArea(Widget):
 
 
 class Thumbnail(Vertical):
-    """A message's picture, with its name and size under it."""
+    """An image of a message, with its name and size under it; a click enlarges it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("picture")]
     DEFAULT_CSS = """
     Thumbnail {
         width: auto;
@@ -266,21 +245,18 @@ class Thumbnail(Vertical):
         .name { width: auto; text-wrap: nowrap; text-overflow: ellipsis; }
         .size { width: auto; color: $foreground 70%; }
         .gone { width: auto; color: $text-error; }
-        &:focus .name { text-style: reverse; }
     }
     """
 
     @dataclass
     class Zoomed(Message):
-        """The picture is to be seen on the whole screen."""
+        """The image should be shown on the whole screen."""
 
         picture: StoredPicture
 
-    def __init__(self, picture: StoredPicture, *, can_focus: bool = False) -> None:
-        """`can_focus`: in a message it is the message that has the focus."""
+    def __init__(self, picture: StoredPicture) -> None:
         super().__init__()
         self.picture = picture
-        self.can_focus = can_focus
 
     def compose(self) -> ComposeResult:
         yield PictureArea((COLUMNS, ROWS))
@@ -288,25 +264,20 @@ class Thumbnail(Vertical):
         yield Static(size_of(self.picture), classes="size", markup=False)
 
     def on_mount(self) -> None:
-        """Have it drawn."""
+        """Request the drawing."""
         picture = self.picture
         self.query_one(PictureArea).show(View(picture.path), (picture.width, picture.height))
         self._write_name()
-        host: Any = self.app
-        host.settings_changed.subscribe(self, lambda name: self._write_name() if name == "images" else None)
+        self._host.settings_changed.subscribe(self, self._setting_changed)
 
     def on_click(self, event: events.Click) -> None:
-        """Show it large."""
+        """Enlarge it."""
         event.stop()
-        self.action_zoom_picture()
-
-    def action_zoom_picture(self) -> None:
-        """Show it large."""
         self.post_message(self.Zoomed(self.picture))
 
     @on(PictureArea.Failed)
     def _failed(self, event: PictureArea.Failed) -> None:
-        """A card in the picture's place: its message is still there to be read."""
+        """Show a note instead of the image; the message can still be read."""
         event.stop()
         event.area.display = False
         gone = not self.picture.path.exists()
@@ -314,12 +285,19 @@ class Thumbnail(Vertical):
         size.update("its file is gone" if gone else "cannot be opened")
         size.set_classes("gone")
 
+    @property
+    def _host(self) -> MiniGPT4App:
+        return cast("MiniGPT4App", self.app)
+
+    def _setting_changed(self, name: str) -> None:
+        if name == "images":
+            self._write_name()
+
     def _write_name(self) -> None:
-        images: str = cast("MiniGPT4App", self.app).settings.images
-        mark = "▣ " if images == "off" else ""
+        mark = "▣ " if self._host.settings.images == "off" else ""
         self.query_one(".name", Static).update(mark + sanitize_line(self.picture.name, COLUMNS - len(mark)))
 
 
 def size_of(picture: StoredPicture) -> str:
-    """Width and height, as people write them."""
+    """Width and height as text."""
     return f"{picture.width} × {picture.height}"

@@ -1,4 +1,4 @@
-"""A tree of folders and pictures, read as it is opened; typing in it asks for a filter."""
+"""A tree of folders and images, read as it is expanded; typed letters are passed on as a filter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHOSEN, NOT_CHOSEN = "● ", "  "
 
 @dataclass(frozen=True)
 class Entry:
-    """What a line of the tree stands for; a note is only there to be read."""
+    """The data of a line of the tree; a note cannot be selected."""
 
     path: Path
     kind: Literal["folder", "picture", "above", "note"]
@@ -34,7 +34,7 @@ class Entry:
 
 
 class PictureTree(Tree[Entry]):
-    """Lines are chosen with space or a click on their mark; what Enter means the screen decides."""
+    """Images are selected with Space or a click on their mark, and accepted with Enter or a double click."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings_of("picker"),
@@ -45,29 +45,27 @@ class PictureTree(Tree[Entry]):
 
     @dataclass
     class Typed(Message):
-        """Letters for the filter; none: take the last one away."""
+        """Letters for the filter; none: delete the last one."""
 
         letters: str
 
     @dataclass
     class Pasted(Message):
-        """Text was pasted, or a file dropped."""
+        """Text was pasted or a file dropped."""
 
         text: str
 
     @dataclass
     class Above(Message):
-        """The folder above is wanted."""
+        """The parent folder should be shown."""
 
     @dataclass
-    class Chose(Message):
-        """A picture was chosen, or is no more."""
-
-        path: Path
+    class SelectionChanged(Message):
+        """An image was selected or deselected."""
 
     @dataclass
-    class Taken(Message):
-        """Enter, or a double click, on a picture: the person is done."""
+    class Accepted(Message):
+        """Enter or a double click on an image: the choice is made."""
 
         path: Path
 
@@ -94,12 +92,13 @@ class PictureTree(Tree[Entry]):
         self._to_first_picture()
 
     @property
-    def highlighted(self) -> Entry | None:
-        """What the cursor is on."""
-        return self.cursor_node.data if self.cursor_node is not None else None
+    def highlighted_picture(self) -> Path | None:
+        """The image under the cursor."""
+        entry = self.cursor_node.data if self.cursor_node is not None else None
+        return entry.path if entry is not None and entry.kind == "picture" else None
 
     def action_select_picture(self) -> None:
-        """Choose the picture under the cursor, or let it go; open or close a folder."""
+        """Select or deselect the image under the cursor; expand or collapse a folder."""
         node = self.cursor_node
         if node is None or node.data is None:
             return
@@ -112,10 +111,10 @@ class PictureTree(Tree[Entry]):
             else:
                 self.chosen[path] = None
             node.set_label(self._label(node.data))
-            self.post_message(self.Chose(path))
+            self.post_message(self.SelectionChanged())
 
     def action_open_folder(self) -> None:
-        """Open the folder, or go into an open one."""
+        """Expand the folder; move down if it is expanded."""
         node = self.cursor_node
         if node is not None and node.allow_expand and not node.is_expanded:
             node.expand()
@@ -123,34 +122,32 @@ class PictureTree(Tree[Entry]):
             self.action_cursor_down()
 
     def action_close_folder(self) -> None:
-        """Close the folder that the cursor is on or in; at the top, show the folder above."""
+        """Collapse the folder that the cursor is on or in; at the top, show the parent folder."""
         node = self.cursor_node
-        if node is None or node.parent is None:
-            self.post_message(self.Above())
-        elif node.is_expanded and node.allow_expand:
+        if node is not None and node.is_expanded and node.allow_expand:
             node.collapse()
-        elif node.parent.is_root:
+        elif node is None or node.parent is None or node.parent.is_root:
             self.post_message(self.Above())
         else:
             self.move_cursor(node.parent)
 
     def action_erase(self) -> None:
-        """Take the last letter of the filter away, or go to the folder above."""
+        """Delete the last letter of the filter, or go to the parent folder."""
         self.post_message(self.Typed(""))
 
     def on_key(self, event: events.Key) -> None:
-        """Letters are for the filter, unless they were made keys of something else."""
+        """Pass letters on to the filter, unless they are bound to an action."""
         if event.is_printable and event.character and event.key not in self.screen.active_bindings:
             event.stop()
             self.post_message(self.Typed(event.character))
 
     def on_paste(self, event: events.Paste) -> None:
-        """What is dropped here may be the picture itself."""
+        """Pass pasted text on; it may be the path of a dropped file."""
         event.stop()
         self.post_message(self.Pasted(event.text.strip()))
 
     async def on_click(self, event: events.Click) -> None:
-        """A click shows the picture, on its mark chooses it, twice takes it; folders open and close."""
+        """Highlight an image, on its mark select it, twice accept it; expand or collapse a folder."""
         event.prevent_default()
         line = event.style.meta.get("line")
         node = self.get_node_at_line(line) if isinstance(line, int) else None
@@ -160,7 +157,7 @@ class PictureTree(Tree[Entry]):
         if node.data.kind in ("folder", "above"):
             await self.run_action("select_cursor")
         elif node.data.kind == "picture" and event.chain > 1:
-            self.post_message(self.Taken(node.data.path))
+            self.post_message(self.Accepted(node.data.path))
         elif event.x <= self._mark_column(node):
             self.action_select_picture()
 
@@ -171,7 +168,7 @@ class PictureTree(Tree[Entry]):
             case Entry(_, "above", _):
                 self.post_message(self.Above())
             case Entry(path, "picture", _):
-                self.post_message(self.Taken(path))
+                self.post_message(self.Accepted(path))
 
     @on(Tree.NodeExpanded)
     def _expanded(self, event: Tree.NodeExpanded[Entry]) -> None:
@@ -184,20 +181,20 @@ class PictureTree(Tree[Entry]):
         self._filled += 1
         self.clear()
         self.root.expand()
-        # So that the cursor's next place is another one, and is told, even on the same line.
+        # So that moving the cursor to the same line again counts as a change.
         self.cursor_line = -1
 
     def _read(self, node: TreeNode[Entry], folder: Path) -> None:
         filled = self._filled
 
-        def then(found: Listing) -> None:
+        def show(found: Listing) -> None:
             # The tree may show another folder by now.
             if filled == self._filled and not any(
                 child.data and child.data.kind != "above" for child in node.children
             ):
                 self._put(node, folder, found)
 
-        cast("MiniGPT4App", self.app).in_background(lambda: listing(folder), then)
+        cast("MiniGPT4App", self.app).in_background(lambda: listing(folder), show)
 
     def _put(self, node: TreeNode[Entry], folder: Path, found: Listing) -> None:
         for path in found.folders:
@@ -205,8 +202,8 @@ class PictureTree(Tree[Entry]):
         for path in found.pictures:
             self._add(node, Entry(path, "picture", path.name))
         note = found.problem
-        if found.left_out:
-            note = f"… {found.left_out:,} more: type a part of the name"
+        if found.omitted:
+            note = f"… {found.omitted:,} more: type a part of the name"
         elif not (note or found.folders or found.pictures):
             note = "no pictures here"
         if note:
@@ -227,13 +224,11 @@ class PictureTree(Tree[Entry]):
         return Text(name, style="italic dim" if entry.kind == "note" else "bold")
 
     def _to_first_picture(self) -> None:
-        children = [child for child in self.root.children if child.data is not None]
-        kinds = ("picture", "folder", "above")
-        for kind in kinds:
-            first = next((child for child in children if child.data and child.data.kind == kind), None)
-            if first is not None:
-                self.call_after_refresh(self.move_cursor, first)
-                return
+        for kind in ("picture", "folder", "above"):
+            for child in self.root.children:
+                if child.data and child.data.kind == kind:
+                    self.call_after_refresh(self.move_cursor, child)
+                    return
 
     def _mark_column(self, node: TreeNode[Entry]) -> int:
         depth = 0

@@ -1,10 +1,10 @@
-"""The line under the composer: what the engine does, how quick it is, and how full its context is."""
+"""The line under the composer: the engine's activity, its speed, and the usage of its context."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from textual.app import RenderResult
 from textual.content import Content
@@ -68,18 +68,16 @@ class ContextUsage:
 
 @dataclass(frozen=True)
 class Speed:
-    """The last answer's first token (seconds) and rate (tokens a second); None where not known."""
+    """The last answer's time to first token (seconds) and rate (tokens per second); None if unknown."""
 
     first_token_s: float | None = None
     tokens_per_s: float | None = None
 
     @classmethod
     def of(cls, stats: Mapping[str, object]) -> Speed:
-        """That of a message."""
-        first, rate = (stats.get(name) for name in ("first_token_s", "tokens_per_s"))
-        return cls(
-            first if isinstance(first, int | float) else None, rate if isinstance(rate, int | float) else None
-        )
+        """The speed in a message's statistics."""
+        values = (stats.get(name) for name in ("first_token_s", "tokens_per_s"))
+        return cls(*(value if isinstance(value, int | float) else None for value in values))
 
     def __str__(self) -> str:
         parts = [
@@ -102,112 +100,98 @@ class StatusLine(Widget):
         self._still = still
         self._frame = 0
         self._since = 0.0
-        self._told_at = 0.0
+        self._speed_at = 0.0
         self._clock: Timer | None = None
 
     def on_mount(self) -> None:
-        """Begin to move, if there is something to wait for and movement is wanted."""
+        """Start the animation if something is in progress."""
         self._clock = self.set_interval(1.0 if self._still else 0.125, self._step, pause=True)
-        self._pace()
+        self._update_timer()
 
     @property
     def busy(self) -> bool:
-        """Whether somebody waits for something."""
+        """Whether something is in progress."""
         return self.phase is not None or self.engine.state == "loading"
 
     def watch_phase(self, before: str | None, after: str | None) -> None:
-        """Count the seconds of each phase from its own beginning."""
+        """Restart the count of seconds with each phase."""
         if before != after:
             self._since = time.monotonic()
-            self._pace()
+            self._update_timer()
 
     def watch_engine(self, before: EngineStatus, after: EngineStatus) -> None:
-        """As for a phase."""
+        """Restart the count of seconds with each state."""
         if before.state != after.state:
             self._since = time.monotonic()
-            self._pace()
+            self._update_timer()
 
-    def tell_speed(self, speed: Speed) -> None:
+    def update_speed(self, speed: Speed) -> None:
         """The speed of the answer so far; may be set with every text delta."""
         now = time.monotonic()
-        if str(speed) and (not str(self.speed) or now - self._told_at >= SPEED_S):
-            self.speed, self._told_at = speed, now
-
-    def took(self, *, positions: int | None = None, pending: int | None = None) -> None:
-        """Change parts of the context usage."""
-        usage = self.usage
-        self.usage = replace(
-            usage,
-            positions=usage.positions if positions is None else positions,
-            pending=usage.pending if pending is None else pending,
-        )
+        if str(speed) and (not str(self.speed) or now - self._speed_at >= SPEED_S):
+            self.speed, self._speed_at = speed, now
 
     def render(self) -> RenderResult:
-        """What fits, in the order of its worth: doing, warning, bar, speed."""
+        """The parts that fit, by priority: activity, warning, bar, speed."""
         width = self.size.width
-        left = self._doing(width)
+        left = self._activity(width)
         for right in self._right_sides():
             gap = width - left.cell_length - right.cell_length
             if gap >= 2:
                 return Content.assemble(left, " " * gap, right)
         return left.truncate(max(width, 1), ellipsis=True) if width > 0 else Content("")
 
-    def _doing(self, width: int) -> Content:
+    def _activity(self, width: int) -> Content:
         engine = self.engine
         name = sanitize_line(engine.bundle, 30)
         if engine.state == "dead":
             return Content.styled("✕ the model is not running", "$text-error")
         mark = ("● " if self._still else f"{FRAMES[self._frame % len(FRAMES)]} ", "$primary")
         if engine.state == "loading":
-            return Content.assemble(mark, f"loading {name}", self._fetched(width), self._waited())
+            return Content.assemble(mark, f"loading {name}", self._download(width), self._elapsed())
         if self.phase is not None:
-            return Content.assemble(mark, PHASES.get(self.phase, self.phase), self._waited())
+            return Content.assemble(mark, PHASES.get(self.phase, self.phase), self._elapsed())
         if engine.state == "off":
             return Content.styled("○ no model", "$text-muted")
         return Content.assemble(("● ", "$success"), name)
 
-    def _fetched(self, width: int) -> Content:
+    def _download(self, width: int) -> Content:
         engine = self.engine
         if not engine.file or width < 60:
             return Content("")
-        share = f"{engine.done * 100 // engine.total}% of " if engine.total else ""
-        size = f"{share}{(engine.total or engine.done) / 1e6:,.0f} MB"
+        percent = f"{engine.done * 100 // engine.total}% of " if engine.total else ""
+        size = f"{percent}{(engine.total or engine.done) / 1e6:,.0f} MB"
         return Content.styled(f" · {sanitize_line(engine.file, 30)} {size}", "$text-muted")
 
-    def _waited(self) -> Content:
+    def _elapsed(self) -> Content:
         seconds = time.monotonic() - self._since
         return Content.styled(f" {seconds:.0f} s" if seconds >= 2 else "", "$text-muted")
 
     def _right_sides(self) -> list[Content]:
+        """What may be shown on the right, longest first."""
         usage = self.usage
-        warning = Content.styled(usage.warning, "$text-warning")
+        speed = Content.styled(str(self.speed), "$text-muted")
         if not usage.context:
-            speed = Content.styled(str(self.speed), "$text-muted")
             return [speed, Content("")]
-        colour = "$text-warning" if usage.warning else "$primary"
+        warning = Content.styled(usage.warning, "$text-warning")
+        color = "$text-warning" if usage.warning else "$primary"
         taken = round(usage.fraction * BAR_CELLS) or (1 if usage.positions + usage.pending else 0)
         bar = Content.assemble(
-            ("━" * taken, colour),
+            ("━" * taken, color),
             ("─" * (BAR_CELLS - taken), "$foreground 35%"),
             (f" {usage.positions + usage.pending:,} of {usage.context:,}", "$text-muted"),
         )
-        speed = Content.styled(str(self.speed), "$text-muted")
-        parts = [[speed, warning, bar], [warning, bar], [warning], [bar]]
-        found = [_joined(kept) for kept in parts if all(part.plain for part in kept) or len(kept) > 1]
-        return [*[side for side in found if side.plain], Content("")]
+        sides = [[speed, warning, bar], [warning, bar], [warning], [bar]]
+        joined = [Content("   ").join(part for part in side if part.plain) for side in sides]
+        return [*[side for side in joined if side.plain], Content("")]
 
     def _step(self) -> None:
         self._frame += 1
         self.refresh()
 
-    def _pace(self) -> None:
+    def _update_timer(self) -> None:
         if self._clock is not None:
             if self.busy:
                 self._clock.resume()
             else:
                 self._clock.pause()
-
-
-def _joined(parts: list[Content]) -> Content:
-    kept = [part for part in parts if part.plain]
-    return Content("   ").join(kept)

@@ -42,7 +42,7 @@ def open_app(
     loaded: Loaded, files: Sequence[Attachment], resume: str | None, projection: Path | None, offload: bool
 ) -> int:
     """The app, until the person leaves it; returns the exit code."""
-    from minigpt4.tui.images.terminal_protocol import ask_terminal
+    from minigpt4.tui.images.terminal_protocol import query_terminal
 
     for one in files:
         if isinstance(one.source, Path) and not one.source.exists():
@@ -61,11 +61,11 @@ def open_app(
             say(f"minigpt4: {printable(store.notice)}")
         conversation = store.find(resume).id if resume is not None else None
         # The terminal answers while the app is imported; not before, or a shell would get the answer.
-        question = ask_terminal(loaded.settings.images)
+        wait_for_reply = query_terminal(loaded.settings.images)
         from minigpt4.tui.app.app import MiniGPT4App
 
         app = MiniGPT4App(loaded, store, _worker, files, conversation, projection=projection, offload=offload)
-        question.wait()
+        wait_for_reply()
         try:
             app.run()
         finally:

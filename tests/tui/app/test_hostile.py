@@ -104,7 +104,7 @@ async def test_names_of_pictures_wherever_they_are_shown(play: Play, png: MakePn
         await now.until(lambda: "gpj" in now.text())
         await now.pilot.press(*"gpj")
         await now.until(lambda: "Find: gpj" in now.text() and "Enter" in now.text())
-        await now.until(lambda: app.screen.tree_of_pictures.highlighted is not None)
+        await now.until(lambda: app.screen.tree_of_pictures.highlighted_picture is not None)
         await now.pilot.pause()
         await now.pilot.press("enter")
         await now.until(lambda: app.chat.footer.pictures)

@@ -335,7 +335,7 @@ async def test_a_picture_on_the_whole_screen(play: Play, lighthouse: Any, look: 
     async with opened(play) as now:
         now.app.attach([lighthouse])
         await now.pilot.press("up")
-        now.app.chat._zoom([lighthouse, lighthouse], 0)
+        now.app.chat._zoom([lighthouse, lighthouse], lighthouse)
         await look(now, "zoom")
 
 

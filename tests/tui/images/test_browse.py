@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.tui.images import browse as browsing
-from minigpt4.tui.images.browse import found_below, listing
+from minigpt4.tui.images.browse import listing, search_below
 
 
 @pytest.fixture
@@ -41,26 +41,26 @@ def test_a_folder_that_cannot_be_read_says_so(photos: Path) -> None:
 
 
 def test_a_folder_of_very_many_shows_some(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browsing, "MOST_LISTED", 3)
+    monkeypatch.setattr(browsing, "MAX_LISTED", 3)
     found = listing(photos)
-    assert (len(found.folders), len(found.pictures), found.left_out) == (2, 1, 1)
+    assert (len(found.folders), len(found.pictures), found.omitted) == (2, 1, 1)
 
 
 def test_a_search_looks_below_nearest_first_without_capitals_or_spaces(photos: Path) -> None:
-    found = found_below(photos, "BEACH")
+    found = search_below(photos, "BEACH")
     assert [str(path.relative_to(photos)) for path in found.pictures] == [
         "Summer 2024/Beach.jpeg",
         "Summer 2024/deep/beach hut.webp",
     ]
     assert found.is_all
-    assert [path.name for path in found_below(photos, "summer2024/be").pictures] == ["Beach.jpeg"]
-    assert found_below(photos, "nothing such").pictures == ()
+    assert [path.name for path in search_below(photos, "summer2024/be").pictures] == ["Beach.jpeg"]
+    assert search_below(photos, "nothing such").pictures == ()
 
 
 def test_a_search_ends_when_nobody_wants_it_or_it_finds_too_much(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert not found_below(photos, "beach", lambda: True).is_all
-    monkeypatch.setattr(browsing, "MOST_FOUND", 1)
-    found = found_below(photos, "b")
+    assert not search_below(photos, "beach", lambda: True).is_all
+    monkeypatch.setattr(browsing, "MAX_FOUND", 1)
+    found = search_below(photos, "b")
     assert (len(found.pictures), found.is_all) == (1, False)

@@ -1,4 +1,4 @@
-"""How pictures are drawn is known from the environment or asked of the terminal, never waited for long."""
+"""How images are drawn follows from the environment or from a query to the terminal, with a timeout."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import pytest
 
 from minigpt4.tui.images.terminal_protocol import (
     WAIT_S,
-    Answer,
     CellSize,
-    ask_terminal,
+    TerminalFeatures,
     cell_size,
+    parse_features,
     picture_protocol,
-    read_answer,
+    query_terminal,
 )
 
 
 @pytest.mark.parametrize("setting", ["kitty", "sixel", "halfblock", "off"])
-def test_the_setting_is_the_last_word(setting: str) -> None:
+def test_the_setting_has_precedence(setting: str) -> None:
     assert picture_protocol(setting, {"TERM": "xterm-kitty"}) == setting
 
 
@@ -45,48 +45,48 @@ def test_the_setting_is_the_last_word(setting: str) -> None:
         ({}, "halfblock"),
     ],
 )
-def test_auto_goes_by_the_environment(environment: dict[str, str], protocol: str) -> None:
+def test_auto_follows_the_environment(environment: dict[str, str], protocol: str) -> None:
     assert picture_protocol("auto", environment) == protocol
 
 
 @pytest.mark.parametrize(
-    ("received", "answer"),
+    ("received", "features"),
     [
-        (b"\x1b[6;18;9t\x1b[?62;4;22c", Answer(True, CellSize(9, 18))),
-        (b"\x1b[?62;4c", Answer(True)),
-        (b"\x1b[?4;6c", Answer()),  # a VT132: 4 is its class, not a picture
-        (b"\x1b[?1;2c", Answer()),
-        (b"\x1b[6;0;0t\x1b[?c", Answer()),
-        (b"typed ahead\x1b[?62;4c", Answer(True)),
-        (b"", Answer()),
-        (b"\x1b[?62;4", Answer()),
+        (b"\x1b[6;18;9t\x1b[?62;4;22c", TerminalFeatures(True, CellSize(9, 18))),
+        (b"\x1b[?62;4c", TerminalFeatures(True)),
+        (b"\x1b[?4;6c", TerminalFeatures()),  # a VT132: 4 is its class, not a picture
+        (b"\x1b[?1;2c", TerminalFeatures()),
+        (b"\x1b[6;0;0t\x1b[?c", TerminalFeatures()),
+        (b"typed ahead\x1b[?62;4c", TerminalFeatures(True)),
+        (b"", TerminalFeatures()),
+        (b"\x1b[?62;4", TerminalFeatures()),
     ],
 )
-def test_an_answer_is_read_or_is_none(received: bytes, answer: Answer) -> None:
-    assert read_answer(received) == answer
+def test_a_reply_is_parsed_or_ignored(received: bytes, features: TerminalFeatures) -> None:
+    assert parse_features(received) == features
 
 
-def test_without_a_terminal_nobody_is_asked() -> None:
+def test_without_a_terminal_nothing_is_queried() -> None:
     started = time.monotonic()
-    ask_terminal("auto").wait()
+    query_terminal("auto")()
     assert time.monotonic() - started < WAIT_S
     assert cell_size().width >= 2
 
 
-ASK = """
+QUERY = """
 import termios
-from minigpt4.tui.images.terminal_protocol import ask_terminal, cell_size, picture_protocol
+from minigpt4.tui.images.terminal_protocol import query_terminal, cell_size, picture_protocol
 import time
 before = termios.tcgetattr(0)
 started = time.monotonic()
-ask_terminal("auto").wait()
+query_terminal("auto")()
 took = time.monotonic() - started
 print(picture_protocol("auto"), cell_size().width, took < 0.6, termios.tcgetattr(0) == before)
 """
 
 
-def asked_in_a_terminal(answer: bytes) -> list[str]:
-    """What the program says in a terminal that answers so."""
+def queried_in_a_terminal(answer: bytes) -> list[str]:
+    """The output of the program in a terminal that gives this answer."""
     ours, its = pty.openpty()
     settings = termios.tcgetattr(its)
     settings[3] &= ~termios.ECHO
@@ -94,7 +94,7 @@ def asked_in_a_terminal(answer: bytes) -> list[str]:
     known = ("TERM_PROGRAM", "KITTY_WINDOW_ID", "TMUX", "SSH_CONNECTION", "SSH_TTY")
     environment = {name: value for name, value in os.environ.items() if name not in known}
     environment["TERM"] = "xterm-256color"
-    process = subprocess.Popen([sys.executable, "-c", ASK], stdin=its, stdout=its, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", QUERY], stdin=its, stdout=its, env=environment)
     os.close(its)
     received = b""
     end = time.monotonic() + 20
@@ -110,15 +110,15 @@ def asked_in_a_terminal(answer: bytes) -> list[str]:
     return received.split(b"\x1b[c")[1].decode().split()
 
 
-def test_a_terminal_that_draws_sixels_is_believed_and_gets_its_mode_back() -> None:
-    assert asked_in_a_terminal(b"\x1b[6;18;9t\x1b[?62;4;22c") == ["sixel", "9", "True", "True"]
+def test_a_terminal_with_sixels_is_detected_and_its_mode_restored() -> None:
+    assert queried_in_a_terminal(b"\x1b[6;18;9t\x1b[?62;4;22c") == ["sixel", "9", "True", "True"]
 
 
-def test_a_terminal_that_answers_nothing_costs_a_moment_only() -> None:
-    assert asked_in_a_terminal(b"") == ["halfblock", "10", "True", "True"]
+def test_a_terminal_without_an_answer_costs_only_the_timeout() -> None:
+    assert queried_in_a_terminal(b"") == ["halfblock", "10", "True", "True"]
 
 
-def test_the_question_starts_no_thread_where_the_setting_tells() -> None:
+def test_no_thread_is_started_if_the_setting_decides() -> None:
     before = threading.active_count()
-    ask_terminal("halfblock").wait()
+    query_terminal("halfblock")()
     assert threading.active_count() == before

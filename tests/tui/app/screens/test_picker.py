@@ -49,8 +49,8 @@ class Picking:
     def highlighted(self) -> str:
         screen = self.now.app.screen
         assert isinstance(screen, PickerScreen)
-        entry = screen.tree_of_pictures.highlighted
-        return entry.label if entry is not None else ""
+        node = screen.tree_of_pictures.cursor_node
+        return node.data.label if node is not None and node.data is not None else ""
 
     async def until(self, holds: Callable[[], Any]) -> None:
         await self.now.until(holds)

@@ -11,7 +11,7 @@ from PIL import Image
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store, StoredPicture
-from minigpt4.tui.images.preview import what_the_model_sees
+from minigpt4.tui.images.preview import model_input
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.picture import PictureArea
 
@@ -78,7 +78,7 @@ async def test_what_the_model_sees_is_a_square(play: Play, pictures: list[Stored
 
 def test_what_the_model_sees_are_its_own_pixels(pictures: list[StoredPicture]) -> None:
     size = load_bundle("mini").vision.image_size
-    seen = what_the_model_sees(pictures[0].path, "mini")
+    seen = model_input(pictures[0].path, "mini")
     with Image.open(pictures[0].path) as image:
         squashed = image.resize((size, size), Image.Resampling.BICUBIC)
     assert seen.image.tobytes() == squashed.tobytes()

@@ -20,8 +20,8 @@ from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.engine import Engine
 from minigpt4.core.pixels import Picture, open_picture, to_pixels
 from minigpt4.tui.history.store import Store, StoredPicture
-from minigpt4.tui.images import terminal_protocol as picture_protocol
-from minigpt4.tui.images.terminal_protocol import Answer
+from minigpt4.tui.images import terminal_protocol
+from minigpt4.tui.images.terminal_protocol import TerminalFeatures
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip, ChipRow
 from minigpt4.tui.widgets.picture import PictureArea, Thumbnail
@@ -41,7 +41,7 @@ class Wall(Screen[None]):
 
     def compose(self) -> ComposeResult:
         for picture in self.pictures:
-            yield Thumbnail(picture, can_focus=True)
+            yield Thumbnail(picture)
 
     def on_thumbnail_zoomed(self, event: Thumbnail.Zoomed) -> None:
         self.zoomed.append(event.picture)
@@ -77,14 +77,11 @@ async def test_a_thumbnail_keeps_the_picture_s_shape_and_tells_name_and_size(
         assert "40 × 30" in now.text()
 
 
-async def test_enter_and_a_click_enlarge_it(play: Play, picture: StoredPicture) -> None:
+async def test_a_click_enlarges_it(play: Play, picture: StoredPicture) -> None:
     async with play({"images": "halfblock"}) as now:
         wall = await show(now, picture)
-        wall.query_one(Thumbnail).focus()
-        await now.pilot.press("enter")
         await now.pilot.click(PictureArea)
-        await now.until(lambda: len(wall.zoomed) == 2)
-        assert wall.zoomed == [picture, picture]
+        await now.until(lambda: wall.zoomed == [picture])
 
 
 async def test_without_colour_it_is_drawn_in_dots(
@@ -144,7 +141,7 @@ async def test_sixels_are_drawn_where_the_whole_width_is_seen(
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("TMUX", "KITTY_WINDOW_ID", "TERM_PROGRAM"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(picture_protocol._Known, "answer", Answer(sixel=True))
+    monkeypatch.setattr(terminal_protocol._Reported, "features", TerminalFeatures(sixel=True))
     async with play({"images": "auto"}) as now:
         await show(now, picture)
         shown = area(now)
@@ -187,7 +184,7 @@ class Desk(Screen[None]):
     def __init__(self, pictures: list[StoredPicture]) -> None:
         super().__init__()
         self.pictures = pictures
-        self.zoomed: list[int] = []
+        self.zoomed: list[str] = []
 
     def compose(self) -> ComposeResult:
         yield ChipRow(id="chips")
@@ -196,12 +193,12 @@ class Desk(Screen[None]):
     def on_mount(self) -> None:
         self.query_one(ChipRow).show(self.pictures)
 
-    def on_chip_row_removed(self, event: ChipRow.Removed) -> None:
-        del self.pictures[event.index]
+    def on_chip_removed(self, event: Chip.Removed) -> None:
+        self.pictures.remove(event.picture)
         self.query_one(ChipRow).show(self.pictures)
 
-    def on_chip_row_zoomed(self, event: ChipRow.Zoomed) -> None:
-        self.zoomed.append(event.index)
+    def on_chip_zoomed(self, event: Chip.Zoomed) -> None:
+        self.zoomed.append(event.picture.name)
 
 
 class Composer(Static, can_focus=True):
@@ -225,7 +222,7 @@ async def test_chips_are_removed_and_enlarged_by_keyboard(play: Play, several: l
         desk, row = await at_the_desk(now, several)
         row.chips[0].focus()
         await now.pilot.press("right", "enter")
-        await now.until(lambda: desk.zoomed == [1])
+        await now.until(lambda: desk.zoomed == ["two.png"])
         await now.pilot.press("delete")
         await now.until(lambda: len(row.chips) == 2)
         assert [chip.picture.name for chip in row.chips] == ["one.png", "three.png"]
@@ -256,7 +253,7 @@ async def test_a_click_on_the_cross_removes_and_elsewhere_enlarges(
         desk, row = await at_the_desk(now, several)
         chip = row.chips[1]
         await now.pilot.click(chip, offset=(3, 0))
-        await now.until(lambda: desk.zoomed == [1])
+        await now.until(lambda: desk.zoomed == ["two.png"])
         await now.pilot.click(chip, offset=(chip.size.width, 0))
         await now.until(lambda: len(row.chips) == 2)
         assert [chip.picture.name for chip in row.chips] == ["one.png", "three.png"]
