@@ -19,7 +19,7 @@ from minigpt4.core.download.fetch import bundles_folder
 
 @pytest.fixture
 def mine(vectors: Path, tmp_path: Path, write_llama: Callable[..., Path]) -> Bundle:
-    """The reference's tiny towers with a LLaMA of its own folder `vicuna`."""
+    """The reference's tiny towers with a LLaMA in the folder `vicuna`."""
     originals = Originals(
         vit=vectors / "eva_vit.pth",
         qformer=vectors / "blip2_pretrained.pth",

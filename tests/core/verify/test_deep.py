@@ -1,4 +1,4 @@
-"""What a loss says about a language model."""
+"""Findings about a language model from its loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Vicuna delta is told from a model by the size of its weights."""
+"""A Vicuna delta is distinguished from a model by the size of its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from minigpt4.core.verify.samples import Sample
 
 
 def llama(*, norm: float, embedding: float, matrix: float, is_gguf: bool = False) -> list[Sample]:
-    """Samples of a LLaMA of three layers with these magnitudes, the first norm being small as it is there."""
+    """Samples of a LLaMA of three layers with these magnitudes, with a small first norm as in real ones."""
     embedded, normed, queried, last = (
         ("token_embd", "blk.{}.attn_norm", "blk.{}.attn_q", "output_norm")
         if is_gguf
@@ -45,13 +45,13 @@ def test_two_signs_of_three_make_a_delta(
     assert delta_check(samples, "vicuna-7b").state == state
 
 
-def test_the_way_out_is_told_with_the_numbers() -> None:
+def test_the_advice_has_the_numbers() -> None:
     text = delta_check(llama(norm=0.002, embedding=0.0006, matrix=0.0007), "vicuna-7b").text
     assert "norms 0.002 (a model's: above 0.05), embedding 0.0006 (a model's: above 0.003)" in text
     assert "apply_delta" in text
 
 
-def test_the_name_alone_is_worth_a_warning() -> None:
+def test_the_name_alone_is_a_warning() -> None:
     check = delta_check(llama(norm=0.4, embedding=0.013, matrix=0.014), "vicuna-13b-Delta-v0")
     assert check.state == "warning"
     assert "'vicuna-13b-Delta-v0' is called a delta" in check.text

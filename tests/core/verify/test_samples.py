@@ -35,7 +35,7 @@ def test_whole_numbers_and_empty_tensors_are_no_weights() -> None:
 
 
 @pytest.mark.parametrize("quant", ["F16", "Q8_0", "Q4_0"])
-def test_a_gguf_shows_the_magnitudes_of_the_folder_it_was_made_of(
+def test_a_gguf_has_the_magnitudes_of_the_folder_it_was_converted_from(
     tmp_path: Path, write_llama: Callable[..., Path], quant: str
 ) -> None:
     if quant != "F16":

@@ -1,4 +1,4 @@
-"""Verification of a whole bundle: nothing wrong is nothing said, and each damage is found and named."""
+"""Verification of a bundle: an intact one has no findings, and each damage is detected and named."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rewrite = Callable[[str, Callable[[dict[str, torch.Tensor]], None]], None]
 
 
 def problems(name: str = "mine") -> dict[str, str]:
-    """What is not ok, by subject."""
+    """Texts of the findings that are not ok, by subject."""
     return {check.subject: check.text for check in verify(name) if check.state != "ok"}
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_bundle_is_an_error_and_not_a_finding() -> None:
         list(verify("minni"))
 
 
-def test_files_that_a_gguf_was_made_from_need_not_be_here(mine: Bundle) -> None:
+def test_the_source_files_of_a_gguf_may_be_missing(mine: Bundle) -> None:
     pytest.importorskip("llama_cpp")
     folder = mine.language.folder
     assert folder is not None
@@ -88,7 +88,7 @@ def test_files_that_a_gguf_was_made_from_need_not_be_here(mine: Bundle) -> None:
     assert "config.json" not in problems(mine.name)
 
 
-def test_what_was_never_fetched_is_told_with_the_way_to_have_it() -> None:
+def test_missing_files_are_reported_with_the_command_that_fetches_them() -> None:
     found = problems("minigpt4-vicuna-7b")
     assert (
         "eva_vit_g.pth is missing; fetch it again with `minigpt4 models pull minigpt4-vicuna-7b`."
@@ -126,7 +126,7 @@ def test_a_tensor_of_zeros_is_found_but_a_bias_may_be_zero(mine: Bundle, rewrite
     assert "1 of 2 tensors all zero (weight); create the bundle again" in problems(mine.name)["projection"]
 
 
-def test_a_damaged_projection_is_named_with_what_is_wrong_in_it(mine: Bundle, rewrite: Rewrite) -> None:
+def test_a_damaged_projection_is_reported_with_its_fault(mine: Bundle, rewrite: Rewrite) -> None:
     def damage(tensors: dict[str, torch.Tensor]) -> None:
         tensors["weight"][3, 3] = float("nan")
 
@@ -144,7 +144,7 @@ def test_missing_and_extra_tensors_are_counted(mine: Bundle, rewrite: Rewrite) -
     assert "1 tensor missing (embeddings.class_embedding) and 1 tensor not known" in found
 
 
-def test_a_file_cut_short_or_changed_or_gone_is_told_apart(mine: Bundle) -> None:
+def test_truncated_changed_and_missing_files_are_distinguished(mine: Bundle) -> None:
     folder = bundles_folder() / mine.name
     vision, qformer, projection = (
         folder / f"{part}.safetensors" for part in ("vision", "qformer", "projection")
@@ -173,7 +173,7 @@ def test_a_pickle_with_code_is_named_and_not_run(mine: Bundle, tmp_path: Path) -
     assert not (tmp_path / "the-code-ran").exists()
 
 
-def test_a_projection_for_the_13b_model_is_called_so(
+def test_a_projection_for_the_13b_model_is_named_as_one(
     mine: Bundle, tmp_path: Path, write_llama: Callable[..., Path]
 ) -> None:
     folder = bundles_folder() / mine.name
@@ -199,7 +199,7 @@ def test_a_projection_for_the_13b_model_is_called_so(
     assert "tensors all zero" in found["language weights"]
 
 
-def test_a_language_model_folder_that_is_gone_or_cut_short_is_named(mine: Bundle) -> None:
+def test_a_missing_or_truncated_language_model_folder_is_reported(mine: Bundle) -> None:
     folder = mine.language.folder
     assert folder is not None
     weights = folder / "model.safetensors"
@@ -217,7 +217,7 @@ def test_weights_that_belong_to_another_configuration_are_named(mine: Bundle) ->
     assert "the first has (33, 16) instead of (32, 16)" in problems(mine.name)["language shapes"]
 
 
-def test_rows_of_zeros_are_a_hole_that_a_download_left(mine: Bundle) -> None:
+def test_rows_of_zeros_are_reported_as_a_hole(mine: Bundle) -> None:
     def change(tensors: dict[str, torch.Tensor]) -> None:
         tensors["model.embed_tokens.weight"][500:] = 0
 
@@ -235,7 +235,7 @@ def test_rows_of_zeros_are_a_hole_that_a_download_left(mine: Bundle) -> None:
         (900, 500, "warning", "is not LLaMA's own: token 835 is not '###'"),
     ],
 )
-def test_the_tokenizer_is_held_against_the_embedding(
+def test_the_tokenizer_is_compared_with_the_embedding(
     mine: Bundle, write_llama: Callable[..., Path], rows: int, tokens: int, state: str, sentence: str
 ) -> None:
     folder = mine.language.folder
@@ -255,7 +255,7 @@ def test_a_delta_that_was_not_merged_is_recognised(mine: Bundle, write_llama: Ca
     assert "look like a Vicuna delta that was not merged" in problems(mine.name)["merged"]
 
 
-def test_a_model_of_whole_size_that_is_called_a_delta_is_worth_a_warning(mine: Bundle) -> None:
+def test_a_merged_model_named_delta_is_a_warning(mine: Bundle) -> None:
     folder = mine.language.folder
     assert folder is not None
     config = json.loads((folder / "config.json").read_text())
@@ -272,7 +272,7 @@ def gguf(mine: Bundle) -> Path:
     return path
 
 
-def test_a_gguf_made_of_the_folder_is_verified_too(mine: Bundle, gguf: Path) -> None:
+def test_a_gguf_converted_from_the_folder_is_verified_too(mine: Bundle, gguf: Path) -> None:
     assert gguf.exists()
     checks = list(verify(mine.name))
     assert worst(checks) == "ok", checks
@@ -292,13 +292,13 @@ def test_a_damaged_gguf_is_named(mine: Bundle, gguf: Path) -> None:
     assert problems(mine.name)["language F16"]
 
 
-def test_a_deep_look_is_not_taken_at_what_is_broken(mine: Bundle) -> None:
+def test_a_broken_bundle_is_not_verified_deeply(mine: Bundle) -> None:
     (bundles_folder() / mine.name / "vision.safetensors").unlink()
     last = list(verify(mine.name, deep=True))[-1]
     assert last == Check("deep", "warning", "The model was not loaded; fix the problems above first.")
 
 
-def test_a_deep_look_at_random_weights_calls_the_guess_by_its_number(mine: Bundle) -> None:
+def test_deep_verification_of_random_weights_names_the_loss_of_a_guess(mine: Bundle) -> None:
     checks = {check.subject: check for check in verify(mine.name, deep=True)}
     assert checks["picture"].state == "ok"
     assert checks["perplexity"].state == checks["loss"].state == "problem"
@@ -317,7 +317,7 @@ def test_without_deep_the_model_is_never_loaded(mine: Bundle, monkeypatch: pytes
 def test_released_files_are_verified_as_they_were_fetched(
     mine: Bundle, vectors: Path, pickled_llama: Path
 ) -> None:
-    """Checkpoints (.pth, .bin) whose sizes and checksums nobody has published."""
+    """Checkpoints (.pth, .bin) without published sizes and checksums."""
     folder = bundles_folder() / mine.name
     names = ("eva_vit.pth", "blip2_pretrained.pth", "minigpt4.pth")
     for name in names:

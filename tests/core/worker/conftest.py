@@ -15,7 +15,7 @@ from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import Event, Failed, Finished, TextDelta
 
 CHILD = (sys.executable, "-P", str(Path(__file__).with_name("scripted_child.py")))
-PATIENCE_S = 120
+TIMEOUT_S = 120
 
 E = TypeVar("E", bound=Event)
 
@@ -39,7 +39,7 @@ class Listener:
             return next((one for one in self.events if isinstance(one, kind) and is_meant(one)), None)
 
         with self._changed:
-            assert self._changed.wait_for(lambda: found() is not None, PATIENCE_S), self.events
+            assert self._changed.wait_for(lambda: found() is not None, TIMEOUT_S), self.events
             event = found()
             assert event is not None
             return event
@@ -53,9 +53,9 @@ class Listener:
     def answer(self, request: str) -> str:
         """The whole text, once it is finished."""
         self.finished(request)
-        return self.said(request)
+        return self.text_of(request)
 
-    def said(self, request: str) -> str:
+    def text_of(self, request: str) -> str:
         """The text so far."""
         return "".join(
             one.text for one in self.events if isinstance(one, TextDelta) and one.request == request

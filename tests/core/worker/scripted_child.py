@@ -1,4 +1,4 @@
-"""A worker's child whose model does what it is told: the real engine over a model that has a script.
+"""A worker's child with a scripted model in the real engine.
 
 Run by the tests of the worker in place of the real child. The bundle's name says how loading goes,
 the last question what the answer does.
@@ -37,8 +37,8 @@ def wait_for_ever() -> None:
     threading.Event().wait()
 
 
-class ObedientLanguageModel:
-    """Says one byte a token, and what the question after the last colon asks for."""
+class ScriptedLanguageModel:
+    """Generates one byte a token: the text after the last colon of the question."""
 
     backend = "scripted_child"
     width = WIDTH
@@ -67,7 +67,7 @@ class ObedientLanguageModel:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[int]:
         grey = [int(piece.tokens_ND[0, 0]) for piece in prompt if isinstance(piece, ImageEmbedding)]
-        script = self._script(last_said(prompt), grey, sampling)
+        script = self._script(last_question(prompt), grey, sampling)
         for byte in itertools.islice(script, sampling.max_tokens):
             if cancelled():
                 return
@@ -127,7 +127,7 @@ class ObedientLanguageModel:
         self.computed = 0
 
 
-def last_said(prompt: Sequence[PromptPiece]) -> str:
+def last_question(prompt: Sequence[PromptPiece]) -> str:
     """The last stretch of the prompt that a person or the model wrote."""
 
     def is_own(piece: PromptPiece) -> bool:
@@ -181,7 +181,7 @@ def load_engine(
         projection=replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH),
         sampling=ResolvedSampling(max_tokens=CONTEXT, temperature=0.0),
     )
-    language = ObedientLanguageModel(choice.context or CONTEXT)
+    language = ScriptedLanguageModel(choice.context or CONTEXT)
     return Engine(bundle, language, encoder(choice.bundle), "fingerprint")
 
 

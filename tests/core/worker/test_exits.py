@@ -1,4 +1,4 @@
-"""What is reported when an engine's process cannot do its work, exits or is killed."""
+"""Reports about an engine's process that fails, exits or is killed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_without_a_process_a_question_fails_in_a_sentence(worker: Worker, heard:
     ],
 )
 @pytest.mark.parametrize("when", ["while loading", "while answering"])
-def test_a_death_is_told_with_advice_and_the_next_process_answers(
+def test_an_exit_is_reported_with_advice_and_the_next_process_answers(
     worker: Worker, heard: Any, how: str, sentence: str, advice: str, when: str
 ) -> None:
     if when == "while loading":
@@ -65,7 +65,7 @@ def test_a_death_is_told_with_advice_and_the_next_process_answers(
     assert advice in death.advice
     assert f"about to {how}" in death.details
     assert heard.failed("unlucky").sentence == death.sentence
-    assert heard.said("unlucky") == ("" if when == "while loading" else "last words")
+    assert heard.text_of("unlucky") == ("" if when == "while loading" else "last words")
     assert isinstance(heard.events[-1], Exited)
     assert not worker.is_alive
     worker.load(EngineOptions("scripted"))
@@ -81,7 +81,7 @@ def test_a_kill_from_outside_is_a_death_and_a_restart_helps(worker: Worker, hear
     os.kill(pid, signal.SIGKILL)
     assert "signal 9" in heard.until(Exited).sentence
     assert "signal 9" in heard.failed("endless").sentence
-    assert heard.said("endless")
+    assert heard.text_of("endless")
     worker.restart()
     worker.reply("again", [user("say:back")])
     assert heard.answer("again") == "back"
@@ -96,7 +96,7 @@ def test_interrupting_the_terminal_does_not_reach_the_model(worker: Worker, hear
     assert heard.answer("still") == "here"
 
 
-def test_a_program_that_is_not_there_is_a_death(heard: Any, tmp_path: Path) -> None:
+def test_a_program_that_does_not_exist_is_an_exit(heard: Any, tmp_path: Path) -> None:
     worker = Worker(heard, [str(tmp_path / "no-python")])
     worker.load(EngineOptions("scripted"))
     assert "no-python" in heard.until(Exited).sentence
@@ -104,7 +104,7 @@ def test_a_program_that_is_not_there_is_a_death(heard: Any, tmp_path: Path) -> N
     worker.stop()
 
 
-def test_a_package_that_is_missing_at_the_start_is_told(heard: Any) -> None:
+def test_a_package_missing_at_the_start_is_reported(heard: Any) -> None:
     worker = Worker(heard, [sys.executable, "-P", "-c", "import nosuchpackage"])
     worker.load(EngineOptions("scripted"))
     death = heard.until(Exited)
@@ -133,7 +133,7 @@ def test_of_much_stderr_the_end_is_kept(heard: Any) -> None:
     worker.stop()
 
 
-def test_an_unknown_signal_has_a_sentence_all_the_same() -> None:
+def test_an_unknown_signal_has_a_sentence_too() -> None:
     assert "signal 15, SIGTERM" in exited(-15, "").sentence
     assert "signal 99" in exited(-99, "").sentence
 

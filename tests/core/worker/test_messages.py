@@ -40,7 +40,7 @@ def one_way() -> tuple[Connection, Connection]:
 
 
 def received(data: bytes, kind: type[Command] | type[Event] = Event) -> Command | Event | None:
-    """What the reading end makes of these bytes, after which the other end closes."""
+    """The message received from these bytes, after which the other end closes."""
     reader, writer = one_way()
     with reader:
         with writer:
@@ -70,7 +70,7 @@ def framed(data: bytes) -> bytes:
     return len(data).to_bytes(4, "big") + data
 
 
-def test_what_is_no_message_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_that_are_no_message_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(3)
     good = framed(pickle.dumps(TextDelta("1", "hello")))
     assert received(good) == TextDelta("1", "hello")

@@ -66,7 +66,7 @@ def test_mini_answers_about_a_photo_in_its_own_process(mini_home: Path, examples
         worker.count("counted", asked)
         worker.reply("photo", asked, Sampling(max_tokens=24, temperature=0.0))
         finished = heard.finished("photo")
-        assert any(letter.isalpha() for letter in heard.said("photo"))
+        assert any(letter.isalpha() for letter in heard.text_of("photo"))
         assert finished.tokens_per_s
         counted = heard.until(ContextUsage, lambda one: one.request == "counted")
         assert counted.positions == finished.prompt_tokens

@@ -1,4 +1,4 @@
-"""Answers and counts of an engine in a process of its own."""
+"""Answers and token counts of an engine in a separate process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_answer_arrives_in_pieces_with_its_phases_and_numbers(shared: Shared)
     assert [one.phase for one in about if isinstance(one, Phase)] == ["prefill", "decode"]
     assert isinstance(about[0], ContextUsage)
     assert about[0].positions == finished.prompt_tokens > 0
-    assert heard.said("streams") == "A cat on a mat."
+    assert heard.text_of("streams") == "A cat on a mat."
     assert (finished.finish, finished.answer_tokens) == ("stop", 15)
     assert finished.first_token_s is not None
     last = [one for one in about if isinstance(one, TextDelta)][-1]
@@ -53,7 +53,7 @@ def test_the_model_is_described_when_it_is_ready(shared: Shared) -> None:
     assert shared[0].is_alive
 
 
-def test_two_replies_asked_in_a_row_come_one_after_the_other(shared: Shared) -> None:
+def test_two_requested_replies_arrive_one_after_the_other(shared: Shared) -> None:
     worker, heard = shared
     worker.reply("first", [user("say:one")])
     worker.reply("second", [user("say:two")])
@@ -63,15 +63,15 @@ def test_two_replies_asked_in_a_row_come_one_after_the_other(shared: Shared) -> 
     assert order.index("first") < order.index("second")
 
 
-def test_a_cancelled_answer_keeps_what_was_said(shared: Shared) -> None:
+def test_a_cancelled_answer_keeps_its_text(shared: Shared) -> None:
     worker, heard = shared
     worker.reply("long", [user("endless:")])
     heard.until(TextDelta, lambda one: one.request == "long")
     worker.cancel("long")
     finished = heard.finished("long")
     assert finished.finish == "cancelled"
-    assert set(heard.said("long")) == {"a"}
-    assert finished.answer_tokens == len(heard.said("long"))
+    assert set(heard.text_of("long")) == {"a"}
+    assert finished.answer_tokens == len(heard.text_of("long"))
 
 
 def test_an_answer_that_waits_can_be_cancelled_too(shared: Shared) -> None:
@@ -96,7 +96,7 @@ def test_the_sampling_and_the_beams_reach_the_model(shared: Shared) -> None:
     assert "0 beams" in heard.failed("refused").sentence
 
 
-def test_fields_of_the_sampling_that_nobody_set_are_the_bundle_s_own(shared: Shared) -> None:
+def test_unset_sampling_fields_are_the_bundle_s_own(shared: Shared) -> None:
     worker, heard = shared
     worker.reply("some", [user("seed:")], Sampling(seed=7))
     worker.reply("none", [user("seed:")], {})
@@ -110,7 +110,7 @@ def test_an_answer_at_the_end_is_continued(shared: Shared) -> None:
     assert heard.answer("more") == " and a dog"
 
 
-def test_pictures_are_looked_at_once_and_again_when_the_file_changes(shared: Shared, tmp_path: Path) -> None:
+def test_pictures_are_encoded_once_and_again_when_the_file_changes(shared: Shared, tmp_path: Path) -> None:
     worker, heard = shared
     light, dark = grey(tmp_path / "light.png", 200), grey(tmp_path / "dark.png", 10)
     worker.reply("looks", [user("What?", light), ChatMessage("assistant", "A."), user("grey:", dark)])
@@ -120,8 +120,8 @@ def test_pictures_are_looked_at_once_and_again_when_the_file_changes(shared: Sha
     grey(dark, 77)
     worker.reply("again", [user("grey:", dark)])
     assert heard.answer("again") == "[77]"
-    looked = [one.request for one in heard.events if isinstance(one, Phase) and one.phase == "encode"]
-    assert looked == ["looks", "again"]
+    encoded = [one.request for one in heard.events if isinstance(one, Phase) and one.phase == "encode"]
+    assert encoded == ["looks", "again"]
 
 
 def test_a_picture_that_vanished_is_named_and_the_model_lives_on(shared: Shared, tmp_path: Path) -> None:
@@ -151,10 +151,10 @@ def test_a_megabyte_of_text_goes_through(shared: Shared) -> None:
     worker.reply("novel", [user(text), ChatMessage("assistant", "Lang."), user("say:ok")])
     assert heard.answer("novel") == "ok"
     assert heard.finished("novel").prompt_tokens > 1_000_000
-    assert len(heard.said("novel")) == 2
+    assert len(heard.text_of("novel")) == 2
 
 
-def test_what_native_code_prints_disturbs_nobody(shared: Shared) -> None:
+def test_output_of_native_code_does_not_disturb_the_protocol(shared: Shared) -> None:
     worker, heard = shared
     worker.reply("noise", [user("noise:")])
     assert heard.answer("noise") == "quiet"
@@ -166,7 +166,7 @@ def test_a_bug_fails_one_answer_in_a_sentence(shared: Shared) -> None:
     worker.reply("memory", [user("memory:")])
     worker.reply("empty", [user("  ")])
     assert "ValueError: seven [/] is not a colour" in heard.failed("bug").sentence
-    assert heard.said("bug") == "so far"
+    assert heard.text_of("bug") == "so far"
     assert heard.failed("memory").sentence.startswith("There is not enough memory")
     assert "empty" in heard.failed("empty").sentence
     assert worker.is_alive

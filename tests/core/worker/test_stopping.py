@@ -29,7 +29,7 @@ from minigpt4.core.worker.messages import (
     TextDelta,
 )
 
-PATIENCE_S = 120
+TIMEOUT_S = 120
 QUITTING_S = 0.5
 
 PARENT = """
@@ -54,14 +54,14 @@ def user(text: str, *pictures: Path) -> ChatMessage:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + TIMEOUT_S
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has taken back yet counts."""
+    """Whether a process has ended; a zombie counts."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
@@ -135,17 +135,17 @@ def test_stopping_is_quick_while_and_after_the_listener_is_called(heard: Any, ch
     quitting = Worker(listener, child)
     quitting.load(EngineOptions("scripted"))
     quitting.reply("1", [user("say:hello")])
-    assert stopped.wait(PATIENCE_S)
+    assert stopped.wait(TIMEOUT_S)
     quick_stop(quitting)
     assert isinstance(heard.events[-1], Ready)
 
 
-def test_what_the_process_started_ends_with_it(worker: Worker, heard: Any) -> None:
+def test_children_of_the_process_end_with_it(worker: Worker, heard: Any) -> None:
     worker.load(EngineOptions("scripted"))
     worker.reply("1", [user("start:")])
-    wait_until(lambda: heard.said("1").isdigit() and not is_gone(int(heard.said("1"))))
+    wait_until(lambda: heard.text_of("1").isdigit() and not is_gone(int(heard.text_of("1"))))
     worker.stop()
-    wait_until(lambda: is_gone(int(heard.said("1"))))
+    wait_until(lambda: is_gone(int(heard.text_of("1"))))
 
 
 def test_another_model_ends_the_answers_of_the_one_before(worker: Worker, heard: Any) -> None:
@@ -189,6 +189,6 @@ def test_the_process_ends_with_its_parent(child: tuple[str, ...], doing: str, is
             parent.kill()
         else:
             parent.stdin.close()
-        parent.wait(PATIENCE_S)
+        parent.wait(TIMEOUT_S)
         wait_until(lambda: is_gone(pid))
         assert parent.returncode == (-signal.SIGKILL if is_killed else 0)

@@ -72,7 +72,7 @@ def talk_with(store: Store, *texts: str, name: str = "dog.png") -> str:
 
 
 class Page(HTMLParser):
-    """What a browser makes of a page: its elements with attributes, and the text between."""
+    """A page as a browser parses it: its elements with attributes, and the text between."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_markdown_holds_the_shown_path_and_its_pictures(store: Store, tmp_path: Path) -> None:
+def test_markdown_has_the_active_branch_and_its_pictures(store: Store, tmp_path: Path) -> None:
     talk = talk_with(store, "What is\nthis?", "A **dog**.", "And?", "It runs.", name="my [dog](x).png")
     store.update_text(store.path(talk)[-1].id, "It ru", "stopped")
     file = to_markdown(store, talk, tmp_path / "out")
@@ -115,7 +115,7 @@ def test_markdown_holds_the_shown_path_and_its_pictures(store: Store, tmp_path: 
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_no_text_leaves_its_place_in_markdown(store: Store, tmp_path: Path, text: str) -> None:
+def test_no_text_escapes_its_place_in_markdown(store: Store, tmp_path: Path, text: str) -> None:
     talk = talk_with(store, text, text, "The end", "The last", name=text)
     tokens = MarkdownIt("commonmark").parse(to_markdown(store, talk, tmp_path).read_text(encoding="utf-8"))
     headings = [
@@ -166,9 +166,7 @@ def test_no_text_becomes_an_element_of_the_page(store: Store, text: str) -> None
     assert "\x1b" not in hostile.text and "\x00" not in hostile.text and "\u202e" not in hostile.text
 
 
-def test_formats_that_no_browser_shows_become_png_and_gone_pictures_are_said(
-    store: Store, tmp_path: Path
-) -> None:
+def test_unsupported_formats_become_png_and_missing_pictures_are_noted(store: Store, tmp_path: Path) -> None:
     talk = store.new_conversation()
     scan, gone = (
         store.keep_picture(open_picture(picture_file("TIFF")), "scan.tif"),
@@ -183,7 +181,7 @@ def test_formats_that_no_browser_shows_become_png_and_gone_pictures_are_said(
     assert ".tif)" in text and "*(The picture gone.png is missing.)*" in text
 
 
-def test_json_brings_every_branch_setting_and_picture_to_another_computer(store: Store, other: Store) -> None:
+def test_json_transfers_every_branch_setting_and_picture(store: Store, other: Store) -> None:
     talk = talk_with(store, "What?", "A dog", "Its colour?", "Brown")
     question = store.path(talk)[0]
     store.add_message(talk, question.id, "assistant", "A cat", stats={"tokens_per_s": 3.5}, state="failed")
@@ -226,9 +224,7 @@ MESSAGES = st.lists(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(messages=MESSAGES, title=st.text(max_size=20))
-def test_what_is_exported_and_imported_is_the_same(
-    store: Store, other: Store, messages: list[Any], title: str
-) -> None:
+def test_export_and_import_round_trip(store: Store, other: Store, messages: list[Any], title: str) -> None:
     talk = store.new_conversation({"system_prompt": title.replace("\0", "")})
     ids: list[str | None] = [None]
     for parent, role, text, pictures, state, stats in messages:
@@ -244,7 +240,7 @@ def test_what_is_exported_and_imported_is_the_same(
     assert [info.id for info in from_json(other, exported).known] == [talk.id]
 
 
-def test_importing_again_changes_nothing_and_brings_deleted_ones_back(store: Store) -> None:
+def test_importing_again_changes_nothing_and_restores_deleted_ones(store: Store) -> None:
     talk = talk_with(store, "What?", "A dog")
     exported = to_json(store, [talk])
     store.delete(talk)
@@ -253,7 +249,7 @@ def test_importing_again_changes_nothing_and_brings_deleted_ones_back(store: Sto
     assert [info.id for info in store.conversations(9)] == [talk]
 
 
-def test_a_conversation_that_went_on_here_is_not_overwritten_by_its_older_export(store: Store) -> None:
+def test_a_conversation_that_continued_is_not_overwritten_by_its_older_export(store: Store) -> None:
     talk = talk_with(store, "What?", "A dog")
     exported = to_json(store, [talk])
     store.add_message(talk, store.leaf(talk), "user", "More")
@@ -270,7 +266,7 @@ def test_an_answer_still_being_written_arrives_stopped(store: Store, other: Stor
     assert other.path(talk)[-1].state == "stopped"
 
 
-def test_a_picture_that_was_gone_stays_gone_but_keeps_its_place(store: Store, other: Store) -> None:
+def test_a_missing_picture_stays_missing_but_keeps_its_place(store: Store, other: Store) -> None:
     talk = talk_with(store, "What?")
     store.path(talk)[0].pictures[0].path.unlink()
     from_json(other, to_json(store, [talk]))

@@ -1,4 +1,4 @@
-"""`minigpt4 history` in processes of its own: with pipes, a terminal, an open app, and closed streams."""
+"""`minigpt4 history` in separate processes: with pipes, a terminal, an open app, and closed streams."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def talk(store: Store) -> str:
 
 
 def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """What a person sees, escape codes and all."""
+    """The output on a terminal, with escape codes."""
     wanted = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     child = pexpect.spawn(
         HISTORY[0],
@@ -122,7 +122,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(store: Store) -> None:
         (("import", "nowhere.json"), 1),
     ],
 )
-def test_what_fails_has_its_exit_code_and_one_line(
+def test_failures_have_their_exit_code_and_one_line(
     run_minigpt4: Run, store: Store, arguments: tuple[str, ...], code: int
 ) -> None:
     done = run_minigpt4("history", *arguments)

@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def talk(store: Store) -> str:
-    """A conversation to which tests add what is to be found."""
+    """A conversation to which tests add the texts to find."""
     return store.new_conversation().id
 
 
@@ -47,9 +47,7 @@ def found(store: Store, query: str) -> list[str]:
         ("“brown dog”", "A [brown dog] runs."),
     ],
 )
-def test_all_words_are_found_by_their_beginnings_and_phrases_as_they_stand(
-    store: Store, talk: str, query: str, snippet: str
-) -> None:
+def test_words_match_by_prefix_and_phrases_exactly(store: Store, talk: str, query: str, snippet: str) -> None:
     message = say(store, talk, "A brown dog runs.")
     say(store, talk, "Another text")
     assert found(store, query) == [snippet]
@@ -58,7 +56,7 @@ def test_all_words_are_found_by_their_beginnings_and_phrases_as_they_stand(
 
 
 @pytest.mark.parametrize("query", ["dog cat", '"dog brown"', '"do"', "og", "", " ", '"', '""'])
-def test_nothing_is_found_where_a_word_is_missing(store: Store, talk: str, query: str) -> None:
+def test_a_query_with_a_missing_word_finds_nothing(store: Store, talk: str, query: str) -> None:
     say(store, talk, "A brown dog runs.")
     assert found(store, query) == []
 
@@ -73,7 +71,7 @@ def test_picture_names_and_given_titles_are_found_too(store: Store, talk: str) -
     assert found(store, "summ") == []
 
 
-def test_a_title_made_of_the_first_question_is_not_a_second_hit(store: Store, talk: str) -> None:
+def test_a_title_derived_from_the_first_question_is_not_a_second_hit(store: Store, talk: str) -> None:
     store.add_message(talk, None, "user", "Which animal?")
     assert len(store.search("animal", 10)) == 1
 

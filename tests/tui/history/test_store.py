@@ -47,7 +47,7 @@ def whole(number: int, text: str = "A question", messages: int = 2) -> WholeConv
     return WholeConversation(info, False, {}, ids[-1] if ids else None, kept)
 
 
-def test_a_conversation_is_there_again_after_the_store_was_closed(store: Store) -> None:
+def test_a_conversation_persists_after_the_store_is_closed(store: Store) -> None:
     talk = store.new_conversation({"bundle": "mini", "temperature": 0.5})
     photo = store.keep_picture(open_picture(png()), "dog.png")
     question = store.add_message(talk.id, None, "user", "What is\x00 this?", [photo])
@@ -71,7 +71,7 @@ def test_a_conversation_is_there_again_after_the_store_was_closed(store: Store) 
     again.close()
 
 
-def test_without_a_path_the_store_is_in_the_data_folder_for_its_owner_alone() -> None:
+def test_the_default_store_is_in_the_data_folder_and_readable_by_its_owner_only() -> None:
     store = Store.open()
     store.new_conversation()
     assert store.file == data_home() / "conversations.sqlite3"
@@ -160,8 +160,8 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-def test_whatever_is_added_paths_lead_from_the_beginning_to_the_leaf(steps: list[tuple[str, int]]) -> None:
-    # One store for all examples: a conversation of its own is as good as a file of its own.
+def test_any_branch_leads_from_the_first_message_to_the_leaf(steps: list[tuple[str, int]]) -> None:
+    # One store for all examples: separate conversations suffice in place of separate files.
     store = Store.open()
     talk = store.new_conversation()
     made: dict[str, StoredMessage] = {}
@@ -227,7 +227,7 @@ def test_the_first_page_of_10000_conversations_takes_under_20_ms(store: Store) -
     assert min(times) < 0.02
 
 
-def test_what_was_deleted_is_out_of_sight_until_it_is_brought_back(store: Store) -> None:
+def test_a_deleted_conversation_is_hidden_until_it_is_restored(store: Store) -> None:
     store.add_whole([whole(1, "A zebra"), whole(2)])
     before = store.whole("c00001")
     store.delete("c00001")
@@ -242,7 +242,7 @@ def test_what_was_deleted_is_out_of_sight_until_it_is_brought_back(store: Store)
     assert store.deleted() == []
 
 
-def test_purging_removes_words_and_pictures_that_nobody_else_holds(
+def test_purging_removes_text_and_pictures_without_other_references(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = store.new_conversation(), store.new_conversation()
@@ -314,7 +314,7 @@ def test_a_photo_on_its_side_has_its_upright_size(store: Store) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"no picture", b"%PDF-1.4", png()[:20]])
-def test_what_is_no_picture_is_refused_in_a_sentence(store: Store, data: bytes) -> None:
+def test_a_file_that_is_no_picture_is_refused_in_a_sentence(store: Store, data: bytes) -> None:
     with pytest.raises(ImageError, match=r"x\.png is (empty|not a picture|a PDF)"):
         store.keep_picture(open_picture(data, "x.png"), "x.png")
     assert not (store.file.parent / "pictures").exists()
@@ -357,7 +357,7 @@ def test_a_window_can_tell_that_another_has_written(store: Store) -> None:
     other.close()
 
 
-def test_the_last_conversation_is_the_one_in_which_something_was_said_last_pinned_or_not(
+def test_the_last_conversation_is_the_latest_updated_pinned_or_not(
     store: Store,
 ) -> None:
     with pytest.raises(UsageError, match="There is no conversation yet"):

@@ -139,7 +139,7 @@ def test_an_answer_that_a_killed_process_was_writing_is_kept_and_called_stopped(
     assert list((path.parent / "writers").iterdir()) == []
 
 
-def test_what_a_second_instance_is_writing_is_left_alone_until_it_ends(
+def test_messages_of_a_running_second_instance_are_left_alone_until_it_ends(
     path: Path, opened: list[Store]
 ) -> None:
     first, second = Store.open(path), Store.open(path)
@@ -177,7 +177,7 @@ def test_a_new_file_that_another_program_holds_is_a_sentence_too(path: Path) -> 
 
 
 def test_a_read_only_file_is_named_with_the_way_out() -> None:
-    # Not in pytest's own folder, which nobody else may enter.
+    # Not in pytest's own folder, which other users may not enter.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         path = folder / "conversations.sqlite3"
@@ -185,10 +185,10 @@ def test_a_read_only_file_is_named_with_the_way_out() -> None:
         path.chmod(0o444)
         folder.chmod(0o555)
         try:
-            said, _ = child(OPEN_AS_NOBODY, path).communicate(timeout=60)
+            output, _ = child(OPEN_AS_NOBODY, path).communicate(timeout=60)
         finally:
             folder.chmod(0o755)
-    assert f"'{path}' are read-only for this user; make the file" in said
+    assert f"'{path}' are read-only for this user; make the file" in output
 
 
 def test_a_folder_in_the_files_place_is_named(path: Path) -> None:
@@ -328,7 +328,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(
     store.close()
 
 
-def test_writing_goes_ahead_of_the_file_so_that_readers_never_wait(kept: Path) -> None:
+def test_the_database_uses_wal_so_that_readers_never_wait(kept: Path) -> None:
     store = Store.open(kept)
     assert sqlite3.connect(kept).execute("PRAGMA journal_mode").fetchone() == ("wal",)
     store.new_conversation()
@@ -338,5 +338,5 @@ def test_writing_goes_ahead_of_the_file_so_that_readers_never_wait(kept: Path) -
 
 def test_importing_the_store_loads_neither_numpy_nor_pillow() -> None:
     script = "print([name for name in ('numpy', 'PIL', 'torch') if name in sys.modules])"
-    said, _ = child(script, "none").communicate(timeout=60)
-    assert said == "[]\n"
+    output, _ = child(script, "none").communicate(timeout=60)
+    assert output == "[]\n"

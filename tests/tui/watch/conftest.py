@@ -1,4 +1,4 @@
-"""Runs as others write them, and the screen that follows them."""
+"""Runs written by fixtures, and the screen that follows them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Writer:
         Image.new("RGB", (40, 30), (90, 140, 190)).save(path)
 
     def log(self) -> RunLog:
-        """What has been written, read back."""
+        """The written log, read back."""
         log = RunLog(self.folder.path)
         log.update(RunTail(self.folder.path).poll())
         return log

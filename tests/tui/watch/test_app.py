@@ -1,4 +1,4 @@
-"""The watch screen: what it shows of runs' folders, keys and mouse."""
+"""The watch screen: contents, keys and mouse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Watch = Callable[..., AbstractAsyncContextManager[Any]]
 ODD = "[/] a \x1b[31mred[b] dog"
 
 
-async def test_a_finished_run_is_there_at_the_first_sight(new_run: NewRun, watch: Watch) -> None:
+async def test_a_finished_run_is_shown_in_the_first_frame(new_run: NewRun, watch: Watch) -> None:
     run = new_run()
     run.steps(1, 100, lambda step: 3 - step / 100)
     run.validated(100, 2.25)
@@ -41,7 +41,7 @@ async def test_a_finished_run_is_there_at_the_first_sight(new_run: NewRun, watch
         assert any("⠀" < letter <= "⣿" for letter in stage.text())
 
 
-async def test_what_a_run_writes_is_seen_at_the_next_look(new_run: NewRun, watch: Watch) -> None:
+async def test_new_events_of_a_run_are_shown_at_the_next_read(new_run: NewRun, watch: Watch) -> None:
     run = new_run()
     with run.folder.locked():
         async with watch(run) as stage:
@@ -75,7 +75,7 @@ async def test_a_folder_that_is_deleted_stops_neither_screen_nor_figures(
         assert "stopped" in stage.line("stage1") and "step 5" in stage.line("stage1")
 
 
-async def test_number_keys_tab_and_clicks_change_what_is_looked_at(new_run: NewRun, watch: Watch) -> None:
+async def test_number_keys_tab_and_clicks_change_the_view(new_run: NewRun, watch: Watch) -> None:
     run = new_run()
     run.steps(1, 20)
     async with watch(run) as stage:
@@ -154,7 +154,7 @@ async def test_runs_lie_over_each_other_and_one_is_chosen(new_run: NewRun, watch
         assert stage.app.chosen == 1
 
 
-async def test_many_runs_leave_room_for_the_chart_and_the_chosen_one_is_in_sight(
+async def test_many_runs_leave_space_for_the_chart_and_the_chosen_one_is_visible(
     new_run: NewRun, watch: Watch
 ) -> None:
     runs = [new_run(f"run{number:02}") for number in range(30)]
@@ -201,7 +201,7 @@ async def test_new_answers_take_the_place_of_the_old_ones(new_run: NewRun, watch
         assert stage.app.query_one(QuestionView) is view
 
 
-async def test_what_several_runs_answer_stands_under_the_same_picture(new_run: NewRun, watch: Watch) -> None:
+async def test_answers_of_several_runs_are_under_the_same_picture(new_run: NewRun, watch: Watch) -> None:
     runs = [new_run("one"), new_run("two")]
     for run, answer in zip(runs, ("A dog.", "A cat."), strict=True):
         run.sampled(10, photo=answer)
@@ -212,7 +212,7 @@ async def test_what_several_runs_answer_stands_under_the_same_picture(new_run: N
         assert len(stage.app.query(QuestionView)) == 1
 
 
-async def test_wide_screens_show_answers_beside_the_curves_where_there_are_any(
+async def test_wide_screens_show_answers_beside_the_chart_if_there_are_any(
     new_run: NewRun, watch: Watch
 ) -> None:
     run = new_run()
@@ -241,7 +241,7 @@ async def test_the_cursor_on_the_curves_chooses_the_answers_beside_them(
         assert "Early." in stage.text()
 
 
-async def test_a_run_without_answers_says_what_gives_some(new_run: NewRun, watch: Watch) -> None:
+async def test_a_run_without_answers_says_how_to_get_some(new_run: NewRun, watch: Watch) -> None:
     run = new_run()
     async with watch(run, size=(100, 24)) as stage:
         await stage.pilot.press("5", "left", "down", "pagedown")
@@ -262,7 +262,7 @@ async def test_a_picture_that_cannot_be_opened_leaves_the_answer_readable(
         assert "A dog." in stage.text()
 
 
-async def test_texts_of_models_and_folders_are_shown_as_they_are(new_run: NewRun, watch: Watch) -> None:
+async def test_texts_of_models_and_folders_are_shown_without_markup(new_run: NewRun, watch: Watch) -> None:
     run = new_run("[b]odd")
     run.steps(1, 3)
     run.folder.append({"sentence": ODD})
@@ -321,7 +321,7 @@ async def test_it_is_left_with_a_key(new_run: NewRun, watch: Watch, key: str) ->
         await stage.until(lambda: not stage.app.is_running)
 
 
-def test_into_a_pipe_goes_a_line_for_each_run(new_run: NewRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_pipe_each_run_is_one_line(new_run: NewRun, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = new_run("one"), new_run("two")
     first.steps(1, 5)
     watch_runs([first.folder.path, second.folder.path, first.folder.path])

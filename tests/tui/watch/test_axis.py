@@ -26,7 +26,7 @@ def test_places_keep_the_order_of_values_and_lie_on_the_axis(
 
 
 @pytest.mark.parametrize("is_log", [False, True])
-def test_the_value_of_a_place_lies_at_that_place(is_log: bool) -> None:
+def test_a_place_round_trips_through_its_value(is_log: bool) -> None:
     scale = Scale(1, 20_000, 160, is_log)
     assert [scale.place(scale.value(place)) for place in range(160)] == list(range(160))
 

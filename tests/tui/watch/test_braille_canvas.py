@@ -20,7 +20,7 @@ def test_dots_become_braille_letters() -> None:
     assert text(canvas) == ["⢁⠄"]
 
 
-def test_a_higher_layer_wipes_off_what_lies_in_its_cells_and_no_others() -> None:
+def test_a_higher_layer_erases_lower_ones_in_its_cells_only() -> None:
     canvas = Canvas[tuple[int]](2, 1)
     for x in range(4):
         canvas.vertical(x, 0, 3, (1,))
@@ -29,7 +29,7 @@ def test_a_higher_layer_wipes_off_what_lies_in_its_cells_and_no_others() -> None
     assert list(canvas.line(0)) == [("⠁", (2,)), ("⣿", (1,))]
 
 
-def test_a_letter_stands_in_place_of_dots() -> None:
+def test_a_character_replaces_the_dots_of_its_cell() -> None:
     canvas = Canvas[tuple[int]](3, 1)
     canvas.dot(2, 0, (0,))
     canvas.character(1, 0, "◆", (1,))
@@ -57,7 +57,7 @@ def test_a_path_has_no_gaps(corners: list[tuple[int, int]]) -> None:
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50))
-def test_what_lies_outside_is_lost(x: int, y: int) -> None:
+def test_drawing_outside_is_ignored(x: int, y: int) -> None:
     canvas = Canvas[tuple[int]](3, 2)
     canvas.dot(x, y, (0,))
     canvas.character(x, y, "x", (0,))

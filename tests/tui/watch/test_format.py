@@ -36,7 +36,7 @@ def log_of(**values: Any) -> RunLog:
         (270_000, "3 d 3 h"),
     ],
 )
-def test_times_are_told_in_two_units_at_most(seconds: float, text: str) -> None:
+def test_durations_have_two_units_at_most(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
 
 
@@ -53,7 +53,7 @@ def test_a_run_that_ended_tells_when() -> None:
     assert state_text(log_of(state="preparing"), 5.0) == "preparing"
 
 
-def test_figures_that_are_not_there_yet_are_empty() -> None:
+def test_figures_without_a_value_yet_are_empty() -> None:
     assert figures(log_of(state="preparing"), 0.0) == ["preparing", "step 0/100", "", "", ""]
 
 
@@ -63,7 +63,7 @@ def test_a_loss_that_is_no_number_is_not_hidden_by_the_mean() -> None:
     assert "loss nan" in figures(log, 0.0)
 
 
-def test_details_leave_out_what_says_nothing() -> None:
+def test_details_without_a_value_are_omitted() -> None:
     plain = details(log_of(last=StepDone(2, 2.0, 1e-4, 0.25, 1, 1)))
     assert plain == ["learning rate 1.00e-04", "gradient 0.25"]
     full = StepDone(2, 2.0, 1e-4, 0.25, 1, 1, data_wait=0.1, mfu=0.5, memory=3_000_000_000)
@@ -89,7 +89,7 @@ def test_a_line_without_a_screen_tells_all(new_run: NewRun) -> None:
     )
 
 
-def test_runs_of_the_same_name_are_told_apart_by_their_folders() -> None:
+def test_runs_of_the_same_name_are_distinguished_by_their_folders() -> None:
     assert run_names([Path("x/stage1"), Path("y/stage2")]) == ["stage1", "stage2"]
     assert run_names([Path("x/run"), Path("y/run")]) == ["x/run", "y/run"]
     assert run_names([Path("ev\x1bil")]) == ["ev␛il"]

@@ -45,7 +45,7 @@ def test_a_falling_loss_falls_from_the_left_to_the_right(new_run: NewRun) -> Non
     assert values[2] == pytest.approx(3.0, abs=0.02)
 
 
-def test_the_mean_lies_among_noisy_steps_and_is_itself_calm(new_run: NewRun) -> None:
+def test_the_running_mean_is_within_the_noise_and_smooth(new_run: NewRun) -> None:
     run = new_run()
     run.steps(1, 2000, lambda step: 2 + (step * 7919 % 100 - 49.5) / 100)
     found = draw(run.log())
@@ -65,7 +65,7 @@ def test_a_loss_that_begins_far_above_leaves_the_rest_readable(new_run: NewRun) 
     assert max(float(line.split("┤")[0]) for line in lines(on_log_axis) if "┤" in line) >= 8
 
 
-def test_measurements_are_marked_where_they_were_made(new_run: NewRun) -> None:
+def test_measurements_are_marked_at_their_steps(new_run: NewRun) -> None:
     run = new_run()
     run.steps(1, 100, lambda step: 3 - step / 100)
     run.validated(20, 2.9)
@@ -125,7 +125,7 @@ def test_a_spike_does_not_flatten_the_rest(new_run: NewRun) -> None:
     assert len(rows_of(found, Part.RAW)) >= 2
 
 
-def test_the_cursor_stands_at_its_step(new_run: NewRun) -> None:
+def test_the_cursor_is_drawn_at_its_step(new_run: NewRun) -> None:
     run = new_run()
     run.steps(1, 100)
     found = draw(run.log(), cursor=50.0)
@@ -133,7 +133,7 @@ def test_the_cursor_stands_at_its_step(new_run: NewRun) -> None:
     assert columns == {found.cell_of(50)}
 
 
-def test_nothing_is_known_of_a_run_beyond_its_ends(new_run: NewRun) -> None:
+def test_a_run_has_no_value_beyond_its_ends(new_run: NewRun) -> None:
     short, long = new_run("short"), new_run("long")
     short.steps(20, 50)
     long.steps(1, 200)
@@ -148,7 +148,7 @@ def test_a_run_without_a_step_yet_has_empty_axes(new_run: NewRun) -> None:
     assert not rows_of(found, Part.LINE)
 
 
-def test_without_room_nothing_is_drawn(new_run: NewRun) -> None:
+def test_nothing_is_drawn_in_too_small_a_space(new_run: NewRun) -> None:
     run = new_run()
     run.steps(1, 10)
     assert draw(run.log(), size=(12, 16)).lines == []
@@ -160,7 +160,7 @@ values = st.lists(st.floats(-1e12, 1e12) | st.sampled_from([0.0, 1e-300, 1e300, 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values, values, st.integers(20, 90), st.integers(5, 40), st.booleans(), st.sampled_from(METRICS))
-def test_whatever_was_logged_every_line_has_the_width_that_was_asked_for(
+def test_every_line_has_the_requested_width_for_any_log(
     losses: list[float], marks: list[float], columns: int, rows: int, is_log: bool, metric: Any
 ) -> None:
     one, two = RunLog(None), RunLog(None)  # type: ignore[arg-type]
@@ -176,7 +176,7 @@ def test_whatever_was_logged_every_line_has_the_width_that_was_asked_for(
 
 
 def test_a_long_run_is_drawn_at_once(new_run: NewRun) -> None:
-    """200,000 steps; what is drawn costs by the column, not by the step, but for the extremes."""
+    """200,000 steps; the cost of drawing is per column, not per step, except for the extremes."""
     log = RunLog(new_run().folder.path)
     log.loss = Curve()
     for step in range(1, 200_001):

@@ -1,4 +1,4 @@
-"""Every key of every action reaches it where it is meant to, and every command with a slash does its work."""
+"""Every action is reached by its keys in its context, and every slash command works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A conversation's own conduct: what is kept, what is asked of the engine, and what is told."""
+"""A conversation without widgets: its stored messages, its requests to the engine, and its updates."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from minigpt4.tui.history.store import Store, StoredPicture
 
 @dataclass
 class Asked:
-    """Stands for the engine: remembers what it was asked."""
+    """A fake engine that records its requests."""
 
     replies: list[tuple[str, list[ChatMessage], Sampling]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Asked:
 
     @property
     def messages(self) -> list[tuple[str, str]]:
-        """Of the last question, who said what."""
+        """Roles and texts of the last request."""
         return [(one.role, one.text) for one in self.replies[-1][1]]
 
 
@@ -101,7 +101,7 @@ class Scene:
 
     @property
     def kept(self) -> list[tuple[str, str, str]]:
-        """Who said what and what became of it, read from the store by another connection."""
+        """Roles, texts and states, read from the store by another connection."""
         assert self.conversation.info is not None
         path = Store.open(self.store.file).path(self.conversation.info.id)
         return [(one.role, one.text, one.state) for one in path]
@@ -112,7 +112,7 @@ def scene(store: Store) -> Scene:
     return Scene(store)
 
 
-def test_nothing_is_kept_before_something_is_said(scene: Scene) -> None:
+def test_nothing_is_stored_before_the_first_message(scene: Scene) -> None:
     scene.conversation.new()
     assert scene.store.conversations(10) == []
 
@@ -153,7 +153,7 @@ def test_at_most_a_second_of_an_answer_is_not_kept_yet(scene: Scene) -> None:
     assert scene.kept[-1] == ("assistant", "Once upon a time", "writing")
 
 
-def test_stopping_keeps_what_was_said_at_once(scene: Scene) -> None:
+def test_stopping_saves_the_text_so_far_at_once(scene: Scene) -> None:
     scene.conversation.ask("Tell me a story.")
     scene.say("Once upon")
     assert scene.conversation.stop()
@@ -166,7 +166,7 @@ def test_stopping_keeps_what_was_said_at_once(scene: Scene) -> None:
     assert not scene.conversation.stop()
 
 
-def test_a_stopped_answer_goes_on_from_its_end(scene: Scene) -> None:
+def test_a_stopped_answer_continues_from_its_end(scene: Scene) -> None:
     scene.conversation.ask("Tell me a story.")
     scene.say("Once upon")
     scene.conversation.stop()
@@ -177,7 +177,7 @@ def test_a_stopped_answer_goes_on_from_its_end(scene: Scene) -> None:
     assert scene.kept[1:] == [("assistant", "Once upon a time.", "done")]
 
 
-def test_an_answer_that_said_nothing_is_begun_again(scene: Scene) -> None:
+def test_an_empty_answer_is_started_again(scene: Scene) -> None:
     scene.conversation.ask("Well?")
     scene.conversation.handle(Failed(scene.engine.request, "The picture is gone."))
     assert scene.conversation.path[-1].stats["problem"] == "The picture is gone."
@@ -205,7 +205,7 @@ def test_another_answer_leaves_the_one_before_as_a_variant(scene: Scene) -> None
     assert not scene.conversation.show_variant(first, -1)
 
 
-def test_another_answer_is_asked_for_with_dice_where_there_were_none(scene: Scene) -> None:
+def test_a_regenerated_greedy_answer_is_sampled(scene: Scene) -> None:
     scene.own_temperature = 0.0
     scene.turn("What is this?", "A cat.")
     assert scene.engine.replies[0][2].temperature is None
@@ -213,7 +213,7 @@ def test_another_answer_is_asked_for_with_dice_where_there_were_none(scene: Scen
     assert scene.engine.replies[1][2].temperature == REGENERATE_TEMPERATURE
 
 
-def test_another_answer_gets_a_seed_of_its_own(scene: Scene) -> None:
+def test_a_regenerated_answer_gets_another_seed(scene: Scene) -> None:
     scene.sampling = Sampling(seed=5)
     scene.turn("What is this?", "A cat.")
     for expected in (6, 7):
@@ -222,7 +222,7 @@ def test_another_answer_gets_a_seed_of_its_own(scene: Scene) -> None:
         scene.finish()
 
 
-def test_an_earlier_answer_can_be_given_again_and_what_followed_is_not_lost(scene: Scene) -> None:
+def test_an_earlier_answer_can_be_regenerated_without_losing_what_followed(scene: Scene) -> None:
     scene.turn("One?", "1")
     scene.turn("Two?", "2")
     first = scene.conversation.path[1].id
@@ -250,7 +250,7 @@ def test_an_edited_question_begins_a_branch_with_its_pictures(scene: Scene, pict
     assert scene.texts == ["What is this?", "A cat.", "Sure?", "Yes."]
 
 
-def test_an_edited_answer_is_taken_as_it_is(scene: Scene) -> None:
+def test_an_edited_answer_is_stored_unchanged(scene: Scene) -> None:
     scene.turn("What is this?", "A cat.")
     asked = len(scene.engine.replies)
     scene.conversation.edit(scene.conversation.path[1].id, "A lynx.")
@@ -281,14 +281,14 @@ def test_a_dead_engine_leaves_the_conversation_whole(scene: Scene) -> None:
     assert ("assistant", "tw") in scene.engine.messages
 
 
-def test_a_failed_answer_without_words_is_not_told_to_the_engine(scene: Scene) -> None:
+def test_an_empty_failed_answer_is_not_sent_to_the_engine(scene: Scene) -> None:
     scene.conversation.ask("One?")
     scene.conversation.handle(Failed(scene.engine.request, "No."))
     scene.conversation.ask("Two?")
     assert scene.engine.messages == [("user", "One?"), ("user", "Two?")]
 
 
-def test_the_system_prompt_stands_first(scene: Scene) -> None:
+def test_the_system_prompt_comes_first(scene: Scene) -> None:
     scene.system_prompt = "Be brief."
     scene.conversation.ask("Hello?")
     assert scene.engine.messages == [("system", "Be brief."), ("user", "Hello?")]
@@ -329,14 +329,14 @@ def test_opening_another_conversation_stops_the_answer(scene: Scene) -> None:
     assert scene.store.path(before.id)[-1].text == "so f"
 
 
-def test_settings_of_its_own_stay_with_the_conversation(scene: Scene) -> None:
+def test_a_conversation_keeps_its_own_settings(scene: Scene) -> None:
     scene.conversation.own_settings = {"temperature": 0.5}
     scene.conversation.ask("One?")
     assert scene.conversation.info is not None
     assert dict(scene.store.settings(scene.conversation.info.id)) == {"temperature": 0.5}
 
 
-def test_counts_are_told_and_those_of_other_requests_are_not(scene: Scene) -> None:
+def test_counts_are_reported_and_those_of_other_requests_are_not(scene: Scene) -> None:
     scene.turn("One?", "1")
     scene.conversation.measure()
     scene.conversation.handle(ContextUsage("some other", 1, 1000, 0))
@@ -345,7 +345,7 @@ def test_counts_are_told_and_those_of_other_requests_are_not(scene: Scene) -> No
     assert UsageChanged(1, 1000, 0) not in scene.updates
 
 
-def test_events_of_a_request_long_gone_change_nothing(scene: Scene, tmp_path: Path) -> None:
+def test_events_of_an_earlier_request_change_nothing(scene: Scene, tmp_path: Path) -> None:
     scene.turn("One?", "1")
     before = list(scene.conversation.path)
     scene.conversation.handle(TextDelta("old", "x"))

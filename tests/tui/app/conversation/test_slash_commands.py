@@ -1,4 +1,4 @@
-"""What a line that begins with a slash can become."""
+"""Slash commands and their completion."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def paths(*found: str) -> object:
     return lambda _prefix: list(found)
 
 
-def test_commands_are_known_by_their_first_word() -> None:
+def test_commands_are_recognised_by_their_first_word() -> None:
     command = command_in("/image a b.jpg")
     assert command is not None
     assert command.takes_path
@@ -30,7 +30,7 @@ def test_every_command_of_the_plain_chat_is_here() -> None:
     assert set(PLAIN) <= {command.name for command in COMMANDS}
 
 
-def test_a_slip_is_told_with_the_nearest_command() -> None:
+def test_an_unknown_command_is_reported_with_the_nearest_one() -> None:
     assert unknown_command("/imgae x.jpg") == "There is no command /imgae; did you mean /image?"
     assert "/help" in unknown_command("/\x1b[31m")
 
@@ -52,7 +52,7 @@ def test_a_path_is_completed_as_far_as_it_is_certain() -> None:
     assert complete("/image zzz", paths()).line == "/image zzz"  # type: ignore[arg-type]
 
 
-def test_what_is_no_command_offers_nothing() -> None:
+def test_text_that_is_no_command_has_no_completion() -> None:
     assert choices_for("hello") == ()
     assert choices_for("/image photo") == ()
     assert choices_for("/help") == ()

@@ -1,4 +1,4 @@
-"""The kept conversations fail in the middle of a talk: it is said, nothing freezes, and nothing is lost."""
+"""The store fails during a conversation: the app says so, does not freeze, and loses nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from minigpt4.tui.history.store import Store
 Play = Any
 
 
-def said(now: Any, part: str) -> bool:
+def is_shown(now: Any, part: str) -> bool:
     return any(part in note.message for note in now.app._notifications)
 
 
@@ -33,7 +33,7 @@ async def test_a_question_that_could_not_be_kept_stays_in_the_composer(play: Pla
         other = sqlite3.connect(store.file, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         await send(now, "What is this?")
-        await now.until(lambda: said(now, "locked by another program for over 0.3 s"))
+        await now.until(lambda: is_shown(now, "locked by another program for over 0.3 s"))
         assert now.app.chat.composer.text == "What is this?"
         assert now.engine.asked == []
         other.execute("ROLLBACK")
@@ -51,7 +51,7 @@ async def test_an_answer_that_ended_while_the_file_was_locked_is_kept_afterwards
         other.execute("BEGIN IMMEDIATE")
         now.engine.answer("A c", "at.")
         await now.until(lambda: now.app.conversation.answering is None)
-        await now.until(lambda: "A cat." in now.text() and said(now, "locked"))
+        await now.until(lambda: "A cat." in now.text() and is_shown(now, "locked"))
         other.execute("ROLLBACK")
         other.close()
         conversation = now.app.conversation.info.id
@@ -70,7 +70,7 @@ async def test_an_answer_that_could_not_be_kept_is_kept_at_the_latest_when_the_a
         other = sqlite3.connect(store.file, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         now.engine.answer("A cat.")
-        await now.until(lambda: said(now, "locked"))
+        await now.until(lambda: is_shown(now, "locked"))
         other.execute("ROLLBACK")
         other.close()
         conversation = now.app.conversation.info.id
@@ -79,19 +79,19 @@ async def test_an_answer_that_could_not_be_kept_is_kept_at_the_latest_when_the_a
     assert [one.text for one in store.path(conversation)] == ["What is this?", "A cat."]
 
 
-async def test_a_file_that_became_read_only_is_said(play: Play, store: Store) -> None:
+async def test_a_file_that_became_read_only_is_reported(play: Play, store: Store) -> None:
     async with play(size=(110, 30)) as now:
         await now.talk("What is this?", "A cat.")
         connection = store._database._connection()
         connection.execute("PRAGMA query_only = ON")
         await send(now, "And this?")
-        await now.until(lambda: said(now, "read-only"))
+        await now.until(lambda: is_shown(now, "read-only"))
         assert now.app.chat.composer.text == "And this?"
         await now.pilot.press("ctrl+b")
         await now.until(lambda: now.app.focused.id == "conversations")
         now.app._notifications.clear()
         await now.pilot.press("down", "p", "d")
-        await now.until(lambda: said(now, "read-only"))
+        await now.until(lambda: is_shown(now, "read-only"))
         connection.execute("PRAGMA query_only = OFF")
         assert len(store.conversations(10)) == 1
         await now.pilot.press("escape", "enter")
@@ -114,7 +114,7 @@ async def test_a_file_that_was_damaged_meanwhile_stops_nothing(play: Play, store
         await send(now, "Anybody there?")
         await now.pilot.press("ctrl+f", *"question")
         await now.pilot.press("escape")
-        await now.until(lambda: said(now, "damaged"))
+        await now.until(lambda: is_shown(now, "damaged"))
         now.app.new_conversation()
         await now.pilot.press(*"still here")
         assert now.app.chat.composer.text.endswith("still here")
@@ -134,7 +134,7 @@ def make_another_programs(file: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [make_newer, make_another_programs])
-async def test_a_file_that_cannot_be_used_is_left_alone_and_said_and_the_talk_is_not_kept(
+async def test_an_unusable_file_is_left_unchanged_with_a_notice_and_the_conversation_is_temporary(
     play: Play, spoil: Callable[[Path], None]
 ) -> None:
     Store.open().close()
@@ -143,20 +143,20 @@ async def test_a_file_that_cannot_be_used_is_left_alone_and_said_and_the_talk_is
     before = file.read_bytes()
     kept = open_store(None)
     async with play(kept=kept) as now:
-        await now.until(lambda: said(now, "What is said now is not kept."))
+        await now.until(lambda: is_shown(now, "What is said now is not kept."))
         await now.talk("What is this?", "A cat.")
         assert now.shown == ["What is this?", "A cat."]
     kept[0].close()
     assert file.read_bytes() == before
 
 
-async def test_a_damaged_file_is_set_aside_which_is_said(play: Play) -> None:
+async def test_a_damaged_file_is_moved_aside_with_a_notice(play: Play) -> None:
     file = data_home() / "conversations.sqlite3"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"SQLite format 3\0" + b"\xff" * 5000)
     kept = open_store(None)
     async with play(kept=kept) as now:
-        await now.until(lambda: said(now, "moved aside, unchanged"))
+        await now.until(lambda: is_shown(now, "moved aside, unchanged"))
         await now.talk("What is this?", "A cat.")
         assert len(now.store.conversations(10)) == 1
     kept[0].close()
@@ -164,12 +164,12 @@ async def test_a_damaged_file_is_set_aside_which_is_said(play: Play) -> None:
     assert len(aside) == 1
 
 
-async def test_settings_that_do_not_parse_are_said_and_left_alone(play: Play) -> None:
+async def test_invalid_settings_are_reported_and_left_unchanged(play: Play) -> None:
     file = config_home() / "settings.toml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text('theme = "paper\n[[')
     async with play() as now:
-        await now.until(lambda: said(now, "settings.toml"))
+        await now.until(lambda: is_shown(now, "settings.toml"))
         assert now.app.theme == "harbour"
         await now.pilot.press("f4", *"reduced", "enter")
         await now.until(lambda: len(now.app._notifications) > 1)

@@ -1,4 +1,4 @@
-"""The line above a conversation tells its title, whoever gives or takes it."""
+"""The line above a conversation shows its title, however it changes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_deleting_the_open_one_leaves_a_new_one_and_undoing_it_opens_it_ag
         await now.until(lambda: now.shown == ["What is this?", "A cat."])
 
 
-async def test_undoing_leaves_what_was_begun_meanwhile_alone(play: Play) -> None:
+async def test_undo_leaves_a_conversation_begun_meanwhile_alone(play: Play) -> None:
     async with play(size=(110, 30)) as now:
         await now.talk("What is this?", "A cat.")
         await in_the_list(now)
@@ -72,7 +72,7 @@ async def test_undoing_leaves_what_was_begun_meanwhile_alone(play: Play) -> None
         assert now.shown == ["Something else?", "Yes."]
 
 
-async def test_a_conversation_that_another_instance_deleted_is_kept_when_it_goes_on(
+async def test_a_conversation_that_another_instance_deleted_is_restored_when_it_continues(
     play: Play, store: Store
 ) -> None:
     async with play() as now:
