@@ -183,6 +183,8 @@ class WatchApp(BaseApp, inherit_bindings=False):
 
     def _events_read(self, news: list[LogUpdate]) -> None:
         self._is_reading = False
+        if not self.query(RunList):
+            return  # The app is closing.
         is_new = False
         for log, one in zip(self.logs, news, strict=True):
             is_new = is_new or bool(one.events) or one.restarted
