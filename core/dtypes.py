@@ -1,6 +1,6 @@
 """In which float type a vision tower computes, decided without torch.
 
-A fingerprint needs the answer for a picture that is cached, where torch is not imported at all.
+A fingerprint needs the answer for a cached picture, when torch is not imported at all.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ SPELLINGS = {
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Processors without either multiply bfloat16 by way of float32, slower than float32 itself."""
 
-CPU_FACTS = Path("/proc/cpuinfo")
+CPU_INFO = Path("/proc/cpuinfo")
 
 
 def default_dtype(device: str) -> str:
     """The name of the type that is fast and safe on `device` ("cpu", "cuda" or "cuda:0").
 
-    float16 on CUDA as in the original; on a CPU bfloat16 where it multiplies that, else float32.
+    float16 on CUDA as in the original; on a CPU bfloat16 if it has instructions for it, else float32.
     """
     if device.startswith("cuda"):
         return "fp16"
@@ -50,7 +50,7 @@ def dtype_for(name: str, device: str) -> str:
 def has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 itself."""
     try:
-        facts = CPU_FACTS.read_text(encoding="utf-8", errors="replace")
+        facts = CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     flags = next((line for line in facts.splitlines() if line.startswith("flags")), "")

@@ -1,11 +1,11 @@
-"""Image embeddings cached on disk, so that a picture seen before needs neither tower nor torch.
+"""Image embeddings cached on disk, so that a known picture needs neither tower nor torch.
 
     cache_home()/embeddings/<fingerprint>/<digest>.npy      float32 (N, D_llm)
     cache_home()/embeddings/pixels-<size>/<digest>.npy      uint8 (size, size, 3)
 
 The fingerprint names everything before the language model, the digest the picture's content:
-an entry is never wrong, only absent. The cache is a convenience, so no problem with its folder
-ever fails an answer; it is logged and the embedding is computed again.
+an entry is never wrong, only absent. The cache is a convenience, so a problem with its folder
+never fails an answer; it is logged and the embedding is computed again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,16 @@ LIMIT_BYTES = 512 * 1024**2
 """About 15,000 of mini's pictures: 15 vectors of 576 numbers each."""
 
 KEPT_FRACTION = 0.9
-"""What remains after a clean-up, so that not every new picture needs one."""
+"""Fraction of the limit that a clean-up leaves, so that not every new picture needs one."""
 
 log = logging.getLogger(__name__)
 
 
-class _ArrayCache:
-    """Arrays of one shape and type by picture digest, in a bounded folder that all caches share."""
+class ArrayCache:
+    """Arrays of one shape and type by picture digest, in a bounded folder that all caches share.
+
+    For image embeddings, `name` is their fingerprint and `shape` (N, D_llm).
+    """
 
     def __init__(
         self,
@@ -59,14 +62,14 @@ class _ArrayCache:
         """The array of the picture with this digest, if it is cached and intact."""
         path = self._path(digest)
         try:
-            # Not np.load: it takes what begins like a zip archive for one, with errors of its own.
+            # Not np.load, which opens a file that begins like a zip archive as one, with other errors.
             with path.open("rb") as file:
                 array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
             self._check(array)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError) as error:
-            log.warning("The cached image embedding %s is unusable (%s); it is made again.", path, error)
+            log.warning("The cached image embedding %s is unusable (%s); it is computed again.", path, error)
             _remove(path)
             return None
         _touch(path)
@@ -96,9 +99,9 @@ class _ArrayCache:
     def _check(self, array: NDArray[Any]) -> None:
         if array.shape != self._shape or array.dtype != self._dtype:
             found = f"{array.dtype} {array.shape}"
-            raise ValueError(f"it holds {found} where {self._dtype} {self._shape} is wanted")
+            raise ValueError(f"it holds {found} instead of {self._dtype} {self._shape}")
         if not np.isfinite(array).all():
-            raise ValueError("it holds values that are no numbers")
+            raise ValueError("it holds values that are not finite")
 
     def _bound(self, written: int) -> None:
         """Remove the least recently used arrays once all caches together pass the limit."""
@@ -115,27 +118,12 @@ class _ArrayCache:
                 self._total += size
 
 
-class EmbeddingCache(_ArrayCache):
-    """Embeddings (N, D_llm) made under one fingerprint."""
-
-    def __init__(
-        self,
-        fingerprint: str,
-        *,
-        tokens: int,
-        width: int,
-        folder: Path | None = None,
-        limit: int = LIMIT_BYTES,
-    ) -> None:
-        super().__init__(fingerprint, (tokens, width), np.float32, folder, limit)
-
-
-class SquareCache(_ArrayCache):
-    """Pictures squashed to the vision tower's `size`, handed over to the engine's process.
+class SquareCache(ArrayCache):
+    """Pictures squashed to the vision tower's `size`, passed to the engine's process.
 
     The app decodes an attached picture for its thumbnail, long before the engine encodes it; the
-    engine then decodes nothing, and removes the square with the embedding made. Pixels that are
-    squashed already pass through `to_pixels` unchanged, so the embedding is the same bit for bit.
+    engine then decodes nothing, and removes the square once the embedding is cached. Squashed pixels
+    pass through `to_pixels` unchanged, so the embedding is the same bit for bit.
     """
 
     def __init__(self, size: int) -> None:
@@ -143,7 +131,7 @@ class SquareCache(_ArrayCache):
 
 
 def is_cached(digest: str) -> bool:
-    """Whether the picture with this digest has been decoded before, and is therefore sound."""
+    """Whether the picture with this digest has been decoded before, and is therefore intact."""
     return any((cache_home() / "embeddings").glob(f"*/{digest}.npy"))
 
 

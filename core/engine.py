@@ -27,7 +27,7 @@ from PIL import Image
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download import fetch
 from minigpt4.core.dtypes import AUTO
-from minigpt4.core.embedding_cache import EmbeddingCache, SquareCache, embedding_fingerprint
+from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fingerprint
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
@@ -46,14 +46,14 @@ SEGMENTS_REMEMBERED = 4096
 
 
 class Engine:
-    """A bundle at work: its vision tower and projection, made when first needed, and its language model."""
+    """A loaded bundle: its language model, and its vision tower and projection, loaded on first use."""
 
     def __init__(
         self, bundle: Bundle, language: LanguageModel, encoder: Callable[[], Encoder], fingerprint: str
     ) -> None:
-        """From parts that are there already; `load` is the usual way.
+        """From existing parts; `load` is the usual way.
 
-        `encoder` makes the part that turns pictures into embeddings and is called at most once.
+        `encoder` creates the part that encodes pictures and is called at most once.
         """
         shape = bundle.projection
         if language.width != shape.outputs:
@@ -65,7 +65,7 @@ class Engine:
         self.language = language
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
-        self._cache = EmbeddingCache(fingerprint, tokens=shape.image_tokens, width=shape.outputs)
+        self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
@@ -162,7 +162,7 @@ class Engine:
         beams: int = 1,
         cancelled: Callable[[], bool] | None = None,
     ) -> Reply:
-        """Answer the last message, or continue it where it is the Assistant's own.
+        """Answer the last message, or continue it if it is the Assistant's.
 
         The oldest messages are dropped if the conversation does not fit the context
         (`Reply.dropped_messages`). Fields of `sampling` that are None are the bundle's own. More than

@@ -13,7 +13,7 @@ from minigpt4.core.text import suggestion
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
 
-# Functions import what knows bundles: the app makes options before its first frame, without numpy.
+# Modules of bundles are imported in functions: the app creates options before its first frame, without numpy.
 
 Backend = Literal["auto", "torch", "llamacpp"]
 BACKENDS = ("auto", "torch", "llamacpp")
@@ -28,7 +28,7 @@ class EngineOptions:
     """A bundle, or the name of one."""
 
     backend: str = "auto"
-    """What runs the language model: torch or llamacpp."""
+    """The backend of the language model: torch or llamacpp."""
 
     device: str = "auto"
     """cpu, cuda or cuda:N."""

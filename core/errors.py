@@ -1,7 +1,7 @@
 """Errors as sentences for the person who can fix them.
 
 Every message is one or two sentences: what was wrong, with the value, and what to do next.
-They are raised where the fact is known and turned into one line at the edge (the command line).
+They are raised at the source of the problem and printed as one line by the command line.
 """
 
 

@@ -1,8 +1,8 @@
-"""How much memory a bundle needs in each quantisation, reckoned from its manifest; torch is not imported.
+"""The memory that a bundle needs in each quantisation, computed from its manifest without torch.
 
-Sizes of weights follow from the geometry and from how each form stores a number: llama.cpp's mixed
-forms by the rules of its `llama_tensor_get_type`, bitsandbytes' by what its layers keep. Where a GGUF
-is here, its own size counts.
+Sizes of weights follow from the geometry and the bits per weight: llama.cpp's mixed quantisations by
+the rules of its `llama_tensor_get_type`, bitsandbytes' by the tensors of its layers. If a GGUF is
+here, its own size counts.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from minigpt4.core.weights.locate import (
 
 GIB = 1 << 30
 WORKING_ROOM = GIB // 2
-"""For the interpreter, the libraries and what is computed between two layers: an estimate."""
+"""An estimate for the interpreter, the libraries and the activations."""
 
 FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 Q4_0, Q8_0 = 18 / 32, 34 / 32
 Q4_K, Q5_K, Q6_K = 144 / 256, 176 / 256, 210 / 256
-"""Bytes a weight in llama.cpp's block forms: the block's bytes over its weights."""
+"""Bytes per weight in llama.cpp's blocks: the block's bytes over its weights."""
 
 NF4 = 0.5 + 4 / 64
 """bitsandbytes' NF4: four bits, and a float32 scale for every 64 weights."""
@@ -59,9 +59,9 @@ def memory_needed(
 ) -> dict[str, int]:
     """Bytes by part while the bundle answers with its language model in the quantisation `quant`.
 
-    The vision tower is reckoned in `tower_dtype` (auto: what `device` uses by itself), the key/value
-    cache for `context` positions (None: all of the bundle's). Empty if the manifest states no
-    geometry and the files are not here. Raises UsageError for an unknown name or type.
+    The vision tower is counted in `tower_dtype` (auto: the default of `device`), the key/value cache
+    for `context` positions (None: all of the bundle's). Empty if the manifest states no geometry and
+    the files are not here. Raises UsageError for an unknown name or type.
     """
     check_quant(quant)
     geometry = geometry_of(bundle)
@@ -69,7 +69,8 @@ def memory_needed(
         return {}
     parts = {"vision tower": _vision_bytes(bundle, FLOAT_BYTES[dtype_for(tower_dtype, device)])}
     if bundle.qformer is not None:
-        shapes = qformer_shapes(bundle.qformer.options, _vision_width(bundle))
+        vision_width = ViTGeometry.parse(bundle.vision.options, bundle.name).width
+        shapes = qformer_shapes(bundle.qformer.options, vision_width)
         parts["Q-Former"] = _count(shapes) * FLOAT_BYTES[dtype_for(tower_dtype, device)]
     parts["projection"] = _projection_bytes(bundle)
     parts["language model"] = _language_bytes(bundle, geometry, quant)
@@ -79,10 +80,10 @@ def memory_needed(
 
 
 def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
-    """Raise BackendError if a bundle needs more memory than is free, naming what would fit.
+    """Raise BackendError if a bundle needs more memory than is free, naming a quantisation that fits.
 
-    The options name a device and a quantisation, not "auto". `free` is in bytes; None asks the machine
-    or the GPU. If either number is unknown, nothing is refused.
+    The options name a device and a quantisation, not "auto". `free` is in bytes; None: measured. If
+    either number is unknown, nothing is refused.
     """
     bundle, quant, device = options.loaded_bundle(), options.quant, options.device
     free = free if free is not None else free_memory(device)
@@ -111,17 +112,17 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
 
 
 def free_memory(device: str = "cpu") -> int | None:
-    """Bytes that a program may still take on `device`; None if the system does not say."""
+    """Free bytes on `device`; None if the system does not report them."""
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0]) if torch.cuda.is_available() else None
-    limits = [limit for limit in (_machine_free(), _cgroup_free()) if limit is not None]
+    limits = [limit for limit in (_proc_bytes(MEMINFO, "MemAvailable:"), _cgroup_free()) if limit is not None]
     return min(limits, default=None)
 
 
 def gib(count: int) -> str:
-    """Bytes for people who buy memory: "3.6 GiB"."""
+    """Bytes as text: "3.6 GiB"."""
     return f"{count / GIB:.1f} GiB"
 
 
@@ -131,7 +132,7 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
         return bundle.language.geometry
     try:
         folder = hf_folder(bundle)
-    except BundleError:  # loading the model reports it; here it only means that nothing is known
+    except BundleError:  # loading the model reports it; here the sizes are just unknown
         return None
     if folder is None:
         return None
@@ -159,10 +160,6 @@ def _vision_bytes(bundle: Bundle, float_bytes: int) -> int:
         return vision.file.bytes or 0
     shapes = vision_shapes(ViTGeometry.parse(vision.options, bundle.name), vision.image_size)
     return _count(shapes) * float_bytes
-
-
-def _vision_width(bundle: Bundle) -> int:
-    return ViTGeometry.parse(bundle.vision.options, bundle.name).width
 
 
 def _projection_bytes(bundle: Bundle) -> int:
@@ -213,7 +210,7 @@ def _bytes_a_weight(quant: str, matrix: str, layer: int, geometry: LanguageGeome
     is_mixed_up = matrix in ("value", "down") and _gets_more_bits(layer, geometry.layers)
     match quant:
         case "int8" | "nf4":
-            # The tables of embeddings stay in 16 bits; int8's scales, one a row, weigh next to nothing.
+            # The tables of embeddings stay in 16 bits; int8's scales, one per row, are negligible.
             return 2 if matrix in ("embedding", "output") else {"int8": 1, "nf4": NF4}[quant]
         case "Q4_0":
             return Q6_K if matrix == "output" else Q4_0
@@ -228,44 +225,40 @@ def _bytes_a_weight(quant: str, matrix: str, layer: int, geometry: LanguageGeome
 
 
 def _gets_more_bits(layer: int, layers: int) -> bool:
-    """llama.cpp's rule for the layers whose values and down-projections are kept finer."""
+    """llama.cpp's rule for the layers whose values and down-projections get more bits."""
     eighth = layers // 8
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
-# -- what is free and what is held -----------------------------------------------------------------
+# -- measuring -------------------------------------------------------------------------------------
 
 
 def most_held() -> int:
-    """Most bytes that this process has held in memory so far, mapped files included.
+    """Peak resident memory of this process in bytes, mapped files included.
 
-    Linux shows it in /proc; there the figure of getrusage(2) begins at what the process that started
-    this one held.
+    From /proc on Linux, where getrusage(2) starts at the peak of the parent process.
     """
-    try:
-        lines = STATUS.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, ValueError, StopIteration):
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    unit = 1 if sys.platform == "darwin" else 1024
+    return _proc_bytes(STATUS, "VmHWM:") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _machine_free() -> int | None:
+def _proc_bytes(path: Path, name: str) -> int | None:
+    """A value in KiB from a file of /proc; None on systems without it."""
     try:
-        lines = MEMINFO.read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        lines = path.read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
     except (OSError, ValueError, StopIteration):
         return None
 
 
 def _cgroup_free() -> int | None:
-    """What a container's own limit leaves; file pages in its memory can be given up at any time."""
+    """Free memory under a container's limit; its file pages can be reclaimed at any time."""
     try:
         limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))  # "max" where there is none
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
-        facts = dict(
+        counts = dict(
             line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
         )
-        return limit - used + int(facts.get("inactive_file", 0)) + int(facts.get("active_file", 0))
+        return limit - used + int(counts.get("inactive_file", 0)) + int(counts.get("active_file", 0))
     except (OSError, ValueError):
         return None

@@ -1,8 +1,8 @@
-"""From a picture file to the numbers that a vision tower reads.
+"""From a picture file to the input of a vision tower.
 
 Nothing here needs torch. A picture is read and hashed at once and decoded only when its pixels are
-asked for. Files come from strangers, so everything a decoder can trip over becomes one sentence
-(ImageError), and a picture's size is read before any of its pixels are.
+asked for. Files are untrusted, so every decoder failure becomes one sentence (ImageError), and a picture's
+size is checked before any of its pixels are decoded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MAX_FILE_BYTES = 256 * 2**20
 """Most bytes a picture file may hold; a longer one is a video or a disk image, not a picture."""
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
-"""What is tried on a file. EPS and its like are not: Pillow hands them to other programs."""
+"""Formats to try on a file. Not EPS and its like, which Pillow passes to other programs."""
 
 ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
 
@@ -59,7 +59,7 @@ DECODER_ERRORS = (
     RuntimeError,
     Image.DecompressionBombError,
 )
-"""What Pillow's decoders have been seen to raise on damaged files."""
+"""Exceptions that Pillow's decoders raise on damaged files."""
 
 
 ORIENTATION = 0x0112
@@ -73,15 +73,15 @@ PNG_NOTES = {
     "XML:com.adobe.xmp": b"XML:com.adobe.xmp",
     "Raw profile type exif": b"Raw profile type exif",
 }
-"""What Pillow calls the notes in a PNG that may hold the orientation, and how each is marked in the file.
+"""Pillow's names of PNG metadata that may hold the orientation, and their marks in the file.
 
-Notes behind the pixels are only found by decoding them, so a file is searched for their marks first.
+Metadata after the pixels is only found by decoding them, so the file is searched for the marks first.
 """
 
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What the header of a picture file says, before its pixels are decoded."""
+    """The header of a picture file, read before its pixels are decoded."""
 
     size: tuple[int, int]
     """Width and height of the upright picture."""
@@ -117,7 +117,7 @@ class Picture:
         """An image in memory; raises ImageError for a color mode that cannot be read."""
         _, notices = _orientation(image, b"")
         upright = _upright_rgb(image, name or "the picture")
-        # Two images of like bytes may differ in palette or rotation, so what they become is hashed.
+        # Images of equal bytes may differ in palette or rotation, so the decoded pixels are hashed.
         digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).hexdigest()
         picture = cls(b"", name or "picture", name or "the picture", digest=digest)
         picture._info, picture._image = PictureInfo(upright.size, "PNG", notices), upright
@@ -136,8 +136,7 @@ class Picture:
     def image(self) -> Image.Image:
         """The pixels: upright, RGB, transparency flattened on white.
 
-        Decoded once and then kept. Raises ImageError, in one sentence, for everything that is
-        not a usable picture.
+        Decoded once and then kept. Raises ImageError, in one sentence, for any unusable picture.
         """
         if self._image is None:
             self._image = self._decode()
@@ -149,8 +148,8 @@ class Picture:
 
     def _decode(self) -> Image.Image:
         with warnings.catch_warnings():
-            # Pillow warns of large sizes, which are refused in a sentence below, and of damaged
-            # camera notes, which change nothing here.
+            # Pillow warns of large sizes, which are refused below, and of damaged EXIF data, which does
+            # not matter here.
             warnings.simplefilter("ignore")
             image = _open_header(self.data, self._called)
             self._info = _info(image, self.data)
@@ -182,7 +181,7 @@ def open_picture(
 
 def squashed(image: Image.Image, size: int) -> Image.Image:
     """The picture as a square of `size` pixels: squashed, not cropped, by bicubic resampling."""
-    # Whoever changes these pixels, or those of `to_pixels`, raises CODE_VERSION in vision/fingerprint.py.
+    # After a change of these pixels, or those of `to_pixels`, raise CODE_VERSION in vision/fingerprint.py.
     return image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
 
 
@@ -284,26 +283,26 @@ def _frame_notices(image: Image.Image) -> tuple[str, ...]:
 
 
 def _orientation(image: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
-    """EXIF's orientation, which ImageOps.exif_transpose is going to undo, and a notice where it cannot."""
+    """EXIF's orientation, which ImageOps.exif_transpose will undo, and a notice if it cannot be read."""
     try:
         if image.format == "TIFF":
             return 1, ()  # Pillow turns these itself, and their size is the upright one
         if any(mark in data and note not in image.info for note, mark in PNG_NOTES.items()):
             image.load()
-        # Not the PNG plugin's own method: it decodes the pixels to look for notes behind them.
+        # Not the PNG plugin's method, which decodes the pixels to search for metadata after them.
         exif = Image.Image.getexif(image)
         orientation = exif.get(ORIENTATION)
         if orientation not in range(2, 9):
             return 1, ()
         if "exif" in image.info:
-            exif.tobytes()  # exif_transpose writes the notes anew
+            exif.tobytes()  # as exif_transpose will
         return orientation or 1, ()
     except DECODER_ERRORS:
         return 1, ("The note about the camera's rotation cannot be read; the picture is used as stored.",)
 
 
 def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
-    with suppress(*DECODER_ERRORS):  # broken notes, which PictureInfo.notices reports
+    with suppress(*DECODER_ERRORS):  # broken EXIF data, which PictureInfo.notices reports
         image = ImageOps.exif_transpose(image)
     try:
         return _flattened(image)

@@ -1,7 +1,7 @@
-"""The layer between a vision tower and a language model: all that training moves.
+"""The layer between a vision tower and a language model: the only one that is trained.
 
-MiniGPT-4 has one linear layer. The paper's ablation has three, of which it gives only the number;
-here they are D_vision -> D_llm -> D_llm -> D_llm with a GELU between each two.
+MiniGPT-4 has one linear layer. The paper's ablation has three, of unstated widths; here they are
+D_vision -> D_llm -> D_llm -> D_llm with GELU in between.
 
 On disk it is a safetensors file with `weight` (D_llm, D_vision) and `bias` (D_llm,), or with
 `layers.0.weight`, `layers.0.bias`, `layers.1.weight`, ..., in any float type; in memory always
@@ -70,7 +70,7 @@ class Projection(nn.Module):
 def load_projection(path: Path, inputs: int, outputs: int, layers: int = 1) -> Projection:
     """Read a projection from D_vision=`inputs` to D_llm=`outputs`, in float32 and without gradients.
 
-    Raises BundleError where the file is missing, damaged, of another shape or not finite.
+    Raises BundleError if the file is missing, damaged, of another shape or not finite.
     """
     found = projection_tensors(path)
     _check_layers(path, found, layers)
@@ -87,7 +87,7 @@ def load_projection(path: Path, inputs: int, outputs: int, layers: int = 1) -> P
 def save_projection(path: Path, projection: Projection, dtype: torch.dtype = torch.float32) -> None:
     """Write a projection in `dtype`; the file appears whole or not at all.
 
-    Raises BundleError where a value is not finite in that type, OSError where it cannot be written.
+    Raises BundleError if a value is not finite in that type, OSError if it cannot be written.
     """
     tensors = {
         name: tensor.detach().to("cpu", dtype).contiguous()
@@ -104,10 +104,10 @@ def save_projection(path: Path, projection: Projection, dtype: torch.dtype = tor
 
 
 def export_projection_pth(path: Path, projection: Projection, epoch: int | None = None) -> None:
-    """Write a projection as MiniGPT-4 keeps it, for its option `ckpt`: {"model": {"llama_proj.weight", ...}}.
+    """Write a projection in MiniGPT-4's format, for its option `ckpt`: {"model": {"llama_proj.weight", ...}}.
 
-    Raises BundleError for a projection of several layers, which the original has no place for, and
-    OSError where the file cannot be written.
+    Raises BundleError for a projection of several layers, which the original does not support, and
+    OSError if the file cannot be written.
     """
     if projection.layers != 1:
         raise BundleError(

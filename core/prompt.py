@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
@@ -13,14 +12,14 @@ from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
 
 @dataclass(frozen=True)
 class System:
-    """Instructions that stand before the conversation."""
+    """Instructions before the conversation."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class User:
-    """What a person said, with the pictures that came along."""
+    """A user's message, with the pictures attached to it."""
 
     text: str
     images: Sequence[ImageEmbedding] = ()
@@ -28,7 +27,7 @@ class User:
 
 @dataclass(frozen=True)
 class Assistant:
-    """What the model answered. As the last message it is continued, not answered."""
+    """The model's answer. As the last message it is continued, not answered."""
 
     text: str
 
@@ -38,7 +37,7 @@ Message = System | User | Assistant
 
 @dataclass(frozen=True)
 class Joined:
-    """A segment of texts that are cut into tokens as one, whoever wrote each of them."""
+    """A segment of texts that are tokenised as one, whoever wrote each of them."""
 
     texts: tuple[Text, ...]
 
@@ -53,51 +52,11 @@ class Image:
 Segment = Text | Joined | Image
 
 
-class PromptTemplate(Protocol):
-    """How one model family marks turns."""
-
-    @property
-    def name(self) -> str:
-        """What manifests call it."""
-        ...
-
-    @property
-    def stop(self) -> tuple[str, ...]:
-        """Texts that end an answer besides the model's own end token."""
-        ...
-
-    @property
-    def opening(self) -> str | None:
-        """What answers may begin with that is no part of them, white space around them included.
-
-        None: answers are taken as they are.
-        """
-        ...
-
-    @property
-    def begin(self) -> tuple[Text, ...]:
-        """What the model expects in front of anything at all."""
-        ...
-
-    @property
-    def training(self) -> TrainingPrompt | None:
-        """How stage 2 of the paper asks for a description; None where it never did of this family."""
-        ...
-
-    def segments(self, conversation: Sequence[Message]) -> list[Segment]:
-        """The whole prompt, up to where the answer begins."""
-        ...
-
-    def learnt_answer(self, answer: str) -> tuple[Text, ...]:
-        """An answer and what ends it, side by side as a model learns them."""
-        ...
-
-
 @dataclass(frozen=True)
 class TrainingPrompt:
     """The form of stage 2's training (section 3.3 of arXiv 2304.10592): a picture and an instruction.
 
-    It lacks the chat's own introduction, and a space stands before the assistant's mark.
+    It lacks the chat's introduction, and has a space before the assistant's mark.
     """
 
     before: str
@@ -112,16 +71,27 @@ class TrainingPrompt:
 
 @dataclass(frozen=True)
 class SmolLM2:
-    """The chat form of SmolLM2-Instruct (ChatML), pictures first in the message they belong to."""
+    """The chat form of SmolLM2-Instruct (ChatML); a message begins with its pictures."""
 
     name: str = "smollm2"
+    """Its name in manifests."""
+
     stop: tuple[str, ...] = ("<|im_end|>",)
+    """Texts that end an answer besides the model's own end token."""
+
     opening: str | None = None
+    """A prefix to strip from answers, with white space around them; None: answers stay as they are."""
+
     begin: tuple[Text, ...] = ()
+    """Texts that the model expects at the beginning of any prompt."""
+
     training: TrainingPrompt | None = None
+    """The prompt of the paper's stage 2; None for a model family that was never trained with it."""
+
     system: str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
         messages = list(conversation)
         if not messages or not isinstance(messages[0], System):
             messages.insert(0, System(self.system))
@@ -140,6 +110,7 @@ class SmolLM2:
         return segments
 
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        """An answer and its end, adjacent as a model learns them."""
         return (Text(answer), Text(self.stop[0], control=True))
 
 
@@ -151,9 +122,9 @@ BOS = Text("<s>", control=True)
 class MiniGPT4Chat:
     """The chat forms of MiniGPT-4 (conversation.py of Vision-CAIR/MiniGPT-4, its CONV_VISION_*).
 
-    All text between two pictures is one segment, a picture stands between `<Img>` and `</Img>`, and
-    what a picture's message says follows it after a space. Every picture but the last of a message
-    has a turn of its own. An empty message is its role alone, without the separator.
+    All text between two pictures is one segment, a picture is between `<Img>` and `</Img>`, and
+    the text of its message follows it after a space. Every picture but the last of a message is a
+    separate turn. An empty message is its role alone, without the separator.
     """
 
     name: str
@@ -161,7 +132,7 @@ class MiniGPT4Chat:
     assistant: str
     separator: str
     end: str
-    """What ends an answer in training."""
+    """The end of an answer in training."""
 
     training: TrainingPrompt | None
     begin: tuple[Text, ...] = (BOS,)
@@ -173,6 +144,7 @@ class MiniGPT4Chat:
     )
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
         messages = list(conversation)
         system = Text(self.system, control=True)
         if messages and isinstance(messages[0], System):
@@ -189,6 +161,7 @@ class MiniGPT4Chat:
         return _joined(parts)
 
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        """An answer and its end, adjacent as a model learns them."""
         return (*answer_texts(answer), self._control(self.end))
 
     def _turns(self, messages: Sequence[Message]) -> list[_Turn]:
@@ -230,8 +203,8 @@ class _Turn:
 def answer_texts(answer: str) -> tuple[Text, ...]:
     """An answer in the forms of MiniGPT-4, whose separator may follow it.
 
-    One # or two at its end are cut together with the separator, as in training: too few to read as
-    one, and the model's own.
+    One # or two at its end are tokenised together with the separator, as in training: they are too few
+    to be read as one, and the model's own.
     """
     body = answer.rstrip("#")
     hashes = answer[len(body) :]
@@ -297,6 +270,9 @@ def _role(message: Message) -> str:
         case Assistant():
             return "assistant"
 
+
+PromptTemplate = SmolLM2 | MiniGPT4Chat
+"""How one model family marks turns."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2)

@@ -1,4 +1,4 @@
-"""What sentences about names have in common."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ import ctypes
 import os
 
 KEPT = 64
-"""More than one step or one answer needs; with fewer, nothing that is still in use is made again."""
+"""More than one step or one answer needs, so that no shape in use is evicted."""
 
 CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""What oneDNN and torch's layer over it read at their first product; both keep 1,024 by themselves."""
+"""Read by oneDNN and torch's layer over it at their first product; the default of both is 1,024."""
 
 
 # Parameters of mallopt(3), from glibc's malloc.h.
@@ -18,7 +18,7 @@ MALLOC_MAX = 2**31 - 1
 
 
 def bound_shape_caches() -> None:
-    """Let the libraries below torch forget the shapes that they met long ago.
+    """Bound the caches of shapes in the libraries below torch.
 
     In 16 bits both keep code and buffers, megabytes a shape, and texts packed into rows have new
     shapes at every step: a run of `mini` held 2 GB at first and 10 GB after 500 steps. To be called

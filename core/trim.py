@@ -15,7 +15,7 @@ LEAST_ANSWER = 32
 
 @dataclass(frozen=True)
 class Trimmed:
-    """What remains of a conversation, and the positions that the answer may take."""
+    """The rest of a conversation, and the positions left for the answer."""
 
     messages: tuple[Message, ...]
     dropped: int
@@ -51,7 +51,7 @@ def trim(
     needed = taken(cut)
     if needed > most:
         raise ContextError(
-            f"The last message takes {needed} positions (text, pictures and what stands before them), "
+            f"The last message takes {needed} positions (text, pictures and the system prompt), "
             f"and {most} of the model's {context} are free for it; shorten it or send fewer pictures."
         )
     return Trimmed((*head, *body[cut:]), dropped=cut, room=min(max_tokens, context - needed))

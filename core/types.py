@@ -1,4 +1,4 @@
-"""The values that cross from the engine to a language model."""
+"""The values that the engine passes to a language model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """A picture as the language model reads it: N vectors of the model's own width.
+    """A picture as input of the language model: N vectors of the model's width.
 
-    Not pixels and not the tower's features. `key` names the content and everything that
-    made the vectors, so equal keys mean equal vectors.
+    Not pixels and not the tower's features. `key` identifies the picture and everything that encoded
+    it, so equal keys mean equal vectors.
     """
 
     tokens_ND: NDArray[np.float32]
@@ -34,14 +34,14 @@ PromptPiece = int | ImageEmbedding
 
 @dataclass(frozen=True)
 class Text:
-    """A stretch of a prompt's text; only a template's own is `control`, never a person's."""
+    """A part of a prompt's text; only a template's text is `control`, never the user's."""
 
     text: str
     control: bool = False
 
 
 class Tokenize(Protocol):
-    """What cuts texts that stand side by side into tokens; see `LanguageModel.tokenize`."""
+    """A tokenizer of adjacent texts; see `LanguageModel.tokenize`."""
 
     def __call__(self, *texts: Text) -> Sequence[int]:
         """Token ids of the texts as one."""

@@ -1,11 +1,11 @@
-"""What both backends share: the KV cache kept from call to call, prefill and the decoding loop."""
+"""The base of both backends: the KV cache kept from call to call, prefill and the decoding loop."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from minigpt4.core.language.sampling import Sampler
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
 
 CHUNK = 256
-"""Positions of a prompt computed at once; a cancel is heeded between two chunks."""
+"""Positions of a prompt computed at once; cancelling takes effect between two chunks."""
 
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """Control tokens that end an answer besides the model's own end token."""
@@ -30,7 +30,7 @@ Run = list[int] | NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Some positions of the context, in order: what each holds, and the same as input of the model."""
+    """Some positions of the context, in order: the key of each, and the same as input of the model."""
 
     keys: list[Key]
     runs: list[Run]
@@ -50,19 +50,11 @@ class Positions:
         return Positions(self.keys[start:stop], runs)
 
 
-class LanguageTrace(NamedTuple):
-    """A prompt's input embeddings (S, D), None if the backend cannot give them, and the logits (V,)
-    of the token after it."""
-
-    inputs_SD: NDArray[np.float32] | None
-    logits_V: NDArray[np.float32]
-
-
 class LanguageModel(ABC):
     """A frozen language model whose KV cache lives from one call to the next, over a backend's operations.
 
     `_cached` holds the keys of exactly the positions that are in the backend's KV cache, in order;
-    whatever goes wrong while that is uncertain empties both.
+    an error while that is uncertain empties both.
     """
 
     backend: ClassVar[str]
@@ -83,12 +75,12 @@ class LanguageModel(ABC):
     def tokenize(self, *texts: Text) -> list[int]:
         """Token ids of adjacent texts, joined first if the tokenizer's family does so.
 
-        Only `control` text may become a control token, or what separates one turn from the next.
+        Only `control` text may become a control token or a separator of turns.
         """
 
     @abstractmethod
     def piece(self, token: int) -> bytes:
-        """The bytes a token stands for; control tokens stand for none."""
+        """The bytes of a token; none for control tokens."""
 
     @abstractmethod
     def is_end(self, token: int) -> bool:
@@ -142,7 +134,7 @@ class LanguageModel(ABC):
     ) -> Iterator[int]:
         """Yield token ids, without the end token, until it, `max_tokens`, a full context or a cancel.
 
-        Only what follows the longest prefix shared with the cache is computed; `cancelled` is called
+        Only the part after the longest prefix shared with the cache is computed; `cancelled` is called
         before every token and between chunks of the prompt.
         Raises at once, not at the first token: UsageError for an empty prompt or a setting outside
         its range, ContextError for a prompt that fills the context, BundleError for an image
@@ -161,10 +153,12 @@ class LanguageModel(ABC):
         assert logits_V is not None
         return logits_V
 
-    def trace(self, prompt: Sequence[PromptPiece]) -> LanguageTrace:
-        """What `logits` computes, with what went into it; raises as `generate` does."""
-        positions = self._positions(prompt)
-        return LanguageTrace(self._inputs(positions), self.logits(prompt))
+    def trace(self, prompt: Sequence[PromptPiece]) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
+        """The prompt's input embeddings (S, D), None if the backend cannot give them, and its logits (V,).
+
+        Raises as `generate` does.
+        """
+        return self._inputs(self._positions(prompt)), self.logits(prompt)
 
     def _inputs(self, positions: Positions) -> NDArray[np.float32] | None:
         """Input embeddings (S, D) of the positions; None if the backend cannot give them."""
@@ -182,7 +176,7 @@ class LanguageModel(ABC):
         pending: Positions | None = None
         for _ in range(max_tokens):
             if call != self._call:
-                raise BackendError("This answer cannot go on: the language model has begun another one.")
+                raise BackendError("This answer cannot be continued: the model has begun another one.")
             if pending is None:
                 pending = self._reuse_cache(prompt)
             if len(self._cached) + len(pending) > self.context:

@@ -44,7 +44,7 @@ def beam_search(
         use_cache=True,
     )
     with warnings.catch_warnings():
-        # That the penalty counts the answer's tokens alone is what we want.
+        # The penalty is meant to count the answer's tokens alone.
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
         found = model.generate(
             inputs_embeds=inputs_SD[None],
@@ -53,7 +53,7 @@ def beam_search(
             stopping_criteria=criteria,
         )
     answer: list[int] = found[0].tolist()
-    # What is shorter than the longest finished beam is filled up with the padding token.
+    # An answer shorter than the longest finished beam is padded.
     end = next((place for place, token in enumerate(answer) if token in ends), len(answer))
     return answer[: end + 1]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 class Detokenizer:
     """Decodes an answer token by token and cuts it before the first stop string.
 
-    What `feed` and `finish` return, joined, is the whole text up to where the first stop
-    string begins, however the bytes were divided. Text that may be the beginning of a stop
+    The results of `feed` and `finish`, joined, are the whole text up to the first stop string,
+    however the bytes were divided. Text that may be the beginning of a stop
     string is held back until that is decided. Invalid UTF-8 becomes U+FFFD, one for each broken
     character; a character that is incomplete when the answer ends is dropped.
 

@@ -33,10 +33,10 @@ SMALL_BYTES = 2 << 30
 def choose_precision(
     quant: str, dtype: str | None, *, device: str, weight_bytes: int
 ) -> tuple[str, torch.dtype]:
-    """How weights are kept (one of TORCH_QUANTS) and in which type is computed.
+    """How weights are stored (one of TORCH_QUANTS) and the type of the arithmetic.
 
-    "auto" keeps them in `dtype`; without one in float16 on CUDA, and on a CPU in float32 where they
-    are small, else in the type that it multiplies fastest. Raises UsageError for what cannot be meant.
+    "auto" stores them in `dtype`; without one in float16 on CUDA, and on a CPU in float32 if they
+    are small, else in the type that it multiplies fastest. Raises UsageError for a contradiction.
     """
     if quant != "auto" and quant not in TORCH_QUANTS:
         raise UsageError(
@@ -67,8 +67,8 @@ def load_causal_lm(
 
     A GGUF's weights are dequantised, into float32 by default. `with_gradients` is for
     training what precedes it. `notice` is called for work that is done once. Raises BundleError
-    where files are missing or damaged, UsageError for a precision that is none, BackendError where
-    a package, the device or room on the disk is missing.
+    where files are missing or damaged, UsageError for an unknown precision, BackendError if
+    a package, the device or disk space is missing.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise BackendError("There is no CUDA device that torch can use; choose `--device cpu`.")
@@ -105,7 +105,7 @@ def load_causal_lm(
 
 
 def load_tokens(bundle: Bundle) -> Tokens:
-    """The bundle's vocabulary; raises BundleError where its file is missing or damaged."""
+    """The bundle's vocabulary; raises BundleError if its file is missing or damaged."""
     folder = hf_folder(bundle)
     if folder is not None:
         return SentencePieceTokens(folder / TOKENIZER_MODEL)
@@ -122,7 +122,7 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
 
 
 def _from_gguf(bundle: Bundle, load: Callable[[Path], Any]) -> Any:
-    """What `load` makes of the converted GGUF, which is converted again where it turns out damaged."""
+    """The model that `load` reads from the converted GGUF, which is converted again if it is damaged."""
     gguf, digest = _gguf(bundle), language_digest(bundle)
     folder = converted_folder(gguf, digest)
     try:
@@ -136,7 +136,7 @@ def _gguf(bundle: Bundle) -> Path:
     file = bundle.language.gguf
     if file is None:
         raise BundleError(
-            f"The language model of '{bundle.name}' is not all here; fetch it with "
+            f"The language model of '{bundle.name}' is incomplete; fetch it with "
             f"`minigpt4 models pull {bundle.name}`."
         )
     path = path_of(file, bundle)

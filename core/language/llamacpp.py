@@ -38,10 +38,10 @@ WITHOUT_GPU = (
 )
 
 MOST_CONVERTED_BYTES = 2_000_000_000
-"""An F16 file smaller than this is made without being asked for; it takes seconds."""
+"""An F16 file smaller than this is created without asking; it takes seconds."""
 
 MORE_TOKENS = 64
-"""So many tokens more than the bundle's are rows that were added for padding (Vicuna: 32001)."""
+"""Up to so many more tokens than the bundle's are padding rows (Vicuna: 32001)."""
 
 LARGE_BYTES = 1 << 30
 """From this file size on, decoding speed counts more than the same bits from every cut of a prompt.
@@ -80,7 +80,7 @@ class LlamaCppLanguageModel(LanguageModel):
     ) -> None:
         """`gpu_layers=None` puts all layers on the GPU.
 
-        Raises BundleError where the file is damaged, BackendError where memory or a GPU is missing.
+        Raises BundleError if the file is damaged, BackendError if memory or a GPU is missing.
         """
         super().__init__()
         check_gguf(gguf, expected_bytes)
@@ -139,7 +139,7 @@ class LlamaCppLanguageModel(LanguageModel):
         return model
 
     def _check_fits(self, bundle: Bundle, path: Path) -> None:
-        """Raise BundleError where the file is of another model than the bundle's."""
+        """Raise BundleError if the file is of another model than the bundle's."""
         language = bundle.language
         kind = "SentencePiece" if self.is_sentencepiece else "byte-level"
         wanted_kind = "byte-level" if bundle.template == "smollm2" else "SentencePiece"
@@ -169,12 +169,12 @@ class LlamaCppLanguageModel(LanguageModel):
         return [token for text in texts for token in self._cut(text.text, text.control)]
 
     def _cut(self, text: str, control: bool) -> list[int]:
-        """Token ids of one text, whose control tokens are found only where `control` holds."""
+        """Token ids of one text; control tokens in it are recognised only if `control` is true."""
         data = encodable(text).encode()
-        room = len(data) + 2  # a token stands for one byte at least; a prefix space may come first
-        tokens = (ctypes.c_int32 * room)()
+        most = len(data) + 2  # a token is one byte at least; a prefix space may come first
+        tokens = (ctypes.c_int32 * most)()
         count = self._api.llama_tokenize(
-            self._open_vocabulary(), data, len(data), tokens, room, False, control
+            self._open_vocabulary(), data, len(data), tokens, most, False, control
         )
         if count < 0:
             raise BackendError("llama.cpp cannot read this text; it may be too long.")
@@ -186,7 +186,7 @@ class LlamaCppLanguageModel(LanguageModel):
         return buffer.raw[: max(count, 0)]
 
     def is_end(self, token: int) -> bool:
-        # Not llama_vocab_is_eog: it takes any token spelt like some family's end, here <reponame> too.
+        # Not llama_vocab_is_eog, which accepts any token spelt like some family's end, even <reponame>.
         return token in self._ends
 
     def close(self) -> None:
@@ -254,7 +254,7 @@ class LlamaCppLanguageModel(LanguageModel):
 
     def _new_context(self, model: Any, threads: int) -> Any:
         parameters = self._api.llama_context_default_params()
-        parameters.n_ctx = self.context + 1  # room for the copy after a lone last position
+        parameters.n_ctx = self.context + 1  # one more for the copy after a lone last position
         if not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
@@ -298,7 +298,7 @@ def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:
 
 
 def _expected_bytes(bundle: Bundle, path: Path) -> int | None:
-    """What the manifest says, if it is the manifest's file and says anything."""
+    """The size in the manifest, if the file is the manifest's and the size is stated."""
     own = bundle.language.gguf
     return own.bytes if own is not None and path_of(own, bundle) == path else None
 

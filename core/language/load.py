@@ -45,8 +45,8 @@ def load_language_model(
 def check_memory(options: EngineOptions) -> None:
     """Raise BackendError if the bundle, so used, needs more memory than is free.
 
-    It needs no file of the bundle, so nobody fetches what their machine cannot hold. Layers that
-    llama.cpp puts on a GPU are not counted.
+    It needs no file of the bundle, so it can precede the download. Layers that llama.cpp puts on a GPU
+    are not counted.
     """
     bundle, device, quant = options.loaded_bundle(), options.device, options.quant
     if choose_backend(options) == "torch":
@@ -63,7 +63,7 @@ def check_memory(options: EngineOptions) -> None:
 
 
 def _gguf_quant(bundle: Bundle) -> str:
-    """What "auto" comes to in llama.cpp; F16 is what a small folder is converted to."""
+    """The meaning of "auto" in llama.cpp; a small folder is converted to F16."""
     gguf, own = choose_gguf(bundle), bundle.language.gguf
     if gguf is not None:
         return gguf_quant(gguf.name)
@@ -71,7 +71,7 @@ def _gguf_quant(bundle: Bundle) -> str:
 
 
 def _torch_quant(bundle: Bundle, quant: str, dtype: str | None, device: str) -> str:
-    """What "auto" comes to in torch, from the manifest's sizes."""
+    """The meaning of "auto" in torch, from the manifest's sizes."""
     from minigpt4.core.language.hf_load import choose_precision
 
     if bundle.language.gguf is not None and quant == "auto" and dtype is None:
@@ -81,9 +81,9 @@ def _torch_quant(bundle: Bundle, quant: str, dtype: str | None, device: str) -> 
 
 
 def choose_backend(options: EngineOptions) -> str:
-    """Either torch or llamacpp: the backend that the options come to on this machine.
+    """The backend for these options on this machine: torch or llamacpp.
 
-    "auto" is llama.cpp if it is installed and a GGUF of the bundle is here, otherwise torch, unless the
+    "auto" is llama.cpp if it is installed and a GGUF of the bundle exists, otherwise torch, unless the
     quantisation belongs to one of them.
     """
     if options.backend != "auto":
@@ -103,10 +103,10 @@ def choose_backend(options: EngineOptions) -> str:
 
 
 def needed_files(options: EngineOptions) -> tuple[File, ...]:
-    """The files of the bundle that have to be here for the backend and quantisation.
+    """The files of the bundle that the backend and quantisation need.
 
-    Without the language model's if llama.cpp reads a GGUF that was made from them: people delete
-    them then, to have 14 or 26 GB back.
+    Without the language model's if llama.cpp reads a GGUF converted from them: they may have been
+    deleted to save 14 or 26 GB.
     """
     bundle = options.loaded_bundle()
     if bundle.language.gguf is not None or choose_gguf(bundle, options.quant) is None:

@@ -17,14 +17,14 @@ class Sampler:
     """
 
     def __init__(self, sampling: ResolvedSampling) -> None:
-        """Raises UsageError where a setting is outside its range."""
+        """Raises UsageError if a setting is outside its range."""
         check_sampling(sampling)
         self._sampling = sampling
         self._rng = np.random.default_rng(sampling.seed)
         self._generated: set[int] = set()
 
     def next(self, logits_V: NDArray[np.float32]) -> int:
-        """The next token; raises BackendError where the logits are not numbers."""
+        """The next token; raises BackendError if the logits are not numbers."""
         logits = logits_V.astype(np.float64)
         if not np.isfinite(logits.max()):
             raise BackendError(
@@ -61,7 +61,7 @@ def nucleus(
     """The tokens that may be drawn, most likely first, and their probabilities.
 
     `top_k` most likely tokens (0: all), of these the smallest set whose probability reaches
-    `top_p`. Equally likely tokens stand in the order of their ids. Probabilities sum to 1
+    `top_p`. Equally likely tokens are in the order of their ids. Probabilities sum to 1
     over the `top_k`, not over what `top_p` leaves.
     """
     candidates = np.arange(len(logits_V))

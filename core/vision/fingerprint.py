@@ -1,4 +1,4 @@
-"""What names a vision tower's behaviour, without loading it."""
+"""An identifier of a vision tower's behaviour, without loading it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from minigpt4.core.errors import BundleError
 CODE_VERSION = 1
 """To be raised whenever `pixels.py` or the code of this folder gives other features of the same picture.
 
-It is the one thing that the caches of image embeddings and of training features cannot see for
-themselves; both are made anew when it changes.
+The caches of image embeddings and of training features cannot detect such a change themselves;
+both are computed again when this number changes.
 """
 
 FLOAT32_ONLY = ("efficientnet-lite2",)
@@ -25,25 +25,25 @@ FLOAT32_ONLY = ("efficientnet-lite2",)
 def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
     """Equal for two towers only if they give equal features for equal pictures; torch is not needed.
 
-    Covers the Q-Former and, where the tower has a choice, the float type; "auto" counts as itself and
-    what it is on this CPU, so a GPU's float16 shares its entries.
-    Raises BundleError where a file's checksum is known neither from the manifest nor from the file.
+    Covers the Q-Former and, if the tower has a choice, the float type; "auto" counts as itself and
+    its type on this CPU, so a GPU's float16 shares its entries.
+    Raises BundleError if a file's checksum is known neither from the manifest nor from the file.
     """
     spec, qformer = bundle.vision, bundle.qformer
-    facts: list[object] = [CODE_VERSION, spec.architecture, _digest(spec.file, bundle)]
-    facts += [spec.image_size, spec.mean, spec.std, dict(sorted(spec.options.items()))]
+    parts: list[object] = [CODE_VERSION, spec.architecture, _digest(spec.file, bundle)]
+    parts += [spec.image_size, spec.mean, spec.std, dict(sorted(spec.options.items()))]
     if spec.architecture not in FLOAT32_ONLY:
-        facts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
+        parts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
     if qformer is not None:
-        facts += [_digest(qformer.file, bundle), dict(sorted(vars(qformer.options).items()))]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        parts += [_digest(qformer.file, bundle), dict(sorted(vars(qformer.options).items()))]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _digest(file: File, bundle: Bundle) -> str:
     digest = digest_of(file, bundle)
     if digest is None:
         raise BundleError(
-            f"The vision tower's {file.name} is not here yet, so what it gives cannot be named; "
+            f"The vision tower's {file.name} is not here yet, so its features cannot be identified; "
             f"fetch it with `minigpt4 models pull {bundle.name}`."
         )
     return digest

@@ -2,15 +2,15 @@
 
 Two kinds of vectors, both from frozen weights, in one row of width D = features + classes:
 
-- what the tower's own ImageNet head says, as 1,000 class probabilities, of the whole picture and
+- the 1,000 class probabilities of the tower's own ImageNet head, of the whole picture and
   of each cell of a coarse grid; their feature columns are zero;
 - the features themselves, averaged over the whole picture and over each cell of a finer grid;
   their class columns are zero.
 
-A linear layer cannot compute the first from the second (a softmax stands between them), and the
-first is what lets the projection name a thing of which training showed it a single photo. Kept
+A linear layer cannot compute the first from the second (a softmax is between them), and the
+first lets the projection name an object of which training had a single photo. Kept
 apart, a class vector passes the projection as a mixture of class names and nothing else.
-Whoever changes the vectors raises CODE_VERSION in fingerprint.py.
+After a change of the vectors, raise CODE_VERSION in fingerprint.py.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class GridReadout:
         features, classes = classifier.in_features, classifier.out_features
         self.width = features + classes
         self.class_columns = slice(features, self.width)
-        """Where the class probabilities stand in each vector."""
+        """The columns of the class probabilities."""
         self.tokens = _vectors(options.class_grid) + _vectors(options.grid)
 
     def __call__(self, features_BCHW: Tensor) -> Tensor:

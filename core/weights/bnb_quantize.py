@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -28,6 +27,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
@@ -44,7 +44,7 @@ QUANTS = ("int8", "nf4")
 INSTALL = "pip install 'minigpt4[quantised]'"
 
 BLOCK = 64
-"""Weights that share one NF4 scale: 4.5 bits a weight with the float32 scale."""
+"""Weights that share one NF4 scale: 4.5 bits per weight with the float32 scale."""
 
 OUTLIER = 6.0
 """Activations from here on are multiplied in 16 bits (section 3.2 of LLM.int8())."""
@@ -290,9 +290,5 @@ def _check_space(path: Path, needed: int) -> None:
         with suppress(OSError):
             if time.time() - draft.stat().st_mtime > STALE_SECONDS:
                 draft.unlink()
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise BackendError(
-            f"The quantised language model needs {needed / 2**30:.1f} GiB in {path.parent}, and "
-            f"{free / 2**30:.1f} GiB are free; free some space or set MINIGPT4_HOME to another disk."
-        )
+    if problem := space_problem(path.parent, needed):
+        raise BackendError(f"The quantised language model cannot be written to {path.parent}: {problem}.")

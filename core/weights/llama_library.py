@@ -1,4 +1,4 @@
-"""llama-cpp-python's C interface, and what it logs."""
+"""llama-cpp-python's C interface and its log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _callbacks: list[Any] = []
 
 @functools.cache
 def load_library() -> Any:
-    """llama-cpp-python's C interface, silenced; raises BackendError where it cannot be imported."""
+    """llama-cpp-python's C interface, silenced; raises BackendError if it cannot be imported."""
     try:
         library = importlib.import_module("llama_cpp.llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine

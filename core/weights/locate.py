@@ -1,4 +1,4 @@
-"""Where a bundle's language model lies: as a Hugging Face folder, as GGUF files, or both.
+"""Find a bundle's language model: a Hugging Face folder, GGUF files, or both.
 
 Nothing is loaded here, and torch is not imported.
 """
@@ -20,11 +20,11 @@ GGUF_QUANTS = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0")
 """Those that `models quantize` makes; a manifest's own GGUF may be of another kind."""
 
 GGUF_PREFERRED = ("Q4_K_M", "Q5_K_M", "Q4_0", "Q8_0", "F16")
-"""The order in which `auto` takes what is there: quick at little loss first."""
+"""The preference of `auto`: quick at little loss first."""
 
 CONFIG = "config.json"
 NAMELESS = "GGUF"
-"""Stands for the quantisation of a file whose name does not state it."""
+"""The quantisation of a file whose name does not state it."""
 
 _QUANT_IN_NAME = re.compile(r"(?:^|[.\-_])(BF16|F16|F32|I?Q\d_[0-9A-Z]+(?:_[A-Z]+)?)\.gguf$", re.IGNORECASE)
 
@@ -40,9 +40,9 @@ def check_quant(quant: str) -> None:
 def hf_folder(bundle: Bundle) -> Path | None:
     """The Hugging Face folder (config.json, weights, tokenizer) of the language model.
 
-    It is the user's own, or the bundle's where its files have been fetched; None where the bundle
-    has only a GGUF or its files are not here. Raises BundleError for a folder of the user's that
-    is not there or holds no config.json.
+    The user's own, or the bundle's if its files have been fetched; None if the bundle has only a GGUF
+    or its files are missing. Raises BundleError for a user's folder that does not exist or holds no
+    config.json.
     """
     own = bundle.language.folder
     if own is not None:
@@ -60,7 +60,7 @@ def hf_folder(bundle: Bundle) -> Path | None:
 
 
 def gguf_path(bundle: Bundle, quant: str) -> Path:
-    """Where the GGUF of that quantisation lies or belongs."""
+    """The path of the GGUF of that quantisation, whether it exists or not."""
     own = bundle.language.gguf
     if own is not None and quant == gguf_quant(own.name):
         return path_of(own, bundle)
@@ -68,7 +68,7 @@ def gguf_path(bundle: Bundle, quant: str) -> Path:
 
 
 def gguf_files(bundle: Bundle) -> dict[str, Path]:
-    """The GGUF files that are here, by quantisation: the manifest's own and those made from the folder."""
+    """The existing GGUF files, by quantisation: the manifest's own and those converted from the folder."""
     found: dict[str, Path] = {}
     own = bundle.language.gguf
     if own is not None and is_present(own, bundle):
@@ -82,7 +82,7 @@ def gguf_files(bundle: Bundle) -> dict[str, Path]:
 
 
 def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
-    """The GGUF to use, or None where it is not here.
+    """The GGUF to use, or None if it does not exist.
 
     `auto` takes the manifest's own, else the first of GGUF_PREFERRED. Raises UsageError for a name
     that is no quantisation.
@@ -105,15 +105,14 @@ def gguf_quant(name: str) -> str:
 def language_digest(bundle: Bundle) -> str:
     """64 hex digits that name the language model's weights; equal only for equal files.
 
-    One file's own SHA-256 where it is known or can be computed. A user's folder is named by its
-    files' sizes and times of change: reading 26 GB only to name them would take minutes. What is
-    not here yet counts by its name.
+    One file's own SHA-256 if it is known or can be computed. A user's folder is identified by its files'
+    sizes and times of change, because reading 26 GB would take minutes. Missing files count by name.
     """
     files, folder = bundle.language.files, bundle.language.folder
     if len(files) == 1 and (digest := digest_of(files[0], bundle)):
         return digest
-    facts: list[tuple[str, object]] = [(file.name, digest_of(file, bundle)) for file in files]
+    parts: list[tuple[str, object]] = [(file.name, digest_of(file, bundle)) for file in files]
     if folder is not None and folder.is_dir():
         paths = sorted(path for path in folder.iterdir() if path.is_file())
-        facts += [(path.name, (path.stat().st_size, path.stat().st_mtime_ns)) for path in paths]
-    return hashlib.sha256(json.dumps([str(folder), facts]).encode()).hexdigest()
+        parts += [(path.name, (path.stat().st_size, path.stat().st_mtime_ns)) for path in paths]
+    return hashlib.sha256(json.dumps([str(folder), parts]).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Tensors read from files that strangers made: PyTorch checkpoints, safetensors, folders of shards.
+"""Tensors of untrusted files: PyTorch checkpoints, safetensors, folders of shards.
 
-A checkpoint is a pickle, and a pickle can hold code. PyTorch's restricted reader runs none of it;
-what it refuses is named here in one sentence. Tensors are mapped, not copied: a file is read as its
-tensors are used, and of a folder of shards only those that hold a tensor somebody asked for.
+A checkpoint is a pickle, and a pickle can hold code. PyTorch's restricted unpickler runs none of it;
+the error names the code that it refuses. Tensors are mapped, not copied: a file is read as its tensors
+are used, and of a folder of shards only those that hold a requested tensor.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ WRAPPERS = ("model", "state_dict", "module")
 """Under which key checkpoints keep their weights, beside an optimizer's state and settings."""
 
 REFUSED = re.compile(r"(?:GLOBAL|class|function) ([\w.]*\w)")
-"""What PyTorch's restricted reader says of a name that it does not call."""
+"""The message of PyTorch's restricted unpickler about a name that it does not call."""
 
 
 def read_tensors(path: Path, *, what: str = "file") -> Mapping[str, Tensor]:
     """The tensors of a checkpoint or safetensors file, or of a folder of either, by name, on the CPU.
 
-    The kind is detected from the content. `what` is what sentences call the file ("projection file").
-    Raises BundleError where it is missing, damaged, cut off, or holds code.
+    The kind is detected from the content. `what` is the name of the file in errors ("projection file").
+    Raises BundleError if it is missing, damaged, cut off, or holds code.
     """
     if path.is_dir():
         return _folder(path, what)
@@ -65,7 +65,7 @@ def _folder(folder: Path, what: str) -> Mapping[str, Tensor]:
 
 
 class _SafetensorsFile(Mapping[str, Tensor]):
-    """A file opened anew for each tensor: its pages leave memory when that tensor is let go.
+    """A file opened anew for each tensor: its pages leave memory when that tensor is freed.
 
     One map for all would keep 2 GB of a ViT-G resident while it is converted piece by piece.
     """
@@ -173,7 +173,7 @@ def _checkpoint(path: Path, what: str) -> dict[str, Tensor]:
 def code_in(path: Path) -> str | None:
     """The first function or class that a pickle would call, other than torch's own; nothing is run.
 
-    For pickles in forms that PyTorch's reader does not follow to where they call something.
+    For pickles that PyTorch's unpickler refuses before it reaches the call.
     """
     with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), _pickle(path) as file:
         texts: list[str] = []

@@ -55,7 +55,7 @@ TEXT_BRANCH = re.compile(
     r"(embeddings\.(word_embeddings|position_embeddings|position_ids)\b.*"
     r"|encoder\.layer\.\d+\.(intermediate|output)\..*)"
 )
-"""What the Q-Former has for reading texts, which MiniGPT-4 takes out."""
+"""The Q-Former's branch for texts, which MiniGPT-4 removes."""
 
 BUFFERS = ("inv_freq", "position_ids", "cos_cached", "sin_cached", "SCB", "weight_format")
 """Last part of names that MiniGPT-4 checkpoints carry although nothing of them was trained."""
@@ -76,8 +76,8 @@ def vision_tensors(path: Path, options: Options, image_size: int | None = None) 
     """The ViT's tensors under the names of transformers' Blip2VisionModel, without `post_layernorm`.
 
     `options` are a manifest's [vision.options]. Blocks past `depth`, the final norm and the head are
-    left out. For an `image_size` other than the table of positions was made for, the table is
-    interpolated (float32). Raises BundleError.
+    skipped. For another `image_size` than the table of positions has, the table is interpolated
+    (float32). Raises BundleError.
     """
     geometry = ViTGeometry.parse(options)
     what = "vision tower's file"
@@ -135,11 +135,11 @@ def projection_tensors(path: Path) -> dict[str, Tensor]:
 def _vision_form(tensors: Collection[str], ours: Iterable[str], depth: int) -> _Form | None:
     if _any_begins(tensors, "vision_model."):
         sources = {name: (f"vision_model.{name}",) for name in ours}
-        return _Form(sources, lambda name: name.startswith("vision_model.") and not _left_out(name, depth))
+        return _Form(sources, lambda name: name.startswith("vision_model.") and not _is_unused(name, depth))
     if _any_begins(tensors, "embeddings.", "encoder.layers."):
-        return _Form({name: (name,) for name in ours}, lambda name: not _left_out(name, depth))
+        return _Form({name: (name,) for name in ours}, lambda name: not _is_unused(name, depth))
     if _any_begins(tensors, "blocks.", "pos_embed"):
-        return _Form({name: _eva_names(name) for name in ours}, lambda name: not _left_out(name, depth))
+        return _Form({name: _eva_names(name) for name in ours}, lambda name: not _is_unused(name, depth))
     return None
 
 
@@ -155,7 +155,7 @@ def _eva_names(name: str) -> tuple[str, ...]:
     return (f"{block}{EVA_LAYER[module]}.{kind}",)
 
 
-def _left_out(name: str, depth: int) -> bool:
+def _is_unused(name: str, depth: int) -> bool:
     """Whether a tensor of the ViT is one that MiniGPT-4 does not use: late blocks, final norm, head."""
     name = name.removeprefix("vision_model.")
     block = re.match(r"(?:blocks|encoder\.layers)\.(\d+)\.", name)
@@ -173,7 +173,7 @@ def _qformer_form(tensors: Collection[str], ours: Iterable[str]) -> _Form | None
         return _Form({name: (name,) for name in ours}, lambda name: True)
     else:
         return None
-    # Outside the Q-Former the same file holds other models (T5, the ViT), which are none of its business.
+    # The same file holds other models beside the Q-Former (T5, the ViT), which are ignored.
     return _Form(
         names,
         lambda name: name.startswith(prefix) and not TEXT_BRANCH.fullmatch(name.removeprefix(prefix)),
@@ -202,7 +202,7 @@ def _any_begins(names: Collection[str], *prefixes: str) -> bool:
 
 
 def _gathered(path: Path, what: str, tensors: Mapping[str, Tensor], form: _Form) -> dict[str, Tensor]:
-    """Our tensors from theirs; raises BundleError where some are missing or left over."""
+    """Our tensors from theirs; raises BundleError if some are missing or unknown."""
     wanted = [name for names in form.sources.values() for name in names]
     missing = [name for name in wanted if name not in tensors]
     known = set(wanted)
@@ -263,7 +263,7 @@ def _wrong_file(path: Path, what: str, names: Collection[str], wanted: str, exam
 
 
 def describe(names: Collection[str]) -> str:
-    """What a file is, judged by the names of its tensors, as a phrase for a sentence."""
+    """The kind of a file, judged by the names of its tensors, as a phrase for a sentence."""
     if _any_begins(names, LLAMA_PROJ):
         return "a MiniGPT-4 checkpoint (a projection)"
     if _any_begins(names, "vision_model.") and _any_begins(names, "qformer."):

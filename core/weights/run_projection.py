@@ -1,7 +1,7 @@
-"""What a training run gives `--projection`: its result or newest checkpoint, and the form of its bundle.
+"""The projection of a training run for `--projection`: its result or newest checkpoint, and its form.
 
-A run may have been of another form than its bundle: three layers, no Q-Former, or a Q-Former of its
-own (the paper's ablations). Its recipe.toml, next to each of its projections, says which.
+A run may have another form than its bundle: three layers, no Q-Former, or its own Q-Former (the
+paper's ablations). The recipe.toml next to each of its projections states it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class RunProjection:
     def fitted(self, bundle: Bundle) -> Bundle:
         """The bundle in the form that the projection was trained in.
 
-        Raises BundleError where the Q-Former that was trained with it is missing, or there is nothing
-        in the bundle whose place it could take.
+        Raises BundleError if the Q-Former that was trained with it is missing, or the bundle has none to
+        replace.
         """
         shaped = reshaped(bundle, self.layers, self.qformer)
         if self.qformer != "trained":
@@ -66,8 +66,8 @@ class RunProjection:
                 f"The projection {self.file} was trained together with its Q-Former, and there is no "
                 f"{QFORMER} beside it; bring that file back, or give the folder of another checkpoint."
             )
-        # An absolute name: this file is used where it is. Its checksum is told, as one that was noted
-        # about another file of that name would bring back that one's image embeddings.
+        # An absolute name: this file is used in place. Its checksum is computed, because the one noted for
+        # another file of that name would select that one's cached image embeddings.
         file = File(name=str(own), bytes=own.stat().st_size, sha256=sha256_of(own), sources=())
         return replace(shaped, qformer=replace(shaped.qformer, file=file))
 
@@ -75,8 +75,8 @@ class RunProjection:
 def run_projection(given: Path) -> RunProjection:
     """The projection that a path names: a file, the folder of a run, or of one of its checkpoints.
 
-    A run that has not ended gives its newest checkpoint. Raises UsageError where a folder holds none,
-    BundleError where the recipe beside it cannot be read. A file is not opened.
+    Of a run that has not ended, the newest checkpoint. Raises UsageError if a folder has none, BundleError
+    if the recipe beside it cannot be read. A file is not opened.
     """
     file, step = given, None
     if given.is_dir():
@@ -134,7 +134,7 @@ def _newest(run: Path) -> tuple[Path, int]:
 
 
 def _recipe(path: Path) -> Mapping[str, object]:
-    """The recipe's keys; none where there is no recipe."""
+    """The recipe's keys; none without a recipe."""
     if not path.is_file():
         return {}
     try:

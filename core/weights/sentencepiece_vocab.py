@@ -1,7 +1,7 @@
-"""A SentencePiece vocabulary as GGUF files hold it: read from `tokenizer.model`, or made up.
+"""A SentencePiece vocabulary in the form of GGUF files: read from `tokenizer.model`, or synthetic.
 
-The file is one protocol-buffer message, read here by hand: the `sentencepiece` package tells no
-user-defined piece from an ordinary one, and llama.cpp users need no other part of it. Layout:
+The file is one protocol-buffer message, parsed here: the `sentencepiece` package does not tell
+user-defined pieces from ordinary ones, and llama.cpp users need no other part of it. Layout:
 https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
 """
 
@@ -21,16 +21,16 @@ TOKENIZER_MODEL = "tokenizer.model"
 ADDED_TOKENS = "added_tokens.json"
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
-"""What a piece is; SentencePiece and GGUF use the same numbers."""
+"""Kinds of pieces; SentencePiece and GGUF use the same numbers."""
 
 BPE = 2
 """The `model_type` whose pieces llama.cpp's tokenizer "llama" merges by score."""
 
 SPACE = "\u2581"
-"""How SentencePiece writes a space."""
+"""SentencePiece's character for a space."""
 
 PLACED = {SPACE + "#": 396, SPACE + "##": 444, SPACE + "###": 835, "##": 2277, SPACE: 29871, "#": 29937}
-"""Pieces that a made-up vocabulary has where LLaMA has them: what the chat form is separated by."""
+"""Pieces with LLaMA's ids in a synthetic vocabulary: the separators of the chat form."""
 
 _MODEL_PIECES, _MODEL_TRAINER, _MODEL_NORMALIZER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_TYPE = 1, 2, 3
@@ -52,7 +52,7 @@ class Vocabulary:
         return len(self.texts)
 
     def padded(self, size: int) -> Vocabulary:
-        """With names for embedding rows that no token has; they stand for no text."""
+        """With names for embedding rows without a token; they have no text."""
         more = range(len(self), size)
         return replace(
             self,
@@ -65,9 +65,9 @@ class Vocabulary:
 def folder_vocabulary(folder: Path, size: int) -> Vocabulary:
     """The vocabulary of a Hugging Face folder whose embedding has `size` rows.
 
-    Tokens that were added later (`added_tokens.json`) are control tokens here, so that nobody's
-    text is ever read as one; those beyond the last row (LLaMA-2 lists such a pad token) have no
-    embedding and are ignored. Raises BundleError where tokens and rows do not fit.
+    Tokens that were added later (`added_tokens.json`) are control tokens here, so that a user's text
+    never becomes one; those beyond the last row (LLaMA-2 lists such a pad token) have no
+    embedding and are ignored. Raises BundleError if tokens and rows do not fit.
     """
     vocabulary = read_sentencepiece(folder / TOKENIZER_MODEL)
     if len(vocabulary) > size:
@@ -94,7 +94,7 @@ def _added_tokens(path: Path) -> dict[str, int]:
 
 
 def read_sentencepiece(path: Path) -> Vocabulary:
-    """The pieces of a `tokenizer.model`; raises BundleError where it is missing, damaged or not BPE."""
+    """The pieces of a `tokenizer.model`; raises BundleError if it is missing, damaged or not BPE."""
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -139,14 +139,14 @@ def _parse(data: bytes) -> Vocabulary:
 
 def _message(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise TypeError("a field holds a number where bytes belong")
+        raise TypeError("a field holds a number instead of bytes")
     return value
 
 
 def _number(fields: dict[int, int | bytes], key: int, default: int) -> int:
     value = fields.get(key, default)
     if isinstance(value, bytes):
-        raise TypeError("a field holds bytes where a number belongs")
+        raise TypeError("a field holds bytes instead of a number")
     return value
 
 
@@ -186,10 +186,10 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 
 
 def made_up_vocabulary(size: int) -> Vocabulary:
-    """A vocabulary of `size` tokens that reads any text, for models whose weights mean nothing.
+    """A vocabulary of `size` tokens that can tokenise any text, for models with random weights.
 
     Laid out as LLaMA's (unknown, begin, end, 256 bytes, pieces by descending score, single
-    characters last); its pieces are up to three letters, where LLaMA's average four.
+    characters last); its pieces are up to three letters, LLaMA's average four.
     """
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     kinds = [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256

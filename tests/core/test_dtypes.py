@@ -25,20 +25,18 @@ def _ask_the_processor_again() -> Iterator[None]:
     ("fpu avx512f avx512_bf16", "bf16"),
     ("fpu amx_tile amx_bf16", "bf16"),
 ])  # fmt: skip
-def test_a_cpu_computes_in_bf16_where_it_multiplies_that(
+def test_a_cpu_computes_in_bf16_if_it_has_instructions_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str
 ) -> None:
     facts = tmp_path / "cpuinfo"
     facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_bf16\n")
-    monkeypatch.setattr(precision, "CPU_FACTS", facts)
+    monkeypatch.setattr(precision, "CPU_INFO", facts)
     assert default_dtype("cpu") == dtype_for("auto", "cpu") == expected
     assert default_dtype("cuda") == default_dtype("cuda:1") == "fp16"
 
 
-def test_where_the_processor_is_not_described_it_is_fp32(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(precision, "CPU_FACTS", tmp_path / "none")
+def test_an_unknown_processor_computes_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "none")
     assert default_dtype("cpu") == "fp32"
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.download.fetch import path_of
-from minigpt4.core.embedding_cache import EmbeddingCache, SquareCache, embedding_fingerprint, is_cached
+from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fingerprint, is_cached
 from minigpt4.core.errors import BundleError
 from minigpt4.core.vision.fingerprint import CODE_VERSION, tower_fingerprint
 
@@ -23,8 +23,8 @@ TOKENS, WIDTH = 2, 4
 VALUES = np.arange(TOKENS * WIDTH, dtype=np.float32).reshape(TOKENS, WIDTH)
 
 
-def cache_in(folder: Path, fingerprint: str = "f", limit: int = 10**9) -> EmbeddingCache:
-    return EmbeddingCache(fingerprint, tokens=TOKENS, width=WIDTH, folder=folder, limit=limit)
+def cache_in(folder: Path, fingerprint: str = "f", limit: int = 10**9) -> ArrayCache:
+    return ArrayCache(fingerprint, (TOKENS, WIDTH), np.float32, folder, limit)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def closed_folder(tmp_path: Path) -> Iterator[Path]:
         np.float32, (TOKENS, WIDTH), elements=st.floats(width=32, allow_nan=False, allow_infinity=False)
     )
 )
-def test_what_is_kept_comes_back_bit_for_bit(
+def test_an_embedding_is_read_back_bit_for_bit(
     tmp_path_factory: pytest.TempPathFactory, values: NDArray[np.float32]
 ) -> None:
     folder = tmp_path_factory.mktemp("embeddings")
@@ -49,7 +49,7 @@ def test_what_is_kept_comes_back_bit_for_bit(
     assert found.tobytes() == values.tobytes()
 
 
-def test_an_unknown_picture_is_absent_without_a_word(
+def test_an_unknown_picture_is_absent_without_a_log_entry(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert cache_in(tmp_path).get("unknown") is None
@@ -61,11 +61,9 @@ def test_another_fingerprint_shares_nothing(tmp_path: Path) -> None:
     assert cache_in(tmp_path, "two").get("picture") is None
 
 
-def test_without_a_folder_of_its_own_it_lies_in_the_cache_home(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_folder_is_in_the_cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path))
-    EmbeddingCache("f", tokens=TOKENS, width=WIDTH).put("picture", VALUES)
+    ArrayCache("f", (TOKENS, WIDTH), np.float32).put("picture", VALUES)
     assert (tmp_path / "cache" / "embeddings" / "f" / "picture.npy").is_file()
 
 
@@ -82,7 +80,7 @@ def test_without_a_folder_of_its_own_it_lies_in_the_cache_home(
         pytest.param("pickle", id="a pickle"),
     ],
 )
-def test_a_damaged_entry_is_dropped_and_can_be_made_again(
+def test_a_damaged_entry_is_removed_and_can_be_written_again(
     tmp_path: Path, damaged: bytes | str, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = cache_in(tmp_path)
@@ -128,7 +126,7 @@ def test_a_full_disk_leaves_no_half_written_entry(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_what_was_used_longest_ago_makes_room_across_fingerprints(tmp_path: Path) -> None:
+def test_the_least_recently_used_entries_are_evicted_across_fingerprints(tmp_path: Path) -> None:
     cache_in(tmp_path).put("size", VALUES)
     size = (tmp_path / "f" / "size.npy").stat().st_size
     (tmp_path / "f" / "size.npy").unlink()
@@ -144,7 +142,7 @@ def test_what_was_used_longest_ago_makes_room_across_fingerprints(tmp_path: Path
     assert {path.stem for path in tmp_path.rglob("*.npy")} == {"used", "first", "second"}
 
 
-def test_squares_are_handed_over_once_and_name_a_picture_that_is_sound() -> None:
+def test_squares_are_taken_once_and_mark_a_picture_as_decodable() -> None:
     square = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
     assert not is_cached("digest")
     SquareCache(4).put("digest", square)
@@ -236,11 +234,11 @@ def test_the_fingerprint_follows_auto_to_another_processor(
     assert len(found) == 2
 
 
-def test_minis_fingerprint_does_not_follow_a_float_type_that_it_has_not(mini: Bundle) -> None:
+def test_minis_fingerprint_ignores_an_unsupported_float_type(mini: Bundle) -> None:
     assert tower_fingerprint(mini) == tower_fingerprint(mini, "fp32") == tower_fingerprint(mini, "bf16")
 
 
-def test_a_tower_that_is_not_here_has_no_fingerprint(tiny_bundle: Callable[..., Bundle]) -> None:
+def test_a_missing_tower_has_no_fingerprint(tiny_bundle: Callable[..., Bundle]) -> None:
     bundle = tiny_bundle()
     path_of(bundle.vision.file, bundle).unlink()
     with pytest.raises(BundleError, match=r"eva_vit\.pth is not here yet.*`minigpt4 models pull tiny`"):

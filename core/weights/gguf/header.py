@@ -1,4 +1,4 @@
-"""What stands in front of a GGUF file's weights: metadata and the table of tensors.
+"""The header of a GGUF file: metadata and the table of tensors.
 
 Read without the `gguf` package's reader: it takes 1 s for LLaMA's vocabulary, this 4 ms. Layout:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -58,7 +58,7 @@ def read_header(path: Path) -> GgufHeader:
 
 
 class _Reader:
-    """Steps through the header; counts that a file of this size cannot hold end it at once."""
+    """Steps through the header; raises at once for a count that is impossible in a file of this size."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data

@@ -1,7 +1,7 @@
 """GGUF files: a check before they reach native code, and a one-time conversion for torch.
 
 The converted folder holds the dequantised weights exactly (float32: loading is a memory map,
-0.1 s where float16 took 0.5 s to widen), the configuration of the transformers library, and a
+0.1 s, while float16 took 0.5 s to widen), the configuration of the transformers library, and a
 `tokenizer.json`. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -219,7 +219,7 @@ def _config(metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tokenizer(metadata: dict[str, Any]) -> str:
-    """The `tokenizer.json` of a byte-level BPE vocabulary whose digits stand alone (SmolLM)."""
+    """The `tokenizer.json` of a byte-level BPE vocabulary whose digits are single tokens (SmolLM)."""
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.decoders import ByteLevel as ByteLevelDecoder
     from tokenizers.models import BPE

@@ -20,7 +20,7 @@ ALIGNMENT = 32
 """Every tensor begins at a multiple of this (the format's default)."""
 
 FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17}
-"""What llama.cpp calls the quantisations (`enum llama_ftype` of its llama.h)."""
+"""llama.cpp's numbers of the quantisations (`enum llama_ftype` of its llama.h)."""
 
 BITS_PER_WEIGHT = {"F16": 16.0, "Q8_0": 8.5, "Q5_K_M": 5.71, "Q4_K_M": 4.86, "Q4_0": 4.6}
 """About, of a whole file: llama.cpp gives some tensors more. Four layers at 7B's width took up to 3 % more
@@ -32,7 +32,7 @@ METADATA_BYTES = 2_000_000
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """What fixes every tensor of a Llama. `key_heads` < `heads` where heads share their keys."""
+    """The sizes of every tensor of a Llama. `key_heads` < `heads` if heads share their keys."""
 
     layers: int
     width: int
@@ -85,7 +85,7 @@ TensorBytes = Callable[[str, tuple[int, ...], str], NDArray[Any]]
 
 
 def plain_kind(name: str, shape: tuple[int, ...]) -> str:
-    """What an F16 file holds: norms in 32 bits, all else in 16."""
+    """The types of an F16 file: norms in 32 bits, all else in 16."""
     return "F32" if len(shape) == 1 else "F16"
 
 
@@ -102,8 +102,8 @@ def write_gguf(
 ) -> None:
     """Write a whole GGUF to `path`; one tensor is in memory at a time.
 
-    `content` is asked for the tensors in file order; `written` is called with the tensors' bytes so far.
-    Raises OSError where the disk does not take them.
+    `content` is called for the tensors in file order; `written` is called with the tensors' bytes so far.
+    Raises OSError if the disk does not take them.
     """
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 

@@ -120,8 +120,9 @@ def test_shapes_that_do_not_fit_the_fast_layout_are_computed_too(
 def test_a_full_disk_is_reported_with_the_space_needed(
     folder: Path, library: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantised.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
-    with pytest.raises(BackendError, match=r"needs 0\.0 GiB in .*quantised.*are free"):
+    disk = type("Disk", (), {"free": 10})
+    monkeypatch.setattr("minigpt4.core.download.sources.shutil.disk_usage", lambda _: disk)
+    with pytest.raises(BackendError, match=r"quantised: the disk .* has 10 bytes free and .* are needed"):
         load(folder, "nf4")
     assert not list(quantised_path("content", "nf4").parent.glob("*"))
 
