@@ -45,7 +45,7 @@ class FeaturesMissing:
 
 
 @dataclass(frozen=True)
-class FeaturesMade:
+class FeaturesComputed:
     """`done` of the `total` missing crops have been encoded."""
 
     done: int
@@ -142,7 +142,7 @@ Event = (
     | PhotosRead
     | FeaturesStale
     | FeaturesMissing
-    | FeaturesMade
+    | FeaturesComputed
     | PhotoSkipped
     | ModelLoading
     | TrainingStarted

@@ -65,8 +65,8 @@ def chance_sentence(loss: float, vocabulary: int) -> str:
     if abs(loss - chance) > NEAR_CHANCE:
         return ""
     return (
-        f"The loss is {loss:.2f}, which is ln({vocabulary}) = {chance:.3f}: all tokens are equally likely: "
-        "the language model knows nothing. Its weights are random, damaged, or a Vicuna delta that was not "
+        f"The loss is {loss:.2f}, which is ln({vocabulary}) = {chance:.3f}: all tokens are equally "
+        "likely. The language model's weights are random, damaged, or a Vicuna delta that was not "
         "merged; `minigpt4 models verify` finds out which."
     )
 

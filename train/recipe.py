@@ -250,7 +250,7 @@ def _source_contradictions(recipe: Recipe) -> Iterator[str]:
     for source in recipe.source:
         if source.cropped and source.views < 2:
             yield (
-                f"the source '{source.name}' has no crops to see ('views' is 1); "
+                f"the source '{source.name}' has no crops ('views' is 1); "
                 "set 'views' to 2 or more, or 'cropped' to 0."
             )
 
@@ -259,13 +259,13 @@ def _prompt_contradictions(recipe: Recipe) -> Iterator[str]:
     questions = recipe.questions_per_photo + recipe.details_per_photo
     if questions and (recipe.stage == 1 or recipe.prompt != "chat"):
         form = "stage 1" if recipe.stage == 1 else f"the prompt '{recipe.prompt}'"
-        yield f"{form} asks nothing; 'questions_per_photo' and 'details_per_photo' must be 0."
+        yield f"{form} has no questions; 'questions_per_photo' and 'details_per_photo' must be 0."
     elif recipe.captions_per_photo + questions < 1:
-        yield "less than one sentence is learnt of a photo; raise 'captions_per_photo'."
+        yield "a sample has less than one caption or question; raise 'captions_per_photo'."
     if recipe.prompt == "instruction" and not recipe.instructions:
         yield "the prompt 'instruction' needs 'instructions' to draw from."
     if recipe.instructions and recipe.prompt != "instruction":
         yield (
-            f"'instructions' are not asked with the prompt '{recipe.prompt}'; leave them out, or set "
+            f"'instructions' are not used with the prompt '{recipe.prompt}'; leave them out, or set "
             "'prompt' to 'instruction'."
         )

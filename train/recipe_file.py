@@ -93,12 +93,11 @@ def recipe_toml(recipe: Recipe) -> str:
 
 
 def changed_keys(before: Recipe, after: Recipe) -> list[str]:
-    """What differs, one text a key: `learning_rate 0.0001 -> 0.0003`, `source.laion.weight 115.0 -> 1.0`."""
+    """The differences, one text per key: `learning_rate 0.0001 -> 0.0003`, `source.laion.weight 115.0 -> 1.0`."""
     old, new = _flat(before), _flat(after)
-    keys = list(dict.fromkeys((*old, *new)))
     return [
         f"{key} {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
-        for key in keys
+        for key in old | new
         if old.get(key) != new.get(key)
     ]
 

@@ -122,7 +122,7 @@ class Trainer:
         try:
             return self._train_step(number)
         except torch.OutOfMemoryError as error:
-            raise TrainingError(self._out_of_memory(number)) from error
+            raise TrainingError(self._out_of_memory_message(number)) from error
 
     def _train_step(self, number: int) -> StepDone:
         started = time.perf_counter()
@@ -131,7 +131,7 @@ class Trainer:
         texts = self.tokenize(batch.samples)
         work, skipped = self._count_work(batch, texts)
         if not work.label_tokens:
-            raise TrainingError(_nothing_learnt(number, batch, skipped))
+            raise TrainingError(_no_usable_sample(number, batch, skipped))
 
         # Forward and backward; gradients accumulate over the micro-batches.
         self.optimizer.zero_grad(set_to_none=False)
@@ -318,7 +318,7 @@ class Trainer:
                 "--set precision=bf16, or fp32 if the GPU has no bfloat16."
             )
 
-    def _out_of_memory(self, number: int) -> str:
+    def _out_of_memory_message(self, number: int) -> str:
         recipe = self.recipe
         at_once = recipe.micro_batch or -(-recipe.batch_size // self.process_group.world_size)
         ways = [f"--set micro_batch={at_once // 2}, which changes no loss"] if at_once > 1 else []
@@ -341,7 +341,7 @@ class Trainer:
         return self._pool.map(call, items) if self.process_group.device.type == "cpu" else map(call, items)
 
 
-def _nothing_learnt(number: int, batch: Batch, skipped: int) -> str:
+def _no_usable_sample(number: int, batch: Batch, skipped: int) -> str:
     reasons = " ".join(sorted({f"{one.key}: {one.reason}." for one in batch.skipped[:3]}))
     return (
         f"No sample of step {number + 1} could be used: all its {skipped} photos were skipped; "

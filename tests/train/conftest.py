@@ -39,7 +39,7 @@ from minigpt4.train.trainer import Trainer
 
 WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
 FEATURE_COLUMNS = slice(0, 4)
-"""The other two stand for class probabilities."""
+"""The other two columns represent class probabilities."""
 VOCABULARY = 131
 CAPTIONS = (
     "A dog runs through the snow.",
@@ -86,7 +86,7 @@ def make_recipe(**changes: Any) -> Recipe:
 
 
 def byte_tokens(*texts: Text) -> list[int]:
-    """A token a byte; the end token is one of its own."""
+    """One token per byte; the end token has its own."""
     return [
         token
         for text in texts
@@ -133,7 +133,7 @@ class CaptionedPhotos(Selection):
 
 
 class ArrayBatches:
-    """Batches whose features are drawn by source, photo and view, here in memory."""
+    """Batches whose features are drawn by source, photo and crop, in memory."""
 
     def __init__(self, samples: TrainingSamples, recipe: Recipe, process_group: ProcessGroup) -> None:
         self._samples = samples
@@ -154,7 +154,7 @@ class ArrayBatches:
 
 
 def features_of(samples: Sequence[Sample]) -> torch.Tensor:
-    """Random features, the same for the same source, photo and view."""
+    """Random features, the same for the same source, photo and crop."""
     shape = (IMAGE_TOKENS, FEATURES)
     drawn = [
         np.random.default_rng([sample.source, sample.photo, sample.crop]).standard_normal(shape)
@@ -210,7 +210,7 @@ def tiny_recipe() -> MakeRecipe:
 
 @pytest.fixture
 def tiny_trainer() -> MakeTrainer:
-    """Trainers that begin alike at every call."""
+    """Trainers with the same initial weights at every call."""
     return make_trainer
 
 

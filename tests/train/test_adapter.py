@@ -1,4 +1,4 @@
-"""What training moves: begun from random weights or trained ones, saved, and put together again."""
+"""The adapter: initialised or loaded, saved, and averaged."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_initial_weights_follow_from_the_seed(tiny_recipe: MakeRecipe) -> None:
     assert all(parameter.requires_grad for parameter in first.parameters())
 
 
-@pytest.mark.parametrize("where", ["a file", "an ended run", "a checkpoint", "a run that goes on"])
+@pytest.mark.parametrize("where", ["a file", "an ended run", "a checkpoint", "a running run"])
 def test_a_run_starts_from_trained_weights(tiny_recipe: MakeRecipe, tmp_path: Path, where: str) -> None:
     run = tmp_path / "run"
     saved(run / "checkpoints" / "9", filled(9.0))
@@ -95,7 +95,7 @@ def test_a_run_starts_from_trained_weights(tiny_recipe: MakeRecipe, tmp_path: Pa
         "a file": (newest / PROJECTION, 10.0),
         "an ended run": (run, 11.0),
         "a checkpoint": (run / "checkpoints" / "9", 9.0),
-        "a run that goes on": (run, 10.0),
+        "a running run": (run, 10.0),
     }[where]
     adapter = initial_adapter(tiny_recipe(), small_bundle(), start)
     assert all((found == value).all() for found in values(adapter))
@@ -123,7 +123,7 @@ def test_weight_decay_applies_to_matrices_only() -> None:
 
 
 class TestTrainedQFormer:
-    """The ablation in which the Q-Former learns, too."""
+    """The ablation that trains the Q-Former too."""
 
     @pytest.fixture
     def bundle(self, import_tiny: Any) -> Bundle:

@@ -1,4 +1,4 @@
-"""Where a projection starts, of one layer and of three."""
+"""The initial weights of a projection of one layer and of three."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small MiniGPT-4 learns a folder of pictures, in every form that the recipes know."""
+"""Training a tiny MiniGPT-4 on a folder of photos, with every kind of recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from minigpt4.train.trainer import Trainer
 
 @dataclass(frozen=True)
 class Learnt:
-    """What came of a few steps."""
+    """The results of a few steps."""
 
     steps: list[StepDone]
     trainer: Trainer
@@ -46,7 +46,7 @@ class Learnt:
         return [done.loss for done in self.steps]
 
 
-Learn = Callable[..., Learnt]
+TrainTiny = Callable[..., Learnt]
 
 SHRUNK = ("steps=4", "batch_size=4", "validation.photos=2", "warmup_steps=1", "sample_photos=2")
 QUICK = ("learning_rate=0.05", "precision=fp32")
@@ -54,7 +54,7 @@ QUICK = ("learning_rate=0.05", "precision=fp32")
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Pictures of a person's own, each with its text beside it; some are held out by their names."""
+    """The user's own photos, each with its text file; some are held out by their names."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(60):
@@ -64,7 +64,7 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def learn(import_tiny: Any, pictures: Path) -> Learn:
+def train_tiny(import_tiny: Any, pictures: Path) -> TrainTiny:
     """Four steps of a recipe with the reference's tiny model."""
 
     def run(
@@ -102,16 +102,18 @@ def tiny(import_tiny: Any, recipe: Recipe, has_qformer: bool) -> Bundle:
 
 @pytest.mark.parametrize("recipe", ["stage1", "stage2"])
 @pytest.mark.parametrize("has_qformer", [True, False])
-def test_both_stages_train_on_the_user_s_own_photos(learn: Learn, recipe: str, has_qformer: bool) -> None:
-    learnt = learn(recipe, has_qformer=has_qformer)
-    assert [done.step for done in learnt.steps] == [1, 2, 3, 4]
-    assert learnt.measured[1] < learnt.measured[0]
-    assert all(done.left_out == 0 and done.label_tokens > 0 for done in learnt.steps)
-    assert all(done.mfu is None or 0 < done.mfu < 1 for done in learnt.steps)
-    assert learnt.data.photos + 2 <= 60  # the others are held out
-    assert set(learnt.fingerprints) == {"the vision tower", "the language model", "the data of 'pictures'"}
-    assert len(learnt.sample_photos) == len(learnt.trainer.answers()) == 2
-    assert all(content.startswith(b"\xff\xd8") for content in learnt.sample_photos.values())
+def test_both_stages_train_on_the_user_s_own_photos(
+    train_tiny: TrainTiny, recipe: str, has_qformer: bool
+) -> None:
+    result = train_tiny(recipe, has_qformer=has_qformer)
+    assert [done.step for done in result.steps] == [1, 2, 3, 4]
+    assert result.measured[1] < result.measured[0]
+    assert all(done.left_out == 0 and done.label_tokens > 0 for done in result.steps)
+    assert all(done.mfu is None or 0 < done.mfu < 1 for done in result.steps)
+    assert result.data.photos + 2 <= 60  # the others are held out
+    assert set(result.fingerprints) == {"the vision tower", "the language model", "the data of 'pictures'"}
+    assert len(result.sample_photos) == len(result.trainer.answers()) == 2
+    assert all(content.startswith(b"\xff\xd8") for content in result.sample_photos.values())
 
 
 @pytest.mark.parametrize(
@@ -126,19 +128,19 @@ def test_both_stages_train_on_the_user_s_own_photos(learn: Learn, recipe: str, h
     ],
 )
 def test_each_ablation_trains_its_own_parameters(
-    learn: Learn, ablation: str, shapes: dict[str, tuple[int, ...]]
+    train_tiny: TrainTiny, ablation: str, shapes: dict[str, tuple[int, ...]]
 ) -> None:
-    trainer = learn(ablation).trainer
+    trainer = train_tiny(ablation).trainer
     tensors = dict(trainer.adapter.named_parameters())
     assert {name: tuple(tensors[name].shape) for name in shapes} == shapes
     assert all(parameter in trainer.optimizer.state for parameter in tensors.values())
 
 
-def test_a_quantized_language_model_gives_nearly_the_same_losses(learn: Learn) -> None:
+def test_a_quantized_language_model_gives_nearly_the_same_losses(train_tiny: TrainTiny) -> None:
     pytest.importorskip("bitsandbytes")
-    exact = learn("stage1").losses
+    exact = train_tiny("stage1").losses
     for precision in ("bf16", "int8", "nf4"):
-        coarse = learn("stage1", f"precision={precision}")
+        coarse = train_tiny("stage1", f"precision={precision}")
         assert coarse.losses[0] == pytest.approx(exact[0], rel=0.1)
         assert coarse.losses[0] != exact[0]
         adapter = coarse.trainer.adapter
@@ -146,36 +148,39 @@ def test_a_quantized_language_model_gives_nearly_the_same_losses(learn: Learn) -
         assert coarse.trainer.loss_fn.language_model.dtype == torch.bfloat16
 
 
-def test_cached_features_and_pixels_give_equal_losses(learn: Learn, monkeypatch: pytest.MonkeyPatch) -> None:
-    cached = learn("stage1")
+def test_cached_features_and_pixels_give_equal_losses(
+    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = train_tiny("stage1")
     assert any(isinstance(event, FeaturesMissing) for event in cached.events)
     assert cached.first.features_BND is not None
     monkeypatch.setattr("minigpt4.train.build.is_worth_caching", lambda *_: False)
-    looked = learn("stage1", "micro_batch=3")
-    assert not any(isinstance(event, FeaturesMissing) for event in looked.events)
-    assert looked.first.pixels_BCHW is not None
-    # Features are kept in 16 bits.
-    assert looked.losses == pytest.approx(cached.losses, rel=1e-3)
-    assert looked.sample_photos == cached.sample_photos
+    uncached = train_tiny("stage1", "micro_batch=3")
+    assert not any(isinstance(event, FeaturesMissing) for event in uncached.events)
+    assert uncached.first.pixels_BCHW is not None
+    # Cached features have 16 bits.
+    assert uncached.losses == pytest.approx(cached.losses, rel=1e-3)
+    assert uncached.sample_photos == cached.sample_photos
 
 
-def test_two_builds_of_a_recipe_have_equal_losses(learn: Learn) -> None:
-    once, again = learn("stage2"), learn("stage2", "micro_batch=4", "sample_every=0", "sample_photos=0")
+def test_two_builds_of_a_recipe_have_equal_losses(train_tiny: TrainTiny) -> None:
+    once = train_tiny("stage2")
+    again = train_tiny("stage2", "micro_batch=4", "sample_every=0", "sample_photos=0")
     assert once.losses == again.losses
     assert again.sample_photos == {}
 
 
-def test_only_rank_0_generates_sample_answers(learn: Learn) -> None:
+def test_only_rank_0_generates_sample_answers(train_tiny: TrainTiny) -> None:
     # Of two processes, without the collectives of the other one.
-    second = learn("stage1", process_group=ProcessGroup(rank=1, world_size=2))
+    second = train_tiny("stage1", process_group=ProcessGroup(rank=1, world_size=2))
     assert second.sample_photos == {}
     assert second.trainer.answers() == ()
     assert [sample.index for sample in second.first.samples] == [1, 3]
 
 
-def test_stage_2_starts_from_stage_1(learn: Learn, tmp_path: Path) -> None:
-    first = learn("stage1").trainer.adapter.projection
+def test_stage_2_starts_from_stage_1(train_tiny: TrainTiny, tmp_path: Path) -> None:
+    first = train_tiny("stage1").trainer.adapter.projection
     save_projection(tmp_path / "first.safetensors", first)
     settings = ("steps=1", "warmup_rate=1e-9", "learning_rate=1e-4")
-    second = learn("stage2", *settings, start=tmp_path / "first.safetensors").trainer.adapter.projection
+    second = train_tiny("stage2", *settings, start=tmp_path / "first.safetensors").trainer.adapter.projection
     torch.testing.assert_close(second.linear.weight, first.linear.weight, rtol=0, atol=1e-7)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: what was saved comes back."""
+"""Checkpoints: saved, restored, compared and deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training gives what the original MiniGPT-4 gave: tokens, labels, losses, gradients and weights."""
+"""Training equals the original MiniGPT-4's: tokens, labels, losses, gradients and weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from minigpt4.train.trainer import Trainer, learning_rate_at
 
 IGNORED = -100
 IMAGE = -1
-"""What stands for any image vector where layouts are compared."""
+"""Stands for any image embedding when layouts are compared."""
 
 CASES = ("stage1", "stage2", "stage2_llama2")
 
@@ -41,7 +41,7 @@ VECTORS = Path(__file__).parents[1] / "golden"
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, Any]:
-    """What the original told of each case."""
+    """The original's results for each case."""
     vectors: dict[str, Any] = json.loads((VECTORS / "train.json").read_text())
     return vectors
 
@@ -58,7 +58,7 @@ def schedules() -> dict[str, dict[str, Any]]:
 
 
 def recipe_of(case: str, **changes: Any) -> Recipe:
-    """The shipped recipe of the paper's stage that a case is of."""
+    """The shipped recipe of the case's stage."""
     recipe = read_recipe(recipe_path("stage1" if case == "stage1" else "stage2"))
     return replace(recipe, precision="fp32", batch_size=3, **changes)
 
@@ -133,8 +133,8 @@ def test_tokens_and_labels_are_at_the_original_s_positions(
         image_tokens = theirs.count(IMAGE)
         ours = [*layout.prefix, *[IMAGE] * image_tokens, *continuation.prompt, *continuation.answer]
         assert ours == theirs
-        learnt = [label for label, is_read in zip(labels, mask, strict=True) if is_read]
-        assert learnt == [IGNORED] * (len(ours) - len(continuation.answer)) + list(continuation.answer)
+        visible = [label for label, is_read in zip(labels, mask, strict=True) if is_read]
+        assert visible == [IGNORED] * (len(ours) - len(continuation.answer)) + list(continuation.answer)
         assert continuation.is_truncated == (len(continuation.answer) == recipe.text_tokens)
 
 
@@ -201,14 +201,14 @@ def test_micro_batches_equal_one_batch_where_the_original_summed(
     for name, parameter in parted.adapter.projection.linear.named_parameters():
         same = whole.adapter.projection.linear.get_parameter(name)
         torch.testing.assert_close(parameter, same, atol=1e-5, rtol=0)
-        # Summed gradients would have led elsewhere, as they did there.
+        # Summed gradients give other weights, as in the original.
         theirs = tensors[f"{case}.short_accum2.after3.{name}"]
         assert (parameter - theirs).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", [name for name in schedules() if name != "warmup_longer_than_epoch"])
 def test_every_learning_rate_equals_the_original_s(name: str) -> None:
-    # The one left out starts its warm-up over in every epoch, which nobody can have meant.
+    # The excluded one restarts its warm-up in every epoch, surely by mistake.
     config = schedules()[name]
     is_unset = config["warmup_lr"] < 0
     recipe = replace(

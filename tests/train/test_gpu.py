@@ -1,4 +1,4 @@
-"""A CUDA device learns what the processor learns. Run with `pytest -m gpu` where there is one."""
+"""Training on a CUDA device equals training on the CPU. Run with `pytest -m gpu` on a machine with a GPU."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MakeRecipe = Callable[..., Recipe]
 MakeTrainer = Callable[..., Trainer]
 
 LIKENESS = {torch.float32: 0.99999, torch.float16: 0.999, torch.bfloat16: 0.995}
-"""Least cosine between gradients and those of a processor in float32."""
+"""Least cosine between gradients and those of a CPU in float32."""
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -75,10 +75,10 @@ def test_packed_gradients_on_a_gpu_equal_those_on_a_cpu(dtype: torch.dtype, key_
 
 
 def test_a_run_resumes_exactly_on_a_gpu(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
-    def begun() -> Trainer:
+    def new_trainer() -> Trainer:
         return tiny_trainer(tiny_recipe(precision="fp16"), ProcessGroup(torch.device("cuda")))
 
-    first, again = begun(), begun()
+    first, again = new_trainer(), new_trainer()
     for number in range(3):
         first.step(number)
     saved = {name: tensor.cpu() for name, tensor in first.state().items()}

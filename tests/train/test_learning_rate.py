@@ -1,4 +1,4 @@
-"""The learning rate of every step: a line up, then a cosine down."""
+"""The learning rate schedule: linear warm-up, then cosine decay."""
 
 from __future__ import annotations
 

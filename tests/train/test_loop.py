@@ -1,4 +1,4 @@
-"""Training steps: deterministic, resumable to the bit, and stopped without loss."""
+"""The training loop: deterministic, and resumed bit-exactly."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def logged(run: RunFolder) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def train_until(tiny_trainer: Callable[..., Trainer]) -> TrainUntil:
-    """Train, and ask to stop once step `last` has been made."""
+    """Train, and request a stop after step `last`."""
 
     def train(run: RunFolder, last: int) -> bool:
         made: list[int] = []
@@ -188,7 +188,7 @@ def test_a_run_killed_early_resumes_from_its_initial_weights(
     with pytest.raises(KeyboardInterrupt):
         run_training(tiny_trainer(), run, report=kill_after_step_1)
     resumed = tiny_trainer()
-    with torch.no_grad():  # whoever resumes is not told what the run began with
+    with torch.no_grad():  # a resumed run does not get the --init again
         resumed.adapter.projection.linear.weight.zero_()
     run_training(resumed, run)
     assert logged(run) == logged(whole)
@@ -293,7 +293,7 @@ def test_skipped_photos_are_logged(tiny_trainer: Callable[..., Trainer], new_run
         return replace(done, left_out=2 if number == 1 else 0)
 
     class WithAnother(ProcessGroup):
-        """As if a second process had left a photo out too."""
+        """As if a second process had skipped a photo too."""
 
         def all_gather(self, items: Sequence[Any]) -> list[Any]:
             return [*items, its]

@@ -1,4 +1,4 @@
-"""The seconds before hours of training: parts that do not fit and batches that teach nothing are named."""
+"""Checks before training: models that do not fit together, and batches without anything to learn."""
 
 from __future__ import annotations
 
@@ -126,10 +126,10 @@ def test_a_loss_at_ln_of_the_vocabulary_is_explained() -> None:
 def test_warnings_are_reported_and_problems_end_the_run(
     sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     monkeypatch.setattr(sound, "loss_of", lambda _batch, _most: math.log(131))
-    run_preflight(sound, tokens(), bundle, told.append)
-    assert any(isinstance(event, Note) and "ln(131)" in event.sentence for event in told)
+    run_preflight(sound, tokens(), bundle, events.append)
+    assert any(isinstance(event, Note) and "ln(131)" in event.sentence for event in events)
     monkeypatch.setattr(sound, "loss_of", lambda _batch, _most: math.inf)
     with pytest.raises(TrainingError, match="The loss of the first photos is inf"):
-        run_preflight(sound, tokens(), bundle, told.append)
+        run_preflight(sound, tokens(), bundle, events.append)

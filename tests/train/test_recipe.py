@@ -1,4 +1,4 @@
-"""Recipes: the shipped ones, values that contradict each other, and what a recipe makes of a bundle."""
+"""Recipes: the shipped ones, contradictory values, and how a recipe changes a bundle."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_every_shipped_recipe_is_valid_and_starts_from_a_shipped_projection(path
     assert not recipe.start or (SHIPPED_BUNDLES / recipe.start).is_file()
     assert recipe.warmup_steps < recipe.steps
     assert recipe.validation.name not in {source.name for source in recipe.source}
-    # What is measured is captions of people, and most of what is learnt is, too.
+    # Validation is on captions written by people, as is most of training.
     assert recipe.validation.kind == "captions"
     assert sum(one.weight for one in recipe.source if one.kind == "captions") >= 0.5
 
@@ -101,14 +101,14 @@ def test_every_bundle_of_minigpt4_has_the_training_prompt_of_stage_2(bundle: str
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"questions_per_photo": 1.0}, "stage 1 asks nothing"),
+        ({"questions_per_photo": 1.0}, "stage 1 has no questions"),
         (
             {"stage": 2, "prompt": "none", "details_per_photo": 1.0},
-            "the prompt 'none' asks nothing; 'questions_per_photo' and",
+            "the prompt 'none' has no questions; 'questions_per_photo' and",
         ),
-        ({"captions_per_photo": 0.5}, "less than one sentence is learnt of a photo"),
+        ({"captions_per_photo": 0.5}, "a sample has less than one caption or question"),
         ({"prompt": "instruction"}, "the prompt 'instruction' needs 'instructions' to draw from"),
-        ({"instructions": ("Look.",)}, "'instructions' are not asked with the prompt 'chat'; leave"),
+        ({"instructions": ("Look.",)}, "'instructions' are not used with the prompt 'chat'; leave"),
         ({"floor_rate": 0.02}, r"'floor_rate' is 0\.02, above the highest rate 'learning_rate' \(0\.01\)"),
         ({"warmup_rate": 0.02}, r"'warmup_rate' is 0\.02, above the highest rate"),
         ({"sample_every": 3}, "'sample_every' is 3 and 'sample_photos' 0; for answers"),
@@ -130,7 +130,7 @@ def test_sources_that_contradict_each_other_are_refused(tiny_recipe: MakeRecipe)
     people, things = tiny_recipe().source
     with pytest.raises(UsageError, match="the source 'people' is given twice"):
         checked(tiny_recipe(source=(people, people)), "mine")
-    with pytest.raises(UsageError, match=r"the source 'people' has no crops to see \('views' is 1\)"):
+    with pytest.raises(UsageError, match=r"the source 'people' has no crops \('views' is 1\)"):
         checked(tiny_recipe(source=(replace(people, views=1), things)), "mine")
 
 

@@ -1,4 +1,4 @@
-"""Recipes as TOML: read strictly, changed by typed settings, and written so that they read back equal."""
+"""Recipes as TOML: parsed strictly, changed by settings, and written so that they read back equal."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_choice_among_numbers_is_set_as_a_number(tiny_recipe: MakeRecipe) -> N
 def test_a_recipe_is_found_by_its_name_or_its_file(tmp_path: Path) -> None:
     assert recipe_path("stage2").name == "stage2.toml"
     own = tmp_path / "own.toml"
-    assert recipe_path(str(own)) == own  # whether it is there is told when it is read
+    assert recipe_path(str(own)) == own  # a missing file is an error when it is read
     with pytest.raises(UsageError, match=r"There is no recipe 'stag2'; did you mean 'stage2'\?"):
         recipe_path("stag2")
     with pytest.raises(

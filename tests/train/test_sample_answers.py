@@ -1,4 +1,4 @@
-"""Answers while training: of the projection as it is, in the form that is learnt."""
+"""Sample answers during training: with the current weights, in the recipe's layout."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from minigpt4.train.sample_answers import ANSWER_TOKENS, SampleAnswers, question
 MakeRecipe = Callable[..., Recipe]
 
 
-class Parrot:
-    """A language model that says the sum of the picture's vectors, and goes on for ever after its end."""
+class SummingModel:
+    """A language model that answers with the sum of the image's embeddings and never ends by itself."""
 
     width, context, computed = 3, 100, 0
 
@@ -60,8 +60,10 @@ def doubled() -> Adapter:
     return adapter
 
 
-def answers(prompt: Prompt, template: Any, end: str, question: str) -> tuple[Parrot, tuple[Answer, ...]]:
-    language = Parrot(end)
+def answers(
+    prompt: Prompt, template: Any, end: str, question: str
+) -> tuple[SummingModel, tuple[Answer, ...]]:
+    language = SummingModel(end)
     features_BND = torch.stack([torch.ones(2, 3), 2 * torch.ones(2, 3)]).half()
     layout = Layout(template, language.tokenize, prompt)
     asking = SampleAnswers(language, layout, question, ["a", "b"], features_BND, {})  # type: ignore[arg-type]
@@ -71,7 +73,7 @@ def answers(prompt: Prompt, template: Any, end: str, question: str) -> tuple[Par
 def test_answers_end_at_the_layout_s_stop_string() -> None:
     language, found = answers("chat", SmolLM2(), "<|im_end|>", "What?")
     assert found == (Answer("a", "What?", "12 things."), Answer("b", "What?", "24 things."))
-    # A picture that changes with every step is never taken from the cache of an earlier one.
+    # Embeddings change with every step, so no KV prefix of an earlier one is reused.
     assert language.resets >= 2
 
 

@@ -1,4 +1,4 @@
-"""A training step: the same however it is divided, resumable to the bit, and stopped where it is in vain."""
+"""The training step: independent of how it is divided, restored bit-exactly, and its errors."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ def without_clock(done: StepDone) -> StepDone:
     return replace(done, samples_per_s=0.0, data_wait=0.0, memory=0)
 
 
-class Together:
+class ThreadGroup:
     """One of several processes that are threads here."""
 
     device = torch.device("cpu")
 
-    def __init__(self, rank: int, size: int, shared: list[Tensor | None], meeting: threading.Barrier) -> None:
+    def __init__(self, rank: int, size: int, shared: list[Tensor | None], barrier: threading.Barrier) -> None:
         self.rank, self.world_size = rank, size
-        self._shared, self._meeting = shared, meeting
+        self._shared, self._barrier = shared, barrier
 
     def all_reduce(self, tensor: Tensor) -> None:
         self._shared[self.rank] = tensor.clone()
-        self._meeting.wait(60)
+        self._barrier.wait(60)
         parts = [one for one in self._shared if one is not None]
-        self._meeting.wait(60)
+        self._barrier.wait(60)
         tensor.copy_(torch.stack(parts).sum(0))
 
     def all_gather(self, items: Sequence[Any]) -> list[Any]:
-        """Not asked for by the trainer itself."""
+        """The trainer itself never calls this."""
         raise NotImplementedError
 
     def barrier(self) -> None:
-        self._meeting.wait(60)
+        self._barrier.wait(60)
 
 
-def together(size: int) -> list[Together]:
+def together(size: int) -> list[ThreadGroup]:
     shared: list[Tensor | None] = [None] * size
-    meeting = threading.Barrier(size)
-    return [Together(rank, size, shared, meeting) for rank in range(size)]
+    barrier = threading.Barrier(size)
+    return [ThreadGroup(rank, size, shared, barrier) for rank in range(size)]
 
 
 def test_training_lowers_the_validation_loss(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
@@ -121,7 +121,7 @@ def test_any_number_of_processes_has_the_same_steps(
             assert ours.loss == pytest.approx(theirs.loss, rel=1e-5)
             assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)
             assert (ours.step, ours.lr, ours.label_tokens) == (theirs.step, theirs.lr, theirs.label_tokens)
-    # All of them hold one and the same projection, to the bit.
+    # All of them have bit-identical projections.
     assert all(torch.equal(weight, found[0][2]) for _, _, weight in found)
 
 
@@ -239,7 +239,7 @@ def test_running_out_of_gpu_memory_is_an_error_with_advice(
 
 
 class Served:
-    """Batches that were made beforehand."""
+    """Batches that were created beforehand."""
 
     def __init__(self, *batches: Batch) -> None:
         self._batches = batches
@@ -320,22 +320,22 @@ def rebuilt(trainer: Trainer, **changes: Any) -> Trainer:
 
 def test_pixels_give_the_losses_of_their_features(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
     recipe = tiny_recipe(batch_size=3, micro_batch=2)
-    cached, looked = tiny_trainer(recipe), tiny_trainer(recipe)
+    cached, from_pixels = tiny_trainer(recipe), tiny_trainer(recipe)
     batch = cached.loader.batch(0)
     assert batch.features_BND is not None
     pixels_BCHW = batch.features_BND.float()[:, None] / 2
-    looked = rebuilt(looked, tower=Doubling())
-    looked.batches = served(Batch(batch.samples, pixels_BCHW=pixels_BCHW))
-    assert looked.step(0).loss == pytest.approx(cached.step(0).loss, rel=1e-6)
-    torch.testing.assert_close(weights(looked), weights(cached))
+    from_pixels = rebuilt(from_pixels, tower=Doubling())
+    from_pixels.batches = served(Batch(batch.samples, pixels_BCHW=pixels_BCHW))
+    assert from_pixels.step(0).loss == pytest.approx(cached.step(0).loss, rel=1e-6)
+    torch.testing.assert_close(weights(from_pixels), weights(cached))
 
 
 def test_the_work_of_a_step_excludes_padding(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:
-    told: list[Work] = []
+    counted: list[Work] = []
 
     def utilisation(work: Work, seconds: float) -> float:
         assert seconds > 0
-        told.append(work)
+        counted.append(work)
         return 0.25
 
     trainer = rebuilt(tiny_trainer(tiny_recipe(batch_size=3)), utilisation=utilisation)
@@ -344,7 +344,7 @@ def test_the_work_of_a_step_excludes_padding(tiny_recipe: MakeRecipe, tiny_train
     assert done.mfu == 0.25
     assert done.memory > 10_000_000
     assert done.samples_per_s > 0
-    (work,) = told
+    (work,) = counted
     trees = trainer.tokenize(samples)
     longest = max(
         len(continuation.prompt) + len(continuation.answer) for tree in trees for continuation in tree
@@ -367,8 +367,10 @@ def test_loss_of_changes_no_weight(tiny_trainer: MakeTrainer) -> None:
 def test_answers_use_the_current_weights(tiny_trainer: MakeTrainer) -> None:
     trainer = tiny_trainer()
     assert trainer.answers() == ()
-    said = rebuilt(trainer, sample_answers=lambda adapter: (Answer("a", "", str(adapter.projection.layers)),))
-    assert said.answers() == (Answer("a", "", "1"),)
+    answering = rebuilt(
+        trainer, sample_answers=lambda adapter: (Answer("a", "", str(adapter.projection.layers)),)
+    )
+    assert answering.answers() == (Answer("a", "", "1"),)
 
 
 def test_a_projection_of_three_layers_trains(tiny_recipe: MakeRecipe, tiny_trainer: MakeTrainer) -> None:

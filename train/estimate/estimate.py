@@ -50,7 +50,7 @@ class Estimate:
     memory: Mapping[str, int]
     """Bytes by part, per device."""
 
-    room: int | None
+    device_memory: int | None
     """Memory of such a device in bytes; None if unknown."""
 
     flops: float
@@ -72,7 +72,7 @@ class Estimate:
     @property
     def fits(self) -> bool | None:
         """Whether the device has enough memory; None if unknown."""
-        return None if self.room is None else sum(self.memory.values()) <= self.room
+        return None if self.device_memory is None else sum(self.memory.values()) <= self.device_memory
 
     def as_json(self) -> dict[str, object]:
         """The estimate as JSON: bytes, hours and FLOPs."""
@@ -81,7 +81,7 @@ class Estimate:
             "processes": self.processes,
             "memory_bytes": dict(self.memory),
             "memory_total_bytes": sum(self.memory.values()),
-            "device_memory_bytes": self.room,
+            "device_memory_bytes": self.device_memory,
             "fits": self.fits,
             "flops": self.flops,
             "hours": self.hours,
@@ -117,7 +117,7 @@ def estimate(
         device=device.name,
         processes=processes,
         memory=_memory(recipe, bundle, processes, on_cpu=device.name == "CPU"),
-        room=device.memory or None,
+        device_memory=device.memory or None,
         flops=flops,
         hours=flops / (device.peak * UTILISATION * processes) / 3600,
         photos=samples,
@@ -155,13 +155,13 @@ def tokens_per_photo(recipe: Recipe) -> tuple[float, float]:
     answer = DESCRIPTION_TOKENS if recipe.prompt == "instruction" else CAPTION_TOKENS
     answers = recipe.captions_per_photo * _cut(answer, recipe) + recipe.questions_per_photo * CAPTION_TOKENS
     answers += recipe.details_per_photo * _cut(DESCRIPTION_TOKENS // 2, recipe)
-    asked = recipe.captions_per_photo + recipe.questions_per_photo + recipe.details_per_photo
+    questions = recipe.captions_per_photo + recipe.questions_per_photo + recipe.details_per_photo
     if recipe.prompt == "none":
         headers = 0.0
     elif recipe.stage == 1:
         headers = QUESTION_TOKENS  # all captions of a photo share one
     else:
-        headers = asked * QUESTION_TOKENS
+        headers = questions * QUESTION_TOKENS
     return headers + answers, answers
 
 
@@ -245,16 +245,16 @@ def estimate_text(one: Estimate, recipe: Recipe, bundle: Bundle) -> str:
     def row(name: str, value: str) -> str:
         return f"  {name:<{width}}  {value:>10}"
 
-    room = (
-        "" if one.room is None else f" of {one.room / GIB:.1f} GiB: {'fits' if one.fits else 'DOES NOT FIT'}"
-    )
+    available = ""
+    if one.device_memory is not None:
+        available = f" of {one.device_memory / GIB:.1f} GiB: {'fits' if one.fits else 'DOES NOT FIT'}"
     lines = [
         f"Stage {recipe.stage} of {bundle.name}: {recipe.steps:,} steps of {recipe.batch_size} photos "
         f"on {place}",
         "",
         "Memory per device" if one.processes > 1 else "Memory",
         *(row(name, f"{size / GIB:.2f} GiB") for name, size in one.memory.items()),
-        row("total", f"{total / GIB:.2f} GiB") + room,
+        row("total", f"{total / GIB:.2f} GiB") + available,
         "",
         "Time and disk",
         row("training", _hours(one.hours)),

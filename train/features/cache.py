@@ -149,16 +149,12 @@ class Features:
         number, place = divmod(photo, self._feature_set.chunk_photos)
         values_ND = np.array(self._chunks[number][place, crop])
         if np.isnan(values_ND[0, 0]):
-            self._raise_unreadable(photo)
+            photos = self._feature_set.photos
+            list(pixels_of(photos, photo, [0], self._feature_set.vision))  # raises if it still fails
+            # It can be opened now, but the samples of a run must not depend on the time.
+            reason = "it could not be opened when its features were computed"
+            raise PhotoError(photos.name, photos.key(photo), reason)
         return values_ND
-
-    def _raise_unreadable(self, photo: int) -> None:
-        photos = self._feature_set.photos
-        list(pixels_of(photos, photo, [0], self._feature_set.vision))
-        # It can be opened now, but the samples of a run must not depend on the time.
-        raise PhotoError(
-            photos.name, photos.key(photo), "it could not be opened when its features were computed"
-        )
 
 
 def cached_features(wanted: FeatureSet) -> Features | None:

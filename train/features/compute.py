@@ -18,7 +18,7 @@ from minigpt4.core.storage.locks import locked
 from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.train.data.dataset import PhotoError
-from minigpt4.train.events import FeaturesMade, FeaturesMissing, FeaturesStale, PhotoSkipped, Report
+from minigpt4.train.events import FeaturesComputed, FeaturesMissing, FeaturesStale, PhotoSkipped, Report
 from minigpt4.train.features.cache import (
     HEADER,
     Chunk,
@@ -93,14 +93,14 @@ class _Encoder:
 
     def compute(self, chunks: Sequence[Chunk]) -> None:
         """Compute the chunks that no other process works on, and wait for the others."""
-        taken = []
+        locked_elsewhere = []
         for chunk in chunks:
             with locked(chunk.path, wait=False) as is_locked:
                 if is_locked:
                     self._compute_if_missing(chunk)
                 else:
-                    taken.append(chunk)
-        for chunk in taken:
+                    locked_elsewhere.append(chunk)
+        for chunk in locked_elsewhere:
             # If the other process died, its lock is free and the chunk still missing.
             with locked(chunk.path):
                 self._compute_if_missing(chunk)
@@ -168,7 +168,7 @@ class _Encoder:
 
     def _advance(self, crops: int) -> None:
         self.done += crops
-        self.report(FeaturesMade(self.done, self.crops))
+        self.report(FeaturesComputed(self.done, self.crops))
 
 
 def _check_shape(wanted: FeatureSet, tower: VisionTower) -> None:

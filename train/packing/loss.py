@@ -27,21 +27,15 @@ class LanguageModelLoss:
         attend_with(model)
         self.language_model = model
         self._decoder = model.get_decoder()
-        self._head = model.get_output_embeddings().weight
+        self._head: Tensor = model.get_output_embeddings().weight
         self._dtype: torch.dtype = model.dtype
         self._prefix_length = len(prefix)
         self._prefix = _keys_values(model, prefix)
 
-    @property
-    def device(self) -> torch.device:
-        """The language model's device."""
-        device: torch.device = self._head.device
-        return device
-
     def __call__(self, image_BND: Tensor, texts: Sequence[Sequence[Continuation]]) -> Tensor:
         """The loss of B samples, each with its continuations: float32, the SUM over all label tokens."""
         N = image_BND.shape[1]
-        packed = pack(texts, prefix=self._prefix_length, image_tokens=N).to(self.device)
+        packed = pack(texts, prefix=self._prefix_length, image_tokens=N).to(self._head.device)
         rows = PaddedRows.of(packed, self._prefix, self._dtype)
         text_TD = self._decoder.embed_tokens(packed.tokens_T)
         hidden_SD = self._decoder(

@@ -69,7 +69,9 @@ class RunFolder:
     def require_empty(self) -> None:
         """Raise UsageError if the folder is not empty."""
         if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--output {self.path} is a file; name a folder that is empty or not there yet.")
+            raise UsageError(
+                f"--output {self.path} is a file; name a folder that is empty or does not exist."
+            )
         if self.path.is_dir() and any(place.name != LOCK for place in self.path.iterdir()):
             raise UsageError(
                 f"The folder {self.path} is not empty; continue the run in it with --resume, "

@@ -167,10 +167,9 @@ class RunTail:
         return LogUpdate(self._state(has_log=self._read > 0), summary, written_at, events, restarted)
 
     def _state(self, *, has_log: bool) -> RunState:
-        folder = RunFolder(self.folder)
         if _is_locked(self.folder / LOCK):
             return "running" if has_log else "preparing"
-        return "finished" if folder.result.is_file() else "stopped"
+        return "finished" if RunFolder(self.folder).result.is_file() else "stopped"
 
 
 @dataclass
@@ -216,8 +215,7 @@ class RunLog:
 
     def answers_at(self, step: float) -> AnswersSampled | None:
         """The newest answers up to a step."""
-        found = [one for one in self.sampled if one.step <= step]
-        return found[-1] if found else None
+        return next((one for one in reversed(self.sampled) if one.step <= step), None)
 
     def _add(self, event: LogEvent) -> None:
         match event:
@@ -297,8 +295,7 @@ def _summary(recipe: Path) -> RecipeSummary:
 def _is_locked(lock: Path) -> bool:
     """Whether a training process has locked the folder.
 
-    Asked with a lock that others may share, held for microseconds, so that those who watch are not in
-    each other's way.
+    Tested with a shared lock held for microseconds, so that watching processes do not block each other.
     """
     try:
         with lock.open("rb") as file:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,8 @@ def tensorboard_writer(run: Path) -> Iterator[Report]:
             "--tensorboard needs the package tensorboard; install it with `pip install tensorboard`, or "
             "omit --tensorboard."
         )
-    writer = EventWriter(run / FOLDER)
-    try:
+    with closing(EventWriter(run / FOLDER)) as writer:
         yield writer.write
-    finally:
-        writer.close()
 
 
 class EventWriter:

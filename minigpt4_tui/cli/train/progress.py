@@ -57,10 +57,16 @@ class Lines:
 
     def show(self, event: Event) -> None:
         """One event."""
-        from minigpt4.train.events import FeaturesMade, PhotosFetched, PhotosRead, StepDone, TrainingStarted
+        from minigpt4.train.events import (
+            FeaturesComputed,
+            PhotosFetched,
+            PhotosRead,
+            StepDone,
+            TrainingStarted,
+        )
 
         match event:
-            case FeaturesMade(done, total):
+            case FeaturesComputed(done, total):
                 self._every_tenth("features", done, total, f"features: {done} of {total} crops")
             case PhotosFetched(source, done, total):
                 self._every_tenth(f"fetched {source}", done, total, sentence_of(event))
@@ -115,7 +121,7 @@ def _bars() -> Iterator[Callable[[Event], None]]:
                 case events.FeaturesMissing():
                     progress.console.print(sentence_of(event), markup=False, highlight=False)
                     task = progress.add_task("features", total=event.crops, figures="")
-                case events.FeaturesMade(done, _):
+                case events.FeaturesComputed(done, _):
                     progress.update(task, completed=done)
                 case events.PhotosFetched(source, done, total):
                     advance(f"downloading {printable(source)}", done, total)

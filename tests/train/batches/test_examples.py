@@ -1,4 +1,4 @@
-"""What is asked and answered at a sample, and what is known of a photo."""
+"""The questions and answers of a sample, and the annotations of a photo."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_a_labelled_photo_mostly_has_its_plain_name(tiny_recipe: MakeRecipe) -> 
     assert pianos["A grand piano."] / pianos.total() > 0.7
     assert set(pianos) == {"A grand piano.", "A photo of a grand piano.", "This is a grand piano."}
     cats = [[answer for _, answer in examples(TABBY, recipe, Random(number))] for number in range(300)]
-    # Both names, in either order: of a class one is as true as the other.
+    # Both names of the class, in either order.
     assert all(len(lines) == 2 for lines in cats)
     firsts = Counter(lines[0] for lines in cats)
     assert {name for name, count in firsts.items() if count > 60} == {"A tabby cat.", "A cat."}
@@ -133,13 +133,13 @@ def test_an_unknown_imagenet_class_is_an_error(key: str) -> None:
 
 
 def test_captions_are_in_the_recipe_s_form() -> None:
-    said = {"captions": ["two dogs , running !", "A DOG: running", ""]}
-    assert annotations_of("a", said, "captions", "written").captions == (
+    meta = {"captions": ["two dogs , running !", "A DOG: running", ""]}
+    assert annotations_of("a", meta, "captions", "written").captions == (
         "Two dogs, running.",
         "A DOG: running.",
     )
-    assert annotations_of("a", said, "captions", "blip").captions == ("two dogs , running", "a dog running")
-    assert annotations_of("a", said, "captions", "raw").captions == ("two dogs , running !", "A DOG: running")
+    assert annotations_of("a", meta, "captions", "blip").captions == ("two dogs , running", "a dog running")
+    assert annotations_of("a", meta, "captions", "raw").captions == ("two dogs , running !", "A DOG: running")
     assert not annotations_of("a", {"captions": ["!!!"]}, "captions", "blip")
     assert not annotations_of("a", {"captions": ["dog"]}, "captions", "written")
     assert annotations_of("a", {"captions": ["a cat"]}, "labels", "blip") == Annotations(labels=("a cat",))

@@ -1,4 +1,4 @@
-"""Batches: the same for any number of workers and processes, whatever came before."""
+"""Batches: the same for any number of workers and processes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def vision() -> VisionSpec:
 
 @pytest.fixture
 def data(write_shard: WriteShard) -> RunData:
-    """Twelve photos, of which number 3 is none; the last two are held out."""
+    """Twelve photos, of which number 3 is damaged; the last two are held out."""
     shard = write_shard("s.tar", {str(number): "A dog." for number in range(PHOTOS)}, {"3": b"no photo"})
     whole = open_photos(shard, name="dogs")
-    learnt = Selection("dogs", (whole,), np.arange(PHOTOS - 2))
+    trained = Selection("dogs", (whole,), np.arange(PHOTOS - 2))
     held = Selection("held", (whole,), np.array([11, 10]))
-    return RunData((learnt,), held, ((whole, 2),))
+    return RunData((trained,), held, ((whole, 2),))
 
 
 def sample_of(number: int) -> Sample | Skipped:

@@ -1,4 +1,4 @@
-"""A run's photos: the recipe's sources where they lie, one's own, and what is held out."""
+"""A run's photos: the recipe's sources, the user's own, and those held out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def recipe_of(*sources: Source, validation: str = "val") -> Recipe:
 
 
 def silent(_event: Event) -> None:
-    """Nobody is told."""
+    """Ignores events."""
 
 
 def captions(count: int, word: str = "dog") -> Mapping[str, str]:
@@ -45,7 +45,7 @@ def captions(count: int, word: str = "dog") -> Mapping[str, str]:
 
 @pytest.fixture
 def data(tmp_path: Path, write_shard: WriteShard) -> str:
-    """What the recipe below expects: two sources and photos to measure."""
+    """Two sources and validation photos, as the recipe below expects."""
     write_shard("data/people/0.tar", captions(20))
     write_shard("data/things/0.tar", captions(6, "piano"))
     write_shard("data/val/0.tar", captions(5, "cat"))
@@ -81,8 +81,8 @@ def test_a_source_of_weight_0_may_be_missing(data: str) -> None:
     check_places(recipe, [data])
     opened = open_data(recipe, [data], silent)
     assert [len(photos) for photos in opened.sources] == [20, 0, 6]
-    curriculum = TrainingSamples(recipe, opened.sources)
-    samples = [curriculum.sample(number) for number in range(200)]
+    training_samples = TrainingSamples(recipe, opened.sources)
+    samples = [training_samples.sample(number) for number in range(200)]
     assert {sample.source for sample in samples if isinstance(sample, Sample)} == {0, 2}
 
 
@@ -123,7 +123,7 @@ def test_the_user_s_own_photos_replace_the_sources(own: str) -> None:
     check_places(recipe, [own])
     opened = open_data(recipe, [own], silent)
     assert opened.photos + len(opened.validation) == 40
-    # A run that is resumed elsewhere finds them under their name.
+    # A run resumed on another machine finds them by name.
     assert with_own_photos(recipe, [own]) == recipe
 
 
@@ -149,10 +149,10 @@ def test_held_out_photos_are_disjoint_and_in_the_sources_ratio(data: str, write_
     more = Source(name="more", kind="captions", weight=1.0)
     recipe = recipe_of(PEOPLE, more, THINGS, validation="")
     opened = open_data(recipe, [data], silent)
-    learnt = {photos.key(place) for photos in opened.sources for place in range(len(photos))}
+    trained = {photos.key(place) for photos in opened.sources for place in range(len(photos))}
     measured = [opened.validation.key(place) for place in range(len(opened.validation))]
-    assert len(learnt) + len(measured) == 1806
-    assert learnt.isdisjoint(measured)
+    assert len(trained) + len(measured) == 1806
+    assert trained.isdisjoint(measured)
     assert len(set(measured)) == len(measured)
     assert not any(key.startswith("piano") for key in measured)  # only captions can be measured as such
     assert Counter(key[:3] for key in measured[:16]) == {"dog": 12, "tre": 4}

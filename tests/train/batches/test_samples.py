@@ -1,4 +1,4 @@
-"""What is seen at each sample: drawn by seed and number alone, true of the view that is seen."""
+"""Samples: drawn by seed and index alone, with captions that hold for their crop."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ BEACH = ("Two girls walk along the beach.", "Two young girls are walking on the 
 RIGHT_ONLY = ("A cyclist turns right.",)
 
 
-class Told:
+class CaptionedPhotos:
     """Photos of which only the captions exist; None is a damaged one."""
 
     def __init__(self, name: str, *captions: Sequence[str] | None) -> None:
@@ -58,16 +58,16 @@ class Told:
         return {"captions": list(captions)}
 
 
-PEOPLE = Told("people", SNOW, BEACH, RIGHT_ONLY)
-THINGS = Told("things", ["a photo of a grand piano."])
+PEOPLE = CaptionedPhotos("people", SNOW, BEACH, RIGHT_ONLY)
+THINGS = CaptionedPhotos("things", ["a photo of a grand piano."])
 
 
-def curriculum(recipe: Recipe, people: Told = PEOPLE) -> TrainingSamples:
+def training_samples(recipe: Recipe, people: CaptionedPhotos = PEOPLE) -> TrainingSamples:
     return TrainingSamples(recipe, (people, THINGS))
 
 
 def samples(recipe: Recipe, count: int) -> list[Sample]:
-    drawn = curriculum(recipe)
+    drawn = training_samples(recipe)
     found = [drawn.sample(number) for number in range(count)]
     assert all(isinstance(one, Sample) for one in found)
     return [one for one in found if isinstance(one, Sample)]
@@ -83,7 +83,7 @@ def test_a_sample_depends_only_on_seed_and_index(
     tiny_recipe: MakeRecipe, seed: int, stage: int, numbers: list[int]
 ) -> None:
     recipe = tiny_recipe(seed=seed, stage=stage)
-    before, after = curriculum(recipe), curriculum(recipe)
+    before, after = training_samples(recipe), training_samples(recipe)
     forwards = {number: before.sample(number) for number in numbers}
     backwards = {number: after.sample(number) for number in reversed(numbers)}
     assert forwards == backwards
@@ -118,7 +118,7 @@ def test_no_caption_of_a_mirrored_crop_mentions_left_or_right(tiny_recipe: MakeR
     assert sided
     assert all(sample.crop % 2 == 0 for sample in sided)
     assert any(sample.crop == 1 for sample in found)
-    # Nothing would be left to say of the cyclist in a mirror.
+    # The cyclist would have no caption left for a mirrored crop.
     assert {sample.crop for sample in found if sample.source == 0 and sample.photo == 2} == {0, 2}
 
 
@@ -130,7 +130,7 @@ def test_hidden_photos_have_their_source_s_fraction_of_samples(tiny_recipe: Make
 
 
 def test_an_unusable_photo_is_skipped_with_a_reason(tiny_recipe: MakeRecipe) -> None:
-    drawn = curriculum(tiny_recipe(), people=Told("people", None, ["dog"]))
+    drawn = training_samples(tiny_recipe(), people=CaptionedPhotos("people", None, ["dog"]))
     found = [drawn.sample(number) for number in range(40)]
     left_out = {(one.source, one.key, one.reason) for one in found if isinstance(one, Skipped)}
     # "dog" is no sentence.
@@ -156,7 +156,7 @@ def test_processes_divide_a_step_without_gap_or_overlap(step: int, batch_size: i
 def test_validation_samples_are_fixed_and_skip_damaged_photos(
     tiny_recipe: MakeRecipe,
 ) -> None:
-    photos = Told("val", SNOW, None, BEACH, ["dog"], RIGHT_ONLY, SNOW)
+    photos = CaptionedPhotos("val", SNOW, None, BEACH, ["dog"], RIGHT_ONLY, SNOW)
     found = validation_samples(tiny_recipe(), photos)
     assert [sample.photo for sample in found] == [0, 2, 4]
     assert found == validation_samples(tiny_recipe(seed=99), photos)
@@ -165,7 +165,7 @@ def test_validation_samples_are_fixed_and_skip_damaged_photos(
 
 def test_a_validation_set_without_captions_is_an_error(tiny_recipe: MakeRecipe) -> None:
     with pytest.raises(DataError, match="The validation set 'val' holds no photo with a caption to measure"):
-        validation_samples(tiny_recipe(), Told("val", None))
+        validation_samples(tiny_recipe(), CaptionedPhotos("val", None))
 
 
 def test_feature_dropout_has_the_recipe_s_probability_and_spares_classes(tiny_recipe: MakeRecipe) -> None:

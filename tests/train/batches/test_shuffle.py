@@ -1,4 +1,4 @@
-"""The order of samples: a pure function of seed and number, exact in its ratio, each photo once an epoch."""
+"""The order of samples: a pure function of seed and index, exact in its ratio, each photo once per epoch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes train as one does, and end together."""
+"""Several processes train as one does, and exit together."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def test_two_machines_under_torchrun_have_the_losses_of_one_process(folder: Path
 
 def test_a_failing_process_ends_the_others_with_its_error(folder: Path) -> None:
     assert launch(command(folder, "raises"), 2) in (1, 3)
-    said = (folder / "error-0").read_text()
-    assert said == "Process 2 of 2 has failed: the picture of a tiger cannot be read"
+    error = (folder / "error-0").read_text()
+    assert error == "Process 2 of 2 has failed: the picture of a tiger cannot be read"
 
 
 def test_a_killed_process_ends_the_others(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +169,7 @@ def test_without_a_gpu_auto_selects_the_cpu() -> None:
 
 def test_the_cores_are_divided_among_the_processes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")
-    tell = f"import os; open('{folder}/' + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])"
-    assert launch([sys.executable, "-c", tell], 2) == 0
+    program = f"import os; open('{folder}/' + os.environ['RANK'], 'w').write(os.environ['OMP_NUM_THREADS'])"
+    assert launch([sys.executable, "-c", program], 2) == 0
     threads = [int((folder / str(rank)).read_text()) for rank in range(2)]
     assert threads == [max(1, len(os.sched_getaffinity(0)) // 2)] * 2

@@ -1,4 +1,4 @@
-"""What a run is said to need, against what the paper's runs took."""
+"""Estimates of a run, compared with what the paper's runs took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training costs, against the figures that are known for MiniGPT-4's own sizes."""
+"""The FLOPs of training, compared with the known figures of MiniGPT-4's sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features: computed once, never taken for others, part by part and each part whole or not at all."""
+"""Cached features: computed once, with a fingerprint, in chunks that are written atomically."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.vision.base import VisionStages
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.data.open import open_photos
-from minigpt4.train.events import Event, FeaturesMade, FeaturesMissing, FeaturesStale, PhotoSkipped
+from minigpt4.train.events import Event, FeaturesComputed, FeaturesMissing, FeaturesStale, PhotoSkipped
 from minigpt4.train.features import cache as features
 from minigpt4.train.features.cache import HEADER, Features, FeatureSet, cached_features, prepare_folder
 from minigpt4.train.features.compute import compute_missing_features
@@ -31,11 +31,11 @@ from minigpt4.train.features.crops import pixels_of
 
 WriteShard = Callable[..., Path]
 CAPTIONS = {key: f"A photo of {key}." for key in "abcdefg"}
-VIEWS = 2
+CROPS = 2
 
 
 class FakeTower:
-    """Sees the mean of a picture, and how much lighter its right half is than its left."""
+    """Its features: an image's mean, and how much lighter its right half is than its left."""
 
     width, tokens = 2, 1
     class_columns = slice(0, 0)
@@ -71,22 +71,22 @@ def shard(write_shard: WriteShard) -> Path:
 
 @pytest.fixture(autouse=True)
 def _parts_of_three_photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "CHUNK_BYTES", 3 * VIEWS * 2 * 2 + 1)
+    monkeypatch.setattr(features, "CHUNK_BYTES", 3 * CROPS * 2 * 2 + 1)
 
 
 @pytest.fixture
 def wanted(shard: Path, vision: VisionSpec) -> FeatureSet:
-    """Seven photos in two views: parts of three, three and one."""
-    return FeatureSet(open_photos(shard, name="people/train"), VIEWS, "t1", 1, 2, vision)
+    """Seven photos in two crops: chunks of three, three and one."""
+    return FeatureSet(open_photos(shard, name="people/train"), CROPS, "t1", 1, 2, vision)
 
 
 def silent(_event: Event) -> None:
-    """Nobody is told."""
+    """Ignores events."""
 
 
-def all_of(found: Features | None, photos: int = 7, views: int = VIEWS) -> Any:
+def all_of(found: Features | None, photos: int = 7, crops: int = CROPS) -> Any:
     assert found is not None
-    return np.stack([[found.of(photo, view) for view in range(views)] for photo in range(photos)])
+    return np.stack([[found.of(photo, crop) for crop in range(crops)] for photo in range(photos)])
 
 
 def test_features_are_computed_once_and_then_read(wanted: FeatureSet, tower: FakeTower) -> None:
@@ -99,9 +99,9 @@ def test_features_are_computed_once_and_then_read(wanted: FeatureSet, tower: Fak
         return tower
 
     compute_missing_features([wanted, single, wanted], load, events.append)
-    assert (len(loaded), tower.seen) == (1, 7 * VIEWS + 7)
+    assert (len(loaded), tower.seen) == (1, 7 * CROPS + 7)
     assert events[0] == FeaturesMissing(photos=14, crops=21, bytes=21 * 2 * 2)
-    assert events[-1] == FeaturesMade(21, 21)
+    assert events[-1] == FeaturesComputed(21, 21)
     events.clear()
     compute_missing_features([wanted, single], load, events.append)
     assert (len(loaded), tower.seen, events) == (1, 21, [])
@@ -115,7 +115,7 @@ def test_cached_features_equal_the_tower_s(wanted: FeatureSet, tower: FakeTower,
     compute_missing_features([wanted], lambda: tower, silent)
     found = all_of(cached_features(wanted))
     for place in range(7):
-        pixels = np.stack(list(pixels_of(wanted.photos, place, range(VIEWS), vision)))
+        pixels = np.stack(list(pixels_of(wanted.photos, place, range(CROPS), vision)))
         seen = tower.encode(torch.from_numpy(pixels)).numpy()
         np.testing.assert_allclose(found[place], seen, atol=1e-3)
     assert len(np.unique(found.reshape(14, 2), axis=0)) == 14
@@ -147,14 +147,14 @@ def test_the_fingerprint_depends_on_tower_photos_and_crops(
         replace(wanted, photos=open_photos(other, name="people/train")),
     ]
     assert len({one.folder for one in sets}) == len(sets)
-    # What a set is called, and where it lies, decides where features lie and not what they are.
+    # A set's name and path decide where its features are cached, not their values.
     moved = shard.rename(shard.with_name("moved.tar"))
     assert replace(wanted, photos=open_photos(moved, name="x")).fingerprint == wanted.fingerprint
 
 
 def test_interrupted_work_resumes_with_the_next_chunk(wanted: FeatureSet, tower: FakeTower) -> None:
     def interrupt(event: Event) -> None:
-        if event == FeaturesMade(4 * VIEWS, 7 * VIEWS):
+        if event == FeaturesComputed(4 * CROPS, 7 * CROPS):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -164,7 +164,7 @@ def test_interrupted_work_resumes_with_the_next_chunk(wanted: FeatureSet, tower:
     again = FakeTower()
     events: list[Event] = []
     compute_missing_features([wanted], lambda: again, events.append)
-    assert again.seen == 4 * VIEWS
+    assert again.seen == 4 * CROPS
     assert events[0] == FeaturesMissing(photos=4, crops=8, bytes=8 * 2 * 2)
     assert cached_features(wanted) is not None
 
@@ -210,7 +210,7 @@ def test_a_damaged_chunk_is_computed_again(
     assert cached_features(wanted) is None
     tower.seen = 0
     compute_missing_features([wanted], lambda: tower, silent)
-    assert tower.seen == 3 * VIEWS
+    assert tower.seen == 3 * CROPS
     assert np.array_equal(all_of(cached_features(wanted)), before)
 
 
@@ -225,7 +225,7 @@ def test_features_with_another_header_are_computed_again(
     assert cached_features(wanted) is None
     tower.seen = 0
     compute_missing_features([wanted], lambda: tower, silent)
-    assert tower.seen == 7 * VIEWS
+    assert tower.seen == 7 * CROPS
     assert json.loads((wanted.folder / HEADER).read_text())["facts"] == wanted.dependencies
 
 
@@ -267,12 +267,12 @@ def test_photos_that_cannot_be_opened_are_reported_and_raise_on_access(
 ) -> None:
     broken = {"a": b"no photo at all", "c": b"\xff\xd8\xff\xe0 half"}
     shard = write_shard("0.tar", {"a": "An ant.", "b": "A bee.", "c": "A cow."}, broken)
-    one = FeatureSet(open_photos(shard, name="people"), VIEWS, "t1", 1, 2, vision)
+    one = FeatureSet(open_photos(shard, name="people"), CROPS, "t1", 1, 2, vision)
     events: list[Event] = []
     compute_missing_features([one], lambda: tower, events.append)
     told = [event for event in events if isinstance(event, PhotoSkipped)]
     assert [(event.source, event.key) for event in told] == [("people", "a"), ("people", "c")]
-    assert events[-1] == FeaturesMade(6, 6)
+    assert events[-1] == FeaturesComputed(6, 6)
     found = cached_features(one)
     assert found is not None
     assert np.isfinite(found.of(1, 1)).all()
@@ -327,7 +327,7 @@ def test_a_full_disk_leaves_only_complete_chunks(
 def test_processes_divide_the_chunks_and_all_get_complete_features(
     wanted: FeatureSet, tower: FakeTower
 ) -> None:
-    """Locks of one file that was opened twice shut out each other, in one process as in two."""
+    """Two locks on a file opened twice exclude each other, in one process as in two."""
     other = FakeTower()
     begun = threading.Event()
     prepare_folder(wanted)
@@ -344,10 +344,10 @@ def test_processes_divide_the_chunks_and_all_get_complete_features(
             helper.join(0.01)
         assert wanted.chunks[1].read() is None
         assert helper.is_alive()
-        wanted.chunks[1].write(np.ones((3, VIEWS, 1, 2), np.float16))
+        wanted.chunks[1].write(np.ones((3, CROPS, 1, 2), np.float16))
     helper.join(20)
     assert not helper.is_alive()
-    assert other.seen == 4 * VIEWS
+    assert other.seen == 4 * CROPS
     assert (all_of(cached_features(wanted))[3:6] == 1).all()
 
 

@@ -1,4 +1,4 @@
-"""Views: the whole photo, and crops that are the same in every run."""
+"""Crops: the whole photo first, and the others the same in every run."""
 
 from __future__ import annotations
 

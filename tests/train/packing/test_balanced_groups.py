@@ -1,4 +1,4 @@
-"""A step's samples part into groups of about the same work, whoever computes them."""
+"""A step's samples are split into groups of about the same length, the same on every machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss of packed trees is that of their sequences read one by one."""
+"""The loss of packed samples equals that of their sequences computed one by one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def language_model() -> Any:
 def loss_one_by_one(
     language_model: Any, image_BND: Tensor, trees: list[list[Continuation]], prefix: tuple[int, ...]
 ) -> Tensor:
-    """The same loss, each sequence read alone and whole by the plain model."""
+    """The same loss, computed by the plain model for each sequence alone."""
     losses = []
     for image_ND, continuations in zip(image_BND, trees, strict=True):
         for continuation in continuations:
@@ -74,7 +74,7 @@ def test_packed_loss_and_gradient_equal_those_of_single_sequences(
     features_BND = torch.randn(len(trees), IMAGE_TOKENS, FEATURES)
     projection = Projection(FEATURES, WIDTH)
 
-    # The model of LanguageModelLoss itself: what is not packed is attended as ever.
+    # The model of LanguageModelLoss itself: unpacked inputs use its usual attention.
     loss_fn = LanguageModelLoss(language_model, prefix)
     plain = loss_one_by_one(language_model, projection(features_BND), trees, prefix)
     expected = torch.autograd.grad(plain, list(projection.parameters()))

@@ -1,4 +1,4 @@
-"""Trees side by side in a row: where everything stands, and who reads what."""
+"""Packed rows: positions, attention masks and labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PREFIX, IMAGE_TOKENS = 3, 2
 
 
 def read_by(packed: Packed, place: int, trees: int) -> list[int]:
-    """The row's places that the one at `place` reads, those of the prefix left out."""
+    """The row's positions that the one at `place` attends to, without the prefix."""
     length = packed.visible_BQK.shape[1]
     tree, line = divmod(int(packed.indices_S[place]), length)
     rows = {int(where): row for row, where in enumerate(packed.indices_S)}
@@ -47,7 +47,7 @@ def test_every_answer_attends_only_to_its_own_sequence(
                 assert found == label
                 assert read[:IMAGE_TOKENS] == own_image
                 assert [int(packed.tokens_T[row - images]) for row in read[IMAGE_TOKENS:]] == before
-                # Positions count on without a gap, as if the sequence stood alone.
+                # Positions are consecutive, as if the sequence were alone.
                 positions = packed.positions_S[read].tolist()
                 assert positions == list(range(PREFIX, PREFIX + IMAGE_TOKENS + len(before)))
     assert next(predicted, None) is None
@@ -68,7 +68,7 @@ def test_shared_prompt_tokens_are_packed_once() -> None:
     assert packed.tokens_T.tolist() == [1, 2, 3, 7, 4, 5]
     assert packed.positions_S.tolist() == [0, 1, 2, 3, 4, 3, 3]
     assert packed.labels_L.tolist() == [7, 8, 9, 5, 6]
-    # The third question is the trunk itself, whose last token predicts.
+    # The third prompt is the shared one itself, whose last token predicts.
     assert packed.predicting_L.tolist() == [3, 4, 5, 2, 6]
 
 

@@ -1,4 +1,4 @@
-"""What is learnt is cut into tokens as it is when people ask."""
+"""Examples are tokenized in training as prompts are at inference."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def words_as_tokens(*texts: Text) -> list[int]:
 
 @pytest.fixture(scope="module")
 def llama_tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokenize:
-    """A vocabulary that cuts texts by LLaMA's rules, `###` included."""
+    """A vocabulary that tokenizes by LLaMA's rules, `###` included."""
     path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.model"
     path.write_bytes(sentencepiece_bytes(made_up_vocabulary(32_000)))
     return SentencePieceTokens(path).tokenize
@@ -60,14 +60,14 @@ def test_a_chat_is_tokenized_in_training_as_at_inference(
 
 
 def test_an_answer_ends_with_the_template_s_end_token(llama_tokens: Tokenize) -> None:
-    def learnt(template: PromptTemplate, answer: str) -> list[int]:
+    def trained(template: PromptTemplate, answer: str) -> list[int]:
         return [*Layout(template, llama_tokens).tokenize_example("", answer).answer]
 
     end = Text("###", control=True)
-    assert learnt(VICUNA_V0, "A cat.") == [*llama_tokens(Text("A cat."), end)]
-    # A sharp of the answer's own reads together with what separates turns, as the original has it.
-    assert learnt(VICUNA_V0, "In C#") == [*llama_tokens(Text("In C####", control=True))]
-    assert learnt(LLAMA2, "A cat.")[-1] == 2  # </s>
+    assert trained(VICUNA_V0, "A cat.") == [*llama_tokens(Text("A cat."), end)]
+    # A `#` at the answer's end merges with the separator of turns, as in the original.
+    assert trained(VICUNA_V0, "In C#") == [*llama_tokens(Text("In C####", control=True))]
+    assert trained(LLAMA2, "A cat.")[-1] == 2  # </s>
     smol = Layout(SmolLM2(), words_as_tokens).tokenize_example("", "A cat.").answer
     assert list(smol) == [
         *words_as_tokens(Text("A cat.")),
@@ -101,7 +101,7 @@ def test_an_instruction_is_in_the_training_prompt(template: MiniGPT4Chat, llama_
     continuation = layout.tokenize_example("Say it.", "A cat.")
     assert list(layout.prefix) == [1, *llama_tokens(control[0])]
     assert list(continuation.prompt) == [*llama_tokens(control[1], Text("Say it."), control[2])]
-    # The form of training lacks the introduction that chats begin with.
+    # The training prompt lacks the system message that chats begin with.
     assert layout.prefix != Layout(template, llama_tokens).prefix
 
 
@@ -137,6 +137,6 @@ def test_a_conversation_begins_with_the_trained_prompt(llama_tokens: Tokenize) -
     continuation = layout.tokenize_example("What?", "A cat.")
     talk = [User("What?", images=[PICTURE]), Assistant("A cat."), User("Why?")]
     pieces = prompt_pieces(VICUNA_V0.segments(talk), llama_tokens)
-    learnt = [*layout.prefix, PICTURE, *continuation.prompt]
-    # All but the prompt's last token, a lone space that a following word takes up.
-    assert pieces[: len(learnt) - 1] == learnt[:-1]
+    trained = [*layout.prefix, PICTURE, *continuation.prompt]
+    # All but the prompt's last token, a single space that merges with the next word.
+    assert pieces[: len(trained) - 1] == trained[:-1]

@@ -1,4 +1,4 @@
-"""A run's folder: begun once, held by one process, its log cut back to where the run goes on."""
+"""A run's folder: its recipe, its lock and its log."""
 
 from __future__ import annotations
 

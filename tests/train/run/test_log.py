@@ -1,4 +1,4 @@
-"""A run's folder as it is read while it is written: what is new, how it stands, and where its curves go."""
+"""Reading a run's folder while it is written: events, state and curves."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def done(step: int, loss: float = 2.0, speed: float = 4.0) -> StepDone:
 
 
 def follow(folder: RunFolder) -> Callable[[], RunLog]:
-    """Look at the folder; the same log again each time."""
+    """Poll the folder; returns the same log each time."""
     tail, log = RunTail(folder.path), RunLog(folder.path)
 
-    def look() -> RunLog:
+    def poll() -> RunLog:
         log.update(tail.poll())
         return log
 
-    return look
+    return poll
 
 
 def test_logged_events_are_read_back_equal(run: RunFolder) -> None:
@@ -74,14 +74,14 @@ def test_each_poll_reads_only_new_lines(run: RunFolder) -> None:
 
 
 def test_an_incomplete_line_is_read_once_it_is_complete(run: RunFolder) -> None:
-    look = follow(run)
+    poll = follow(run)
     line = json.dumps(asdict(done(1, loss=3.25))) + "\n"
     with run.log_file.open("w") as file:
         file.write(line[:20])
         file.flush()
-        assert look().step == 0
+        assert poll().step == 0
         file.write(line[20:])
-    assert (look().step, look().loss.upto(1)) == (1, (1, 3.25))
+    assert (poll().step, poll().loss.upto(1)) == (1, (1, 3.25))
 
 
 @pytest.mark.parametrize(
@@ -107,47 +107,47 @@ def test_a_damaged_line_is_skipped(run: RunFolder, line: str) -> None:
 
 
 def test_a_resumed_run_removes_events_after_its_checkpoint(run: RunFolder) -> None:
-    look = follow(run)
+    poll = follow(run)
     for step in range(1, 7):
         run.append(asdict(done(step, loss=9.0)))
     run.append(asdict(AnswersSampled(6, ())))
-    assert look().step == 6
+    assert poll().step == 6
     run.truncate_log(4)
     run.append(asdict(done(5, loss=1.0)))
-    log = look()
+    log = poll()
     assert (log.step, log.loss.upto(9), log.sampled) == (5, (5, 1.0), [])
     assert log.loss.points(0, 9) == [(1, 9.0), (2, 9.0), (3, 9.0), (4, 9.0), (5, 1.0)]
 
 
 def test_a_run_is_running_while_its_folder_is_locked(run: RunFolder) -> None:
-    look = follow(run)
-    assert look().state == "stopped"
+    poll = follow(run)
+    assert poll().state == "stopped"
     with run.locked():
-        assert look().state == "preparing"
+        assert poll().state == "preparing"
         run.append(asdict(done(1)))
-        assert look().state == "running"
-    assert look().state == "stopped"
+        assert poll().state == "running"
+    assert poll().state == "stopped"
     run.result.touch()
-    assert look().state == "finished"
+    assert poll().state == "finished"
 
 
 def test_watching_a_run_does_not_block_training(run: RunFolder) -> None:
-    look = follow(run)
+    poll = follow(run)
     with run.locked():
-        look()
+        poll()
     for _ in range(3):
-        look()
+        poll()
         with run.locked():
             pass
 
 
 def test_the_time_left_is_estimated_from_the_recent_speed(run: RunFolder) -> None:
-    look = follow(run)
+    poll = follow(run)
     with run.locked():
         for step in range(1, 61):
             run.append(asdict(done(step, speed=1.0 if step <= 10 else 4.0)))
-        assert look().seconds_left == pytest.approx(40 * 8 / 4.0)
-    assert look().seconds_left is None
+        assert poll().seconds_left == pytest.approx(40 * 8 / 4.0)
+    assert poll().seconds_left is None
 
 
 def test_a_run_with_a_recipe_of_another_version_can_be_watched(run: RunFolder) -> None:
@@ -159,13 +159,13 @@ def test_a_run_with_a_recipe_of_another_version_can_be_watched(run: RunFolder) -
 
 
 def test_a_deleted_folder_is_a_stopped_run(run: RunFolder) -> None:
-    look = follow(run)
+    poll = follow(run)
     run.append(asdict(done(1)))
-    look()
+    poll()
     run.log_file.unlink()
     run.recipe_file.unlink()
     run.path.rmdir()
-    assert (look().state, look().step) == ("stopped", 1)
+    assert (poll().state, poll().step) == ("stopped", 1)
 
 
 def test_a_folder_without_a_run_is_an_error_naming_runs_below(run: RunFolder, tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_a_run_that_is_being_prepared_can_be_watched_before_it_has_a_recipe(tmp_
 
 
 def test_answers_at_a_step_are_the_newest_up_to_it(run: RunFolder) -> None:
-    look = follow(run)
+    poll = follow(run)
     for step in (10, 20):
         run.append(asdict(AnswersSampled(step, (Answer("k", "q", f"of {step}"),))))
-    log = look()
+    log = poll()
     assert log.answers_at(9) is None
     assert [found.step for moment in (10, 19, 20, 99) if (found := log.answers_at(moment))] == [
         10,

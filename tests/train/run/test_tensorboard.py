@@ -1,4 +1,4 @@
-"""TensorBoard reads back what a run told it; without the package there is a sentence."""
+"""TensorBoard: what it logs, and the errors without the package or a writable folder."""
 
 from __future__ import annotations
 
