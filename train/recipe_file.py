@@ -93,7 +93,7 @@ def recipe_toml(recipe: Recipe) -> str:
 
 
 def changed_keys(before: Recipe, after: Recipe) -> list[str]:
-    """The differences, one text per key: `learning_rate 0.0001 -> 0.0003`, `source.laion.weight 115.0 -> 1.0`."""
+    """Differences, one text per key: `learning_rate 0.0001 -> 0.0003`, `source.laion.weight 115.0 -> 1.0`."""
     old, new = _flat(before), _flat(after)
     return [
         f"{key} {old.get(key, 'nothing')} -> {new.get(key, 'nothing')}"
