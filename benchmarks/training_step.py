@@ -93,7 +93,6 @@ def slice_parts() -> Parts:
     assert geometry is not None
     assert bundle.qformer is not None
     vit = ViTGeometry.parse(bundle.vision.options | {"depth": SLICE_LAYERS})
-    former = replace(bundle.qformer.options, layers=SLICE_LAYERS)
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     vision = Blip2VisionModel(
@@ -116,7 +115,7 @@ def slice_parts() -> Parts:
         )
     )
     torch.set_default_dtype(torch.float32)
-    qformer = QueryTransformer(former, vit.width)
+    qformer = QueryTransformer(replace(bundle.qformer.options, layers=SLICE_LAYERS), vit.width)
     torch.nn.init.normal_(qformer.query_tokens, std=0.02)
     vision.post_layernorm = Float32LayerNorm(vit.width, eps=LN_VISION_EPS)
     for module in (vision, qformer, model):

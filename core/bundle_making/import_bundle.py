@@ -1,7 +1,7 @@
 """A user bundle from the files that MiniGPT-4's authors released, or from anybody's in their form.
 
 The ViT, the Q-Former and the projection are written as our own safetensors into the bundle's folder;
-the language model, by far the largest, is used where it lies. Nothing appears before all is right.
+the language model, by far the largest, is used in place. Nothing appears before everything is verified.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "proj
 LONGEST_NAME = 64
 
 STALE_SECONDS = 3600.0
-"""A half-made folder older than this belongs to a process that was killed; an import takes minutes."""
+"""An unfinished folder older than this belongs to a process that was killed; an import takes minutes."""
 
 Parts = dict[str, Mapping[str, Tensor]]
 """The tensors of each file that is to be written, by the file's name."""
@@ -61,7 +61,7 @@ Parts = dict[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Originals:
-    """What a bundle is to be made of; `qformer` is None for the form without one.
+    """The files to make a bundle of; `qformer` is None for the form without one.
 
     `vit` and `qformer` are the original's checkpoints, safetensors of ours, or the hub's BLIP-2
     (its folder, index or file); `geometry` is a JSON file for other widths than the released ones.
@@ -80,8 +80,8 @@ def import_bundle(
 ) -> Bundle:
     """Make the user bundle `name`; `force` replaces one of the user's that has this name.
 
-    Raises UsageError for a name that cannot be used or an unknown template, BundleError where a file
-    is not what it should be or does not fit the others, BackendError where the disk is too small.
+    Raises UsageError for an invalid name or an unknown template, BundleError if a file is of another
+    kind or does not fit the others, BackendError if the disk is too small.
     """
     _check_name(name, force)
     _check_template(originals.template)
@@ -141,7 +141,7 @@ def _geometry(originals: Originals, released: Bundle) -> TowerGeometry:
 
 
 def _check_apart(name: str, llm: Path) -> None:
-    """--force takes the earlier bundle's folder away, which must not hold what the new one uses."""
+    """--force removes the earlier bundle's folder, which must not hold the new one's language model."""
     if llm.resolve().is_relative_to((bundles_folder() / name).resolve()):
         raise UsageError(
             f"The language model {llm} lies in the folder of '{name}' itself, which is replaced; move it "
@@ -150,7 +150,7 @@ def _check_apart(name: str, llm: Path) -> None:
 
 
 def _language_shape(llm: Path) -> LlamaShape:
-    """The language model's sizes; its files and its vocabulary are checked on the way."""
+    """The language model's sizes; its files and its vocabulary are checked, too."""
     if not llm.is_dir():
         fault = "is a file" if llm.exists() else "is not there"
         raise BundleError(f"{llm} {fault}; --llm takes the Hugging Face folder of a LLaMA model.")
@@ -238,11 +238,11 @@ Publish = Callable[[Callable[[], None]], None]
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[tuple[Path, Publish]]:
-    """A folder to write to, and what puts it in `folder`'s place.
+    """A folder to write to, and a function that replaces `folder` with it.
 
-    `publish` is given the last step (the manifest): where that fails, the earlier folder is back.
-    Nothing else is left behind either way. An earlier folder goes whole, with the GGUF files that
-    were made of the earlier language model.
+    `publish` takes the last step (writing the manifest): if that fails, the earlier folder is restored.
+    Nothing else is left behind either way. An earlier folder is replaced entirely, with the GGUF files
+    converted from the earlier language model.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(folder)

@@ -1,6 +1,6 @@
-"""Random weights of true size, made as fast as a disk takes them.
+"""Random weights of true size, generated as fast as a disk writes them.
 
-What they say means nothing; their spread is that of a fresh model, so that nothing overflows and
+Their standard deviation is that of a freshly initialised model, so that nothing overflows and
 speed and memory are those of real ones. The same seed and name give the same bytes.
 """
 
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from minigpt4.core.weights.safetensors_writer import write_safetensors
 
 STD = 0.02
-"""Spread of a fresh LLaMA's and BERT's matrices (`initializer_range` of their configurations)."""
+"""Standard deviation of a fresh LLaMA's and BERT's matrices (`initializer_range` of their configurations)."""
 
 CHUNK = 1 << 23
-"""Numbers made at once when a file is streamed."""
+"""Numbers generated at once when a file is streamed."""
 
 STRIDE = 1 << 16
 """Numbers looked up at once, so that they stay in the processor's cache."""
@@ -34,7 +34,7 @@ _Q4_0 = np.dtype([("scale", "<f2"), ("numbers", "u1", 16)])
 _Q8_0 = np.dtype([("scale", "<f2"), ("numbers", "i1", 32)])
 _Q6_K = np.dtype([("low", "u1", 128), ("high", "u1", 64), ("scales", "i1", 16), ("scale", "<f2")])
 BLOCKS = {"Q4_0": (_Q4_0, 32, 4.61), "Q8_0": (_Q8_0, 32, 73.9), "Q6_K": (_Q6_K, 256, 18.5 * 73.9)}
-"""ggml's blocks (`block_q4_0` ... of its ggml-common.h), their numbers, and the numbers' spread where
+"""ggml's blocks (`block_q4_0` ... of its ggml-common.h), their numbers, and the numbers' spread if
 every bit is random and `scale` is 1."""
 
 
@@ -113,7 +113,7 @@ Spread = Callable[[str, tuple[int, ...]], float]
 
 
 def spread_of(name: str, shape: tuple[int, ...]) -> float:
-    """STD for matrices; what is named a norm is ones, other vectors are biases and zeros."""
+    """STD for matrices; norms are ones, other vectors are biases and zeros."""
     if len(shape) > 1:
         return STD
     is_norm = "norm" in name.lower() or "ln_" in name

@@ -33,7 +33,7 @@ from minigpt4.core.weights.sentencepiece_vocab import (
 ARCHITECTURE = "eva-vit-g"
 SUFFIX = "-synth"
 GGUF_KINDS = ("Q4_0", "Q8_0", "F16")
-"""What can be filled with random blocks; the K forms come from F16 through `models quantize`."""
+"""Packings that can be filled with random blocks; the K forms come from F16 by `models quantize`."""
 
 DTYPES = ("bf16", "fp16")
 SHARD_BYTES = 4_000_000_000
@@ -44,7 +44,7 @@ Write = Callable[[Path, Callable[[int], None]], None]
 
 @dataclass(frozen=True)
 class _Part:
-    """One file to be made: its name, about its size, and what writes it to a path."""
+    """One file to be written: its name, approximate size, and the function that writes it."""
 
     name: str
     bytes: int
@@ -64,8 +64,8 @@ def synth(
 
     The language model is a Hugging Face folder in `dtype` (as the tower is), or
     with `gguf` ("Q4_0", "Q8_0", "F16") that GGUF alone. `tokenizer` is a `tokenizer.model` to use
-    in place of a made-up vocabulary. An earlier NAME-synth is replaced. Raises UsageError for a
-    bundle whose sizes are not known, BackendError where the disk is too small.
+    in place of a synthetic vocabulary. An earlier NAME-synth is replaced. Raises UsageError for a
+    bundle whose sizes are not known, BackendError if the disk is too small.
     """
     _check(bundle, gguf, dtype)
     vocabulary = _vocabulary(bundle, tokenizer)
@@ -102,7 +102,7 @@ def _check(bundle: Bundle, gguf: str | None, dtype: str) -> None:
 
 
 def _clear(name: str, folder: Path, needed: int) -> None:
-    """Take an earlier one away, once it is sure that the new one has room."""
+    """Remove an earlier one, once the disk is known to hold the new one."""
     earlier = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if problem := space_problem(folder.parent, needed - earlier):
         raise BackendError(f"'{name}' cannot be made: {problem}.")
@@ -118,7 +118,7 @@ def _made(part: _Part, folder: Path, report: Progress) -> File:
 
 
 def _with_files(bundle: Bundle, files: dict[str, File], towers: int) -> Bundle:
-    """The bundle with what was made in place of what its manifest would fetch."""
+    """The bundle with the written files in place of those to be fetched."""
     language = tuple(files.values())[towers:]
     return replace(
         bundle,
@@ -148,7 +148,7 @@ def _tower_parts(bundle: Bundle, seed: int, dtype: str) -> list[_Part]:
 
 
 def _projection_spread(name: str, shape: tuple[int, ...]) -> float:
-    """Its inputs are normalised: so its outputs spread as the language model's embeddings do."""
+    """For normalised inputs: its outputs then have the spread of the language model's embeddings."""
     return STD / math.sqrt(shape[1]) if len(shape) > 1 else 0.0
 
 
@@ -232,9 +232,9 @@ def _folder_parts(
     weight_map = {tensor: name for name, shapes in zip(names, shards, strict=True) for tensor in shapes}
     index = {"metadata": {"total_size": 2 * shape.weights()}, "weight_map": weight_map}
     return [
-        _text(CONFIG, json.dumps(_config(shape, vocabulary, dtype), indent=2)),
+        _data(CONFIG, json.dumps(_config(shape, vocabulary, dtype), indent=2).encode()),
         _data(TOKENIZER_MODEL, data),
-        _text(f"{SAFETENSORS}{INDEX}", json.dumps(index, indent=2)),
+        _data(f"{SAFETENSORS}{INDEX}", json.dumps(index, indent=2).encode()),
         *(_safetensors(name, shapes, dtype, seed) for name, shapes in zip(names, shards, strict=True)),
     ]
 
@@ -268,10 +268,6 @@ def _config(shape: LlamaShape, vocabulary: Vocabulary, dtype: str) -> dict[str, 
         "eos_token_id": vocabulary.end,
         "initializer_range": STD,
     }
-
-
-def _text(name: str, text: str) -> _Part:
-    return _data(name, text.encode())
 
 
 def _data(name: str, data: bytes) -> _Part:

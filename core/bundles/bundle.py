@@ -75,7 +75,7 @@ class ProjectionSpec:
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """No file at all."""
         if self.path is None and self.file is None:
-            yield "file", "must be the path of a file, or a table that says where to fetch it"
+            yield "file", "must be the path of a file, or a table with its sources"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +102,8 @@ class LanguageGeometry:
 class LanguageSpec:
     """The frozen language model; `context` is the most positions we use, `width` its embedding's.
 
-    Its weights are `files` to be fetched (one GGUF, or those of a Hugging Face folder), or lie in
-    `folder`, a Hugging Face folder of the user's that is used where it is. language/weights.py finds them.
+    Its weights are `files` to be fetched (one GGUF, or those of a Hugging Face folder), or those of
+    `folder`, the user's own Hugging Face folder, used in place. weights/locate.py finds them.
     """
 
     architecture: str = text()
@@ -127,7 +127,7 @@ class LanguageSpec:
 
     @property
     def file(self) -> File:
-        """The first of the files; raises BundleError where there is none."""
+        """The first of the files; raises BundleError if there is none."""
         if not self.files:
             raise BundleError(f"The language model lies in the folder {self.folder}; it is not one file.")
         return self.files[0]
@@ -215,8 +215,8 @@ def load_bundle(name: str) -> Bundle:
 def write_manifest(bundle: Bundle, path: Path) -> None:
     """Write a bundle as a manifest that `load_bundle` reads back as the same bundle.
 
-    The bundle's name is the file's: `path` should end in NAME.toml. Paths are written whole, so the
-    manifest may lie in any folder. Raises OSError if the file cannot be written.
+    The bundle's name is the file's: `path` should end in NAME.toml. Paths are absolute, so the
+    manifest may be in any folder. Raises OSError if the file cannot be written.
     """
     table = plain(bundle)
     del table["name"]

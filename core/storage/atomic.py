@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; it takes `path`'s place if the block ends well.
+    """Yield a temporary path beside `path` to write to; it replaces `path` if the block succeeds.
 
-    Nothing is left behind where the block raises. Raises OSError where the folder cannot be written.
+    Nothing is left behind if the block raises. Raises OSError if the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")

@@ -1,4 +1,4 @@
-"""TOML tables as dataclasses: read strictly, where every wrong key and value is named, and written.
+"""TOML tables as dataclasses: read strictly, with every wrong key and value named, and written.
 
 A field's type says what its key may hold: a text, a number, true or false, a `Literal`, a `Path`, a
 tuple or mapping of these, another dataclass for a table, a tuple of dataclasses for a list of tables.
@@ -42,10 +42,10 @@ def bounded(least: float | None = None, most: float | None = None, *, default: A
 
 
 def checked_by(
-    accepts: Callable[[Any], object], expected: str, *, default: Any = MISSING, **facts: Any
+    accepts: Callable[[Any], object], expected: str, *, default: Any = MISSING, **metadata: Any
 ) -> Any:
     """A field whose value `accepts` judges; `expected` ends the sentence "it must be ..."."""
-    return field(default=default, metadata={"accepts": accepts, "expected": expected, **facts})
+    return field(default=default, metadata={"accepts": accepts, "expected": expected, **metadata})
 
 
 def text(*, default: Any = MISSING) -> Any:
@@ -102,19 +102,19 @@ def read(
                 found[entry.name] = None
                 continue
             raise InvalidValueError(f"{prefix}{_names(entry)[0]}", "is missing")
-    made = kind(**found)
+    instance = kind(**found)
     written = {entry.name: _names(entry)[0] for entry in keys}
-    for key, problem in getattr(made, "contradictions", tuple)():
+    for key, problem in getattr(instance, "contradictions", tuple)():
         raise InvalidValueError(f"{prefix}{written.get(key, key)}", problem)
-    return made
+    return instance
 
 
 def check(
     kind: Any, entry: Field[Any], value: object, name: str, base: Path = Path(), *, strict: bool = True
 ) -> Any:
     """`value` as the field holds it; raises InvalidValueError, which calls the key `name`."""
-    hint, facts = _hint(kind, entry.name), entry.metadata
-    if "single" in facts and name.endswith(f".{facts['single']}"):
+    hint, metadata = _hint(kind, entry.name), entry.metadata
+    if "single" in metadata and name.endswith(f".{metadata['single']}"):
         return (read(get_args(hint)[0], value, f"{name}.", base=base, strict=strict),)
     if isinstance(hint, type) and is_dataclass(hint):
         return read(hint, value, f"{name}.", base=base, strict=strict)
@@ -128,7 +128,7 @@ def check(
         )
         return tuple(tables)
     try:
-        found = _convert(hint, facts.get("convert", _same)(value), base)
+        found = _convert(hint, metadata["convert"](value) if "convert" in metadata else value, base)
         if isinstance(found, Mapping):
             found = {key: _entry(hint, item, f"{name}.{key}", base) for key, item in found.items()}
     except (TypeError, OverflowError):
@@ -136,10 +136,10 @@ def check(
     allowed = choices(kind, entry)
     is_right = (
         found is not None
-        and (not allowed or found in allowed or facts.get("others", _never)(found))
-        and _is_within(found, facts)
+        and (not allowed or found in allowed or ("others" in metadata and metadata["others"](found)))
+        and _is_within(found, metadata)
     )
-    if not is_right or not facts.get("accepts", _always)(found):
+    if not is_right or ("accepts" in metadata and not metadata["accepts"](found)):
         near = nearest(value, map(str, allowed)) if isinstance(value, str) else None
         hint_text = f"; did you mean '{near}'?" if near else ""
         raise InvalidValueError(
@@ -149,7 +149,7 @@ def check(
 
 
 def from_text(kind: type[Any], entry: Field[Any], text: str) -> object:
-    """What a text of the command line or the environment stands for, still to be checked."""
+    """The value of a text of the command line or the environment, still to be checked."""
     text, hint = text.strip(), _hint(kind, entry.name)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     target = type(choices[0]) if choices else hint
@@ -164,20 +164,20 @@ def from_text(kind: type[Any], entry: Field[Any], text: str) -> object:
 
 
 def expected(kind: type[Any], entry: Field[Any]) -> str:
-    """What the key may hold, as the end of a sentence that begins with "it must be"."""
-    hint, facts = _hint(kind, entry.name), entry.metadata
-    if "expected" in facts:
-        return str(facts["expected"])
+    """The values that the key may hold, as the end of a sentence that begins with "it must be"."""
+    hint, metadata = _hint(kind, entry.name), entry.metadata
+    if "expected" in metadata:
+        return str(metadata["expected"])
     if allowed := choices(kind, entry):
         return f"one of {', '.join(map(str, allowed))}"
     if get_origin(hint) is tuple:
         items = get_args(hint)
         if items[0] is str:
             return 'a list of texts, as in ["One.", "Two."]'
-        return f"a list of {len(items)} numbers{_bounds(facts)}"
+        return f"a list of {len(items)} numbers{_bounds(metadata)}"
     if get_origin(hint) is not None:
         return "a table"
-    return f"{NAMES[hint]}{_bounds(facts)}"
+    return f"{NAMES[hint]}{_bounds(metadata)}"
 
 
 def choices(kind: type[Any], entry: Field[Any]) -> tuple[Any, ...]:
@@ -236,23 +236,19 @@ def _is_table(item: object) -> bool:
     return isinstance(item, dict) or (isinstance(item, list) and bool(item) and isinstance(item[0], dict))
 
 
-@functools.cache
-def _hints(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """The fields' types without None, and whether they may be None: that the key may be absent."""
-    hints = {}
-    for name, hint in get_type_hints(kind).items():
-        kinds = [one for one in get_args(hint) if one is not NoneType]
-        is_optional = get_origin(hint) in (Union, UnionType) and len(kinds) == 1
-        hints[name] = (kinds[0] if is_optional else hint, is_optional)
-    return hints
+_hints = functools.cache(get_type_hints)
 
 
 def _hint(kind: Any, name: str) -> Any:
-    return _hints(kind)[name][0]
+    """The type of a field, without None."""
+    hint = _hints(kind)[name]
+    kinds = [one for one in get_args(hint) if one is not NoneType]
+    return kinds[0] if _is_optional(kind, name) and len(kinds) == 1 else hint
 
 
 def _is_optional(kind: Any, name: str) -> bool:
-    return bool(_hints(kind)[name][1])
+    hint = _hints(kind)[name]
+    return get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
 
 
 def _names(entry: Field[Any]) -> list[str]:
@@ -262,7 +258,7 @@ def _names(entry: Field[Any]) -> list[str]:
 
 
 def _holds(entry: Field[Any], value: object) -> bool:
-    """Whether the key is given; two fields may share one, which each take another type of value."""
+    """Whether the key is given; two fields may share one key, for different types of values."""
     return value is not None and isinstance(value, entry.metadata.get("only", object))
 
 
@@ -301,30 +297,18 @@ def _entry(hint: Any, item: object, name: str, base: Path) -> Any:
         raise InvalidValueError(name, f"is {as_written(item)}; it must be {wanted}") from None
 
 
-def _is_within(value: Any, facts: Mapping[str, Any]) -> bool:
+def _is_within(value: Any, metadata: Mapping[str, Any]) -> bool:
     if isinstance(value, tuple):
-        return all(_is_within(item, facts) for item in value)
+        return all(_is_within(item, metadata) for item in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
-    least, most = facts.get("least"), facts.get("most")
+    least, most = metadata.get("least"), metadata.get("most")
     is_finite = not isinstance(value, float) or math.isfinite(value)
     return is_finite and (least is None or least <= value) and (most is None or value <= most)
 
 
-def _bounds(facts: Mapping[str, Any]) -> str:
-    least, most = facts.get("least"), facts.get("most")
+def _bounds(metadata: Mapping[str, Any]) -> str:
+    least, most = metadata.get("least"), metadata.get("most")
     if least is None:
         return ""
     return f" of {least} or more" if most is None else f" from {least} to {most}"
-
-
-def _same(value: object) -> object:
-    return value
-
-
-def _always(_: object) -> bool:
-    return True
-
-
-def _never(_: object) -> bool:
-    return False

@@ -22,7 +22,7 @@ def acquire(file: IO[bytes] | IO[str] | int, *, shared: bool = False, wait: bool
 
 
 def lock_file(path: Path) -> Path:
-    """The hidden file beside `path` that is locked while `path` is being made.
+    """The hidden file beside `path` that is locked while `path` is being written.
 
     It is never removed: a third process could lock a new one while another still holds the old.
     """
@@ -32,6 +32,6 @@ def lock_file(path: Path) -> Path:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of a file that is being made; yields whether it was acquired."""
+    """Hold the lock of a file that is being written; yields whether it was acquired."""
     with lock_file(path).open("wb") as file:
         yield acquire(file, wait=wait)

@@ -1,4 +1,4 @@
-"""Where files live: the user's data and cache folders, or everything under MINIGPT4_HOME."""
+"""The user's data, cache and configuration folders, or everything under MINIGPT4_HOME."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def data_home() -> Path:
 
 
 def cache_home() -> Path:
-    """What can be made again: converted weights, image embeddings."""
+    """Files that can be recreated: converted weights, image embeddings."""
     return _under_home("cache") or platformdirs.user_cache_path("minigpt4", appauthor=False)
 
 
 def config_home() -> Path:
-    """What the user writes: own bundles, themes, settings."""
+    """The user's own bundles, themes and settings."""
     return _under_home("config") or platformdirs.user_config_path("minigpt4", appauthor=False)
 
 
