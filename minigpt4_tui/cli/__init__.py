@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: run the command line and exit with its code."""
     fill_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # A terminal or a pipe that cannot show a letter must not end an answer.
+        # A character that the encoding lacks must not end an answer.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -26,7 +26,7 @@ def _run(given: list[str], edge: Edge) -> int:
     if given[:1] == ["chat"] and not any(word.startswith("-") for word in given):
         from minigpt4.tui.cli.chat.app import chat_without_options, is_at_screen
 
-        # Where no option was typed there is nothing to parse, and typer costs the first frame 25 ms.
+        # Without options there is nothing to parse, and typer delays the first frame by 25 ms.
         if is_at_screen():
             return chat_without_options(given[1:])
     from minigpt4.tui.cli.commands import run_command

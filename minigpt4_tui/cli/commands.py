@@ -24,7 +24,7 @@ PROGRAM = "minigpt4"
 
 @dataclass(frozen=True)
 class Command:
-    """Where a command lives (`attribute` is a function or a typer app) and what it is for."""
+    """The module of a command, its function or typer app there, and its summary."""
 
     module: str
     attribute: str
@@ -68,7 +68,7 @@ _TyperParameter.get_runtime_param = lambda _: _COERCION  # type: ignore
 
 
 class CommandTable(TyperGroup):
-    """The table of commands; a module is imported when its command is called for by name."""
+    """The table of commands; a module is imported when its command is used."""
 
     def list_commands(self, _ctx: Any) -> list[str]:
         """Names in the order of the table, as the help page shows them."""

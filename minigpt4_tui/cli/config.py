@@ -1,4 +1,4 @@
-"""`minigpt4 config`: where the settings are, what holds and why, and whether the file is sound."""
+"""`minigpt4 config`: the settings file, the settings and their origins, and a check."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def _lines(found: Entry, loaded: Loaded, about: bool) -> Iterator[str]:
 
 
 def _toml(value: object) -> str:
-    """JSON's texts, numbers, lists and truth values are TOML's, too.
+    """JSON's strings, numbers, lists and booleans are also TOML's.
 
-    What is not printable is escaped besides: TOML wants that of DEL, and a terminal of much more.
+    Other unprintable characters are escaped, too: DEL must be in TOML, and many more in a terminal.
     """
     text = json.dumps(value, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)

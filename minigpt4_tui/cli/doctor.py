@@ -1,15 +1,15 @@
-"""`minigpt4 doctor`: one line for everything that has to work, and the way out where it does not."""
+"""`minigpt4 doctor`: a line for each check, with advice unless it is ok."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from minigpt4.tui.terminal.ansi import RESET, takes_color
 from minigpt4.tui.terminal.messages import printable
 
 PAINT = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
@@ -41,5 +41,4 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 def _painted(state: str) -> str:
     shown = f"{state:<{WIDTH}}"
-    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return shown if plain else f"{PAINT[state]}{shown}\x1b[0m"
+    return f"{PAINT[state]}{shown}{RESET}" if takes_color(sys.stdout) else shown

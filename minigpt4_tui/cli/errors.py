@@ -1,4 +1,4 @@
-"""The edge of the program: whatever went wrong becomes one line on stderr and an exit code."""
+"""The edge of the program: an error becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ INTERRUPTED = 130
 
 @dataclass
 class Edge:
-    """How errors are shown; the command line's own `--debug` and the command set it while it is parsed."""
+    """How errors are shown; set while the command line is parsed."""
 
     debug: bool = False
     command: str = ""
 
 
 def fill_closed_streams() -> None:
-    """Let a stream that the caller closed (`>&-`) lead nowhere.
+    """Open the null device for a standard stream that the caller closed (`>&-`).
 
-    Python has None for it, and the next file that is opened, such as the database, would get its number.
+    Python sets it to None, and the next file to be opened, such as the database, would get its number.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -45,30 +45,30 @@ def say_error(error: BaseException) -> None:
 
 
 def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
-    """Run `command`; return the process's exit code (None is 0), with errors said in one line."""
+    """Run `command`, print an error as one line, and return the exit code of the process (None is 0)."""
     try:
         code = command()
         sys.stdout.flush()
         return code or 0
     except BrokenPipeError:
-        # `minigpt4 ask ... | head -1`: the reader has what it wanted. Python flushes stdout
-        # once more at exit, so it gets somewhere to flush to.
+        # `minigpt4 ask ... | head -1`: the reader has finished. Python flushes stdout once more at exit,
+        # for which it needs an open file.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        asked = _asked_by_typer(error, edge.command)
-        if asked is not None:
-            return asked
+        code = _typer_exit_code(error, edge.command)
+        if code is not None:
+            return code
         if edge.debug:
             traceback.print_exc()
         say(f"minigpt4: {sentence(error)}")
         return error.exit_code if isinstance(error, Minigpt4Error) else FAILED
 
 
-def _asked_by_typer(error: Exception, called: str) -> int | None:
-    """The exit code with which typer ends a command; None for what is not of its raising."""
+def _typer_exit_code(error: Exception, called: str) -> int | None:
+    """The exit code of typer's own exceptions; None for others."""
     if "typer" not in sys.modules:
         return None
     import typer
@@ -90,7 +90,7 @@ def _usage(error: TyperException, called: str) -> int:
         say(message)
         return WRONG_USAGE
     context = getattr(error, "ctx", None)
-    # An option without its value is refused before the command's own context is there.
+    # An option without its value is refused before the command has a context.
     command = context.command_path if context is not None else f"minigpt4 {called}".strip()
     message = printable(message).rstrip(".")
     message = re.sub(r" \(Possible options: (.*)\)$", r"; did you mean \1?", message)

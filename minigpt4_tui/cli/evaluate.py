@@ -177,7 +177,7 @@ def _greedy(choice: EngineOptions, max_tokens: int) -> ResolvedSampling:
 
 
 def _check_output(output: Path | None) -> None:
-    # Checked before the model is asked a thousand times, not after.
+    # Before a thousand answers, not after.
     if output is None:
         return
     if output.is_dir():

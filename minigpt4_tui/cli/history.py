@@ -1,9 +1,8 @@
-"""`minigpt4 history`: the kept conversations from the shell."""
+"""`minigpt4 history`: the saved conversations."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID
 from minigpt4.tui.history.store import ConversationInfo, Hit, Store, StoredMessage
+from minigpt4.tui.terminal.ansi import takes_color
 from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 
@@ -290,7 +290,7 @@ def _time(second: float) -> str:
 
 def _marked(snippet: str) -> str:
     """The snippet with its hits in bold on a terminal, else as they are."""
-    bold, plain = ("\x1b[1m", "\x1b[22m") if _is_coloured() else ("", "")
+    bold, plain = ("\x1b[1m", "\x1b[22m") if takes_color(sys.stdout) else ("", "")
     parts = snippet.replace(HIT_END, HIT).split(HIT)
     return "".join(
         f"{bold}{_bare(part)}{plain}" if number % 2 else _bare(part) for number, part in enumerate(parts)
@@ -299,10 +299,6 @@ def _marked(snippet: str) -> str:
 
 def _bare(part: str) -> str:
     return sanitize(part).replace("\n", " ")
-
-
-def _is_coloured() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _info(info: ConversationInfo) -> dict[str, Any]:

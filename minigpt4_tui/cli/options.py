@@ -261,7 +261,7 @@ def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
 
 
 def backend_for(backend: str, beams: int | None) -> str:
-    """The backend, torch if it is auto and beam search is asked for.
+    """The backend; auto becomes torch for beam search.
 
     Raises UsageError for llama.cpp, before it loads gigabytes for nothing.
     """

@@ -1,4 +1,4 @@
-"""Ctrl+C and other signals: what has begun ends in good order, and what was said is kept."""
+"""Ctrl+C, SIGTERM and SIGHUP: what has begun ends in good order."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from minigpt4.tui.terminal.messages import say
+
 
 @contextmanager
 def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
     """Inside, a first Ctrl+C only makes the yielded function true; a second one interrupts.
 
-    An exception in the middle of the model's own code costs it all that it has read of the
-    conversation, so it is asked to stop instead.
+    An exception in the middle of a forward pass would cost the KV cache of the conversation.
     """
     interrupted = False
 
@@ -33,9 +34,9 @@ def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 def end_on_signals() -> None:
-    """Until the app heeds them, let signals end the program by way of its `finally`.
+    """Let SIGTERM and SIGHUP end the program by an exception, so that `finally` blocks run.
 
-    The terminal that is being asked what it can do gets its old mode back that way.
+    A terminal in raw mode is restored, and a child process stopped, that way.
     """
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
@@ -44,3 +45,36 @@ def end_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
+
+
+class StopSignals:
+    """Exits at once during preparation, after the current step during training; at once on a second one."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        """`is_quiet` prints nothing: another process of the run does."""
+        self.received: int | None = None
+        self._is_quiet = is_quiet
+        self._finishes_step = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> StopSignals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # type: ignore[arg-type]
+
+    def finish_step_first(self) -> None:
+        """From now on a first signal only sets `received`."""
+        self._finishes_step = True
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        first, self.received = self.received is None, number
+        if self._finishes_step and first:
+            if not self._is_quiet:
+                say("Finishing the step and saving; press again to stop immediately.")
+            return
+        # An exception and not the default action, so that incomplete files are removed.
+        raise SystemExit(128 + number)

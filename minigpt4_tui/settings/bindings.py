@@ -1,4 +1,4 @@
-"""Textual bindings from the table of actions, so that a key is written down in one place only."""
+"""Textual bindings from the table of actions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from textual.binding import Binding
 from minigpt4.tui.settings.keys import ACTIONS
 
 _PRIORITY = ("page_up", "page_down", "follow_end", "toggle_sidebar", "close")
-"""Actions whose keys a line or a text area has a meaning of its own for.
+"""Actions whose keys `Input` and `TextArea` bind themselves.
 
 Like those of the scope "app", which work in every screen, their keys overtake letters that were typed
-before them and are still on their way to the composer.
+before them and have not reached the composer yet.
 """
 
 
 def bindings_of(scope: str) -> list[Binding]:
-    """The bindings of one scope of `ACTIONS`; their ids let `App.set_keymap` put the user's keys in place."""
+    """The bindings of one scope of `ACTIONS`; `App.set_keymap` finds them by id."""
     return [
         Binding(
             ",".join(action.keys),

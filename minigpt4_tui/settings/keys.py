@@ -15,12 +15,12 @@ from functools import cache
 from minigpt4.core.text import suggestion
 
 UNBOUND = "unbound"
-"""A key that no keyboard has: Textual takes an empty entry of a keymap as none, and keeps the default."""
+"""A key that no keyboard has: with an empty entry in a keymap Textual keeps the default."""
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something a key does. `scope` is where the key means it: see `SCOPES`."""
+    """An action and its keys; `scope` is where they work, see `SCOPES`."""
 
     id: str
     keys: tuple[str, ...]
@@ -122,12 +122,12 @@ _OTHER_NAMES = {
     "page_down": "pagedown",
 }
 _SAME_BYTES = {"ctrl+i": "Tab", "ctrl+m": "Enter", "ctrl+h": "Backspace"}
-"""Terminals send one and the same byte for both, unless they speak kitty's keyboard protocol."""
+"""Terminals send the same byte for both, unless they support kitty's keyboard protocol."""
 
 
 @dataclass(frozen=True)
 class Bindings:
-    """The keys of every action, and in `clashes` what was wrong or in each other's way, as sentences."""
+    """The keys of every action; `clashes` are invalid and conflicting keys, as sentences."""
 
     keys: Mapping[str, tuple[str, ...]]
     clashes: tuple[str, ...]
@@ -138,10 +138,10 @@ class Bindings:
 
 
 def bindings(wanted: Mapping[str, tuple[str, ...]]) -> Bindings:
-    """The defaults with the user's own keys (`Settings.keys`) over them.
+    """The defaults, overridden by the user's own keys (`Settings.keys`).
 
-    A key that the user gave to an action is taken from another's defaults; of two that both were
-    given it, the earlier of `ACTIONS` keeps it. Either is reported.
+    A key that the user assigned is removed from another action's defaults; if it was assigned twice,
+    the earlier of `ACTIONS` keeps it. Either is reported.
     """
     problems: list[str] = []
     own = {
@@ -163,7 +163,7 @@ def bindings(wanted: Mapping[str, tuple[str, ...]]) -> Bindings:
 
 
 def key_name(key: str) -> str | None:
-    """A key as Textual names it ("Ctrl+/" is "ctrl+slash"), None where there is no such key."""
+    """A key as Textual names it ("Ctrl+/" is "ctrl+slash"), None if it does not exist."""
     typed = key.strip()
     head, plus, last = typed.rpartition("+")
     if typed == "+" or typed.endswith("++"):
@@ -185,7 +185,7 @@ def key_name(key: str) -> str | None:
 
 
 def _letter(letter: str, modifiers: list[str]) -> str:
-    """Shift and a letter is the capital, as terminals send it; with other modifiers case means nothing."""
+    """Shift and a letter is the capital, as terminals send it; with other modifiers case is ignored."""
     if modifiers == ["shift"]:
         modifiers.clear()
         return letter.upper()
@@ -201,7 +201,7 @@ def _is_known(action: str, problems: list[str]) -> bool:
 
 
 def _sound(action: str, keys: tuple[str, ...], problems: list[str]) -> tuple[str, ...]:
-    """The keys that can work; the action's defaults where some were given and none of them can."""
+    """The valid keys; the action's defaults if none of those given is."""
     found = tuple(dict.fromkeys(_usable(action, keys, problems)))
     return found if found or not keys else _BY_ID[action].keys
 
@@ -228,14 +228,14 @@ def _usable(action: str, keys: tuple[str, ...], problems: list[str]) -> Iterator
 
 
 def _is_typed(name: str) -> bool:
-    """Whether the key writes a letter or a sign."""
+    """Whether the key types a character."""
     from textual.keys import key_to_character
 
     return name == "space" or key_to_character(name) is not None
 
 
 def _overlap(one: Action, other: Action) -> bool:
-    """Whether both may be meant at the same place."""
+    """Whether both actions can be active at once."""
     scopes = {one.scope, other.scope}
     inside = {"chat": _IN_CHAT, "dialog": _OVER_CHAT}
     return (

@@ -42,17 +42,20 @@ def ansi_colors(theme: str, stdout: TextIO = sys.stdout, stderr: TextIO = sys.st
 
     NO_COLOR (no-color.org) and TERM=dumb turn them off. Raises UsageError for an unknown theme.
     """
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return AnsiColors()
     from minigpt4.themes import load_theme
 
     colors = load_theme(theme)
-    is_terminal = stderr.isatty()
+    is_colored = takes_color(stderr)
     return AnsiColors(
-        prompt_color=_escape(colors.accent or colors.secondary) if stdout.isatty() else "",
-        quiet_color=_escape(colors.secondary) if is_terminal else "",
-        warning_color=_escape(colors.warning) if is_terminal else "",
+        prompt_color=_escape(colors.accent or colors.secondary) if takes_color(stdout) else "",
+        quiet_color=_escape(colors.secondary) if is_colored else "",
+        warning_color=_escape(colors.warning) if is_colored else "",
     )
+
+
+def takes_color(stream: TextIO) -> bool:
+    """Whether escape codes for colors may be written to the stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _painted(text: str, color: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def is_at_screen() -> bool:
-    """Whether there is a person at a terminal that can be drawn on."""
+    """Whether all standard streams are a terminal that the app can draw on."""
     # The app draws on standard error, so that a command may take what it prints at its end.
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
@@ -49,9 +49,9 @@ def open_app(
             raise UsageError(f"There is no file '{one.source}'; give the path of a picture.")
     end_on_signals()
     if not os.environ.get("NO_COLOR"):
-        # Empty it means nothing (no-color.org), but Textual takes it for a wish.
+        # Empty it has no meaning (no-color.org), but Textual heeds it.
         os.environ.pop("NO_COLOR", None)
-    # Until the screen is there next to nothing is garbage, and looking for it takes 20 ms.
+    # Before the first frame there is next to no garbage, and collecting it takes 20 ms.
     gc.disable()
     store, problem = open_store(resume)
     try:
@@ -72,33 +72,33 @@ def open_app(
             app.close_down()
         if app.fault is not None:
             if not problem:
-                _tell_where_it_is_kept(app)
+                _print_resume_command(app)
             raise app.fault
         return app.return_code or 0
     finally:
         store.close()
-        # Python would look through all that was imported once more before it ends: 0.1 s.
+        # Otherwise Python collects all imported modules once more before it exits: 0.1 s.
         gc.freeze()
 
 
 def _worker(on_event: Callable[[Event], None]) -> Worker:
-    """The engine's process; imported once the screen is there."""
+    """The engine's process; imported after the first frame."""
     from minigpt4.core.worker.client import Worker
 
     return Worker(on_event)
 
 
-def _tell_where_it_is_kept(app: MiniGPT4App) -> None:
-    """What was said is not lost with the app."""
+def _print_resume_command(app: MiniGPT4App) -> None:
+    """After a crash: the conversation is not lost."""
     conversation = app.conversation.info
     if conversation is not None:
         say(f"Saved: `minigpt4 chat --resume {conversation.id}` continues the conversation.")
 
 
 def open_store(resume: str | None) -> tuple[Store, str]:
-    """The kept conversations; where they cannot be opened a store for this time, and the sentence why.
+    """The saved conversations; if they cannot be opened, a temporary store and the reason as a sentence.
 
-    Raises StoreError if one of them is to be continued.
+    Raises StoreError if `resume` names one of them.
     """
     from minigpt4.tui.history.store import Store
 

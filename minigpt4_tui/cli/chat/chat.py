@@ -111,5 +111,5 @@ def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None)
     with options.load_engine(chosen.model, bars=False) as engine:
         chat = PlainChat(engine, chosen.sampling, colors, record, chosen.system_prompt)
         if conversation is not None:
-            chat.go_on(conversation.title, store.path(conversation.id))
+            chat.resume(conversation.title, store.path(conversation.id))
         yield chat

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PROMPT = "> "
 
 PATIENCE_S = 2.0
-"""Seconds of silence after which a person at a terminal is shown what is being done."""
+"""Seconds after which a terminal shows what is in progress."""
 
 COMMANDS = {
     "/image": "PATH...   add pictures to your next message (dropping a file on the terminal does it too)",
@@ -48,7 +48,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Waiting:
-    """A picture for the next message: as the model reads it, and as it is kept (None: it is not)."""
+    """A picture for the next message: its embedding, and its copy in the history (None: not saved)."""
 
     embedding: ImageEmbedding
     stored: StoredPicture | None
@@ -58,7 +58,7 @@ class Waiting:
 class PlainChat:
     """One conversation; `conversation` and `pending` (pictures for the next message) are its state.
 
-    `system_prompt` stands before it where it is not empty; `record` is where it is written down.
+    `system_prompt` precedes it unless empty; `record` saves it.
     """
 
     engine: Engine
@@ -72,9 +72,9 @@ class PlainChat:
     _dropped: int = 0
 
     def run(self) -> int:
-        """Talk until the person leaves; returns the exit code.
+        """Chat until the user leaves; returns the exit code.
 
-        Through a pipe a line that failed makes the code 1; at a terminal it was seen and said.
+        In a pipe a failed line makes it 1; at a terminal the user has seen the error.
         """
         if not _at_terminal():
             for line in sys.stdin:
@@ -105,7 +105,7 @@ class PlainChat:
         return INTERRUPTED
 
     def take(self, line: str) -> bool:
-        """Act on one line that was typed; False once the person wants to leave."""
+        """Act on one line of input; False if it ends the chat."""
         line = line.strip()
         if not line:
             return True
@@ -131,8 +131,8 @@ class PlainChat:
         return True
 
     def attach(self, picture: Picture, name: str) -> None:
-        """Add a picture to the next message, and say which one it is."""
-        with self._telling(f"Looking at {printable(picture.name)} ..."):
+        """Add a picture to the next message and print its name and size."""
+        with self._print_if_slow(f"Looking at {printable(picture.name)} ..."):
             seen = self.engine.look(picture)
         self.pending.append(Waiting(seen, self.record.keep(picture, name)))
         width, height = picture.info.size
@@ -140,11 +140,11 @@ class PlainChat:
         for notice in picture.info.notices:
             say(self.colors.warning(notice))
 
-    def go_on(self, title: str, path: Sequence[StoredMessage]) -> None:
-        """Take up a kept conversation where it ended; a picture that is gone is said and left out."""
+    def resume(self, title: str, path: Sequence[StoredMessage]) -> None:
+        """Continue a saved conversation; a picture whose file is missing is reported and skipped."""
         for message in path:
             if message.role == "user":
-                images = [one for picture in message.pictures for one in self._seen_again(picture)]
+                images = [one for picture in message.pictures for one in self._embedding_of(picture)]
                 self.conversation.append(User(message.text, images=tuple(images)))
             elif message.text:
                 self.conversation.append(Assistant(message.text))
@@ -155,7 +155,7 @@ class PlainChat:
                 who = "You asked" if message.role == "user" else "The answer was"
                 say(self.colors.quiet(f"{who}: {sanitize_line(message.text, 500)}"))
 
-    def _seen_again(self, picture: StoredPicture) -> Iterator[ImageEmbedding]:
+    def _embedding_of(self, picture: StoredPicture) -> Iterator[ImageEmbedding]:
         try:
             yield self.engine.look(open_picture(picture.path))
         except ImageError:
@@ -174,7 +174,7 @@ class PlainChat:
         self.conversation.clear()
         self.pending.clear()
         self._dropped = 0
-        self.record.begin_anew()
+        self.record.new_conversation()
         say(self.colors.quiet("A new conversation begins; the model knows nothing of the one before."))
 
     def _unknown(self, command: str) -> None:
@@ -198,19 +198,19 @@ class PlainChat:
         self.pending.clear()
         if reply.finish == "cancelled":
             if not _at_terminal():
-                # A script that feeds questions is to end, not to go on with its next line.
+                # A script of questions ends, instead of continuing with its next line.
                 raise KeyboardInterrupt
             say(self.colors.quiet("(Stopped; what was said so far stays in the conversation.)"))
         if reply.finish == "length":
             say(self.colors.warning(cut_short(reply, self.sampling)))
 
     def _say(self, reply: Reply) -> None:
-        """Print the answer while it is made, and write it down, whatever ends it."""
+        """Print the answer while it is generated, and save it, however it ends."""
         state: State = "stopped"
         stats: dict[str, float | int | str | None] = {"finish": "cancelled"}
         try:
             pieces = iter(reply)
-            with self._telling("Thinking ..."):
+            with self._print_if_slow("Thinking ..."):
                 begun = list(islice(pieces, 1))
             for piece in chain(begun, pieces):
                 print(piece.text, end="", flush=True)
@@ -225,8 +225,8 @@ class PlainChat:
             self.record.end(reply.text, state, stats)
 
     @contextmanager
-    def _telling(self, words: str) -> Iterator[None]:
-        """Say what is being done where it takes its time: no bar and no spinner could be heard."""
+    def _print_if_slow(self, words: str) -> Iterator[None]:
+        """Print `words` if the block takes long: a screen reader cannot read a bar or spinner."""
         if not _at_terminal():
             yield
             return
@@ -272,7 +272,7 @@ def _left_out(messages: int) -> str:
 
 
 def _line_editing() -> bool:
-    """Give `input` arrow keys and a history of this chat's lines, where Python was built with them."""
+    """Give `input` arrow keys and a line history, if Python was built with readline."""
     try:
         importlib.import_module("readline")
     except ImportError:

@@ -19,7 +19,7 @@ FLUSH_S = 1.0
 
 
 class Record:
-    """One conversation of a store; without a store nothing is kept.
+    """One conversation of a store; without a store nothing is saved.
 
     A failure to save must not end a chat: it is reported once, and nothing more is saved.
     """
@@ -44,14 +44,14 @@ class Record:
         self._flushed_at = 0.0
 
     def keep(self, picture: Picture, name: str) -> StoredPicture | None:
-        """A copy of the picture's file; None where nothing is kept."""
+        """Copy the picture's file into the store; None if nothing is saved."""
         with self._reporting_errors():
             if self._store is not None:
                 return self._store.keep_picture(picture, name)
         return None
 
     def begin(self, question: str, pictures: Sequence[StoredPicture]) -> None:
-        """Write down a question, and that it is being answered."""
+        """Save a question and an empty answer in progress."""
         with self._reporting_errors():
             if self._store is None:
                 return
@@ -65,13 +65,13 @@ class Record:
             self._flushed_at = self._clock()
 
     def grow(self, text: str) -> None:
-        """Write down, about once a second, what has been said so far."""
+        """Save the answer so far, about once a second."""
         if self._answer is not None and self._clock() - self._flushed_at >= FLUSH_S:
             self._flushed_at = self._clock()
             self._write(text, "writing", None)
 
     def end(self, text: str, state: State, stats: Mapping[str, float | int | str | None]) -> None:
-        """Write down the whole answer. After one that failed, the next question stands in its place."""
+        """Save the whole answer. The next question replaces one that failed."""
         answer = self._answer
         if answer is not None:
             known = {name: value for name, value in stats.items() if value is not None}
@@ -80,8 +80,8 @@ class Record:
                 self._leaf = answer.id
             self._answer = None
 
-    def begin_anew(self) -> None:
-        """What is said from now on is another conversation."""
+    def new_conversation(self) -> None:
+        """Begin another conversation."""
         self.conversation, self._leaf = None, None
 
     def _write(self, text: str, state: State, stats: Mapping[str, float | int | str] | None) -> None:

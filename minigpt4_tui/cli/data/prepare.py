@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +16,7 @@ from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.progress import showing_progress
+from minigpt4.tui.cli.signals import end_on_signals
 from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
@@ -83,26 +81,26 @@ def prepare(
             original_size=original_size,
         )
     if run and read_prepared(folder) is None:
-        # Said before minutes of counting, not after.
+        # Before minutes of counting, not after.
         check_program()
-    with _ended_by_signals():
-        prepared = _prepared(folder, choice)
-        wanted = downloads(prepared, processes or os.cpu_count() or 1)
-        if not run:
-            _tell_what_has_come(wanted)
-            _tell_room(folder, wanted)
-            print("\n".join(shlex.join(download.command) for download in wanted))
-            return
-        _tell_room(folder, wanted)
-        try:
-            for download in wanted:
-                fetch(download)
-        except (KeyboardInterrupt, SystemExit):
-            say("Stopped; the same command resumes with the missing shards.")
-            raise
-        finally:
-            _tell_what_has_come(wanted)
-    _tell_next(folder, wanted)
+    end_on_signals()  # by an exception: img2dataset, too, is stopped
+    prepared = _prepared(folder, choice)
+    wanted = downloads(prepared, processes or os.cpu_count() or 1)
+    if not run:
+        _print_fetched(wanted)
+        _print_disk_space(folder, wanted)
+        print("\n".join(shlex.join(download.command) for download in wanted))
+        return
+    _print_disk_space(folder, wanted)
+    try:
+        for download in wanted:
+            fetch(download)
+    except (KeyboardInterrupt, SystemExit):
+        say("Stopped; the same command resumes with the missing shards.")
+        raise
+    finally:
+        _print_fetched(wanted)
+    _print_next_commands(folder, wanted)
 
 
 def _ratio(text: str | None) -> tuple[float, ...] | None:
@@ -140,7 +138,7 @@ def _prepared(folder: Path, choice: Choice | None) -> Prepared:
     return prepared
 
 
-def _tell_room(folder: Path, wanted: Sequence[Download]) -> None:
+def _print_disk_space(folder: Path, wanted: Sequence[Download]) -> None:
     from minigpt4.train.prepare.img2dataset import fetched
 
     needed = sum(
@@ -152,36 +150,36 @@ def _tell_room(folder: Path, wanted: Sequence[Download]) -> None:
         say(f"If every link is alive, the photos take {least}{size_text(needed)}; the disk has {free} free.")
 
 
-def _tell_what_has_come(wanted: Sequence[Download]) -> None:
+def _print_fetched(wanted: Sequence[Download]) -> None:
     from minigpt4.train.prepare.img2dataset import fetched
 
     for download in wanted:
-        come = fetched(download)
-        if come.done:
-            _tell_one(download, come)
+        found = fetched(download)
+        if found.done:
+            _print_result(download, found)
 
 
-def _tell_one(download: Download, come: Fetched) -> None:
-    share = come.lost / max(come.tried, 1)
+def _print_result(download: Download, found: Fetched) -> None:
+    lost_fraction = found.lost / max(found.tried, 1)
     say(
-        f"{download.name}: {come.photos:,} photos from {come.done} of {download.shards} shards; "
-        f"{come.lost:,} of {come.tried:,} links were dead or no picture ({share:.1%})"
+        f"{download.name}: {found.photos:,} photos from {found.done} of {download.shards} shards; "
+        f"{found.lost:,} of {found.tried:,} links were dead or no picture ({lost_fraction:.1%})"
     )
-    shown = Counter(come.failures).most_common(REASONS_SHOWN)
+    shown = Counter(found.failures).most_common(REASONS_SHOWN)
     for reason, count in shown:
         say(f"  {count:>9,}  {printable(reason)}")
-    others = come.lost - sum(count for _, count in shown)
+    others = found.lost - sum(count for _, count in shown)
     if others > 0:
         say(f"  {others:>9,}  other reasons")
-    if come.poor:
-        names = " ".join(f"{name}_stats.json" for name in come.poor)
+    if found.poor:
+        names = " ".join(f"{name}_stats.json" for name in found.poor)
         say(
-            f"  {len(come.poor)} of the shards failed far more often than the others; if the network was "
+            f"  {len(found.poor)} of the shards failed far more often than the others; if the network was "
             f"down, delete these in {download.folder} and run the same command again: {names}"
         )
 
 
-def _tell_next(folder: Path, wanted: Sequence[Download]) -> None:
+def _print_next_commands(folder: Path, wanted: Sequence[Download]) -> None:
     from minigpt4.train.recipe_file import read_recipe, recipe_path
 
     places = " ".join(str(download.folder) for download in wanted)
@@ -189,21 +187,3 @@ def _tell_next(folder: Path, wanted: Sequence[Download]) -> None:
     known = {source.name for source in read_recipe(recipe_path("stage1")).source}
     if known == {download.name for download in wanted}:
         say(f"Train on them with: minigpt4 train --recipe stage1 --data {folder}")
-
-
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """A terminate request or a closed terminal ends what was started, too; Ctrl+C does so by itself."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        # An exception and not the default action, so that img2dataset is stopped.
-        raise SystemExit(128 + number)
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, end) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            # None: a handler that was not set from Python, and cannot be put back by it.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -15,8 +15,8 @@ import typer
 
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.options import with_option_sets
+from minigpt4.tui.cli.signals import StopSignals
 from minigpt4.tui.cli.train.progress import showing_progress
-from minigpt4.tui.cli.train.signals import StopSignals
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:

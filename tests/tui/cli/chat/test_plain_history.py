@@ -139,7 +139,7 @@ def test_a_kept_conversation_is_gone_on_with(
     (info,) = store.conversations(1)
     engine = scripted_engine()
     again = PlainChat(engine, ResolvedSampling(), record=Record(store, info))
-    again.go_on(info.title, store.path(info.id))
+    again.resume(info.title, store.path(info.id))
     again.take("And where?")
     first, answer, second = engine.asked[0]
     assert isinstance(first, User) and len(first.images) == 1
@@ -162,7 +162,7 @@ def test_a_kept_picture_that_is_gone_is_told_and_left_out(
     kept(store)[0].pictures[0].path.unlink()
     engine = scripted_engine()
     again = PlainChat(engine, ResolvedSampling(), record=Record(store, info))
-    again.go_on(info.title, store.path(info.id))
+    again.resume(info.title, store.path(info.id))
     again.take("And where?")
     assert engine.asked[0][0] == User("What is this?")
     assert "The kept picture my cat.png cannot be read any more; it is left out." in capsys.readouterr().err
@@ -184,7 +184,7 @@ def test_at_a_terminal_what_was_said_last_is_told(
     chatting(scripted_engine(pieces=pieces)).take("What is this?")
     (info,) = store.conversations(1)
     capsys.readouterr()
-    PlainChat(scripted_engine(), ResolvedSampling()).go_on(info.title, store.path(info.id))
+    PlainChat(scripted_engine(), ResolvedSampling()).resume(info.title, store.path(info.id))
     told = capsys.readouterr().err
     assert "You asked: What is this?" in told and shown in told
     assert "\x1b[31m" not in told
