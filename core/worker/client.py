@@ -24,7 +24,6 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
-from minigpt4.core.errors import UsageError
 from minigpt4.core.worker.exit_reason import STDERR_BYTES, exited, garbled, not_started
 from minigpt4.core.worker.messages import (
     Cancel,
@@ -72,7 +71,6 @@ class Worker:
         # Reentrant, and the same for the child: `on_event` may call `stop`.
         self._lock = threading.RLock()
         self._child: _Child | None = None
-        self._options: EngineOptions | None = None
 
     def load(self, options: EngineOptions) -> None:
         """Start a process that loads this model, replacing any other; missing files are downloaded.
@@ -81,7 +79,6 @@ class Worker:
         follow at once and wait for it.
         """
         with self._lock:
-            self._options = options
             if self._child is not None:
                 for request in self._child.kill():
                     self._emit(Finished(request, "cancelled"))
@@ -92,12 +89,6 @@ class Worker:
                 self._emit(not_started(error, self._command[0]))
                 return
             self._child.send(Load(options))
-
-    def restart(self) -> None:
-        """Load the same model again, in a new process. Raises UsageError if none was chosen."""
-        if self._options is None:
-            raise UsageError("There is no model to restart; choose one first.")
-        self.load(self._options)
 
     def reply(
         self,
@@ -135,7 +126,7 @@ class Worker:
     def stop(self, timeout: float = 0.3) -> None:
         """Kill the process and everything it started; waits `timeout` seconds at most.
 
-        No event follows. `load` and `restart` start anew.
+        No event follows. `load` starts anew.
         """
         with self._lock:
             child, self._child = self._child, None
