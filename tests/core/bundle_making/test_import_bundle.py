@@ -68,9 +68,7 @@ def test_an_imported_bundle_sees_what_the_original_saw(
     torch.testing.assert_close(image_BND, reference[expected], atol=1e-5, rtol=0)
 
 
-def test_the_manifest_tells_the_geometry_and_takes_the_rest_from_the_release(
-    originals: Originals, llama: Path
-) -> None:
+def test_the_manifest_has_the_geometry_and_the_rest_of_the_release(originals: Originals, llama: Path) -> None:
     bundle = import_bundle("mine", originals)
     released = load_bundle("minigpt4-vicuna-7b")
     assert bundle == load_bundle("mine")
@@ -160,7 +158,7 @@ def test_where_the_manifest_cannot_be_written_the_earlier_bundle_is_back(
     assert home_files() == before
 
 
-def test_the_disk_is_asked_before_the_first_byte(
+def test_disk_space_is_checked_before_the_first_byte(
     originals: Originals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage(NamedTuple):

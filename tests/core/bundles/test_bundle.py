@@ -1,4 +1,4 @@
-"""Manifests: what they say, and what is said when they are wrong."""
+"""Shipped and user manifests as bundles, and the errors of wrong ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_mini_is_whole_and_its_parts_fit() -> None:
     assert mini.vision.std == (128 / 255,) * 3
 
 
-def test_mini_answers_greedily_unless_told_otherwise() -> None:
+def test_mini_answers_greedily_by_default() -> None:
     assert load_bundle("mini").sampling.temperature == 0.0
 
 
@@ -130,7 +130,7 @@ def test_a_file_from_a_wheel_needs_its_size(edited: Edit) -> None:
         load_bundle("mine")
 
 
-def test_a_manifest_that_links_to_itself_is_said_so(edited: Edit) -> None:
+def test_a_manifest_that_links_to_itself_is_reported(edited: Edit) -> None:
     manifest = edited("grid", "grid")
     manifest.unlink()
     manifest.symlink_to(manifest.name)
@@ -144,7 +144,7 @@ def test_an_unknown_name_suggests_the_nearest(name: str) -> None:
         load_bundle(name)
 
 
-def test_a_name_like_no_other_lists_what_there_is() -> None:
+def test_a_name_like_no_other_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="'zebra'; there are mini"):
         load_bundle("zebra")
 
@@ -156,7 +156,7 @@ def test_sampling_may_be_left_out(edited: Edit) -> None:
     assert load_bundle("mine").sampling.max_tokens > 0
 
 
-def test_a_manifest_that_is_not_text_is_said_so(edited: Edit) -> None:
+def test_a_manifest_that_is_not_text_is_reported(edited: Edit) -> None:
     edited("grid", "grid").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BundleError, match="not UTF-8 text"):
         load_bundle("mine")

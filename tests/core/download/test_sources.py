@@ -1,4 +1,4 @@
-"""How far a download has come, asked while another program works in its folder."""
+"""The progress of a download, read while another program writes in its folder."""
 
 from __future__ import annotations
 
