@@ -2,7 +2,7 @@
 
 The keys are those of `textual.theme.Theme`, so a theme goes to the screen as
 `textual.theme.Theme(**dataclasses.asdict(theme))`; nothing here needs Textual.
-A user's file of the same name stands in for ours.
+A user's file replaces ours of the same name.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _color(**default: None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Theme:
-    """What `textual.theme.Theme` takes; a colour that is missing is derived from the others."""
+    """The fields of `textual.theme.Theme`; a missing color is derived from the others."""
 
     name: str
     primary: str = _color()
@@ -71,7 +71,7 @@ class Theme:
 
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9-]*")
 _VARIABLE_VALUE = re.compile(r"[^;{}$\x00-\x1f]+")
-"""A value stands in a style sheet as it is; these characters would end the declaration."""
+"""A value is inserted verbatim into a style sheet; these characters would end the declaration."""
 _COLOR_STARTS = ("#", "rgb", "hsl", "ansi_")
 """A text that starts so is meant as a color, so that a mistake in it is reported."""
 _OPACITY = re.compile(r" \d{1,3}%$")
@@ -110,12 +110,12 @@ def read_theme(path: Path) -> Theme:
 
 
 def own_themes_folder() -> Path:
-    """Where the user's own themes lie; there may be no such folder yet."""
+    """The folder of the user's own themes; it may not exist."""
     return config_home() / "themes"
 
 
 def theme_files() -> dict[str, Path]:
-    """The file of every theme by name; the user's own stand in for ours."""
+    """The file of every theme by name; the user's own replace ours."""
     folders = (Path(__file__).parent, own_themes_folder())
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 

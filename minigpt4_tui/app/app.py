@@ -1,6 +1,6 @@
-"""The Textual app: what its screens share (store, settings, engine, conversation); draws nothing itself.
+"""The Textual app: the state its screens share (store, settings, engine, conversation).
 
-Neither a model library nor numpy is imported here: the first frame waits for neither.
+Neither a model library nor numpy is imported here, so that neither delays the first frame.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ GC_THRESHOLDS = (2_000, 10, 1_000)
 """Python's defaults run a full collection each second during an answer: keys waited up to 0.1 s."""
 
 LOCK_S = 0.3
-"""Longest wait of the screen for another program's lock on the store, before a later retry."""
+"""Seconds to wait for another process's lock on the store; then the write is retried later."""
 DELETED_KEPT_S = 30 * 24 * 3600
-"""Seconds for which a deleted conversation can be brought back."""
+"""Seconds for which a deleted conversation can be restored."""
 
 
 class MiniGPT4App(BaseApp, inherit_bindings=False):
-    """Once the first frame is painted, `pictures` are attached and `conversation` (an id) is opened."""
+    """After the first frame `pictures` are attached and `conversation` (an id) is opened."""
 
     TITLE = "minigpt4"
     CSS_PATH = "app.tcss"
@@ -96,13 +96,13 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         return self._in_force.settings
 
     def get_default_screen(self) -> Screen[Any]:
-        """The conversation; all other screens are pushed over it."""
+        """The chat screen; all other screens are pushed over it."""
         return self.chat
 
     # Start and end
 
     def on_mount(self) -> None:
-        """Paint first; everything else follows."""
+        """Paint the first frame before everything else."""
         self.set_keymap(self._keys.keymap())
         self.call_after_refresh(self._begin)
 
@@ -123,7 +123,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.in_background(self.store.recover, self._recovered)
         self.in_background(self._preload, lambda _: None)
         if not gc.isenabled():
-            # What has been built up to here stays: collections need not look through it again.
+            # All objects up to here stay alive: collections need not traverse them again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             gc.enable()
@@ -151,18 +151,18 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     # The conversation
 
     def new_conversation(self) -> None:
-        """Start an empty one; the earlier one stays in the list."""
+        """Start an empty conversation; the current one stays in the list."""
         self.guarded(self.conversation.new)
         self.chat.composer.focus()
 
     def open_conversation(self, conversation: str, message: str | None = None) -> None:
-        """Show a stored one, scrolled to a message if one is given."""
+        """Open a stored conversation, scrolled to a message if one is given."""
         self.guarded(lambda: self.conversation.open(conversation, landing=message))
         if message is None:
             self.chat.composer.focus()
 
     def attach(self, sources: Iterable[Attachment | Path | StoredPicture]) -> None:
-        """Open pictures, store them, and show them as chips; a file that is none gives an error."""
+        """Open images, store them, and show them as chips; an invalid file is shown as an error."""
         for source in sources:
             if isinstance(source, StoredPicture):
                 self.chat.show_pictures([source])
@@ -170,7 +170,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
                 self.in_background(lambda source=source: self._keep(source), self._kept)  # type: ignore[misc]
 
     def _keep(self, source: Attachment | Path) -> tuple[StoredPicture, tuple[str, ...]]:
-        """On another thread: read, hash, decode and store a picture, each once."""
+        """On a background thread: read, hash, decode and store an image, each once."""
         from minigpt4.tui.images.preview import remember
 
         one = Attachment(source, str(source)) if isinstance(source, Path) else source
@@ -210,7 +210,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     @cached_property
     def worker(self) -> Worker:
-        """The engine's process; made when it is first needed, which is after the first frame."""
+        """The engine's process, created on first use, which is after the first frame."""
         return self._make_worker(self._on_engine_event)
 
     def _on_engine_event(self, event: Event) -> None:
@@ -236,7 +236,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def switch_model(self, options: EngineOptions, *, here: bool = False, keep: bool = True) -> None:
         """Load another model and stop the answer being generated; with `keep`, save it in the settings."""
         if self._engine_events is not None:
-            # Of the process before: it must not be taken for one of the new process.
+            # From the previous process: it must not be attributed to the new one.
             self._handle_engine_events(self._engine_events)
         self.guarded(self.conversation.stop)
         for name in MODEL_FIELDS:
@@ -247,11 +247,11 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.worker.load(options)
 
     def restart_engine(self) -> None:
-        """Load the model of the settings again."""
+        """Reload the model of the settings."""
         self.switch_model(options_from(self.settings, *self._vision))
 
     def ready_engine(self) -> bool:
-        """Whether the model of the settings runs or loads; another conversation's model is replaced."""
+        """Load the model of the settings if another is loaded; False if the engine's process has exited."""
         options = options_from(self.settings, *self._vision)
         if self.engine.options != options:
             self.switch_model(options, keep=False)
@@ -269,7 +269,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     # Settings
 
     def change_setting(self, key: str, value: Any, *, here: bool = False) -> None:
-        """Change a setting for good, or (`here`) for this conversation alone; None resets it.
+        """Change a setting permanently, or (`here`) for this conversation only; None resets it.
 
         Raises Minigpt4Error if it cannot be saved.
         """
@@ -315,18 +315,18 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     # Keys
 
     def keys_of(self, action: str) -> tuple[str, ...]:
-        """The keys of an action, as Textual names them."""
+        """The keys of an action by Textual's names."""
         return self._keys.keys.get(action, ())
 
     def key(self, action: str) -> str:
-        """The first key of an action, as people write it."""
+        """The label of an action's first key."""
         keys = self.keys_of(action)
         return key_label(keys[0]) if keys else f"(no key for {action})"
 
-    # Screens: pushed over the conversation from anywhere, each one once
+    # Screens: pushed over the chat from anywhere, each at most once
 
     def back_to_chat(self) -> None:
-        """Close all that lies over the conversation, as Escape would."""
+        """Close all screens over the chat, as Escape would."""
         self._close_down_to(self.screen_stack[0])
 
     def action_interrupt(self) -> None:

@@ -1,4 +1,4 @@
-"""What both apps, the conversation and `train --watch`, share: errors, background work, themes, the end."""
+"""The base of both apps, chat and `train --watch`: errors, background work, themes, start and exit."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ T = TypeVar("T")
 Severity = Literal["information", "warning", "error"]
 
 EXIT_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-"""Ctrl+C at the keyboard is none of them: it is a key, which stops an answer."""
+"""Ctrl+C on the keyboard is not a signal here, but a key, which stops an answer."""
 
 MAX_PASTE = 10_000
-"""Letters of a paste into a line or a text area; the composer takes more."""
+"""Characters of a paste into an input or text area; the composer accepts more."""
 
 LINE_FILTER = SanitizeFilter()
 
@@ -46,33 +46,33 @@ REPEAT_S = 30.0
 """Seconds before a recurring error is shown again."""
 
 THEME_POLL_S = 1.0
-"""Between two looks at the themes' files: under a millisecond each."""
+"""Seconds between two polls of the theme files, each of which takes under a millisecond."""
 
 
 class BaseApp(App[None], inherit_bindings=False):
     """An app whose errors are sentences, whose work delays no key, and that no theme file can stop.
 
-    It ends by `leave`, by a signal, with its terminal or on an unexpected error; after `run` that
+    It exits by `leave`, by a signal, with its terminal or on an unexpected error; after `run` that
     error is in `fault`, for the caller to report.
     """
 
     @dataclass
     class Call(Message):
-        """A function that another thread wants called on the app's."""
+        """A function to be called on the app's thread."""
 
         function: Callable[[], object]
 
     def __init__(self) -> None:
         super().__init__()
         if self.no_color:
-            # Textual makes greys of the colours that it knows, and black of the terminal's own.
+            # Textual turns known colors into grays, and the terminal's own into black.
             self.ansi_color = False
         self.fault: Exception | None = None
         self.is_leaving = False
         self.key_at = 0.0
-        """When a key was pressed last, by `time.monotonic`."""
+        """When the last key was pressed, by `time.monotonic`."""
         self.themes_changed: Signal[str] = Signal(self, "themes_changed")
-        """Published with a theme's name when its file is new, edited or gone."""
+        """Published with a theme's name when its file is added, edited or deleted."""
         self._shown_errors: dict[str, float] = {}
         self._broken_theme = ""
         self._first_variables: dict[str, str] | None = None
@@ -146,18 +146,18 @@ class BaseApp(App[None], inherit_bindings=False):
         return isinstance(self.focused, Input | TextArea) and self.focused.id != "composer"
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Textual's own, and one that removes control characters."""
+        """Textual's filters, and one that replaces control characters."""
         return [*super().get_line_filters(), LINE_FILTER]
 
     # Themes
 
     def refresh_css(self, animate: bool = True) -> None:
-        """Skip the first theme, with which everything is built: each style sheet would be parsed twice."""
+        """Skip the first theme, with which all is composed: each style sheet would be parsed twice."""
         if self._first_variables is None or self._first_variables != self.get_css_variables():
             super().refresh_css(animate)
 
     def use_theme(self, name: str) -> bool:
-        """Show a theme, read anew; False if its file cannot be used, which is shown."""
+        """Read and show a theme; False if its file is invalid, after showing the error."""
         if problem := register_theme_file(self, name):
             self.call_later(self.say, problem, "error")
             return False
@@ -165,7 +165,7 @@ class BaseApp(App[None], inherit_bindings=False):
         return True
 
     def begin_theme(self, name: str) -> None:
-        """Show the first theme; if its file is broken, the default until that is fixed."""
+        """Show the first theme; if its file is invalid, the default theme until it is fixed."""
         if not self.use_theme(name):
             self._broken_theme = name
             self.use_theme(entry("theme").default)
@@ -173,7 +173,7 @@ class BaseApp(App[None], inherit_bindings=False):
         self.stylesheet.set_variables(self._first_variables)
 
     def follow_themes(self) -> None:
-        """From now on show edits of a theme's file at once, and what is wrong in it."""
+        """From now on apply edits of theme files, and show errors in them."""
         self._first_variables = None
         from minigpt4.themes.watch import ThemeWatch
 
@@ -194,14 +194,14 @@ class BaseApp(App[None], inherit_bindings=False):
     # Start and end
 
     def on_load(self) -> None:
-        """Handle signals before anything of the terminal is changed."""
+        """Install signal handlers before the terminal's mode is changed."""
         for number in EXIT_SIGNALS:
-            # Only the process's first thread gets any.
+            # Only the main thread can install them.
             with suppress(RuntimeError, ValueError):
                 asyncio.get_running_loop().add_signal_handler(number, self.leave, 128 + number)
 
     def get_driver_class(self) -> type[Driver]:
-        """Our own in place of Textual's for terminals."""
+        """Our own driver instead of Textual's for terminals."""
         from textual.drivers.linux_driver import LinuxDriver
 
         found = super().get_driver_class()
@@ -223,17 +223,17 @@ class BaseApp(App[None], inherit_bindings=False):
             self.exit(return_code=code)
 
     async def action_quit(self) -> None:
-        """Leave."""
+        """Quit."""
         self.leave()
 
     def panic(self, *renderables: RenderableType) -> None:
-        """End, as the keyboard cannot be read any more; Textual calls this with what it would print."""
+        """End the app: Textual calls this when the keyboard cannot be read any more."""
         self._end_with(BackendError("The terminal cannot be read any more; start again in another one."))
 
     def _handle_exception(self, error: Exception) -> None:
-        """End on an unexpected error.
+        """End the app on an unexpected error.
 
-        Textual would print the traceback with the values of all variables: pages, parts of the
+        Textual would print pages of traceback with the values of all variables, parts of the
         conversation among them.
         """
         self._end_with(error)
@@ -242,7 +242,7 @@ class BaseApp(App[None], inherit_bindings=False):
         if self._exception is None:
             self._exception = error
             self._exception_event.set()
-            # A screen that is taken down while it is being built misses what it has not built yet.
+            # A screen that is removed while it is composed raises for the widgets it does not have yet.
             if not self.is_leaving:
                 self.fault = error
                 self._return_code = 1

@@ -1,4 +1,4 @@
-"""Events of the engine's process on their way to the app, joined while the screen is busy."""
+"""Events of the engine's process, queued for the app and joined while the screen is busy."""
 
 from __future__ import annotations
 

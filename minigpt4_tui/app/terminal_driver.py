@@ -1,4 +1,4 @@
-"""The terminal as the app reads and writes it, whatever comes from it, and also once it is gone."""
+"""A terminal driver that survives invalid input and a closed terminal."""
 
 from __future__ import annotations
 
@@ -17,70 +17,70 @@ from textual.drivers.linux_driver import LinuxDriver
 if TYPE_CHECKING:
     from textual.app import App
 
-LOOK_S = 0.1
-"""Longest wait for a key before it is seen whether the app ends; and at the end, for late answers."""
+POLL_S = 0.1
+"""Seconds between checks whether the app exits; at exit, the wait for late replies."""
 
 
 class TerminalDriver(LinuxDriver):
-    """Textual's driver, but for what ended it or kept it from ending.
+    """Textual's driver without two of its failures.
 
-    It dies of bytes that are no UTF-8, such as the name of a file from an old disk that is dropped on
-    the window; once the terminal is gone it reads its end over and over, and waits for ever to write.
+    Textual's raises on bytes that are not UTF-8, such as the name of a file from an old disk that is dropped
+    on the window; and once the terminal is closed it reads in a busy loop and blocks forever on writing.
     """
 
     def __init__(
         self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
     ) -> None:
         super().__init__(app, debug=debug, mouse=mouse, size=size)
-        self._file = cast("TextIOWrapper", Screen(cast("IO[str]", self._file)))
+        self._file = cast("TextIOWrapper", TolerantStream(cast("IO[str]", self._file)))
 
     def run_input_thread(self) -> None:
-        """Hand on what is typed until the app ends; end it, as a closed window does, where nothing can be."""
+        """Process input until the app exits; if the terminal is closed, end the app with SIGHUP."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
-        is_there = True
-        while is_there and not self.exit_event.is_set():
-            is_there = self._read_once(parser, decode)
-        if is_there:
+        is_open = True
+        while is_open and not self.exit_event.is_set():
+            is_open = self._read_once(parser, decode)
+        if is_open:
             self._read_once(parser, decode)
         elif not self.exit_event.is_set():
             os.kill(os.getpid(), signal.SIGHUP)
 
     def _read_once(self, parser: XTermParser, decode: Callable[[bytes], str]) -> bool:
-        """Hand on what comes within the time; False where nothing will ever come again."""
-        is_there = True
-        if select.select([self.fileno], [], [], LOOK_S)[0]:
+        """Process the input that arrives within the timeout; False once the terminal is closed."""
+        is_open = True
+        if select.select([self.fileno], [], [], POLL_S)[0]:
             try:
                 data = os.read(self.fileno, 4096)
             except OSError:
                 data = b""
-            is_there = bool(data)
+            is_open = bool(data)
             for event in parser.feed(decode(data)) if data else ():
                 self.process_message(event)
         for event in parser.tick():
             self.process_message(event)
-        return is_there
+        return is_open
 
 
-class Screen:
-    """A stream to the terminal, which takes everything also where nobody is left to see it.
+class TolerantStream:
+    """A stream to the terminal that ignores errors of a closed one.
 
-    With an error the thread that writes would end, and the app wait for it.
+    An error would end the writer thread, and the app would wait for it forever.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """Draw."""
+        """Write the text."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
 
     def flush(self) -> None:
-        """Let it be seen."""
+        """Flush the stream."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
     def fileno(self) -> int:
-        """The terminal's."""
+        """The terminal's file descriptor."""
         return self._stream.fileno()

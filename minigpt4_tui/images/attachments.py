@@ -19,41 +19,41 @@ if TYPE_CHECKING:
 
 STANDARD_INPUT = "-"
 
-PICTURE_ENDINGS = frozenset(
+IMAGE_SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .avif .jp2 .j2k .jpx "
     ".ppm .pgm .pbm .pnm .tga .ico".split()
 )
-"""What the names of pictures end in. Only for finding them: a file is opened whatever it is called."""
+"""File name extensions of images. Only for listing them: a file of any name can be opened."""
 
-MOST_COMPLETIONS = 200
+MAX_COMPLETIONS = 200
 
-LONGEST_DROP = 100_000
-"""Letters of a text that may be dropped files: room for hundreds of them."""
+MAX_DROP = 100_000
+"""Characters of the longest text that is checked for dropped files: enough for hundreds of them."""
 
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
-"""How paths of Windows begin."""
+"""The start of a Windows path."""
 
 WINDOWS_WORDS = re.compile(r"""\"([^"]+)\"|'([^']+)'|(\S+)""")
 WINDOWS_DRIVES = Path("/mnt")
-"""Where Linux on Windows (WSL) has its drives, each as a folder called by its letter."""
+"""Where Linux on Windows (WSL) mounts the drives, each as a folder named by its letter."""
 
 
 @dataclass(frozen=True)
 class Attachment:
-    """A picture that somebody gave, not opened yet; `label` is how they named it."""
+    """An image given by the user, not opened yet; `label` is the name they gave."""
 
     source: Path | bytes
     label: str
 
     @property
     def name(self) -> str:
-        """What the picture is called, without its folder."""
+        """The image's name without its folder."""
         return self.label if isinstance(self.source, bytes) else self.source.name
 
     def open(self) -> Picture:
-        """Read it; raises ImageError if that fails, or if it cannot be decoded.
+        """Read it; raises ImageError if it cannot be read or decoded.
 
-        A picture whose embedding is cached has been decoded before, and is not again.
+        An image whose embedding is cached has been decoded before, and is not decoded again.
         """
         from minigpt4.core.embedding_cache import is_cached
         from minigpt4.core.pixels import open_picture
@@ -67,9 +67,9 @@ class Attachment:
 
 
 def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachment:
-    """The picture that an argument names: a path, a `file://` address, or `-` for standard input.
+    """The image that an argument names: a path, a `file://` URL, or `-` for standard input.
 
-    Standard input is read at once. Raises UsageError where it cannot hold a picture.
+    Standard input is read at once. Raises UsageError if it is a terminal.
     """
     if argument != STANDARD_INPUT:
         if not argument.strip():
@@ -86,11 +86,10 @@ def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachm
 
 
 def attachments_in(text: str) -> list[Attachment]:
-    """The pictures that a typed, pasted or dropped text names.
+    """The images that a typed, pasted or dropped text names. Nothing is opened.
 
-    A text that is a file's path as it stands, spaces and all, is that file. Otherwise it is read as a
-    shell would read it: quotes, backslashes, several words; or, where that leads to no files, as a
-    path a line. Nothing is opened.
+    A text that is the path of a file, spaces included, is that file. Otherwise it is split like a shell
+    command, with quotes and backslashes, or, if that gives no files, into one path per line.
     """
     bare = text.strip()
     if _exists(_path(bare)):
@@ -104,26 +103,26 @@ def attachments_in(text: str) -> list[Attachment]:
 
 
 def names_files(text: str) -> bool:
-    """Whether every word of the text is a file that is there, as when one is dropped on a terminal."""
-    # A book that is pasted need not be taken apart into words.
-    return len(text) <= LONGEST_DROP and _are_files(attachments_in(text))
+    """Whether the text consists of paths of existing files, as when files are dropped on a terminal."""
+    # A pasted book is not worth splitting.
+    return len(text) <= MAX_DROP and _are_files(attachments_in(text))
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file of that name is likely a picture."""
-    return Path(name).suffix.lower() in PICTURE_ENDINGS
+    """Whether a file of that name is likely an image."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def complete_path(prefix: str) -> list[str]:
-    """What a path that is being typed could become: folders (with a / at the end) and pictures.
+    """Sorted completions of a partial path: folders (ending in /) and images.
 
-    Written as the prefix is (with ~, relative), in order. Hidden ones are only found by their dot; where
-    nothing begins as typed, capitals make no difference. What cannot be read completes to nothing.
+    They are written like the prefix (with ~, relative). Hidden files are found only by a leading dot; case
+    is ignored if nothing matches otherwise. A folder that cannot be read has no completions.
     """
     if prefix == "~":
         return ["~/"]
     folder, begun = os.path.split(prefix)
-    # As typed: split() drops the slashes that it splits at.
+    # Not `folder`, from which split() has removed the slashes.
     head = prefix[: len(prefix) - len(begun)]
     found = [
         (name, is_folder) for name, is_folder in _entries(folder) if begun.startswith(".") or name[0] != "."
@@ -131,7 +130,7 @@ def complete_path(prefix: str) -> list[str]:
     matching = [one for one in found if one[0].startswith(begun)] or [
         one for one in found if one[0].lower().startswith(begun.lower())
     ]
-    return sorted(head + name + "/" * is_folder for name, is_folder in matching)[:MOST_COMPLETIONS]
+    return sorted(head + name + "/" * is_folder for name, is_folder in matching)[:MAX_COMPLETIONS]
 
 
 def _entries(folder: str) -> Iterator[tuple[str, bool]]:
@@ -151,7 +150,7 @@ def _entries(folder: str) -> Iterator[tuple[str, bool]]:
 
 def _words(text: str) -> list[str]:
     if WINDOWS.match(text.lstrip(" \"'")):
-        # Its backslashes are no escapes.
+        # Its backslashes are not escapes.
         return ["".join(groups) for groups in WINDOWS_WORDS.findall(text)]
     try:
         return shlex.split(text)
@@ -164,22 +163,22 @@ def _are_files(found: Sequence[Attachment]) -> bool:
 
 
 def _path(text: str) -> Path:
-    """What a word names: an address, a path of Windows, or a path with or without ~."""
+    """The path in a URL, a Windows path, or a path with or without ~."""
     if text.startswith("file:/"):
-        # Some desktops leave out the host with its slashes.
+        # Some desktops omit the host and its slashes.
         address = re.sub(r"^//[^/]*", "", text.removeprefix("file:"))
-        # A percent sign stands for a byte: names need not be UTF-8.
+        # Percent encoding is of bytes: names need not be UTF-8.
         path = os.fsdecode(unquote_to_bytes(os.fsencode(address)))
         return _of_windows(path[1:]) or Path(path)
     try:
         return _of_windows(text) or Path(text).expanduser()
     except RuntimeError:
-        # "~stranger": no such user, so it is a file's own name.
+        # "~stranger": no such user, so it is a file name.
         return Path(text)
 
 
 def _of_windows(text: str) -> Path | None:
-    """A file of Windows as Linux sees it there (WSL); None where there is no such drive."""
+    """The Linux path of a Windows path under WSL; None if there is no such drive."""
     if not WINDOWS.match(text):
         return None
     drive = WINDOWS_DRIVES / text[0].lower()

@@ -1,4 +1,4 @@
-"""Folders and the pictures in them. Disks may be slow or far away: for other threads."""
+"""Lists and searches folders for images. Disks may be slow or remote: use background threads."""
 
 from __future__ import annotations
 

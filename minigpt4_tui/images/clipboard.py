@@ -1,4 +1,4 @@
-"""Pictures, and text, from the desktop's clipboard, by the tool that the desktop has for it.
+"""Reads images and text from the clipboard with the desktop's command-line tool.
 
 The tools wait for the program that owns the content, so a call may take seconds: use a background thread.
 """

@@ -1,4 +1,4 @@
-"""Pictures from disk, reduced for the screen. Everything here is slow: for background threads."""
+"""Images from disk, scaled down for the screen. Everything here is slow: use background threads."""
 
 from __future__ import annotations
 

@@ -84,13 +84,22 @@ def main(bundle: str) -> int:
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.language.load import needed_files
 
+    reported = ("", 0.0)
+
+    def report(now: FetchProgress) -> None:
+        nonlocal reported
+        file, at = reported
+        if now.file != file or now.done == now.total or time.monotonic() - at >= REPORT_S:
+            reported = (now.file, time.monotonic())
+            _send(out, asdict(now))
+
     try:
         found = load_bundle(bundle)
         files = needed_files(EngineOptions(found))
         ensure(
             found,
             files=files,
-            progress=_Reporter(out),
+            progress=report,
             notice=lambda sentence: _send(out, {"notice": sentence}),
             verify=all(is_present(file, found) for file in files),
         )
@@ -98,18 +107,6 @@ def main(bundle: str) -> int:
         _send(out, {"error": str(problem)})
         return 1
     return 0
-
-
-class _Reporter:
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-        self._last = ("", 0.0)
-
-    def __call__(self, now: FetchProgress) -> None:
-        file, reported = self._last
-        if now.file != file or now.done == now.total or time.monotonic() - reported >= REPORT_S:
-            self._last = (now.file, time.monotonic())
-            _send(self._out, asdict(now))
 
 
 def _send(out: TextIO, event: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""The conversation on the screen, and what people do with it."""
+"""The chat screen: the actions of a conversation."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from minigpt4.tui.widgets.picture import Thumbnail
 
 TWICE_S = 2.0
-"""Seconds within which a second Ctrl+C leaves."""
+"""Seconds within which a second Ctrl+C quits."""
 
 
 class ChatScreen(ChatView):
-    """Asking, answering once more, editing, copying: every action of the scope "chat"."""
+    """Every action of the scope "chat": ask, regenerate, edit, copy and others."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
 
@@ -92,7 +92,7 @@ class ChatScreen(ChatView):
         await self.run_action(action if hasattr(self, f"action_{action}") else f"app.{action}")
 
     def _may_ask(self) -> bool:
-        """Whether an answer can be begun now; says so where not."""
+        """Whether a new answer can be started; shows the reason if not."""
         if self.conversation.answering is not None:
             self.host.say(f"An answer is being written; {self.host.key('stop')} stops it.", "warning")
             return False
@@ -137,7 +137,7 @@ class ChatScreen(ChatView):
     # What keys do
 
     def action_stop(self) -> None:
-        """Close what is open, stop what runs, or go back to the composer: one thing at a time."""
+        """Close the completions, stop the answer, focus the composer or cancel editing: one at a time."""
         if self.composer.close_choices():
             return
         if self.host.guarded(self.conversation.stop):
@@ -148,7 +148,7 @@ class ChatScreen(ChatView):
             self.footer.leave_editing()
 
     def action_interrupt(self) -> None:
-        """Ctrl+C: stop the answer, or clear the line; twice leaves."""
+        """Ctrl+C: stop the answer, or clear the composer; pressed twice, quit."""
         if self.host.guarded(self.conversation.stop):
             return
         now = time.monotonic()
@@ -161,14 +161,14 @@ class ChatScreen(ChatView):
         self._interrupted_at = now
 
     def action_regenerate(self) -> None:
-        """Another answer to the question of the message in focus, or to the last one."""
+        """Generate another answer to the question of the focused message, or to the last one."""
         view = self.focused if isinstance(self.focused, MessageView) else None
         chosen = view.message.id if view is not None else None
         if self._may_ask() and self.host.guarded(lambda: self.conversation.regenerate(chosen)) is False:
             self.host.say("There is no question yet to answer once more.", "warning")
 
     def action_continue_answer(self) -> None:
-        """Let the last answer go on."""
+        """Continue the last answer."""
         if self._may_ask() and self.host.guarded(self.conversation.continue_answer) is False:
             self.host.say("There is no answer yet that could go on.", "warning")
 
@@ -177,7 +177,7 @@ class ChatScreen(ChatView):
         self.host.restart_engine()
 
     def action_edit_last(self) -> None:
-        """Take the last question back into the composer."""
+        """Edit the last question in the composer."""
         message = self.conversation.last("user")
         if message is None:
             self.host.say("There is no question yet to edit.", "warning")
@@ -189,7 +189,7 @@ class ChatScreen(ChatView):
         self._copy(self.conversation.last("assistant"))
 
     def action_copy_last_code(self) -> None:
-        """Copy the last block of code."""
+        """Copy the last code block."""
         view = next((view for view in reversed(self.transcript.views) if view.code_blocks), None)
         self._copy_code(view)
 
@@ -201,18 +201,18 @@ class ChatScreen(ChatView):
             self.transcript.scroll_page_up(animate=not self.host.settings.reduced_motion)
 
     def action_page_down(self) -> None:
-        """Scroll towards the end; in a list, its cursor."""
+        """Scroll down by a page; in a list, move its cursor."""
         if isinstance(self.focused, OptionRows):
             self.focused.page(1)
         else:
             self.transcript.scroll_page_down(animate=not self.host.settings.reduced_motion)
 
     def action_follow_end(self) -> None:
-        """Go to the end and stay there."""
+        """Scroll to the end and follow it."""
         self.beside(self.transcript.to_end())
 
     def action_offer_commands(self) -> None:
-        """List the commands, as the first letter of one does."""
+        """List the commands, as if a slash were typed."""
         self.composer.focus()
         self.composer.replace_text("/")
 
@@ -253,11 +253,11 @@ class ChatScreen(ChatView):
             self.host.push_screen(ExportScreen(self.conversation.info.id))
 
     def action_next_conversation(self) -> None:
-        """The one below in the list."""
+        """Open the conversation below in the list."""
         self.host.guarded(lambda: self._open_neighbour(1))
 
     def action_previous_conversation(self) -> None:
-        """The one above in the list."""
+        """Open the conversation above in the list."""
         self.host.guarded(lambda: self._open_neighbour(-1))
 
     def _open_neighbour(self, step: int) -> None:
@@ -272,7 +272,7 @@ class ChatScreen(ChatView):
         view, message = event.view, event.view.message
         match event.action:
             case "next_message" | "previous_message":
-                # Not here: messages that come into view are laid out by this screen.
+                # Not awaited here: this screen lays out the messages that are mounted.
                 self.beside(self._go(view, 1 if event.action == "next_message" else -1))
             case "next_variant" | "previous_variant":
                 step = 1 if event.action == "next_variant" else -1
@@ -301,7 +301,7 @@ class ChatScreen(ChatView):
             self.host.say("Copied the message.")
 
     def on_code_block_copy_requested(self, event: CodeBlock.CopyRequested) -> None:
-        """The word in the corner of a block was clicked."""
+        """Copy the code of a clicked link."""
         self.host.copy_to_clipboard(event.code)
         self.host.say("Copied the block of code.")
 

@@ -1,4 +1,4 @@
-"""The conversation as it is drawn: its updates arrive here."""
+"""The layout of the chat screen, and how updates of the conversation are drawn."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ChatView(Screen[None]):
             yield ChatFooter(still=self.host.settings.reduced_motion, leave_key=key("stop"))
 
     def on_mount(self) -> None:
-        """An empty conversation, until another is opened."""
+        """Show an empty conversation until another is opened."""
         self.transcript.display = False
         self._draw_title()
         self.host.conversations_changed.subscribe(self, self._retitle)
@@ -112,7 +112,7 @@ class ChatView(Screen[None]):
             self.status.usage = replace(self.status.usage, context=engine.context, dropped=0)
 
     def _show_engine_error(self, engine: EngineStatus) -> None:
-        """The card is made on the first error."""
+        """The card is mounted on the first error."""
         for card in self.query("#engine-error"):
             cast("EngineErrorCard", card).show(engine)
             return
@@ -123,25 +123,25 @@ class ChatView(Screen[None]):
             self.query_one("#conversation").mount(EngineErrorCard(keys, engine), before="#footer")
 
     def beside(self, work: Coroutine[object, object, None]) -> None:
-        """Run work as a task: widgets that it mounts are laid out by this screen, so it must not wait.
+        """Run work as a task: this screen lays out the widgets it mounts, and so must not wait for it.
 
-        Errors are ignored once the app ends, which takes away the widgets.
+        Errors are ignored once the app exits, which removes the widgets.
         """
 
         async def run() -> None:
             try:
                 await work
             except Exception as error:
-                # As for an error of the screen's own; a worker would wrap it up.
+                # As for an error of the screen itself; a worker would wrap the exception.
                 if self.app.is_running:
                     self.app._handle_exception(error)
 
         self.run_worker(run())
 
     def show_update(self, update: Update) -> None:
-        """Draw an update of the conversation: messages one after the other, all else at once.
+        """Draw an update of the conversation: messages one after another, everything else at once.
 
-        Text must not wait: a view gets each delta exactly once, either by `grow` or, if it is made
+        Text must not wait: a view gets each delta exactly once, either by `grow` or, if it is created
         later, in the message's text.
         """
         if not self.is_running or self.host.is_leaving:
@@ -195,7 +195,7 @@ class ChatView(Screen[None]):
             self.status.speed = speed
 
     def _draw_usage(self, usage: ContextUsage) -> None:
-        """The bar; and advice, once in a conversation before the context is full and once when it is."""
+        """Draw the bar; advise once per conversation before the context is full and once when it is."""
         self.status.usage = usage
         current = self.conversation.info
         case = (current.id if current is not None else "", bool(usage.dropped))
@@ -240,7 +240,7 @@ class ChatView(Screen[None]):
         return wanted == "open" or (wanted == "auto" and self.size.width >= SIDEBAR_COLUMNS)
 
     async def action_toggle_sidebar(self) -> None:
-        """Show the list and go to it, or hide it."""
+        """Show the list and focus it, or hide it."""
         self._sidebar_wanted = not self.shows_sidebar
         await self.draw_sidebar()
         if self._sidebar_wanted:
@@ -250,7 +250,7 @@ class ChatView(Screen[None]):
             self.composer.focus()
 
     async def draw_sidebar(self) -> None:
-        """Show or hide the list; it is made when it is first seen."""
+        """Show or hide the list; it is created when it is first shown."""
         found = self.query("#sidebar")
         if not found and self.shows_sidebar:
             from minigpt4.tui.widgets.sidebar import Sidebar
@@ -260,6 +260,6 @@ class ChatView(Screen[None]):
             sidebar.display = self.shows_sidebar
 
     async def on_resize(self, _event: events.Resize) -> None:
-        """The width may decide whether the list is shown."""
+        """Show or hide the list, which may depend on the width."""
         if self.is_mounted and self.host.is_begun:
             await self.draw_sidebar()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -13,7 +13,7 @@ from textual.content import Content
 from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.themes import theme_names
 from minigpt4.tui.conversation.engine_status import options_from
-from minigpt4.tui.settings.keys import ACTIONS
+from minigpt4.tui.settings.keys import ACTIONS, Action
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
@@ -50,27 +50,22 @@ class Commands(Provider):
     def _actions(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for action in ACTIONS:
             if action.scope in ("app", "chat") and action.id not in EXCLUDED:
-                yield action.about, self.host.key(action.id), self._runner(action.id, action.scope)
+                yield action.about, self.host.key(action.id), partial(self._run, action)
 
     def _choices(self) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         host = self.host
         for name in theme_names():
-            yield f"Theme: {sanitize_line(name)}", "", self._theme(name)
+            change = partial(host.change_setting, "theme", name)
+            yield f"Theme: {sanitize_line(name)}", "", partial(host.guarded, change)
         for name in bundle_names():
             options = replace(options_from(host.settings), bundle=name, quant="auto")
             yield f"Model: {sanitize_line(name)}", "", partial(host.switch_model, options)
 
-    def _theme(self, name: str) -> Callable[[], Any]:
-        return lambda: self.host.guarded(lambda: self.host.change_setting("theme", name))
-
-    def _runner(self, action: str, scope: str) -> Callable[[], Awaitable[object]]:
-        async def run() -> None:
-            host = self.host
-            if scope == "chat":
-                host.back_to_chat()
-            await host.run_action(action, default_namespace=host if scope == "app" else host.chat)
-
-        return run
+    async def _run(self, action: Action) -> None:
+        host = self.host
+        if action.scope == "chat":
+            host.back_to_chat()
+        await host.run_action(action.id, default_namespace=host if action.scope == "app" else host.chat)
 
 
 def _row(name: Content, key: str) -> Content:

@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from minigpt4.tui.widgets.answer import AnswerText
 
 MAX_CHARACTERS = 60_000
-"""Of one message on the screen; a pasted book is stored whole, and only its beginning shown."""
+"""Limit of one message on the screen; a pasted book is stored whole, but only its beginning is shown."""
 
 PAINT_S = 0.05
-"""Least seconds between two paints of a growing answer: more often costs the model's own time."""
+"""Minimum seconds between two paints of a growing answer: more paints would slow the model down."""
 
 REST = 3
 """Pause after a paint, in multiples of the time it took, so that keys get through in a long answer."""
 
 TYPING_PAUSE_S = 0.15
 MAX_REST_S = 0.5
-"""Seconds without a key that count as a pause in typing; most seconds to wait for one."""
+"""Seconds without a key that count as a pause in typing; longest wait for one, in seconds."""
 
 ECHO_S, NEXT_KEY_S = 0.015, 0.05
-"""Seconds after a key: by the first it is on the screen, and the next one rarely comes before the second."""
+"""Seconds after a key: it is echoed by the first, and the next key rarely comes before the second."""
 
 
 class MessageView(Vertical, can_focus=True):
@@ -141,7 +141,7 @@ class MessageView(Vertical, can_focus=True):
         self.action_request(event.action)
 
     def on_markdown_link_clicked(self, event: Markdown.LinkClicked) -> None:
-        """Copy the address: to open what a model made up is the person's own decision."""
+        """Copy the URL: whether to open one that a model invented is up to the user."""
         event.stop()
         self.app.copy_to_clipboard(event.href)
         self.app.notify(f"Copied {sanitize_line(event.href, 120)}", markup=False)
@@ -177,9 +177,9 @@ class MessageView(Vertical, can_focus=True):
             if not self._pending or not self.is_mounted:
                 return
             body = self._answer
-            room = max(MAX_CHARACTERS - len(body.source), 0)
-            text, self._pending = sanitize(self._pending[:room]), ""
-            # The thread's own seconds: on a busy machine nothing is gained by painting less.
+            space = max(MAX_CHARACTERS - len(body.source), 0)
+            text, self._pending = sanitize(self._pending[:space]), ""
+            # CPU time: on a busy machine painting less often would gain nothing.
             worked_before, self._worked_s = self._worked_s, time.thread_time()
             if worked_before:
                 self._rest_s = min(max(PAINT_S, REST * (self._worked_s - worked_before)), MAX_REST_S)
