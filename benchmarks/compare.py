@@ -8,7 +8,8 @@ machine that slows down slows both. Printed are medians and the ratio of this ch
 
 - help, ask: whole processes, from start to the first byte on stdout; `ask` about a seen image.
 - look: `Engine.look` of a seen JPEG of 12 megapixels, in a process that has loaded its engine.
-- app, step, loading: the benchmarks of each checkout (app.py, training_step.py, loading.py).
+- app, loading: the benchmarks of each checkout (app.py, loading.py).
+- step: `minigpt4 train` in fp32 on photos whose features are cached, the rate that it logs.
 """
 
 from __future__ import annotations
@@ -23,12 +24,25 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 QUESTION = "What is in this picture?"
+
+STEPS, WARMUP_STEPS = 24, 4
+STEP_SETTINGS = {
+    "precision": "fp32",  # a CPU without 16-bit instructions emulates bf16 at a tenth of the speed
+    "steps": STEPS,
+    "batch_size": 8,
+    "captions_per_photo": 1,
+    "checkpoint_every": 1000,
+    "validate_every": 1000,
+    "sample_every": 1000,
+    "validation.photos": 2,
+}
 MEASURES = ("help", "ask", "look", "app", "step", "loading")
 
 LOOK = """
@@ -109,10 +123,9 @@ def main() -> None:
         if "app" in given.only:
             _compare_app(old, new)
         if "step" in given.only and given.data:
-            step = ("training_step.py", "mini", given.data)
-            _compare_rate("training step, mini, features cached", old, new, -1, *step)
+            _compare_rate("training step, mini, features cached", old, new, partial(_step_rate, given.data))
         if "loading" in given.only:
-            _compare_rate("loading with two workers", old, new, 0, "loading.py")
+            _compare_rate("loading with two workers", old, new, _loading_rate)
 
 
 def _compare(
@@ -145,17 +158,35 @@ def _compare_app(old: Checkout, new: Checkout) -> None:
         print(f"| {name} | {a * 1e3:.0f} ms | {b * 1e3:.0f} ms | {b / a:.2f} |", flush=True)
 
 
-def _compare_rate(name: str, old: Checkout, new: Checkout, place: int, script: str, *arguments: str) -> None:
-    """The rate at one place among those that each checkout's benchmark prints, three runs in turns."""
+def _compare_rate(name: str, old: Checkout, new: Checkout, measure: Callable[[Checkout], float]) -> None:
+    """Images per second of both, three runs in turns after one of each that does not count."""
     rates: dict[Checkout, list[float]] = {old: [], new: []}
-    for _ in range(3):
-        for one in (old, new):
-            printed = one.benchmark(script, *arguments)
-            rates[one].append(
-                float(re.findall(r"([\d,.]+) (?:photos|images)/s", printed)[-1].replace(",", ""))
-            )
+    for run in range(-1, 3):
+        for one in (old, new) if run % 2 else (new, old):
+            rate = measure(one)
+            if run >= 0:
+                rates[one].append(rate)
     before, after = (statistics.median(rates[one]) for one in (old, new))
     print(f"| {name} | {before:,.1f}/s | {after:,.1f}/s | {after / before:.2f} |", flush=True)
+
+
+def _step_rate(data: str, checkout: Checkout) -> float:
+    """Images per second of a training run's steps, the median without the first few."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        settings = [f"--set={key}={value}" for key, value in STEP_SETTINGS.items()]
+        train = ["train", "--recipe", "mini-stage1", "--data", data, "--output", str(run), *settings]
+        _output([checkout.python, "-P", "-m", "minigpt4.tui", *train])
+        rows = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+        rates = [row["samples_per_s"] for row in rows if "samples_per_s" in row]
+    return statistics.median(rates[WARMUP_STEPS:])
+
+
+def _loading_rate(checkout: Checkout) -> float:
+    """Images decoded and resized per second, the first rate that the checkout's loading.py prints."""
+    found = re.search(r"([\d,.]+) (?:photos|images)/s", checkout.benchmark("loading.py"))
+    assert found is not None
+    return float(found[1].replace(",", ""))
 
 
 def _large_jpeg(path: Path) -> Path:
