@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from minigpt4.core.types import Text
     from minigpt4.core.vision.base import VisionTower
     from minigpt4.train.batches.samples import Sample
     from minigpt4.train.packing.sequence import Layout
@@ -74,6 +75,12 @@ def mini_parts() -> Parts:
     )  # fmt: skip
 
 
+def _tokenize(*texts: Text) -> list[int]:
+    """One token for three bytes, about as many as LLaMA's tokenizer needs for English."""
+    joined = "".join(text.text for text in texts).encode()
+    return [1 + joined[at] % 31_000 for at in range(0, len(joined), 3)]
+
+
 def slice_parts() -> Parts:
     """Two layers of each model at MiniGPT-4's widths, random weights, bfloat16, the paper's stage 1."""
     import torch
@@ -83,7 +90,6 @@ def slice_parts() -> Parts:
     from minigpt4.core.bundles.geometry import ViTGeometry
     from minigpt4.core.memory import geometry_of
     from minigpt4.core.prompt import VICUNA_V0
-    from minigpt4.core.types import Text
     from minigpt4.core.vision.eva import LN_VISION_EPS, EvaTower, Float32LayerNorm, QueryTransformer
     from minigpt4.train.packing.sequence import Layout
     from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
@@ -123,13 +129,8 @@ def slice_parts() -> Parts:
     tower = EvaTower(vision, qformer, vit, bundle.vision.image_size)
     recipe = with_settings(read_recipe(recipe_path("stage1")), [f"batch_size={BATCH['7b']}"])
 
-    def tokenize(*texts: Text) -> list[int]:
-        """One token for three bytes, about as many as LLaMA's tokenizer needs for English."""
-        joined = "".join(text.text for text in texts).encode()
-        return [1 + joined[at] % 31_000 for at in range(0, len(joined), 3)]
-
     spec = bundle.projection
-    layout = Layout(VICUNA_V0, tokenize, "none", recipe.text_tokens)
+    layout = Layout(VICUNA_V0, _tokenize, "none", recipe.text_tokens)
     return Parts(
         recipe, model, tower, layout, spec.inputs, spec.outputs,
         bundle.vision.image_size, bundle.vision.mean, bundle.vision.std,

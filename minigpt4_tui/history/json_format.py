@@ -96,12 +96,24 @@ def from_json(store: Store, text: str | bytes) -> Imported:
 
 
 def _conversation(whole: WholeConversation) -> dict[str, Any]:
-    messages = [
-        {**vars(one), "pictures": [{"digest": kept.digest, "name": kept.name} for kept in one.pictures]}
-        for one in whole.messages
-    ]
-    own = {"id": whole.info.id, "named": whole.named, "settings": whole.settings, "leaf": whole.leaf}
-    return {**own, **vars(whole.info), "messages": messages}
+    info = whole.info
+    return {
+        "id": info.id,
+        "title": info.title,
+        "named": whole.named,
+        "created": info.created,
+        "updated": info.updated,
+        "pinned": info.pinned,
+        "settings": whole.settings,
+        "leaf": whole.leaf,
+        "messages": [_message(message) for message in whole.messages],
+    }
+
+
+def _message(message: StoredMessage) -> dict[str, Any]:
+    pictures = [{"digest": kept.digest, "name": kept.name} for kept in message.pictures]
+    fields = {name: value for name, value in vars(message).items() if name != "pictures"}
+    return {**fields, "pictures": pictures}
 
 
 def _picture(picture: StoredPicture) -> dict[str, Any]:
