@@ -254,7 +254,7 @@ def _proc_bytes(path: Path, name: str) -> int | None:
 def _cgroup_free() -> int | None:
     """Free memory under a container's limit; its file pages can be reclaimed at any time."""
     try:
-        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))  # "max" where there is none
+        limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))  # "max" if there is no limit
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
         counts = dict(
             line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()

@@ -75,7 +75,7 @@ class Recipe:
     """The bundle whose projection is trained."""
 
     start: str = ""
-    """The projection that training starts from where `--init` names none: a file beside the bundle's
+    """The projection that training starts from without `--init`: a file beside the bundle's
     own. Empty starts from random weights."""
 
     seed: int = bounded(0, 2**63 - 1)
@@ -103,7 +103,7 @@ class Recipe:
     """Prompt `chat`, stage 2: instructions to describe the photo, answered by a paragraph."""
 
     precise_names: float = bounded(0, 1, default=0.0)
-    """The share of precise names ("golden retriever", not "dog") where a photo has only a class."""
+    """The fraction of precise names ("golden retriever", not "dog") if a photo has only a class."""
 
     prompt: Prompt
     """What stands around the picture. `none`: the picture, then the caption and a line end (the paper's
@@ -159,7 +159,7 @@ class Recipe:
     forgets less of what the start knew (Wortsman et al. 2022, arXiv 2109.01903)."""
 
     initial_std: float = bounded(0, 10, default=0.0)
-    """Standard deviation of the first weights, where a run does not start from trained ones. 0: torch's
+    """Standard deviation of the first weights, if a run does not start from trained ones. 0: torch's
     own for a linear layer, as the paper's."""
 
     class_name_scale: float = bounded(0, 1000, default=0.0)
@@ -209,7 +209,7 @@ def bundle_for(recipe: Recipe, bundle: Bundle) -> Bundle:
     """The bundle as the recipe changes it: its projection's layers, and whether it has a Q-Former.
 
     Without a Q-Former the tower joins four neighbouring patches, as in the LLaMA-2 release. Raises
-    UsageError where the bundle has no Q-Former to train, or a tower that cannot do without.
+    UsageError if the bundle has no Q-Former to train, or a tower that cannot do without.
     """
     if recipe.qformer == "trained" and bundle.qformer is None:
         raise UsageError(

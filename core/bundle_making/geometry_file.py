@@ -47,7 +47,7 @@ class TowerGeometry:
 def read_geometry(path: Path, *, patches_joined: int | None) -> TowerGeometry:
     """The geometry in a JSON file; it has no Q-Former if `patches_joined` is a number.
 
-    Raises BundleError naming file and key where one is missing, ill-typed or impossible.
+    Raises BundleError naming the file and the key that is missing, of the wrong type or impossible.
     """
     table = _json(path)
     if patches_joined is not None:

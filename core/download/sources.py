@@ -321,7 +321,7 @@ def _from_archive(archive: Path, member: str, size: int, part: Path) -> None:
 
 
 def _place(origin: Path, part: Path) -> None:
-    """Hard-link the file, or copy it where the disk or its owner forbids that."""
+    """Hard-link the file, or copy it if the file system or permissions forbid that."""
     part.unlink(missing_ok=True)
     real = origin.resolve()
     try:

@@ -67,7 +67,7 @@ def load_causal_lm(
 
     A GGUF's weights are dequantised, into float32 by default. `with_gradients` is for
     training what precedes it. `notice` is called for work that is done once. Raises BundleError
-    where files are missing or damaged, UsageError for an unknown precision, BackendError if
+    if files are missing or damaged, UsageError for an unknown precision, BackendError if
     a package, the device or disk space is missing.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():

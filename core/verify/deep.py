@@ -86,7 +86,7 @@ def answer_check(model: LanguageModel, template: PromptTemplate) -> Check:
 
 
 def mean_loss(model: LanguageModel, pieces: Sequence[PromptPiece], *, start: int) -> tuple[float, int]:
-    """The mean of -ln p over the tokens from `start` on, in nats, and V; NaN where a logit is none."""
+    """The mean of -ln p over the tokens from `start` on, in nats, and V; NaN if a logit is NaN."""
     losses: list[float] = []
     vocabulary = 0
     for place in range(start, len(pieces)):

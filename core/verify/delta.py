@@ -5,7 +5,7 @@ folder has the headers of a model and answers gibberish.
 
 The rule. The fine-tuning behind the difference used Adam at a learning rate of at most 2e-5 for some
 1,600 steps, and Adam moves a weight by about the learning rate a step. Even with every step in one
-direction that is 0.03, and about 0.001 where directions differ. So in a delta
+direction that is 0.03, and about 0.001 if directions differ. So in a delta
 
 - weights of RMSNorm, which start at 1 and stay of that order in a model, lie below NORM,
 - the rows of the embedding and the matrices, which start with a spread of 0.02 (a mean magnitude of

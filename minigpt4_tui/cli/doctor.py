@@ -21,7 +21,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
     A warning is something that works less well than it could; with a problem the exit code is 1. JSON is a
     list of objects, one a line, whose keys are name, state (ok, warning or problem), detail, and advice,
-    the way out, which is empty where all is well.
+    the way out, which is empty if all is well.
     """
     from minigpt4.tui.doctor.checks import examine
     from minigpt4.tui.doctor.finding import Finding

@@ -52,7 +52,7 @@ def list_conversations(
 ) -> None:
     """List the conversations, the latest first.
 
-    A line holds the id, when something was said last, the number of messages, * where it is pinned, and the
+    A line holds the id, the time of the last message, the number of messages, * if it is pinned, and the
     title. Pinned ones come first.
     """
     with _store() as store:
@@ -75,7 +75,7 @@ def search(
 ) -> None:
     """Find words in all questions, answers, picture names and titles.
 
-    A word is found by its beginning, and all words must be there. Exit code 1 where there is nothing.
+    A word is found by its beginning, and all words must be there. Exit code 1 if nothing is found.
     """
     # The shell has taken its quotes away: an argument of several words was a phrase.
     query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)

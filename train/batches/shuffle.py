@@ -20,7 +20,7 @@ LARGEST_BLOCK = 10_000
 """Samples. Weights whose exact ratio needs more (0.3333 to 1 does not) are rounded to it."""
 
 ROUNDS = 6
-"""Of the Feistel network. Four are enough where nobody tries to predict the next photo
+"""Of the Feistel network. Four are enough if nobody tries to predict the next photo
 (Luby and Rackoff 1988); small sets mix in fewer bits and take two more."""
 
 _MASK = 2**64 - 1
@@ -40,7 +40,7 @@ class Order:
     def __init__(self, seed: int, sizes: Sequence[int], weights: Sequence[float]) -> None:
         """`sizes` are the sources' photos, `weights` how often each is drawn from, relative to the others.
 
-        Raises UsageError where a source with a weight has no photo, or none has a weight.
+        Raises UsageError if a source with a weight has no photo, or none has a weight.
         """
         for number, (size, weight) in enumerate(zip(sizes, weights, strict=True)):
             if weight and size < 1:
@@ -64,7 +64,7 @@ def block_counts(weights: Sequence[float]) -> tuple[int, ...]:
     """How often each source stands in a block: the weights' ratio in the least whole numbers.
 
     Where these sum to more than LARGEST_BLOCK they are rounded (largest remainders first), and no
-    source with a weight loses its last sample. Raises UsageError where no weight is above 0.
+    source with a weight loses its last sample. Raises UsageError if no weight is above 0.
     """
     # By way of their decimals: 0.68 is meant, not the nearest fraction of a power of two.
     exact = [Fraction(str(weight)) for weight in weights]

@@ -45,7 +45,7 @@ def paragraph(captions: Sequence[str], rng: Random) -> str | None:
     NEW_FRACTION of its words, and does not contradict the paragraph about its subject (a man and not a
     woman, two dogs and not one, a black dog and not a brown one). A later sentence about the first one's
     subject begins with "He", "She", "It" or "They", or with "The ..." if it adds to the subject itself.
-    A noun phrase becomes a sentence by adding "is", "are" or "has"; where that is not safe, it can only
+    A noun phrase becomes a sentence by adding "is", "are" or "has"; if that is not safe, it can only
     open the paragraph. At most MAX_SENTENCES sentences and MAX_WORDS words.
     """
     parsed = by_centrality([parse(line) for line in cleaned(captions)])

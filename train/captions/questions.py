@@ -54,7 +54,7 @@ def question_answers(captions: Sequence[str], rng: Random) -> list[QuestionAnswe
     parsed = [parse(line) for line in cleaned(captions)]
     asked: list[QuestionAnswer] = []
     if parsed:
-        # The shorter of the two most central captions, as a sentence where that is safe.
+        # The shorter of the two most central captions, as a sentence if that is safe.
         shortest = min(by_centrality(parsed)[:2], key=lambda caption: len(caption.text.split()))
         asked.append((rng.choice(WHAT_IS_SEEN), Opening(shortest).sentence))
     if scene := _Scene.of(parsed):

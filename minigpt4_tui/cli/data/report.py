@@ -134,7 +134,7 @@ def _skipped_lines(found: Inspection, recipe: Recipe) -> Iterator[str]:
     yield from _some(found.skipped, text)
     if share > recipe.bad_share:
         yield _line(
-            "", f"A run stops where more than {recipe.bad_share:.0%} are bad (bad_share of the recipe)."
+            "", f"A run stops if more than {recipe.bad_share:.0%} are bad (bad_share of the recipe)."
         )
 
 

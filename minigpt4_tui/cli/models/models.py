@@ -93,7 +93,7 @@ def pull(
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="Fetch the language model's files also where a GGUF was made from them."),
+        typer.Option("--all", help="Fetch the language model's files even if a GGUF was made from them."),
     ] = False,
 ) -> None:
     """Fetch what is missing and check every file.
@@ -213,7 +213,7 @@ def _memory_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def _memory(bundle: Bundle) -> dict[str, dict[str, int]]:
-    """Bytes by quantisation and part; empty where the sizes of the language model are not known yet."""
+    """Bytes by quantisation and part; empty if the sizes of the language model are not known yet."""
     needed = {quant: memory_needed(bundle, quant) for quant in quants_of(bundle)}
     return {quant: parts for quant, parts in needed.items() if parts}
 

@@ -256,7 +256,7 @@ def test_inspect_reports_what_a_person_should_know(run_minigpt4: Run, own_pictur
     assert lines["skipped"] == "2 (33.3%)"
     assert "cut.jpg: " in done.stdout
     assert "gone[red].jpg: " in done.stdout
-    assert "A run stops where more than 5% are bad" in done.stdout
+    assert "A run stops if more than 5% are bad" in done.stdout
     assert lines["shorter side"].startswith("60 to 120 pixels, median 120; 4 below the 224")
     assert lines["kinds"] == "JPEG 4; RGB 4"
     assert lines["captions"].startswith("1 to 2 a photo, of 3 to 14 words")
