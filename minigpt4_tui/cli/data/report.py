@@ -133,9 +133,7 @@ def _skipped_lines(found: Inspection, recipe: Recipe) -> Iterator[str]:
     yield _line("skipped", f"{len(found.skipped):,} ({share:.1%})")
     yield from _some(found.skipped, text)
     if share > recipe.bad_share:
-        yield _line(
-            "", f"A run stops if more than {recipe.bad_share:.0%} are bad (bad_share of the recipe)."
-        )
+        yield _line("", f"A run stops if more than {recipe.bad_share:.0%} are bad (bad_share of the recipe).")
 
 
 def _picture_lines(found: Inspection, recipe: Recipe, image_size: int) -> Iterator[str]:
