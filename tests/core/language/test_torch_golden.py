@@ -91,13 +91,13 @@ def test_inputs_and_first_logits_are_the_originals(
     case, embeddings_SD = CASES[name], vectors[f"{name}.inputs_embeds"][0]
     prompt = prompt_of(case, embeddings_SD, model)
     assert prompt_positions(prompt) == case["n_positions"]
-    traced = model.trace(prompt)
-    assert traced.inputs_SD is not None
-    assert np.abs(traced.inputs_SD - embeddings_SD).max() < 1e-5
+    inputs_SD, logits_V = model.trace(prompt)
+    assert inputs_SD is not None
+    assert np.abs(inputs_SD - embeddings_SD).max() < 1e-5
     top = case["first_logits_top50"]
-    assert np.abs(traced.logits_V[top["ids"]] - np.array(top["logits"])).max() < 1e-4
+    assert np.abs(logits_V[top["ids"]] - np.array(top["logits"])).max() < 1e-4
     if f"{name}.first_logits" in vectors:
-        assert np.abs(traced.logits_V - vectors[f"{name}.first_logits"]).max() < 1e-4
+        assert np.abs(logits_V - vectors[f"{name}.first_logits"]).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -151,8 +151,8 @@ def test_an_answer_that_was_begun_is_continued_as_the_originals(
         conversation: list[Message] = [User(question, images=[picture])]
         conversation += [Assistant(begun)] if begun else []
         prompt = prompt_pieces(VICUNA_V0.segments(conversation), model.tokenize)
-        traced = model.trace(prompt)
-        assert traced.inputs_SD is not None
-        assert np.abs(traced.inputs_SD - embeddings_SD[-len(traced.inputs_SD) :]).max() < 1e-5
+        inputs_SD, _ = model.trace(prompt)
+        assert inputs_SD is not None
+        assert np.abs(inputs_SD - embeddings_SD[-len(inputs_SD) :]).max() < 1e-5
         settings = ResolvedSampling(max_tokens=len(ids)).greedy()
         assert list(model.generate(prompt, settings)) == ids

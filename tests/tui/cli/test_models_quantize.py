@@ -128,10 +128,10 @@ def test_a_search_over_beams_answers_without_dice(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--quant", "int4"), "no quantisation 'int4'"),
+        (("--quant", "int4"), "'--quant' is 'int4'; it must be one of auto, fp32"),
         (("--quant", "nf4", "--backend", "llamacpp"), "'nf4' is not one of llama.cpp's"),
         (("--context", "9000"), "context of 9000 positions"),
-        (("--gpu-layers", "-2"), "-2 layers"),
+        (("--gpu-layers", "-2"), "'--gpu-layers' is -2; it must be a whole number of 0 or more"),
     ],
 )
 def test_how_a_model_cannot_be_run_is_told_before_anything_loads(
