@@ -287,7 +287,9 @@ def _orientation(image: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]
     try:
         if image.format == "TIFF":
             return 1, ()  # Pillow turns these itself, and their size is the upright one
-        if any(mark in data and note not in image.info for note, mark in PNG_NOTES.items()):
+        if image.format == "PNG" and any(
+            mark in data and note not in image.info for note, mark in PNG_NOTES.items()
+        ):
             image.load()
         # Not the PNG plugin's method, which decodes the pixels to search for metadata after them.
         exif = Image.Image.getexif(image)
