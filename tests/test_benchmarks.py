@@ -32,7 +32,7 @@ def test_the_terminal_knows_when_a_key_was_answered_and_the_program_over(termina
         assert seat.end("") < seat.now
 
 
-def test_a_program_that_does_not_say_what_is_waited_for_is_told_of(terminal: ModuleType) -> None:
+def test_a_program_that_never_prints_the_awaited_text_is_reported(terminal: ModuleType) -> None:
     with terminal.Terminal([sys.executable, "-c", "print('good day')"], environment()) as seat:
         with pytest.raises(SystemExit, match=r"'good night' did not appear.*\n.*good day"):
             seat.until("good night")

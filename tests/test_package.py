@@ -159,13 +159,13 @@ def test_a_wheel_built_from_the_source_archive_is_the_same(tree: Path, wheel: Pa
     assert members(again) == members(wheel)
 
 
-def test_the_version_is_told(installed: Installed, tmp_path: Path) -> None:
+def test_the_version_is_printed(installed: Installed, tmp_path: Path) -> None:
     done = installed.run("minigpt4", "--version", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(r"minigpt4 \d+\.\d+\.\d+\n", done.stdout)
 
 
-def test_help_is_told_without_loading_a_model_library(installed: Installed, tmp_path: Path) -> None:
+def test_help_is_printed_without_loading_a_model_library(installed: Installed, tmp_path: Path) -> None:
     done = installed.run("python", "-X", "importtime", "-m", "minigpt4.tui", "--help", cwd=tmp_path)
     assert done.returncode == 0 and "Usage: minigpt4" in done.stdout
     loaded = {line.rsplit("|")[-1].strip() for line in done.stderr.splitlines()}

@@ -55,15 +55,15 @@ def test_the_released_geometry_has_257_tokens() -> None:
     assert ViTGeometry.parse(VISION).positions(224) == 257
 
 
-@pytest.mark.parametrize(("change", "said"), [
+@pytest.mark.parametrize(("change", "message"), [
     ({"dpeth": 39}, "'vision.options.dpeth' is not a known key"),
     ({"depth": 0}, "'vision.options.depth' is 0"),
     ({"depth": True}, "'vision.options.depth' is True"),
     ({"patch": 14.0}, "'vision.options.patch' is 14.0"),
     ({"heads": 15}, "'vision.options.heads' is 15, which does not divide the width 1408"),
 ])  # fmt: skip
-def test_a_wrong_option_is_named_with_its_bundle(change: dict[str, object], said: str) -> None:
-    with pytest.raises(BundleError, match=said) as error:
+def test_a_wrong_option_is_named_with_its_bundle(change: dict[str, object], message: str) -> None:
+    with pytest.raises(BundleError, match=message) as error:
         ViTGeometry.parse({**VISION, **change}, "mine")  # type: ignore[dict-item]
     assert "the bundle 'mine'" in str(error.value)
 

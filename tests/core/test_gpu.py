@@ -52,16 +52,16 @@ def test_a_picture_has_the_same_embedding(examples: Path, photo: str) -> None:
 
 @pytest.mark.usefixtures("mini_home")
 def test_a_conversation_has_the_same_answers(examples: Path) -> None:
-    said = []
+    output = []
     for device in ("cpu", "cuda"):
         with Engine.load("mini", backend="torch", device=device) as engine:
             cat = engine.look(examples / "chelsea.png")
             first = engine.reply([User("What is this?", images=[cat])], GREEDY).read()
             turns = [User("What is this?", images=[cat]), Assistant(first), User("Is it big?")]
             second = engine.reply(turns, GREEDY)
-            said.append((first, second.read()))
+            output.append((first, second.read()))
             assert second.computed_tokens < second.prompt_tokens + second.answer_tokens
-    assert said[0] == said[1]
+    assert output[0] == output[1]
 
 
 def noise(bundle: Bundle) -> torch.Tensor:

@@ -214,14 +214,14 @@ def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("orientation", range(9))
 @pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
-def test_the_size_told_beforehand_is_that_of_the_upright_picture(
+def test_the_size_from_the_header_is_that_of_the_upright_picture(
     tmp_path: Path, ending: str, orientation: int
 ) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     picture = open_picture(saved(Image.new("RGB", (40, 20)), tmp_path / f"phone.{ending}", exif=exif))
-    told = picture.info.size
-    assert told == picture.image.size == ((20, 40) if orientation > 4 else (40, 20))
+    reported = picture.info.size
+    assert reported == picture.image.size == ((20, 40) if orientation > 4 else (40, 20))
 
 
 def test_notes_behind_a_pngs_pixels_are_found_too() -> None:
@@ -240,7 +240,7 @@ def test_broken_rotation_notes_do_not_cost_the_picture(tmp_path: Path) -> None:
     assert open_picture(path).image.size == (8, 4)
 
 
-def test_a_rotation_that_cannot_be_read_is_told() -> None:
+def test_a_rotation_that_cannot_be_read_is_reported() -> None:
     notes = PngInfo()
     notes.add_text("Raw profile type exif", "\nexif\n       2\nno hexadecimal digits")
     picture = open_picture(encoded(Image.new("RGB", (8, 4), RED), "PNG", pnginfo=notes))
@@ -279,7 +279,7 @@ def test_a_path_below_a_file_and_one_no_system_allows_are_sentences(tmp_path: Pa
     refused(Path("a\0b.png"))
 
 
-def test_an_unreadable_file_is_said_to_be_so(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     path = saved(Image.new("RGB", (2, 2)), tmp_path / "private.png")
     path.chmod(0)
     if os.geteuid() != 0:

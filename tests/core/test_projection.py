@@ -142,14 +142,14 @@ def test_three_layers_have_a_gelu_between_each_two(tmp_path: Path) -> None:
     assert torch.equal(loaded(features_BND), projection(features_BND))
 
 
-@pytest.mark.parametrize(("held", "wanted", "said"), [
+@pytest.mark.parametrize(("held", "wanted", "reason"), [
     (1, 3, "it holds one layer and 3 layers are wanted"),
     (3, 1, "it holds 3 layers and one layer is wanted"),
 ])  # fmt: skip
-def test_another_number_of_layers_is_refused(tmp_path: Path, held: int, wanted: int, said: str) -> None:
+def test_another_number_of_layers_is_refused(tmp_path: Path, held: int, wanted: int, reason: str) -> None:
     path = tmp_path / "projection.safetensors"
     save_projection(path, Projection(INPUTS, OUTPUTS, held))
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=reason):
         load_projection(path, INPUTS, OUTPUTS, wanted)
 
 
@@ -162,18 +162,18 @@ def test_a_layer_that_is_missing_between_others_is_named(tmp_path: Path) -> None
         load_projection(path, 4, 4, 3)
 
 
-@pytest.mark.parametrize(("held", "wanted", "said"), [
+@pytest.mark.parametrize(("held", "wanted", "reason"), [
     ((2, 5120), (2, 4096), "this projection is for the 13B model and the bundle has the 7B model"),
     ((2, 4096), (2, 5120), "this projection is for the 7B model and the bundle has the 13B model"),
     ((768, 3), (5632, 3), "this projection was trained with a Q-Former and the bundle has no Q-Former"),
     ((5632, 3), (768, 3), "this projection was trained with no Q-Former and the bundle has a Q-Former"),
 ])  # fmt: skip
 def test_a_mixed_up_model_is_named(
-    tmp_path: Path, held: tuple[int, int], wanted: tuple[int, int], said: str
+    tmp_path: Path, held: tuple[int, int], wanted: tuple[int, int], reason: str
 ) -> None:
     path = tmp_path / "projection.safetensors"
     save_projection(path, Projection(*held))
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=reason):
         load_projection(path, *wanted)
 
 

@@ -73,8 +73,8 @@ def test_the_first_question_fetches_the_bundle_and_is_answered(run_minigpt4: Run
     done = run_minigpt4(*ASK, QUESTION, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
-    told = [line for line in done.stderr.splitlines() if line.startswith("Fetching")]
-    assert told == [
+    reported = [line for line in done.stderr.splitlines() if line.startswith("Fetching")]
+    assert reported == [
         "Fetching efficientnet-lite2-9656183e.pth (24.7 MB)",
         "Fetching SmolLM2-135M-Instruct.Q4_1.gguf (98.4 MB)",
     ]
@@ -124,7 +124,7 @@ def test_a_disk_that_fills_up_during_the_first_use_is_one_line_and_leaves_nothin
     assert files_left() == []
 
 
-def test_a_language_model_cut_short_is_told_and_fetched_again(run_minigpt4: Run, half_home: Path) -> None:
+def test_a_language_model_cut_short_is_reported_and_fetched_again(run_minigpt4: Run, half_home: Path) -> None:
     half_home.write_bytes(b"GGUF" + bytes(1000))
     done = run_minigpt4(*ASK, QUESTION, env=NO_NETWORK)
     assert error_line(done).startswith(

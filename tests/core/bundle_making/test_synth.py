@@ -126,10 +126,10 @@ def test_llama_cpp_converts_a_small_folder_once(tiny: Bundle) -> None:
     from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 
     made = load_bundle(synth(tiny))
-    said: list[str] = []
+    output: list[str] = []
     for _ in range(2):
-        LlamaCppLanguageModel.load(EngineOptions(made, device="cpu", threads=1), notice=said.append).close()
-    assert len(said) == 1 and "is converted for llama.cpp, once" in said[0]
+        LlamaCppLanguageModel.load(EngineOptions(made, device="cpu", threads=1), notice=output.append).close()
+    assert len(output) == 1 and "is converted for llama.cpp, once" in output[0]
     with pytest.raises(BackendError, match="models quantize tiny-synth --quant Q8_0"):
         LlamaCppLanguageModel.load(EngineOptions(made, device="cpu", quant="Q8_0"))
 

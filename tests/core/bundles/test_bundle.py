@@ -149,7 +149,7 @@ def test_a_name_like_no_other_lists_the_known_ones() -> None:
         load_bundle("zebra")
 
 
-def test_sampling_may_be_left_out(edited: Edit) -> None:
+def test_sampling_may_be_omitted(edited: Edit) -> None:
     manifest = edited("[sampling]", "[sampling]")
     text = manifest.read_text(encoding="utf-8")
     manifest.write_text(text[: text.index("[sampling]")], encoding="utf-8")

@@ -62,8 +62,8 @@ def test_greedy_answers_are_the_originals(
         pytest.importorskip("llama_cpp")
     mine = [case for case in cases if (case["template"] != "llama2") == has_qformer]
     with Engine.load(import_tiny(has_qformer=has_qformer), backend=backend, device="cpu") as engine:
-        said = {case["name"]: engine.reply(conversation(case, vision), GREEDY).read() for case in mine}
-    assert said == {case["name"]: case["greedy_stop_answer"] for case in mine}
+        output = {case["name"]: engine.reply(conversation(case, vision), GREEDY).read() for case in mine}
+    assert output == {case["name"]: case["greedy_stop_answer"] for case in mine}
 
 
 def test_a_search_over_beams_ends_where_the_originals_does(

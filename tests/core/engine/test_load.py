@@ -40,7 +40,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_fetched(wrong: dict[
 
 
 @pytest.mark.usefixtures("nothing_is_fetched")
-def test_a_projection_that_is_not_there_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_a_projection_that_is_not_there_is_reported_before_anything_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"There is no projection file .*none\.safetensors"):
         Engine.load("mini", projection=tmp_path / "none.safetensors")
 

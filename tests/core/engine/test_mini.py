@@ -143,7 +143,7 @@ def test_a_seed_repeats_an_answer(engine: Engine, examples: Path, temperature: f
     assert engine.reply(conversation, sampling).read() == engine.reply(conversation, sampling).read()
 
 
-def test_a_long_conversation_is_trimmed_and_goes_on(engine: Engine, examples: Path) -> None:
+def test_a_long_conversation_is_trimmed_and_continues(engine: Engine, examples: Path) -> None:
     cat = engine.look(examples / "chelsea.png")
     turns: list[Message] = []
     for _ in range(12):

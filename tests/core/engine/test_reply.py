@@ -180,7 +180,7 @@ def test_a_stop_string_ends_the_answer_and_the_computing() -> None:
     assert language.ended == 1
 
 
-def test_a_cancel_is_heeded_within_one_token_and_keeps_what_was_said() -> None:
+def test_a_cancel_is_heeded_within_one_token_and_keeps_the_text() -> None:
     language = ScriptedLanguageModel(b"A cat.")
     heard: list[str] = []
     reply = engine_of(language).reply([User("?")], cancelled=lambda: len(heard) == 3)
@@ -190,7 +190,7 @@ def test_a_cancel_is_heeded_within_one_token_and_keeps_what_was_said() -> None:
     assert (reply.text, reply.finish, language.steps) == ("A c", "cancelled", 3)
 
 
-def test_leaving_the_loop_early_cancels_and_keeps_what_was_said() -> None:
+def test_leaving_the_loop_early_cancels_and_keeps_the_text() -> None:
     language = ScriptedLanguageModel(b"A cat.")
     reply = engine_of(language).reply([User("?")])
     for piece in reply:
@@ -200,7 +200,7 @@ def test_leaving_the_loop_early_cancels_and_keeps_what_was_said() -> None:
     assert language.ended == 1
 
 
-def test_an_interrupt_at_the_keyboard_keeps_what_was_said() -> None:
+def test_an_interrupt_at_the_keyboard_keeps_the_text() -> None:
     def interrupted() -> bool:
         if language.steps == 2:
             raise KeyboardInterrupt

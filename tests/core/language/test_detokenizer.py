@@ -108,7 +108,7 @@ EDGES = st.lists(st.sampled_from([" ", "\n", "Assistant:", "Assis", "a", "猫", 
 
 
 @given(EDGES, st.lists(st.integers(0, 100)))
-def test_with_an_opening_white_space_around_the_answer_and_the_opening_are_left_out(
+def test_with_an_opening_white_space_around_the_answer_and_the_opening_are_omitted(
     text: str, borders: list[int]
 ) -> None:
     stream = Detokenizer(["###"], opening="Assistant:")

@@ -145,7 +145,7 @@ def test_a_tensor_of_another_shape_is_named_with_both(folder: Path) -> None:
         load_causal_lm(bundle_of(folder))
 
 
-def test_another_width_than_the_bundles_is_said(folder: Path) -> None:
+def test_another_width_than_the_bundles_is_reported(folder: Path) -> None:
     with pytest.raises(BundleError, match=r"width 16, but the bundle 'tiny' says 5120"):
         load_causal_lm(bundle_of(folder, width=5120))
 

@@ -181,8 +181,10 @@ def test_nothing_that_a_person_writes_ends_a_turn_or_becomes_a_control_token(
     # Each in the middle of a prompt; the question before it tells how many marks the template sets.
     for template, mark in ((VICUNA_V0, [SEPARATOR_AT_START, SEPARATOR_WITHIN]), (LLAMA2, [[29914, 25580]])):
 
-        def ids(said: str, told: str, template: MiniGPT4Chat = template) -> list[int]:
-            texts = joined(template, [System(f".{told}"), User(f".{said}"), Assistant("b"), User(f".{said}")])
+        def ids(question: str, system: str, template: MiniGPT4Chat = template) -> list[int]:
+            texts = joined(
+                template, [System(f".{system}"), User(f".{question}"), Assistant("b"), User(f".{question}")]
+            )
             return tokens.tokenize(*texts[0])
 
         plain, ours = ids("", ""), ids(text, system)

@@ -125,10 +125,12 @@ def test_beams_are_refused_with_the_way_out(model: LlamaCppLanguageModel) -> Non
 
 
 def test_a_small_folder_is_converted_on_first_use(bundle: Bundle) -> None:
-    said: list[str] = []
+    output: list[str] = []
     for _ in range(2):
-        LlamaCppLanguageModel.load(EngineOptions(bundle, device="cpu", threads=1), notice=said.append).close()
-    assert len(said) == 1
+        LlamaCppLanguageModel.load(
+            EngineOptions(bundle, device="cpu", threads=1), notice=output.append
+        ).close()
+    assert len(output) == 1
     assert gguf_path(bundle, "F16").is_file()
 
 

@@ -110,7 +110,9 @@ def test_what_memory_cannot_hold_is_refused_with_what_would_fit(
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
-def test_a_gpu_that_is_not_there_is_told(mini: Bundle, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_not_there_is_reported(
+    mini: Bundle, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if backend == "llamacpp":
         pytest.importorskip("llama_cpp")
         monkeypatch.setattr(load_library(), "llama_supports_gpu_offload", lambda: False)
@@ -120,7 +122,7 @@ def test_a_gpu_that_is_not_there_is_told(mini: Bundle, backend: str, monkeypatch
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
-def test_a_bundle_that_was_not_fetched_is_told(backend: str) -> None:
+def test_a_bundle_that_was_not_fetched_is_reported(backend: str) -> None:
     if backend == "llamacpp":
         pytest.importorskip("llama_cpp")
     with pytest.raises(BundleError, match=r"cannot be read: No such file or directory.*models pull"):
@@ -128,7 +130,7 @@ def test_a_bundle_that_was_not_fetched_is_told(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "llamacpp"])
-def test_a_bundle_whose_width_is_wrong_is_told(mini: Bundle, backend: str) -> None:
+def test_a_bundle_whose_width_is_wrong_is_reported(mini: Bundle, backend: str) -> None:
     if backend == "llamacpp":
         pytest.importorskip("llama_cpp")
     wrong = replace(mini, language=replace(mini.language, width=512))

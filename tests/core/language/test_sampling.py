@@ -109,7 +109,7 @@ def test_a_setting_outside_its_range_is_named(wrong: dict[str, float]) -> None:
         Sampler(ResolvedSampling(**wrong))  # type: ignore[arg-type]
 
 
-def test_a_search_over_beams_needs_a_beam_and_no_dice() -> None:
+def test_a_search_over_beams_needs_a_beam_and_no_sampling() -> None:
     check_beams(ResolvedSampling().greedy(), 3)
     with pytest.raises(UsageError, match="0 beams cannot"):
         check_beams(ResolvedSampling().greedy(), 0)

@@ -110,7 +110,7 @@ def test_greedy_and_beam_answers_are_the_originals(
     assert ours == theirs
 
 
-def test_the_dice_fall_among_the_originals_tokens_as_often(
+def test_sampling_draws_the_originals_tokens_as_often(
     model: TorchLanguageModel, vectors: dict[str, NDArray[np.float32]]
 ) -> None:
     prompt = prompt_of(CASES["plain"], vectors["plain.inputs_embeds"][0], model)

@@ -172,17 +172,17 @@ def test_a_qformer_for_another_width_is_refused(tmp_path: Path, tiny_weights: Ti
         )
 
 
-@pytest.mark.parametrize(("joined", "image_size", "has_qformer", "said"), [
+@pytest.mark.parametrize(("joined", "image_size", "has_qformer", "message"), [
     (4, 56, True, "a Q-Former reads every patch"),
     (5, 56, False, "does not divide the 16 patches"),
     (1, 10, False, "hold no patch of 14"),
 ])  # fmt: skip
 def test_joining_that_cannot_work_is_refused(
-    tiny_weights: TinyWeights, joined: int, image_size: int, has_qformer: bool, said: str
+    tiny_weights: TinyWeights, joined: int, image_size: int, has_qformer: bool, message: str
 ) -> None:
     options = {**tiny_weights.vision_options, "patches_joined": joined}
     qformer = (tiny_weights.qformer, tiny_weights.qformer_geometry) if has_qformer else None
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=message):
         load_eva((tiny_weights.vit, options), qformer, image_size=image_size, dtype="fp32")
 
 

@@ -90,12 +90,12 @@ def test_missing_and_unknown_tensors_are_listed_and_counted(
         held["blocks.0.attn.inner_norm.weight"] = torch.ones(32)
 
     path = changed(tiny_weights.vit, tmp_path / "vit.pth", spoil)
-    said = (
+    message = (
         r"4 tensors missing \(blocks\.1\.mlp\.fc1\.weight, blocks\.1\.mlp\.fc1\.bias, "
         r"blocks\.1\.mlp\.fc2\.weight, \.\.\.\) and 1 tensor not known "
         r"\(blocks\.0\.attn\.inner_norm\.weight\)"
     )
-    with pytest.raises(BundleError, match=said) as error:
+    with pytest.raises(BundleError, match=message) as error:
         vision_tensors(path, tiny_weights.vision_options)
     assert str(path) in str(error.value)
 
@@ -117,15 +117,15 @@ def test_a_deeper_vit_than_the_file_is_refused(tiny_weights: TinyWeights) -> Non
         vision_tensors(tiny_weights.vit, options)
 
 
-@pytest.mark.parametrize(("option", "value", "said"), [
+@pytest.mark.parametrize(("option", "value", "message"), [
     ("mlp", 140, r"'encoder\.layers\.0\.mlp\.fc1\.weight' has the shape \(139, 32\) and \(140, 32\)"),
     ("patch", 16, r"patch_embedding\.weight' has the shape"),
     ("width", 64, r"\(\d\d tensors differ so\)"),
 ])  # fmt: skip
 def test_another_geometry_is_refused_with_both_shapes(
-    tiny_weights: TinyWeights, option: str, value: int, said: str
+    tiny_weights: TinyWeights, option: str, value: int, message: str
 ) -> None:
-    with pytest.raises(BundleError, match=said):
+    with pytest.raises(BundleError, match=message):
         vision_tensors(tiny_weights.vit, {**tiny_weights.vision_options, option: value})
 
 
@@ -153,7 +153,7 @@ def test_a_file_of_another_part_is_called_what_it_is(
     def queries(path: Path) -> object:
         return qformer_tensors(path, tiny_weights.qformer_geometry)
 
-    for read, path, said in (
+    for read, path, message in (
         (vision, qformer, "is a Q-Former's file, not an EVA ViT"),
         (vision, projection, r"is a MiniGPT-4 checkpoint \(a projection\), not an EVA ViT"),
         (vision, llama, "is a language model's file, not an EVA ViT"),
@@ -162,7 +162,7 @@ def test_a_file_of_another_part_is_called_what_it_is(
         (projection_tensors, vit, "is a ViT's file, not a projection"),
         (projection_tensors, other, r"is a file of 1 other tensors \(conv\.weight\), not a projection"),
     ):
-        with pytest.raises(BundleError, match=said):
+        with pytest.raises(BundleError, match=message):
             read(path)
 
 

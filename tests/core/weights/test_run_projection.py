@@ -37,7 +37,7 @@ def test_a_run_that_has_ended_gives_its_result(tmp_path: Path) -> None:
     assert (found.file, found.step) == (run / "projection.safetensors", None)
 
 
-def test_a_run_that_goes_on_gives_its_newest_whole_checkpoint(tmp_path: Path) -> None:
+def test_a_run_that_continues_gives_its_newest_whole_checkpoint(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=(8, 90, 100))
     (run / "checkpoints" / "100" / "projection.safetensors").unlink()
     (run / "checkpoints" / ".200.part").mkdir()

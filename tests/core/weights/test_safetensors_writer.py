@@ -31,8 +31,8 @@ def test_what_is_written_is_read_back(
 ) -> None:
     path = tmp_path_factory.mktemp("written") / "weights.safetensors"
     given.pop("__metadata__", None)
-    told: list[int] = []
-    facts = write_tensors(path, given, told.append)
+    reported: list[int] = []
+    facts = write_tensors(path, given, reported.append)
     read = load_file(path)
     assert read.keys() == given.keys()
     for name, tensor in given.items():
@@ -41,8 +41,8 @@ def test_what_is_written_is_read_back(
     content = path.read_bytes()
     assert (facts.bytes, facts.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert file_bytes(given) == len(content)
-    assert told == sorted(told)
-    assert not told or told[-1] == len(content)
+    assert reported == sorted(reported)
+    assert not reported or reported[-1] == len(content)
 
 
 def test_a_transposed_view_is_written_in_its_own_order(tmp_path: Path) -> None:

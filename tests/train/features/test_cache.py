@@ -230,18 +230,18 @@ def test_features_with_another_header_are_computed_again(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "output"),
     [({"tower": "t2"}, "another tower"), ({"crops": 1, "tower": "t2"}, "another tower and other crops")],
 )
 def test_stale_features_are_reported_and_kept(
-    wanted: FeatureSet, tower: FakeTower, changes: dict[str, Any], said: str
+    wanted: FeatureSet, tower: FakeTower, changes: dict[str, Any], output: str
 ) -> None:
     compute_missing_features([wanted], lambda: tower, silent)
     (cache_home() / "features" / "people-train-other-0123456789abcdef").mkdir()  # of another source
     events: list[Event] = []
     compute_missing_features([replace(wanted, **changes)], lambda: tower, events.append)
     stale = [event for event in events if isinstance(event, FeaturesStale)]
-    assert stale == [FeaturesStale("people/train", said, str(wanted.folder))]
+    assert stale == [FeaturesStale("people/train", output, str(wanted.folder))]
     assert cached_features(wanted) is not None
 
 
@@ -270,8 +270,8 @@ def test_photos_that_cannot_be_opened_are_reported_and_raise_on_access(
     one = FeatureSet(open_photos(shard, name="people"), CROPS, "t1", 1, 2, vision)
     events: list[Event] = []
     compute_missing_features([one], lambda: tower, events.append)
-    told = [event for event in events if isinstance(event, PhotoSkipped)]
-    assert [(event.source, event.key) for event in told] == [("people", "a"), ("people", "c")]
+    reported = [event for event in events if isinstance(event, PhotoSkipped)]
+    assert [(event.source, event.key) for event in reported] == [("people", "a"), ("people", "c")]
     assert events[-1] == FeaturesComputed(6, 6)
     found = cached_features(one)
     assert found is not None
@@ -279,7 +279,7 @@ def test_photos_that_cannot_be_opened_are_reported_and_raise_on_access(
     for photo in (0, 2):
         with pytest.raises(PhotoError, match="cannot be used: ") as caught:
             found.of(photo, 0)
-        assert caught.value.reason == told[photo // 2].reason
+        assert caught.value.reason == reported[photo // 2].reason
 
 
 def test_a_set_without_a_usable_photo_leaves_no_files(

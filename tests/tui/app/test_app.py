@@ -54,7 +54,7 @@ async def test_the_model_of_a_conversation_is_loaded_when_it_is_asked(play: Play
         assert now.engine.loaded[-1].backend == "auto"
 
 
-async def test_a_theme_that_is_wrong_is_told_and_changes_nothing(play: Play) -> None:
+async def test_a_theme_that_is_wrong_is_reported_and_changes_nothing(play: Play) -> None:
     async with play({"theme": "harbour"}) as now:
         app, pilot = now.app, now.pilot
         assert not app.use_theme("no-such")
@@ -95,7 +95,9 @@ async def test_what_was_deleted_over_thirty_days_ago_goes_for_good(
         await now.until(lambda: [info.id for info in store.deleted()] == [young.id])
 
 
-async def test_an_edited_theme_is_seen_in_the_conversation_and_a_wrong_one_told_once(play: Play) -> None:
+async def test_an_edited_theme_is_seen_in_the_conversation_and_a_wrong_one_is_reported_once(
+    play: Play,
+) -> None:
     from minigpt4.themes import own_themes_folder
 
     file = own_themes_folder() / "mine.toml"

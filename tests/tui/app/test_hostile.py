@@ -52,7 +52,7 @@ def _nothing_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert [text for text in drawn if OBEYED.search(text)] == []
 
 
-async def test_what_is_said_and_what_goes_wrong(play: Play) -> None:
+async def test_answers_and_errors(play: Play) -> None:
     async with play(size=(100, 40)) as now:
         now.app.post_message(events.Paste(EVIL))
         await now.until(lambda: "owned" in now.app.chat.composer.text)

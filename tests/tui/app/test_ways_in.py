@@ -57,7 +57,7 @@ async def test_the_clipboard_s_picture_is_pasted(
         await now.until(lambda: len(names(now)) == 1)
 
 
-async def test_why_nothing_is_pasted_is_said(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_why_nothing_is_pasted_is_reported(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     sentence = "Install wl-clipboard [/] first."
 
     def fail() -> None:

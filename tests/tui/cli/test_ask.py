@@ -83,7 +83,7 @@ def test_each_picture_is_answered_in_turn_and_a_bad_one_does_not_stop_the_others
     assert [line.partition(": ")[0] for line in starts] == good
 
 
-def test_a_question_needs_no_picture_and_a_limit_that_was_hit_is_told(run_minigpt4) -> None:
+def test_a_question_needs_no_picture_and_a_limit_that_was_hit_is_reported(run_minigpt4) -> None:
     done = run_minigpt4("ask", *SHORT, STORY)
     assert done.returncode == 0
     assert done.stdout.strip()
@@ -96,7 +96,7 @@ def test_a_seed_repeats_an_answer(run_minigpt4) -> None:
     assert len(answers) == 1
 
 
-def test_an_animation_is_answered_and_told(run_minigpt4, tmp_path: Path) -> None:
+def test_an_animation_is_answered_and_reported(run_minigpt4, tmp_path: Path) -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     done = run_minigpt4("ask", *SHORT, "-i", "moving.gif", QUESTION)
@@ -144,9 +144,9 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
 def test_an_interrupt_keeps_what_was_printed(tmp_path: Path) -> None:
     program = started("ask", STORY, cwd=tmp_path)
     assert program.stdout is not None
-    said = os.read(program.stdout.fileno(), 100)
+    output = os.read(program.stdout.fileno(), 100)
     program.send_signal(signal.SIGINT)
     rest, errors = program.communicate(timeout=120)
     assert program.returncode == 130
-    assert (said + rest).endswith(b"\n")
+    assert (output + rest).endswith(b"\n")
     assert errors == b""

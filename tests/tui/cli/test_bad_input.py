@@ -160,7 +160,7 @@ class TestEdge:
     @pytest.mark.parametrize(
         "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
     )
-    def test_too_little_memory_is_said_plainly(self, capsys, error) -> None:
+    def test_too_little_memory_is_reported_plainly(self, capsys, error) -> None:
         assert self.said(error, capsys)[1].startswith("minigpt4: There is not enough memory;")
 
     def test_anything_else_is_called_a_bug(self, capsys) -> None:

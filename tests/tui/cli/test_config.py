@@ -20,7 +20,7 @@ def write(text: str) -> None:
     settings_path().write_text(text)
 
 
-def test_the_path_is_told_before_there_is_a_file(call_minigpt4: Call) -> None:
+def test_the_path_is_reported_before_there_is_a_file(call_minigpt4: Call) -> None:
     assert call_minigpt4("config", "path").stdout == f"{config_home() / 'settings.toml'}\n"
 
 
@@ -42,13 +42,13 @@ def test_what_is_shown_is_a_settings_file_that_says_where_values_come_from(
 def test_the_same_as_json(call_minigpt4: Call) -> None:
     write("seed = 4\nseeed = 5")
     done = call_minigpt4("config", "show", "--json")
-    told = json.loads(done.stdout)
-    assert told["settings"]["seed"] == {"value": 4, "from": "file"}
-    assert told["settings"]["keys"] == {"value": {}, "from": "default"}
-    assert len(told["problems"]) == 1 and "did you mean 'seed'" in done.stderr
+    reported = json.loads(done.stdout)
+    assert reported["settings"]["seed"] == {"value": 4, "from": "file"}
+    assert reported["settings"]["keys"] == {"value": {}, "from": "default"}
+    assert len(reported["problems"]) == 1 and "did you mean 'seed'" in done.stderr
 
 
-def test_a_sound_file_is_said_to_be(call_minigpt4: Call) -> None:
+def test_a_sound_file_is_reported(call_minigpt4: Call) -> None:
     assert "the defaults hold" in call_minigpt4("config", "check").stdout
     write('theme = "paper"')
     done = call_minigpt4("config", "check")
@@ -59,8 +59,8 @@ def test_every_problem_is_a_line_and_the_check_fails(call_minigpt4: Call) -> Non
     write('them = "paper"\nbundle = "minni"\n[keys]\nquit = "ctrl+t"\nsendd = "f12"')
     done = call_minigpt4("config", "check")
     assert (done.returncode, done.stdout) == (1, "")
-    for told in ("'theme'", "There is no bundle 'minni'", "'ctrl+t' is given to", "did you mean 'send'"):
-        assert told in done.stderr
+    for reported in ("'theme'", "There is no bundle 'minni'", "'ctrl+t' is given to", "did you mean 'send'"):
+        assert reported in done.stderr
     assert len(done.stderr.splitlines()) == 4
 
 

@@ -148,7 +148,7 @@ def test_the_same_command_again_fetches_what_is_missing(
     assert "3 of 3 shards" in again.stderr
 
 
-def test_a_failure_of_the_program_is_told_with_its_code(
+def test_a_failure_of_the_program_is_reported_with_its_code(
     run_minigpt4: Run, lists: Path, with_program: dict[str, str]
 ) -> None:
     done = run_minigpt4(*CHOOSE, "--run", env=with_program | {"ENDS_WITH": "3"})
@@ -170,14 +170,14 @@ def test_one_process_fetches_at_a_time_and_an_interrupt_reaches_it(
         second = run_minigpt4("data", "prepare", "-o", "out", "--run", env=with_program)
         assert "Another process is fetching out/laion" in second.stderr.splitlines()[-1]
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
     assert process.returncode == code
     assert (lists / "out" / "laion" / "was_interrupted").exists()
-    assert "laion: 800 photos from 1 of 3 shards" in said
-    assert "the same command resumes" in said
+    assert "laion: 800 photos from 1 of 3 shards" in output
+    assert "the same command resumes" in output
 
 
-def test_a_missing_program_is_told_before_anything_is_read(
+def test_a_missing_program_is_reported_before_anything_is_read(
     run_minigpt4: Run, lists: Path, without_program: dict[str, str]
 ) -> None:
     done = run_minigpt4(*CHOOSE, "--run", env=without_program)
@@ -306,7 +306,7 @@ def short_recipe(own_pictures: Path) -> Path:
     return own_pictures.parent
 
 
-def test_photos_in_two_sets_are_told(run_minigpt4: Run, own_pictures: Path, tmp_path: Path) -> None:
+def test_photos_in_two_sets_are_reported(run_minigpt4: Run, own_pictures: Path, tmp_path: Path) -> None:
     other = tmp_path / "held" / "mine"
     other.mkdir(parents=True)
     (other / "x.jpg").write_bytes(jpeg(2))

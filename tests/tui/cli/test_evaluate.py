@@ -189,7 +189,7 @@ def test_an_interrupt_leaves_an_earlier_output_as_it_was(
 
 
 @pytest.mark.parametrize("output", ["", "nowhere/answers.jsonl"])
-def test_an_output_that_cannot_be_written_is_said_before_anything_is_asked(
+def test_an_output_that_cannot_be_written_is_reported_before_anything_is_asked(
     run: Run, engine: FakeEngine, shard: Path, tmp_path: Path, output: str
 ) -> None:
     code, _, err = run("captions", shard, "--output", tmp_path / output)

@@ -43,8 +43,10 @@ def talk() -> str:
 
 
 def test_help_names_the_commands(history: Call) -> None:
-    said = history("--help").stdout
-    assert all(f" {name} " in said for name in "list search show export import delete restore rename".split())
+    output = history("--help").stdout
+    assert all(
+        f" {name} " in output for name in "list search show export import delete restore rename".split()
+    )
 
 
 def test_an_empty_history_is_no_error(history: Call) -> None:
@@ -141,7 +143,7 @@ def test_an_answer_of_a_dead_process_is_shown_as_stopped(history: Call) -> None:
     assert "[stopped]" in history("show", talk.id).stdout
 
 
-def test_a_damaged_history_is_said_once_and_set_aside(history: Call, talk: str) -> None:
+def test_a_damaged_history_is_reported_once_and_set_aside(history: Call, talk: str) -> None:
     store = Store.open()
     store.close()
     store.file.write_bytes(b"not a database " * 100)

@@ -101,7 +101,7 @@ def test_a_refused_import_is_one_line_and_leaves_no_bundle(call_minigpt4: Call, 
 
 
 @pytest.mark.parametrize("form", [["--no-qformer", "--qformer", "x"], []])
-def test_whether_there_is_a_qformer_has_to_be_said(call_minigpt4: Call, llama: Path, form: list[str]) -> None:
+def test_whether_there_is_a_qformer_must_be_given(call_minigpt4: Call, llama: Path, form: list[str]) -> None:
     given = [word for word in options(llama, has_qformer=False) if word != "--no-qformer"]
     done = call_minigpt4("models", "import", "mine", *given, *form)
     assert (done.returncode, done.stderr.splitlines()) == (

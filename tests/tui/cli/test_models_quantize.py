@@ -63,7 +63,7 @@ def test_a_folder_is_quantised_to_the_file_that_was_named(
         (("mini", "--type", "q4_0"), "did you mean 'Q4_0'"),
     ],
 )
-def test_what_cannot_be_quantised_is_told(
+def test_what_cannot_be_quantised_is_reported(
     call_minigpt4: Call, arguments: tuple[str, ...], words: str
 ) -> None:
     done = call_minigpt4("models", "quantize", *arguments)
@@ -110,7 +110,7 @@ def test_a_trace_needs_pictures_or_pixels(call_minigpt4: Call, given: list[str],
     assert "either pictures with -i or pixels with --pixels" in done.stderr
 
 
-def test_a_search_over_beams_answers_without_dice(
+def test_a_search_over_beams_is_deterministic(
     call_minigpt4: Call, import_tiny: ImportTiny, examples: Path
 ) -> None:
     import_tiny()
@@ -134,7 +134,7 @@ def test_a_search_over_beams_answers_without_dice(
         (("--gpu-layers", "-2"), "'--gpu-layers' is -2; it must be a whole number of 0 or more"),
     ],
 )
-def test_how_a_model_cannot_be_run_is_told_before_anything_loads(
+def test_how_a_model_cannot_be_run_is_reported_before_anything_loads(
     call_minigpt4: Call, command: str, options: tuple[str, ...], words: str
 ) -> None:
     done = call_minigpt4(command, *options, *([QUESTION] if command == "ask" else []))
@@ -151,7 +151,7 @@ def test_how_a_model_cannot_be_run_is_told_before_anything_loads(
         (("--beams", "3", "--quant", "Q4_0"), "'Q4_0' is not one of torch's"),
     ],
 )
-def test_a_search_that_cannot_be_done_is_told(
+def test_a_search_that_cannot_be_done_is_reported(
     call_minigpt4: Call, options: tuple[Any, ...], words: str
 ) -> None:
     done = call_minigpt4("ask", *options, QUESTION)

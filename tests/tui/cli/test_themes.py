@@ -34,7 +34,7 @@ def test_the_list_tells_kind_and_owner(call_minigpt4: Call) -> None:
     ] == theme_names()
 
 
-def test_a_broken_theme_is_listed_and_told(call_minigpt4: Call) -> None:
+def test_a_broken_theme_is_listed_and_reported(call_minigpt4: Call) -> None:
     path = write('name = "mine"\nprimary = "blau"')
     done = call_minigpt4("themes", "list")
     assert done.returncode == 1
@@ -56,7 +56,7 @@ def test_a_file_anywhere_can_be_checked(call_minigpt4: Call, tmp_path: Path) -> 
     assert call_minigpt4("themes", "check", tmp_path / "absent.toml").returncode == 1
 
 
-def test_what_is_hard_to_read_is_told_and_no_failure(call_minigpt4: Call) -> None:
+def test_what_is_hard_to_read_is_reported_and_no_failure(call_minigpt4: Call) -> None:
     write('name = "mine"\nprimary = "#5fa8d3"\nforeground = "#444444"\nbackground = "#111111"')
     done = call_minigpt4("themes", "check", "mine")
     assert done.returncode == 0
@@ -82,7 +82,7 @@ def test_a_name_that_is_no_file_name_is_refused(call_minigpt4: Call, name: str) 
     assert not own_themes_folder().exists()
 
 
-def test_paths_are_told(call_minigpt4: Call) -> None:
+def test_paths_are_reported(call_minigpt4: Call) -> None:
     assert call_minigpt4("themes", "path").stdout == f"{own_themes_folder()}\n"
     assert call_minigpt4("themes", "path", "paper").stdout.endswith("paper.toml\n")
     assert "did you mean 'paper'" in call_minigpt4("themes", "path", "papr").stderr

@@ -125,7 +125,7 @@ def test_a_folder_that_holds_something_is_left_alone(call_minigpt4: Call, data: 
     assert sorted(place.name for place in data.iterdir()) == ["flickr8k", "thesis.txt"]
 
 
-def test_missing_data_is_told_before_anything_is_fetched(call_minigpt4: Call, data: Path) -> None:
+def test_missing_data_is_reported_before_anything_is_fetched(call_minigpt4: Call, data: Path) -> None:
     done = call_minigpt4("train", "--stage", "1", "--data", "nowhere")
     assert only_line(done, 1).startswith("There is no data folder nowhere; give one with --data.")
     line = only_line(call_minigpt4("train", "--stage", "1", "--data", data), 1)
@@ -232,10 +232,10 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     rows = check_complete_run(run)
     assert "has ended; its result is" in call_minigpt4(*resume).stderr
 
-    told = call_minigpt4(
+    reported = call_minigpt4(
         "train", "--stage", "1", "--data", data, *SHRUNK, "--estimate", "--json", "--on", "cpu"
     )
-    estimated = json.loads(told.stdout)["memory_total_bytes"]
+    estimated = json.loads(reported.stdout)["memory_total_bytes"]
     assert 0.6 < max(row["memory"] for row in rows if "loss" in row) / estimated < 1.6
 
     Image.new("RGB", (32, 32), "red").save(tmp_path / "red.png")

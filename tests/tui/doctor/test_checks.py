@@ -60,7 +60,7 @@ def test_lines_for_people_hold_no_escape_codes_in_a_pipe(
     assert done.returncode == code
 
 
-def test_a_check_that_breaks_is_a_finding_and_the_others_go_on() -> None:
+def test_a_check_that_breaks_is_a_finding_and_the_others_continue() -> None:
     def breaks() -> Iterator[Finding]:
         yield Finding("a", "ok", "")
         raise ValueError("odd")
@@ -95,7 +95,7 @@ def test_a_file_in_a_folders_place_is_a_problem() -> None:
 
 
 @pytest.mark.parametrize(("free", "state"), [(10**10, "ok"), (5 * 10**8, "warning"), (10**6, "problem")])
-def test_little_room_is_told(monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
+def test_little_room_is_reported(monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("usage", (), {"free": free}))
     assert {found.state for found in doctor.folders()} == {state}
 
@@ -134,7 +134,7 @@ def test_a_broken_manifest_is_a_problem_of_its_own() -> None:
     assert len(found) > 1
 
 
-def test_too_little_memory_for_the_chosen_bundle_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_the_chosen_bundle_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     import minigpt4.core.memory
 
     monkeypatch.setenv("MINIGPT4_BUNDLE", "minigpt4-vicuna-13b")
@@ -176,7 +176,7 @@ def test_a_damaged_file_of_conversations_is_a_problem_and_stays_as_it_is() -> No
     assert database().read_bytes() == b"not a database" * 100
 
 
-def test_a_file_of_a_newer_minigpt4_or_of_another_program_is_told() -> None:
+def test_a_file_of_a_newer_minigpt4_or_of_another_program_is_reported() -> None:
     Store.open().close()
     connection = sqlite3.connect(database())
     connection.execute("PRAGMA user_version = 9999")
@@ -234,7 +234,7 @@ def test_the_clipboards_tool_is_looked_for_where_there_is_a_desktop(
         ("off", {}, "ok", "not drawn"),
     ],
 )
-def test_the_way_pictures_are_drawn_is_told(
+def test_the_way_pictures_are_drawn_is_reported(
     monkeypatch: pytest.MonkeyPatch, setting: str, environment: dict[str, str], state: str, text: str
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Terminal())
@@ -260,7 +260,7 @@ def test_without_a_terminal_chat_goes_line_by_line() -> None:
         ("dumb", (120, 40), "warning"),
     ],
 )
-def test_a_terminal_too_small_or_too_plain_is_told(
+def test_a_terminal_too_small_or_too_plain_is_reported(
     monkeypatch: pytest.MonkeyPatch, term: str, size: tuple[int, int], state: str
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
@@ -270,7 +270,7 @@ def test_a_terminal_too_small_or_too_plain_is_told(
     assert only(doctor_terminal.terminal()).state == state
 
 
-def test_a_locale_without_unicode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locale_without_unicode_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal())
     monkeypatch.setattr(sys, "stdout", Terminal("ANSI_X3.4-1968"))
     monkeypatch.setenv("TERM", "xterm-256color")

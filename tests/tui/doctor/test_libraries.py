@@ -38,18 +38,18 @@ def test_a_library_that_ends_its_process_is_a_problem_with_a_way_out() -> None:
     assert "pip install" in found.advice
 
 
-def test_a_library_that_cannot_be_imported_is_told_with_its_own_words() -> None:
+def test_a_library_that_cannot_be_imported_is_reported_with_its_own_words() -> None:
     found = only(iter(probe_of("raise ImportError('libcudart.so.12: no such file')")))
     assert found.state == "problem" and "libcudart.so.12" in found.detail
 
 
-def test_a_library_that_never_loads_is_told_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_that_never_loads_is_reported_and_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor_libraries, "TIMEOUT_S", 0.2)
     found = only(iter(probe_of("import threading; threading.Event().wait()")))
     assert found.state == "problem" and "did not load" in found.detail
 
 
-def test_a_library_that_answers_oddly_is_told() -> None:
+def test_a_library_that_answers_oddly_is_reported() -> None:
     for script in ("print('not JSON')", "print('[]')", "print('{}')"):
         assert only(iter(probe_of(script))).state == "problem"
 
@@ -111,7 +111,7 @@ def info(**changes: Any) -> dict[str, Any]:
         (info(built="12.8", gpus=[["H", 2**30, 2**31]]), True, ["ok", "ok"], "H, 1.0 of 2.0 GiB free"),
     ],
 )
-def test_a_gpu_that_torch_cannot_use_is_told(
+def test_a_gpu_that_torch_cannot_use_is_reported(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], driver: bool, states: list[str], text: str
 ) -> None:
     monkeypatch.setattr(doctor_libraries, "has_nvidia_gpu", lambda: driver)
@@ -120,7 +120,7 @@ def test_a_gpu_that_torch_cannot_use_is_told(
     assert text in found[-1].detail
 
 
-def test_features_of_the_processor_that_llama_cpp_leaves_unused_are_told(
+def test_features_of_the_processor_that_llama_cpp_leaves_unused_are_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = {"version": "0.3", "system": "CPU : AVX = 1 | AVX2 = 1 | FMA = 0 | F16C = 1 | ", "gpu": False}

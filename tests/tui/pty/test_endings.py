@@ -151,11 +151,11 @@ def test_a_mistake_in_the_app_is_one_sentence_and_the_way_back(start: Start, kep
     assert terminal.ended() == 1
     assert terminal.left_set == set()
     terminal.until_gone(engine)
-    said = " ".join(terminal.text.split())
+    output = " ".join(terminal.text.split())
     (conversation,) = kept.conversations(10)
-    assert f"`minigpt4 chat --resume {conversation.id}` continues the conversation." in said
-    assert "This is a bug in minigpt4 (ValueError: seven [/] ?[31mis no colour)" in said
-    assert "Traceback" not in said
+    assert f"`minigpt4 chat --resume {conversation.id}` continues the conversation." in output
+    assert "This is a bug in minigpt4 (ValueError: seven [/] ?[31mis no colour)" in output
+    assert "Traceback" not in output
     assert kept.path(conversation.id)[-1].state == "stopped"
 
 

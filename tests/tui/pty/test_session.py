@@ -13,7 +13,7 @@ STORY = "Tell me everything about the history of the sea, in ten chapters."
 """What mini has no end of, in words that are always the same with --greedy."""
 
 
-def test_a_person_shows_a_photo_asks_stops_goes_on_and_leaves(start: Start, kept: Store) -> None:
+def test_a_person_shows_a_photo_asks_stops_continues_and_leaves(start: Start, kept: Store) -> None:
     def said(place: int) -> StoredMessage:
         (conversation,) = kept.conversations(10)
         return kept.path(conversation.id)[place]

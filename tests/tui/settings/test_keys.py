@@ -71,7 +71,7 @@ def test_a_users_key_takes_the_place_of_ours() -> None:
     assert found.clashes == ()
 
 
-def test_a_users_key_is_taken_from_the_action_that_had_it_and_told() -> None:
+def test_a_users_key_is_taken_from_the_action_that_had_it_and_reported() -> None:
     found = bindings({"quit": ("ctrl+t",)})
     assert found.keys["quit"] == ("ctrl+t",)
     assert found.keys["themes"] == ()
@@ -103,7 +103,7 @@ def test_an_unknown_action_gets_the_nearest_suggested() -> None:
     assert "did you mean 'quit'?" in bindings({"quti": ("f5",)}).clashes[0]
 
 
-def test_what_is_no_key_is_told_and_the_default_holds() -> None:
+def test_what_is_no_key_is_reported_and_the_default_holds() -> None:
     found = bindings({"quit": ("ctrl+banana",)})
     assert found.keys["quit"] == ("ctrl+q",)
     assert "keys.quit = 'ctrl+banana' is not a key" in found.clashes[0]
@@ -121,7 +121,7 @@ def test_a_letter_is_fine_where_nothing_is_typed() -> None:
     assert found.keys["copy_message"] == ("x",) and found.clashes == ()
 
 
-def test_a_key_that_is_tab_in_many_terminals_is_told() -> None:
+def test_a_key_that_is_tab_in_many_terminals_is_reported() -> None:
     found = bindings({"themes": ("ctrl+i",)})
     assert found.keys["themes"] == ("ctrl+i",)
     assert "Tab in many terminals" in found.clashes[0]

@@ -115,7 +115,7 @@ def test_without_any_the_bundle_decides(call_minigpt4: Call, seen: list[dict[str
 
 
 @pytest.mark.parametrize("flags", [("--greedy",), ("--beams", "3")])
-def test_no_dice_is_no_contradiction_to_a_temperature_of_the_settings(
+def test_greedy_does_not_contradict_a_temperature_of_the_settings(
     call_minigpt4: Call, seen: list[dict[str, Any]], flags: tuple[str, ...]
 ) -> None:
     settings_path().parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def test_a_kept_conversation_brings_its_own_settings_and_flags_beat_them(
 
 
 @pytest.mark.parametrize("command", ["ask", "plain"])
-def test_a_wrong_setting_is_told_and_the_command_goes_on(
+def test_a_wrong_setting_is_reported_and_the_command_continues(
     command: str, call_minigpt4: Call, seen: list[dict[str, Any]]
 ) -> None:
     settings_path().parent.mkdir(parents=True, exist_ok=True)

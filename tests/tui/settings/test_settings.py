@@ -82,7 +82,7 @@ def test_a_conversations_own_settings_are_stronger_than_all_but_flags() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ('them = "paper"', "'them' is not a setting; did you mean 'theme'?"),
         ('theme = "papr"', "'theme' is 'papr'; it must be one of .*did you mean 'paper'?"),
@@ -108,13 +108,13 @@ def test_a_conversations_own_settings_are_stronger_than_all_but_flags() -> None:
         ("system_prompt = [" + "'x'," * 100 + "]", "…"),
     ],
 )
-def test_a_wrong_value_is_told_with_the_file_and_the_default_holds(line: str, told: str) -> None:
+def test_a_wrong_value_is_reported_with_the_file_and_the_default_holds(line: str, message: str) -> None:
     path = write(f"{line}\n")
     loaded = load_settings({}, {})
     assert loaded.settings == Settings()
     (problem,) = loaded.problems
     assert str(path) in problem and len(problem) < 600
-    assert re.search(told, problem), problem
+    assert re.search(message, problem), problem
 
 
 def test_a_wrong_value_hides_no_other() -> None:
@@ -123,25 +123,25 @@ def test_a_wrong_value_hides_no_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"theme = ", "not valid TOML"),
         (b"\xff\xfe\x00", "not UTF-8"),
         (b"a = " + b"[" * 5000, "nested too deep|not valid"),
     ],
 )
-def test_a_file_that_does_not_parse_is_left_alone_and_told(content: bytes, told: str) -> None:
+def test_a_file_that_does_not_parse_is_left_alone_and_reported(content: bytes, message: str) -> None:
     path = write(content)
     loaded = load_settings({}, {"MINIGPT4_THEME": "paper"})
     assert loaded.settings == Settings(theme="paper")
     (problem,) = loaded.problems
-    assert re.search(told, problem) and str(path) in problem
+    assert re.search(message, problem) and str(path) in problem
     with pytest.raises(SettingsError):
         save_setting("theme", "paper")
     assert path.read_bytes() == content
 
 
-def test_a_file_that_cannot_be_read_is_told() -> None:
+def test_a_file_that_cannot_be_read_is_reported() -> None:
     settings_path().mkdir(parents=True)
     assert "cannot be read" in load_settings({}, {}).problems[0]
 
@@ -168,7 +168,7 @@ def test_the_environment_sets_every_kind(variable: str, text: str, name: str, va
 
 
 @pytest.mark.parametrize(
-    ("variable", "text", "told"),
+    ("variable", "text", "message"),
     [
         ("MINIGPT4_SEED", "often", "'MINIGPT4_SEED' is 'often'; it must be a whole number"),
         ("MINIGPT4_SEED", "1e400", "must be a whole number"),
@@ -178,8 +178,8 @@ def test_the_environment_sets_every_kind(variable: str, text: str, name: str, va
         ("MINIGPT4_TEMPRATURE", "1", "did you mean MINIGPT4_TEMPERATURE?"),
     ],
 )
-def test_a_slip_in_the_environment_is_told(variable: str, text: str, told: str) -> None:
-    assert told in problem_of("", {variable: text})
+def test_a_slip_in_the_environment_is_reported(variable: str, text: str, message: str) -> None:
+    assert message in problem_of("", {variable: text})
 
 
 def test_variables_of_other_purposes_are_nobodys_slip() -> None:
@@ -261,7 +261,7 @@ def test_a_link_to_a_file_elsewhere_stays_a_link(tmp_path: Path) -> None:
     assert own.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_that_cannot_be_written_is_told() -> None:
+def test_a_folder_that_cannot_be_written_is_reported() -> None:
     settings_path().parent.parent.mkdir(parents=True, exist_ok=True)
     settings_path().parent.write_text("a file where the folder belongs")
     with pytest.raises(SettingsError, match="cannot be"):

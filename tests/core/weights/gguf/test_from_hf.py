@@ -209,7 +209,7 @@ def test_quantised_weights_are_refused_by_name(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e5])
-def test_numbers_that_16_bits_cannot_hold_are_told(folder: Path, target: Path, value: float) -> None:
+def test_numbers_that_16_bits_cannot_hold_are_reported(folder: Path, target: Path, value: float) -> None:
     from safetensors.torch import save_file
 
     weights = tensors()
@@ -222,7 +222,7 @@ def test_numbers_that_16_bits_cannot_hold_are_told(folder: Path, target: Path, v
     assert not list(target.parent.glob("*"))
 
 
-def test_too_small_a_disk_is_told_before_the_first_byte(
+def test_too_small_a_disk_is_reported_before_the_first_byte(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = type("Disk", (), {"free": 1000})

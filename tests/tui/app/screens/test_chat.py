@@ -68,7 +68,7 @@ async def test_an_answer_streams_and_is_kept(play: Play) -> None:
         assert app.chat.composer.text == ""
 
 
-async def test_escape_stops_an_answer_and_it_can_go_on(play: Play) -> None:
+async def test_escape_stops_an_answer_and_it_can_be_continued(play: Play) -> None:
     async with play() as now:
         app, pilot = now.app, now.pilot
         await now.ask("Tell me a story.")
@@ -316,7 +316,7 @@ async def test_conversations_are_gone_through_without_the_list(play: Play) -> No
 
 
 @pytest.mark.parametrize("doing", ["idle", "writing"])
-async def test_leaving_keeps_what_was_said(play: Play, doing: str) -> None:
+async def test_leaving_keeps_the_text(play: Play, doing: str) -> None:
     async with play() as now:
         pilot = now.pilot
         if doing == "writing":

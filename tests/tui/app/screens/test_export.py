@@ -53,7 +53,7 @@ async def test_a_saved_json_is_read_back(play: Play, talk: str, store: Store, tm
         assert [info.title for info in store.conversations(5)] == ["What is this?"]
 
 
-async def test_a_folder_that_cannot_be_is_told_and_the_line_stays(
+async def test_a_folder_that_cannot_be_is_reported_and_the_line_stays(
     play: Play, talk: str, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")

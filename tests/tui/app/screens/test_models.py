@@ -132,16 +132,16 @@ async def test_fetching_brings_every_file_and_says_so(tiny: Bundle, play: Play) 
         assert "✓ SmolLM2-135M-Instruct.Q4_1.gguf" in on.text()
 
 
-async def test_what_cannot_be_fetched_is_told(tiny: Bundle, play: Play, tmp_path: Path) -> None:
+async def test_what_cannot_be_fetched_is_reported(tiny: Bundle, play: Play, tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"others!")
-    told: list[str] = []
+    reported: list[str] = []
     async with play() as on:
-        on.app.say = lambda sentence, severity="": told.append(f"{severity}: {sentence}")
+        on.app.say = lambda sentence, severity="": reported.append(f"{severity}: {sentence}")
         await open_models(on, "tiny")
         await choose(on, "fetch")
-        await on.until(lambda: told, seconds=60)
-        assert told[0].startswith("error: ")
-        assert "SHA-256" in told[0]
+        await on.until(lambda: reported, seconds=60)
+        assert reported[0].startswith("error: ")
+        assert "SHA-256" in reported[0]
         assert not RUNNING
 
 
@@ -160,7 +160,7 @@ async def test_a_fetch_can_be_stopped_and_its_process_is_gone(endless: Bundle, p
         await on.until(lambda: "fetch" in actions(on.app.screen))
 
 
-async def test_a_fetch_goes_on_while_no_screen_shows_it(endless: Bundle, play: Play) -> None:
+async def test_a_fetch_continues_while_no_screen_shows_it(endless: Bundle, play: Play) -> None:
     async with play(size=(120, 40)) as on:
         await open_models(on, "tiny")
         await choose(on, "fetch")

@@ -169,7 +169,7 @@ async def test_a_folder_that_cannot_be_read_says_so(play: Play, photos: Path) ->
         await picking.until(lambda: picking.given == [])
 
 
-async def test_odd_names_are_harmless(play: Play, photos: Path) -> None:
+async def test_odd_names_are_sanitized(play: Play, photos: Path) -> None:
     (photos / "aa [red] \x1b[2J \u202e.png").write_bytes(b"")
     (photos / "[bold]").mkdir()
     async with play(size=(120, 40)) as now:

@@ -90,7 +90,7 @@ async def test_more_is_looked_for_when_the_end_of_the_list_is_near(store: Store,
         assert screen.rows.highlighted > 0, "the cursor stays"
 
 
-async def test_nothing_found_is_said(store: Store, play: Play) -> None:
+async def test_nothing_found_is_reported(store: Store, play: Play) -> None:
     async with play() as on:
         screen = await look_for(on, "unheard-of")
         await on.until(lambda: note(screen) == "Nothing found.")
@@ -100,7 +100,7 @@ async def test_nothing_found_is_said(store: Store, play: Play) -> None:
         await on.until(lambda: on.app.screen is on.app.chat)
 
 
-async def test_a_locked_database_is_told_and_stops_nothing(
+async def test_a_locked_database_is_reported_and_stops_nothing(
     store: Store, play: Play, monkeypatch: Any
 ) -> None:
     def locked(*_: object) -> Any:
@@ -116,7 +116,7 @@ async def test_a_locked_database_is_told_and_stops_nothing(
         await on.until(lambda: len(found(on)) == 1)
 
 
-async def test_found_text_with_escapes_is_harmless(store: Store, play: Play) -> None:
+async def test_found_text_with_escapes_is_sanitized(store: Store, play: Play) -> None:
     say(store, "evil \x1b[31m [/red] \u202eword", "-")
     async with play() as on:
         await look_for(on, "evil")

@@ -79,7 +79,7 @@ async def test_a_choice_is_taken_from_its_list(play: Play) -> None:
         assert "your settings file" in row(screen, "images")
 
 
-async def test_a_number_is_typed_and_a_wrong_one_told(play: Play) -> None:
+async def test_a_number_is_typed_and_a_wrong_one_is_reported(play: Play) -> None:
     async with play() as on:
         screen = await open_settings(on)
         await choose(on, screen, "temperature")
@@ -87,8 +87,8 @@ async def test_a_number_is_typed_and_a_wrong_one_told(play: Play) -> None:
         line = on.app.screen.query_one(Input)
         line.value = "hot [/]"
         await on.pilot.press("enter")
-        told = on.app.screen.query_one("#problem", Static)
-        await on.until(lambda: "it must be a number from 0 to 10" in str(told.render()))
+        reported = on.app.screen.query_one("#problem", Static)
+        await on.until(lambda: "it must be a number from 0 to 10" in str(reported.render()))
         line.value = "0.7"
         await on.pilot.press("enter")
         await on.until(lambda: on.app.settings.temperature == 0.7)
@@ -151,16 +151,16 @@ async def test_a_key_is_remapped_and_works_at_once(play: Play) -> None:
         await on.until(lambda: isinstance(on.app.screen, SettingsScreen))
 
 
-async def test_a_clash_of_keys_is_told(play: Play) -> None:
-    told: list[str] = []
+async def test_a_clash_of_keys_is_reported(play: Play) -> None:
+    reported: list[str] = []
     async with play() as on:
-        on.app.say = lambda sentence, severity="": told.append(sentence)
+        on.app.say = lambda sentence, severity="": reported.append(sentence)
         screen = await open_settings(on)
         await choose(on, screen, "keys.search")
         await on.until(lambda: isinstance(on.app.screen, ValueScreen))
         on.app.screen.query_one(Input).value = "ctrl+q"
         await on.pilot.press("enter")
-        await on.until(lambda: any("'search' keeps it" in sentence for sentence in told))
+        await on.until(lambda: any("'search' keeps it" in sentence for sentence in reported))
 
 
 async def test_the_theme_has_a_screen_of_its_own(play: Play) -> None:

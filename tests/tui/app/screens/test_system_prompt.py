@@ -33,7 +33,7 @@ async def open_prompt(now: Any, *, here: bool = False) -> None:
     await now.pilot.press("enter")
 
 
-async def test_it_is_written_kept_and_told_to_the_model(play: Play) -> None:
+async def test_it_is_written_kept_and_given_to_the_model(play: Play) -> None:
     async with play() as now:
         await open_prompt(now)
         await now.until(lambda: isinstance(now.app.screen, PromptScreen))
@@ -77,7 +77,7 @@ async def test_escape_leaves_it_as_it_was_and_nothing_typed_takes_it_out(play: P
         await now.until(lambda: now.app.settings.system_prompt is None)
 
 
-async def test_escapes_in_it_are_harmless_on_the_screen_and_kept(play: Play) -> None:
+async def test_escapes_in_it_are_sanitized_on_the_screen_and_kept(play: Play) -> None:
     async with play() as now:
         now.app.change_setting("system_prompt", "Be \x1b[31mkind [/]")
         await open_prompt(now)
@@ -101,7 +101,9 @@ class Bare:
         return [prompt.Text(one.text) for one in conversation if isinstance(one, prompt.User)]  # type: ignore[attr-defined]
 
 
-async def test_a_template_without_room_for_it_is_said(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_template_without_room_for_it_is_reported(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(prompt.TEMPLATES, "bare", Bare())
     plain = replace(load_bundle("mini"), name="plain", template="bare")
     write_manifest(plain, config_home() / "bundles" / "plain.toml")

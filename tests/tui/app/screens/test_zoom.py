@@ -94,7 +94,7 @@ async def test_escape_closes(play: Play, pictures: list[StoredPicture]) -> None:
         assert now.app.screen is before
 
 
-async def test_a_file_that_is_gone_is_told_and_the_others_are_shown(
+async def test_a_file_that_is_gone_is_reported_and_the_others_are_shown(
     play: Play, pictures: list[StoredPicture]
 ) -> None:
     pictures[0].path.unlink()

@@ -43,7 +43,7 @@ async def awake() -> AsyncIterator[None]:
     assert longest < FREEZE_S
 
 
-async def test_a_pasted_book_is_cut_and_typing_and_asking_go_on(play: Play) -> None:
+async def test_a_pasted_book_is_cut_and_typing_and_asking_continue(play: Play) -> None:
     async with play() as now, awake():
         now.app.post_message(events.Paste(BOOK))
         await now.until(lambda: now.app.chat.composer.text)

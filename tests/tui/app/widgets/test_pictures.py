@@ -117,7 +117,7 @@ async def test_a_damaged_file_leaves_a_card(play: Play, picture: StoredPicture) 
         await now.until(lambda: "cannot be opened" in now.text())
 
 
-async def test_names_are_harmless(play: Play, store: Store, picture: StoredPicture) -> None:
+async def test_names_are_sanitized(play: Play, store: Store, picture: StoredPicture) -> None:
     odd = store.keep_picture(open_picture(picture.path), "[/]\x1b[2J\u202eevil [red]")
     async with play({"images": "halfblock"}) as now:
         await show(now, odd)
@@ -155,7 +155,7 @@ async def test_sixels_are_drawn_where_the_whole_width_is_seen(
         assert "▀" in covered[0].text
 
 
-async def test_kitty_is_told_to_forget_a_picture_that_is_no_longer_shown(
+async def test_kitty_is_asked_to_forget_a_picture_that_is_no_longer_shown(
     play: Play, picture: StoredPicture
 ) -> None:
     async with play({"images": "kitty"}) as now:

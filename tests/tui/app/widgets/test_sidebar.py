@@ -171,7 +171,7 @@ async def test_what_another_instance_adds_appears_by_itself(store: Store, opened
     other.close()
 
 
-async def test_a_title_of_control_characters_is_harmless(store: Store, opened: Opened) -> None:
+async def test_a_title_of_control_characters_is_sanitized(store: Store, opened: Opened) -> None:
     add(store, "[/] \x1b[2J \u202eevil")
 
     async with opened() as (on, sidebar):

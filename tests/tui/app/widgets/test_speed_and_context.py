@@ -14,7 +14,7 @@ def said(now: Any, part: str) -> list[str]:
     return [note.message for note in now.app._notifications if part in note.message]
 
 
-async def test_the_speed_is_told_while_an_answer_is_written(play: Play) -> None:
+async def test_the_speed_is_shown_while_an_answer_is_written(play: Play) -> None:
     async with play() as now:
         await now.ask("What is this?")
         now.engine.on_event(Phase(now.engine.request, "decode"))
@@ -30,7 +30,7 @@ async def test_the_speed_is_told_while_an_answer_is_written(play: Play) -> None:
         assert "● writing" in now.text()
 
 
-async def test_the_speed_of_the_answer_before_is_no_longer_told(play: Play) -> None:
+async def test_the_speed_of_the_answer_before_is_no_longer_shown(play: Play) -> None:
     async with play() as now:
         await now.talk("What is this?", "A cat.")
         await now.until(lambda: "20.0 tokens/s" in now.text())

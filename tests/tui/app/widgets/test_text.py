@@ -45,7 +45,7 @@ def test_no_text_keeps_a_control_or_a_format_character(text: str) -> None:
 
 
 @given(st.text())
-def test_what_is_harmless_stays_as_it_is(text: str) -> None:
+def test_safe_text_stays_as_it_is(text: str) -> None:
     assert sanitize(sanitize(text)) == sanitize(text)
 
 

@@ -64,7 +64,7 @@ def test_a_person_talks_adds_a_picture_and_leaves(terminal: pexpect.spawn) -> No
     assert ended_with(terminal) == 0
 
 
-def test_ctrl_c_stops_an_answer_and_the_chat_goes_on(terminal: pexpect.spawn) -> None:
+def test_ctrl_c_stops_an_answer_and_the_chat_continues(terminal: pexpect.spawn) -> None:
     terminal.sendline(STORY)
     terminal.expect("sea\\.\r\n")
     terminal.expect("[A-Za-z]{3}")  # it has begun to answer
@@ -111,8 +111,8 @@ def test_through_pipes_answers_alone_are_on_stdout(run_minigpt4, examples: Path)
     assert "conversation begins" not in done.stdout
     assert "A new conversation begins;" in done.stderr
     assert done.stdout.strip()
-    told = run_minigpt4("history", "list", "--json")
-    assert sorted(info["title"] for info in json.loads(told.stdout)) == [
+    reported = run_minigpt4("history", "list", "--json")
+    assert sorted(info["title"] for info in json.loads(reported.stdout)) == [
         "What is this?",
         "What is your name?",
     ]
@@ -124,28 +124,28 @@ def test_a_conversation_is_kept_and_gone_on_with_line_by_line(run_minigpt4, exam
     assert done.returncode == 0, done.stderr
     again = run_minigpt4(*short, "--resume", "last", stdin=b"And what is around it?\n")
     assert "Going on with 'What is this?', 2 messages." in again.stderr
-    told = json.loads(run_minigpt4("history", "show", "last", "--json").stdout)
-    assert [message["role"] for message in told["path"]] == ["user", "assistant"] * 2
-    assert [message["text"] for message in told["path"][1::2]] == [
+    reported = json.loads(run_minigpt4("history", "show", "last", "--json").stdout)
+    assert [message["role"] for message in reported["path"]] == ["user", "assistant"] * 2
+    assert [message["text"] for message in reported["path"][1::2]] == [
         done.stdout.removesuffix("\n"),
         again.stdout.removesuffix("\n"),
     ]
-    assert [picture["name"] for picture in told["path"][0]["pictures"]] == ["rocket.jpg"]
-    assert told["path"][3]["stats"]["prompt_tokens"] > told["path"][1]["stats"]["prompt_tokens"]
-    assert told["path"][3]["stats"]["bundle"] == "mini"
+    assert [picture["name"] for picture in reported["path"][0]["pictures"]] == ["rocket.jpg"]
+    assert reported["path"][3]["stats"]["prompt_tokens"] > reported["path"][1]["stats"]["prompt_tokens"]
+    assert reported["path"][3]["stats"]["bundle"] == "mini"
 
 
-def test_what_the_model_is_told_beforehand_changes_its_answer(run_minigpt4) -> None:
+def test_a_system_prompt_changes_its_answer(run_minigpt4) -> None:
     greedy = ("--greedy", "--max-tokens", "12")
     ask = ("ask", *greedy, "What is your name?")
-    plain, told = (
+    plain, reported = (
         run_minigpt4(*ask, *more).stdout for more in ((), ("--system-prompt", "You are a parrot."))
     )
-    assert plain != told
+    assert plain != reported
     chat = run_minigpt4(
         "chat", *greedy, "--system-prompt", "You are a parrot.", stdin=b"What is your name?\n"
     )
-    assert chat.stdout == told
+    assert chat.stdout == reported
 
 
 def test_a_conversation_that_is_not_there_is_one_line_before_the_model_loads(call_minigpt4) -> None:
@@ -155,7 +155,7 @@ def test_a_conversation_that_is_not_there_is_one_line_before_the_model_loads(cal
         assert done.stderr.startswith("minigpt4: There is no conversation") and done.stderr.count("\n") == 1
 
 
-def test_where_nothing_can_be_kept_the_chat_says_so_and_goes_on(run_minigpt4, own_home: Path) -> None:
+def test_where_nothing_can_be_kept_the_chat_says_so_and_continues(run_minigpt4, own_home: Path) -> None:
     store = Store.open()
     store.close()
     connection = sqlite3.connect(store.file)
@@ -169,7 +169,7 @@ def test_where_nothing_can_be_kept_the_chat_says_so_and_goes_on(run_minigpt4, ow
     assert "newer" in refused.stderr and refused.stderr.count("\n") == 1
 
 
-def test_at_a_terminal_everything_is_told_in_words_and_nothing_moves_the_cursor(
+def test_at_a_terminal_everything_is_reported_in_words_and_nothing_moves_the_cursor(
     tmp_path: Path, run_minigpt4, examples: Path
 ) -> None:
     run_minigpt4("chat", "--max-tokens", "4", examples / "rocket.jpg", stdin=b"What is this?\n")

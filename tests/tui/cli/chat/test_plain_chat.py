@@ -63,7 +63,7 @@ def test_a_dropped_file_is_attached_though_it_begins_with_a_slash(
     assert len(chat.pending) == 1
 
 
-def test_what_the_model_is_told_stands_before_every_conversation(scripted_engine: Scripted) -> None:
+def test_the_system_prompt_precedes_every_conversation(scripted_engine: Scripted) -> None:
     engine = scripted_engine()
     chat = PlainChat(engine, ResolvedSampling(), system_prompt="Be brief.")
     for line in ("one", "two", "/clear", "three"):
@@ -110,7 +110,7 @@ def test_an_interrupt_ends_a_script(
     assert len(engine.asked) == 1
 
 
-def test_a_trimmed_conversation_is_told_once_for_each_further_loss(
+def test_a_trimmed_conversation_is_reported_once_for_each_further_loss(
     capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
 ) -> None:
     engine = scripted_engine(dropped=2)
@@ -155,7 +155,7 @@ def test_a_refused_message_leaves_no_trace_and_keeps_its_pictures(
         ("/image no.jpg", "There is no file 'no.jpg'; check the path."),
     ],
 )
-def test_a_slip_is_one_line_and_the_chat_goes_on(
+def test_a_slip_is_one_line_and_the_chat_continues(
     capsys: pytest.CaptureFixture[str], line: str, sentence: str, scripted_engine: Scripted
 ) -> None:
     chat = chat_with(scripted_engine())
@@ -164,7 +164,7 @@ def test_a_slip_is_one_line_and_the_chat_goes_on(
     assert chat.failures == 1
 
 
-def test_a_fetch_is_told_in_lines_where_bars_would_be_read_aloud(
+def test_a_fetch_is_reported_in_lines_where_bars_would_be_read_aloud(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -174,14 +174,14 @@ def test_a_fetch_is_told_in_lines_where_bars_would_be_read_aloud(
     assert capsys.readouterr().err == "Fetching weights.bin (100 bytes)\n"
 
 
-def test_what_takes_its_time_is_told_in_words_at_a_terminal(
+def test_what_takes_its_time_is_reported_in_words_at_a_terminal(
     photo: Path, monkeypatch: pytest.MonkeyPatch, scripted_engine: Scripted
 ) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     is_told = threading.Event()
 
     def say(line: str) -> None:
-        told.append(line)
+        reported.append(line)
         is_told.set()
 
     class Slow(scripted_engine):  # type: ignore[misc, valid-type]
@@ -208,7 +208,7 @@ def test_what_takes_its_time_is_told_in_words_at_a_terminal(
     chat.take(f"/image '{photo}'")
     is_told.clear()
     chat.take("What is this?")
-    assert told == ["Looking at my cat.png ...", "Added my cat.png, 30 x 20 pixels.", "Thinking ..."]
+    assert reported == ["Looking at my cat.png ...", "Added my cat.png, 30 x 20 pixels.", "Thinking ..."]
 
 
 @pytest.mark.parametrize(("added", "advice"), [(True, "Ask about what you added"), (False, "/image PATH")])

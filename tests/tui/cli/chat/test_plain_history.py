@@ -112,17 +112,17 @@ def test_a_killed_process_loses_at_most_a_second_of_an_answer(store: Store) -> N
     assert said(store)[-1] == ("assistant", "A dog", "writing")
 
 
-def test_a_chat_goes_on_where_what_is_said_can_no_longer_be_kept(
+def test_a_chat_continues_if_it_can_no_longer_be_saved(
     chatting: Chatting, store: Store, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
-    chat = chatting(on_error=told.append)
+    reported: list[str] = []
+    chat = chatting(on_error=reported.append)
     chat.take("one")
     store.close()
     chat.take(f"/image '{photo}'")
     chat.take("two")
     assert capsys.readouterr().out == "A cat.\nA cat.\n"
-    (sentence,) = told
+    (sentence,) = reported
     assert sentence.endswith("What is said from now on is not kept.")
 
 
@@ -148,7 +148,7 @@ def test_a_kept_conversation_is_gone_on_with(
     assert "Going on with 'What is this?', 2 messages." in capsys.readouterr().err
 
 
-def test_a_kept_picture_that_is_gone_is_told_and_left_out(
+def test_a_kept_picture_that_is_gone_is_reported_and_skipped(
     chatting: Chatting,
     store: Store,
     photo: Path,
@@ -171,7 +171,7 @@ def test_a_kept_picture_that_is_gone_is_told_and_left_out(
 @pytest.mark.parametrize(
     ("pieces", "shown"), [(("A cat.",), "The answer was: A cat."), (("\x1b[31m",), "\u241b[31m")]
 )
-def test_at_a_terminal_what_was_said_last_is_told(
+def test_at_a_terminal_the_last_messages_are_shown(
     chatting: Chatting,
     store: Store,
     capsys: pytest.CaptureFixture[str],
@@ -185,6 +185,6 @@ def test_at_a_terminal_what_was_said_last_is_told(
     (info,) = store.conversations(1)
     capsys.readouterr()
     PlainChat(scripted_engine(), ResolvedSampling()).resume(info.title, store.path(info.id))
-    told = capsys.readouterr().err
-    assert "You asked: What is this?" in told and shown in told
-    assert "\x1b[31m" not in told
+    reported = capsys.readouterr().err
+    assert "You asked: What is this?" in reported and shown in reported
+    assert "\x1b[31m" not in reported
