@@ -174,6 +174,10 @@ class Terminal:
         self.ended()
         return time.monotonic() - begun
 
+    def is_stopped(self) -> bool:
+        """Whether the program is suspended by SIGSTOP."""
+        return state_and_parent(self.pid)[0] == "T"
+
     def engines(self) -> list[int]:
         """The processes of its engine: one, or none yet."""
         return [pid for pid in processes() if parent_of(pid) == self.pid]
@@ -200,12 +204,18 @@ def processes() -> list[int]:
 
 
 def parent_of(pid: int) -> int | None:
-    """The process that started it; None where it has ended."""
+    """The process that started it; None if it has ended."""
+    state, parent = state_and_parent(pid)
+    return parent if state != "Z" else None
+
+
+def state_and_parent(pid: int) -> tuple[str, int]:
+    """A process's state, such as T (stopped) or Z (ended), and the process that started it."""
     try:
         state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(parent) if state != "Z" else None
+        return "Z", 0
+    return state, int(parent)
 
 
 class Start(Protocol):

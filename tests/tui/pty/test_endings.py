@@ -137,6 +137,7 @@ def test_a_stopped_program_gives_the_terminal_back_and_takes_it_again(start: Sta
     rest(terminal)
     os.kill(terminal.pid, signal.SIGTSTP)
     terminal.until(lambda: not terminal.left_set)
+    terminal.until(terminal.is_stopped)  # a SIGCONT that came before the stop would be lost
     terminal.send("typed into the shell")
     os.kill(terminal.pid, signal.SIGCONT)
     terminal.until(lambda: "other screen" in terminal.left_set)
