@@ -132,8 +132,7 @@ class Run:
             self._report(event)
         self._samples += recipe.batch_size
         self._skipped += done.left_out
-        # A few bad photos at the start of a run are not evidence yet.
-        if self._skipped > max(recipe.bad_share * self._samples, 8):
+        if not recipe.allows_skipped(self._skipped, self._samples):
             raise TrainingError(
                 f"{self._skipped} of {self._samples} photos were skipped, above the fraction of "
                 f"{recipe.bad_share:g} that 'bad_share' allows; the log {self._folder.log_file} names them. "

@@ -19,8 +19,9 @@ from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.verify.delta import delta_check
 from minigpt4.core.verify.samples import Sample
 from minigpt4.train.batches.samples import Batch
+from minigpt4.train.data.dataset import first_reasons
 from minigpt4.train.errors import TrainingError
-from minigpt4.train.events import Note, Report
+from minigpt4.train.events import Note, PhotoSkipped, Report
 from minigpt4.train.packing.loss import label_tokens
 from minigpt4.train.trainer import Trainer
 
@@ -108,11 +109,11 @@ def _samples(parameters: Mapping[str, Tensor]) -> Iterator[Sample]:
 
 def _first_batch(trainer: Trainer, batch: Batch) -> Iterator[Finding]:
     if not batch.samples:
-        reasons = sorted({one.reason for one in batch.skipped})
+        reasons = first_reasons(PhotoSkipped(one.source, one.key, one.reason) for one in batch.skipped)
         yield Finding(
             "problem",
-            f"None of the {len(batch.skipped)} photos of the first step can be learnt from "
-            f"({'; '.join(reasons[:3])}); check the data with `minigpt4 data inspect`.",
+            f"None of the {len(batch.skipped)} photos of the first step can be learnt from; "
+            f"check the data with `minigpt4 data inspect`{reasons}.",
         )
         return
     texts = trainer.tokenize(batch.samples)

@@ -24,6 +24,9 @@ CosineOver = Literal["all", "rest"]
 Layers = Literal[0, 1, 3]
 QFormerUse = Literal["frozen", "none", "trained"]
 
+FEW_SKIPPED = 8
+"""Photos that any run may skip, whatever their fraction: they are no evidence of damaged data yet."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -196,6 +199,10 @@ class Recipe:
 
     validation: Validation
     """What is measured."""
+
+    def allows_skipped(self, skipped: int, photos: int) -> bool:
+        """Whether so many of the photos may be skipped; FEW_SKIPPED always may."""
+        return skipped <= max(self.bad_share * photos, FEW_SKIPPED)
 
 
 def checked(recipe: Recipe, where: str) -> Recipe:

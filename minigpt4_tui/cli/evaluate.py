@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.train.evaluate.evaluate import Answer, Scores, Stage
+    from minigpt4.train.events import PhotoSkipped
 
 eval_app = typer.Typer(
     no_args_is_help=True,
@@ -133,23 +134,29 @@ class Survey:
         """Ask, score, and print the scores; nothing is written before all of it is done."""
         _check_output(self.output)
         skipped: Counter[str] = Counter()
-        answers = self._ask(skipped)
+        first: dict[str, str] = {}
+        answers = self._ask(skipped, first)
         scores = score(answers)
         if self.output is not None:
             _write_answers(self.output, answers)
         for reason, count in skipped.most_common():
-            say(f"{count} skipped: {reason}")
+            say(f"{count} skipped: {reason}" + (f" (first: {first[reason]})" if reason in first else ""))
         if as_json:
             record = {"suite": self.suite, "bundle": self.choice.bundle_name, "question": self.question}
             print(json.dumps(record | {"skipped": skipped.total()} | _keys(scores), ensure_ascii=False))
         else:
             _print_table(scores)
 
-    def _ask(self, skipped: Counter[str]) -> list[Answer]:
+    def _ask(self, skipped: Counter[str], first: dict[str, str]) -> list[Answer]:
+        """The answers; `skipped` counts reasons, of which `first` names the first row or photo of a set."""
         from minigpt4.train.data.open import open_all
         from minigpt4.train.evaluate.evaluate import answer_photos
 
-        with opening_photos(lambda event: skipped.update([event.reason])) as report:
+        def count(event: PhotoSkipped) -> None:
+            skipped.update([event.reason])
+            first.setdefault(event.reason, event.key)
+
+        with opening_photos(count) as report:
             sets = open_all(self.places, report)
         total = sum(map(len, sets))
         total = min(total, self.limit or total)

@@ -12,11 +12,11 @@ import numpy as np
 from minigpt4.core.bundles.bundle import VisionSpec
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.shuffle import Order
-from minigpt4.train.data.dataset import PhotoSet
+from minigpt4.train.data.dataset import NO_CAPTION, PhotoSet, first_reasons
 from minigpt4.train.data.open import FORMS, holds_photos, open_photos
 from minigpt4.train.data.remote import is_remote
 from minigpt4.train.data.subset import Selection, held_out
-from minigpt4.train.events import Report
+from minigpt4.train.events import Event, PhotoSkipped, Report
 from minigpt4.train.features.cache import FeatureSet
 from minigpt4.train.recipe import Recipe, Source, Validation
 
@@ -74,10 +74,30 @@ def check_places(recipe: Recipe, data: Sequence[str]) -> None:
 def open_data(recipe: Recipe, data: Sequence[str], report: Report) -> RunData:
     """Open the recipe's sources and validation photos, in the places of `data`.
 
-    Photos that cannot be used are reported. Raises DataError if a place is missing, holds no photos, or
-    too few to hold any out.
+    Photos that cannot be used are reported. Raises DataError if a place is missing, holds no photos, too
+    few to hold any out, or more that cannot be used than the recipe's `bad_share`.
     """
     check_places(recipe, data)
+    skipped: list[PhotoSkipped] = []
+
+    def counted(event: Event) -> None:
+        # A photo that nobody described yet is no sign of damage.
+        if isinstance(event, PhotoSkipped) and event.reason != NO_CAPTION:
+            skipped.append(event)
+        report(event)
+
+    opened = _opened(recipe, data, counted)
+    photos = sum(len(photo_set) for photo_set, _ in opened.photo_sets) + len(skipped)
+    if not recipe.allows_skipped(len(skipped), photos):
+        raise DataError(
+            f"{len(skipped)} of {photos} photos and rows are skipped, above the fraction of "
+            f"{recipe.bad_share:g} that 'bad_share' allows; repair the data (`minigpt4 data inspect` shows "
+            f"more), or raise it with --set bad_share=FRACTION{first_reasons(skipped)}."
+        )
+    return opened
+
+
+def _opened(recipe: Recipe, data: Sequence[str], report: Report) -> RunData:
     sources: list[Selection] = []
     photo_sets: list[tuple[PhotoSet, int]] = []
     held_out_photos: list[tuple[Selection, float]] = []

@@ -19,8 +19,9 @@ from minigpt4.core.errors import DataError
 from minigpt4.train.batches.examples import Annotations, annotations_of, examples
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.captions.questions import QuestionAnswer
-from minigpt4.train.data.dataset import NO_CAPTION, PhotoError
+from minigpt4.train.data.dataset import NO_CAPTION, PhotoError, first_reasons
 from minigpt4.train.data.subset import Selection
+from minigpt4.train.events import PhotoSkipped
 from minigpt4.train.features.crops import is_flipped
 from minigpt4.train.recipe import Recipe, SourceKind
 
@@ -109,17 +110,22 @@ def validation_samples(recipe: Recipe, photos: Selection) -> list[Sample]:
     Raises DataError if there is none.
     """
     samples: list[Sample] = []
+    skipped: list[PhotoSkipped] = []
     for place in range(len(photos)):
         if len(samples) == recipe.validation.photos:
             break
         try:
             known = _annotations(photos, place, recipe.validation.kind, recipe)
-        except PhotoError:
+        except PhotoError as error:
+            skipped.append(PhotoSkipped(photos.name, error.key, error.reason))
             continue
         drawn = tuple(examples(known, recipe, Random(f"validation/{place}")))
         samples.append(Sample(0, place, 0, drawn, key=photos.key(place)))
     if not samples:
-        raise DataError(f"The validation set '{photos.name}' holds no photo with a caption to measure.")
+        raise DataError(
+            f"The validation set '{photos.name}' holds no photo with a caption to measure"
+            f"{first_reasons(skipped)}."
+        )
     return samples
 
 

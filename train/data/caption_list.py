@@ -6,15 +6,18 @@ the same photo are merged. The file names of Hugging Face's image folders are ac
 
 from __future__ import annotations
 
-import csv
 import json
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.data.files import FilePhoto
-from minigpt4.train.events import PhotoSkipped, Report
+from minigpt4.train.data.caption_table import Row, table_rows
+from minigpt4.train.data.dataset import caption_faults, captions_in
+from minigpt4.train.data.files import FilePhoto, encoding_of
+from minigpt4.train.events import PhotoSkipped
 
 LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
 PHOTO_COLUMNS = ("photo", "image", "file", "file_name", "filename", "path")
@@ -23,78 +26,119 @@ CAPTION_COLUMNS = ("caption", "text", "description")
 ROW_LIMIT = 1024 * 1024
 """Characters. A file with a longer row is not a list of captions."""
 
-Row = tuple[int, Mapping[str, Any] | str]
-"""A line's number, and its content or the reason why it cannot be read."""
-
 
 def list_in(folder: Path) -> Path | None:
     """The folder's list, if it has one."""
     return next((folder / name for name in LISTS if (folder / name).is_file()), None)
 
 
-def listed_photos(path: Path, name: str, report: Report) -> list[FilePhoto]:
-    """The photos of a list, in order of first appearance; raises DataError if it is not a list."""
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSkipped]]:
+    """The photos of a list, in order of first appearance, and the rows that cannot be learnt.
+
+    Raises DataError if it is not a list.
+    """
     found: dict[str, list[object]] = {}
+    skipped: list[PhotoSkipped] = []
     try:
-        for number, row in rows:
-            fault = row if isinstance(row, str) else _take(row, found)
-            if fault:
-                report(PhotoSkipped(name, f"{path.name}, line {number}", fault))
+        encoding = encoding_of(path)
+        newline = "" if path.suffix.lower() == ".csv" else None
+        with path.open(encoding=encoding, errors="surrogateescape", newline=newline) as file:
+            for number, row in _rows(file, path):
+                for fault in [row] if isinstance(row, str) else _take(row, found):
+                    skipped.append(PhotoSkipped(name, f"{path.name}, line {number}", fault))
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The list {path} begins as {encoding.upper()} but does not go on so; save it as UTF-8."
+        ) from error
     except OSError as error:
         raise DataError(f"The list {path} cannot be read: {error.strerror or error}.") from error
-    return [FilePhoto(photo, path.parent / photo, captions) for photo, captions in found.items()]
+    photos = [FilePhoto(key, path.parent / key, captions) for key, captions in found.items()]
+    return photos, skipped
 
 
-def _take(row: Mapping[str, Any], found: dict[str, list[object]]) -> str | None:
-    """Add a row to `found`; the reason if it cannot be added."""
+def _take(row: Mapping[str, Any], found: dict[str, list[object]]) -> list[str]:
+    """Add a row to `found`; the reasons for what cannot be added."""
     photo = next((row[column] for column in PHOTO_COLUMNS if column in row), None)
     if not isinstance(photo, str) or not photo.strip() or "\0" in photo:
-        return f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"
-    captions = row.get("captions")
-    if not isinstance(captions, list):
-        captions = [row[column] for column in CAPTION_COLUMNS if column in row][:1]
-    found.setdefault(photo.strip(), []).extend(captions)
-    return None
+        return [f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"]
+    single = next((row[column] for column in CAPTION_COLUMNS if column in row), None)
+    meta = {"captions": row.get("captions"), "caption": single}
+    if single is None:
+        del meta["caption"]
+    captions, faults = captions_in(meta), caption_faults(meta)
+    if captions or not faults:  # a photo with empty captions alone is named when the set is opened
+        found.setdefault(photo.strip(), []).extend(captions)
+    return faults
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        number = 0
-        while line := file.readline(ROW_LIMIT + 1):
-            number += 1
-            if len(line) > ROW_LIMIT:
-                yield number, f"a line of more than {ROW_LIMIT} characters"
-                while line and not line.endswith("\n"):
-                    line = file.readline(ROW_LIMIT + 1)
-            elif line.strip():
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    row = None
-                yield number, row if isinstance(row, dict) else "unreadable JSON"
+def _rows(file: TextIO, path: Path) -> Iterator[Row]:
+    if path.suffix.lower() == ".csv":
+        return table_rows(file, path, PHOTO_COLUMNS, CAPTION_COLUMNS)
+    start = file.read(ROW_LIMIT).lstrip()
+    file.seek(0)
+    is_array = start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]", "")
+    return _array_rows(file.read()) if is_array else _line_rows(file)
 
 
-def _csv_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        first = file.readline(ROW_LIMIT)
-        # Spreadsheets use the separator of their locale.
-        delimiter = max(",;\t", key=first.count)
-        file.seek(0)
-        rows = csv.reader(file, delimiter=delimiter)
-        columns = [column.strip().lower() for column in next(rows, [])]
-        if not set(columns) & set(PHOTO_COLUMNS) or not set(columns) & set(CAPTION_COLUMNS):
-            raise DataError(
-                f"The list {path} begins with the columns {', '.join(columns) or 'of nothing'}; its first "
-                f"line should name '{PHOTO_COLUMNS[0]}' and '{CAPTION_COLUMNS[0]}'."
-            )
-        while True:
+def _line_rows(file: TextIO) -> Iterator[Row]:
+    """JSON lines; a comma at the end of a line, as in an array, does no harm."""
+    number = 0
+    while line := file.readline(ROW_LIMIT + 1):
+        number += 1
+        if len(line) > ROW_LIMIT:
+            yield number, f"a line of more than {ROW_LIMIT} characters"
+            while line and not line.endswith("\n"):
+                line = file.readline(ROW_LIMIT + 1)
+        elif text := line.strip():
             try:
-                row = next(rows, None)
-            except csv.Error as error:
-                yield rows.line_num, f"unreadable CSV ({error})"
-                continue
-            if row is None:
-                return
-            if row:
-                yield rows.line_num, dict(zip(columns, row, strict=False))
+                row = _DECODER.decode(text.removesuffix(","))
+            except (ValueError, RecursionError):
+                row = None
+            yield number, _row_of(row)
+
+
+def _array_rows(text: str) -> Iterator[Row]:
+    """The rows of a JSON array, by the lines on which they begin; a damaged one is passed over alone."""
+    number, counted, place = 1, 0, text.index("[") + 1
+    while True:
+        gap = _GAP.match(text, place)
+        place = gap.end() if gap else place
+        if place == len(text):
+            return
+        number, counted = number + text.count("\n", counted, place), place
+        try:
+            row, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            following = _NEXT_ROW.search(text, place + 1)
+            row, place = None, following.end() - 1 if following else len(text)
+        yield number, _row_of(row)
+
+
+_GAP = re.compile(r"[\s,]*(?:\]\s*\Z)?")
+_NEXT_ROW = re.compile(r"(?:\}\s*,\s*|^[ \t]*)\{", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Doubled:
+    """Stands for a JSON object that names the key twice: one of the values would be lost."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Doubled:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        for key in (*PHOTO_COLUMNS, *CAPTION_COLUMNS, "captions"):
+            if keys.count(key) > 1:
+                return _Doubled(key)
+    return row
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _row_of(value: object) -> Mapping[str, Any] | str:
+    if isinstance(value, _Doubled):
+        return f"'{value.key}' is given twice"
+    return value if isinstance(value, dict) else "unreadable JSON"

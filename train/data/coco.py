@@ -14,6 +14,7 @@ from typing import Any
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.data.files import FilePhoto
+from minigpt4.train.events import PhotoSkipped
 
 ALIGN_FILE, ALIGN_FOLDER = "filter_cap.json", "image"
 COCO_FILES = "captions*.json"
@@ -24,13 +25,19 @@ def coco_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(COCO_FILES)) or sorted((folder / "annotations").glob(COCO_FILES))
 
 
-def annotated_photos(path: Path) -> tuple[Path, list[FilePhoto]]:
-    """The folder with the photos of a JSON file of either form, and the photos with their captions.
+def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list[PhotoSkipped]]:
+    """The folder with the photos of a JSON file of either form, the photos, and entries that are none.
 
     Raises DataError if it is neither form, or the photos are not found near it.
     """
     content = _content(path)
     captions: dict[str, list[object]] = {}
+    skipped = [
+        PhotoSkipped(name, f"{path.name}, '{part}' entry {number}", "not a JSON object")
+        for part in ("annotations", "images")
+        for number, row in enumerate(_list(content.get(part)), start=1)
+        if not isinstance(row, dict)
+    ]
     for annotation in _dicts(content.get("annotations")):
         captions.setdefault(str(annotation.get("image_id")), []).append(annotation.get("caption"))
     if "images" not in content:
@@ -44,7 +51,7 @@ def annotated_photos(path: Path) -> tuple[Path, list[FilePhoto]]:
         raise DataError(
             f"{path} names no photo with a caption; it should be COCO's captions or {ALIGN_FILE}."
         )
-    return folder, photos
+    return folder, photos, skipped
 
 
 def _content(path: Path) -> Mapping[str, Any]:
@@ -57,13 +64,17 @@ def _content(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict) or "annotations" not in content:
         raise DataError(
             f"{path} holds no 'annotations'; it should be COCO's captions or {ALIGN_FILE}. "
-            "Captions of your own go into captions.jsonl."
+            "Captions of your own go into captions.jsonl, as JSON lines or as an array."
         )
     return content
 
 
 def _dicts(rows: object) -> Iterator[Mapping[str, Any]]:
-    return (row for row in (rows if isinstance(rows, list) else []) if isinstance(row, dict))
+    return (row for row in _list(rows) if isinstance(row, dict))
+
+
+def _list(rows: object) -> list[object]:
+    return rows if isinstance(rows, list) else []
 
 
 def _photo_folder(path: Path, files: Sequence[str]) -> Path:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from minigpt4.core.errors import DataError
+from minigpt4.train.events import PhotoSkipped
 
 CAPTION_LIMIT = 20_000
 """Characters. No recipe reads more than a few thousand, and a longer text is a page mistaken for a
 caption, all of which would be tokenized before it is truncated."""
 
 NO_CAPTION = "no caption"
+
+SHOWN = 40
+"""Characters of a value of the wrong type that its fault shows."""
+
+MOST_REASONS = 3
+"""Different reasons in the error if nothing can be learnt."""
 
 
 class PhotoError(DataError):
@@ -54,20 +62,31 @@ class PhotoSet(Protocol):
 
 
 def captions_in(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """The usable captions in a photo's metadata, possibly none: `captions`, or else `caption`."""
+    """The usable captions in a photo's metadata, possibly none: `captions`, or else `caption`.
+
+    Either may be one text or a list of texts.
+    """
     return tuple(text.strip() for text in _texts(meta) if _fault(text) is None)
 
 
 def lacks_captions(meta: Mapping[str, Any]) -> str:
     """Why `captions_in` found none, as a short phrase."""
+    return next(iter(caption_faults(meta)), NO_CAPTION)
+
+
+def caption_faults(meta: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the captions that `captions_in` leaves out, except for empty ones."""
     faults = (_fault(text) for text in _texts(meta))
-    return next((fault for fault in faults if fault not in (None, NO_CAPTION)), None) or NO_CAPTION
+    return [fault for fault in faults if fault not in (None, NO_CAPTION)]
 
 
 def _fault(text: Any) -> str | None:
     """What is wrong with a caption, as a short phrase; None if it is usable."""
-    if not isinstance(text, str) or not text.strip():
+    if text is None or (isinstance(text, str) and not text.strip()):
         return NO_CAPTION
+    if not isinstance(text, str):
+        shown = json.dumps(text, default=repr)
+        return f"a caption that is not a text: {shown[:SHOWN]}{'...' if len(shown) > SHOWN else ''}"
     if len(text) > CAPTION_LIMIT:
         return f"a caption of {len(text)} characters, more than {CAPTION_LIMIT}"
     try:
@@ -79,4 +98,17 @@ def _fault(text: Any) -> str | None:
 
 def _texts(meta: Mapping[str, Any]) -> list[Any] | tuple[Any, ...]:
     captions = meta.get("captions")
-    return captions if isinstance(captions, list | tuple) else [meta.get("caption")]
+    if isinstance(captions, list | tuple):
+        return captions
+    single = meta.get("caption", captions)
+    return single if isinstance(single, list | tuple) else [single]
+
+
+def first_reasons(skipped: Iterable[PhotoSkipped]) -> str:
+    """The first of each reason, as the end of the sentence that nothing can be learnt; "" without any."""
+    by_reason: dict[str, str] = {}
+    for one in skipped:
+        by_reason.setdefault(one.reason, one.key)
+        if len(by_reason) == MOST_REASONS:
+            break
+    return "".join(f"; of '{key}': {reason}" for reason, key in by_reason.items())

@@ -17,7 +17,14 @@ from minigpt4.core.errors import DataError
 from minigpt4.core.pixels import MAX_FILE_BYTES
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
-from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in, lacks_captions
+from minigpt4.train.data.dataset import (
+    CAPTION_LIMIT,
+    PhotoError,
+    caption_faults,
+    captions_in,
+    first_reasons,
+    lacks_captions,
+)
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
 SUFFIXES = frozenset(
@@ -44,24 +51,33 @@ class FilePhoto:
 class FilePhotos:
     """Photo files below a folder. The fingerprint depends on their content, not on the folder."""
 
-    def __init__(self, name: str, folder: Path, listed: Sequence[FilePhoto], report: Report) -> None:
-        """`listed` photos without a file or a usable caption are passed to `report`.
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        listed: Sequence[FilePhoto],
+        report: Report,
+        skipped: Sequence[PhotoSkipped] = (),
+    ) -> None:
+        """`listed` photos without a file or a usable caption go to `report`, after the `skipped` rows.
 
-        Raises DataError if none is left.
+        Raises DataError, with the first reasons, if none is left.
         """
         self.name = name
         self._photos: list[FilePhoto] = []
-        first_fault = ""
+        faults = list(skipped)
         for photo in listed:
             fault = _fault(photo, folder)
+            meta = {"captions": photo.captions}
             if fault:
-                report(PhotoSkipped(name, photo.key, fault))
-                first_fault = first_fault or f"; of '{photo.key}': {fault}"
+                faults.append(PhotoSkipped(name, photo.key, fault))
             else:
-                captions = captions_in({"captions": photo.captions})
-                self._photos.append(FilePhoto(photo.key, photo.path, captions))
+                self._photos.append(FilePhoto(photo.key, photo.path, captions_in(meta)))
+                faults += [PhotoSkipped(name, photo.key, fault) for fault in caption_faults(meta)]
+        for one in faults:
+            report(one)
         if not self._photos:
-            raise DataError(f"'{name}' has no photo with captions in {folder}{first_fault}.")
+            raise DataError(f"'{name}' has no photo with captions in {folder}{first_reasons(faults)}.")
         digests = _digests(name, folder, [photo.path for photo in self._photos], report)
         content = hashlib.sha256()
         for photo, digest in zip(self._photos, digests, strict=True):
@@ -140,9 +156,14 @@ def pairs_in(folder: Path) -> list[FilePhoto]:
 
 
 def _photos_in(folder: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Photos and their texts in the order of their names; hidden ones are ignored."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    """Photos and their texts in the order of their names; hidden ones are ignored, links are followed."""
+    seen = {folder.resolve()}
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not name.startswith(".") and not _is_repeated(Path(place, name), folder, seen)
+        ]
         texts = {Path(name).stem: name for name in files if Path(name).suffix.lower() == ".txt"}
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
@@ -150,7 +171,26 @@ def _photos_in(folder: Path) -> Iterator[tuple[Path, Path | None]]:
                 yield Path(place, name), Path(place, text) if text is not None else None
 
 
+def _is_repeated(place: Path, folder: Path, seen: set[Path]) -> bool:
+    """Whether a link leads to photos that the walk through `folder` finds anyway, or in a circle."""
+    if not place.is_symlink():
+        return False
+    target, root = place.resolve(), folder.resolve()
+    is_repeated = target in seen or target.is_relative_to(root) or root.is_relative_to(target)
+    seen.add(target)
+    return is_repeated
+
+
+def encoding_of(path: Path) -> str:
+    """The encoding of a text file by its first bytes: UTF-8, UTF-16 or UTF-32, with or without a mark."""
+    with path.open("rb") as file:
+        return json.detect_encoding(file.read(4))
+
+
 def _text(path: Path) -> str:
-    # Bytes that are not UTF-8 are kept as surrogates, so that the photo is skipped with that reason.
-    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        return file.read(CAPTION_LIMIT + 1)
+    # Bytes of no such encoding are kept as surrogates, so that the photo is skipped with that reason.
+    with path.open(encoding=encoding_of(path), errors="surrogateescape") as file:
+        try:
+            return file.read(CAPTION_LIMIT + 1)
+        except UnicodeDecodeError:  # UTF-16 that is cut off
+            return "\udcff"

@@ -48,8 +48,10 @@ def open_photos(
     if not path.is_file() or suffix not in LIST_SUFFIXES:
         return ShardPhotos(called, expand([path]), report)
     if suffix == ".json":
-        return FilePhotos(called, *annotated_photos(path), report)
-    return FilePhotos(called, path.parent, listed_photos(path, called, report), report)
+        folder, photos, skipped = annotated_photos(path, called)
+        return FilePhotos(called, folder, photos, report, skipped)
+    photos, skipped = listed_photos(path, called)
+    return FilePhotos(called, path.parent, photos, report, skipped)
 
 
 def open_all(places: Sequence[str], report: Report) -> list[PhotoSet]:

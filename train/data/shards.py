@@ -13,7 +13,7 @@ import json
 import os
 import zipfile
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.errors import DataError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
-from minigpt4.train.data.dataset import PhotoError
+from minigpt4.train.data.dataset import PhotoError, first_reasons
 from minigpt4.train.data.webdataset import parsed_meta, scan
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
-VERSION = 1
+VERSION = 2
 """Incremented whenever the same shard would give another photo or caption."""
 
 SPANS = np.dtype(
@@ -58,16 +58,15 @@ class ShardPhotos:
             for index in pool.map(shard_index, shards):
                 self._shards.append(index)
                 report(PhotosRead(name, len(self._shards), len(shards)))
-        for shard in self._shards:
-            for key, reason in shard.skipped:
-                report(PhotoSkipped(name, key, reason))
-            if shard.damage:
-                report(PhotoSkipped(name, shard.path.name, shard.damage))
+        skipped = [one for shard in self._shards for one in shard.skips(name)]
+        for one in skipped:
+            report(one)
         self._ends = list(accumulate(len(shard) for shard in self._shards))
         if not len(self):
             damage = next((shard.damage for shard in self._shards if shard.damage), None)
-            raise DataError(damage or f"The shards of '{name}' hold no photo with captions.")
-        digests = "".join(shard.sha256 for shard in self._shards)
+            reasons = first_reasons(skipped)
+            raise DataError(damage or f"The shards of '{name}' hold no photo with captions{reasons}.")
+        digests = "".join(shard.digest for shard in self._shards)
         self.fingerprint = hashlib.sha256(digests.encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -123,7 +122,7 @@ class ShardIndex:
     """The samples of a shard: their spans (SPANS), and their keys concatenated in UTF-8.
 
     `skipped` are keys and reasons of unusable samples; `damage` is the sentence about a truncated
-    shard, empty for a whole one.
+    shard, empty for a whole one; `is_regrouped` as in Contents.
     """
 
     path: Path
@@ -133,9 +132,22 @@ class ShardIndex:
     key_ends: NDArray[np.int64]
     skipped: tuple[tuple[str, str], ...]
     damage: str
+    is_regrouped: bool = False
 
     def __len__(self) -> int:
         return len(self.spans)
+
+    @property
+    def digest(self) -> str:
+        """The content's, and how it is read: earlier versions found fewer photos in a regrouped shard."""
+        return f"{self.sha256} regrouped" if self.is_regrouped else self.sha256
+
+    def skips(self, source: str) -> Iterator[PhotoSkipped]:
+        """What is skipped, as events of the set `source`."""
+        for key, reason in self.skipped:
+            yield PhotoSkipped(source, key, reason)
+        if self.damage:
+            yield PhotoSkipped(source, self.path.name, self.damage)
 
     def key(self, row: int) -> str:
         """The key of a sample."""
@@ -176,11 +188,17 @@ def _build(path: Path) -> ShardIndex:
         key_ends=np.cumsum([len(key) for key in keys], dtype=np.int64),
         skipped=tuple(contents.skipped),
         damage=contents.damage,
+        is_regrouped=contents.is_regrouped,
     )
 
 
 def _save(index: ShardIndex, cached: Path) -> None:
-    note = {"sha256": index.sha256, "left_out": index.skipped, "damage": index.damage}
+    note = {
+        "sha256": index.sha256,
+        "left_out": index.skipped,
+        "damage": index.damage,
+        "is_regrouped": index.is_regrouped,
+    }
     with replacing(cached) as draft, draft.open("wb") as file:
         np.savez(
             file,
@@ -203,6 +221,7 @@ def _load(cached: Path, path: Path) -> ShardIndex | None:
                 key_ends=arrays["key_ends"],
                 skipped=tuple((str(key), str(reason)) for key, reason in note["left_out"]),
                 damage=str(note["damage"]),
+                is_regrouped=bool(note["is_regrouped"]),
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None

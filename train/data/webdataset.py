@@ -10,13 +10,13 @@ import itertools
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigpt4.core.errors import DataError, UsageError
-from minigpt4.train.data.dataset import captions_in, lacks_captions
+from minigpt4.train.data.dataset import NO_CAPTION, captions_in, lacks_captions
 
 MEMBER_LIMIT = 64 * 1024 * 1024
 """Bytes. A larger image is refused: no camera writes one, a decompression bomb does."""
@@ -41,6 +41,18 @@ class Span(NamedTuple):
     size: int
 
 
+class Member(NamedTuple):
+    """A photo or caption file of a shard: its bytes, or why they cannot be used.
+
+    `is_dotted`: the key has a dot.
+    """
+
+    key: str
+    suffix: str
+    content: Span | str
+    is_dotted: bool
+
+
 class Sample(NamedTuple):
     """An image and its captions, not yet read."""
 
@@ -51,11 +63,16 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """A shard's samples in order, key and reason of each that is skipped, and how the file is damaged."""
+    """A shard's samples in order, key and reason of each that is skipped, and how the file is damaged.
+
+    `is_regrouped` tells of samples that webdataset itself would not find: their members are not
+    neighbours, or their key has a dot.
+    """
 
     samples: list[Sample]
     skipped: list[tuple[str, str]]
     damage: str
+    is_regrouped: bool = False
 
 
 def scan(path: Path) -> Contents:
@@ -64,18 +81,49 @@ def scan(path: Path) -> Contents:
     Raises OSError.
     """
     members, damage = _members(path)
-    samples, skipped = [], []
-    for key, group in itertools.groupby(members, key=lambda member: member[0]):
-        found = [span for _, span in group]
-        spans = {span.suffix: span for span in found if isinstance(span, Span)}
-        image = next((spans[suffix] for suffix in IMAGE_SUFFIXES if suffix in spans), None)
-        meta = next((spans[suffix] for suffix in META_SUFFIXES if suffix in spans), None)
-        if image is not None and meta is not None:
-            samples.append(Sample(key, image, meta))
-            continue
-        fault = next((span for span in found if isinstance(span, str)), None)
-        skipped.append((key, fault or ("no photo" if image is None else "no caption")))
-    return Contents(samples, skipped, damage)
+    found: list[tuple[int, Sample | tuple[str, str]]] = []
+    # A key with a dot is the name of a member up to its last dot; webdataset reads up to the first.
+    rest = [(place, member) for place, member in enumerate(members) if member.is_dotted]
+    whole: set[str] = set()
+    neighbours = [(place, member) for place, member in enumerate(members) if not member.is_dotted]
+    for key, group in itertools.groupby(neighbours, key=lambda one: one[1].key):
+        run = list(group)
+        sample = _sample(key, [member for _, member in run])
+        if sample is None:
+            rest += run
+        else:
+            found.append((run[0][0], sample))
+            whole.add(key)
+    by_key: dict[str, list[tuple[int, Member]]] = {}
+    for place, member in sorted(rest, key=lambda one: one[0]):
+        by_key.setdefault(member.key, []).append((place, member))
+    is_regrouped = False
+    for key, scattered in by_key.items():
+        parts = [member for _, member in scattered]
+        sample = _sample(key, parts)
+        is_regrouped |= sample is not None
+        # `KEY.mask.png` beside a sample KEY belongs to it, and is of no use here.
+        if sample is not None or not parts[0].is_dotted or _split(key)[0] not in whole:
+            found.append((scattered[0][0], sample or (key, _lack(parts))))
+    found.sort(key=lambda one: one[0])
+    samples = [one for _, one in found if isinstance(one, Sample)]
+    skipped = [one for _, one in found if not isinstance(one, Sample)]
+    return Contents(samples, skipped, damage, is_regrouped)
+
+
+def _sample(key: str, members: Sequence[Member]) -> Sample | None:
+    """The sample of a key's members, if a photo and its captions are among them."""
+    spans = {member.suffix: member.content for member in members if isinstance(member.content, Span)}
+    image = next((spans[suffix] for suffix in IMAGE_SUFFIXES if suffix in spans), None)
+    meta = next((spans[suffix] for suffix in META_SUFFIXES if suffix in spans), None)
+    return Sample(key, image, meta) if image is not None and meta is not None else None
+
+
+def _lack(members: Sequence[Member]) -> str:
+    """Why the members are no sample."""
+    fault = next((member.content for member in members if isinstance(member.content, str)), None)
+    has_photo = any(member.suffix in IMAGE_SUFFIXES for member in members)
+    return fault or (NO_CAPTION if has_photo else "no photo")
 
 
 def parsed_meta(content: bytes, suffix: str) -> Mapping[str, Any]:
@@ -94,9 +142,9 @@ def parsed_meta(content: bytes, suffix: str) -> Mapping[str, Any]:
     return meta
 
 
-def _members(path: Path) -> tuple[list[tuple[str, Span | str]], str]:
-    """Key and span (or the reason to skip it) of every file of a sample, and the damage."""
-    found: list[tuple[str, Span | str]] = []
+def _members(path: Path) -> tuple[list[Member], str]:
+    """Every photo and caption file in a shard, and the damage."""
+    found: list[Member] = []
     count = end = 0
     with path.open("rb") as file:
         length = file.seek(0, 2)
@@ -108,9 +156,12 @@ def _members(path: Path) -> tuple[list[tuple[str, Span | str]], str]:
                         raise tarfile.ReadError("unexpected end of data")
                     count, end = count + 1, member.offset_data
                     key, suffix = _split(member.name)
+                    is_dotted = "." in suffix and not key.endswith("/") and key != ""
+                    if is_dotted:
+                        key, suffix = _split(member.name, last=True)
                     if member.isreg() and suffix in (*IMAGE_SUFFIXES, *META_SUFFIXES):
                         span = Span(suffix, member.offset_data, member.size)
-                        found.append((key, _fault(member, suffix) or span))
+                        found.append(Member(key, suffix, _fault(member, suffix) or span, is_dotted))
                 # tarfile silently takes a damaged or half header for the end of the archive.
                 file.seek(archive.offset)
                 if file.read(_BLOCK) != bytes(_BLOCK):
@@ -138,10 +189,10 @@ def _damage(path: Path, count: int, error: Exception) -> str:
     )
 
 
-def _split(name: str) -> tuple[str, str]:
-    """Key and suffix as in webdataset: the suffix begins at the first dot of the base name."""
+def _split(name: str, *, last: bool = False) -> tuple[str, str]:
+    """Key and suffix: as in webdataset from the first dot of the base name, or from the last one."""
     folder, slash, base = name.rpartition("/")
-    stem, _, suffix = base.partition(".")
+    stem, _, suffix = base.rpartition(".") if last else base.partition(".")
     return f"{folder}{slash}{stem}", suffix.lower()
 
 

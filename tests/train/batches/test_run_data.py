@@ -193,3 +193,17 @@ def test_large_feature_sets_are_cached_only_if_photos_repeat(
     plan = feature_plan(open_data(recipe, [data], silent), load_bundle("mini").vision, "t1", (15, 2280))
     assert not is_worth_caching(replace(recipe, steps=10, batch_size=10), plan)
     assert is_worth_caching(replace(recipe, steps=11, batch_size=10), plan)
+
+
+def test_rows_that_cannot_be_learnt_count_towards_bad_share(tmp_path: Path) -> None:
+    # Nothing of a photo is read before it is learnt.
+    rows = [f"{number}.jpg,A dog runs." for number in range(60)] + ["0.jpg,A dog, asleep"] * 9
+    for number in range(60):
+        (tmp_path / f"{number}.jpg").write_bytes(b"")
+    (tmp_path / "captions.csv").write_text("\n".join(["photo,caption", *rows]))
+    place = str(tmp_path)
+    recipe = with_own_photos(recipe_of(PEOPLE), [place])
+    assert open_data(replace(recipe, bad_share=0.15), [place], silent).photos
+    sentence = r"9 of 69 photos and rows .*0\.05 .*; of 'captions\.csv, line 62': more"
+    with pytest.raises(DataError, match=sentence):
+        open_data(replace(recipe, bad_share=0.05), [place], silent)

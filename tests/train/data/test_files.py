@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,23 @@ def test_photos_beside_texts_are_found_in_all_folders(tmp_path: Path, photo: Pho
     }
 
 
+def test_photos_in_linked_folders_are_found_once(tmp_path: Path, photo: Photo) -> None:
+    pair: dict[str, bytes | str] = {"a.jpg": photo("red"), "a.txt": "An ant."}
+    elsewhere = write(tmp_path / "elsewhere", pair)
+    folder = write(tmp_path / "mine", {f"own/{name}": content for name, content in pair.items()})
+    for name, target in (
+        ("linked", elsewhere),
+        ("once-more", elsewhere),
+        ("inside", folder / "own"),
+        ("circle", tmp_path),
+        ("broken", tmp_path / "gone"),
+    ):
+        (folder / name).symlink_to(target)
+    assert list(known(open_photos(folder))) == ["linked/a.jpg", "own/a.jpg"]
+    shutil.rmtree(folder / "own")
+    assert holds_photos(folder)
+
+
 JSON_LIST = """\
 {"photo": "a.jpg", "caption": "An ant."}
 
@@ -119,7 +137,7 @@ def test_a_table_is_read_in_the_dialect_of_spreadsheets(
     text = mark + "\r\n".join(delimiter.join(row) for row in rows) + "\r\n"
     folder = write(tmp_path, {"captions.csv": text, "a.jpg": photo("red"), "b.jpg": photo("red")})
     assert known(open_photos(folder, report=events)) == {"a.jpg": ("An ant; red, small.\nIt runs.", "Ants.")}
-    assert events.skipped == [("b.jpg", "no caption")]
+    assert events.skipped == [("captions.csv, line 5", "fewer fields than the heading names")]
 
 
 def test_a_table_without_the_right_columns_is_refused_with_its_columns(tmp_path: Path) -> None:
@@ -154,6 +172,20 @@ def test_the_released_pairs_of_the_second_stage_are_read(tmp_path: Path, photo: 
     assert known(photos) == {"2": ("A long walk.",)}
     assert photos.read(0) == photo("red")
     assert [key for key, _ in events.skipped] == ["../../2"]
+
+
+def test_entries_of_coco_that_are_none_are_named(tmp_path: Path, photo: Photo, events: Any) -> None:
+    content = json.loads(coco("1.jpg", "2.jpg"))
+    content["annotations"] += ["A photo.", {"image_id": 1, "caption": {"en": "A photo."}}]
+    content["images"].append(None)
+    files: dict[str, bytes | str] = {f"val/{number}.jpg": photo("red") for number in (1, 2)}
+    folder = write(tmp_path, {**files, "captions_val.json": json.dumps(content)})
+    assert len(open_photos(folder, report=events)) == 2
+    assert events.skipped == [
+        ("captions_val.json, 'annotations' entry 5", "not a JSON object"),
+        ("captions_val.json, 'images' entry 3", "not a JSON object"),
+        ("1", 'a caption that is not a text: {"en": "A photo."}'),
+    ]
 
 
 def coco(*files: str) -> str:

@@ -124,7 +124,7 @@ def test_each_unusable_photo_is_reported_once_and_the_rest_kept(
         ("json", b"{", "unreadable JSON"),
         ("json", b'{"caption": "\xff"}', "a caption that is not UTF-8"),
         ("json", b'{"caption": "\\ud800"}', "a caption that is not UTF-8"),
-        ("json", b'{"captions": ["  ", 7, null]}', "no caption"),
+        ("json", b'{"captions": ["  ", 7, null]}', "a caption that is not a text: 7"),
         ("json", b"[" * 100_000, "unreadable JSON"),
         ("json", b'["A dog."]', "no caption"),
         ("txt", b"\xfe\xff", "a caption that is not UTF-8"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -141,3 +142,56 @@ def test_a_damaged_header_is_not_mistaken_for_the_end(tmp_path: Path) -> None:
     found = scan(shard)
     assert [sample.key for sample in found.samples] == ["a"]
     assert "after 2 readable files" in found.damage
+
+
+def samples_of(shard: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Keys of samples, and keys and reasons of the others."""
+    found = scan(shard)
+    return [sample.key for sample in found.samples], found.skipped
+
+
+def test_members_that_are_not_neighbours_are_one_sample(tmp_path: Path) -> None:
+    files = [(f"{key}.{suffix}", b"A dog.") for suffix in ("png", "txt") for key in "abc"]
+    files += [("d.png", b"png"), *photo("e", "A cat."), ("f.txt", b"A cow.")]
+    shard = write(tmp_path / "s.tar", files)
+    assert samples_of(shard) == (["a", "b", "c", "e"], [("d", "no caption"), ("f", "no photo")])
+    photos = open_photos(shard)
+    assert [captions_in(photos.meta(index)) for index in (0, 3)] == [("A dog.",), ("A cat.",)]
+
+
+def test_a_key_with_dots_ends_before_the_last_one(tmp_path: Path) -> None:
+    files = [
+        *photo("a/IMG.v1", "A dog."),
+        *photo("a/IMG.v2.0", "A cat."),
+        *photo("b", "A cow."),
+        ("IMG.v3.png", b"png"),
+        ("._b.png", b"what macOS adds"),
+        ("._b.txt", b"what macOS adds"),
+    ]
+    assert samples_of(write(tmp_path / "s.tar", files)) == (
+        ["a/IMG.v1", "a/IMG.v2.0", "b"],
+        [("IMG.v3", "no caption")],
+    )
+
+
+def test_further_parts_of_a_webdataset_sample_are_ignored(tmp_path: Path) -> None:
+    files = [("a.jpg", b"jpg"), ("a.mask.png", b"png"), ("a.json", b"{}"), ("a.seg.v2.json", b"{}")]
+    found = scan(write(tmp_path / "s.tar", files))
+    assert ([sample.key for sample in found.samples], found.skipped) == (["a"], [])
+    assert not found.is_regrouped
+
+
+def test_a_shard_that_is_read_as_before_keeps_its_fingerprint_and_another_does_not(tmp_path: Path) -> None:
+    as_before = [*photo("a", "A dog."), *photo("b", "A cat."), ("c.jpg", b"jpg")]
+    scattered = [*as_before, ("d.jpg", b"jpg"), ("c.txt", b"A cow.")]
+    for name, files in (("0.tar", as_before), ("1.tar", scattered)):
+        shard = write(tmp_path / name, files)
+        digest = hashlib.sha256(shard.read_bytes()).hexdigest()
+        fingerprint = hashlib.sha256(digest.encode()).hexdigest()
+        assert (open_photos(shard).fingerprint == fingerprint) == (name == "0.tar")
+
+
+def test_the_first_reasons_are_told_if_a_shard_has_no_sample(tmp_path: Path) -> None:
+    shard = write(tmp_path / "s.tar", [("a.png", b"png"), ("b.png", b"png"), ("c.txt", b"A dog.")])
+    with pytest.raises(DataError, match=r"captions; of 'a': no caption; of 'c': no photo\.$"):
+        open_photos(shard)

@@ -340,3 +340,17 @@ def test_a_cut_shard_still_tells_of_its_other_photos(run_minigpt4: Run, tmp_path
     assert done.returncode == 0, done.stderr
     assert "skipped           2 " in done.stdout
     assert "cut off or damaged" in done.stdout
+
+
+def test_inspect_names_rows_that_would_be_lost(run_minigpt4: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(jpeg(1))
+    (folder / "captions.csv").write_text("photo,caption\na.jpg,A cat on a chair.\na.jpg,A cat, asleep\n")
+    done = run_minigpt4("data", "inspect", "mine")
+    assert done.returncode == 0, done.stderr
+    assert "captions.csv, line 3: more fields than the heading names" in done.stdout
+    (folder / "captions.csv").write_text('photo,caption\na.jpg,"A cat.\na.jpg,A cat on a chair.\n')
+    done = run_minigpt4("data", "inspect", "mine")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the quote that begins in line 2 is never closed" in done.stderr.splitlines()[-1]

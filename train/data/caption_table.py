@@ -1,0 +1,150 @@
+"""The rows of a caption list in CSV, as spreadsheets write it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from minigpt4.core.errors import DataError
+
+Row = tuple[int, Mapping[str, Any] | str]
+"""The number of the line where a row begins, and its content or the reason why it cannot be read."""
+
+SEPARATORS = ",;\t"
+"""Spreadsheets use the separator of their locale."""
+
+
+def table_rows(
+    file: Iterable[str], path: Path, photo_columns: Sequence[str], caption_columns: Sequence[str]
+) -> Iterator[Row]:
+    """The rows under a heading, which names the columns; a caption column that is named twice gives a list.
+
+    Raises DataError without the right columns, or if a quote is never closed.
+    """
+    lines = _Lines(file)
+    delimiter = _delimiter(lines)
+    columns: list[str] | None = None
+    for number, record in _records(lines, delimiter, path):
+        if columns is not None:
+            if not isinstance(record, str):
+                yield number, _row(columns, record, photo_columns, caption_columns)
+            else:
+                yield number, record
+            continue
+        columns = [] if isinstance(record, str) else [column.strip().lower() for column in record]
+        # Spreadsheets end every line with the separators of empty columns.
+        while columns and not columns[-1]:
+            columns.pop()
+        _check_heading(columns, path, photo_columns, caption_columns)
+    if columns is None:
+        _check_heading([], path, photo_columns, caption_columns)
+
+
+def _check_heading(
+    columns: Sequence[str], path: Path, photo_columns: Sequence[str], caption_columns: Sequence[str]
+) -> None:
+    if not set(columns) & set(photo_columns) or not set(columns) & set(caption_columns):
+        raise DataError(
+            f"The list {path} begins with the columns {', '.join(columns) or 'of nothing'}; its first "
+            f"line should name '{photo_columns[0]}' and '{caption_columns[0]}'."
+        )
+    doubled = next((column for column in photo_columns if columns.count(column) > 1), None)
+    if doubled is not None:
+        raise DataError(f"The list {path} has two columns '{doubled}'; rename the one that names no photo.")
+
+
+def _row(
+    columns: Sequence[str],
+    record: Sequence[str],
+    photo_columns: Sequence[str],
+    caption_columns: Sequence[str],
+) -> Mapping[str, Any] | str:
+    if any(field.strip() for field in record[len(columns) :]):
+        return "more fields than the heading names; put a caption with commas in quotes"
+    row: dict[str, Any] = dict(zip(columns, record, strict=False))
+    if not set(row) & set(caption_columns) or not set(row) & set(photo_columns):
+        return "fewer fields than the heading names"
+    for column in set(row) & set(caption_columns) if len(row) < len(record) else ():
+        values = [field for name, field in zip(columns, record, strict=False) if name == column]
+        row[column] = values if len(values) > 1 else values[0]
+    return row
+
+
+class _Lines:
+    """The lines of a file, some of which may be read again."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._again: list[str] = []
+        self.record: list[str] = []
+        """The lines since the record's first."""
+
+        self.number = 1
+        """The number of the record's first line."""
+
+        self.at_end = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._lines, None)
+        self.at_end = line is None
+        if line is None:
+            raise StopIteration
+        self.record.append(line)
+        return line
+
+    def begin_record(self, *, again: int = 0) -> None:
+        """Begin a new record; the last `again` lines of the one before are read again."""
+        kept = len(self.record) - again
+        self.number += kept
+        self._again += reversed(self.record[kept:])
+        self.record.clear()
+
+
+def _delimiter(lines: _Lines) -> str:
+    """The separator, from Excel's first line `sep=;` or else the most frequent one in the heading."""
+    first = next((line for line in lines if line.strip()), "")
+    named = re.fullmatch(r'"?sep=([^"\r\n])"?\s*', first, re.IGNORECASE)
+    lines.begin_record(again=0 if named or not first else 1)
+    return named[1] if named else max(SEPARATORS, key=first.count)
+
+
+def _records(lines: _Lines, delimiter: str, path: Path) -> Iterator[tuple[int, list[str] | str]]:
+    """Each record that is not blank, with the number of its first line, or why it cannot be read."""
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            if lines.at_end:
+                raise DataError(_open_quote(lines, delimiter, path)) from error
+            # The lines after the first may be rows of their own, which a quote has swallowed.
+            again = len(lines.record) - 1
+            fault = "a quote that begins here is not closed" if again else f"unreadable CSV ({error})"
+            yield lines.number, fault
+            lines.begin_record(again=again)
+            continue
+        if record is None:
+            return
+        if any(field.strip() for field in record):
+            yield lines.number, record
+        lines.begin_record()
+
+
+def _open_quote(lines: _Lines, delimiter: str, path: Path) -> str:
+    """The sentence about a quote that is still open at the end of the list."""
+    (fields,) = csv.reader(lines.record, delimiter=delimiter)
+    text = "".join(lines.record)
+    number = lines.number + len(_BREAK.findall(text)) - len(_BREAK.findall(fields[-1]))
+    return (
+        f"The list {path} cannot be read: the quote that begins in line {number} is never closed; close it, "
+        "or write a quote within a quoted caption twice."
+    )
+
+
+_BREAK = re.compile(r"\r\n?|\n")
