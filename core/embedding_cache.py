@@ -1,9 +1,9 @@
 """Image embeddings cached on disk, so that a known picture needs neither tower nor torch.
 
-    cache_home()/embeddings/<fingerprint>/<digest>.npy      float32 (N, D_llm)
-    cache_home()/embeddings/pixels-<size>/<digest>.npy      uint8 (size, size, 3)
+    cache_home()/embeddings/<fingerprint>/<key>.npy         float32 (N, D_llm)
+    cache_home()/embeddings/pixels-<size>/<key>.npy         uint8 (size, size, 3)
 
-The fingerprint names everything before the language model, the digest the picture's content:
+The fingerprint names everything before the language model, `Picture.key` the picture's content:
 an entry is never wrong, only absent. The cache is a convenience, so a problem with its folder
 never fails an answer; it is logged and the embedding is computed again.
 """
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class ArrayCache:
-    """Arrays of one shape and type by picture digest, in a bounded folder that all caches share.
+    """Arrays of one shape and type by picture key, in a bounded folder that all caches share.
 
     For image embeddings, `name` is their fingerprint and `shape` (N, D_llm).
     """
@@ -58,9 +58,9 @@ class ArrayCache:
         self._total: int | None = None
         self._has_failed = False
 
-    def get(self, digest: str) -> NDArray[Any] | None:
-        """The array of the picture with this digest, if it is cached and intact."""
-        path = self._path(digest)
+    def get(self, key: str) -> NDArray[Any] | None:
+        """The array of the picture with this key, if it is cached and intact."""
+        path = self._path(key)
         try:
             # Not np.load, which opens a file that begins like a zip archive as one, with other errors.
             with path.open("rb") as file:
@@ -75,10 +75,10 @@ class ArrayCache:
         _touch(path)
         return array
 
-    def put(self, digest: str, array: NDArray[Any]) -> None:
+    def put(self, key: str, array: NDArray[Any]) -> None:
         """Store an array; a folder that cannot be written costs one log line."""
         self._check(array)
-        path = self._path(digest)
+        path = self._path(key)
         try:
             with replacing(path) as draft, draft.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
@@ -89,12 +89,12 @@ class ArrayCache:
             log.log(level, "Image embeddings cannot be kept in %s (%s).", self._folder, error)
             self._has_failed = True
 
-    def remove(self, digest: str) -> None:
+    def remove(self, key: str) -> None:
         """Remove the picture's array, if it is cached."""
-        _remove(self._path(digest))
+        _remove(self._path(key))
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.npy"
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.npy"
 
     def _check(self, array: NDArray[Any]) -> None:
         if array.shape != self._shape or array.dtype != self._dtype:
@@ -130,9 +130,9 @@ class SquareCache(ArrayCache):
         super().__init__(f"pixels-{size}", (size, size, 3), np.uint8)
 
 
-def is_cached(digest: str) -> bool:
-    """Whether the picture with this digest has been decoded before, and is therefore intact."""
-    return any((cache_home() / "embeddings").glob(f"*/{digest}.npy"))
+def is_cached(key: str) -> bool:
+    """Whether the picture with this key has been decoded before, and is therefore intact."""
+    return any((cache_home() / "embeddings").glob(f"*/{key}.npy"))
 
 
 def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -> str:

@@ -142,16 +142,17 @@ class Engine:
         A cached one is read and hashed but not decoded. Raises ImageError for what is not a picture.
         """
         picture = open_picture(source)
-        tokens_ND = self._cache.get(picture.digest)
+        cached = (self._cache.get(key) for key in picture.keys)
+        tokens_ND = next((found for found in cached if found is not None), None)
         if tokens_ND is None:
             if self._encoder is None:
                 self._encoder = self._make_encoder()
-            square = self._squares.get(picture.digest)
+            square = self._squares.get(picture.key)
             if square is not None:
                 picture.take_pixels(square)
             tokens_ND = self._encoder(picture)
-            self._cache.put(picture.digest, tokens_ND)
-            self._squares.remove(picture.digest)
+            self._cache.put(picture.key, tokens_ND)
+            self._squares.remove(picture.key)
         return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
 
     def reply(

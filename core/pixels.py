@@ -10,87 +10,36 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import struct
 import warnings
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from minigpt4.core.errors import ImageError
+from minigpt4.core.image_file.color import ProfileError, srgb_conversion, to_srgb
+from minigpt4.core.image_file.decode import decode
+from minigpt4.core.image_file.formats import DECODER_ERRORS
+from minigpt4.core.image_file.header import OpenedFile, PictureInfo, open_file, orientation, picture_info
 
-MAX_PIXELS = 89_478_485
-"""Most pixels a picture may hold: 256 MiB as RGB, and the size from which Pillow itself warns."""
+if TYPE_CHECKING:
+    from PIL.ImageCms import ImageCmsTransform
 
 MAX_FILE_BYTES = 256 * 2**20
 """Most bytes a picture file may hold; a longer one is a video or a disk image, not a picture."""
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM", "TGA", "ICO")
-"""Formats to try on a file. Not EPS and its like, which Pillow passes to other programs."""
+PIXELS_VERSION = 2
+"""Version of the pixels of images with a color profile other than sRGB or a corrected transparent color.
 
-ANIMATED_FORMATS = ("GIF", "WEBP", "PNG", "AVIF")
-
-OTHER_FILES = (
-    (4, b"ftyphei", "a HEIC photo; save it as JPEG or PNG first"),
-    (4, b"ftypmif1", "a HEIC photo; save it as JPEG or PNG first"),
-    (4, b"ftyp", "a video; save one frame of it as JPEG or PNG"),
-    (0, b"%PDF", "a PDF; save the page as JPEG or PNG first"),
-    (0, b"<svg", "an SVG drawing; save it as PNG first"),
-)
-"""Offset, first bytes and name of files that people take for pictures."""
-
-DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    struct.error,
-    zlib.error,
-    RuntimeError,
-    Image.DecompressionBombError,
-)
-"""Exceptions that Pillow's decoders raise on damaged files."""
-
-
-ORIENTATION = 0x0112
-"""EXIF's tag for how the camera was held."""
-
-LYING = range(5, 9)
-"""Orientations whose stored width is the upright picture's height."""
-
-PNG_NOTES = {
-    "exif": b"eXIf",
-    "XML:com.adobe.xmp": b"XML:com.adobe.xmp",
-    "Raw profile type exif": b"Raw profile type exif",
-}
-"""Pillow's names of PNG metadata that may hold the orientation, and their marks in the file.
-
-Metadata after the pixels is only found by decoding them, so the file is searched for the marks first.
+Version 1 used their values as if they were sRGB. To be raised when they are converted otherwise again.
+It is part of such a picture's cache key only: all others have kept their pixels, and with them their
+embeddings, bit for bit. What changes the pixels of all is `CODE_VERSION` (vision/fingerprint.py).
 """
-
-
-@dataclass(frozen=True)
-class PictureInfo:
-    """The header of a picture file, read before its pixels are decoded."""
-
-    size: tuple[int, int]
-    """Width and height of the upright picture."""
-
-    format: str
-    """Pillow's name of the file format; PNG for an image in memory."""
-
-    notices: tuple[str, ...] = ()
-    """Sentences for the person, such as that only the first frame of an animation is used."""
 
 
 class Picture:
@@ -108,33 +57,63 @@ class Picture:
         self.digest = digest or hashlib.sha256(data).hexdigest()
         """SHA-256 (hex) of the file's bytes, so it names the content whatever the file is called;
         of an image in memory, that of its upright RGB pixels."""
+        self.missing: float | None = None
+        """Fraction of the rows that a file that is cut off or damaged lacks; None for a whole one, and
+        before it is decoded."""
         self._called = called
+        self._opened: OpenedFile | None = None
+        self._has_new_pixels: bool | None = None
         self._info: PictureInfo | None = None
         self._image: Image.Image | None = None
 
     @classmethod
     def of_image(cls, image: Image.Image, name: str | None = None) -> Picture:
         """An image in memory; raises ImageError for a color mode that cannot be read."""
-        _, notices = _orientation(image, b"")
-        upright = _upright_rgb(image, name or "the picture")
+        _, notices = orientation(image)
+        conversion = None
+        with suppress(ProfileError):
+            conversion = srgb_conversion(image)
+        upright = _upright_rgb(image, conversion, name or "the picture")
         # Images of equal bytes may differ in palette or rotation, so the decoded pixels are hashed.
         digest = hashlib.sha256(f"{upright.size}".encode() + upright.tobytes()).hexdigest()
         picture = cls(b"", name or "picture", name or "the picture", digest=digest)
         picture._info, picture._image = PictureInfo(upright.size, "PNG", notices), upright
+        picture._has_new_pixels = False
         return picture
 
     @property
     def info(self) -> PictureInfo:
-        """Size, format and notices, from the header alone; raises ImageError if it is damaged."""
+        """Size, format and notices; raises ImageError if the header is damaged.
+
+        From the header alone, except for the notice that the file is cut off, which decoding adds.
+        """
         if self._info is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self._info = _info(_open_header(self.data, self._called), self.data)
+                self._info = picture_info(self._open(), self.data)
         return self._info
 
     @property
+    def key(self) -> str:
+        """The name of its pixels in caches; raises ImageError if the header is damaged.
+
+        Usually the digest. A picture known to be cut off has another: where only that is cached, the
+        file is decoded again, and its notice shown again.
+        """
+        whole, cut = self.keys
+        return whole if self.missing is None else cut
+
+    @property
+    def keys(self) -> tuple[str, str]:
+        """Its key if the file is whole, and if it is cut off, which only decoding shows."""
+        if self._has_new_pixels is None:
+            self._open()
+        whole = f"{self.digest}-{PIXELS_VERSION}" if self._has_new_pixels else self.digest
+        return whole, f"{whole}-cut"
+
+    @property
     def image(self) -> Image.Image:
-        """The pixels: upright, RGB, transparency flattened on white.
+        """The pixels: upright, sRGB, transparency flattened on white.
 
         Decoded once and then kept. Raises ImageError, in one sentence, for any unusable picture.
         """
@@ -142,24 +121,47 @@ class Picture:
             self._image = self._decode()
         return self._image
 
+    @property
+    def whole_image(self) -> Image.Image:
+        """The same, but raises ImageError also if rows are missing, which a caption may describe."""
+        image = self.image
+        if self.missing:
+            missing = f"{max(self.missing, 0.01):.0%} of the picture is missing"
+            raise ImageError(f"{self._called} is damaged or cut off: {missing}; fetch it again.")
+        return image
+
     def take_pixels(self, square: NDArray[np.uint8]) -> None:
         """Use pixels (H, W, 3) that another process has decoded and squashed; see `SquareCache`."""
         self._image = Image.fromarray(square)
 
+    def _open(self) -> OpenedFile:
+        if self._opened is None:
+            if not self.data:
+                raise ImageError(f"{self._called} is empty (0 bytes).")
+            if len(self.data) > MAX_FILE_BYTES:
+                raise ImageError(_too_long(self._called))
+            self._opened = open_file(self.data, self._called)
+            self._has_new_pixels = self._opened.has_new_pixels
+        return self._opened
+
     def _decode(self) -> Image.Image:
         with warnings.catch_warnings():
-            # Pillow warns of large sizes, which are refused below, and of damaged EXIF data, which does
+            # Pillow warns of large sizes, which are refused, and of damaged EXIF data, which does
             # not matter here.
             warnings.simplefilter("ignore")
-            image = _open_header(self.data, self._called)
-            self._info = _info(image, self.data)
+            opened, info = self._open(), self.info
+            self._opened = None  # its pixels, which would otherwise be kept beside the RGB ones
             try:
-                image.load()
+                decoded = decode(opened.image, self.data)
             except DECODER_ERRORS as error:
                 raise ImageError(
-                    f"{self._called} is damaged or cut off and cannot be decoded ({error})."
+                    f"{self._called} is damaged or cut off and cannot be decoded; fetch it again or save it "
+                    "anew."
                 ) from error
-            return _upright_rgb(image, self._called)
+            if decoded.notice:
+                self.missing = decoded.missing
+                self._info = replace(info, notices=(*info.notices, decoded.notice))
+            return _upright_rgb(decoded.image, opened.conversion, self._called)
 
 
 def open_picture(
@@ -221,123 +223,16 @@ def _read(path: Path) -> bytes:
         raise ImageError(f"{str(path)!r} is not a path: {error}.") from error
 
 
-def _open_header(data: bytes, called: str) -> Image.Image:
-    """The picture with its size known and allowed, and no pixel decoded yet."""
-    if not data:
-        raise ImageError(f"{called} is empty (0 bytes).")
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(_too_long(called))
-    Image.init()
-    try:
-        image = Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
-    except Image.DecompressionBombError as error:
-        raise ImageError(_too_large(called, f"over {2 * MAX_PIXELS // 1_000_000} million pixels")) from error
-    except DECODER_ERRORS as error:
-        raise ImageError(f"{called} is {_what_it_is(data)}.") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(_too_large(called, f"{width} x {height} pixels"))
-    if width < 1 or height < 1:
-        raise ImageError(f"{called} has no pixels ({width} x {height}).")
-    return image
-
-
-def _what_it_is(data: bytes) -> str:
-    head = data[:512].lstrip()
-    for offset, signature, description in OTHER_FILES:
-        if head[offset:].startswith(signature) or (offset == 0 and signature in head):
-            return description
-    return "not a picture, or damaged; JPEG, PNG, WebP, GIF, BMP and TIFF can be read"
-
-
-def _too_large(called: str, size: str) -> str:
-    limit = MAX_PIXELS // 1_000_000
-    return (
-        f"{called} is too large: {size}, where at most {limit} million pixels are decoded; "
-        "scale it down first."
-    )
-
-
 def _too_long(called: str) -> str:
     return f"{called} is over {MAX_FILE_BYTES // 2**20} MiB, too long for a picture; save it smaller first."
 
 
-def _info(image: Image.Image, data: bytes) -> PictureInfo:
-    width, height = image.size
-    frames = _frame_notices(image)
-    orientation, notices = _orientation(image, data)
-    size = (height, width) if orientation in LYING else (width, height)
-    return PictureInfo(size, image.format or "PNG", frames + notices)
-
-
-def _frame_notices(image: Image.Image) -> tuple[str, ...]:
-    try:
-        frames = int(getattr(image, "n_frames", 1))
-    except DECODER_ERRORS:
-        return ()
-    if frames > 1 and image.format in ANIMATED_FORMATS:
-        return (f"The picture is animated ({frames} frames); its first frame is used.",)
-    if frames > 1 and image.format == "TIFF":
-        return (f"The file holds {frames} pages; the first is used.",)
-    return ()
-
-
-def _orientation(image: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
-    """EXIF's orientation, which ImageOps.exif_transpose will undo, and a notice if it cannot be read."""
-    try:
-        if image.format == "TIFF":
-            return 1, ()  # Pillow turns these itself, and their size is the upright one
-        if image.format == "PNG" and any(
-            mark in data and note not in image.info for note, mark in PNG_NOTES.items()
-        ):
-            image.load()
-        # Not the PNG plugin's method, which decodes the pixels to search for metadata after them.
-        exif = Image.Image.getexif(image)
-        orientation = exif.get(ORIENTATION)
-        if orientation not in range(2, 9):
-            return 1, ()
-        if "exif" in image.info:
-            exif.tobytes()  # as exif_transpose will
-        return orientation or 1, ()
-    except DECODER_ERRORS:
-        return 1, ("The note about the camera's rotation cannot be read; the picture is used as stored.",)
-
-
-def _upright_rgb(image: Image.Image, called: str) -> Image.Image:
+def _upright_rgb(image: Image.Image, conversion: ImageCmsTransform | None, called: str) -> Image.Image:
     with suppress(*DECODER_ERRORS):  # broken EXIF data, which PictureInfo.notices reports
         image = ImageOps.exif_transpose(image)
     try:
-        return _flattened(image)
+        return to_srgb(image, conversion)
     except DECODER_ERRORS as error:
         raise ImageError(
             f"{called} stores its colors in a form that cannot be read (mode {image.mode})."
         ) from error
-
-
-def _flattened(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        flat = Image.new("RGB", layer.size, "white")
-        flat.paste(layer, mask=layer.getchannel("A"))
-        return flat
-    return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey values wider than a byte, brought to 0..255; Pillow's own conversion clips them.
-
-    16-bit values are divided by 257. Wider ones have no agreed white, so they are stretched
-    from their least to their greatest value, unless they already lie in 0..65535 (whole
-    numbers) or 0..1 (fractions).
-    """
-    values: NDArray[Any] = np.asarray(image).astype(np.float64)
-    finite = values[np.isfinite(values)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    top = 1.0 if image.mode == "F" else 65535.0
-    if low >= 0 and high <= top:
-        low, high = 0.0, top
-    known = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    scaled = (known - low) * 255 / max(high - low, 1e-12)
-    return Image.fromarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))

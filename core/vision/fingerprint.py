@@ -15,7 +15,8 @@ CODE_VERSION = 1
 """To be raised whenever `pixels.py` or the code of this folder gives other features of the same picture.
 
 The caches of image embeddings and of training features cannot detect such a change themselves;
-both are computed again when this number changes.
+both are computed again when this number changes. A change that only pictures with a color profile see
+raises `PIXELS_VERSION` (pixels.py) instead, and leaves the embeddings of all others cached.
 """
 
 FLOAT32_ONLY = ("efficientnet-lite2",)

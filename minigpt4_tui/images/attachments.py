@@ -61,7 +61,7 @@ class Attachment:
         is_input = isinstance(self.source, bytes) and self.label == STANDARD_INPUT
         name = "Standard input" if is_input else self.label if isinstance(self.source, bytes) else None
         picture = open_picture(self.source, name)
-        if not is_cached(picture.digest):
+        if not is_cached(picture.key):
             picture.image  # noqa: B018 (decoded now and kept)
         return picture
 

@@ -80,10 +80,11 @@ def remember(path: Path, picture: Picture, bundle: str) -> None:
 
     with _decoding:
         _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
-    if not is_cached(picture.digest):
+    # Pixels alone do not tell the engine that the file is cut off, so that it decodes such a file itself.
+    if picture.missing is None and not is_cached(picture.key):
         with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
             size = load_bundle(bundle).vision.image_size
-            SquareCache(size).put(picture.digest, np.asarray(squashed(picture.image, size)))
+            SquareCache(size).put(picture.key, np.asarray(squashed(picture.image, size)))
 
 
 def model_input(source: Path | bytes, bundle: str) -> Preview:

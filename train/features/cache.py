@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import VisionSpec
+from minigpt4.core.pixels import PIXELS_VERSION
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data.dataset import PhotoError, PhotoSet
@@ -32,7 +33,12 @@ CHUNK_BYTES = 64 * 2**20
 
 HEADER = "features.json"
 
-_OTHER = {"tower": "another tower", "photos": "other photos", "views": "other crops"}
+_OTHER = {
+    "tower": "another tower",
+    "photos": "other photos",
+    "views": "other crops",
+    "pixels": "an earlier reading of color profiles",
+}
 
 Values = NDArray[np.float16]
 
@@ -60,6 +66,8 @@ class FeatureSet:
         """What the features depend on; written to the header."""
         found: dict[str, object] = {"tower": self.tower, "photos": self.photos.fingerprint}
         found["views"] = [self.crops, VERSION] if self.crops > 1 else 1
+        # Of all photos, as finding those with a color profile would take as long as reading them all.
+        found["pixels"] = PIXELS_VERSION
         return found
 
     @cached_property

@@ -50,7 +50,7 @@ def pixels_of(
     key = photos.key(place)
     try:
         # "it": the error names the photo beside the reason.
-        image = open_picture(photos.read(place), name="it").image
+        image = open_picture(photos.read(place), name="it").whole_image
     except ImageError as error:
         raise PhotoError(photos.name, key, str(error).rstrip(".")) from error
     for crop in crops:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from minigpt4.core.errors import DataError, ImageError
-from minigpt4.core.pixels import DECODER_ERRORS, FORMATS, open_picture
+from minigpt4.core.image_file.formats import DECODER_ERRORS, FORMATS
+from minigpt4.core.pixels import open_picture
 from minigpt4.train.data.dataset import PhotoError, PhotoSet, captions_in
 from minigpt4.train.events import PhotoSkipped
 from minigpt4.train.inspection.caption_lengths import CaptionLengths
@@ -202,7 +203,7 @@ def _measure(photos: PhotoSet, index: int, lengths: CaptionLengths) -> _Measured
         captions = captions_in(photos.meta(index))
         data = photos.read(index)
         picture = open_picture(data, name="it")
-        image = picture.image
+        image = picture.whole_image
     except PhotoError as error:
         return PhotoSkipped(photos.name, error.key, error.reason)
     except (DataError, ImageError) as error:

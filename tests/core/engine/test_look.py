@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from minigpt4.core import pixels
 from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.embedding_cache import ArrayCache
 from minigpt4.core.engine import Encoder, Engine
 from minigpt4.core.errors import ImageError
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import User
+from minigpt4.tui.images.attachments import attachment
 
 WIDTH, TOKENS = 4, 3
 
@@ -160,3 +164,52 @@ def test_what_is_no_picture_is_refused_although_it_is_decoded_late(
     (tmp_path / "text.jpg").write_bytes(b"some words")
     with pytest.raises(ImageError, match=r"text\.jpg' is not a picture"):
         engine_of(encoder).look(tmp_path / "text.jpg")
+
+
+def another_profile(image: Image.Image) -> bytes:
+    """A PNG of it in a profile whose red and green are exchanged."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = srgb.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    buffer = BytesIO()
+    image.save(buffer, "PNG", icc_profile=swapped)
+    return buffer.getvalue()
+
+
+def test_a_picture_whose_pixels_changed_is_not_answered_from_its_old_embedding(
+    encoder: CountingEncoder, decoded: list[object]
+) -> None:
+    photo = another_profile(Image.new("RGB", (8, 6), (200, 0, 0)))
+    digest = hashlib.sha256(photo).hexdigest()
+    engine = engine_of(encoder)
+    old = np.zeros((TOKENS, WIDTH), np.float32)
+    ArrayCache("fingerprint", old.shape, np.float32).put(digest, old)
+    first = engine.look(photo)
+    assert (first.tokens_ND > 0).all()
+    again = engine_of(encoder).look(photo)
+    assert again.tokens_ND.tobytes() == first.tokens_ND.tobytes()
+    assert (encoder.asked, len(decoded)) == (1, 1)
+
+
+def test_an_ordinary_picture_is_answered_from_the_embedding_of_earlier_versions(
+    encoder: CountingEncoder, tmp_path: Path
+) -> None:
+    grey(7).save(tmp_path / "photo.png")
+    old = np.full((TOKENS, WIDTH), 3, np.float32)
+    digest = hashlib.sha256((tmp_path / "photo.png").read_bytes()).hexdigest()
+    ArrayCache("fingerprint", old.shape, np.float32).put(digest, old)
+    assert (engine_of(encoder).look(tmp_path / "photo.png").tokens_ND == 3).all()
+    assert encoder.asked == 0
+
+
+def test_a_picture_that_is_cut_off_is_encoded_once_and_always_said_to_be_so(
+    encoder: CountingEncoder, tmp_path: Path
+) -> None:
+    grey(7).save(tmp_path / "photo.jpg")
+    whole = (tmp_path / "photo.jpg").read_bytes()
+    (tmp_path / "photo.jpg").write_bytes(whole[:-2])
+    for _ in range(2):
+        picture = attachment(str(tmp_path / "photo.jpg")).open()
+        assert "cut off" in picture.info.notices[0]
+        engine_of(encoder).look(picture)
+        engine_of(encoder).look(tmp_path / "photo.jpg")
+    assert encoder.asked == 1

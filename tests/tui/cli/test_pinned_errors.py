@@ -212,7 +212,7 @@ def picture(kind: str) -> bytes:
         case "whole":
             return bytes(whole)
         case "half":
-            return bytes(whole[: len(whole) // 3])
+            return bytes(whole[: len(whole) // (8 if kind.endswith(".jpg") else 3)])
         case "header":
             return bytes(whole[:12])
         case "bomb":

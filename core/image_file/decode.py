@@ -1,0 +1,109 @@
+"""Decoding of image files, and of as much as there is of those that are cut off or damaged."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image, ImageFile
+
+from minigpt4.core.image_file.formats import DECODER_ERRORS
+
+MOST_MISSING = 0.6
+"""Most of an image's rows that may be missing; with less, an answer is about another image."""
+
+END_OF_IMAGE = b"\xff\xd9"
+
+SEGMENT = re.compile(rb"\xff[\xc4\xda\xdb\xdd\xfe]")
+"""Start of a JPEG segment that may stand between two scans. Compressed data holds none of these bytes."""
+
+JPEG_GREY = 128
+"""libjpeg's value of blocks for which no data came; 127 in CMYK, which is stored inverted."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of an image file."""
+
+    image: Image.Image
+
+    missing: float = 0.0
+    """Fraction of the rows that the file does not hold any more."""
+
+    notice: str = ""
+    """A sentence for the person, if the file is cut off or damaged."""
+
+
+def decode(image: ImageFile.ImageFile, data: bytes) -> Decoded:
+    """Decode an opened image whose file is `data`, or what is left of it.
+
+    Raises one of DECODER_ERRORS if more than MOST_MISSING of it is lost.
+    """
+    try:
+        image.load()
+        return Decoded(image)
+    except DECODER_ERRORS as error:
+        # Not ImageFile.LOAD_TRUNCATED_IMAGES, which holds for all threads at once.
+        so_far = _decoded_so_far(image)
+        ended = _with_end_mark(data) if image.format in ("JPEG", "MPO") else None
+        left = ended or so_far
+        if left is None:
+            raise
+        top, bottom = _untouched_rows(so_far) if so_far else (0, left.height)
+        if ended is not None:
+            # libjpeg holds rows back until more comes; what is really missing is grey besides.
+            grey = JPEG_GREY - (ended.mode == "CMYK")
+            top, bottom = 0, min(bottom, _rows_of(ended, grey, range(ended.height - 1, -1, -1)))
+        missing = max(top, bottom) / left.height
+        if missing > MOST_MISSING:
+            raise
+        state = "cut off" if "truncated" in str(error) else "damaged"
+        side = "last" if bottom >= top else "first"
+        rows = f"its {side} rows are missing ({max(missing, 0.01):.0%} of the picture)"
+        rest = rows if missing else "the picture is used as far as it goes"
+        return Decoded(left, missing, f"The file is {state}; {rest}.")
+
+
+def _with_end_mark(data: bytes) -> Image.Image | None:
+    """A JPEG without its end: libjpeg fills up what is missing once it meets the end mark."""
+    last_segment = max((found.start() for found in SEGMENT.finditer(data)), default=0)
+    # The second attempt is for a file that ends inside a table between two scans.
+    for end in (len(data), last_segment):
+        with suppress(*DECODER_ERRORS):
+            image = Image.open(BytesIO(data[:end] + END_OF_IMAGE), formats=["JPEG"])
+            image.load()
+            return image
+    return None
+
+
+def _decoded_so_far(image: ImageFile.ImageFile) -> Image.Image | None:
+    """The image with the pixels that were decoded before an error."""
+    with suppress(*DECODER_ERRORS):
+        if image.tile:
+            image.tile = []
+            image.load_end()
+        image.load()
+        return image
+    return None
+
+
+def _untouched_rows(image: Image.Image) -> tuple[int, int]:
+    """How many rows at the top and at the bottom are as they were before decoding."""
+    # A GIF starts as its transparent color, everything else as zeros.
+    start = image.info.get("transparency", 0) if image.format == "GIF" else 0
+    if image.format == "GIF":
+        # Its rows may be interlaced, and those that are missing lie between others.
+        return 0, sum(_rows_of(image, start, range(y, y + 1)) for y in range(image.height))
+    downwards, upwards = range(image.height), range(image.height - 1, -1, -1)
+    return _rows_of(image, start, downwards), _rows_of(image, start, upwards)
+
+
+def _rows_of(image: Image.Image, value: int, rows: range) -> int:
+    """How many of the rows hold only that byte, before the first that does not."""
+    byte = bytes([value])
+    for number, y in enumerate(rows):
+        if image.crop((0, y, image.width, y + 1)).tobytes().strip(byte):
+            return number
+    return len(rows)

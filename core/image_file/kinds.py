@@ -1,0 +1,219 @@
+"""What a file is that cannot be opened as an image, in words for the person who took it for one."""
+
+from __future__ import annotations
+
+import codecs
+import re
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+from PIL import TiffImagePlugin
+from PIL.ExifTags import Base as Tag
+
+from minigpt4.core.image_file.formats import DECODER_ERRORS
+
+UNKNOWN = "not a picture, or damaged; JPEG, PNG, WebP, GIF, BMP and TIFF can be read"
+
+CONVERT = "save it as JPEG or PNG first"
+HEIC = f"a HEIC photo; {CONVERT}"
+VIDEO = "a video; save one frame of it as JPEG or PNG"
+SOUND = "a sound recording, not a picture"
+JPEG_XL = f"a JPEG XL image; {CONVERT}"
+SVG = "an SVG drawing; save it as PNG first"
+WEB_PAGE = "a web page, not a picture; save the picture itself"
+ARCHIVE = "archive; take the picture out of it first"
+
+
+def _damaged(name: str) -> str:
+    return f"a damaged {name}, or of a rare kind; fetch it again or save it anew as JPEG or PNG"
+
+
+def _raw(maker: str = "") -> str:
+    return f"a camera raw{maker and f' ({maker})'}; {CONVERT}"
+
+
+BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), _damaged("AVIF")),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"), HEIC),
+    **dict.fromkeys((b"M4A ", b"M4B ", b"M4P ", b"F4A "), SOUND),
+    **dict.fromkeys((b"jp2 ", b"jpx ", b"jpm "), _damaged("JPEG 2000")),
+    b"jxl ": JPEG_XL,
+    b"crx ": _raw("Canon CR3"),
+}
+"""Brands of the ISO base media file format (ISO/IEC 14496-12), which photos share with videos."""
+
+IMAGE_CONTAINERS = (b"mif1", b"msf1", b"miaf")
+"""Brands of any coded image; the compatible brands tell which one."""
+
+SIGNATURES = (
+    (0, b"\xff\xd8\xff", _damaged("JPEG")),
+    (0, b"\x89PNG", _damaged("PNG")),
+    (0, b"GIF8", _damaged("GIF")),
+    (8, b"WEBP", _damaged("WebP")),
+    (4, b"jP  \r\n", _damaged("JPEG 2000")),
+    (4, b"JXL \r\n", JPEG_XL),
+    (0, b"\xff\x0a", JPEG_XL),
+    (0, b"II\x1a\0\0\0HEAPCCDR", _raw("Canon CRW")),
+    (0, b"IIRO", _raw("Olympus ORF")),
+    (0, b"IIRS", _raw("Olympus ORF")),
+    (0, b"MMOR", _raw("Olympus ORF")),
+    (0, b"IIU\0", _raw("Panasonic RW2")),
+    (0, b"FUJIFILMCCD-RAW", _raw("Fujifilm RAF")),
+    (0, b"FOVb", _raw("Sigma X3F")),
+    (0, b"\0MRM", _raw("Minolta MRW")),
+    (0, b"8BPS", f"a Photoshop file; {CONVERT}"),
+    (0, b"gimp xcf", f"a GIMP file; {CONVERT}"),
+    (0, b"v/1\x01", f"an OpenEXR image; {CONVERT}"),
+    (0, b"#?RADIANCE", f"a Radiance HDR image; {CONVERT}"),
+    (0, b"DDS ", f"a DDS texture; {CONVERT}"),
+    (0, b"qoif", f"a QOI image; {CONVERT}"),
+    (0, b"icns", f"a macOS icon; {CONVERT}"),
+    (128, b"DICM", f"a DICOM scan; {CONVERT}"),
+    (0, b"SIMPLE  =", f"a FITS image; {CONVERT}"),
+    (0, b"%!PS", "a PostScript drawing, not a picture; save it as PNG first"),
+    (4, b"moov", VIDEO),
+    (4, b"mdat", VIDEO),
+    (4, b"wide", VIDEO),
+    (8, b"AVI ", VIDEO),
+    (0, b"\x1aE\xdf\xa3", VIDEO),
+    (0, b"FLV\x01", VIDEO),
+    (0, b"\0\0\1\xba", VIDEO),
+    (0, b"\0\0\1\xb3", VIDEO),
+    (0, b"0&\xb2u\x8ef\xcf\x11", VIDEO),
+    (8, b"WAVE", SOUND),
+    (0, b"ID3", SOUND),
+    (0, b"fLaC", SOUND),
+    (0, b"OggS", SOUND),
+    (0, b"PK\3\4", f"an office document or a ZIP {ARCHIVE}"),
+    (0, b"\xd0\xcf\x11\xe0", "an office document; save the picture in it as JPEG or PNG first"),
+    (0, b"\x1f\x8b", f"a gzip {ARCHIVE}"),
+    (0, b"Rar!", f"a RAR {ARCHIVE}"),
+    (0, b"7z\xbc\xaf", f"a 7z {ARCHIVE}"),
+    (257, b"ustar", f"a tar {ARCHIVE}"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the picture; fetch that with `git lfs pull`"),
+    (0, b"[InternetShortcut]", "a shortcut to a web address, not a picture; save the picture itself"),
+)
+"""Offset and first bytes of files that people take for pictures, and of damaged ones."""
+
+HEAD = 2**20
+"""Bytes of a text that are searched for its first element."""
+
+PROLOG = re.compile(
+    rb"(?:\s++|<\?.*?\?>|<!--.*?-->|<!doctype\b(?:[^\[>]++|\[.*?\])*+>)*+", re.IGNORECASE | re.DOTALL
+)
+"""What may come before the first element of XML or HTML. Possessive, so that it takes linear time."""
+
+ELEMENT = re.compile(rb"<(?:[\w.-]+:)?([a-z][\w.-]*)", re.IGNORECASE)
+
+HTML_ELEMENTS = frozenset(
+    b"html head body title meta link script style div p a img table form center span h1 h2 iframe".split()
+)
+
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+RAW_COMPRESSIONS = (32767, 32769, 32770, 34713, 34892, 65535)
+"""TIFF compressions of Sony, packed, Samsung, Nikon, Adobe's lossy DNG, and Pentax."""
+
+RAW_COLORS = (32803, 34892)
+"""TIFF photometric interpretations of a color filter array and of linear raw values."""
+
+
+def description(data: bytes) -> str:
+    """What a file is that could not be opened, and the way out, as it follows "X is" in a sentence."""
+    return (
+        _iso_media(data)
+        or _tiff(data)
+        or _svgz(data)
+        or next((words for offset, mark, words in SIGNATURES if data.startswith(mark, offset)), None)
+        or _pdf_or_bmp(data)
+        or _text(data[:HEAD])
+        or UNKNOWN
+    )
+
+
+def raw_description(data: bytes, tags: Mapping[int, Any]) -> str | None:
+    """The same for a TIFF with these tags if it is a camera's raw file; None for any other.
+
+    Pillow opens many of these as the thumbnail of 160 x 120 pixels with which they begin.
+    """
+    if data[8:10] == b"CR":
+        return _raw("Canon CR2")
+    with suppress(*DECODER_ERRORS):  # damaged tags are read only now
+        if Tag.DNGVersion in tags:
+            return _raw("DNG")
+        is_thumbnail = tags.get(Tag.NewSubfileType, 0) & 1 and Tag.SubIFDs in tags and Tag.Make in tags
+        has_raw_colors = tags.get(Tag.PhotometricInterpretation) in RAW_COLORS
+        if is_thumbnail or has_raw_colors or tags.get(Tag.Compression) in RAW_COMPRESSIONS:
+            return _raw()
+    return None
+
+
+def _iso_media(data: bytes) -> str | None:
+    if data[4:8] != b"ftyp":
+        return None
+    brand = data[8:12]
+    if brand in IMAGE_CONTAINERS:
+        end = min(int.from_bytes(data[:4]), 256)
+        compatible = (data[at : at + 4] for at in range(16, end, 4))
+        return next((BRANDS[one] for one in compatible if one in BRANDS), HEIC)
+    return BRANDS.get(brand, VIDEO)
+
+
+def _tiff(data: bytes) -> str | None:
+    if not data.startswith(TIFF_SIGNATURES):
+        return None
+    is_big = 43 in data[2:4]
+    with suppress(*DECODER_ERRORS):
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
+        file = BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        if raw := raw_description(data, tags):
+            return raw
+    return _damaged("TIFF")
+
+
+def _svgz(data: bytes) -> str | None:
+    if not data.startswith(b"\x1f\x8b"):
+        return None
+    with suppress(zlib.error):
+        if _text(zlib.decompressobj(wbits=31).decompress(data, HEAD)) == SVG:
+            return SVG
+    return None
+
+
+def _pdf_or_bmp(data: bytes) -> str | None:
+    # Readers accept a PDF's mark anywhere in its first 1024 bytes; two letters alone mark a BMP.
+    if b"%PDF-" in data[:1024]:
+        return "a PDF; save the page as JPEG or PNG first"
+    return _damaged("BMP") if data[:2] == b"BM" and data[6:10] == bytes(4) else None
+
+
+def _text(head: bytes) -> str | None:
+    """Which markup or data format the text is, if any."""
+    text = _as_utf8(head).lstrip()
+    if text.startswith((b"{", b"[")):
+        return "a JSON text, not a picture; save the picture itself" if text.isascii() else None
+    prolog = PROLOG.match(text)
+    before = prolog[0].lower() if prolog else b""
+    found = ELEMENT.match(text, len(before))
+    element = found[1].lower() if found else b""
+    if element == b"svg" or b"<!doctype svg" in before:
+        return SVG
+    if element in HTML_ELEMENTS or b"<!doctype html" in before:
+        return WEB_PAGE
+    return "an XML file, not a picture" if before.startswith(b"<?xml") else None
+
+
+def _as_utf8(text: bytes) -> bytes:
+    for mark, encoding in (
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ):
+        if text.startswith(mark):
+            return text[len(mark) :].decode(encoding, "ignore").encode()
+    return text
