@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.signal import Signal
@@ -162,27 +162,18 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             self.chat.composer.focus()
 
     def attach(self, sources: Iterable[Attachment | Path | StoredPicture]) -> None:
-        """Open images, store them, and show them as chips; an invalid file is shown as an error."""
-        for source in sources:
-            if isinstance(source, StoredPicture):
-                self.chat.show_pictures([source])
-            else:
-                self.in_background(lambda source=source: self._keep(source), self._kept)  # type: ignore[misc]
+        """Add pictures to the next question, see `ChatDraft.attach`."""
+        self.chat.attach(sources)
 
-    def _keep(self, source: Attachment | Path) -> tuple[StoredPicture, tuple[str, ...]]:
-        """On a background thread: read, hash, decode and store an image, each once."""
-        from minigpt4.tui.images.preview import remember
-
-        one = Attachment(source, str(source)) if isinstance(source, Path) else source
-        picture = one.open()
-        stored = self.store.keep_picture(picture, one.name)
-        remember(stored.path, picture, self.settings.bundle)
-        return stored, picture.info.notices
-
-    def _kept(self, kept: tuple[StoredPicture, tuple[str, ...]]) -> None:
-        self.chat.show_pictures([kept[0]])
-        for notice in kept[1]:
-            self.say(notice, "warning")
+    def on_paste(self, event: events.Paste) -> None:
+        """Bring a paste to the composer that no other widget took: pictures from any screen, text in the chat."""
+        if self._pastes_into_line:
+            return
+        if self.screen is self.chat:
+            self.chat.composer.focus()
+            self.chat.paste_text(event.text)
+        elif self.chat.attach_text(event.text):
+            self.say("Added to your next question.")
 
     def _on_conversation(self, update: Update) -> None:
         self.chat.show_update(update)

@@ -132,7 +132,8 @@ class BaseApp(App[None], inherit_bindings=False):
         """Cut a paste: a book pasted into a line would block the screen."""
         if isinstance(event, events.Key):
             self.key_at = time.monotonic()
-        if isinstance(event, events.Paste) and self._pastes_into_line:
+        # A paste that the focused widget did not use comes back here, and must not be given to it again.
+        if isinstance(event, events.Paste) and not event.is_forwarded and self._pastes_into_line:
             event = events.Paste(event.text[:MAX_PASTE])
         await super().on_event(event)
 

@@ -88,11 +88,11 @@ def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachm
 def attachments_in(text: str) -> list[Attachment]:
     """The images that a typed, pasted or dropped text names. Nothing is opened.
 
-    A text that is the path of a file, spaces included, is that file. Otherwise it is split like a shell
+    A text that is the path of a file or folder, spaces included, is that one. Otherwise it is split like a shell
     command, with quotes and backslashes, or, if that gives no files, into one path per line.
     """
     bare = text.strip()
-    if _exists(_path(bare)):
+    if _exists(_path(bare)) or (bare and is_folder(_path(bare))):
         return [Attachment(_path(bare), bare)]
     words = [Attachment(_path(word), word) for word in _words(text)]
     if "\n" in bare and not _are_files(words):
@@ -106,6 +106,20 @@ def names_files(text: str) -> bool:
     """Whether the text consists of paths of existing files, as when files are dropped on a terminal."""
     # A pasted book is not worth splitting.
     return len(text) <= MAX_DROP and _are_files(attachments_in(text))
+
+
+def names_folder(text: str) -> bool:
+    """Whether the text is the path of one folder; "/" alone is rather the beginning of a command."""
+    found = attachments_in(text) if len(text) <= MAX_DROP and text.strip() != "/" else []
+    return len(found) == 1 and isinstance(found[0].source, Path) and is_folder(found[0].source)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder of that path."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def is_picture_name(name: str) -> bool:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import BindingType
 
-from minigpt4.tui.history.store import StoredMessage, StoredPicture
-from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
-from minigpt4.tui.screens.chat_view import ChatView
+from minigpt4.tui.history.store import StoredMessage
+from minigpt4.tui.images.attachments import attachments_in
+from minigpt4.tui.screens.chat_draft import ChatDraft
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.widgets.chips import Chip
-from minigpt4.tui.widgets.composer import Composer, looks_dropped
+from minigpt4.tui.widgets.composer import Composer
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.option_rows import OptionRows
@@ -29,7 +26,7 @@ TWICE_S = 2.0
 """Seconds within which a second Ctrl+C quits."""
 
 
-class ChatScreen(ChatView):
+class ChatScreen(ChatDraft):
     """Every action of the scope "chat": ask, regenerate, edit, copy and others."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
@@ -41,25 +38,12 @@ class ChatScreen(ChatView):
 
     # Pictures
 
-    def show_pictures(self, pictures: Sequence[StoredPicture]) -> None:
-        """Add pictures to the next question."""
-        self.footer.add(pictures)
-
-    @on(Chip.Zoomed)
-    def _zoom_chip(self, event: Chip.Zoomed) -> None:
-        self._zoom(self.footer.pictures, event.picture)
-
     def on_thumbnail_zoomed(self, event: Thumbnail.Zoomed) -> None:
         """Enlarge an image of a message; the others of the message can be reached from it."""
         for view in self.transcript.views:
             if event.picture in view.message.pictures:
                 self._zoom(view.message.pictures, event.picture)
                 return
-
-    def _zoom(self, pictures: Sequence[StoredPicture], first: StoredPicture) -> None:
-        from minigpt4.tui.screens.zoom import ZoomScreen
-
-        self.host.push_screen(ZoomScreen(pictures, pictures.index(first)))
 
     # Asking
 
@@ -71,16 +55,14 @@ class ChatScreen(ChatView):
         if command is not None:
             self.composer.take(event.typed)
             self.call_later(self._run_command, command.action, event.text)
-        elif self._attach_dropped(event.text):
+        elif self.attach_text(event.text):
             self.composer.take(event.typed)
         elif event.text.startswith("/") and "\n" not in event.text:
             self.host.say(unknown_command(event.text), "warning")
         elif self.footer.editing is not None:
             self._send_edited(self.footer.editing, event)
-        elif self._may_ask():
-            asked = self.host.guarded(lambda: self.conversation.ask(event.text, self.footer.pictures))
-            if asked:
-                self.footer.asked(event.typed)
+        else:
+            self.submit(event.text, event.typed)
 
     async def _run_command(self, action: str, line: str) -> None:
         if action == "attach_path":
@@ -91,30 +73,11 @@ class ChatScreen(ChatView):
     async def _act(self, action: str) -> None:
         await self.run_action(action if hasattr(self, f"action_{action}") else f"app.{action}")
 
-    def _may_ask(self) -> bool:
-        """Whether a new answer can be started; shows the reason if not."""
-        if self.conversation.answering is not None:
-            self.host.say(f"An answer is being written; {self.host.key('stop')} stops it.", "warning")
-            return False
-        return self.host.ready_engine()
-
-    def _attach_dropped(self, text: str) -> bool:
-        """Attach the files that the text names as if they were dropped; False if it does not."""
-        if not (looks_dropped(text) and names_files(text)):
-            return False
-        self.host.attach(attachments_in(text))
-        return True
-
     def _attach_line(self, line: str) -> None:
         found = attachments_in(line)
         if not found:
             self.host.say("/image needs the path of a picture, as in `/image photo.jpg`.", "warning")
-        self.host.attach(found)
-
-    @on(Composer.FilesDropped)
-    def _dropped(self, event: Composer.FilesDropped) -> None:
-        if not self._attach_dropped(event.text):
-            self.composer.type(event.text)
+        self.attach(found)
 
     @on(Composer.MovedUp)
     def _moved_up(self) -> None:
@@ -128,7 +91,7 @@ class ChatScreen(ChatView):
     def _send_edited(self, message_id: str, event: Composer.Submitted) -> None:
         message = self.conversation.message(message_id)
         if message is not None:
-            if message.role == "user" and not self._may_ask():
+            if message.role == "user" and not self.may_ask():
                 return
             if not self.host.guarded(lambda: self.conversation.edit(message_id, event.text)):
                 return
@@ -137,10 +100,12 @@ class ChatScreen(ChatView):
     # What keys do
 
     def action_stop(self) -> None:
-        """Close the completions, stop the answer, focus the composer or cancel editing: one at a time."""
+        """Close the completions, stop the answer, take back the waiting question, focus the composer or cancel
+        editing: one at a time.
+        """
         if self.composer.close_choices():
             return
-        if self.host.guarded(self.conversation.stop):
+        if self.host.guarded(self.conversation.stop) or self.footer.take_back():
             return
         if not self.composer.has_focus:
             self.composer.focus()
@@ -148,8 +113,8 @@ class ChatScreen(ChatView):
             self.footer.leave_editing()
 
     def action_interrupt(self) -> None:
-        """Ctrl+C: stop the answer, or clear the composer; pressed twice, quit."""
-        if self.host.guarded(self.conversation.stop):
+        """Ctrl+C: stop the answer, take back the waiting question or clear the composer; twice, quit."""
+        if self.host.guarded(self.conversation.stop) or self.footer.take_back():
             return
         now = time.monotonic()
         if self.composer.text:
@@ -164,12 +129,12 @@ class ChatScreen(ChatView):
         """Generate another answer to the question of the focused message, or to the last one."""
         view = self.focused if isinstance(self.focused, MessageView) else None
         chosen = view.message.id if view is not None else None
-        if self._may_ask() and self.host.guarded(lambda: self.conversation.regenerate(chosen)) is False:
+        if self.may_ask() and self.host.guarded(lambda: self.conversation.regenerate(chosen)) is False:
             self.host.say("There is no question yet to answer once more.", "warning")
 
     def action_continue_answer(self) -> None:
         """Continue the last answer."""
-        if self._may_ask() and self.host.guarded(self.conversation.continue_answer) is False:
+        if self.may_ask() and self.host.guarded(self.conversation.continue_answer) is False:
             self.host.say("There is no answer yet that could go on.", "warning")
 
     def action_restart_engine(self) -> None:
@@ -177,7 +142,9 @@ class ChatScreen(ChatView):
         self.host.restart_engine()
 
     def action_edit_last(self) -> None:
-        """Edit the last question in the composer."""
+        """Edit the last question in the composer, or take back the one that waits."""
+        if self.footer.take_back():
+            return
         message = self.conversation.last("user")
         if message is None:
             self.host.say("There is no question yet to edit.", "warning")
@@ -215,33 +182,6 @@ class ChatScreen(ChatView):
         """List the commands, as if a slash were typed."""
         self.composer.focus()
         self.composer.replace_text("/")
-
-    def action_pick_picture(self) -> None:
-        """Choose pictures from a folder."""
-        from minigpt4.tui.screens.picker import PickerScreen
-
-        self.host.push_screen(PickerScreen(), lambda chosen: self.host.attach(chosen or []))
-
-    def action_paste(self) -> None:
-        """Attach the clipboard's image; if it has none, insert its text."""
-        from minigpt4.tui.images.clipboard import ClipboardError, clipboard_image, clipboard_text
-
-        def read() -> bytes | str:
-            try:
-                return clipboard_image()
-            except ClipboardError:
-                with suppress(ClipboardError):
-                    if text := self.host.clipboard or clipboard_text():
-                        return text
-                raise
-
-        def insert(content: bytes | str) -> None:
-            if isinstance(content, bytes):
-                self.host.attach([Attachment(content, "clipboard")])
-            else:
-                self.composer.type(content)
-
-        self.host.in_background(read, insert, lambda error: self.host.say(str(error), "warning"))
 
     def action_export(self) -> None:
         """Save the conversation as a file."""

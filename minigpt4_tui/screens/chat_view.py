@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.widgets import Static
 
 from minigpt4.tui.conversation.conversation import Conversation
+from minigpt4.tui.conversation.draft import Draft
 from minigpt4.tui.conversation.engine_status import EngineStatus
 from minigpt4.tui.conversation.updates import (
     MessageAdded,
@@ -52,6 +53,7 @@ class ChatView(Screen[None]):
     def __init__(self, host: MiniGPT4App) -> None:
         super().__init__()
         self.host = host
+        self.draft = Draft()
         self._sidebar_wanted: bool | None = None
         self._drawing = asyncio.Lock()
         self._advised: set[tuple[str, bool]] = set()
@@ -73,7 +75,7 @@ class ChatView(Screen[None]):
             yield Static("", id="title", markup=False)
             yield Welcome(ways)
             yield Transcript(self._make)
-            yield ChatFooter(still=self.host.settings.reduced_motion, leave_key=key("stop"))
+            yield ChatFooter(self.draft, still=self.host.settings.reduced_motion, leave_key=key("stop"))
 
     def on_mount(self) -> None:
         """Show an empty conversation until another is opened."""

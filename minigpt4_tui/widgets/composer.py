@@ -32,6 +32,10 @@ MAX_COMPLETIONS = 7
 class CompletionList(KeyLine):
     """Completions of a slash command or its path; a click takes one."""
 
+    @dataclass
+    class Clicked(KeyLine.Clicked):
+        """A completion was clicked; `action` is its text."""
+
     def __init__(self) -> None:
         super().__init__(is_plain=False, id="choices")
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 from textual.widgets import Static, TextArea
+from textual.widgets._toast import ToastRack
 
+from minigpt4.tui.conversation.draft import Draft, opened
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
-from minigpt4.tui.widgets.chips import Chip, ChipRow
+from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.composer import MAX_CHARACTERS, CompletionList, Composer
+from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.status import StatusLine
 
 CHARACTERS_PER_TOKEN = 4
 """Roughly, for English; used only to estimate the draft's length."""
+
+HELD_COLUMNS = 32
+"""Of the name and the text in the line about a question that waits."""
 
 TEMPLATE_TOKENS = 4
 """Tokens that a prompt template adds around a picture, roughly."""
 
 
 class ChatFooter(Vertical):
-    """`pictures` go with the next question; `editing` is the id of the message being edited."""
+    """Shows the `draft` of the next question; `editing` is the id of the message being edited."""
 
-    def __init__(self, *, still: bool, leave_key: str) -> None:
+    def __init__(self, draft: Draft, *, still: bool, leave_key: str) -> None:
         super().__init__(id="footer")
-        self.pictures: list[StoredPicture] = []
+        self.draft = draft
         self.editing: str | None = None
         self._still = still
         self._leave_key = leave_key
@@ -36,6 +43,7 @@ class ChatFooter(Vertical):
     def compose(self) -> ComposeResult:
         yield CompletionList()
         yield Static("", id="editing", markup=False)
+        yield KeyLine(id="held")
         yield ChipRow(id="chips")
         yield Composer(still=self._still)
         yield StatusLine(still=self._still)
@@ -44,6 +52,12 @@ class ChatFooter(Vertical):
         """Start with nothing attached and nothing being edited."""
         self.query_one(CompletionList).display = False
         self.query_one("#editing").display = False
+        self.query_one("#held").display = False
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Keep messages that pop up off the composer and the chips, however high they are."""
+        for rack in self.screen.query(ToastRack):
+            rack.styles.margin = (0, 0, event.size.height, 0)
 
     @property
     def composer(self) -> Composer:
@@ -55,18 +69,32 @@ class ChatFooter(Vertical):
         """The line at the bottom."""
         return self.query_one(StatusLine)
 
-    def add(self, pictures: Sequence[StoredPicture]) -> None:
-        """Attach pictures to the next question; one that is attached already is skipped."""
-        self.pictures += [
-            one for one in pictures if all(one.digest != other.digest for other in self.pictures)
-        ]
-        self._draw()
+    @property
+    def pictures(self) -> list[StoredPicture]:
+        """The pictures that are open, in the order given."""
+        return opened(self.draft.all_pictures)
 
-    def asked(self, typed: str) -> None:
-        """Clear the question that was sent, and its pictures."""
-        self.pictures = []
-        self.composer.take(typed)
-        self._draw()
+    def show_draft(self) -> None:
+        """Draw the pictures, and the question that waits for them."""
+        self.query_one(ChipRow).show(self.draft.all_pictures)
+        held = self.draft.held
+        line = self.query_one("#held", KeyLine)
+        line.display = held is not None
+        if held is not None:
+            names = [sanitize_line(one.name, HELD_COLUMNS) for one in held.opening]
+            which = f"{names[0]} is" if len(names) == 1 else f"{len(names)} pictures are"
+            back = action_link(f"{self._leave_key} takes it back", "take_back")
+            text = sanitize_line(held.text, HELD_COLUMNS)
+            line.update(Content.assemble((f"Sent once {which} open:", "$text-warning"), f" {text} · ", back))
+        self._estimate()
+
+    def take_back(self) -> bool:
+        """Return the held question to the composer, before what was typed since; False if none is held."""
+        text = self.draft.take_back()
+        if text:
+            self.composer.replace_text("\n".join(filter(None, (text, self.composer.text))))
+            self.show_draft()
+        return bool(text)
 
     def count_pictures(self, image_tokens: int) -> None:
         """Set the number of tokens per picture, from the model."""
@@ -80,6 +108,9 @@ class ChatFooter(Vertical):
                 f"The message has {len(message.text):,} characters, too many to edit here; copy it instead."
             )
             self.app.notify(sentence, severity="warning", markup=False)
+            return
+        if self.take_back():
+            # It is the latest question, and not sent yet.
             return
         self.editing = message.id
         self.composer.replace_text(message.text)
@@ -102,18 +133,9 @@ class ChatFooter(Vertical):
         event.stop()
         self.composer.choose(event.action)
 
-    @on(Chip.Removed)
-    def _removed(self, event: Chip.Removed) -> None:
-        event.stop()
-        self.pictures = [picture for picture in self.pictures if picture != event.picture]
-        self._draw()
-
     @on(TextArea.Changed)
     def _estimate(self) -> None:
-        images = len(self.pictures) * (self._image_tokens + TEMPLATE_TOKENS)
+        waiting = [one for one in self.draft.all_pictures if not one.problem]
+        images = len(waiting) * (self._image_tokens + TEMPLATE_TOKENS)
         pending = images + len(self.composer.text) // CHARACTERS_PER_TOKEN
         self.status.usage = replace(self.status.usage, pending=pending)
-
-    def _draw(self) -> None:
-        self.query_one(ChipRow).show(self.pictures)
-        self._estimate()

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 @options.with_option_sets
 def chat(
     images: Annotated[
-        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="Pictures for the first message.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[IMAGE]...", help="Pictures for the first message; a folder opens the picker there."
+        ),
     ] = None,
     plain: Annotated[
         bool,

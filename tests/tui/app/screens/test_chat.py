@@ -18,7 +18,6 @@ from minigpt4.core.worker.messages import (
     Phase,
     Ready,
 )
-from minigpt4.tui.history.store import StoredPicture
 from minigpt4.tui.widgets.answer import AnswerText
 from minigpt4.tui.widgets.engine_error import EngineErrorCard
 from minigpt4.tui.widgets.message import MessageView
@@ -249,15 +248,6 @@ async def test_a_picture_is_attached_with_a_command_whose_path_is_completed(
         await pilot.press("enter")
         await now.until(lambda: len(app.chat.footer.pictures) == 1)
         assert now.engine.asked == []
-
-
-async def test_the_same_picture_is_not_added_twice(play: Play, picture: StoredPicture) -> None:
-    async with play() as now:
-        app, pilot = now.app, now.pilot
-        app.attach([picture, picture])
-        await pilot.pause()
-        assert app.chat.footer.pictures == [picture]
-        await now.until(lambda: "13 of 1,000" in now.text())
 
 
 async def test_commands_of_the_plain_chat_work(play: Play) -> None:

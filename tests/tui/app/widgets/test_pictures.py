@@ -1,4 +1,4 @@
-"""A picture is seen in its message and as a chip, is enlarged, and is missed without harm."""
+"""A picture is seen in its message, is enlarged, and is missed without harm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from PIL import Image, ImageFile
 from textual.app import ComposeResult
 from textual.geometry import Region
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Static
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.engine import Engine
@@ -23,7 +22,7 @@ from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images import terminal_protocol
 from minigpt4.tui.images.terminal_protocol import TerminalFeatures
 from minigpt4.tui.screens.zoom import ZoomScreen
-from minigpt4.tui.widgets.chips import Chip, ChipRow
+from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.picture import PictureArea, Thumbnail
 
 Play = Any
@@ -176,96 +175,6 @@ async def test_where_the_encoders_fail_half_blocks_are_drawn(
     async with play({"images": "sixel"}) as now:
         await show(now, picture)
         assert "▀" in now.text()
-
-
-class Desk(Screen[None]):
-    """A row of chips over something that can have the focus."""
-
-    def __init__(self, pictures: list[StoredPicture]) -> None:
-        super().__init__()
-        self.pictures = pictures
-        self.zoomed: list[str] = []
-
-    def compose(self) -> ComposeResult:
-        yield ChipRow(id="chips")
-        yield Composer("", id="composer")
-
-    def on_mount(self) -> None:
-        self.query_one(ChipRow).show(self.pictures)
-
-    def on_chip_removed(self, event: Chip.Removed) -> None:
-        self.pictures.remove(event.picture)
-        self.query_one(ChipRow).show(self.pictures)
-
-    def on_chip_zoomed(self, event: Chip.Zoomed) -> None:
-        self.zoomed.append(event.picture.name)
-
-
-class Composer(Static, can_focus=True):
-    """Where the focus goes back to."""
-
-
-@pytest.fixture
-def several(store: Store, picture: StoredPicture) -> list[StoredPicture]:
-    return [store.keep_picture(open_picture(picture.path), f"{name}.png") for name in ("one", "two", "three")]
-
-
-async def at_the_desk(now: Now, several: list[StoredPicture]) -> tuple[Desk, ChipRow]:
-    desk = Desk(several)
-    await now.app.push_screen(desk)
-    await now.until(lambda: len(desk.query(Chip)) == 3)
-    return desk, desk.query_one(ChipRow)
-
-
-async def test_chips_are_removed_and_enlarged_by_keyboard(play: Play, several: list[StoredPicture]) -> None:
-    async with play() as now:
-        desk, row = await at_the_desk(now, several)
-        row.chips[0].focus()
-        await now.pilot.press("right", "enter")
-        await now.until(lambda: desk.zoomed == ["two.png"])
-        await now.pilot.press("delete")
-        await now.until(lambda: len(row.chips) == 2)
-        assert [chip.picture.name for chip in row.chips] == ["one.png", "three.png"]
-        assert row.chips[1].has_focus
-        await now.pilot.press("left", "backspace")
-        await now.until(lambda: len(row.chips) == 1)
-        await now.pilot.press("down")
-        await now.until(lambda: desk.query_one("#composer").has_focus)
-
-
-async def test_the_row_vanishes_with_its_last_chip_and_the_composer_has_the_focus(
-    play: Play, several: list[StoredPicture]
-) -> None:
-    async with play() as now:
-        desk, row = await at_the_desk(now, several)
-        row.chips[2].focus()
-        for left in (2, 1, 0):
-            await now.pilot.press("delete")
-            await now.until(lambda left=left: len(row.chips) == left)
-        await now.until(lambda: desk.query_one("#composer").has_focus)
-        assert not row.display
-
-
-async def test_a_click_on_the_cross_removes_and_elsewhere_enlarges(
-    play: Play, several: list[StoredPicture]
-) -> None:
-    async with play() as now:
-        desk, row = await at_the_desk(now, several)
-        chip = row.chips[1]
-        await now.pilot.click(chip, offset=(3, 0))
-        await now.until(lambda: desk.zoomed == ["two.png"])
-        await now.pilot.click(chip, offset=(chip.size.width, 0))
-        await now.until(lambda: len(row.chips) == 2)
-        assert [chip.picture.name for chip in row.chips] == ["one.png", "three.png"]
-
-
-async def test_showing_the_same_again_changes_nothing(play: Play, several: list[StoredPicture]) -> None:
-    async with play() as now:
-        _, row = await at_the_desk(now, several)
-        before = row.chips
-        row.show(several)
-        await now.pilot.pause()
-        assert row.chips == before
 
 
 async def test_an_attached_picture_is_read_hashed_and_decoded_once(

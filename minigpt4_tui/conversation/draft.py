@@ -1,0 +1,96 @@
+"""The next question before it is sent: its pictures, in the order given, and whether it waits for them.
+
+A picture has its place from the moment it is given, so the order does not depend on how long each
+takes to open.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minigpt4.tui.history.records import StoredPicture
+
+
+@dataclass(eq=False)
+class DraftPicture:
+    """A picture of the next question: open once `stored` is set, failed once `problem` is.
+
+    Two are never equal: the same file given twice is two pictures.
+    """
+
+    name: str
+    stored: StoredPicture | None = None
+    problem: str = ""
+    """Why it could not be opened, as a sentence."""
+    is_reported: bool = False
+    """Whether a question was held back because it failed; the next one is sent without it."""
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether it is neither open nor failed yet."""
+        return self.stored is None and not self.problem
+
+
+@dataclass(frozen=True)
+class HeldQuestion:
+    """A question that was sent, and waits until its pictures are open.
+
+    `conversation` is the id of the one it was sent in; None for one without messages.
+    """
+
+    text: str
+    pictures: list[DraftPicture]
+    conversation: str | None
+
+    @property
+    def opening(self) -> list[DraftPicture]:
+        """The pictures it waits for."""
+        return [one for one in self.pictures if one.is_opening]
+
+    @property
+    def unreported(self) -> list[DraftPicture]:
+        """The pictures that failed, and because of which no question was held back yet."""
+        return [one for one in self.pictures if one.problem and not one.is_reported]
+
+
+@dataclass
+class Draft:
+    """The next question's pictures, and before them a held question with its own."""
+
+    held: HeldQuestion | None = None
+    pictures: list[DraftPicture] = field(default_factory=list)
+
+    @property
+    def all_pictures(self) -> list[DraftPicture]:
+        """Those of the held question, then those given since."""
+        return [*(self.held.pictures if self.held is not None else ()), *self.pictures]
+
+    def add(self, name: str, stored: StoredPicture | None = None) -> DraftPicture:
+        """Give a picture its place, behind all others."""
+        picture = DraftPicture(name, stored)
+        self.pictures.append(picture)
+        return picture
+
+    def remove(self, picture: DraftPicture) -> None:
+        """Remove a picture; a held question no longer waits for it."""
+        for pictures in (self.pictures, self.held.pictures if self.held is not None else []):
+            if picture in pictures:
+                pictures.remove(picture)
+
+    def hold(self, text: str, conversation: str | None) -> HeldQuestion:
+        """Make a question of a text and all pictures given so far."""
+        self.held = HeldQuestion(text, self.pictures, conversation)
+        self.pictures = []
+        return self.held
+
+    def take_back(self) -> str:
+        """Return the held question's text, and its pictures to the draft; "" if none is held."""
+        if self.held is None:
+            return ""
+        text, self.pictures, self.held = self.held.text, self.all_pictures, None
+        return text
+
+
+def opened(pictures: list[DraftPicture]) -> list[StoredPicture]:
+    """Those that are open."""
+    return [one.stored for one in pictures if one.stored is not None]
