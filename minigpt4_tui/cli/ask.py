@@ -18,6 +18,7 @@ from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.options import Chosen
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
+from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
 from minigpt4.tui.settings.settings import load_settings
 from minigpt4.tui.terminal.messages import printable, say
 
@@ -36,7 +37,7 @@ def ask(
             "--image",
             "-i",
             metavar="PICTURE",
-            help="A picture file, or - for standard input; repeat for more.",
+            help="A picture's file or http address, or - for standard input; repeat for more.",
         ),
     ] = None,
     each: Annotated[
@@ -50,7 +51,8 @@ def ask(
 ) -> None:
     """Answer one question about one or more pictures.
 
-    Several pictures belong to one question, in the order given, unless --each is given.
+    Several pictures belong to one question, in the order given, unless --each is given. A path or address
+    in the question is a picture, too: "What is this? photo.jpg".
     The answer goes to standard output, everything else to standard error. Options that are not given
     come from the settings (`minigpt4 config show`).
     """
@@ -63,9 +65,14 @@ def ask(
     for problem in loaded.problems:
         say(f"minigpt4: {printable(problem)}")
     attachments = _attachments(image or [])
-    asking = Asking(question, chosen, as_json, beams or 1)
+    asked = question_in(question, attachments)
+    if not asked.text:
+        raise UsageError(
+            'The question is only a picture; add what you want to know: "What is it? photo.jpg".'
+        )
+    asking = Asking(asked, chosen, as_json, beams or 1)
     if each:
-        asking.about_each(attachments)
+        asking.about_each([*attachments, *asked.pictures])
     else:
         asking.about_all(attachments)
 
@@ -80,16 +87,20 @@ def _attachments(arguments: Sequence[str]) -> list[Attachment]:
 class Asking:
     """One question about pictures; the model is loaded once a picture has been opened."""
 
-    question: str
+    question: Question
     chosen: Chosen
     as_json: bool
     beams: int = 1
 
     def about_all(self, attachments: Sequence[Attachment]) -> None:
-        """All pictures in one prompt. Raises ImageError for a bad one before the model loads."""
-        pictures = [one.open() for one in attachments]
+        """These pictures, then those named in the question, in one prompt.
+
+        Raises ImageError for a bad one before the model loads.
+        """
+        pictures = [*(one.open() for one in attachments), *self.question.open()]
+        labels = [one.label for one in (*attachments, *self.question.pictures)]
         with options.load_engine(self.chosen.model) as engine:
-            self._answer(engine, pictures, [one.label for one in attachments])
+            self._answer(engine, pictures, labels)
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
         """Each picture separately, in order. A bad one is reported and makes the exit code 1 at the end."""
@@ -127,11 +138,14 @@ class Asking:
         with stopping_on_interrupt() as interrupted:
             embeddings = [engine.look(picture) for picture in pictures]
             reply = engine.reply(
-                [*system, User(self.question, images=embeddings)],
+                [*system, User(self.question.text, images=embeddings)],
                 self.chosen.sampling,
                 beams=self.beams,
                 cancelled=interrupted,
             )
+            if not pictures:
+                # Only now: a question that cannot be answered gets one sentence, its error.
+                say(f"({NO_PICTURE}; give one with -i PICTURE.)")
             for piece in reply:
                 if not self.as_json:
                     print(piece.text, end="", flush=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from minigpt4.core.text import nearest
+from minigpt4.tui.images.question import missing_file_sentence
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 
@@ -49,7 +50,9 @@ def command_in(line: str) -> SlashCommand | None:
 
 
 def unknown_command(line: str) -> str:
-    """The sentence about a command that does not exist."""
+    """The sentence about a command, or a picture's path, that does not exist."""
+    if sentence := missing_file_sentence(line):
+        return sentence
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
     near = nearest(name, (command.name for command in COMMANDS))
     advice = f"did you mean {near}?" if near else "/help lists the commands."

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from minigpt4.core.errors import ImageError, UsageError
 
@@ -33,6 +33,9 @@ MAX_DROP = 100_000
 WINDOWS = re.compile(r"[A-Za-z]:[\\/]")
 """The start of a Windows path."""
 
+WEB_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+"""The start of an address; only those of http and https are fetched."""
+
 WINDOWS_WORDS = re.compile(r"""\"([^"]+)\"|'([^']+)'|(\S+)""")
 WINDOWS_DRIVES = Path("/mnt")
 """Where Linux on Windows (WSL) mounts the drives, each as a folder named by its letter."""
@@ -42,39 +45,52 @@ WINDOWS_DRIVES = Path("/mnt")
 class Attachment:
     """An image given by the user, not opened yet; `label` is the name they gave."""
 
-    source: Path | bytes
+    source: Path | bytes | str
+    """The file, a file's bytes, or the picture's address on the web."""
+
     label: str
 
     @property
     def name(self) -> str:
         """The image's name without its folder."""
-        return self.label if isinstance(self.source, bytes) else self.source.name
+        if isinstance(self.source, bytes):
+            return self.label
+        return _name_in(self.source) if isinstance(self.source, str) else self.source.name
 
     def open(self) -> Picture:
         """Read it; raises ImageError if it cannot be read or decoded.
 
-        An image whose embedding is cached has been decoded before, and is not decoded again.
+        One on the web is fetched first. An image whose embedding is cached has been decoded before, and is
+        not decoded again.
         """
         from minigpt4.core.embedding_cache import is_cached
-        from minigpt4.core.pixels import open_picture
 
-        is_input = isinstance(self.source, bytes) and self.label == STANDARD_INPUT
-        name = "Standard input" if is_input else self.label if isinstance(self.source, bytes) else None
-        picture = open_picture(self.source, name)
+        picture = self._read()
         if not is_cached(picture.key):
             picture.image  # noqa: B018 (decoded now and kept)
         return picture
 
+    def _read(self) -> Picture:
+        from minigpt4.core.pixels import Picture, open_picture
+
+        if isinstance(self.source, str):
+            from minigpt4.tui.images.fetch import fetch_picture, shown
+
+            return Picture(fetch_picture(self.source), self.name, shown(self.source))
+        is_input = isinstance(self.source, bytes) and self.label == STANDARD_INPUT
+        name = "Standard input" if is_input else self.label if isinstance(self.source, bytes) else None
+        return open_picture(self.source, name)
+
 
 def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachment:
-    """The image that an argument names: a path, a `file://` URL, or `-` for standard input.
+    """The image that an argument names: a path, an address, or `-` for standard input.
 
     Standard input is read at once. Raises UsageError if it is a terminal.
     """
     if argument != STANDARD_INPUT:
         if not argument.strip():
             raise UsageError("The path of a picture is empty; give a file, or - for standard input.")
-        return Attachment(_path(argument), argument)
+        return named(argument)
     from minigpt4.core.pixels import MAX_FILE_BYTES
 
     if standard_input is None or standard_input.isatty():
@@ -85,6 +101,14 @@ def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachm
         raise ImageError(f"Standard input cannot be read: {error.strerror}.") from error
 
 
+def named(text: str) -> Attachment:
+    """The image that a path or an address names; a file whose name looks like an address is that file."""
+    path = path_in(text)
+    if WEB_ADDRESS.match(text) and not text.startswith("file:/") and not is_file(path):
+        return Attachment(text.strip(), text.strip())
+    return Attachment(path, text)
+
+
 def attachments_in(text: str) -> list[Attachment]:
     """The images that a typed, pasted or dropped text names. Nothing is opened.
 
@@ -92,9 +116,9 @@ def attachments_in(text: str) -> list[Attachment]:
     command, with quotes and backslashes, or, if that gives no files, into one path per line.
     """
     bare = text.strip()
-    if _exists(_path(bare)) or (bare and is_folder(_path(bare))):
-        return [Attachment(_path(bare), bare)]
-    words = [Attachment(_path(word), word) for word in _words(text)]
+    if is_file(path_in(bare)) or (bare and is_folder(path_in(bare))):
+        return [Attachment(path_in(bare), bare)]
+    words = [named(word) for word in _words(text)]
     if "\n" in bare and not _are_files(words):
         lines = [one for line in bare.splitlines() if line.strip() for one in attachments_in(line)]
         if _are_files(lines):
@@ -150,7 +174,7 @@ def complete_path(prefix: str) -> list[str]:
 def _entries(folder: str) -> Iterator[tuple[str, bool]]:
     """Names of the folders (True) and pictures (False) in a folder."""
     try:
-        with os.scandir(_path(folder)) as listing:
+        with os.scandir(path_in(folder)) as listing:
             for entry in listing:
                 try:
                     is_folder = entry.is_dir()
@@ -160,6 +184,15 @@ def _entries(folder: str) -> Iterator[tuple[str, bool]]:
                     yield entry.name, is_folder
     except (OSError, ValueError):
         return
+
+
+def _name_in(address: str) -> str:
+    """The last part of an address's path, or the host."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address
+    return unquote(parts.path.rstrip("/").rpartition("/")[2]) or parts.netloc or address
 
 
 def _words(text: str) -> list[str]:
@@ -173,10 +206,10 @@ def _words(text: str) -> list[str]:
 
 
 def _are_files(found: Sequence[Attachment]) -> bool:
-    return bool(found) and all(isinstance(one.source, Path) and _exists(one.source) for one in found)
+    return bool(found) and all(isinstance(one.source, Path) and is_file(one.source) for one in found)
 
 
-def _path(text: str) -> Path:
+def path_in(text: str) -> Path:
     """The path in a URL, a Windows path, or a path with or without ~."""
     if text.startswith("file:/"):
         # Some desktops omit the host and its slashes.
@@ -199,7 +232,8 @@ def _of_windows(text: str) -> Path | None:
     return drive / text[3:].replace("\\", "/") if drive.is_dir() else None
 
 
-def _exists(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file of that path; a FIFO or device is none."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -1,11 +1,13 @@
-"""What tests of the line by line chat share: an engine that says what it is told to."""
+"""What tests of the chats share: an engine that says what it is told to, and a web server."""
 
 from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +105,51 @@ def own_home(mini_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (home / "cache").symlink_to(mini_home / "cache")
     monkeypatch.setenv(HOME_VARIABLE, str(home))
     return home
+
+
+@dataclass
+class Web:
+    """A web server on this machine: `pages` maps a path to status, headers and content."""
+
+    address: str
+    pages: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+    """The paths that were requested, in order."""
+
+    def put(self, path: str, content: bytes, status: int = 200, **headers: str) -> str:
+        """Serve the content there; returns its address."""
+        self.pages[path] = (
+            status,
+            {name.replace("_", "-"): value for name, value in headers.items()},
+            content,
+        )
+        return self.address + path
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[Web]:
+    """A server with nothing on it yet, which no proxy of this machine stands before."""
+    monkeypatch.setenv("no_proxy", "*")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.asked.append(self.path)
+            status, headers, content = site.pages.get(self.path, (404, {}, b""))
+            self.send_response(status)
+            for name, value in ({"Content-Length": str(len(content))} | headers).items():
+                if value:
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    site = Web(f"http://127.0.0.1:{server.server_port}")
+    yield site
+    server.shutdown()
+    thread.join()
+    server.server_close()

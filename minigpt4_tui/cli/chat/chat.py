@@ -26,7 +26,8 @@ def chat(
     images: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[IMAGE]...", help="Pictures for the first message; a folder opens the picker there."
+            metavar="[IMAGE]...",
+            help="Pictures for the first message: files or http addresses; a folder opens the picker there.",
         ),
     ] = None,
     plain: Annotated[

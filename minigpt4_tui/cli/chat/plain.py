@@ -26,6 +26,7 @@ from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import attachments_in, names_files
+from minigpt4.tui.images.question import NO_PICTURE, missing_file_sentence, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.sanitize import sanitize_line
@@ -50,6 +51,7 @@ COMMANDS = {
 class Waiting:
     """A picture for the next message: its embedding, and its copy in the history (None: not saved)."""
 
+    digest: str
     embedding: ImageEmbedding
     stored: StoredPicture | None
 
@@ -121,20 +123,31 @@ class PlainChat:
                 say("\n".join(f"{name} {what}" for name, what in COMMANDS.items()))
             elif names_files(line):
                 self._attach_line(line)
-            elif line.startswith("/"):
-                self._unknown(command)
             else:
-                self._answer(line)
+                self._take_question(line)
         except Minigpt4Error as error:
             self.failures += 1
             say_error(error)
         return True
 
+    def _take_question(self, line: str) -> None:
+        """Attach the pictures that the line names, and ask the rest of it, if there is more."""
+        asked = question_in(line)
+        if asked.text.startswith("/"):
+            self._unknown(asked.text)
+            return
+        waiting = {one.digest for one in self.pending}
+        for source, picture in zip(asked.pictures, asked.open(), strict=True):
+            if picture.digest not in waiting:
+                self.attach(picture, source.name)
+        if asked.text:
+            self._answer(asked.text)
+
     def attach(self, picture: Picture, name: str) -> None:
         """Add a picture to the next message and print its name and size."""
         with self._print_if_slow(f"Looking at {printable(picture.name)} ..."):
             seen = self.engine.look(picture)
-        self.pending.append(Waiting(seen, self.record.keep(picture, name)))
+        self.pending.append(Waiting(picture.digest, seen, self.record.keep(picture, name)))
         width, height = picture.info.size
         say(self.colors.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
         for notice in picture.info.notices:
@@ -177,10 +190,14 @@ class PlainChat:
         self.record.new_conversation()
         say(self.colors.quiet("A new conversation begins; the model knows nothing of the one before."))
 
-    def _unknown(self, command: str) -> None:
+    def _unknown(self, line: str) -> None:
+        self.failures += 1
+        if sentence := missing_file_sentence(line):
+            say(f"minigpt4: {sentence}")
+            return
+        command = line.split(maxsplit=1)[0]
         near = nearest(command, COMMANDS)
         advice = f"did you mean {near}?" if near else "/help lists what there is."
-        self.failures += 1
         say(f"minigpt4: There is no command {printable(command)}; {advice}")
 
     def _answer(self, question: str) -> None:
@@ -192,6 +209,8 @@ class PlainChat:
             if reply.dropped_messages > self._dropped:
                 say(self.colors.warning(_left_out(reply.dropped_messages)))
             self._dropped = reply.dropped_messages
+            if not (self.conversation or self.pending):
+                say(self.colors.warning(f"({NO_PICTURE}; /image PATH adds one.)"))
             self.record.begin(question, [one.stored for one in self.pending if one.stored is not None])
             self._say(reply)
         self.conversation += [asked, Assistant(reply.text)]

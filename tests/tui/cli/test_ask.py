@@ -18,6 +18,9 @@ pytestmark = pytest.mark.usefixtures("mini_home")
 QUESTION = "What is in this picture?"
 SHORT = ("--max-tokens", "8", "--greedy")
 STORY = "Tell me a long story about the sea."
+NO_PICTURE = (
+    "(No picture is attached, so the model answers without having seen one; give one with -i PICTURE.)"
+)
 
 
 def records(stdout: str) -> list[dict[str, Any]]:
@@ -87,7 +90,62 @@ def test_a_question_needs_no_picture_and_a_limit_that_was_hit_is_reported(run_mi
     done = run_minigpt4("ask", *SHORT, STORY)
     assert done.returncode == 0
     assert done.stdout.strip()
-    assert done.stderr == "(The answer was cut off after 8 tokens; --max-tokens allows more.)\n"
+    assert done.stderr.splitlines() == [
+        NO_PICTURE,
+        "(The answer was cut off after 8 tokens; --max-tokens allows more.)",
+    ]
+
+
+def test_a_path_in_the_question_is_a_picture(run_minigpt4, examples: Path) -> None:
+    photos = [str(examples / name) for name in ("chelsea.png", "coffee.jpg")]
+    given = run_minigpt4("ask", "--json", *SHORT, "-i", photos[0], "-i", photos[1], QUESTION)
+    for words in (f"{QUESTION} {photos[0]}, '{photos[1]}'.", f"{photos[0]} {photos[1]} {QUESTION}"):
+        typed = run_minigpt4("ask", "--json", *SHORT, words)
+        [record], [same] = records(typed.stdout), records(given.stdout)
+        assert typed.stderr == given.stderr
+        assert (record["answer"], record["images"]) == (same["answer"], photos)
+    named = run_minigpt4("ask", "--json", *SHORT, "-i", photos[0], f"What is in {photos[0]} ?")
+    assert records(named.stdout)[0]["images"] == photos[:1]
+    each = run_minigpt4("ask", "--json", "--each", *SHORT, f"{QUESTION} {photos[0]} {photos[1]}")
+    assert [record["images"] for record in records(each.stdout)] == [[photo] for photo in photos]
+
+
+def test_an_address_is_a_picture_as_an_option_and_in_the_question(run_minigpt4, web, examples: Path) -> None:
+    address = web.put("/coffee.jpg", (examples / "coffee.jpg").read_bytes())
+    given = run_minigpt4("ask", "--json", *SHORT, "-i", address, QUESTION, env={"no_proxy": "*"})
+    typed = run_minigpt4("ask", "--json", *SHORT, f"{QUESTION} {address}", env={"no_proxy": "*"})
+    [record], [same] = records(typed.stdout), records(given.stdout)
+    assert (record["answer"], record["images"]) == (same["answer"], [address])
+    assert web.asked == ["/coffee.jpg"] * 2
+
+
+def test_what_is_no_picture_in_a_question_is_one_line_and_nothing_is_asked(
+    run_minigpt4, web, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    for named in (
+        web.put("/page", b"<html>no picture</html>"),
+        f"{web.address}/none.png",
+        str(tmp_path / "notes.txt"),
+    ):
+        done = run_minigpt4("ask", f"What is {named} ?", env={"no_proxy": "*"})
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.count("\n") == 1
+        assert named in done.stderr
+        assert "The question was not asked; correct the path or address in it" in done.stderr
+
+
+def test_a_picture_without_a_question_is_wrong_usage(run_minigpt4, examples: Path) -> None:
+    done = run_minigpt4("ask", examples / "coffee.jpg")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("minigpt4: The question is only a picture; add what you want to know")
+
+
+def test_a_missing_picture_is_told_on_standard_error_and_json_stays_as_it_is(run_minigpt4) -> None:
+    done = run_minigpt4("ask", "--json", *SHORT, "What is in /no/such.png ?")
+    [record] = records(done.stdout)
+    assert (record["images"], record["notices"]) == ([], [])
+    assert done.stderr.splitlines()[0] == NO_PICTURE
 
 
 def test_a_seed_repeats_an_answer(run_minigpt4) -> None:
@@ -137,7 +195,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
     assert os.read(program.stdout.fileno(), 1)
     program.stdout.close()
     assert program.wait(timeout=120) == 0
-    assert program.stderr.read() == b""
+    assert program.stderr.read().decode() == f"{NO_PICTURE}\n"
     program.stderr.close()
 
 

@@ -252,3 +252,89 @@ def test_through_a_pipe_answers_alone_are_on_stdout(
     monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
     assert chat_with(scripted_engine()).run() == code
     assert capsys.readouterr().out == "A cat.\n"
+
+
+NO_PICTURE = "(No picture is attached, so the model answers without having seen one; /image PATH adds one.)\n"
+
+
+@pytest.mark.parametrize("line", ["{} what is this?", "what is this? {}", "what is this? '{}'.", "{}"])
+def test_a_path_in_a_question_attaches_and_the_rest_is_asked(
+    photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted, line: str
+) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    chat.take(line.format(photo))
+    assert capsys.readouterr().err == "Added my cat.png, 30 x 20 pixels.\n"
+    if line == "{}":
+        chat.take("what is this?")
+    [[question]] = engine.asked
+    assert question.text == "what is this?"
+    assert [image.key for image in question.images] == ["my cat.png"]
+
+
+def test_an_address_in_a_question_is_fetched_once(
+    web: Any, photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    address = web.put("/dog.png", photo.read_bytes())
+    chat_with(engine).take(f"Is {address} a dog?")
+    assert capsys.readouterr().err == "Added dog.png, 30 x 20 pixels.\n"
+    assert engine.asked[0][0].text == "Is dog.png a dog?"
+    assert web.asked == ["/dog.png"]
+
+
+def test_a_picture_that_waits_already_is_not_added_by_naming_it(
+    photo: Path, scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    chat.take(f"/image {photo}")
+    chat.take(f"Is '{photo}' a cat?")
+    assert len(engine.asked[0][0].images) == 1
+
+
+def test_a_question_is_held_if_what_it_names_is_no_picture(
+    web: Any, photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    chat = chat_with(engine)
+    address = web.put("/page", b"<html>no picture</html>")
+    chat.take(f"What is '{photo}' and {address}?")
+    error = capsys.readouterr().err
+    assert error.startswith(f"minigpt4: {address} is ")
+    assert error.endswith(
+        " The question was not asked; correct the path or address in it, or leave it out.\n"
+    )
+    assert (engine.asked, chat.pending, chat.failures) == ([], [], 1)
+
+
+def test_a_path_of_no_file_is_not_an_unknown_command(
+    capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    chat = chat_with(scripted_engine())
+    chat.take("/no/such.png what is this")
+    assert capsys.readouterr().err == "minigpt4: There is no picture file '/no/such.png'; check the path.\n"
+    assert chat.failures == 1
+
+
+def test_a_misspelt_command_before_a_picture_is_not_asked(
+    photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    engine = scripted_engine()
+    chat_with(engine).take(f"/imgae '{photo}'")
+    assert "There is no command /imgae; did you mean /image?" in capsys.readouterr().err
+    assert engine.asked == []
+
+
+def test_only_a_first_question_without_a_picture_is_told_so(
+    photo: Path, capsys: pytest.CaptureFixture[str], scripted_engine: Scripted
+) -> None:
+    chat = chat_with(scripted_engine())
+    chat.take("What is this?")
+    assert capsys.readouterr().err == NO_PICTURE
+    chat.take("And that?")
+    assert capsys.readouterr().err == ""
+    chat.take("/clear")
+    chat.take(f"/image {photo}")
+    chat.take("What is this?")
+    assert "No picture" not in capsys.readouterr().err

@@ -1,0 +1,260 @@
+"""The pictures that are named inside a question: `what is this? ~/photo.jpg`.
+
+A path attaches if it is the path of a file; a word that merely looks like one stays text. An http or https
+address always attaches, so it is fetched when the question is sent, and whatever is no picture then says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt4.core.errors import ImageError
+from minigpt4.tui.images.attachments import (
+    MAX_DROP,
+    WINDOWS,
+    Attachment,
+    is_file,
+    is_picture_name,
+    named,
+    path_in,
+)
+from minigpt4.tui.terminal.sanitize import sanitize_line
+
+if TYPE_CHECKING:
+    from minigpt4.core.pixels import Picture
+
+NO_PICTURE = "No picture is attached, so the model answers without having seen one"
+"""The beginning of the notice with the first answer; what adds a picture follows."""
+
+QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "「": "」", "<": ">"}
+ENDS = ".,;:!?…)]}>\"'`“”’»*。，、！？：；）」』"
+"""Punctuation that may follow a path without belonging to it."""
+
+OPENING = re.compile(r"[(\[{<\"'`“„‘«「*]{0,3}")
+"""Punctuation that may stand right before a path."""
+
+INNER_START = re.compile(
+    r"(?<=[?!:;,=。，、！？：；）」』])(?=~?/(?!/))"
+    r"|(?<![a-z0-9])(?=https?://)",
+    re.IGNORECASE,
+)
+"""Where a path may begin inside a word: after the punctuation of a sentence or list without spaces."""
+
+MAX_PATH = 4096
+"""Characters of the longest path that is looked for; Linux has none that is longer."""
+
+WORD = re.compile(rf"(?:\\[^\n]|\S){{1,{MAX_PATH}}}")
+"""A word in which a backslash escapes a space."""
+
+ADDRESS = re.compile(r"https?://[\w\[][^\s<>\"“”「」。，、！？：；）]{0,4096}", re.IGNORECASE)
+
+ASIDE = " \t\r\n,;:.-–—、，：。"
+"""What may stand between a path and the question without being a word of it."""
+
+SENTENCE_END = ".?!:…。？！：\n"
+MAX_SPACED_WORDS = 16
+"""Words over which a path with spaces that are neither quoted nor escaped may stretch."""
+
+MAX_TRIED = 20
+"""Beginnings in one word, and ends of one path, that are tried, each a look at the disk."""
+
+MAX_NAMED = 100
+"""Pictures that one question may name; the paths after them stay text."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, and the pictures that it named, in their order, each once; nothing is opened yet."""
+
+    text: str
+    """The question without them; "" if it consisted of them. See `question_in`."""
+
+    pictures: tuple[Attachment, ...] = ()
+
+    def open(self) -> list[Picture]:
+        """Read or fetch the pictures; raises ImageError if one of them is none."""
+        try:
+            return [one.open() for one in self.pictures]
+        except ImageError as error:
+            raise ImageError(
+                f"{error} The question was not asked; correct the path or address in it, or leave it out."
+            ) from error
+
+
+@dataclass(frozen=True)
+class _Mention:
+    start: int
+    end: int
+    picture: Attachment
+
+
+def question_in(text: str, given: Sequence[Attachment] = ()) -> Question:
+    """Separate a question from the pictures that it names.
+
+    Paths before the question or after it are removed, as the pictures stand in the prompt. If one is a word
+    of a sentence (`compare ~/a.jpg with ~/b.jpg`), each leaves its name there, so that the sentence stays
+    whole. `given` are pictures that are attached already: naming one of them does not attach it again.
+    """
+    mentions = list(islice(_mentions(text), MAX_NAMED)) if len(text) <= MAX_DROP else []
+    if not mentions:
+        return Question(text)
+    known = {_identity(one) for one in given}
+    new: dict[object, Attachment] = {}
+    for one in mentions:
+        identity = _identity(one.picture)
+        if identity not in known:
+            new.setdefault(identity, one.picture)
+    return Question(_without(text, mentions), tuple(new.values()))
+
+
+def missing_file_sentence(line: str) -> str:
+    """The sentence about a line that begins with a path of no file; "" if that is rather a command."""
+    first = WORD.match(line)
+    spelled = re.sub(r"\\(.)", r"\1", first[0]) if first else ""
+    if "/" not in spelled[1:] and not is_picture_name(spelled):
+        return ""
+    shown = sanitize_line(spelled, 200)
+    with suppress(OSError, ValueError):
+        if path_in(spelled).is_dir():
+            return f"'{shown}' is a folder; give the path of a picture in it."
+    return f"There is no picture file '{shown}'; check the path."
+
+
+def _identity(one: Attachment) -> object:
+    if isinstance(one.source, Path):
+        # The working folder may have been deleted.
+        with suppress(OSError):
+            return one.source.resolve()
+    return one.source
+
+
+def _mentions(text: str) -> Iterator[_Mention]:
+    """From left to right; none overlaps another."""
+    done = 0
+    for word in WORD.finditer(text):
+        for start in _starts(text, word.start(), word.end()):
+            if start < done:
+                continue
+            found = _quoted(text, start) or _address(text, start) or _unquoted(text, start)
+            if found is not None:
+                yield found
+                done = found.end
+
+
+def _starts(text: str, first: int, end: int) -> Iterator[int]:
+    """Where a path may begin in a word."""
+    if opening := OPENING.match(text, first, end - 1):
+        yield from range(first, opening.end() + 1)
+    for match in islice(INNER_START.finditer(text, first + 1, end), MAX_TRIED):
+        yield match.start()
+
+
+def _quoted(text: str, start: int) -> _Mention | None:
+    close = QUOTES.get(text[start])
+    if close is None:
+        return None
+    line_end, end = min(_line_end(text, start), start + MAX_PATH), start
+    # An apostrophe may stand in the name itself.
+    for _ in range(3):
+        end = text.find(close, end + 1, line_end)
+        if end < 0:
+            return None
+        inside = text[start + 1 : end]
+        if ADDRESS.fullmatch(inside):
+            return _Mention(start, end + 1, named(inside))
+        for spelled in (inside, inside.replace("\\", "")):
+            if _is_named_file(spelled):
+                return _Mention(start, end + 1, named(spelled))
+    return None
+
+
+def _address(text: str, start: int) -> _Mention | None:
+    match = ADDRESS.match(text, start)
+    if match is None:
+        return None
+    address = match[0]
+    while address[-1] in ENDS and not (address[-1] == ")" and address.count("(") >= address.count(")")):
+        address = address[:-1]
+    return _Mention(start, start + len(address), named(address))
+
+
+def _unquoted(text: str, start: int) -> _Mention | None:
+    word = WORD.match(text, start)
+    if word is None:
+        return None
+    if "/" not in word[0] and "." not in word[0]:
+        return None
+    rooted = text.startswith(("/", "~", ".", "file:/"), start) or WINDOWS.match(text, start)
+    ends = [word.end()]
+    if rooted:
+        ends = [*_spaced_ends(text, word.end()), word.end()]
+    for end in ends:
+        for shorter in islice(_without_punctuation(text, start, end), MAX_TRIED):
+            raw = text[start:shorter]
+            for spelled in dict.fromkeys((raw, re.sub(r"\\(.)", r"\1", raw))):
+                if _is_named_file(spelled):
+                    return _Mention(start, shorter, named(spelled))
+    return None
+
+
+def _spaced_ends(text: str, first: int) -> list[int]:
+    """Ends of longer readings, the longest first: up to a later word that is named like a picture."""
+    ends = []
+    for word in islice(WORD.finditer(text, first, _line_end(text, first)), MAX_SPACED_WORDS):
+        if is_picture_name(word[0].rstrip(ENDS)):
+            ends.append(word.end())
+    return ends[::-1]
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return end if end >= 0 else len(text)
+
+
+def _without_punctuation(text: str, start: int, end: int) -> Iterator[int]:
+    """The end, and those before each of the punctuation marks there; then those of a list without spaces."""
+    yield end
+    while end > start + 1 and text[end - 1] in ENDS:
+        end -= 1
+        yield end
+    for mark in re.finditer(r"[,;:，、：；](?=[~/.])|['’]s$", text[start:end]):
+        yield start + mark.start()
+
+
+def _is_named_file(spelled: str) -> bool:
+    """Whether it is a path, or at least the name of a picture, and there is such a file."""
+    is_path = "/" in spelled or bool(WINDOWS.match(spelled))
+    return (is_path or is_picture_name(spelled)) and is_file(path_in(spelled))
+
+
+def _without(text: str, mentions: Sequence[_Mention]) -> str:
+    """The question without the paths before and after it, or with the names of all."""
+    edges = [0, *(place for one in mentions for place in (one.start, one.end)), len(text)]
+    # What stands before the first path, between two, and after the last.
+    between = [text[edges[at] : edges[at + 1]] for at in range(0, len(edges), 2)]
+    if not any(map(_has_words, between)):
+        return ""
+    before = next(at for at, words in enumerate(between) if words.strip(ASIDE))
+    core = between[before]
+    rest = between[before + 1 :]
+    is_apart = not any(map(_has_words, rest)) and (not rest or _ends_sentence(core))
+    if is_apart:
+        return (core.lstrip(ASIDE) if before else core).strip()
+    pieces = [text[: mentions[0].start]]
+    for one, following in pairwise([*mentions, _Mention(len(text), len(text), mentions[0].picture)]):
+        pieces += [one.picture.name, text[one.end : following.start]]
+    return "".join(pieces).strip()
+
+
+def _has_words(text: str) -> bool:
+    return any(letter.isalnum() for letter in text)
+
+
+def _ends_sentence(text: str) -> bool:
+    return text.rstrip(" \t").endswith(tuple(SENTENCE_END))
