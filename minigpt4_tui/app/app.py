@@ -166,7 +166,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.chat.attach(sources)
 
     def on_paste(self, event: events.Paste) -> None:
-        """Bring a paste to the composer that no other widget took: pictures from any screen, text in the chat."""
+        """Bring a paste that no other widget took to the composer: pictures anywhere, text in the chat."""
         if self._pastes_into_line:
             return
         if self.screen is self.chat:

@@ -7,8 +7,12 @@ takes to open.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from minigpt4.tui.history.records import StoredPicture
+
+if TYPE_CHECKING:
+    from minigpt4.tui.images.attachments import Attachment
 
 
 @dataclass(eq=False)
@@ -20,6 +24,8 @@ class DraftPicture:
 
     name: str
     stored: StoredPicture | None = None
+    source: Attachment | None = None
+    """What it is opened from, if that is a file or an address."""
     problem: str = ""
     """Why it could not be opened, as a sentence."""
     is_reported: bool = False
@@ -65,9 +71,16 @@ class Draft:
         """Those of the held question, then those given since."""
         return [*(self.held.pictures if self.held is not None else ()), *self.pictures]
 
-    def add(self, name: str, stored: StoredPicture | None = None) -> DraftPicture:
+    @property
+    def sources(self) -> list[Attachment]:
+        """What the pictures of the next question are opened from."""
+        return [one.source for one in self.pictures if one.source is not None]
+
+    def add(
+        self, name: str, stored: StoredPicture | None = None, source: Attachment | None = None
+    ) -> DraftPicture:
         """Give a picture its place, behind all others."""
-        picture = DraftPicture(name, stored)
+        picture = DraftPicture(name, stored, source)
         self.pictures.append(picture)
         return picture
 

@@ -112,8 +112,8 @@ def named(text: str) -> Attachment:
 def attachments_in(text: str) -> list[Attachment]:
     """The images that a typed, pasted or dropped text names. Nothing is opened.
 
-    A text that is the path of a file or folder, spaces included, is that one. Otherwise it is split like a shell
-    command, with quotes and backslashes, or, if that gives no files, into one path per line.
+    A text that is the path of a file or folder, spaces included, is that one. Otherwise it is split like a
+    shell command, with quotes and backslashes, or, if that gives no files, into one path per line.
     """
     bare = text.strip()
     if is_file(path_in(bare)) or (bare and is_folder(path_in(bare))):

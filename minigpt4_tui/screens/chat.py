@@ -50,19 +50,24 @@ class ChatScreen(ChatDraft):
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
         from minigpt4.tui.conversation.slash_commands import command_in, unknown_command
+        from minigpt4.tui.images.question import question_in
 
         command = command_in(event.text)
+        asked = question_in(event.text, self.draft.sources)
         if command is not None:
             self.composer.take(event.typed)
             self.call_later(self._run_command, command.action, event.text)
         elif self.attach_text(event.text):
             self.composer.take(event.typed)
-        elif event.text.startswith("/") and "\n" not in event.text:
-            self.host.say(unknown_command(event.text), "warning")
+        elif asked.text.startswith("/") and "\n" not in asked.text:
+            self.host.say(unknown_command(asked.text), "warning")
         elif self.footer.editing is not None:
             self._send_edited(self.footer.editing, event)
+        elif asked.text:
+            self.submit(asked.text, event.typed, asked.pictures)
         else:
-            self.submit(event.text, event.typed)
+            self.attach(asked.pictures)
+            self.composer.take(event.typed)
 
     async def _run_command(self, action: str, line: str) -> None:
         if action == "attach_path":
@@ -100,8 +105,9 @@ class ChatScreen(ChatDraft):
     # What keys do
 
     def action_stop(self) -> None:
-        """Close the completions, stop the answer, take back the waiting question, focus the composer or cancel
-        editing: one at a time.
+        """Close the completions, stop the answer, take back the waiting question, focus, or stop editing.
+
+        One of them at a time, in this order.
         """
         if self.composer.close_choices():
             return

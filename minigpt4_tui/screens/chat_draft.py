@@ -48,7 +48,7 @@ class ChatDraft(ChatView):
             if isinstance(one.source, Path) and is_folder(one.source):
                 folders.append(one.source)
             else:
-                self._open(self.draft.add(one.name), one)
+                self._open(self.draft.add(one.name, source=one), one)
         self.footer.show_draft()
         if folders:
             self.pick_in(folders[0])
@@ -178,8 +178,8 @@ class ChatDraft(ChatView):
 
     # The question
 
-    def submit(self, text: str, typed: str) -> None:
-        """Ask a question about the pictures attached so far, once all of them are open.
+    def submit(self, text: str, typed: str, pictures: Sequence[Attachment] = ()) -> None:
+        """Ask a question about the pictures attached so far, then `pictures`, once all of them are open.
 
         `typed` is removed from the composer. If the question cannot be sent, now or later, its text returns
         there and its pictures stay attached.
@@ -188,6 +188,7 @@ class ChatDraft(ChatView):
             key = self.host.key("stop")
             self.host.say(f"A question waits for its pictures already; {key} takes it back.", "warning")
         elif self.may_ask():
+            self.attach(pictures)
             self.draft.hold(text, self._conversation_id)
             self.composer.take(typed)
             self._settle()
@@ -227,7 +228,12 @@ class ChatDraft(ChatView):
         self.footer.show_draft()
 
     def _ask(self, held: HeldQuestion) -> bool:
+        from minigpt4.tui.images.question import NO_PICTURE
+
+        is_first = not self.conversation.path
         asked = self.host.guarded(lambda: self.conversation.ask(held.text, opened(held.pictures)))
+        if asked is not None and is_first and not asked.pictures:
+            self.host.say(f"{NO_PICTURE}; {self.host.key('pick_picture')} adds one.", "warning")
         return asked is not None
 
     def _hold_back(self, failed: Sequence[DraftPicture]) -> None:

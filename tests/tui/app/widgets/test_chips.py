@@ -1,4 +1,4 @@
-"""The chips above the composer: enlarged, removed, told apart by their state, and counted where they do not fit."""
+"""The chips above the composer: enlarged, removed, marked by their state, counted where they do not fit."""
 
 from __future__ import annotations
 
