@@ -216,11 +216,12 @@ def test_the_photos_of_coco_captions_are_found_near_them(tmp_path: Path, photo: 
 
 
 def test_missing_coco_photos_are_an_error(tmp_path: Path) -> None:
-    write(tmp_path, {"captions_val.json": coco("1.jpg")})
+    # Two levels down: photos are also looked for in the folder above, where other tests have theirs.
+    folder = write(tmp_path / "coco" / "annotations", {"captions_val.json": coco("1.jpg")})
     with pytest.raises(
         DataError, match=r"are not near it \(1\.jpg is missing\); put their folder beside it, as .*val"
     ):
-        open_photos(tmp_path)
+        open_photos(folder)
 
 
 @pytest.mark.parametrize(
