@@ -1,7 +1,7 @@
 """Renders a terminal screen as an SVG that needs only the viewer's own fonts.
 
 Textual's SVGs load a font from the network, which viewers such as GitHub's refuse, and draw blocks and
-lines as text, which leaves gaps in pictures. Here blocks are rectangles, half-block pictures are one small
+lines as text, which leaves gaps in pictures. Here blocks are rectangles, those of pictures are one small
 PNG, and each word is as wide as its cells.
 """
 
@@ -25,11 +25,12 @@ CELL_W, CELL_H = 8.4, 18.0
 FONT_SIZE = 14
 MARGIN = 10
 FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
-HALF = "▀"
+QUADRANTS = {letter: bits for bits, letter in enumerate(" ▘▝▀▖▌▞▛▗▚▐▜▄▙▟█") if bits}
+"""The bits say which quarters are filled: upper left, upper right, lower left, lower right."""
+
 BLOCKS = {
     **{letter: (0.0, 0.0, (8 - place) / 8, 1.0) for place, letter in enumerate("█▉▊▋▌▍▎▏")},
     **{letter: (0.0, 1 - place / 8, 1.0, place / 8) for place, letter in enumerate(" ▁▂▃▄▅▆▇") if place},
-    "▐": (0.5, 0.0, 0.5, 1.0),
     "▔": (0.0, 0.0, 1.0, 0.125),
     "━": (0.0, 0.46, 1.0, 0.1),
     "─": (0.0, 0.49, 1.0, 0.05),
@@ -100,7 +101,9 @@ def _rect(x: float, y: float, width: float, height: float, color: Rgb) -> str:
 
 def _backgrounds(line: list[Cell], row: int, background: Rgb) -> Iterator[str]:
     column = 0
-    for color, run in groupby(line, key=lambda cell: background if cell.letter == HALF else cell.background):
+    for color, run in groupby(
+        line, key=lambda cell: background if _kind(cell) == "picture" else cell.background
+    ):
         count = len(list(run))
         if color != background:
             yield _rect(column * CELL_W, row * CELL_H, count * CELL_W, CELL_H, color)
@@ -108,17 +111,21 @@ def _backgrounds(line: list[Cell], row: int, background: Rgb) -> Iterator[str]:
 
 
 def _pictures(grid: list[list[Cell]]) -> Iterator[str]:
-    """All half-blocks as one image of two pixels a cell, transparent elsewhere."""
-    places = [(x, y) for y, line in enumerate(grid) for x, cell in enumerate(line) if cell.letter == HALF]
+    """All half-blocks and quadrants as one image of four pixels a cell, transparent elsewhere."""
+    places = [
+        (x, y) for y, line in enumerate(grid) for x, cell in enumerate(line) if _kind(cell) == "picture"
+    ]
     if not places:
         return
     left, top = min(x for x, _ in places), min(y for _, y in places)
     width, height = max(x for x, _ in places) - left + 1, max(y for _, y in places) - top + 1
-    image = Image.new("RGBA", (width, 2 * height))
+    image = Image.new("RGBA", (2 * width, 2 * height))
     for x, y in places:
         cell = grid[y][x]
-        image.putpixel((x - left, 2 * (y - top)), (*cell.foreground, 255))
-        image.putpixel((x - left, 2 * (y - top) + 1), (*cell.background, 255))
+        for part in range(4):
+            is_filled = QUADRANTS[cell.letter] >> part & 1
+            color = cell.foreground if is_filled else cell.background
+            image.putpixel((2 * (x - left) + part % 2, 2 * (y - top) + part // 2), (*color, 255))
     out = BytesIO()
     image.save(out, "PNG", optimize=True)
     data = base64.b64encode(out.getvalue()).decode()
@@ -152,6 +159,8 @@ def _letters(line: list[Cell], row: int) -> Iterator[str]:
 
 def _kind(cell: Cell) -> str:
     """What a cell is drawn as; words are drawn one by one, so that each starts at its first cell."""
+    if cell.letter in QUADRANTS:
+        return "picture"
     if cell.letter in BLOCKS:
         return cell.letter
-    return {HALF: "picture", " ": "space"}.get(cell.letter, "text")
+    return "space" if cell.letter == " " else "text"

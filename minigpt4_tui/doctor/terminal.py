@@ -15,6 +15,8 @@ MINIMUM_SIZE = (80, 24)
 PROTOCOLS = {
     "kitty": "sharp, with kitty's graphics protocol",
     "sixel": "sharp, as sixels",
+    "sextant": "as sextants, six parts a cell",
+    "quadrant": "as quadrants, four parts a cell",
     "halfblock": "as half-blocks, two pixels a cell",
     "off": "not drawn",
 }

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from minigpt4.core.pixels import Picture
 
-SMALL = 512
-"""Longest side, in pixels, of the image that a thumbnail is drawn from: 24 columns of a large font."""
+SMALL = 1024
+"""Longest side, in pixels, of the image that a message's picture is drawn from: 60 columns of most fonts."""
 
 LARGE = 3840
 """Longest side of the image that a whole screen is drawn from."""
 
-SMALL_KEPT, LARGE_KEPT = 48, 2
+SMALL_KEPT, LARGE_KEPT = 12, 2
 """Sizes of the caches: at most 38 and 88 MB."""
 
 _decoding = threading.Lock()
@@ -103,10 +103,13 @@ def model_input(source: Path | bytes, bundle: str) -> Preview:
 
 
 def _reduced(whole: Image, size: int) -> Preview:
-    # A copy, so that the whole image is freed.
-    image = whole.copy()
-    image.thumbnail((size, size), reducing_gap=2)
-    return Preview(image, whole.size)
+    from PIL.Image import Resampling
+
+    scale = size / max(whole.size)
+    if scale >= 1:
+        return Preview(whole, whole.size)
+    smaller = (max(round(whole.width * scale), 1), max(round(whole.height * scale), 1))
+    return Preview(whole.resize(smaller, Resampling.BICUBIC, reducing_gap=2), whole.size)
 
 
 def _opened(source: Path | bytes) -> Image:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Protocol = Literal["kitty", "sixel", "halfblock", "off"]
+Protocol = Literal["kitty", "sixel", "sextant", "quadrant", "halfblock", "off"]
 
 WAIT_S = 0.2
 REMOTE_WAIT_S = 1.0
@@ -34,6 +34,12 @@ QUERY = "\x1b[16t\x1b[c"
 
 SIXEL = 4
 """The attribute of a terminal that draws sixels (DEC STD 070)."""
+
+FONT_DRAWN = ("linux", "st-", "stterm", "rxvt", "putty", "eterm", "cons25")
+"""Beginnings of TERM where block characters come from a font; the Linux console's has at most 512 glyphs."""
+
+VTE_SEXTANTS = 6200
+"""VTE_VERSION from which VTE draws sextants."""
 
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _CELL = re.compile(rb"\x1b\[6;(\d{1,4});(\d{1,4})t")
@@ -68,12 +74,12 @@ class _Reported:
 def picture_protocol(setting: str, environment: Mapping[str, str] | None = None) -> Protocol:
     """The protocol of a value of the setting `images`; auto depends on the terminal."""
     match setting:
-        case "kitty" | "sixel" | "halfblock" | "off":
+        case "kitty" | "sixel" | "sextant" | "quadrant" | "halfblock" | "off":
             return setting
-    known = _from_environment(os.environ if environment is None else environment)
-    if known is not None:
-        return known
-    return "sixel" if _Reported.features.sixel else "halfblock"
+    found = os.environ if environment is None else environment
+    if _has_kitty(found):
+        return "kitty"
+    return "sixel" if _Reported.features.sixel else _blocks(found)
 
 
 def query_terminal(setting: str) -> Callable[[], None]:
@@ -81,7 +87,7 @@ def query_terminal(setting: str) -> Callable[[], None]:
 
     Returns a function that waits for the reply or its timeout; then the keyboard can be read again.
     """
-    if setting not in ("auto", "sixel") or _from_environment(os.environ) is not None:
+    if setting not in ("auto", "sixel") or _is_known(os.environ):
         return lambda: None
     if not (sys.__stdin__ and sys.__stdout__ and sys.__stdin__.isatty() and sys.__stdout__.isatty()):
         return lambda: None
@@ -108,23 +114,50 @@ def parse_features(received: bytes) -> TerminalFeatures:
     return TerminalFeatures(SIXEL in numbers[1:], _plausible(int(cell[2]), int(cell[1])) if cell else None)
 
 
-def _from_environment(environment: Mapping[str, str]) -> Protocol | None:
-    """The protocol that the environment implies; None if only the terminal itself can tell."""
-    terminal = environment.get("TERM", "")
-    program = environment.get("TERM_PROGRAM", "").lower()
-    if environment.get("TMUX"):
-        # The other variables may be those of the terminal it was started in. tmux replies for itself.
-        return None
-    if (
-        "kitty" in terminal
-        or "ghostty" in terminal
-        or program == "ghostty"
+def _has_kitty(environment: Mapping[str, str]) -> bool:
+    # In tmux the other variables may be those of the terminal it was started in.
+    return not environment.get("TMUX") and (
+        any(name in environment.get("TERM", "") for name in ("kitty", "ghostty"))
+        or _program(environment) == "ghostty"
         or "KITTY_WINDOW_ID" in environment
-    ):
-        return "kitty"
-    if terminal in ("", "dumb", "linux") or terminal.startswith("screen") or program == "apple_terminal":
+    )
+
+
+def _is_known(environment: Mapping[str, str]) -> bool:
+    """Whether the environment decides whether there are sixels, so that no query is needed."""
+    if _has_kitty(environment):
+        return True
+    terminal = environment.get("TERM", "")
+    is_plain = terminal in ("", "dumb", "linux") or terminal.startswith("screen")
+    return not environment.get("TMUX") and (is_plain or _program(environment) == "apple_terminal")
+
+
+def _program(environment: Mapping[str, str]) -> str:
+    return environment.get("TERM_PROGRAM", "").lower()
+
+
+def _blocks(environment: Mapping[str, str]) -> Protocol:
+    """The finest block characters that the terminal draws without gaps and without looking for a font.
+
+    Half-blocks have been in fonts since the DOS code pages; many fonts lack quadrants, and nearly all lack
+    sextants, which VTE (GNOME's terminal) draws itself since version 0.62. Most terminals draw quadrants
+    themselves; those below do not, and a missing one would be a box or too wide.
+    """
+    terminal = environment.get("TERM", "")
+    is_in_another = bool(environment.get("TMUX")) or terminal.startswith("screen")
+    if not _writes_utf8() or terminal in ("", "dumb") or terminal.startswith(FONT_DRAWN):
         return "halfblock"
-    return None
+    if _program(environment) == "apple_terminal" and not is_in_another:
+        return "halfblock"
+    version = environment.get("VTE_VERSION", "")
+    if version.isdecimal() and int(version) >= VTE_SEXTANTS and not is_in_another:
+        return "sextant"
+    return "quadrant"
+
+
+def _writes_utf8() -> bool:
+    encoding = sys.__stdout__.encoding if sys.__stdout__ is not None else ""
+    return (encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _query(keyboard: int, screen: int, wait_s: float) -> None:

@@ -262,6 +262,8 @@ class ChatView(Screen[None]):
             sidebar.display = self.shows_sidebar
 
     async def on_resize(self, _event: events.Resize) -> None:
-        """Show or hide the list, which may depend on the width."""
+        """Show or hide the list, which may depend on the width; lay out pictures, which do on the height."""
+        for row in self.query(".pictures"):
+            row.refresh(layout=True)
         if self.is_mounted and self.host.is_begun:
             await self.draw_sidebar()

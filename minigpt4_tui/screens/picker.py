@@ -16,10 +16,11 @@ from textual.widgets import Static, Tree
 
 from minigpt4.tui.images.attachments import attachments_in, complete_path, names_files
 from minigpt4.tui.images.browse import Found, search_below
+from minigpt4.tui.images.drawing import View
 from minigpt4.tui.screens.dialog import Overlay, hints
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
-from minigpt4.tui.widgets.picture import PictureArea, View
+from minigpt4.tui.widgets.picture import PictureArea
 from minigpt4.tui.widgets.picture_tree import Entry, PictureTree
 
 PREVIEW_DELAY_S = 0.1

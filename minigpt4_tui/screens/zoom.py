@@ -13,11 +13,12 @@ from textual.content import Content
 from textual.widgets import Static
 
 from minigpt4.tui.history.records import StoredPicture
+from minigpt4.tui.images.drawing import View
 from minigpt4.tui.screens.dialog import Overlay, hints
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
-from minigpt4.tui.widgets.picture import PictureArea, View, size_of
+from minigpt4.tui.widgets.picture import PictureArea, size_of
 
 
 class ZoomScreen(Overlay[None]):

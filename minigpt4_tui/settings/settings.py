@@ -64,7 +64,7 @@ class Settings:
     theme: str = _setting(
         "harbour", "Colour theme: one that is shipped, or one of your own.", choices=_theme_names, **_LOOK
     )
-    images: Literal["auto", "kitty", "sixel", "halfblock", "off"] = _setting(
+    images: Literal["auto", "kitty", "sixel", "sextant", "quadrant", "halfblock", "off"] = _setting(
         "auto", "How pictures are drawn; auto asks the terminal what it supports.", **_LOOK
     )
     reduced_motion: bool = _setting(False, "Nothing slides, fades or blinks.", **_LOOK)

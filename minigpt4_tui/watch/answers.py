@@ -12,10 +12,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from minigpt4.tui.images.drawing import View
 from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.watch.chart import letter_style
 from minigpt4.tui.watch.plot import run_letter
-from minigpt4.tui.widgets.picture import PictureArea, View
+from minigpt4.tui.widgets.picture import PictureArea
 
 THUMBNAIL = (18, 7)
 """Maximum columns and rows of a photo."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
@@ -76,11 +76,9 @@ class MessageView(Vertical, can_focus=True):
     def compose(self) -> ComposeResult:
         yield KeyLine(self._head(), is_plain=False, classes="head")
         if self.message.pictures:
-            with Horizontal(classes="pictures"):
-                from minigpt4.tui.widgets.picture import Thumbnail
+            from minigpt4.tui.widgets.picture import PictureRow
 
-                for picture in self.message.pictures:
-                    yield Thumbnail(picture)
+            yield PictureRow(self.message.pictures)
         if self.message.role == "assistant":
             from minigpt4.tui.widgets.answer import AnswerText
 

@@ -1,16 +1,17 @@
-"""Images on the screen: an area drawn as well as the terminal can, and the thumbnail of a message."""
+"""Images on the screen: an area drawn as well as the terminal can, the pictures of a message, and the large
+photo of an empty conversation.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.binding import BindingType
+from textual.containers import Horizontal, Vertical
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
@@ -19,70 +20,26 @@ from textual.widgets import Static
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.history.records import StoredPicture
-from minigpt4.tui.images.half_blocks import dots, fit, half_blocks
-from minigpt4.tui.images.preview import model_input, preview
-from minigpt4.tui.images.sixel_kitty import GraphicsError, kitty_picture, sixel_strips
-from minigpt4.tui.images.terminal_protocol import CellSize, Protocol, cell_size, picture_protocol
+from minigpt4.tui.images.drawing import COLUMNS, ROWS, Drawing, DrawRequest, View, draw
+from minigpt4.tui.images.half_blocks import fit
+from minigpt4.tui.images.terminal_protocol import Protocol, cell_size, picture_protocol
+from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
 
-COLUMNS, ROWS = 24, 10
-"""The largest size of a thumbnail in cells; its height is also at most a third of the screen's."""
+NAME_COLUMNS, NAME_LEAST = 24, 12
+"""Most columns of a picture's name in a message, and those it has under a narrow picture."""
 
+ROWS_LEAST = 4
+"""Pictures that share a row do not become lower, but are scrolled."""
 
-@dataclass(frozen=True)
-class View:
-    """What is drawn: the image itself, or, with a `bundle`, the input of the bundle's vision tower."""
+TEXT_ROWS = 20
+"""Rows of a tall screen that a picture in a message leaves to what is above and below it."""
 
-    source: Path | bytes
-    bundle: str | None = None
-
-
-@dataclass(frozen=True)
-class DrawRequest:
-    """Everything that a drawing depends on: its content, size and style."""
-
-    view: View
-    columns: int
-    rows: int
-    protocol: Protocol
-    cell: CellSize
-    no_color: bool
-    dark: bool
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """An image of `size` as strips of characters and, if the terminal can, of pixels.
-
-    `send` and `forget` are escape sequences to be written before and after the pixels are shown.
-    """
-
-    size: tuple[int, int]
-    cells: list[Strip]
-    pixels: list[Strip] | None = None
-    send: str = ""
-    forget: str = ""
-
-
-def draw(request: DrawRequest) -> Drawing:
-    """Open the image and draw it. Slow: use a background thread. Raises Minigpt4Error."""
-    columns, rows, cell = request.columns, request.rows, request.cell
-    source, bundle = request.view.source, request.view.bundle
-    longest = max(columns * cell.width, rows * cell.height)
-    opened = preview(source, longest) if bundle is None else model_input(source, bundle)
-    if request.no_color:
-        return Drawing(opened.pixels, dots(opened.image, columns, rows, dark=request.dark))
-    drawing = Drawing(opened.pixels, half_blocks(opened.image, columns, rows))
-    with suppress(GraphicsError):
-        if request.protocol == "sixel":
-            return replace(drawing, pixels=sixel_strips(opened.image, columns, rows, cell))
-        if request.protocol == "kitty":
-            kitty = kitty_picture(opened.image, columns, rows, cell)
-            return replace(drawing, pixels=kitty.strips, send=kitty.send, forget=kitty.forget)
-    return drawing
+GAP = 3
+"""Columns between the pictures of a message."""
 
 
 class PictureArea(Widget):
@@ -104,10 +61,13 @@ class PictureArea(Widget):
         area: PictureArea
         sentence: str
 
-    def __init__(self, most: tuple[int, int] | None = None) -> None:
-        """`most`: the largest size in columns and rows, however large the container is."""
+    def __init__(self, most: tuple[int, int] | None = None, *, below: int = 0) -> None:
+        """`most`: the largest size in columns and rows, however large the container is; `below`: rows of the
+        container that are left free.
+        """
         super().__init__()
         self._most = most
+        self._below = below
         self._view: View | None = None
         self._pixels: tuple[int, int] | None = None
         self._request: DrawRequest | None = None
@@ -120,6 +80,12 @@ class PictureArea(Widget):
         self._replace(None)
         self.refresh(layout=True)
         self.call_after_refresh(self._request_drawing)
+
+    def limit(self, most: tuple[int, int]) -> None:
+        """Change the largest size."""
+        if most != self._most:
+            self._most = most
+            self.refresh(layout=True)
 
     def on_mount(self) -> None:
         """Redraw when the setting changes."""
@@ -169,11 +135,11 @@ class PictureArea(Widget):
         return picture_protocol(self._host.settings.images)
 
     def _fitting(self, container: Size, viewport: Size) -> tuple[int, int]:
-        columns, rows = container.width, container.height
+        columns, rows = container.width, max(container.height - self._below, 1)
         if self._most is not None:
             # Not the container's size: one of automatic width does not know it yet.
             columns = min(viewport.width, self._most[0])
-            rows = min(viewport.height, self._most[1], max(1, viewport.height // 3))
+            rows = min(viewport.height, self._most[1], rows_in_message(viewport.height))
         if self._view is None or self._protocol == "off":
             return 0, 0
         if self._pixels is None:
@@ -193,7 +159,7 @@ class PictureArea(Widget):
             self.size.height,
             self._protocol,
             cell_size(),
-            bool(self.app.no_color),
+            None if self.app.no_color else self.app.console.color_system,
             self.app.current_theme.dark,
         )
         if request == self._request or request.protocol == "off" or min(request.columns, request.rows) < 1:
@@ -257,6 +223,7 @@ class Thumbnail(Vertical):
     def __init__(self, picture: StoredPicture) -> None:
         super().__init__()
         self.picture = picture
+        self._name_columns = NAME_COLUMNS
 
     def compose(self) -> ComposeResult:
         yield PictureArea((COLUMNS, ROWS))
@@ -269,6 +236,16 @@ class Thumbnail(Vertical):
         self.query_one(PictureArea).show(View(picture.path), (picture.width, picture.height))
         self._write_name()
         self._host.settings_changed.subscribe(self, self._setting_changed)
+
+    def limit(self, rows: int, columns: int) -> None:
+        """Change the largest height, and the number of columns for the name."""
+        for area in self.query(PictureArea):
+            area.limit((COLUMNS, rows))
+        wanted = min(max(columns, NAME_LEAST), NAME_COLUMNS)
+        if wanted != self._name_columns:
+            self._name_columns = wanted
+            if self.is_mounted:
+                self._write_name()
 
     def on_click(self, event: events.Click) -> None:
         """Enlarge it."""
@@ -295,7 +272,77 @@ class Thumbnail(Vertical):
 
     def _write_name(self) -> None:
         mark = "▣ " if self._host.settings.images == "off" else ""
-        self.query_one(".name", Static).update(mark + sanitize_line(self.picture.name, COLUMNS - len(mark)))
+        name = sanitize_line(self.picture.name, self._name_columns - len(mark))
+        self.query_one(".name", Static).update(mark + name)
+
+
+class PictureRow(Horizontal):
+    """The pictures of a message: of one height, and as large as all of them fit beside each other."""
+
+    DEFAULT_CSS = f"PictureRow {{ height: auto; overflow-x: auto; & > * {{ margin-right: {GAP}; }} }}"
+
+    def __init__(self, pictures: Sequence[StoredPicture]) -> None:
+        super().__init__(classes="pictures")
+        self._pictures = tuple(pictures)
+
+    def compose(self) -> ComposeResult:
+        yield from map(Thumbnail, self._pictures)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """Limit the pictures' size to what fits into `width`, before they are laid out."""
+        rows = rows_in_message(viewport.height)
+        while rows > ROWS_LEAST and sum(self._columns(rows)) + GAP * (len(self._pictures) - 1) > width:
+            rows -= 1
+        for thumbnail, columns in zip(self.query(Thumbnail), self._columns(rows), strict=False):
+            thumbnail.limit(rows, columns)
+        return super().get_content_height(container, viewport, width)
+
+    def _columns(self, rows: int) -> list[int]:
+        """The width of each picture at that height, with its name and size."""
+        cell = cell_size()
+        sizes = (fit((one.width, one.height), COLUMNS, rows, cell)[0] for one in self._pictures)
+        return [max(columns, NAME_LEAST) for columns in sizes]
+
+
+class LargePhoto(PictureArea, can_focus=True):
+    """A picture of the next question, as large as its container allows; a click or a key enlarges it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("picture")]
+
+    @dataclass
+    class Zoomed(Message):
+        """The image should be shown on the whole screen."""
+
+        picture: StoredPicture
+
+    def __init__(self, below: int) -> None:
+        """`below`: rows of the container that are left free."""
+        super().__init__(below=below)
+        self.picture: StoredPicture | None = None
+
+    def show_picture(self, picture: StoredPicture | None) -> None:
+        """Replace the content, unless it is the same."""
+        if picture != self.picture:
+            self.picture = picture
+            if picture is None:
+                self.show(None)
+            else:
+                self.show(View(picture.path), (picture.width, picture.height))
+
+    def on_click(self, event: events.Click) -> None:
+        """Enlarge it."""
+        event.stop()
+        self.action_zoom_picture()
+
+    def action_zoom_picture(self) -> None:
+        """Enlarge it."""
+        if self.picture is not None:
+            self.post_message(self.Zoomed(self.picture))
+
+
+def rows_in_message(height: int) -> int:
+    """The most rows of a picture in a message on a screen of that height: the text has room as well."""
+    return min(ROWS, max(height // 3, height - TEXT_ROWS, 1))
 
 
 def size_of(picture: StoredPicture) -> str:

@@ -25,9 +25,6 @@ AROUND = 2
 WINDOW = 40
 """Most messages that are mounted at once, however short they are."""
 
-PICTURE_ROWS = 12
-"""Approximate height of a message's images with their captions."""
-
 
 class Transcript(VerticalScroll, can_focus=False):
     """Follows its end until the user scrolls away, and again once they are back."""
@@ -226,7 +223,7 @@ class Transcript(VerticalScroll, can_focus=False):
             place += step
             message = self._path[place if step < 0 else place - 1]
             rows -= 4 + message.text.count("\n") + len(message.text) // max(screen.width, 1)
-            rows -= PICTURE_ROWS if message.pictures else 0
+            rows -= _picture_rows(screen.height) if message.pictures else 0
             most -= 1
         return place
 
@@ -263,3 +260,10 @@ class Transcript(VerticalScroll, can_focus=False):
         line = self.query_one("#earlier", Static)
         line.update(f"↑ {self._start:,} earlier message{'s' if self._start != 1 else ''}")
         line.display = self._start > 0
+
+
+def _picture_rows(height: int) -> int:
+    """The approximate height of a message's images, with their captions, on a screen of that height."""
+    from minigpt4.tui.widgets.picture import rows_in_message
+
+    return rows_in_message(height) + 2

@@ -41,8 +41,8 @@ def test_letters_are_as_wide_as_their_cells_and_mean_nothing_to_xml(terminal_svg
     assert words["<b>"].attrib["class"] == "b"
 
 
-def test_half_blocks_become_one_picture_of_two_pixels_a_cell(terminal_svg: ModuleType) -> None:
-    cells = Segment("▀▀▀", Style(color="#ff0000", bgcolor="#0000ff"))
+def test_block_characters_become_one_picture(terminal_svg: ModuleType) -> None:
+    cells = Segment("▀▚▐", Style(color="#ff0000", bgcolor="#0000ff"))
     svg = terminal_svg.to_svg([[cells], [cells]], (0, 0, 0), (255, 255, 255))
     images = list(ElementTree.fromstring(svg).iter(f"{SVG}image"))
     assert len(images) == 1

@@ -41,7 +41,9 @@ def chat(
     theme: Annotated[str | None, typer.Option("--theme", help="Colour theme of this session.")] = None,
     pictures: Annotated[
         str | None,
-        typer.Option("--images", help="How to draw pictures: auto, kitty, sixel, halfblock or off."),
+        typer.Option(
+            "--images", help="How to draw pictures: auto, kitty, sixel, sextant, quadrant, halfblock or off."
+        ),
     ] = None,
     reduced_motion: Annotated[bool | None, typer.Option("--reduced-motion", help="No animations.")] = None,
     system_prompt: options.SystemPrompt = None,

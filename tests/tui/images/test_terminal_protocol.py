@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +25,7 @@ from minigpt4.tui.images.terminal_protocol import (
 )
 
 
-@pytest.mark.parametrize("setting", ["kitty", "sixel", "halfblock", "off"])
+@pytest.mark.parametrize("setting", ["kitty", "sixel", "sextant", "quadrant", "halfblock", "off"])
 def test_the_setting_has_precedence(setting: str) -> None:
     assert picture_protocol(setting, {"TERM": "xterm-kitty"}) == setting
 
@@ -37,8 +38,16 @@ def test_the_setting_has_precedence(setting: str) -> None:
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "ghostty"}, "kitty"),
         ({"TERM": "xterm-256color", "KITTY_WINDOW_ID": "1"}, "kitty"),
         # Inside tmux the variables are those of the terminal around it, which tmux does not pass on to.
-        ({"TERM": "tmux-256color", "KITTY_WINDOW_ID": "1", "TMUX": "/x"}, "halfblock"),
-        ({"TERM": "xterm-256color"}, "halfblock"),
+        ({"TERM": "tmux-256color", "KITTY_WINDOW_ID": "1", "TMUX": "/x"}, "quadrant"),
+        ({"TERM": "xterm-256color"}, "quadrant"),
+        ({"TERM": "screen.xterm-256color"}, "quadrant"),
+        # VTE draws sextants itself since 0.62; in tmux its variable may be that of another terminal.
+        ({"TERM": "xterm-256color", "VTE_VERSION": "6200"}, "sextant"),
+        ({"TERM": "xterm-256color", "VTE_VERSION": "6003"}, "quadrant"),
+        ({"TERM": "tmux-256color", "VTE_VERSION": "6200", "TMUX": "/x"}, "quadrant"),
+        # They draw block characters with a font, which may lack quadrants.
+        ({"TERM": "st-256color"}, "halfblock"),
+        ({"TERM": "rxvt-unicode-256color"}, "halfblock"),
         ({"TERM": "xterm-256color", "TERM_PROGRAM": "Apple_Terminal"}, "halfblock"),
         ({"TERM": "linux"}, "halfblock"),
         ({"TERM": "dumb"}, "halfblock"),
@@ -47,6 +56,11 @@ def test_the_setting_has_precedence(setting: str) -> None:
 )
 def test_auto_follows_the_environment(environment: dict[str, str], protocol: str) -> None:
     assert picture_protocol("auto", environment) == protocol
+
+
+def test_with_another_encoding_than_utf_8_it_is_half_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stdout__", SimpleNamespace(encoding="iso8859-15"))
+    assert picture_protocol("auto", {"TERM": "xterm-256color", "VTE_VERSION": "7600"}) == "halfblock"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +129,7 @@ def test_a_terminal_with_sixels_is_detected_and_its_mode_restored() -> None:
 
 
 def test_a_terminal_without_an_answer_costs_only_the_timeout() -> None:
-    assert queried_in_a_terminal(b"") == ["halfblock", "10", "True", "True"]
+    assert queried_in_a_terminal(b"") == ["quadrant", "10", "True", "True"]
 
 
 def test_no_thread_is_started_if_the_setting_decides() -> None:

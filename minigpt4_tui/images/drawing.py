@@ -1,0 +1,122 @@
+"""One picture, drawn for the screen as well as the terminal can. Slow: use background threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import COLOR_SYSTEMS
+from textual.strip import Strip
+
+from minigpt4.tui.images.half_blocks import dots, half_blocks
+from minigpt4.tui.images.mosaic import QUADRANTS, SEXTANTS, mosaic
+from minigpt4.tui.images.preview import SMALL, model_input, preview
+from minigpt4.tui.images.sixel_kitty import GraphicsError, kitty_picture, sixel_strips
+from minigpt4.tui.images.terminal_protocol import CellSize, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLUMNS, ROWS = 60, 20
+"""The largest size, in cells, of a picture that is shown among text."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What is drawn: the image itself, or, with a `bundle`, the input of the bundle's vision tower."""
+
+    source: Path | bytes
+    bundle: str | None = None
+
+
+@dataclass(frozen=True)
+class DrawRequest:
+    """Everything that a drawing depends on: its content, size and style.
+
+    `colors` is the terminal's color system by its name in Rich; None means no color.
+    """
+
+    view: View
+    columns: int
+    rows: int
+    protocol: Protocol
+    cell: CellSize
+    colors: str | None
+    dark: bool
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An image of `size` as strips of characters and, if the terminal can, of pixels.
+
+    `send` and `forget` are escape sequences to be written before and after the pixels are shown.
+    """
+
+    size: tuple[int, int]
+    cells: list[Strip]
+    pixels: list[Strip] | None = None
+    send: str = ""
+    forget: str = ""
+
+
+def draw(request: DrawRequest) -> Drawing:
+    """Open the image and draw it. Raises Minigpt4Error."""
+    columns, rows, cell = request.columns, request.rows, request.cell
+    source, bundle = request.view.source, request.view.bundle
+    opened = preview(source, _longest(request)) if bundle is None else model_input(source, bundle)
+    if request.colors is None:
+        return Drawing(opened.pixels, dots(opened.image, columns, rows, dark=request.dark))
+    drawing = Drawing(opened.pixels, _cells(opened.image, request))
+    with suppress(GraphicsError):
+        if request.protocol == "sixel":
+            return replace(drawing, pixels=sixel_strips(opened.image, columns, rows, cell))
+        if request.protocol == "kitty":
+            kitty = kitty_picture(opened.image, columns, rows, cell)
+            return replace(drawing, pixels=kitty.strips, send=kitty.send, forget=kitty.forget)
+    return drawing
+
+
+def _longest(request: DrawRequest) -> int:
+    """Pixels that can be seen of the image's longer side."""
+    columns, rows = request.columns, request.rows
+    if request.colors is None or request.protocol not in ("kitty", "sixel"):
+        # A character has at most 2 by 4 parts.
+        return max(2 * columns, 4 * rows)
+    longest = max(columns * request.cell.width, rows * request.cell.height)
+    # Among text, even where a cell has many pixels, the copy that was made when the image was opened will do.
+    return min(longest, SMALL) if columns <= COLUMNS and rows <= ROWS else longest
+
+
+def _cells(image: Image, request: DrawRequest) -> list[Strip]:
+    match request.protocol:
+        case "quadrant":
+            strips = mosaic(image, request.columns, request.rows, QUADRANTS)
+        case "sextant":
+            strips = mosaic(image, request.columns, request.rows, SEXTANTS)
+        case _:
+            strips = half_blocks(image, request.columns, request.rows)
+    _prepare(strips, request.colors or "")
+    return strips
+
+
+def _prepare(strips: Iterable[Strip], colors: str) -> None:
+    """Compute the escape codes of all styles, and their hashes.
+
+    Otherwise Textual does so when it paints them, which holds up keys by 14 µs a cell.
+    """
+    system = COLOR_SYSTEMS.get(colors, COLOR_SYSTEMS["truecolor"])
+    is_true = system is COLOR_SYSTEMS["truecolor"]
+    for strip in strips:
+        for _, style, _ in strip:
+            if style is None or style._ansi is not None:
+                continue
+            hash(style)
+            front, back = style.color, style.bgcolor
+            if is_true and front and front.triplet and back and back.triplet:
+                # What Rich finds out in 14 µs.
+                style._ansi = "38;2;{};{};{};48;2;{};{};{}".format(*front.triplet, *back.triplet)
+            else:
+                style.render(" ", color_system=system)
