@@ -23,7 +23,7 @@ conversation's own settings override both, and command-line options override eve
 `minigpt4 config show` prints each value and its origin; `minigpt4 config check` prints every problem.
 An invalid value is reported and ignored. The app keeps comments when it writes to the file.
 
-`minigpt4 chat` and `minigpt4 ask` use these settings. Training, evaluation and the model commands do not:
+`minigpt4 chat`, `ask` and `caption` use these settings. Training, evaluation and the model commands do not:
 they depend on their command line alone.
 
     # settings.toml

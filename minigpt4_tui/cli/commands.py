@@ -34,6 +34,7 @@ class Command:
 COMMANDS = {
     "chat": Command("chat.chat", "chat", "Talk about your pictures, turn by turn."),
     "ask": Command("ask", "ask", "Answer one question about one or more pictures."),
+    "caption": Command("caption", "caption", "Write captions for whole folders of pictures."),
     "history": Command("history", "history_app", "List, search, show, export and delete conversations."),
     "models": Command("models.models", "models_app", "List, show, download and find model bundles."),
     "train": Command("train.train", "train", "Train a bundle's projection, stage 1 or 2."),

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import size_text
-from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.train.events import Event, PhotoSkipped, Report
+
+LINE = 100
+"""Characters of a line about a picture."""
 
 
 @contextmanager
@@ -73,6 +78,43 @@ def counting_photos(title: str, total: int, *, every: int) -> Iterator[Callable[
 
         yield advance
         return
+    with _counting_bar(title, total) as step:
+        yield step
+
+
+@contextmanager
+def timing_pictures(title: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Called after each picture with what is said about it, if anything: a line, and how long the rest takes.
+
+    At a terminal the rest is a bar below the lines.
+    """
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        with _counting_bar(title, total) as step:
+
+            def advance_bar(said: str) -> None:
+                if said:
+                    say(shorten(printable(said), LINE, placeholder="..."))
+                step()
+
+            yield advance_bar
+        return
+    from minigpt4.tui.watch.format import time_text
+
+    begun, done = time.monotonic(), 0
+
+    def advance(said: str) -> None:
+        nonlocal done
+        done += 1
+        left = (time.monotonic() - begun) / done * (total - done)
+        if said:
+            text = shorten(printable(said), LINE, placeholder="...")
+            say(f"{text} ({done} of {total}" + (f", {time_text(left)} left)" if done < total else ")"))
+
+    yield advance
+
+
+@contextmanager
+def _counting_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

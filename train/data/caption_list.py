@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from minigpt4.core.errors import DataError
-from minigpt4.train.data.caption_table import Row, table_rows
+from minigpt4.train.data.caption_table import Row, Table
 from minigpt4.train.data.dataset import caption_faults, captions_in
-from minigpt4.train.data.files import FilePhoto, encoding_of
+from minigpt4.train.data.files import FilePhoto, encoding_of, is_file
 from minigpt4.train.events import PhotoSkipped
 
 LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
@@ -44,7 +44,7 @@ def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSki
         newline = "" if path.suffix.lower() == ".csv" else None
         with path.open(encoding=encoding, errors="surrogateescape", newline=newline) as file:
             for number, row in _rows(file, path):
-                for fault in [row] if isinstance(row, str) else _take(row, found):
+                for fault in [row] if isinstance(row, str) else _take(row, path.parent, found):
                     skipped.append(PhotoSkipped(name, f"{path.name}, line {number}", fault))
     except UnicodeDecodeError as error:
         raise DataError(
@@ -56,32 +56,43 @@ def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSki
     return photos, skipped
 
 
-def _take(row: Mapping[str, Any], found: dict[str, list[object]]) -> list[str]:
-    """Add a row to `found`; the reasons for what cannot be added."""
+def named_in(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The photo that a row names, and its captions as `captions_in` reads them; None if it names no photo."""
     photo = next((row[column] for column in PHOTO_COLUMNS if column in row), None)
     if not isinstance(photo, str) or not photo.strip() or "\0" in photo:
-        return [f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"]
+        return None
     single = next((row[column] for column in CAPTION_COLUMNS if column in row), None)
     meta = {"captions": row.get("captions"), "caption": single}
     if single is None:
         del meta["caption"]
+    return photo, meta
+
+
+def _take(row: Mapping[str, Any], folder: Path, found: dict[str, list[object]]) -> list[str]:
+    """Add a row to `found`; the reasons for what cannot be added."""
+    named = named_in(row)
+    if named is None:
+        return [f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"]
+    photo, meta = named
+    # Spaces around a name are rather the list's than the file's.
+    key = photo if photo != photo.strip() and is_file(folder / photo) else photo.strip()
     captions, faults = captions_in(meta), caption_faults(meta)
     if captions or not faults:  # a photo with empty captions alone is named when the set is opened
-        found.setdefault(photo.strip(), []).extend(captions)
+        found.setdefault(key, []).extend(captions)
     return faults
 
 
 def _rows(file: TextIO, path: Path) -> Iterator[Row]:
     if path.suffix.lower() == ".csv":
-        return table_rows(file, path, PHOTO_COLUMNS, CAPTION_COLUMNS)
+        return Table(file, path, PHOTO_COLUMNS, CAPTION_COLUMNS).rows()
     start = file.read(ROW_LIMIT).lstrip()
     file.seek(0)
     is_array = start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]", "")
-    return _array_rows(file.read()) if is_array else _line_rows(file)
+    return _array_rows(file.read()) if is_array else json_lines(file)
 
 
-def _line_rows(file: TextIO) -> Iterator[Row]:
-    """JSON lines; a comma at the end of a line, as in an array, does no harm."""
+def json_lines(file: TextIO) -> Iterator[Row]:
+    """The rows of JSON Lines; a comma at the end of a line, as in an array, does no harm."""
     number = 0
     while line := file.readline(ROW_LIMIT + 1):
         number += 1

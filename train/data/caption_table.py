@@ -13,34 +13,49 @@ from minigpt4.core.errors import DataError
 Row = tuple[int, Mapping[str, Any] | str]
 """The number of the line where a row begins, and its content or the reason why it cannot be read."""
 
+MORE_FIELDS = "more fields than the heading names; put a caption with commas in quotes"
+
 SEPARATORS = ",;\t"
 """Spreadsheets use the separator of their locale."""
 
 
-def table_rows(
-    file: Iterable[str], path: Path, photo_columns: Sequence[str], caption_columns: Sequence[str]
-) -> Iterator[Row]:
-    """The rows under a heading, which names the columns; a caption column that is named twice gives a list.
+class OpenQuoteError(DataError):
+    """A quote is still open at the end of the list; `row` is the number of the line where its row begins."""
 
-    Raises DataError without the right columns, or if a quote is never closed.
-    """
-    lines = _Lines(file)
-    delimiter = _delimiter(lines)
-    columns: list[str] | None = None
-    for number, record in _records(lines, delimiter, path):
-        if columns is not None:
-            if not isinstance(record, str):
-                yield number, _row(columns, record, photo_columns, caption_columns)
-            else:
-                yield number, record
-            continue
-        columns = [] if isinstance(record, str) else [column.strip().lower() for column in record]
+    def __init__(self, sentence: str, row: int) -> None:
+        super().__init__(sentence)
+        self.row = row
+
+
+class Table:
+    """A heading, which names the columns, and the rows under it."""
+
+    def __init__(
+        self,
+        file: Iterable[str],
+        path: Path,
+        photo_columns: Sequence[str],
+        caption_columns: Sequence[str],
+    ) -> None:
+        """Read the heading; raises DataError without the right columns, and OpenQuoteError."""
+        self._photo_columns, self._caption_columns = photo_columns, caption_columns
+        lines = _Lines(file)
+        self.delimiter = _delimiter(lines)
+        self._records = _records(lines, self.delimiter, path)
+        _, heading = next(self._records, (1, ""))
+        self.columns = [] if isinstance(heading, str) else [column.strip().lower() for column in heading]
         # Spreadsheets end every line with the separators of empty columns.
-        while columns and not columns[-1]:
-            columns.pop()
-        _check_heading(columns, path, photo_columns, caption_columns)
-    if columns is None:
-        _check_heading([], path, photo_columns, caption_columns)
+        while self.columns and not self.columns[-1]:
+            self.columns.pop()
+        _check_heading(self.columns, path, photo_columns, caption_columns)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows; a caption column that is named twice gives a list. Raises OpenQuoteError."""
+        for number, record in self._records:
+            if isinstance(record, str):
+                yield number, record
+            else:
+                yield number, _row(self.columns, record, self._photo_columns, self._caption_columns)
 
 
 def _check_heading(
@@ -63,7 +78,7 @@ def _row(
     caption_columns: Sequence[str],
 ) -> Mapping[str, Any] | str:
     if any(field.strip() for field in record[len(columns) :]):
-        return "more fields than the heading names; put a caption with commas in quotes"
+        return MORE_FIELDS
     row: dict[str, Any] = dict(zip(columns, record, strict=False))
     if not set(row) & set(caption_columns) or not set(row) & set(photo_columns):
         return "fewer fields than the heading names"
@@ -122,7 +137,7 @@ def _records(lines: _Lines, delimiter: str, path: Path) -> Iterator[tuple[int, l
             record = next(reader, None)
         except csv.Error as error:
             if lines.at_end:
-                raise DataError(_open_quote(lines, delimiter, path)) from error
+                raise OpenQuoteError(_open_quote(lines, delimiter, path), lines.number) from error
             # The lines after the first may be rows of their own, which a quote has swallowed.
             again = len(lines.record) - 1
             fault = "a quote that begins here is not closed" if again else f"unreadable CSV ({error})"

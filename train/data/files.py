@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +28,9 @@ from minigpt4.train.data.dataset import (
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
 SUFFIXES = frozenset(
-    f".{suffix}" for suffix in "jpg jpeg png webp gif bmp tif tiff avif heic ppm jp2 tga".split()
+    f".{suffix}"
+    for suffix in "jpg jpeg jpe jfif mpo png apng webp gif bmp dib tif tiff avif heic jp2 j2k jpx ppm pgm "
+    "pbm pnm tga ico".split()
 )
 """Suffixes of photo files, in lower case; whether they can be decoded is checked later."""
 
@@ -112,7 +114,15 @@ def _fault(photo: FilePhoto, folder: Path) -> str | None:
     # A list is untrusted: it must not make other files of this machine readable.
     if not photo.path.is_relative_to(folder) or ".." in photo.path.relative_to(folder).parts:
         return f"its file lies outside of {folder}; name it relative to the list"
-    return None if photo.path.is_file() else "there is no such file"
+    return None if is_file(photo.path) else "there is no such file"
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that path, which may be longer than the system allows."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _digests(name: str, folder: Path, paths: Sequence[Path], report: Report) -> Iterator[str]:
@@ -144,31 +154,46 @@ def _digests(name: str, folder: Path, paths: Sequence[Path], report: Report) -> 
 
 def has_pairs(folder: Path) -> bool:
     """Whether a photo below the folder has a text of its name."""
-    return any(text is not None for _, text in _photos_in(folder))
+    return any(text is not None for _, text in photos_below(folder))
 
 
 def pairs_in(folder: Path) -> list[FilePhoto]:
     """Every photo below the folder, by its path within, with its text as its one caption."""
     return [
         FilePhoto(path.relative_to(folder).as_posix(), path, [_text(text)] if text is not None else [])
-        for path, text in _photos_in(folder)
+        for path, text in photos_below(folder)
     ]
 
 
-def _photos_in(folder: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Photos and their texts in the order of their names; hidden ones are ignored, links are followed."""
+def photos_below(
+    folder: Path, unreadable: Callable[[OSError], object] = lambda _error: None
+) -> Iterator[tuple[Path, Path | None]]:
+    """Photos and their texts in the order of their names; hidden ones are ignored, links are followed.
+
+    A folder that cannot be read is passed to `unreadable`, and has no photos.
+    """
     seen = {folder.resolve()}
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         folders[:] = [
             name
             for name in sorted(folders)
             if not name.startswith(".") and not _is_repeated(Path(place, name), folder, seen)
         ]
-        texts = {Path(name).stem: name for name in files if Path(name).suffix.lower() == ".txt"}
+        texts = texts_among(files)
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and has_photo_suffix(name):
                 text = texts.get(Path(name).stem)
                 yield Path(place, name), Path(place, text) if text is not None else None
+
+
+def has_photo_suffix(name: str) -> bool:
+    """Whether a file of that name is taken for a photo."""
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def texts_among(names: Iterable[str]) -> dict[str, str]:
+    """The text files among the files of a folder, by the stem that they share with their photos."""
+    return {Path(name).stem: name for name in sorted(names) if Path(name).suffix.lower() == ".txt"}
 
 
 def _is_repeated(place: Path, folder: Path, seen: set[Path]) -> bool:

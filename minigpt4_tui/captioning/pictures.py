@@ -1,0 +1,45 @@
+"""The pictures that paths name: files as they are, folders with everything below them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """Pictures in the order of the paths, below a folder by name; each once."""
+
+    pictures: tuple[Path, ...]
+    empty: tuple[Path, ...]
+    """Folders that were named and hold no picture."""
+
+    faults: tuple[str, ...]
+    """A sentence for each folder that cannot be read."""
+
+
+def find_pictures(paths: Iterable[Path]) -> Found:
+    """What `paths` name: below a folder what `train --data` finds there, and a file whatever it is called."""
+    from minigpt4.train.data.files import photos_below
+
+    pictures: dict[Path, Path] = {}
+    empty: list[Path] = []
+    faults: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        faults.append(
+            f"The folder '{error.filename}' cannot be read ({error.strerror}), so its pictures are left out; "
+            "change its permissions."
+        )
+
+    for path in paths:
+        before = len(faults)
+        is_folder = path.is_dir()
+        below = [photo for photo, _ in photos_below(path, unreadable)] if is_folder else [path]
+        if not below and len(faults) == before:
+            empty.append(path)
+        for picture in below:
+            # One that is reached through two links has one place, and one caption.
+            pictures.setdefault(picture.parent.resolve() / picture.name, picture)
+    return Found(tuple(pictures.values()), tuple(empty), tuple(faults))

@@ -1,0 +1,125 @@
+"""The loop over pictures: describe each, write its caption, and go on after a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt4.core.errors import ImageError
+from minigpt4.tui.captioning.journal import Journal
+from minigpt4.tui.captioning.output import CaptionError, Existing, Output
+from minigpt4.tui.images.attachments import Attachment
+
+if TYPE_CHECKING:
+    from minigpt4.core.pixels import Picture
+
+Describe = Callable[["Picture", Path], str | None]
+"""The caption of an opened picture; None once it was interrupted."""
+
+
+@dataclass
+class Tally:
+    """What came of the pictures."""
+
+    written: int = 0
+    kept: int = 0
+    """Had captions already."""
+
+    failed: int = 0
+
+
+class CaptionRun:
+    """Captions for pictures in their order. What cannot be captioned is passed to `failed` as a sentence."""
+
+    def __init__(
+        self,
+        pictures: Sequence[Path],
+        output: Output,
+        existing: Existing,
+        journal: Journal,
+        failed: Callable[[str], object],
+    ) -> None:
+        """Sort out, before a model is loaded, what needs no caption and what cannot get one."""
+        self.tally = Tally()
+        self._output = output
+        self._existing = existing
+        self._journal = journal
+        self._failed = failed
+        self._is_complete = False
+        self._captioned: list[Path] = []
+        """By this run or, if `resumed`, by the same command before it was interrupted."""
+
+        self.waiting = [picture for picture in pictures if self._is_due(picture)]
+        """Pictures that need a caption."""
+
+        self.resumed = len(self._captioned)
+
+    def has_work(self) -> bool:
+        """Whether one of the waiting pictures can be opened, so that a model is needed."""
+        return any(map(_opens, self.waiting))
+
+    def run(self, describe: Describe, advance: Callable[[str], object]) -> bool:
+        """Caption the waiting pictures; False if it was interrupted.
+
+        `advance` is called after each, with what is to be said about it. Raises what concerns all pictures:
+        OSError for a full disk, and errors of the model.
+        """
+        for path in self.waiting:
+            said = ""
+            try:
+                caption = describe(_attachment(path).open(), path)
+                if caption is None:
+                    return False
+                if not caption:
+                    raise CaptionError(f"The model says nothing about '{path}'; try another --prompt.")
+                self._output.write(path, caption)
+            except (ImageError, CaptionError) as error:
+                self.fail(str(error))
+            else:
+                said = f"{path}: {caption}"
+                self.tally.written += 1
+                self._captioned.append(path)
+                if self._existing != "skip":
+                    self._journal.add(path)
+            advance(said)
+        self._is_complete = True
+        return True
+
+    def fail(self, sentence: str) -> None:
+        """Report and count a failure."""
+        self.tally.failed += 1
+        self._failed(sentence)
+
+    def finish(self) -> None:
+        """Bring the output into order, also after an interruption; raises OSError."""
+        self._output.finish(self._captioned)
+        if self._is_complete:
+            self._journal.remove()
+
+    def _is_due(self, picture: Path) -> bool:
+        try:
+            self._output.check(picture)
+            if picture in self._journal and self._output.has_caption(picture):
+                self._captioned.append(picture)
+                return False
+            if self._existing == "skip" and self._output.has_caption(picture):
+                self.tally.kept += 1
+                return False
+        except CaptionError as error:
+            self.fail(str(error))
+            return False
+        return True
+
+
+def _attachment(picture: Path) -> Attachment:
+    return Attachment(picture, str(picture))
+
+
+def _opens(picture: Path) -> bool:
+    try:
+        _attachment(picture).open()
+    except ImageError:
+        return False
+    return True
