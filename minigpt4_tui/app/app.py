@@ -116,6 +116,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             if problem:
                 self.say(problem, "warning")
         await self.chat.draw_sidebar()
+        self.chat.restore_drafts(is_wanted=not any(self._start_with))
         if self._start_with[1] is not None:
             self.open_conversation(self._start_with[1])
         self.attach(self._start_with[0])
@@ -143,6 +144,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def close_down(self) -> None:
         """Save the answer being generated and end the engine; may be called twice."""
         try:
+            self.chat.save_drafts(is_last=True)
             with suppress(Minigpt4Error):
                 self.conversation.close()
         finally:

@@ -246,7 +246,7 @@ async def test_an_answer_with_everything_that_markdown_has(play: Play, lighthous
         await converse(now, lighthouse)
         await look(now, "conversation")
         await now.app.chat.transcript.to_end()
-        await now.pilot.press("up")
+        await now.pilot.press("alt+up")
         await look(now, "conversation-focus")
 
 
@@ -334,7 +334,7 @@ async def test_choosing_pictures(play: Play, past: Store, look: Look, tmp_path: 
 async def test_a_picture_on_the_whole_screen(play: Play, lighthouse: Any, look: Look) -> None:
     async with opened(play) as now:
         now.app.attach([lighthouse])
-        await now.pilot.press("up")
+        await now.pilot.press("alt+up")
         now.app.chat._zoom([lighthouse, lighthouse], lighthouse)
         await look(now, "zoom")
 
