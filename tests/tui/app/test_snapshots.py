@@ -380,15 +380,18 @@ async def test_the_help(play: Play, past: Store, look: Look) -> None:
 
 async def test_the_command_palette(play: Play, past: Store, look: Look) -> None:
     async with opened(play) as now:
-        # It takes the colours of the theme that it is opened in.
-        async def wear(theme: str) -> None:
-            await now.pilot.press("escape")
-            now.app.use_theme(theme)
-            await now.pilot.pause()
-            await over(now, "palette", "CommandPalette")
-            await now.until(lambda: "Ctrl+N" in now.text())
+        await over(now, "palette", "PaletteScreen")
+        await look(now, "palette")
+        await now.pilot.press(*"conv")
+        await look(now, "palette-typed")
 
-        await look(now, "palette", wear)
+
+async def test_the_command_palette_over_a_message(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        await now.talk("Which bird is this?", "A robin.")
+        now.app.chat.transcript.views[-1].focus()
+        await over(now, "palette", "PaletteScreen")
+        await look(now, "palette-message")
 
 
 async def test_saving_a_conversation(play: Play, past: Store, look: Look) -> None:
