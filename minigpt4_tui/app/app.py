@@ -304,6 +304,11 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     # Keys
 
+    @property
+    def keys_by_action(self) -> Mapping[str, tuple[str, ...]]:
+        """The keys in force by Textual's names."""
+        return self._keys.keys
+
     def keys_of(self, action: str) -> tuple[str, ...]:
         """The keys of an action by Textual's names."""
         return self._keys.keys.get(action, ())

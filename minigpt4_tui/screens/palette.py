@@ -72,7 +72,8 @@ class PaletteScreen(ListDialog[None]):
 
     @on(Input.Changed, "#query")
     def _list(self) -> None:
-        typed, rows = self.typed.strip(), []
+        typed = self.typed.strip()
+        rows: list[Option] = []
         self._listed = []
         group = ""
         for command, name in _found(typed, [*self._actions, *self._choices]) if typed else self._all():
@@ -110,9 +111,8 @@ class PaletteScreen(ListDialog[None]):
         """The actions whose keys work while `focused` has the focus, the nearest first."""
         nodes = list(focused.ancestors_with_self)
         host = self.host
-        for node in (host.chat.composer, host.chat, host):
-            if node not in nodes:
-                nodes.append(node)
+        anywhere: tuple[DOMNode, ...] = (host.chat.composer, host.chat, host)
+        nodes += [node for node in anywhere if node not in nodes]
         places: dict[str, tuple[int, DOMNode, str]] = {}
         for place, node in enumerate(nodes):
             for bindings in node._bindings.key_to_bindings.values():
