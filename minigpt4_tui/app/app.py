@@ -32,6 +32,8 @@ from minigpt4.tui.settings.keys import bindings
 from minigpt4.tui.settings.settings import Loaded, Settings, entry, save_setting
 
 if TYPE_CHECKING:
+    from textual.command import Provider
+
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.worker.client import Worker
     from minigpt4.core.worker.messages import Event
@@ -52,7 +54,8 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     TITLE = "minigpt4"
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("app"), Binding("ctrl+c", "interrupt", show=False)]
-    ENABLE_COMMAND_PALETTE = False  # ours is a list of the actions in our own table of keys
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {lambda: _palette()}
+    ENABLE_COMMAND_PALETTE = False  # the binding comes from our own table of keys
 
     def __init__(
         self,
@@ -113,23 +116,29 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             if problem:
                 self.say(problem, "warning")
         await self.chat.draw_sidebar()
-        self.chat.restore_drafts(is_wanted=not any(self._start_with))
         if self._start_with[1] is not None:
             self.open_conversation(self._start_with[1])
         self.attach(self._start_with[0])
         self.follow_themes()
         self.in_background(self.store.recover, self._recovered)
-        self.in_background(self._preload, lambda _: None)
+        self.in_background(self._preload, self._warn)
         if not gc.isenabled():
             # All objects up to here stay alive: collections need not traverse them again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             gc.enable()
 
-    def _preload(self) -> None:
-        """Import what the first answer needs, ahead of it."""
+    def _preload(self) -> list[str]:
+        """Import what the first answer needs, ahead of it; returns what is wrong with named prompts."""
         importlib.import_module("minigpt4.tui.widgets.answer")
         own_temperature(self.settings.bundle)
+        from minigpt4.tui.conversation.slash_commands import prompt_problems
+
+        return prompt_problems()
+
+    def _warn(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self.say(sentence, "warning")
 
     def _recovered(self, count: int) -> None:
         if count:
@@ -141,7 +150,6 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def close_down(self) -> None:
         """Save the answer being generated and end the engine; may be called twice."""
         try:
-            self.chat.save_drafts(is_last=True)
             with suppress(Minigpt4Error):
                 self.conversation.close()
         finally:
@@ -304,11 +312,6 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     # Keys
 
-    @property
-    def keys_by_action(self) -> Mapping[str, tuple[str, ...]]:
-        """The keys in force by Textual's names."""
-        return self._keys.keys
-
     def keys_of(self, action: str) -> tuple[str, ...]:
         """The keys of an action by Textual's names."""
         return self._keys.keys.get(action, ())
@@ -366,15 +369,17 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     def action_palette(self) -> None:
         """All commands, by name."""
-        from minigpt4.tui.screens.palette import PaletteScreen
+        from textual.command import CommandPalette
 
-        self._show(PaletteScreen)
+        if not isinstance(self.screen, CommandPalette):
+            placeholder = "What you want to do, a theme, or a model"
+            self.push_screen(CommandPalette(placeholder=placeholder, id="--command-palette"))
 
     def _show(self, kind: type[Screen[Any]]) -> None:
-        """Push a screen, or return to it if it is below others; an open palette is closed."""
-        from minigpt4.tui.screens.palette import PaletteScreen
+        """Push a screen, or return to it if it is below others."""
+        from textual.command import CommandPalette
 
-        if isinstance(self.screen, PaletteScreen) and kind is not PaletteScreen:
+        if isinstance(self.screen, CommandPalette):
             self.screen.dismiss(None)
         for screen in self.screen_stack:
             if isinstance(screen, kind):
@@ -385,3 +390,9 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def _close_down_to(self, below: Screen[object]) -> None:
         while self.screen is not below:
             self.screen.dismiss(None)
+
+
+def _palette() -> type[Provider]:
+    from minigpt4.tui.screens.palette import Commands
+
+    return Commands

@@ -17,6 +17,7 @@ from minigpt4.tui.cli.chat.plain import cut_short
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.options import Chosen
 from minigpt4.tui.cli.signals import stopping_on_interrupt
+from minigpt4.tui.conversation.slash_commands import with_prompt
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
 from minigpt4.tui.settings.settings import load_settings
@@ -52,7 +53,8 @@ def ask(
     """Answer one question about one or more pictures.
 
     Several pictures belong to one question, in the order given, unless --each is given. A path or address
-    in the question is a picture, too: "What is this? photo.jpg".
+    in the question is a picture, too: "What is this? photo.jpg". /describe, /story, /poem, /recipe,
+    /ad, /meme, /website and /alt are questions; words behind one are added to it.
     The answer goes to standard output, everything else to standard error. Options that are not given
     come from the settings (`minigpt4 config show`).
     """
@@ -65,7 +67,7 @@ def ask(
     for problem in loaded.problems:
         say(f"minigpt4: {printable(problem)}")
     attachments = _attachments(image or [])
-    asked = question_in(question, attachments)
+    asked = question_in(with_prompt(question), attachments)
     if not asked.text:
         raise UsageError(
             'The question is only a picture; add what you want to know: "What is it? photo.jpg".'

@@ -1,4 +1,4 @@
-"""Slash commands of the plain chat and the app, and their completion."""
+"""Slash commands of the plain chat and the app, named prompts among them, and their completion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from minigpt4.core.text import nearest
 from minigpt4.tui.images.question import missing_file_sentence
+from minigpt4.tui.prompts.prompts import prompt_files, prompts, read_prompt
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 
@@ -31,6 +32,7 @@ COMMANDS = (
     SlashCommand("/edit", "edit_last", "edit the last question"),
     SlashCommand("/copy", "copy_last", "copy the last answer"),
     SlashCommand("/code", "copy_last_code", "copy the last block of code"),
+    SlashCommand("/save-html", "save_page", "FILE save the web page in the last answer"),
     SlashCommand("/search", "search", "search all conversations"),
     SlashCommand("/export", "export", "save the conversation as a file"),
     SlashCommand("/models", "models", "choose a model"),
@@ -42,11 +44,43 @@ COMMANDS = (
 )
 
 
+_NAMES = {command.name for command in COMMANDS}
+
+
+def all_commands() -> list[SlashCommand]:
+    """The commands, then the named prompts, the user's own included."""
+    named = [SlashCommand(f"/{one.name}", "", one.about) for one in prompts()[0]]
+    return [*COMMANDS, *(one for one in named if one.name not in _NAMES)]
+
+
 def command_in(line: str) -> SlashCommand | None:
-    """The command that the line begins with, if any."""
-    name = line.split(maxsplit=1)[0] if line.strip() else ""
+    """The command that the line begins with, if any; a named prompt is none, see `with_prompt`."""
+    name = _first_word(line)
     name = {"/exit": "/quit"}.get(name, name)
     return next((command for command in COMMANDS if command.name == name), None)
+
+
+def with_prompt(line: str) -> str:
+    """The question that a line like `/story about a pirate` stands for; any other line as it is.
+
+    Raises PromptError if the prompt's file is wrong.
+    """
+    name = _first_word(line)
+    if not name.startswith("/") or name in _NAMES or name[1:] not in (files := prompt_files()):
+        return line
+    return read_prompt(files[name[1:]]).question(line.strip()[len(name) :])
+
+
+def prompt_problems() -> list[str]:
+    """What is wrong with the files of named prompts, a sentence for each."""
+    return [
+        *map(str, prompts()[1]),
+        *(
+            f"The prompt {path} is not used, because /{name} is a command; rename the file."
+            for name, path in prompt_files().items()
+            if f"/{name}" in _NAMES
+        ),
+    ]
 
 
 def unknown_command(line: str) -> str:
@@ -54,7 +88,7 @@ def unknown_command(line: str) -> str:
     if sentence := missing_file_sentence(line):
         return sentence
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
-    near = nearest(name, (command.name for command in COMMANDS))
+    near = nearest(name, (command.name for command in all_commands()))
     advice = f"did you mean {near}?" if near else "/help lists the commands."
     return f"There is no command {name}; {advice}"
 
@@ -71,7 +105,7 @@ def choices_for(line: str) -> tuple[tuple[str, str], ...]:
     """The commands that begin with an unfinished line."""
     if not line.startswith("/") or any(letter.isspace() for letter in line):
         return ()
-    found = [(command.name, command.about) for command in COMMANDS if command.name.startswith(line)]
+    found = [(command.name, command.about) for command in all_commands() if command.name.startswith(line)]
     return () if [name for name, _ in found] == [line] else tuple(found)
 
 
@@ -86,11 +120,17 @@ def complete(line: str, complete_path: Callable[[str], list[str]]) -> Completion
         whole = _common(found)
         choices = tuple((one, "") for one in found) if len(found) > 1 else ()
         return Completion(f"{head} {whole if len(whole) >= len(path.strip()) else path}", choices)
-    names = [name for name, _ in choices_for(line)] or [one.name for one in COMMANDS if one.name == line]
+    names = [name for name, _ in choices_for(line)] or [
+        one.name for one in all_commands() if one.name == line
+    ]
     if not names:
         return Completion(line)
     whole = _common(names)
     return Completion(whole + " " if len(names) == 1 else whole, choices_for(whole))
+
+
+def _first_word(line: str) -> str:
+    return line.split(maxsplit=1)[0] if line.strip() else ""
 
 
 def _common(texts: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def examine() -> Iterator[Finding]:
     from minigpt4.tui.doctor.terminal import clipboard, pictures, terminal
 
     quick = [python, packages, terminal, pictures, clipboard]
-    quick += [folders, settings, themes, bundles, memory, conversations]
+    quick += [folders, settings, themes, prompts, bundles, memory, conversations]
     with TorchProbe() as torch, ImportProbe() as imports, LlamaProbe() as llama:
         for check in quick:
             yield from safely(check.__name__, check)
@@ -116,6 +116,14 @@ def themes() -> Iterator[Finding]:
             yield Finding("themes", "warning", str(error), "fix the file; until then it cannot be used")
     in_own = sum(path.parent == own for path in files.values())
     yield Finding("themes", "ok", f"{len(files) - broken} usable, {in_own} of them in {own}")
+
+
+def prompts() -> Iterator[Finding]:
+    """Every file of a named prompt."""
+    from minigpt4.tui.conversation.slash_commands import prompt_problems
+
+    for problem in prompt_problems():
+        yield Finding("prompts", "warning", problem, "fix the file; until then it cannot be used")
 
 
 def bundles() -> Iterator[Finding]:

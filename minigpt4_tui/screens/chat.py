@@ -10,6 +10,7 @@ from textual.binding import BindingType
 
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.images.attachments import attachments_in
+from minigpt4.tui.prompts.prompts import PromptError
 from minigpt4.tui.screens.chat_draft import ChatDraft
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.widgets.composer import Composer
@@ -49,19 +50,18 @@ class ChatScreen(ChatDraft):
 
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:
-        from minigpt4.tui.conversation.slash_commands import command_in, unknown_command
+        from minigpt4.tui.conversation.slash_commands import command_in, unknown_command, with_prompt
         from minigpt4.tui.images.question import question_in
 
         command = command_in(event.text)
-        asked = question_in(event.text, self.draft.sources)
-        if command is not None and command.action == "attach_path":
-            self._attach_line(event)
-        elif command is not None:
+        try:
+            asked = question_in(with_prompt(event.text), self.draft.sources)
+        except PromptError as error:
+            self.host.say(str(error), "error")
+            return
+        if command is not None:
             self.composer.take(event.typed)
-            if event.text != command.name:
-                # What was typed after it would be lost.
-                self.history.keep(event.text)
-            self.call_later(self._act, command.action)
+            self.call_later(self._run_command, command.action, event.text)
         elif self.attach_text(event.text):
             self.composer.take(event.typed)
         elif asked.text.startswith("/") and "\n" not in asked.text:
@@ -74,16 +74,22 @@ class ChatScreen(ChatDraft):
             self.attach(asked.pictures)
             self.composer.take(event.typed)
 
+    async def _run_command(self, action: str, line: str) -> None:
+        if action == "attach_path":
+            self._attach_line(line.partition(" ")[2])
+        elif action == "save_page":
+            self.action_save_page(line.partition(" ")[2].strip())
+        else:
+            await self._act(action)
+
     async def _act(self, action: str) -> None:
         await self.run_action(action if hasattr(self, f"action_{action}") else f"app.{action}")
 
-    def _attach_line(self, event: Composer.Submitted) -> None:
-        found = attachments_in(event.text.partition(" ")[2])
-        if found:
-            self.composer.take(event.typed)
-            self.attach(found, by_command=True)
-        else:
+    def _attach_line(self, line: str) -> None:
+        found = attachments_in(line)
+        if not found:
             self.host.say("/image needs the path of a picture, as in `/image photo.jpg`.", "warning")
+        self.attach(found)
 
     @on(Composer.MovedUp)
     def _moved_up(self) -> None:
@@ -124,14 +130,12 @@ class ChatScreen(ChatDraft):
         if self.host.guarded(self.conversation.stop) or self.footer.take_back():
             return
         now = time.monotonic()
-        leave = f"Ctrl+C again, or {self.host.key('quit')}, leaves."
         if self.composer.text:
-            self.composer.put_aside()
-            self.host.say(f"{self.host.key('earlier_question')} brings the text back. {leave}")
+            self.composer.replace_text("")
         elif now - self._interrupted_at < TWICE_S:
             self.call_later(self.host.run_action, "app.quit")
         else:
-            self.host.say(leave)
+            self.host.say(f"Ctrl+C again, or {self.host.key('quit')}, leaves.")
         self._interrupted_at = now
 
     def action_regenerate(self) -> None:
@@ -190,7 +194,6 @@ class ChatScreen(ChatDraft):
     def action_offer_commands(self) -> None:
         """List the commands, as if a slash were typed."""
         self.composer.focus()
-        self.composer.put_aside()
         self.composer.replace_text("/")
 
     def action_export(self) -> None:
@@ -201,6 +204,18 @@ class ChatScreen(ChatDraft):
             from minigpt4.tui.screens.export import ExportScreen
 
             self.host.push_screen(ExportScreen(self.conversation.info.id))
+
+    def action_save_page(self, path: str = "") -> None:
+        """Save the web page of the last answer that holds one."""
+        from minigpt4.tui.conversation.html_page import NO_PAGE, page_in
+
+        answers = (one.text for one in reversed(self.conversation.path) if one.role == "assistant")
+        if page := page_in(answers):
+            from minigpt4.tui.screens.save_page import SavePageScreen
+
+            self.host.push_screen(SavePageScreen(page, path))
+        else:
+            self.host.say(NO_PAGE, "warning")
 
     def action_next_conversation(self) -> None:
         """Open the conversation below in the list."""

@@ -77,6 +77,7 @@ def _plain(
     offload_vision: bool,
 ) -> int:
     """The chat line by line."""
+    from minigpt4.tui.conversation.slash_commands import prompt_problems
     from minigpt4.tui.history.store import StoreError
 
     store, problem = open_store(resume)
@@ -91,7 +92,7 @@ def _plain(
         if conversation is not None:
             loaded = loaded.for_conversation(store.settings(conversation.id))
         chosen = options.choose(loaded, projection, offload_vision=offload_vision)
-        for sentence in loaded.problems:
+        for sentence in (*loaded.problems, *prompt_problems()):
             say(f"minigpt4: {printable(sentence)}")
         # Fail on an unreadable picture before the model loads.
         pictures = [one.open() for one in files]

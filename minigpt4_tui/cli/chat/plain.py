@@ -24,6 +24,7 @@ from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
+from minigpt4.tui.conversation.slash_commands import with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import attachments_in, names_files
 from minigpt4.tui.images.question import NO_PICTURE, missing_file_sentence, question_in
@@ -132,7 +133,7 @@ class PlainChat:
 
     def _take_question(self, line: str) -> None:
         """Attach the pictures that the line names, and ask the rest of it, if there is more."""
-        asked = question_in(line)
+        asked = question_in(with_prompt(line))
         if asked.text.startswith("/"):
             self._unknown(asked.text)
             return

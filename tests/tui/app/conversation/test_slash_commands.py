@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from minigpt4.tui.conversation.slash_commands import (
     COMMANDS,
+    all_commands,
     choices_for,
     command_in,
     complete,
@@ -56,4 +57,4 @@ def test_text_that_is_no_command_has_no_completion() -> None:
     assert choices_for("hello") == ()
     assert choices_for("/image photo") == ()
     assert choices_for("/help") == ()
-    assert len(choices_for("/")) == len(COMMANDS)
+    assert len(choices_for("/")) == len(all_commands())
