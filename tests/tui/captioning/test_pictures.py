@@ -72,6 +72,7 @@ def test_empty_folders_are_told_but_not_those_that_were_searched_before(here: Pa
 def test_a_folder_that_may_not_be_read_is_named_and_the_rest_is_found() -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\n"
+        "import minigpt4.train.data.files\n"  # another user may not be able to
         "from minigpt4.tui.captioning.pictures import find_pictures\n"
         "if os.getuid() == 0: os.setuid(65534)\n"
         "found = find_pictures([Path(sys.argv[1])])\nprint([p.name for p in found.pictures], *found.faults)"
