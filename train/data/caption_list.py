@@ -87,8 +87,11 @@ def _rows(file: TextIO, path: Path) -> Iterator[Row]:
         return Table(file, path, PHOTO_COLUMNS, CAPTION_COLUMNS).rows()
     start = file.read(ROW_LIMIT).lstrip()
     file.seek(0)
-    is_array = start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]", "")
-    return _array_rows(file.read()) if is_array else json_lines(file)
+    if start.startswith("[") and start[1:].lstrip()[:1] in ("{", "]", ""):
+        text = file.read()
+        return _spread_rows(text, text.index("[") + 1)
+    is_indented = start.partition("\n")[0].strip() == "{"
+    return _spread_rows(file.read(), 0) if is_indented else json_lines(file)
 
 
 def json_lines(file: TextIO) -> Iterator[Row]:
@@ -108,9 +111,12 @@ def json_lines(file: TextIO) -> Iterator[Row]:
             yield number, _row_of(row)
 
 
-def _array_rows(text: str) -> Iterator[Row]:
-    """The rows of a JSON array, by the lines on which they begin; a damaged one is passed over alone."""
-    number, counted, place = 1, 0, text.index("[") + 1
+def _spread_rows(text: str, place: int) -> Iterator[Row]:
+    """JSON objects from `place` on, over any lines, with or without the commas of an array.
+
+    Each has the number of the line on which it begins; a damaged one is passed over alone.
+    """
+    number, counted = 1, 0
     while True:
         gap = _GAP.match(text, place)
         place = gap.end() if gap else place

@@ -131,7 +131,7 @@ def _delimiter(lines: _Lines) -> str:
 
 def _records(lines: _Lines, delimiter: str, path: Path) -> Iterator[tuple[int, list[str] | str]]:
     """Each record that is not blank, with the number of its first line, or why it cannot be read."""
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
     while True:
         try:
             record = next(reader, None)
@@ -153,7 +153,7 @@ def _records(lines: _Lines, delimiter: str, path: Path) -> Iterator[tuple[int, l
 
 def _open_quote(lines: _Lines, delimiter: str, path: Path) -> str:
     """The sentence about a quote that is still open at the end of the list."""
-    (fields,) = csv.reader(lines.record, delimiter=delimiter)
+    (fields,) = csv.reader(lines.record, delimiter=delimiter, skipinitialspace=True)
     text = "".join(lines.record)
     number = lines.number + len(_BREAK.findall(text)) - len(_BREAK.findall(fields[-1]))
     return (

@@ -32,7 +32,7 @@ from minigpt4.train.data.dataset import PhotoError, first_reasons
 from minigpt4.train.data.webdataset import parsed_meta, scan
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
-VERSION = 2
+VERSION = 3
 """Incremented whenever the same shard would give another photo or caption."""
 
 SPANS = np.dtype(

@@ -53,6 +53,10 @@ class Member(NamedTuple):
     is_dotted: bool
 
 
+Placed = tuple[int, Member]
+"""A file with its place among those of the shard."""
+
+
 class Sample(NamedTuple):
     """An image and its captions, not yet read."""
 
@@ -66,7 +70,7 @@ class Contents:
     """A shard's samples in order, key and reason of each that is skipped, and how the file is damaged.
 
     `is_regrouped` tells of samples that webdataset itself would not find: their members are not
-    neighbours, or their key has a dot.
+    neighbours, their key has a dot, or they follow another sample of their key.
     """
 
     samples: list[Sample]
@@ -83,21 +87,21 @@ def scan(path: Path) -> Contents:
     members, damage = _members(path)
     found: list[tuple[int, Sample | tuple[str, str]]] = []
     # A key with a dot is the name of a member up to its last dot; webdataset reads up to the first.
-    rest = [(place, member) for place, member in enumerate(members) if member.is_dotted]
+    rest: list[Placed] = [(place, member) for place, member in enumerate(members) if member.is_dotted]
     whole: set[str] = set()
+    is_regrouped = False
     neighbours = [(place, member) for place, member in enumerate(members) if not member.is_dotted]
-    for key, group in itertools.groupby(neighbours, key=lambda one: one[1].key):
-        run = list(group)
+    for key, run, is_repeated in _runs(neighbours):
+        is_regrouped |= is_repeated
         sample = _sample(key, [member for _, member in run])
         if sample is None:
             rest += run
         else:
             found.append((run[0][0], sample))
             whole.add(key)
-    by_key: dict[str, list[tuple[int, Member]]] = {}
+    by_key: dict[str, list[Placed]] = {}
     for place, member in sorted(rest, key=lambda one: one[0]):
         by_key.setdefault(member.key, []).append((place, member))
-    is_regrouped = False
     for key, scattered in by_key.items():
         parts = [member for _, member in scattered]
         sample = _sample(key, parts)
@@ -105,10 +109,25 @@ def scan(path: Path) -> Contents:
         # `KEY.mask.png` beside a sample KEY belongs to it, and is of no use here.
         if sample is not None or not parts[0].is_dotted or _split(key)[0] not in whole:
             found.append((scattered[0][0], sample or (key, _lack(parts))))
+            if sample is not None and len({member.suffix for member in parts}) < len(parts):
+                found.append((scattered[0][0], (key, "several files of the same name, of which one is used")))
     found.sort(key=lambda one: one[0])
     samples = [one for _, one in found if isinstance(one, Sample)]
     skipped = [one for _, one in found if not isinstance(one, Sample)]
     return Contents(samples, skipped, damage, is_regrouped)
+
+
+def _runs(members: Iterable[Placed]) -> Iterator[tuple[str, list[Placed], bool]]:
+    """Neighbours of one key, and whether they follow others of that key: a second sample, also called KEY."""
+    for key, group in itertools.groupby(members, key=lambda one: one[1].key):
+        run: list[Placed] = []
+        is_repeated = False
+        for one in group:
+            if any(one[1].suffix == other.suffix for _, other in run):
+                yield key, run, is_repeated
+                run, is_repeated = [], True
+            run.append(one)
+        yield key, run, is_repeated
 
 
 def _sample(key: str, members: Sequence[Member]) -> Sample | None:

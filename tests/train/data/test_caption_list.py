@@ -41,6 +41,27 @@ def test_a_row_with_more_fields_than_the_heading_is_named_by_its_line(folder: Pa
     assert events.skipped == [("captions.csv, line 2", reason)]
 
 
+def test_spaces_after_commas_do_not_undo_the_quotes_that_follow(folder: Path, events: Any) -> None:
+    table = 'photo, caption\n0.png, "A cat, asleep"\n1.png, "A dog"\n2.png, A cow\n'
+    assert opened(folder, "captions.csv", table, events) == {
+        "0.png": ("A cat, asleep",),
+        "1.png": ("A dog",),
+        "2.png": ("A cow",),
+    }
+    assert events.skipped == []
+
+
+def test_spaces_of_a_photo_s_name_are_kept_and_a_name_too_long_for_a_file_is_named(
+    folder: Path, events: Any
+) -> None:
+    (folder / " 7.png").write_bytes((folder / "0.png").read_bytes())
+    long = f"{'x' * 300}.png"
+    lines = [{"photo": name, "caption": "A cat."} for name in (" 7.png", " 1.png ", long)]
+    text = "\n".join(map(json.dumps, lines))
+    assert list(opened(folder, "captions.jsonl", text, events)) == [" 7.png", "1.png"]
+    assert events.skipped == [(long, "there is no such file")]
+
+
 def test_a_caption_does_not_spill_into_the_empty_columns_of_a_spreadsheet(folder: Path, events: Any) -> None:
     table = "photo,caption,,\n0.png,A cat, asleep,\n1.png,A dog.,,\n,,,\n"
     assert opened(folder, "captions.csv", table, events) == {"1.png": ("A dog.",)}
@@ -120,9 +141,12 @@ ROWS = [{"photo": f"{number}.png", "caption": "A cat."} for number in range(4)]
         json.dumps(ROWS, indent=2),
         "[\n" + ",\n".join(map(json.dumps, ROWS)) + ",\n]\n",
         "".join(f"{json.dumps(row)},\n" for row in ROWS),
+        "\n".join(json.dumps(row, indent=2) for row in ROWS),  # as jq writes it
     ],
 )
-def test_a_json_array_and_commas_at_line_ends_are_read(folder: Path, events: Any, text: str) -> None:
+def test_a_json_array_indented_objects_and_commas_at_line_ends_are_read(
+    folder: Path, events: Any, text: str
+) -> None:
     assert opened(folder, "captions.jsonl", text, events) == {row["photo"]: ("A cat.",) for row in ROWS}
     assert events.skipped == []
 

@@ -174,6 +174,23 @@ def test_a_key_with_dots_ends_before_the_last_one(tmp_path: Path) -> None:
     )
 
 
+def test_a_key_that_stands_twice_is_two_samples_or_named(tmp_path: Path) -> None:
+    twice = scan(write(tmp_path / "0.tar", [*photo("a", "A dog."), *photo("a", "A cat.")]))
+    assert ([sample.key for sample in twice.samples], twice.skipped) == (["a", "a"], [])
+    assert twice.is_regrouped
+    half = [("a.png", b"png"), *photo("a", "A cat.")[:1], ("a.png", b"png"), ("a.txt", b"A cow.")]
+    assert samples_of(write(tmp_path / "1.tar", half)) == (["a"], [("a", "no caption")])
+    scattered = [("a.jpg", b"jpg"), ("b.jpg", b"jpg"), ("a.jpg", b"jpg"), ("c.jpg", b"jpg"), ("a.txt", b"A.")]
+    assert samples_of(write(tmp_path / "2.tar", scattered)) == (
+        ["a"],
+        [
+            ("a", "several files of the same name, of which one is used"),
+            ("b", "no caption"),
+            ("c", "no caption"),
+        ],
+    )
+
+
 def test_further_parts_of_a_webdataset_sample_are_ignored(tmp_path: Path) -> None:
     files = [("a.jpg", b"jpg"), ("a.mask.png", b"png"), ("a.json", b"{}"), ("a.seg.v2.json", b"{}")]
     found = scan(write(tmp_path / "s.tar", files))
