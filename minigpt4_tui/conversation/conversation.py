@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from minigpt4.tui.conversation.autosave import Autosave
 from minigpt4.tui.conversation.updates import (
@@ -26,9 +26,11 @@ from minigpt4.tui.conversation.updates import (
 from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoredPicture
 
 if TYPE_CHECKING:
-    from minigpt4.core.types import Sampling
+    from minigpt4.core.types import ResolvedSampling, Sampling
     from minigpt4.core.worker.client import Worker
     from minigpt4.core.worker.messages import ChatMessage, Event, Finished, TextDelta
+
+AnySampling = TypeVar("AnySampling", "Sampling", "ResolvedSampling")
 
 FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
@@ -284,7 +286,9 @@ class Conversation:
         """Request (more of) the answer, which is the last message of the path."""
         sampling = self._options().sampling
         if again:
-            sampling = self._varied(sampling, self.variants(message.id)[1])
+            own = sampling.temperature
+            temperature = self._options().own_temperature() if own is None else own
+            sampling = varied(sampling, temperature, self.variants(message.id)[1] - 1)
         request = uuid.uuid4().hex
         stats = {"bundle": self._options().bundle}
         if message.state != "writing" or message.stats != stats:
@@ -294,15 +298,6 @@ class Conversation:
         self._send(MessageChanged(self._replace(message.id, state="writing", stats=stats)))
         self._send(PhaseChanged(self.answering.phase))
         self._engine().reply(request, self._messages(), sampling)
-
-    def _varied(self, sampling: Sampling, variants: int) -> Sampling:
-        """Sampling with which a regenerated answer can differ: a temperature above 0 and another seed."""
-        temperature = sampling.temperature
-        if temperature is None:
-            temperature = self._options().own_temperature()
-        if temperature == 0:
-            sampling = replace(sampling, temperature=REGENERATE_TEMPERATURE)
-        return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + variants - 1)
 
     def _add_text(self, answering: Answering, delta: TextDelta) -> None:
         answering.text += delta.text
@@ -365,6 +360,16 @@ class Conversation:
         return messages + [
             ChatMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in included
         ]
+
+
+def varied(sampling: AnySampling, temperature: float, earlier: int) -> AnySampling:
+    """Sampling with which a regenerated answer can differ: a temperature above 0 and another seed.
+
+    `temperature` is the one in force; `earlier` counts the answers that the question has.
+    """
+    if temperature == 0:
+        sampling = replace(sampling, temperature=REGENERATE_TEMPERATURE)
+    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + earlier)
 
 
 def _stats(event: Finished, bundle: str) -> dict[str, float | int | str]:

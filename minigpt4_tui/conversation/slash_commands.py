@@ -13,34 +13,68 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 
 @dataclass(frozen=True)
 class SlashCommand:
-    """`action` is an action of the chat screen; `about` is shown next to the name."""
+    """A command of the app, of the plain chat, or of both."""
 
     name: str
     action: str
-    about: str
+    """The action of the chat screen."""
+    about: str = ""
+    """Shown next to the name in the app; "" for a command of the plain chat alone."""
+    plain: str = ""
+    """What help says of it in the plain chat, the words behind it in capitals; "" if only the app has it."""
     takes_path: bool = False
 
 
 COMMANDS = (
-    SlashCommand("/image", "attach_path", "PATH... add pictures to your next message", takes_path=True),
+    SlashCommand(
+        "/image",
+        "attach_path",
+        "PATH... add pictures to your next message",
+        "PATH... add pictures to your next message; dropping a file on the terminal does it, too",
+        takes_path=True,
+    ),
     SlashCommand("/pick", "pick_picture", "choose pictures from a folder"),
-    SlashCommand("/paste", "paste", "take the picture from the clipboard"),
-    SlashCommand("/clear", "new_conversation", "begin anew; the conversation stays in the list"),
-    SlashCommand("/new", "new_conversation", "begin a new conversation"),
-    SlashCommand("/again", "regenerate", "answer the last question once more"),
-    SlashCommand("/continue", "continue_answer", "continue the last answer"),
-    SlashCommand("/edit", "edit_last", "edit the last question"),
+    SlashCommand("/paste", "paste", "take the picture from the clipboard", "add the clipboard's picture"),
+    SlashCommand(
+        "/clear",
+        "new_conversation",
+        "begin anew; the conversation stays in the list",
+        "begin anew; the conversation stays in the history",
+    ),
+    SlashCommand("/new", "new_conversation", "begin a new conversation", "begin a new conversation"),
+    SlashCommand(
+        "/again", "regenerate", "answer the last question once more", "answer the last question once more"
+    ),
+    SlashCommand("/continue", "continue_answer", "continue the last answer", "continue the last answer"),
+    SlashCommand("/edit", "edit_last", "edit the last question", "TEXT ask the last question in other words"),
     SlashCommand("/copy", "copy_last", "copy the last answer"),
     SlashCommand("/code", "copy_last_code", "copy the last block of code"),
-    SlashCommand("/save-html", "save_page", "FILE save the web page in the last answer"),
-    SlashCommand("/search", "search", "search all conversations"),
-    SlashCommand("/export", "export", "save the conversation as a file"),
-    SlashCommand("/models", "models", "choose a model"),
-    SlashCommand("/settings", "settings", "change the settings"),
+    SlashCommand(
+        "/save-html",
+        "save_page",
+        "FILE save the web page in the last answer",
+        "FILE save the web page in the last answer",
+    ),
+    SlashCommand("/history", "", plain="list the conversations, the latest first"),
+    SlashCommand("/search", "search", "search all conversations", "WORDS search all conversations"),
+    SlashCommand("/open", "", plain="NUMBER open a conversation of the last list, or the one of an ID"),
+    SlashCommand("/show", "", plain="print the conversation so far"),
+    SlashCommand("/title", "", plain="TEXT give the conversation another title"),
+    SlashCommand("/delete", "", plain="delete the conversation, and begin a new one"),
+    SlashCommand(
+        "/export",
+        "export",
+        "save the conversation as a file",
+        "FILE save the conversation as .md, .html or .json",
+    ),
+    SlashCommand("/models", "models", "choose a model", "NAME list the models, or go on with another"),
+    SlashCommand(
+        "/settings", "settings", "change the settings", "NAME VALUE list the settings, or change one"
+    ),
     SlashCommand("/themes", "themes", "choose a theme"),
     SlashCommand("/restart", "restart_engine", "start the model again"),
-    SlashCommand("/help", "help", "show all keys"),
-    SlashCommand("/quit", "quit", "leave"),
+    SlashCommand("/help", "help", "show all keys", "show this"),
+    SlashCommand("/quit", "quit", "leave", "leave; Ctrl+D does it, too"),
 )
 
 
@@ -48,16 +82,23 @@ _NAMES = {command.name for command in COMMANDS}
 
 
 def all_commands() -> list[SlashCommand]:
-    """The commands, then the named prompts, the user's own included."""
-    named = [SlashCommand(f"/{one.name}", "", one.about) for one in prompts()[0]]
-    return [*COMMANDS, *(one for one in named if one.name not in _NAMES)]
+    """The app's commands, then the named prompts, the user's own included."""
+    named = [SlashCommand(f"/{one.name}", "", one.about, one.about) for one in prompts()[0]]
+    ours = (one for one in COMMANDS if one.about)
+    return [*ours, *(one for one in named if one.name not in _NAMES)]
 
 
 def command_in(line: str) -> SlashCommand | None:
     """The command that the line begins with, if any; a named prompt is none, see `with_prompt`."""
     name = _first_word(line)
     name = {"/exit": "/quit"}.get(name, name)
-    return next((command for command in COMMANDS if command.name == name), None)
+    return next((command for command in COMMANDS if command.name == name and command.about), None)
+
+
+def plain_commands() -> list[SlashCommand]:
+    """The commands of the plain chat, then the named prompts."""
+    named = [one for one in all_commands() if one.name not in _NAMES]
+    return [*(one for one in COMMANDS if one.plain), *named]
 
 
 def with_prompt(line: str) -> str:
@@ -83,12 +124,15 @@ def prompt_problems() -> list[str]:
     ]
 
 
-def unknown_command(line: str) -> str:
-    """The sentence about a command, or a picture's path, that does not exist."""
+def unknown_command(line: str, known: Sequence[SlashCommand] | None = None) -> str:
+    """The sentence about a command, or a picture's path, that does not exist.
+
+    `known` are the commands that may have been meant; the app's by default.
+    """
     if sentence := missing_file_sentence(line):
         return sentence
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
-    near = nearest(name, (command.name for command in all_commands()))
+    near = nearest(name, (one.name for one in known or all_commands()))
     advice = f"did you mean {near}?" if near else "/help lists the commands."
     return f"There is no command {name}; {advice}"
 

@@ -96,17 +96,27 @@ def _plain(
             say(f"minigpt4: {printable(sentence)}")
         # Fail on an unreadable picture before the model loads.
         pictures = [one.open() for one in files]
-        with _opened(chosen, store, conversation) as chat:
+        settings = (loaded, projection, offload_vision)
+        with _opened(settings, chosen, store, conversation) as chat:
             for file, picture in zip(files, pictures, strict=True):
                 chat.attach(picture, file.name)
             return chat.run()
 
 
 @contextmanager
-def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None) -> Iterator[PlainChat]:
-    """A plain chat with its model loaded; resumes `conversation` if given."""
+def _opened(
+    settings: tuple[Loaded, Path | None, bool],
+    chosen: Chosen,
+    store: Store,
+    conversation: ConversationInfo | None,
+) -> Iterator[PlainChat]:
+    """A plain chat with its model loaded; resumes `conversation` if given.
+
+    `settings` are those that choose the model, as `PlainModel` keeps them.
+    """
     from minigpt4.tui.cli.chat.plain import PlainChat
     from minigpt4.tui.cli.chat.plain_history import Record
+    from minigpt4.tui.cli.chat.plain_model import PlainModel
     from minigpt4.tui.terminal.ansi import ansi_colors
 
     colors = ansi_colors(chosen.theme)
@@ -115,8 +125,11 @@ def _opened(chosen: Chosen, store: Store, conversation: ConversationInfo | None)
     record = Record(
         store, conversation, bundle=bundle, on_error=lambda sentence: say(colors.warning(printable(sentence)))
     )
-    with options.load_engine(chosen.model, bars=False) as engine:
-        chat = PlainChat(engine, chosen.sampling, colors, record, chosen.system_prompt)
+    model = PlainModel(*settings, chosen, options.load_engine(chosen.model, bars=False))
+    try:
+        chat = PlainChat(model.engine, chosen.sampling, colors, record, chosen.system_prompt, model)
         if conversation is not None:
             chat.resume(conversation.title, store.path(conversation.id))
         yield chat
+    finally:
+        model.engine.close()

@@ -6,46 +6,40 @@ Answers go to standard output, everything else to standard error, so that
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from minigpt4.core.errors import ImageError, Minigpt4Error
+from minigpt4.core.errors import ImageError, Minigpt4Error, UsageError
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.reply import Reply
-from minigpt4.core.text import nearest
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling
+from minigpt4.tui.cli.chat.line_input import PROMPT, next_line
+from minigpt4.tui.cli.chat.plain_commands import ACTIONS, run_command
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
-from minigpt4.tui.conversation.slash_commands import with_prompt
+from minigpt4.tui.conversation.conversation import varied
+from minigpt4.tui.conversation.slash_commands import plain_commands, unknown_command, with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import attachments_in, names_files
-from minigpt4.tui.images.question import NO_PICTURE, missing_file_sentence, question_in
+from minigpt4.tui.images.question import NO_PICTURE, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
-
-PROMPT = "> "
+    from minigpt4.tui.cli.chat.plain_model import PlainModel
+    from minigpt4.tui.history.store import ConversationInfo
 
 PATIENCE_S = 2.0
 """Seconds after which a terminal shows what is in progress."""
-
-COMMANDS = {
-    "/image": "PATH...   add pictures to your next message (dropping a file on the terminal does it too)",
-    "/clear": "          begin a new conversation",
-    "/help": "           show this",
-    "/quit": "           leave (Ctrl+D does it too)",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Waiting:
 class PlainChat:
     """One conversation; `conversation` and `pending` (pictures for the next message) are its state.
 
-    `system_prompt` precedes it unless empty; `record` saves it.
+    `system_prompt` precedes it unless empty; `record` saves it; `model` allows to change the engine.
     """
 
     engine: Engine
@@ -69,10 +63,15 @@ class PlainChat:
     colors: AnsiColors = field(default_factory=AnsiColors)
     record: Record = field(default_factory=Record)
     system_prompt: str = ""
+    model: PlainModel | None = None
     conversation: list[Message] = field(default_factory=list)
     pending: list[Waiting] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+    """Ids of the conversations that were listed last, by their numbers."""
     failures: int = 0
     _dropped: int = 0
+    _prefill: str = ""
+    """What the next line of input begins with, at a terminal."""
 
     def run(self) -> int:
         """Chat until the user leaves; returns the exit code.
@@ -96,7 +95,7 @@ class PlainChat:
         interrupts = 0
         while interrupts < 2:
             try:
-                if not self.take(self._prompted_line()):
+                if not self.take(self.next_line()):
                     return 0
                 interrupts = 0
             except KeyboardInterrupt:
@@ -116,14 +115,10 @@ class PlainChat:
         try:
             if command in ("/quit", "/exit"):
                 return False
-            if command == "/image":
-                self._attach_line(rest)
-            elif command in ("/clear", "/new"):
-                self._clear()
-            elif command == "/help":
-                say("\n".join(f"{name} {what}" for name, what in COMMANDS.items()))
+            if command in ACTIONS:
+                run_command(self, command, rest.strip())
             elif names_files(line):
-                self._attach_line(line)
+                self.attach_line(line)
             else:
                 self._take_question(line)
         except Minigpt4Error as error:
@@ -156,18 +151,21 @@ class PlainChat:
 
     def resume(self, title: str, path: Sequence[StoredMessage]) -> None:
         """Continue a saved conversation; a picture whose file is missing is reported and skipped."""
-        for message in path:
-            if message.role == "user":
-                images = [one for picture in message.pictures for one in self._embedding_of(picture)]
-                self.conversation.append(User(message.text, images=tuple(images)))
-            elif message.text:
-                self.conversation.append(Assistant(message.text))
+        self.conversation += self._messages_of(path)
         count = "1 message" if len(path) == 1 else f"{len(path)} messages"
         say(self.colors.quiet(f"Going on with '{sanitize_line(title, 80)}', {count}."))
         if _at_terminal():
             for message in path[-2:]:
                 who = "You asked" if message.role == "user" else "The answer was"
                 say(self.colors.quiet(f"{who}: {sanitize_line(message.text, 500)}"))
+
+    def _messages_of(self, path: Sequence[StoredMessage]) -> Iterator[Message]:
+        for message in path:
+            if message.role == "user":
+                images = [one for picture in message.pictures for one in self._embedding_of(picture)]
+                yield User(message.text, images=tuple(images))
+            elif message.text:
+                yield Assistant(message.text)
 
     def _embedding_of(self, picture: StoredPicture) -> Iterator[ImageEmbedding]:
         try:
@@ -176,7 +174,7 @@ class PlainChat:
             name = printable(picture.name)
             say(self.colors.warning(f"The kept picture {name} cannot be read any more; it is left out."))
 
-    def _attach_line(self, line: str) -> None:
+    def attach_line(self, line: str) -> None:
         found = attachments_in(line)
         if not found:
             self.failures += 1
@@ -184,7 +182,8 @@ class PlainChat:
         for one in found:
             self.attach(one.open(), one.name)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Begin a new conversation."""
         self.conversation.clear()
         self.pending.clear()
         self._dropped = 0
@@ -193,29 +192,130 @@ class PlainChat:
 
     def _unknown(self, line: str) -> None:
         self.failures += 1
-        if sentence := missing_file_sentence(line):
-            say(f"minigpt4: {sentence}")
+        say(f"minigpt4: {unknown_command(line, plain_commands())}")
+
+    def again(self) -> None:
+        """Answer the last question once more; the earlier answer stays in the history."""
+        place = self._last_question()
+        if place is None:
+            raise UsageError("There is no question yet to answer once more.")
+        sampling = varied(self.sampling, self.sampling.temperature, self.record.answers)
+        reply = self._reply(self.conversation[: place + 1], sampling, self.record.begin_again)
+        self.conversation[place + 1 :] = [Assistant(reply.text)]
+        self._report(reply)
+
+    def go_on(self) -> None:
+        """Continue the last answer, or answer a question that has none."""
+        if not self.conversation:
+            raise UsageError("There is no answer yet that could go on.")
+        last = self.conversation[-1]
+        if not isinstance(last, Assistant):
+            self.again()
             return
-        command = line.split(maxsplit=1)[0]
-        near = nearest(command, COMMANDS)
-        advice = f"did you mean {near}?" if near else "/help lists what there is."
-        say(f"minigpt4: There is no command {printable(command)}; {advice}")
+        reply = self._reply(self.conversation, self.sampling, self.record.begin_more, last.text)
+        self.conversation[-1] = Assistant(last.text + reply.text)
+        self._report(reply)
+
+    def edit(self, text: str) -> None:
+        """Ask the last question in other words, with its pictures; without a text, offer it for editing."""
+        place = self._last_question()
+        if place is None:
+            raise UsageError("There is no question yet to edit.")
+        before = self.conversation[place]
+        if not text:
+            say(f"The last question: {sanitize_line(before.text, 500)}\n/edit TEXT asks it in other words.")
+            self._prefill = f"/edit {sanitize_line(before.text)}"
+            return
+        asked = User(text, images=before.images if isinstance(before, User) else ())
+        earlier = self.conversation[:place]
+        reply = self._reply([*earlier, asked], self.sampling, lambda: self.record.begin_edited(text))
+        self.conversation[place:] = [asked, Assistant(reply.text)]
+        self._report(reply)
+
+    def open(self, conversation: ConversationInfo) -> None:
+        """Go on with a saved conversation."""
+        store = self.record.store
+        if store is None:
+            return
+        self.record = self.record.of(conversation)
+        self.conversation.clear()
+        self._dropped = 0
+        self.resume(conversation.title, store.path(conversation.id))
+        if store.settings(conversation.id):
+            name = conversation.id[:SHOWN_ID]
+            say(f"It has settings of its own; `minigpt4 chat --plain --resume {name}` goes on with them.")
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Use other settings from now on; another model looks at the pictures again."""
+        if self.model is None:
+            return
+        try:
+            is_other = self.model.change(values)
+        finally:
+            self.engine = self.model.engine
+        chosen = self.model.chosen
+        self.sampling, self.system_prompt = chosen.sampling, chosen.system_prompt
+        if is_other:
+            self.record.answered_by(chosen.model.bundle_name)
+            self._look_again()
+
+    def _look_again(self) -> None:
+        info, store = self.record.conversation, self.record.store
+        waiting = [one.stored for one in self.pending if one.stored is not None]
+        lost = len(self.pending) - len(waiting)
+        self.pending.clear()
+        self.conversation.clear()
+        if info is not None and store is not None:
+            self.conversation += self._messages_of(store.path(info.id))
+        for stored in waiting:
+            self.attach(open_picture(stored.path), stored.name)
+        if lost:
+            say(self.colors.warning("The pictures that were added are not saved; add them again."))
+
+    def _last_question(self) -> int | None:
+        places = (at for at, one in enumerate(self.conversation) if isinstance(one, User))
+        return max(places, default=None)
 
     def _answer(self, question: str) -> None:
         asked = User(question, images=tuple(one.embedding for one in self.pending))
+        stored = [one.stored for one in self.pending if one.stored is not None]
+        has_seen_none = not (self.conversation or self.pending)
+        reply = self._reply(
+            [*self.conversation, asked],
+            self.sampling,
+            lambda: self.record.begin(question, stored),
+            notice=f"({NO_PICTURE}; /image PATH adds one.)" if has_seen_none else "",
+        )
+        self.conversation += [asked, Assistant(reply.text)]
+        self.pending.clear()
+        self._report(reply)
+
+    def _reply(
+        self,
+        messages: Sequence[Message],
+        sampling: ResolvedSampling,
+        begin: Callable[[], None],
+        before: str = "",
+        notice: str = "",
+    ) -> Reply:
+        """The whole reply to the messages, printed and saved; `begin` saves its beginning.
+
+        `before` is what it continues, `notice` a sentence ahead of it.
+        """
         system = [System(self.system_prompt)] if self.system_prompt else []
         with stopping_on_interrupt() as interrupted:
-            messages = [*system, *self.conversation, asked]
-            reply = self.engine.reply(messages, self.sampling, cancelled=interrupted)
+            reply = self.engine.reply([*system, *messages], sampling, cancelled=interrupted)
             if reply.dropped_messages > self._dropped:
                 say(self.colors.warning(_left_out(reply.dropped_messages)))
             self._dropped = reply.dropped_messages
-            if not (self.conversation or self.pending):
-                say(self.colors.warning(f"({NO_PICTURE}; /image PATH adds one.)"))
-            self.record.begin(question, [one.stored for one in self.pending if one.stored is not None])
-            self._say(reply)
-        self.conversation += [asked, Assistant(reply.text)]
-        self.pending.clear()
+            if notice:
+                say(self.colors.warning(notice))
+            begin()
+            self._say(reply, before)
+        return reply
+
+    def _report(self, reply: Reply) -> None:
+        """Say if the answer was stopped or cut off."""
         if reply.finish == "cancelled":
             if not _at_terminal():
                 # A script of questions ends, instead of continuing with its next line.
@@ -224,7 +324,7 @@ class PlainChat:
         if reply.finish == "length":
             say(self.colors.warning(cut_short(reply, self.sampling)))
 
-    def _say(self, reply: Reply) -> None:
+    def _say(self, reply: Reply, before: str) -> None:
         """Print the answer while it is generated, and save it, however it ends."""
         state: State = "stopped"
         stats: dict[str, float | int | str | None] = {"finish": "cancelled"}
@@ -234,7 +334,7 @@ class PlainChat:
                 begun = list(islice(pieces, 1))
             for piece in chain(begun, pieces):
                 print(piece.text, end="", flush=True)
-                self.record.grow(reply.text)
+                self.record.grow(before + reply.text)
             print(flush=True)
             state = "stopped" if reply.finish == "cancelled" else "done"
             stats = _stats(reply)
@@ -242,7 +342,7 @@ class PlainChat:
             state, stats = "failed", {"problem": str(error)}
             raise
         finally:
-            self.record.end(reply.text, state, stats)
+            self.record.end(before + reply.text, state, stats)
 
     @contextmanager
     def _print_if_slow(self, words: str) -> Iterator[None]:
@@ -258,15 +358,10 @@ class PlainChat:
         finally:
             timer.cancel()
 
-    def _prompted_line(self) -> str:
-        if sys.stdout.isatty():
-            return input(self.colors.prompt(PROMPT) if _line_editing() else PROMPT)
-        # `input` would write its prompt into whatever stdout is redirected to.
-        print(PROMPT, end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            raise EOFError
-        return line
+    def next_line(self) -> str:
+        """The next line of input; raises EOFError at its end."""
+        prefill, self._prefill = self._prefill, ""
+        return next_line(self.colors.prompt(PROMPT), prefill)
 
 
 def cut_short(reply: Reply, sampling: ResolvedSampling) -> str:
@@ -289,15 +384,6 @@ def _stats(reply: Reply) -> dict[str, float | int | str | None]:
 def _left_out(messages: int) -> str:
     count = "oldest message was" if messages == 1 else f"{messages} oldest messages were"
     return f"(The conversation outgrew the model's context: its {count} left out.)"
-
-
-def _line_editing() -> bool:
-    """Give `input` arrow keys and a line history, if Python was built with readline."""
-    try:
-        importlib.import_module("readline")
-    except ImportError:
-        return False
-    return True
 
 
 def _at_terminal() -> bool:

@@ -36,12 +36,34 @@ class Record:
         """`conversation` is continued; None begins a new one with the first question."""
         self.conversation = conversation
         self._store = store
-        self._leaf = store.leaf(conversation.id) if store is not None and conversation is not None else None
+        self._leaf: str | None = None
+        self._question: StoredMessage | None = None
+        """The last question that was answered, or asked before this process."""
+        self._asked: StoredMessage | None = None
         self._answer: StoredMessage | None = None
+        """The question and the answer in progress."""
+        if store is not None and conversation is not None:
+            self._leaf = store.leaf(conversation.id)
+            asked = (one for one in reversed(store.path(conversation.id)) if one.role == "user")
+            self._question = next(asked, None)
         self._stats = {"bundle": bundle} if bundle else {}
         self._on_error = on_error
         self._clock = clock
         self._flushed_at = 0.0
+
+    @property
+    def store(self) -> Store | None:
+        """Where it is saved; None if it is not."""
+        return self._store
+
+    def answered_by(self, bundle: str) -> None:
+        """Another bundle answers from now on."""
+        self._stats = {"bundle": bundle}
+
+    def of(self, conversation: ConversationInfo) -> Record:
+        """The record of another conversation in the same store."""
+        bundle = self._stats.get("bundle", "")
+        return Record(self._store, conversation, bundle=bundle, on_error=self._on_error, clock=self._clock)
 
     def keep(self, picture: Picture, name: str) -> StoredPicture | None:
         """Copy the picture's file into the store; None if nothing is saved."""
@@ -52,17 +74,33 @@ class Record:
 
     def begin(self, question: str, pictures: Sequence[StoredPicture]) -> None:
         """Save a question and an empty answer in progress."""
+        self._begin(self._leaf, question, pictures)
+
+    def begin_edited(self, question: str) -> None:
+        """Save another text of the last question, as a branch with the same pictures."""
+        if self._question is not None:
+            self._begin(self._question.parent, question, self._question.pictures)
+
+    def begin_again(self) -> None:
+        """Save another answer in progress to the last question."""
+        if self._question is not None:
+            with self._reporting_errors():
+                self._begin_answer(self._question)
+
+    def begin_more(self) -> None:
+        """Go on with the last answer."""
         with self._reporting_errors():
-            if self._store is None:
-                return
-            if self.conversation is None:
-                self.conversation = self._store.new_conversation()
-            here = self.conversation.id
-            asked = self._store.add_message(here, self._leaf, "user", question, pictures)
-            self._answer = self._store.add_message(
-                here, asked.id, "assistant", "", state="writing", stats=self._stats
-            )
-            self._flushed_at = self._clock()
+            if self._store is not None and self._leaf is not None:
+                self._asked, self._answer = self._question, self._store.message(self._leaf)
+                self._flushed_at = self._clock()
+
+    @property
+    def answers(self) -> int:
+        """How many answers the last question has; 1 if nothing is saved."""
+        with self._reporting_errors():
+            if self._store is not None and self._question is not None:
+                return len(self._store.children(self._question.id))
+        return 1
 
     def grow(self, text: str) -> None:
         """Save the answer so far, about once a second."""
@@ -77,12 +115,30 @@ class Record:
             known = {name: value for name, value in stats.items() if value is not None}
             self._write(text, state, {**self._stats, **known})
             if state != "failed":
-                self._leaf = answer.id
+                self._leaf, self._question = answer.id, self._asked
             self._answer = None
 
     def new_conversation(self) -> None:
         """Begin another conversation."""
-        self.conversation, self._leaf = None, None
+        self.conversation, self._leaf, self._question = None, None, None
+
+    def _begin(self, parent: str | None, question: str, pictures: Sequence[StoredPicture]) -> None:
+        with self._reporting_errors():
+            if self._store is None:
+                return
+            if self.conversation is None:
+                self.conversation = self._store.new_conversation()
+            self._begin_answer(
+                self._store.add_message(self.conversation.id, parent, "user", question, pictures)
+            )
+
+    def _begin_answer(self, asked: StoredMessage) -> None:
+        if self._store is not None and self.conversation is not None:
+            self._asked = asked
+            self._answer = self._store.add_message(
+                self.conversation.id, asked.id, "assistant", "", state="writing", stats=self._stats
+            )
+            self._flushed_at = self._clock()
 
     def _write(self, text: str, state: State, stats: Mapping[str, float | int | str] | None) -> None:
         with self._reporting_errors():

@@ -150,7 +150,7 @@ def test_a_refused_message_leaves_no_trace_and_keeps_its_pictures(
     ("line", "sentence"),
     [
         ("/imgae a.jpg", "There is no command /imgae; did you mean /image?"),
-        ("/xyzzy", "There is no command /xyzzy; /help lists what there is."),
+        ("/xyzzy", "There is no command /xyzzy; /help lists the commands."),
         ("/image", "/image needs the path of a picture, as in `/image photo.jpg`."),
         ("/image no.jpg", "There is no file 'no.jpg'; check the path."),
     ],

@@ -1,0 +1,39 @@
+"""Lines of input: typed at a terminal, where they can be edited, or read from a pipe."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+PROMPT = "> "
+
+
+def next_line(prompt: str = PROMPT, prefill: str = "") -> str:
+    """The next line, which at a terminal begins with `prefill`; raises EOFError at the end.
+
+    `prompt` is PROMPT, colored or not.
+    """
+    if sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty():
+        readline = _readline()
+        if readline is None:
+            return input(PROMPT)
+        readline.set_startup_hook(lambda: readline.insert_text(prefill))
+        try:
+            return input(prompt)
+        finally:
+            readline.set_startup_hook(None)
+    # `input` would write its prompt into whatever stdout is redirected to.
+    print(PROMPT, end="", file=sys.stderr, flush=True)
+    line = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    return line
+
+
+def _readline() -> Any:
+    """What gives `input` arrow keys and a line history; None if Python was built without it."""
+    try:
+        return importlib.import_module("readline")
+    except ImportError:
+        return None

@@ -1,0 +1,51 @@
+"""The model of a plain chat, and the settings it was loaded with; both can be changed during the chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.tui.cli import options
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine import Engine
+    from minigpt4.tui.cli.options import Chosen
+    from minigpt4.tui.settings.settings import Loaded
+
+
+@dataclass
+class PlainModel:
+    """`chosen` is what the settings `loaded` and the projection choose, and `engine` runs it."""
+
+    loaded: Loaded
+    projection: Path | None
+    offload_vision: bool
+    chosen: Chosen
+    engine: Engine
+
+    def change(self, values: Mapping[str, Any]) -> bool:
+        """Use other values of some settings; returns whether that loaded another model.
+
+        Another bundle has its own projection. Raises Minigpt4Error if the model cannot be loaded; then the
+        one before is loaded again, and all settings are as they were.
+        """
+        loaded = self.loaded
+        for name, value in values.items():
+            loaded = loaded.with_value(name, value)
+        projection = None if "bundle" in values else self.projection
+        chosen = options.choose(loaded, projection, offload_vision=self.offload_vision)
+        is_other = chosen.model != self.chosen.model
+        if is_other:
+            options.fetch_files(chosen.model, bars=False)
+            # Not both at once: memory may hold only one.
+            self.engine.close()
+            try:
+                self.engine = options.load_engine(chosen.model, bars=False)
+            except Minigpt4Error:
+                self.engine = options.load_engine(self.chosen.model, bars=False)
+                raise
+        self.loaded, self.projection, self.chosen = loaded, projection, chosen
+        return is_other
