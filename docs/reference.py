@@ -47,8 +47,10 @@ and `cache` in it), instead of the system's standard folders.
 KEYS_BEGIN = """\
 # Keys
 
-F1 shows them in the app. Each can be changed in the settings by the name of its action; `[]` leaves an
-action without a key. Conflicting keys are reported in the app and by `minigpt4 config check`.
+F1 shows them in the app: Enter on one, then press the new key; it is in force at once and saved in the
+settings file. Backspace brings the default back, Escape leaves the key as it is, and a key that another
+action has is asked about. Several keys for one action are written in the file by the action's name; `[]`
+leaves an action without a key. `minigpt4 config check` reports conflicting keys, and so does the app.
 
     [keys]
     send = ["alt+enter"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, is_private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it replaces `path` if the block succeeds.
 
-    Nothing is left behind if the block raises. Raises OSError if the folder cannot be written.
+    With `is_private`, only its owner can read it. Nothing is left behind if the block raises. Raises OSError
+    if the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
@@ -24,10 +25,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with draft.open("rb+") as file:
             # Without this a power cut can leave the new name on a file of zeros.
             os.fsync(file.fileno())
-        # mkstemp's 0600 would hide a shared model or cache file from its other readers.
-        umask = os.umask(0)
-        os.umask(umask)
-        draft.chmod(0o666 & ~umask)
+        if not is_private:
+            # mkstemp's 0600 would hide a shared model or cache file from its other readers.
+            umask = os.umask(0)
+            os.umask(umask)
+            draft.chmod(0o666 & ~umask)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

@@ -32,8 +32,6 @@ from minigpt4.tui.settings.keys import bindings
 from minigpt4.tui.settings.settings import Loaded, Settings, entry, save_setting
 
 if TYPE_CHECKING:
-    from textual.command import Provider
-
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.worker.client import Worker
     from minigpt4.core.worker.messages import Event
@@ -54,8 +52,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     TITLE = "minigpt4"
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("app"), Binding("ctrl+c", "interrupt", show=False)]
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {lambda: _palette()}
-    ENABLE_COMMAND_PALETTE = False  # the binding comes from our own table of keys
+    ENABLE_COMMAND_PALETTE = False  # ours is a list of the actions in our own table of keys
 
     def __init__(
         self,
@@ -116,6 +113,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             if problem:
                 self.say(problem, "warning")
         await self.chat.draw_sidebar()
+        self.chat.restore_drafts(is_wanted=not any(self._start_with))
         if self._start_with[1] is not None:
             self.open_conversation(self._start_with[1])
         self.attach(self._start_with[0])
@@ -150,6 +148,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def close_down(self) -> None:
         """Save the answer being generated and end the engine; may be called twice."""
         try:
+            self.chat.save_drafts(is_last=True)
             with suppress(Minigpt4Error):
                 self.conversation.close()
         finally:
@@ -312,6 +311,11 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     # Keys
 
+    @property
+    def keys_by_action(self) -> Mapping[str, tuple[str, ...]]:
+        """The keys in force by Textual's names."""
+        return self._keys.keys
+
     def keys_of(self, action: str) -> tuple[str, ...]:
         """The keys of an action by Textual's names."""
         return self._keys.keys.get(action, ())
@@ -369,17 +373,15 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     def action_palette(self) -> None:
         """All commands, by name."""
-        from textual.command import CommandPalette
+        from minigpt4.tui.screens.palette import PaletteScreen
 
-        if not isinstance(self.screen, CommandPalette):
-            placeholder = "What you want to do, a theme, or a model"
-            self.push_screen(CommandPalette(placeholder=placeholder, id="--command-palette"))
+        self._show(PaletteScreen)
 
     def _show(self, kind: type[Screen[Any]]) -> None:
-        """Push a screen, or return to it if it is below others."""
-        from textual.command import CommandPalette
+        """Push a screen, or return to it if it is below others; an open palette is closed."""
+        from minigpt4.tui.screens.palette import PaletteScreen
 
-        if isinstance(self.screen, CommandPalette):
+        if isinstance(self.screen, PaletteScreen) and kind is not PaletteScreen:
             self.screen.dismiss(None)
         for screen in self.screen_stack:
             if isinstance(screen, kind):
@@ -390,9 +392,3 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def _close_down_to(self, below: Screen[object]) -> None:
         while self.screen is not below:
             self.screen.dismiss(None)
-
-
-def _palette() -> type[Provider]:
-    from minigpt4.tui.screens.palette import Commands
-
-    return Commands

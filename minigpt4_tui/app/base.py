@@ -129,9 +129,16 @@ class BaseApp(App[None], inherit_bindings=False):
     # Keys and lines
 
     async def on_event(self, event: events.Event) -> None:
-        """Cut a paste: a book pasted into a line would block the screen."""
+        """Cut a paste: a book pasted into a line would block the screen.
+
+        A screen with a `take_key` gets every key, whatever it is bound to.
+        """
         if isinstance(event, events.Key):
             self.key_at = time.monotonic()
+            take_key = getattr(self.screen, "take_key", None) if self.screen_stack else None
+            if take_key is not None:
+                take_key(event.key)
+                return
         # A paste that the focused widget did not use comes back here, and must not be given to it again.
         if isinstance(event, events.Paste) and not event.is_forwarded and self._pastes_into_line:
             event = events.Paste(event.text[:MAX_PASTE])

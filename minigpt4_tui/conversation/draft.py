@@ -30,6 +30,10 @@ class DraftPicture:
     """Why it could not be opened, as a sentence."""
     is_reported: bool = False
     """Whether a question was held back because it failed; the next one is sent without it."""
+    is_by_command: bool = False
+    """Whether /image named it."""
+    unopened: Attachment | None = None
+    """What it is to be opened from once it is shown, if it is of a draft of an instance that ended."""
 
     @property
     def is_opening(self) -> bool:
@@ -39,14 +43,10 @@ class DraftPicture:
 
 @dataclass(frozen=True)
 class HeldQuestion:
-    """A question that was sent, and waits until its pictures are open.
-
-    `conversation` is the id of the one it was sent in; None for one without messages.
-    """
+    """A question that was sent, and waits until its pictures are open."""
 
     text: str
     pictures: list[DraftPicture]
-    conversation: str | None
 
     @property
     def opening(self) -> list[DraftPicture]:
@@ -61,10 +61,24 @@ class HeldQuestion:
 
 @dataclass
 class Draft:
-    """The next question's pictures, and before them a held question with its own."""
+    """The next question of a conversation, and before it a held one.
 
+    `text` is what is typed; the composer has it while the conversation is shown.
+    """
+
+    text: str = ""
     held: HeldQuestion | None = None
     pictures: list[DraftPicture] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return not (self.text.strip() or self.held or self.pictures)
+
+    @property
+    def whole_text(self) -> str:
+        """The held question, and what was typed since."""
+        return "\n".join(filter(None, (self.held.text if self.held is not None else "", self.text)))
 
     @property
     def all_pictures(self) -> list[DraftPicture]:
@@ -90,9 +104,9 @@ class Draft:
             if picture in pictures:
                 pictures.remove(picture)
 
-    def hold(self, text: str, conversation: str | None) -> HeldQuestion:
+    def hold(self, text: str) -> HeldQuestion:
         """Make a question of a text and all pictures given so far."""
-        self.held = HeldQuestion(text, self.pictures, conversation)
+        self.held = HeldQuestion(text, self.pictures)
         self.pictures = []
         return self.held
 

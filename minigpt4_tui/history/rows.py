@@ -56,6 +56,11 @@ SELECT id FROM below WHERE id IS NOT NULL ORDER BY depth DESC LIMIT 1
 """
 
 
+QUESTIONS = """
+SELECT m.created, m.text FROM messages m JOIN conversations c ON c.id = m.conversation
+WHERE m.role = 'user' AND c.deleted IS NULL ORDER BY m.seq DESC LIMIT ?
+"""
+
 TAKEN = """
 SELECT EXISTS (SELECT 1 FROM conversations WHERE id = ?1) OR EXISTS (SELECT 1 FROM messages WHERE id = ?1)
 """

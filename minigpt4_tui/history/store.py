@@ -46,6 +46,7 @@ from minigpt4.tui.history.rows import (
     CHILDREN,
     INFO,
     LATEST,
+    QUESTIONS,
     TAKEN,
     VARIANTS,
     as_stored,
@@ -355,6 +356,11 @@ class Store:
     def picture_path(self, digest: str, kind: str) -> Path:
         """The path for the picture with that digest and Pillow format."""
         return self._pictures.path(digest, kind)
+
+    def questions(self, limit: int) -> list[tuple[float, str]]:
+        """The time and text of the newest questions of all conversations, newest first."""
+        with self._database.reading() as connection:
+            return connection.execute(QUESTIONS, (limit,)).fetchall()
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """Matches of all words of `query`: titles given by the user first, then the newest messages."""

@@ -59,9 +59,17 @@ class ChatScreen(ChatDraft):
         except PromptError as error:
             self.host.say(str(error), "error")
             return
-        if command is not None:
+        if command is not None and command.action == "attach_path":
+            self._attach_line(event)
+        elif command is not None and command.action == "save_page":
             self.composer.take(event.typed)
-            self.call_later(self._run_command, command.action, event.text)
+            self.call_later(self.action_save_page, event.text.partition(" ")[2].strip())
+        elif command is not None:
+            self.composer.take(event.typed)
+            if event.text != command.name:
+                # What was typed after it would be lost.
+                self.history.keep(event.text)
+            self.call_later(self._act, command.action)
         elif self.attach_text(event.text):
             self.composer.take(event.typed)
         elif asked.text.startswith("/") and "\n" not in asked.text:
@@ -74,22 +82,16 @@ class ChatScreen(ChatDraft):
             self.attach(asked.pictures)
             self.composer.take(event.typed)
 
-    async def _run_command(self, action: str, line: str) -> None:
-        if action == "attach_path":
-            self._attach_line(line.partition(" ")[2])
-        elif action == "save_page":
-            self.action_save_page(line.partition(" ")[2].strip())
-        else:
-            await self._act(action)
-
     async def _act(self, action: str) -> None:
         await self.run_action(action if hasattr(self, f"action_{action}") else f"app.{action}")
 
-    def _attach_line(self, line: str) -> None:
-        found = attachments_in(line)
-        if not found:
+    def _attach_line(self, event: Composer.Submitted) -> None:
+        found = attachments_in(event.text.partition(" ")[2])
+        if found:
+            self.composer.take(event.typed)
+            self.attach(found, by_command=True)
+        else:
             self.host.say("/image needs the path of a picture, as in `/image photo.jpg`.", "warning")
-        self.attach(found)
 
     @on(Composer.MovedUp)
     def _moved_up(self) -> None:
@@ -130,12 +132,14 @@ class ChatScreen(ChatDraft):
         if self.host.guarded(self.conversation.stop) or self.footer.take_back():
             return
         now = time.monotonic()
+        leave = f"Ctrl+C again, or {self.host.key('quit')}, leaves."
         if self.composer.text:
-            self.composer.replace_text("")
+            self.composer.put_aside()
+            self.host.say(f"{self.host.key('earlier_question')} brings the text back. {leave}")
         elif now - self._interrupted_at < TWICE_S:
             self.call_later(self.host.run_action, "app.quit")
         else:
-            self.host.say(f"Ctrl+C again, or {self.host.key('quit')}, leaves.")
+            self.host.say(leave)
         self._interrupted_at = now
 
     def action_regenerate(self) -> None:
@@ -194,6 +198,7 @@ class ChatScreen(ChatDraft):
     def action_offer_commands(self) -> None:
         """List the commands, as if a slash were typed."""
         self.composer.focus()
+        self.composer.put_aside()
         self.composer.replace_text("/")
 
     def action_export(self) -> None:

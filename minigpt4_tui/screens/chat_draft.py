@@ -6,13 +6,19 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from textual import on
+from textual.css.query import NoMatches
+from textual.timer import Timer
+from textual.widgets import TextArea
 
-from minigpt4.tui.conversation.draft import DraftPicture, HeldQuestion, opened
-from minigpt4.tui.conversation.updates import PathOpened, Update
-from minigpt4.tui.history.store import StoredPicture
+from minigpt4.core.errors import Minigpt4Error
+from minigpt4.tui.conversation.draft import Draft, DraftPicture, HeldQuestion, opened
+from minigpt4.tui.conversation.drafts import NEW, Drafts
+from minigpt4.tui.conversation.updates import MessageAdded, PathOpened, Update
+from minigpt4.tui.history.store import StoredPicture, StoreError
 from minigpt4.tui.images.attachments import Attachment, attachments_in, is_folder, names_files, names_folder
 from minigpt4.tui.screens.chat_view import ChatView
 from minigpt4.tui.widgets.chips import Chip
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 OPENED_AT_ONCE = 4
 """Pictures decoded at the same time: each may take 256 MB."""
 
+SAVE_S = 0.4
+"""Most seconds of typing that a killed process may lose."""
+
 
 class ChatDraft(ChatView):
     """Attaching pictures, and sending the question once all of them are open."""
@@ -31,13 +40,21 @@ class ChatDraft(ChatView):
     def __init__(self, host: MiniGPT4App) -> None:
         super().__init__(host)
         self._opening = threading.BoundedSemaphore(OPENED_AT_ONCE)
+        store = host.store
+        self._drafts = Drafts(store.file.parent / "drafts", self.history, store.picture_path)
+        self._drafted_in = NEW
+        self._saving: Timer | None = None
+        self._edited = ""
+        self._returned_line = ""
 
     # Pictures
 
-    def attach(self, sources: Iterable[Attachment | Path | StoredPicture]) -> None:
+    def attach(
+        self, sources: Iterable[Attachment | Path | StoredPicture], *, by_command: bool = False
+    ) -> None:
         """Add pictures to the next question, in this order; each has a chip at once, and is opened behind it.
 
-        A folder opens the picker there.
+        A folder opens the picker there. `by_command`: /image named them, and comes back if one fails.
         """
         folders = []
         for source in sources:
@@ -48,8 +65,11 @@ class ChatDraft(ChatView):
             if isinstance(one.source, Path) and is_folder(one.source):
                 folders.append(one.source)
             else:
-                self._open(self.draft.add(one.name, source=one), one)
+                picture = self.draft.add(one.name, source=one)
+                picture.is_by_command = by_command
+                self._open(picture, one)
         self.footer.show_draft()
+        self._note_draft()
         if folders:
             self.pick_in(folders[0])
         if len(folders) > 1:
@@ -93,7 +113,7 @@ class ChatDraft(ChatView):
                     if text := self.host.clipboard or clipboard_text():
                         return text
                 raise
-            return self._keep(Attachment(content, "clipboard"))
+            return self._keep(Attachment(content, "clipboard"), "clipboard")
 
         def insert(found: tuple[StoredPicture, tuple[str, ...]] | str) -> None:
             if not isinstance(found, str):
@@ -137,24 +157,24 @@ class ChatDraft(ChatView):
 
     def _open(self, picture: DraftPicture, source: Attachment) -> None:
         self.host.in_background(
-            lambda: self._keep(source),
+            lambda: self._keep(source, picture.name),
             lambda kept: self._opened(picture, *kept),
             lambda error: self._failed(picture, error),
         )
 
-    def _keep(self, source: Attachment) -> tuple[StoredPicture, tuple[str, ...]]:
+    def _keep(self, source: Attachment, name: str) -> tuple[StoredPicture, tuple[str, ...]]:
         """On a background thread: read, hash, decode and store an image, each once."""
         from minigpt4.tui.images.preview import remember
 
         with self._opening:
             picture = source.open()
-            stored = self.host.store.keep_picture(picture, source.name)
+            stored = self.host.store.keep_picture(picture, name)
             remember(stored.path, picture, self.host.settings.bundle)
             return stored, picture.info.notices
 
     def _opened(self, picture: DraftPicture, stored: StoredPicture, notices: Sequence[str]) -> None:
+        picture.stored = stored
         if picture in self.draft.all_pictures:
-            picture.stored = stored
             for notice in notices:
                 self.host.say(notice, "warning")
             self._settle()
@@ -162,15 +182,29 @@ class ChatDraft(ChatView):
     def _failed(self, picture: DraftPicture, error: Exception) -> None:
         from minigpt4.tui.terminal.messages import sentence
 
+        picture.problem = sentence(error)
         if picture not in self.draft.all_pictures:
             return
-        picture.problem = sentence(error)
         if not self._holds(picture):
             self.host.say(picture.problem, "error")
+            if picture.is_by_command and picture.source is not None:
+                self._return_command(picture, picture.source)
         self._settle()
+
+    def _return_command(self, picture: DraftPicture, source: Attachment) -> None:
+        """Bring the line back that named a picture which failed; Up does, if something was typed since."""
+        path = source.label if source.label.isprintable() and " " not in source.label else quote(source.label)
+        text = self.composer.text
+        if text and text != self._returned_line:
+            self.history.keep(f"/image {path}")
+        else:
+            self.draft.remove(picture)
+            self._returned_line = f"{text or '/image'} {path}"
+            self.composer.replace_text(self._returned_line)
 
     def _remove(self, picture: DraftPicture) -> None:
         self.draft.remove(picture)
+        self._drafts.remove(picture)
         self._settle()
 
     def _holds(self, picture: DraftPicture) -> bool:
@@ -189,7 +223,7 @@ class ChatDraft(ChatView):
             self.host.say(f"A question waits for its pictures already; {key} takes it back.", "warning")
         elif self.may_ask():
             self.attach(pictures)
-            self.draft.hold(text, self._conversation_id)
+            self.draft.hold(text)
             self.composer.take(typed)
             self._settle()
 
@@ -204,16 +238,83 @@ class ChatDraft(ChatView):
         """Return the question that waits for its pictures to the composer."""
         self.footer.take_back()
 
+    @property
+    def _conversation_id(self) -> str:
+        return self.conversation.info.id if self.conversation.info is not None else NEW
+
+    # The drafts of all conversations
+
     def show_update(self, update: Update) -> None:
-        """Draw an update; a question that waits in a conversation that is left returns to the composer."""
-        held = self.draft.held
-        if isinstance(update, PathOpened) and held and held.conversation != self._conversation_id:
-            self.action_take_back()
+        """Draw an update; each conversation has a draft of its own, which comes with it."""
+        if self.is_running and not self.host.is_leaving:
+            match update:
+                case PathOpened() if self._drafted_in != self._conversation_id:
+                    self._change_draft()
+                case MessageAdded():
+                    self._drafted_in = self._conversation_id
         super().show_update(update)
 
-    @property
-    def _conversation_id(self) -> str | None:
-        return self.conversation.info.id if self.conversation.info is not None else None
+    def restore_drafts(self, *, is_wanted: bool) -> None:
+        """Take over the drafts of instances that have ended; show that of a new chat if it `is_wanted`."""
+        try:
+            problems = self._drafts.take_over(self.host.store.taken)
+        except (OSError, Minigpt4Error) as error:
+            self.host.say(f"Unsent questions from before cannot be read: {error}", "warning")
+            return
+        for problem in problems:
+            self.host.say(problem, "warning")
+        if is_wanted and self.draft.is_empty and not self.composer.text:
+            self._show_draft(self._drafts.take_out(NEW))
+            if not self.draft.is_empty:
+                self.host.say("The question that you had not sent is back; Ctrl+C puts it aside.")
+
+    def save_drafts(self, *, is_last: bool = False) -> None:
+        """Save all drafts now. The last time, pictures without any text are not kept."""
+        # After a crash the composer is gone already, and what it held is known.
+        with suppress(NoMatches):
+            self.draft.text, self._edited = self.footer.typed
+        shown = Draft() if is_last and not self.draft.whole_text.strip() else self.draft
+        self._drafts.note(self._drafted_in, shown, self._edited)
+        with suppress(OSError):
+            self._drafts.close() if is_last else self._drafts.save()
+
+    def _change_draft(self) -> None:
+        """Put the draft of the conversation that is left away, and show that of the one opened."""
+        self.footer.leave_editing()
+        self.footer.take_back()
+        self.draft.text = self.composer.lift()
+        self._drafts.put_away(self._drafted_in, self.draft)
+        self._drafted_in = self._conversation_id
+        self._show_draft(self._drafts.take_out(self._drafted_in))
+
+    def _show_draft(self, draft: Draft) -> None:
+        self.draft = self.footer.draft = draft
+        self.composer.replace_text(draft.text)
+        for picture in draft.pictures:
+            if picture.unopened is not None:
+                self._open(picture, picture.unopened)
+                picture.unopened = None
+        self._settle()
+
+    @on(TextArea.Changed, "#composer")
+    def _note_draft(self) -> None:
+        """Save the drafts soon, at most once in a while."""
+        self.draft.text, self._edited = self.footer.typed
+        if self._saving is None:
+            self._saving = self.set_timer(SAVE_S, self._save_soon)
+
+    def _save_soon(self) -> None:
+        self._saving = None
+        self._drafts.note(self._drafted_in, self.draft, self._edited)
+        self.host.in_background(self._drafts.save, lambda _: None, self._not_saved)
+
+    def _not_saved(self, error: Exception) -> None:
+        def fail() -> None:
+            raise StoreError(f"What you type cannot be saved until it is sent: {error}")
+
+        self.host.guarded(fail, rarely=True)
+
+    # Sending
 
     def _settle(self) -> None:
         """Send the held question if all its pictures are open; if one failed, return it to the composer."""
@@ -226,6 +327,7 @@ class ChatDraft(ChatView):
             else:
                 self.action_take_back()
         self.footer.show_draft()
+        self._note_draft()
 
     def _ask(self, held: HeldQuestion) -> bool:
         from minigpt4.tui.images.question import NO_PICTURE

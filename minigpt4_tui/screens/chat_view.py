@@ -16,6 +16,7 @@ from textual.widgets import Static
 from minigpt4.tui.conversation.conversation import Conversation
 from minigpt4.tui.conversation.draft import Draft
 from minigpt4.tui.conversation.engine_status import EngineStatus
+from minigpt4.tui.conversation.question_history import MAX_LISTED, QuestionHistory
 from minigpt4.tui.conversation.updates import (
     MessageAdded,
     MessageChanged,
@@ -54,6 +55,7 @@ class ChatView(Screen[None]):
         super().__init__()
         self.host = host
         self.draft = Draft()
+        self.history = QuestionHistory(lambda: host.guarded(lambda: host.store.questions(MAX_LISTED)) or [])
         self._sidebar_wanted: bool | None = None
         self._drawing = asyncio.Lock()
         self._advised: set[tuple[str, bool]] = set()
@@ -75,7 +77,8 @@ class ChatView(Screen[None]):
             yield Static("", id="title", markup=False)
             yield Welcome(ways)
             yield Transcript(self._make)
-            yield ChatFooter(self.draft, still=self.host.settings.reduced_motion, leave_key=key("stop"))
+            still = self.host.settings.reduced_motion
+            yield ChatFooter(self.draft, self.history, still=still, leave_key=key("stop"))
 
     def on_mount(self) -> None:
         """Show an empty conversation until another is opened."""

@@ -43,6 +43,7 @@ class ModelsScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         """Read the bundles, and follow running downloads."""
+        self.query_one(OptionRows).is_awaited = True
         self.read()
         self.set_interval(REDRAW_S, self._tick)
         self.host.engine_changed.subscribe(self, lambda _: self._draw())
@@ -54,6 +55,7 @@ class ModelsScreen(Dialog[None]):
     def _found(self, found: list[BundleInfo]) -> None:
         if self.is_attached:
             self.infos = {info.name: info for info in found}
+            self.query_one(OptionRows).is_awaited = False
             self._draw()
 
     def _tick(self) -> None:

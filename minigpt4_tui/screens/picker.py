@@ -185,6 +185,7 @@ class PickerScreen(Overlay[list[Path]]):
         self._write_filter()
         self._search += 1
         search, folder = self._search, self.folder
+        self.tree_of_pictures.is_awaited = True
         self.host.in_background(
             lambda: search_below(folder, letters, lambda: search != self._search),
             lambda found: self._found(search, found),

@@ -47,6 +47,7 @@ class SearchScreen(ListDialog[None]):
 
     def _request(self, limit: int) -> None:
         self._requested = (self.typed, limit)
+        self.rows.is_awaited = self.typed != self._searched[0]
         if not self._is_searching:
             self._search()
 
@@ -66,6 +67,7 @@ class SearchScreen(ListDialog[None]):
             return
         if searched != self._requested:
             self._search()
+        self.rows.is_awaited = searched[0] != self._requested[0]
         same_query = searched[0] == self._searched[0]
         self._hits, self._searched = hits, searched
         keep = self.rows.chosen if same_query else None
@@ -77,6 +79,7 @@ class SearchScreen(ListDialog[None]):
     def _failed(self, error: Exception) -> None:
         self._is_searching = False
         if self.is_attached:
+            self.rows.release()
             self.show_note(sanitize_line(str(error)))
 
     @on(OptionRows.OptionSelected)

@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 
 from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.tui.screens.dialog import Dialog, ListDialog, hints
+from minigpt4.tui.screens.key_capture import change_key
 from minigpt4.tui.screens.prompt import NewValue, PromptScreen, no_system_prompt
 from minigpt4.tui.settings.keys import ACTIONS, bindings
 from minigpt4.tui.settings.settings import Entry, Origin, schema
@@ -120,6 +121,8 @@ class SettingsScreen(ListDialog[None]):
             self.host.action_themes()
         elif key == "system_prompt":
             self._edit_prompt()
+        elif self._lines[key].entry is None:
+            change_key(self.host, key.removeprefix("keys."))
         elif isinstance(self._lines[key].value, bool):
             self._set(key, not self._lines[key].value)
         else:
@@ -144,13 +147,9 @@ class SettingsScreen(ListDialog[None]):
             self._set(key, found.value)
 
     def _set(self, key: str, value: Any) -> None:
-        before = bindings(self.host.settings.keys).clashes
         if self._is_here and value is None and key not in self.host.conversation.own_settings:
             return
         self.host.guarded(lambda: self.host.change_setting(key, value, here=self._is_here))
-        for clash in bindings(self.host.settings.keys).clashes:
-            if clash not in before:
-                self.host.say(clash, "warning")
         self._list()
 
 
@@ -200,10 +199,7 @@ class ValueScreen(Dialog[NewValue | None]):
         if not text:
             self.dismiss(NewValue(None))
             return
-        if self._line.entry is None:
-            keys = [key for key in text.replace(",", " ").split() if key != "none"]
-            self.dismiss(NewValue(keys))
-            return
+        assert self._line.entry is not None
         try:
             self.dismiss(NewValue(self._line.entry.parsed(text)))
         except ValueError as error:

@@ -42,12 +42,15 @@ def write_setting(path: Path, key: str, value: object) -> None:
     import tomlkit
 
     wanted = read_settings_file(path)
+    table, _, inner = key.partition(".")
+    if inner and not isinstance(wanted.get(table, {}), dict):
+        raise SettingsError(f"In {path}, {table} is not a table, so {key} cannot be set; mend that by hand.")
     target = path.resolve()
     # Bytes: line endings, too, are left as they are.
     text = target.read_bytes().decode("utf-8-sig") if target.exists() else FIRST_LINES
     document = tomlkit.parse(text)
-    for table in (wanted, document):
-        _put(table, key.split("."), value)
+    for changing in (wanted, document):
+        _put(changing, key.split("."), value)
     changed = tomlkit.dumps(document)
     if tomllib.loads(changed) != wanted:
         raise SettingsError(

@@ -44,6 +44,7 @@ SCOPES = {
 }
 _IN_CHAT = ("composer", "chips", "message", "picture", "sidebar")
 _OVER_CHAT = ("zoom", "picker", "editor")
+_WHILE_TYPING = ("app", "chat", "composer")
 
 _CONVERSATION, _ANSWER, _PICTURES, _APP = "Conversation", "Answer", "Pictures", "Application"
 
@@ -51,6 +52,21 @@ ACTIONS: tuple[Action, ...] = (
     Action("send", ("enter",), "Send the question", _CONVERSATION, "composer"),
     Action("newline", ("shift+enter", "ctrl+j"), "Begin a new line", _CONVERSATION, "composer"),
     Action("edit_last", ("ctrl+up",), "Edit the last question again", _CONVERSATION, "composer"),
+    Action(
+        "earlier_question",
+        ("up",),
+        "Bring back the question before, from the first line",
+        _CONVERSATION,
+        "composer",
+    ),
+    Action(
+        "later_question",
+        ("down",),
+        "Go on to the question after, at last to your draft",
+        _CONVERSATION,
+        "composer",
+    ),
+    Action("focus_messages", ("alt+up",), "Go up to the messages", _CONVERSATION, "composer"),
     Action("new_conversation", ("ctrl+n",), "Begin a new conversation", _CONVERSATION, "app"),
     Action("search", ("ctrl+f", "f3"), "Search all conversations", _CONVERSATION, "app"),
     Action("export", ("ctrl+s",), "Save the conversation as a file", _CONVERSATION, "chat"),
@@ -98,7 +114,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("select_picture", ("space",), "Choose one more picture", _PICTURES, "picker"),
     Action("palette", ("ctrl+p",), "Open the command palette", _APP, "app"),
     Action("toggle_sidebar", ("ctrl+b", "f9"), "Show or hide the list of conversations", _APP, "chat"),
-    Action("help", ("f1",), "Show all keys", _APP, "app"),
+    Action("help", ("f1",), "Show all keys, and change them", _APP, "app"),
     Action("models", ("f2",), "Choose a model", _APP, "app"),
     Action("settings", ("f4",), "Change the settings", _APP, "app"),
     Action("themes", ("ctrl+t",), "Choose a theme", _APP, "app"),
@@ -163,6 +179,30 @@ def bindings(wanted: Mapping[str, tuple[str, ...]]) -> Bindings:
     return Bindings({action: tuple(found) for action, found in keys.items()}, tuple(problems))
 
 
+def action_named(name: str) -> Action:
+    """The action with that id; raises KeyError if there is none."""
+    return _BY_ID[name]
+
+
+def key_problem(action: Action, key: str) -> str:
+    """Why a key that was pressed cannot be the action's, as a sentence; empty if it can."""
+    if key == "ctrl+c":
+        return "Ctrl+C copies, stops and leaves; press another key."
+    if key_name(key) != key:
+        return "That key has no name by which every terminal would know it; press another one."
+    if key in _SAME_BYTES:
+        same = _SAME_BYTES[key]
+        return f"Most terminals cannot tell that key from {same}; press another one."
+    if _is_typed(key) and action.scope in _WHILE_TYPING:
+        return "That key could not be typed any more, as this works while you write; add Ctrl or Alt."
+    return ""
+
+
+def others_with(key: str, action: Action, keys: Mapping[str, tuple[str, ...]]) -> list[Action]:
+    """The other actions that have the key in `keys` and can be active where `action` is."""
+    return [one for one in ACTIONS if one is not action and key in keys[one.id] and _overlap(one, action)]
+
+
 def key_name(key: str) -> str | None:
     """A key as Textual names it ("Ctrl+/" is "ctrl+slash"), None if it does not exist."""
     typed = key.strip()
@@ -214,7 +254,7 @@ def _usable(action: str, keys: tuple[str, ...], problems: list[str]) -> Iterator
             problems.append(
                 f"keys.{action} = '{key}' is not a key; write one such as ctrl+t, alt+up, f5 or a letter."
             )
-        elif _is_typed(name) and _BY_ID[action].scope in ("app", "chat", "composer"):
+        elif _is_typed(name) and _BY_ID[action].scope in _WHILE_TYPING:
             problems.append(
                 f"keys.{action} = '{key}' could not be typed any more, as it works while you write; "
                 f"write it with ctrl or alt."

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
+from minigpt4.tui.conversation.question_history import QuestionHistory
 from minigpt4.tui.images.attachments import WINDOWS, complete_path
 from minigpt4.tui.settings.keys import ACTIONS
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
@@ -77,9 +78,9 @@ class Composer(TextArea):
 
     @dataclass
     class MovedUp(Message):
-        """Up was pressed in an empty composer: the messages take the focus."""
+        """The messages are to take the focus."""
 
-    def __init__(self, *, still: bool = False) -> None:
+    def __init__(self, questions: QuestionHistory, *, still: bool = False) -> None:
         super().__init__(
             id="composer",
             soft_wrap=True,
@@ -89,6 +90,7 @@ class Composer(TextArea):
             placeholder="Ask about a picture, or drop one here",
         )
         self.cursor_blink = not still
+        self.questions = questions
         self._completed = ""
 
     def render_line(self, y: int) -> Strip:
@@ -133,12 +135,27 @@ class Composer(TextArea):
         self.replace_text(f"{head} {choice}" if space else f"{choice} ")
         self.focus()
 
-    def action_cursor_up(self, select: bool = False) -> None:
-        """Move the cursor; from an empty composer move to the messages."""
-        if self.text or select:
-            super().action_cursor_up(select)
+    def action_earlier_question(self) -> None:
+        """Move the cursor up; from the first line, bring back the question before."""
+        is_first = self.navigator.is_first_wrapped_line(self.cursor_location)
+        found = self.questions.earlier(self.text) if is_first else None
+        if found is None:
+            self.action_cursor_up()
         else:
-            self.post_message(self.MovedUp())
+            self.replace_text(found)
+
+    def action_later_question(self) -> None:
+        """Move the cursor down; from the last line, go on to the question after, at last to the draft."""
+        is_last = self.navigator.is_last_wrapped_line(self.cursor_location)
+        found = self.questions.later(self.text) if is_last else None
+        if found is None:
+            self.action_cursor_down()
+        else:
+            self.replace_text(found)
+
+    def action_focus_messages(self) -> None:
+        """Move the focus to the messages."""
+        self.post_message(self.MovedUp())
 
     async def action_copy(self) -> None:  # type: ignore[override]
         """Copy the selection; without one, Ctrl+C interrupts as in any terminal."""
@@ -148,8 +165,24 @@ class Composer(TextArea):
             await self.run_action("screen.interrupt")
 
     def take(self, typed: str) -> None:
-        """Remove the sent text; what was typed since stays."""
-        self.replace_text(self.text[len(typed) :] if self.text.startswith(typed) else "")
+        """Remove the sent text; the draft under an earlier question, and what was typed since, stay."""
+        rest = self.text[len(typed) :]
+        if not self.text.startswith(typed):
+            self.questions.keep(self.text)
+            rest = ""
+        self.replace_text("\n".join(filter(None, (self.questions.end(), rest))))
+
+    def lift(self) -> str:
+        """Empty the composer; returns the draft, which is not an earlier question that is merely shown."""
+        draft, under = self.questions.unsent(self.text)
+        self.questions.end()
+        self.questions.keep(under)
+        self.replace_text("")
+        return draft
+
+    def put_aside(self) -> None:
+        """Empty the composer; Up brings back what was in it."""
+        self.questions.keep(self.lift())
 
     def replace_text(self, text: str) -> None:
         """Replace the text and move the cursor to its end."""

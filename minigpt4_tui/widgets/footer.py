@@ -12,6 +12,7 @@ from textual.widgets import Static, TextArea
 from textual.widgets._toast import ToastRack
 
 from minigpt4.tui.conversation.draft import Draft, opened
+from minigpt4.tui.conversation.question_history import QuestionHistory
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.chips import ChipRow
@@ -32,10 +33,13 @@ TEMPLATE_TOKENS = 4
 class ChatFooter(Vertical):
     """Shows the `draft` of the next question; `editing` is the id of the message being edited."""
 
-    def __init__(self, draft: Draft, *, still: bool, leave_key: str) -> None:
+    def __init__(self, draft: Draft, history: QuestionHistory, *, still: bool, leave_key: str) -> None:
         super().__init__(id="footer")
         self.draft = draft
         self.editing: str | None = None
+        self._history = history
+        self._typed_before = ""
+        self._unedited = ""
         self._still = still
         self._leave_key = leave_key
         self._image_tokens = 0
@@ -45,7 +49,7 @@ class ChatFooter(Vertical):
         yield Static("", id="editing", markup=False)
         yield KeyLine(id="held")
         yield ChipRow(id="chips")
-        yield Composer(still=self._still)
+        yield Composer(self._history, still=self._still)
         yield StatusLine(still=self._still)
 
     def on_mount(self) -> None:
@@ -68,6 +72,14 @@ class ChatFooter(Vertical):
     def status(self) -> StatusLine:
         """The line at the bottom."""
         return self.query_one(StatusLine)
+
+    @property
+    def typed(self) -> tuple[str, str]:
+        """The text of the next question, and that of a message that is being edited and was changed."""
+        text = self.composer.text
+        if self.editing is None:
+            return text, ""
+        return self._typed_before, text if text != self._unedited else ""
 
     @property
     def pictures(self) -> list[StoredPicture]:
@@ -112,7 +124,9 @@ class ChatFooter(Vertical):
         if self.take_back():
             # It is the latest question, and not sent yet.
             return
-        self.editing = message.id
+        self.leave_editing()
+        self._typed_before = self.composer.lift()
+        self.editing, self._unedited = message.id, message.text
         self.composer.replace_text(message.text)
         self.composer.focus()
         what = "your question" if message.role == "user" else "the answer"
@@ -121,11 +135,22 @@ class ChatFooter(Vertical):
         note.display = True
 
     def leave_editing(self, typed: str | None = None) -> bool:
-        """Stop editing and remove `typed` (None: all) from the composer; returns whether it was editing."""
+        """Stop editing; returns whether it was.
+
+        `typed`, which was sent, is removed from the composer; with None all is, and kept for Up if it was
+        changed. What was typed before the editing comes back.
+        """
         was, self.editing = self.editing is not None, None
         self.query_one("#editing").display = False
         if was:
-            self.composer.take(self.composer.text if typed is None else typed)
+            if typed is not None:
+                self.composer.take(typed)
+            elif self.composer.text == self._unedited:
+                self.composer.take(self._unedited)
+            else:
+                self.composer.put_aside()
+            before, self._typed_before = self._typed_before, ""
+            self.composer.replace_text("\n".join(filter(None, (before, self.composer.text))))
         return was
 
     @on(CompletionList.Clicked)

@@ -129,6 +129,15 @@ class MessageView(Vertical, can_focus=True):
         """The blocks of code in it."""
         return self._answer.code_blocks if self.message.role == "assistant" else []
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether the message has what an action is about: pictures, or other variants."""
+        match parameters:
+            case ("zoom_picture",):
+                return bool(self.message.pictures)
+            case ("next_variant" | "previous_variant",):
+                return self.variant[1] > 1
+        return super().check_action(action, parameters)
+
     def action_request(self, action: str) -> None:
         """Ask the screen for an action on this message."""
         self.post_message(self.ActionRequested(self, action))

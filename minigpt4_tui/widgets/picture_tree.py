@@ -74,6 +74,9 @@ class PictureTree(Tree[Entry]):
         self.show_root = False
         self.guide_depth = 2
         self.chosen: dict[Path, None] = {}
+        self.is_awaited = False
+        """Whether the lines are being read: keys wait until the cursor stands on the first of them."""
+        self._held: list[str] = []
         self._filled = 0
 
     def fill(self, folder: Path) -> None:
@@ -100,7 +103,7 @@ class PictureTree(Tree[Entry]):
     def action_select_picture(self) -> None:
         """Select or deselect the image under the cursor; expand or collapse a folder."""
         node = self.cursor_node
-        if node is None or node.data is None:
+        if self._holds("select_picture") or node is None or node.data is None:
             return
         if node.data.kind == "folder":
             node.toggle()
@@ -112,6 +115,21 @@ class PictureTree(Tree[Entry]):
                 self.chosen[path] = None
             node.set_label(self._label(node.data))
             self.post_message(self.SelectionChanged())
+
+    def action_cursor_down(self) -> None:
+        """Move down, once the lines are there."""
+        if not self._holds("cursor_down"):
+            super().action_cursor_down()
+
+    def action_cursor_up(self) -> None:
+        """Move up, once the lines are there."""
+        if not self._holds("cursor_up"):
+            super().action_cursor_up()
+
+    def action_select_cursor(self) -> None:
+        """Accept the image, once the lines are there; open a folder."""
+        if not self._holds("select_cursor"):
+            super().action_select_cursor()
 
     def action_open_folder(self) -> None:
         """Expand the folder; move down if it is expanded."""
@@ -183,6 +201,7 @@ class PictureTree(Tree[Entry]):
         self.root.expand()
         # So that moving the cursor to the same line again counts as a change.
         self.cursor_line = -1
+        self.is_awaited = True
 
     def _read(self, node: TreeNode[Entry], folder: Path) -> None:
         filled = self._filled
@@ -227,8 +246,25 @@ class PictureTree(Tree[Entry]):
         for kind in ("picture", "folder", "above"):
             for child in self.root.children:
                 if child.data and child.data.kind == kind:
-                    self.call_after_refresh(self.move_cursor, child)
+                    self.call_after_refresh(self._begin_at, child, self._filled)
                     return
+        self._begin_at(None, self._filled)
+
+    def _begin_at(self, node: TreeNode[Entry] | None, filled: int) -> None:
+        """Put the cursor there, and carry out the keys that have waited."""
+        if filled != self._filled:
+            return
+        if node is not None:
+            self.move_cursor(node)
+        self.is_awaited = False
+        held, self._held = self._held, []
+        for action in held:
+            getattr(self, f"action_{action}")()
+
+    def _holds(self, action: str) -> bool:
+        if self.is_awaited:
+            self._held.append(action)
+        return self.is_awaited
 
     def _mark_column(self, node: TreeNode[Entry]) -> int:
         depth = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 from PIL import Image
+from pytest_textual_snapshot import SVGImageExtension
 from textual.pilot import Pilot
 
 from minigpt4.core.engine_options import EngineOptions
@@ -181,3 +183,48 @@ def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
             yield now
 
     return run
+
+
+RECT = re.compile(
+    r'<rect fill="(\S+)" x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)" shape-rendering="\S+"/>'
+)
+
+
+class Shot(SVGImageExtension):
+    """An SVG without what is not seen: how a line was put together does not matter, only how it looks."""
+
+    def serialize(self, data: Any, **named: Any) -> Any:
+        svg = super().serialize(data, **named)
+        svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they come from the network
+        svg = svg.replace("<style>", "<style>rect { shape-rendering: crispEdges; }", 1)
+        svg = re.sub(r'<clipPath id="\S+-line-\d+">.*?</clipPath>\s*', "", svg, flags=re.DOTALL)
+        svg = re.sub(r' clip-path="url\(\S+-line-\d+\)"', "", svg)
+        svg = re.sub(r"<text [^>]*>(&#160;)*</text>", "", svg)
+        svg = re.sub(f"(?:{RECT.pattern})+", _joined, svg)
+        return svg.replace("><text", ">\n<text").replace("><rect", ">\n<rect")
+
+
+def _joined(found: re.Match[str]) -> str:
+    """Neighbours of one colour as one rectangle."""
+    lines: list[tuple[str, float, float, float, str]] = []
+    for fill, *numbers, high in RECT.findall(found.group()):
+        x, y, wide = map(float, numbers)
+        if (
+            lines
+            and lines[-1][0] == fill
+            and lines[-1][2] == y
+            and abs(lines[-1][1] + lines[-1][3] - x) < 0.1
+        ):
+            x, wide = lines[-1][1], round(lines[-1][3] + wide, 1)
+            del lines[-1]
+        lines.append((fill, x, y, wide, high))
+    return "".join(
+        f'<rect fill="{fill}" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high}"/>'
+        for fill, x, y, wide, high in lines
+    )
+
+
+@pytest.fixture
+def shot_format() -> type[Shot]:
+    """How snapshots of the screen are kept."""
+    return Shot

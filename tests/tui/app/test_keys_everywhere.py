@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from textual.command import CommandPalette
 from textual.widgets import Input
 
 from minigpt4.core.storage.paths import config_home
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.screens.help import HelpScreen
 from minigpt4.tui.screens.models import ModelsScreen
+from minigpt4.tui.screens.palette import PaletteScreen
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.screens.prompt import PromptScreen
 from minigpt4.tui.screens.search import SearchScreen
@@ -28,7 +28,7 @@ SCREENS = {
     "f4": SettingsScreen,
     "ctrl+t": ThemesScreen,
     "ctrl+f": SearchScreen,
-    "ctrl+p": CommandPalette,
+    "ctrl+p": PaletteScreen,
 }
 
 
@@ -42,7 +42,7 @@ async def test_every_screen_is_called_up_over_every_other(play: Play) -> None:
     async with play() as now:
         for key in ("f4", "ctrl+p", "f1", "f2", "ctrl+f", "ctrl+t"):
             await call(now, key)
-        await now.until(lambda: not any(isinstance(one, CommandPalette) for one in now.app.screen_stack))
+        await now.until(lambda: not any(isinstance(one, PaletteScreen) for one in now.app.screen_stack))
 
 
 async def test_a_screen_that_lies_below_comes_back_to_the_top_and_is_there_once(play: Play) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import calendar
 import datetime
-import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +19,6 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
-from pytest_textual_snapshot import SVGImageExtension
 from textual.widgets import TextArea
 
 from minigpt4.core.pixels import open_picture
@@ -64,45 +62,6 @@ SAID = (
     (51, "Photos of the harbour, compared", "Both show the same harbour."),
 )
 """Days ago, question, answer: what was talked about before."""
-
-
-RECT = re.compile(
-    r'<rect fill="(\S+)" x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)" shape-rendering="\S+"/>'
-)
-
-
-class Shot(SVGImageExtension):
-    """An SVG without what is not seen: how a line was put together does not matter, only how it looks."""
-
-    def serialize(self, data: Any, **named: Any) -> Any:
-        svg = super().serialize(data, **named)
-        svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they come from the network
-        svg = svg.replace("<style>", "<style>rect { shape-rendering: crispEdges; }", 1)
-        svg = re.sub(r'<clipPath id="\S+-line-\d+">.*?</clipPath>\s*', "", svg, flags=re.DOTALL)
-        svg = re.sub(r' clip-path="url\(\S+-line-\d+\)"', "", svg)
-        svg = re.sub(r"<text [^>]*>(&#160;)*</text>", "", svg)
-        svg = re.sub(f"(?:{RECT.pattern})+", _joined, svg)
-        return svg.replace("><text", ">\n<text").replace("><rect", ">\n<rect")
-
-
-def _joined(found: re.Match[str]) -> str:
-    """Neighbours of one colour as one rectangle."""
-    lines: list[tuple[str, float, float, float, str]] = []
-    for fill, *numbers, high in RECT.findall(found.group()):
-        x, y, wide = map(float, numbers)
-        if (
-            lines
-            and lines[-1][0] == fill
-            and lines[-1][2] == y
-            and abs(lines[-1][1] + lines[-1][3] - x) < 0.1
-        ):
-            x, wide = lines[-1][1], round(lines[-1][3] + wide, 1)
-            del lines[-1]
-        lines.append((fill, x, y, wide, high))
-    return "".join(
-        f'<rect fill="{fill}" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high}"/>'
-        for fill, x, y, wide, high in lines
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +131,7 @@ def _lighthouse(size: tuple[int, int]) -> bytes:
 
 
 @pytest.fixture
-def look(snapshot: Any, tmp_path: Path) -> Look:
+def look(snapshot: Any, tmp_path: Path, shot_format: type[Any]) -> Look:
     """Compare the screen with its four pictures: `size` and theme are gone through in the running app.
 
     `wear` puts on a theme, for screens that have their own say in it.
@@ -186,7 +145,7 @@ def look(snapshot: Any, tmp_path: Path) -> Look:
                 await wear(theme) if wear is not None else now.app.use_theme(theme)
                 drawn = await _settled(now)
                 shot = f"{name}-{theme}-{wide}x{high}"
-                if snapshot(name=shot, extension_class=Shot) != drawn:
+                if snapshot(name=shot, extension_class=shot_format) != drawn:
                     (tmp_path / f"{shot}.svg").write_text(drawn, encoding="utf-8")
                     wrong.append(shot)
         assert not wrong, f"{', '.join(wrong)} changed; as they look now they are in {tmp_path}"
@@ -246,7 +205,7 @@ async def test_an_answer_with_everything_that_markdown_has(play: Play, lighthous
         await converse(now, lighthouse)
         await look(now, "conversation")
         await now.app.chat.transcript.to_end()
-        await now.pilot.press("up")
+        await now.pilot.press("alt+up")
         await look(now, "conversation-focus")
 
 
@@ -334,7 +293,7 @@ async def test_choosing_pictures(play: Play, past: Store, look: Look, tmp_path: 
 async def test_a_picture_on_the_whole_screen(play: Play, lighthouse: Any, look: Look) -> None:
     async with opened(play) as now:
         now.app.attach([lighthouse])
-        await now.pilot.press("up")
+        await now.pilot.press("alt+up")
         now.app.chat._zoom([lighthouse, lighthouse], lighthouse)
         await look(now, "zoom")
 
@@ -378,17 +337,30 @@ async def test_the_help(play: Play, past: Store, look: Look) -> None:
         await look(now, "help")
 
 
+async def test_changing_a_key(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        await over(now, "help", "HelpScreen")
+        await now.pilot.press(*"search all", "enter")
+        await now.until(lambda: type(now.app.screen).__name__ == "KeyScreen")
+        await look(now, "key")
+        await now.pilot.press("ctrl+n")
+        await look(now, "key-clash")
+
+
 async def test_the_command_palette(play: Play, past: Store, look: Look) -> None:
     async with opened(play) as now:
-        # It takes the colours of the theme that it is opened in.
-        async def wear(theme: str) -> None:
-            await now.pilot.press("escape")
-            now.app.use_theme(theme)
-            await now.pilot.pause()
-            await over(now, "palette", "CommandPalette")
-            await now.until(lambda: "Ctrl+N" in now.text())
+        await over(now, "palette", "PaletteScreen")
+        await look(now, "palette")
+        await now.pilot.press(*"conv")
+        await look(now, "palette-typed")
 
-        await look(now, "palette", wear)
+
+async def test_the_command_palette_over_a_message(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        await now.talk("Which bird is this?", "A robin.")
+        now.app.chat.transcript.views[-1].focus()
+        await over(now, "palette", "PaletteScreen")
+        await look(now, "palette-message")
 
 
 async def test_saving_a_conversation(play: Play, past: Store, look: Look) -> None:

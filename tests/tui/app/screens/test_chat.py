@@ -147,7 +147,7 @@ async def test_messages_are_walked_through_and_copied(play: Play) -> None:
     async with play() as now:
         app, pilot = now.app, now.pilot
         await now.talk("What is this?", CODE)
-        await pilot.press("up")
+        await pilot.press("alt+up")
         await now.until(lambda: isinstance(app.focused, MessageView))
         await pilot.press("c")
         await now.until(lambda: app.clipboard == CODE)
@@ -215,7 +215,11 @@ async def test_pictures_of_the_command_line_wait_in_the_composer(
         await now.until(lambda: app.chat.footer.pictures)
         await now.until(lambda: "my cat.png" in now.text())
         await now.until(lambda: any("none.png" in note.message for note in app._notifications))
-        await now.ask("What is this?")
+        app.chat.composer.replace_text("What is this?")
+        await now.pilot.press("enter")
+        await now.until(lambda: any("not sent" in note.message for note in app._notifications))
+        await now.pilot.press("enter")  # without the one that does not exist
+        await now.until(lambda: now.engine.asked)
         assert [path.suffix for path in now.engine.asked[0][1][0].pictures] == [".png"]
         assert app.chat.footer.pictures == []
         assert app.conversation.path[0].pictures[0].name == "my cat.png"

@@ -191,9 +191,8 @@ async def test_removing_the_picture_that_is_slow_sends_the_question(
         assert asked_about(now) == ["cat.png"]
 
 
-@pytest.mark.parametrize("to", ["new", "other"])
-async def test_leaving_the_conversation_returns_the_question_to_the_composer(
-    play: Play, png: MakePng, tmp_path: Path, to: str
+async def test_leaving_the_conversation_makes_the_question_its_draft_again(
+    play: Play, png: MakePng, tmp_path: Path
 ) -> None:
     async with play() as now:
         await now.talk("First?", "1")
@@ -201,11 +200,11 @@ async def test_leaving_the_conversation_returns_the_question_to_the_composer(
         now.app.new_conversation()
         await now.until(lambda: now.shown == [])
         arrive = await hold(now, tmp_path / "slow.png")
-        if to == "new":
-            now.app.open_conversation(first)
-            now.app.new_conversation()
-        else:
-            now.app.open_conversation(first)
+        now.app.open_conversation(first)
+        await now.until(lambda: now.shown == ["First?", "1"])
+        assert now.app.chat.composer.text == ""
+        assert chips(now) == []
+        now.app.new_conversation()
         await now.until(lambda: now.app.chat.composer.text == QUESTION)
         arrive(png((20, 20)))
         await now.until(lambda: [one.name for one in now.app.chat.footer.pictures] == ["slow.png"])

@@ -137,32 +137,6 @@ async def test_a_setting_of_this_conversation_is_kept_with_it_and_taken_back(
         await on.until(lambda: store.settings(talk.id) == {})
 
 
-async def test_a_key_is_remapped_and_works_at_once(play: Play) -> None:
-    async with play() as on:
-        screen = await open_settings(on)
-        await choose(on, screen, "keys.settings")
-        await on.until(lambda: isinstance(on.app.screen, ValueScreen))
-        on.app.screen.query_one(Input).value = "f10, alt+s"
-        await on.pilot.press("enter")
-        await on.until(lambda: "f10, alt+s" in row(screen, "keys.settings"))
-        await on.pilot.press("escape")
-        await on.until(lambda: on.app.screen is on.app.chat)
-        await on.pilot.press("f10")
-        await on.until(lambda: isinstance(on.app.screen, SettingsScreen))
-
-
-async def test_a_clash_of_keys_is_reported(play: Play) -> None:
-    reported: list[str] = []
-    async with play() as on:
-        on.app.say = lambda sentence, severity="": reported.append(sentence)
-        screen = await open_settings(on)
-        await choose(on, screen, "keys.search")
-        await on.until(lambda: isinstance(on.app.screen, ValueScreen))
-        on.app.screen.query_one(Input).value = "ctrl+q"
-        await on.pilot.press("enter")
-        await on.until(lambda: any("'search' keeps it" in sentence for sentence in reported))
-
-
 async def test_the_theme_has_a_screen_of_its_own(play: Play) -> None:
     async with play() as on:
         screen = await open_settings(on)

@@ -58,7 +58,7 @@ async def test_messages_are_walked_through_beyond_the_window(play: Play, long_co
     async with play(conversation=long_conversation) as now:
         app, pilot = now.app, now.pilot
         await now.until(lambda: now.shown[-1:] == ["Message number 299."])
-        await pilot.press("up")
+        await pilot.press("alt+up")
         for _ in range(WINDOW + 5):
             await pilot.press("up")
         await pilot.pause()
