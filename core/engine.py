@@ -112,13 +112,14 @@ class Engine:
         *,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
+        begin: Callable[[fetch.FetchPlan], None] | None = None,
     ) -> Self:
-        """`load` with its options as one value."""
+        """`load` with its options as one value; `begin` is called before a download, and may refuse it."""
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
         path = options.projection or fetch.projection_path(bundle)
-        fetch.ensure(bundle, progress=progress, notice=notice, files=needed_files(options))
+        fetch.ensure(bundle, progress=progress, notice=notice, begin=begin, files=needed_files(options))
         dtype = options.dtype or AUTO
         fingerprint = embedding_fingerprint(bundle, path, dtype)
 

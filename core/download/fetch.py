@@ -21,31 +21,60 @@ from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.bundles.source import File, Source
 from minigpt4.core.download.checksum_note import Checksum, read_note, sha256_of, write_note
 from minigpt4.core.download.remote_size import RemoteFile, remote_file
-from minigpt4.core.download.sources import SourceError, bring, bytes_so_far, free_bytes, space_problem
+from minigpt4.core.download.sources import (
+    SourceError,
+    bring,
+    bytes_so_far,
+    free_bytes,
+    size_text,
+    space_problem,
+)
 from minigpt4.core.errors import BundleError, FetchError
 from minigpt4.core.storage.locks import acquire, lock_file
 from minigpt4.core.storage.paths import data_home
 
 LOCK_POLL_S = 0.1
 
+ASK_BYTES = 1_000_000_000
+"""Downloads of more bytes than this are asked about, unless they were what was asked for."""
+
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """How much of a file is here: bytes `done` of `total` (None: not known)."""
+    """How much of a file is here, and of all files that are fetched: bytes of a total (None: not known)."""
 
     file: str
     done: int
     total: int | None
+    done_in_all: int = 0
+    total_in_all: int | None = None
 
 
 @dataclass(frozen=True)
 class FetchPlan:
-    """What is about to be fetched: `files` of `bytes` still to come, onto a disk with `free` bytes."""
+    """What is about to be fetched: `files` and `bytes` to come, into a folder on a disk with `free` bytes.
+
+    `bytes_here` of them were fetched before.
+    """
 
     bundle: str
     files: int
     bytes: int
     free: int
+    folder: Path
+    bytes_here: int = 0
+
+    @property
+    def is_large(self) -> bool:
+        """Whether to ask before it begins."""
+        return self.bytes > ASK_BYTES
+
+    def __str__(self) -> str:
+        files = "1 file" if self.files == 1 else f"{self.files} files"
+        return (
+            f"'{self.bundle}': {size_text(self.bytes)} in {files} to fetch into {self.folder}; "
+            f"the disk has {size_text(self.free)} free."
+        )
 
 
 Progress = Callable[[FetchProgress], None]
@@ -157,9 +186,11 @@ def ensure(
         wanted = [replace(file, sources=(*found.get(file.name, ()), *file.sources)) for file in wanted]
     inquire = functools.cache(remote_file)
     try:
-        (begin or _ignore)(_plan(wanted, bundle, inquire))
+        planned = _plan(wanted, bundle, inquire)
+        (begin or _ignore)(planned)
+        report = _with_sum(progress or _ignore, planned)
         for file in wanted:
-            _fetch(file, bundle, inquire, progress or _ignore, notice or _ignore)
+            _fetch(file, bundle, inquire, report, notice or _ignore)
     except OSError as problem:
         raise FetchError(
             f"{problem.filename or bundles_folder()} cannot be written: {problem.strerror}; "
@@ -167,15 +198,47 @@ def ensure(
         ) from problem
 
 
+def plan_fetch(bundle: Bundle, files: Collection[File] | None = None) -> FetchPlan:
+    """What `ensure` would fetch of a bundle's files (None: of all). Raises FetchError as it would.
+
+    A source is asked for a size that the manifest does not state.
+    """
+    wanted = [file for file in (bundle.files if files is None else files) if not is_present(file, bundle)]
+    return _plan(wanted, bundle, remote_file)
+
+
+def refuse_large(plan: FetchPlan) -> None:
+    """A `begin` of `ensure` for where nobody can be asked: raises FetchError if the download is large."""
+    if plan.is_large:
+        raise FetchError(
+            f"{plan} More than 1 GB is not fetched without being asked for: "
+            f"`minigpt4 models pull {plan.bundle}` fetches it."
+        )
+
+
+def _with_sum(progress: Progress, plan: FetchPlan) -> Progress:
+    """Adds to the reports on single files how much of all is here."""
+    done: dict[str, int] = {}
+    total = plan.bytes + plan.bytes_here
+
+    def report(now: FetchProgress) -> None:
+        done[now.file] = now.done
+        progress(replace(now, done_in_all=min(sum(done.values()), total), total_in_all=total))
+
+    return report
+
+
 def _plan(wanted: list[File], bundle: Bundle, inquire: Inquire) -> FetchPlan:
     """Ask for unknown sizes, and refuse before the first byte a download that the disk cannot hold."""
-    needed = 0
+    needed = here = 0
     for file in wanted:
         size = _remote_bytes(file, bundle, inquire) if file.bytes is None else file.bytes
-        needed += max(0, size - bytes_so_far(_hidden(file, bundle)))
+        arrived = min(bytes_so_far(_hidden(file, bundle)), size)
+        needed, here = needed + size - arrived, here + arrived
     if problem := space_problem(bundles_folder(), needed):
         raise FetchError(f"The bundle '{bundle.name}' cannot be fetched: {problem}.")
-    return FetchPlan(bundle.name, files=len(wanted), bytes=needed, free=free_bytes(bundles_folder()))
+    folder = bundles_folder() / bundle.name
+    return FetchPlan(bundle.name, len(wanted), needed, free_bytes(folder), folder, here)
 
 
 def _remote_bytes(file: File, bundle: Bundle, inquire: Inquire) -> int:

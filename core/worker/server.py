@@ -68,10 +68,11 @@ CACHED_EMBEDDINGS = 64
 def load_engine(
     options: EngineOptions, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
 ) -> Engine:
-    """The real engine; missing files are downloaded first."""
+    """The real engine; missing files are downloaded first, unless so large that one should be asked."""
+    from minigpt4.core.download.fetch import refuse_large
     from minigpt4.core.engine import Engine
 
-    return Engine.from_options(options, progress=progress, notice=notice)
+    return Engine.from_options(options, progress=progress, notice=notice, begin=refuse_large)
 
 
 def run(load_engine: LoadEngine) -> NoReturn:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LINE = 100
 """Characters of a line about a picture."""
 
+IN_ALL = "in all"
+"""The name of the bar for all files."""
+
 
 @contextmanager
 def showing_progress(verb: str, *, bars: bool = True) -> Iterator[Progress]:
@@ -37,20 +40,38 @@ def showing_progress(verb: str, *, bars: bool = True) -> Iterator[Progress]:
 @contextmanager
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
     from rich.progress import Progress as Bars
 
     name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    console = Console(stderr=True)
-    with Bars(name, BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=console) as bars:
+    bars = Bars(*columns, console=Console(stderr=True))
 
-        def progress(now: FetchProgress) -> None:
-            if now.file not in tasks:
-                tasks[now.file] = bars.add_task(now.file, total=now.total)
-            bars.update(tasks[now.file], completed=now.done)
+    def update(name: str, done: int, total: int | None) -> None:
+        if name not in tasks:
+            # What was there before is no part of the speed.
+            tasks[name] = bars.add_task(name, total=total, completed=done)
+        bars.update(tasks[name], completed=done)
 
+    def progress(now: FetchProgress) -> None:
+        # Not before: a question may be asked first, which the bars would paint over.
+        bars.start()
+        update(now.file, now.done, now.total)
+        if now.total_in_all and now.total_in_all != now.total:
+            update(IN_ALL, now.done_in_all, now.total_in_all)
+
+    try:
         yield progress
+    finally:
+        bars.stop()
 
 
 def _line_a_file(verb: str) -> Progress:

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TextIO
@@ -27,14 +29,22 @@ RUNNING: dict[str, Download] = {}
 """This process's downloads by bundle; they continue while no screen shows them."""
 
 
+RATE_S = 10.0
+"""Seconds over which the rate is averaged."""
+
+
 class Download:
-    """One download; `progress` and `notice` are its latest reports."""
+    """One download; `progress` and `notice` are its latest reports, `files` the latest on each file begun."""
 
     def __init__(self, bundle: str) -> None:
         self.bundle = bundle
         self.progress: FetchProgress | None = None
+        self.files: dict[str, FetchProgress] = {}
+        self._arrived: deque[tuple[float, int]] = deque()
         self.notice = ""
         self.was_stopped = False
+        self.then: Callable[[], None] | None = None
+        """What is to be done once all files are here."""
         self._process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:
@@ -57,7 +67,7 @@ class Download:
         for line in self._process.stdout:
             event = json.loads(line)
             if "file" in event:
-                self.progress = FetchProgress(**event)
+                self.take(FetchProgress(**event), time.monotonic())
             self.notice = event.get("notice", self.notice)
             error = event.get("error", error)
         code = self._process.wait()
@@ -65,6 +75,29 @@ class Download:
             raise FetchError(
                 error or f"The download of the bundle '{self.bundle}' failed (exit code {code}); try again."
             )
+
+    def take(self, now: FetchProgress, at: float) -> None:
+        """Take a report that arrived at the time `at` (seconds)."""
+        self.progress = self.files[now.file] = now
+        self._arrived.append((at, now.done_in_all))
+        while at - self._arrived[0][0] > RATE_S:
+            self._arrived.popleft()
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second lately; 0 if unknown."""
+        if len(self._arrived) < 2:
+            return 0.0
+        (began, before), (ended, after) = self._arrived[0], self._arrived[-1]
+        return max(after - before, 0) / (ended - began) if ended > began else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until all files are here, at this rate; None if unknown."""
+        now, rate = self.progress, self.rate
+        if now is None or now.total_in_all is None or not rate:
+            return None
+        return (now.total_in_all - now.done_in_all) / rate
 
     def stop(self) -> None:
         """Kill the child; `run` then returns."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from minigpt4.core.bundles.bundle import Bundle, bundle_names, load_bundle
-from minigpt4.core.download.fetch import is_present, known_bytes
+from minigpt4.core.download.fetch import FetchPlan, is_present, known_bytes, plan_fetch
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError
@@ -42,6 +42,9 @@ class BundleInfo:
     files: tuple[BundleFile, ...] = ()
     memory: Mapping[str, int] | None = None
     ggufs: tuple[str, ...] = ()
+
+    bytes_absent: int | None = 0
+    """Bytes of the files that are needed and not here; None if one is unknown before the download."""
 
     @property
     def least_memory(self) -> str:
@@ -78,7 +81,20 @@ def bundle_info(bundle: Bundle) -> BundleInfo:
         ),
         memory={quant: count for quant, count in needed.items() if count},
         ggufs=tuple(gguf_files(bundle)),
+        bytes_absent=_bytes_absent(bundle),
     )
+
+
+def plan_of(bundle: str) -> FetchPlan:
+    """What its download would fetch. Asks sources for unknown sizes; raises FetchError or BundleError."""
+    found = load_bundle(bundle)
+    return plan_fetch(found, needed_files(EngineOptions(found)))
+
+
+def _bytes_absent(bundle: Bundle) -> int | None:
+    absent = [file for file in needed_files(EngineOptions(bundle)) if not is_present(file, bundle)]
+    sizes = [file.bytes for file in absent if file.bytes is not None]
+    return sum(sizes) if len(sizes) == len(absent) else None
 
 
 def bytes_of(bundle: Bundle) -> int | None:

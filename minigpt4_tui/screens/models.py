@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.app import ComposeResult
@@ -11,17 +13,26 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.widgets.option_list import Option
 
+from minigpt4.core.download.fetch import ASK_BYTES, FetchPlan
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.memory import free_memory, gib
 from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS
 from minigpt4.tui.conversation.engine_status import options_from
 from minigpt4.tui.models.background_download import RUNNING, Download
-from minigpt4.tui.models.bundle_info import BundleInfo, all_bundles
+from minigpt4.tui.models.bundle_info import BundleInfo, all_bundles, plan_of
 from minigpt4.tui.screens.dialog import Dialog
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.option_rows import OptionRows
 
+if TYPE_CHECKING:
+    from minigpt4.core.engine_options import EngineOptions
+
 REDRAW_S = 0.25
+
+BARS = 4
+"""The newest files with a bar each."""
+
+BAR_CELLS, NAME_COLUMNS = 16, 20
 
 STATES = {"here": "here", "partly": "partly here", "absent": "not here", "broken": "broken"}
 
@@ -88,13 +99,46 @@ class ModelsScreen(Dialog[None]):
             self.dismiss(None)
 
 
+class DownloadScreen(Dialog[bool]):
+    """Asks before a large download; closes with True if it is wanted."""
+
+    HEADING = "Download"
+    HINT = "↑↓ choose · Enter does it"
+    SHAPE = "-slim -low"
+    DEFAULT_CSS = "DownloadScreen #answers { margin-top: 1; }"
+
+    def __init__(self, plan: FetchPlan) -> None:
+        super().__init__()
+        self._plan = plan
+
+    def body(self) -> ComposeResult:
+        plan = self._plan
+        files = "1 file" if plan.files == 1 else f"{plan.files} files"
+        lines = [
+            f"'{plan.bundle}' needs {size_text(plan.bytes)} in {files}.",
+            f"The disk has {size_text(plan.free)} free; they go into {plan.folder}.",
+        ]
+        yield Static(sanitize("\n".join(lines)), classes="note", markup=False)
+        yield OptionRows(id="answers")
+
+    def on_mount(self) -> None:
+        """Offer both answers, first the one that costs nothing."""
+        yes = Option(f"Download {size_text(self._plan.bytes)}", id="yes")
+        self.query_one(OptionRows).fill([Option("Not now", id="no"), yes])
+
+    @on(OptionRows.OptionSelected)
+    def _answered(self, event: OptionRows.OptionSelected) -> None:
+        self.dismiss(event.option_id == "yes")
+
+
 class BundleScreen(Dialog[bool]):
     """One bundle: actions above, its parts below. Closes with True when it was chosen."""
 
     HINT = "↑↓ choose · Enter does it · Tab scrolls the details"
     DEFAULT_CSS = """
     BundleScreen {
-        #progress { height: auto; padding: 0 1; }
+        #progress, #asked { height: auto; padding: 0 1; }
+        #asked { color: $text-warning; margin-bottom: 1; }
         #actions { height: auto; max-height: 50%; }
         #details { margin-top: 1; height: 1fr; padding: 0 1; }
         #details:focus { background: $panel; }
@@ -117,12 +161,14 @@ class BundleScreen(Dialog[bool]):
 
     def body(self) -> ComposeResult:
         yield Static("", id="progress", markup=False)
+        yield Static("", id="asked", markup=False)
         yield OptionRows(id="actions")
         with VerticalScroll(id="details"):
             yield Static("", id="parts", markup=False)
 
     def on_mount(self) -> None:
         """Show the bundle, and follow its download."""
+        self._note("")
         self._draw()
         self.query_one(OptionRows).focus()
         self.set_interval(REDRAW_S, self._draw)
@@ -161,7 +207,7 @@ class BundleScreen(Dialog[bool]):
             case "stop":
                 RUNNING[self._bundle].stop()
             case "fetch":
-                self._download()
+                self._begin()
             case _:
                 options = replace(options_from(self.host.settings), bundle=self._bundle, quant="auto")
                 if quant:
@@ -169,11 +215,60 @@ class BundleScreen(Dialog[bool]):
                     named = quant if quant in (*TORCH_QUANTS, *GGUF_QUANTS) else "auto"
                     backend = "torch" if quant in TORCH_QUANTS else "llamacpp"
                     options = replace(options, backend=backend, quant=named)
-                self.host.switch_model(options, here=what == "here")
-                self.dismiss(True)
+                self._use(options, is_here=what == "here")
 
-    def _download(self) -> None:
+    def _use(self, options: EngineOptions, *, is_here: bool) -> None:
+        """Switch to the bundle, once its files are here if they are large; small ones the engine fetches."""
+
+        def switch() -> None:
+            self.host.switch_model(options, here=is_here)
+
+        if self.info.bytes_absent is not None and self.info.bytes_absent <= ASK_BYTES:
+            switch()
+            self.dismiss(True)
+        else:
+            self._begin(switch)
+
+    def _begin(self, then: Callable[[], None] | None = None) -> None:
+        """Download, and `then` use it; more than 1 GB is asked about first."""
+        absent = self.info.bytes_absent
+        if self._bundle in RUNNING or (absent is not None and absent <= ASK_BYTES):
+            self._download(then)
+            return
+        self._note("Asking how large the files are…")
+        self.host.in_background(
+            lambda: plan_of(self._bundle), lambda plan: self._ask(plan, then), self._failed
+        )
+
+    def _ask(self, plan: FetchPlan, then: Callable[[], None] | None) -> None:
+        if not self.is_attached:
+            return
+        self._note("")
+        if plan.is_large:
+            self.app.push_screen(
+                DownloadScreen(plan), lambda is_agreed: self._download(then) if is_agreed else None
+            )
+        else:
+            self._download(then)
+
+    def _failed(self, error: Exception) -> None:
+        from minigpt4.tui.terminal.messages import sentence
+
+        if self.is_attached:
+            self._note(sanitize(sentence(error)))
+
+    def _note(self, text: str) -> None:
+        line = self.query_one("#asked", Static)
+        line.update(text)
+        line.display = bool(text)
+
+    def _download(self, then: Callable[[], None] | None = None) -> None:
+        if self._bundle in RUNNING:
+            RUNNING[self._bundle].then = then
+            self.host.say(f"'{self._bundle}' is used as soon as its files are here.")
+            return
         download = RUNNING[self._bundle] = Download(self._bundle)
+        download.then = then
         host, models = self.host, self._models
 
         def ended(sentence: str, is_error: bool = False) -> None:
@@ -187,6 +282,8 @@ class BundleScreen(Dialog[bool]):
                 ended(f"Stopped downloading '{download.bundle}'; what has arrived is kept.")
             else:
                 ended(f"All files of '{download.bundle}' are here.")
+                if download.then is not None:
+                    download.then()
 
         host.in_background(download.run, done, lambda error: ended(str(error), is_error=True))
         self._draw()
@@ -203,18 +300,34 @@ def _row(info: BundleInfo, width: int, is_in_use: bool) -> Content:
 
 def _percent(download: Download) -> str:
     now = download.progress
-    return f"{now.done * 100 // now.total}%" if now is not None and now.total else ""
+    return f"{now.done_in_all * 100 // now.total_in_all}%" if now is not None and now.total_in_all else ""
 
 
 def _progress(download: Download) -> Content:
+    """A bar for each of the latest files, and one for all of them with rate and time left."""
     now, notice = download.progress, sanitize(download.notice)
     if now is None:
         return Content.assemble("Downloading: checking which files are missing…\n", notice, "\n")
-    filled = 30 * now.done // now.total if now.total else 0
-    size = size_text(now.done) + (f" of {size_text(now.total)}" if now.total else "")
-    bar = Content.assemble(("━" * filled, "$primary"), ("─" * (30 - filled), "$foreground 35%"))
-    line = f"  {sanitize_line(now.file, 40)}  {size} {_percent(download)}\n"
-    return Content.assemble(bar, line, notice, "\n")
+    lines = [_bar(file, one.done, one.total) for file, one in list(download.files.items())[-BARS:]]
+    if now.total_in_all:
+        left, rate = download.seconds_left, download.rate
+        parts = [f"{size_text(round(rate))}/s" if rate else "", f"{_time_text(left)} left" if left else ""]
+        lines.append(_bar("in all", now.done_in_all, now.total_in_all))
+        lines.append(Content(" · ".join(filter(None, parts))))
+    return Content("\n").join([*lines, Content(notice)])
+
+
+def _bar(name: str, done: int, total: int | None) -> Content:
+    filled = BAR_CELLS * done // total if total else 0
+    size = f"{size_text(done)} of {size_text(total)} {done * 100 // total}%" if total else size_text(done)
+    bar = Content.assemble(("━" * filled, "$primary"), ("─" * (BAR_CELLS - filled), "$foreground 35%"))
+    return Content.assemble(bar, f"  {sanitize_line(name, NAME_COLUMNS).ljust(NAME_COLUMNS)}  {size}")
+
+
+def _time_text(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _parts(info: BundleInfo) -> Content:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -25,10 +26,11 @@ from minigpt4.core.download.fetch import (
     is_present,
     known_bytes,
     path_of,
+    refuse_large,
 )
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.engine_options import EngineOptions
-from minigpt4.core.errors import BundleError
+from minigpt4.core.errors import BundleError, FetchError
 from minigpt4.core.language.load import needed_files
 from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
 from minigpt4.core.weights.locate import gguf_files
@@ -44,9 +46,6 @@ models_app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-
-WORTH_ANNOUNCING = 1_000_000_000
-"""Downloads of at least so many bytes are announced beforehand."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -95,15 +94,20 @@ def pull(
         bool,
         typer.Option("--all", help="Fetch the language model's files even if a GGUF was made from them."),
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, however much there is to fetch.")
+    ] = False,
 ) -> None:
     """Fetch what is missing and check every file.
 
-    Every SHA-256 is computed; damaged files are fetched again. Prints the bundle's folder.
+    More than 1 GB is asked about on a terminal; in a pipe it is fetched. Every SHA-256 is computed;
+    damaged files are fetched again. Prints the bundle's folder.
     """
     bundle = load_bundle(name)
     needed = bundle.files if everything else needed_files(EngineOptions(bundle))
     files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
-    pull_with_progress(bundle, files, verify=True, local=local)
+    is_agreed = yes or not can_ask()
+    pull_with_progress(bundle, files, verify=True, local=local, begin=_announce if is_agreed else agree)
     if len(files) < len(bundle.files):
         say(
             f"The language model's own files are left out: its {', '.join(gguf_files(bundle))} is here; "
@@ -130,29 +134,48 @@ def pull_with_progress(
     verify: bool = False,
     local: Path | None = None,
     bars: bool = True,
+    begin: Callable[[FetchPlan], None] | None = None,
 ) -> None:
     """Fetch what is missing of a bundle's `files` (None: of all), progress on stderr.
 
     On a terminal a bar a file, elsewhere and without `bars` a line a file; nothing if all is there.
-    Raises FetchError.
+    `begin` (None: `agree`) may refuse. Raises FetchError.
     """
     wanted = bundle.files if files is None else files
     if not verify and all(is_present(file, bundle) for file in wanted):
         return
     with showing_progress("Fetching", bars=bars) as progress:
         ensure(
-            bundle, files=wanted, progress=progress, notice=say, begin=_announce, verify=verify, local=local
+            bundle,
+            files=wanted,
+            progress=progress,
+            notice=say,
+            begin=begin or agree,
+            verify=verify,
+            local=local,
         )
+
+
+def can_ask() -> bool:
+    """Whether somebody is there to answer a question about a download."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def agree(plan: FetchPlan) -> None:
+    """Ask before a large download; raises FetchError if it is refused, or nobody is there to be asked."""
+    if not plan.is_large:
+        return
+    if not can_ask():
+        refuse_large(plan)
+    _announce(plan)
+    if not typer.confirm("Fetch them now?", err=True):
+        raise FetchError(f"Nothing of '{plan.bundle}' was fetched.")
 
 
 def _announce(plan: FetchPlan) -> None:
     """Say what a long fetch will take; a short one is over before it is read."""
-    if plan.bytes >= WORTH_ANNOUNCING:
-        files = "1 file" if plan.files == 1 else f"{plan.files} files"
-        say(
-            f"'{plan.bundle}': {size_text(plan.bytes)} in {files} to fetch; "
-            f"the disk has {size_text(plan.free)} free."
-        )
+    if plan.is_large:
+        say(str(plan))
 
 
 def _row(bundle: Bundle) -> dict[str, object]:

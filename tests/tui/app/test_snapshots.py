@@ -21,9 +21,12 @@ import pytest
 from PIL import Image, ImageDraw
 from textual.widgets import TextArea
 
+from minigpt4.core.download.fetch import FetchPlan, FetchProgress
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.worker.messages import Exited
 from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.models.background_download import RUNNING, Download
+from minigpt4.tui.screens.models import DownloadScreen
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.widgets.option_rows import OptionRows
 from minigpt4.tui.widgets.picture import PictureArea
@@ -305,6 +308,27 @@ async def test_the_models(play: Play, past: Store, look: Look) -> None:
         await look(now, "models")
         await now.pilot.press("enter")
         await look(now, "bundle")
+
+
+async def test_a_large_download(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        plan = FetchPlan("mini", 5, 15_670_000_000, 412_000_000_000, Path("/home/me/minigpt4/bundles/mini"))
+        now.app.push_screen(DownloadScreen(plan))
+        await look(now, "download-question")
+        await now.pilot.press("escape")
+        download = RUNNING["mini"] = Download("mini")
+        for at, (file, done, size, in_all) in enumerate(
+            (("eva_vit_g.pth", 2_020, 2_020, 2_020), ("pytorch_model.bin", 1_480, 9_980, 3_500))
+        ):
+            counts = (done, size, in_all, 15_670)
+            download.take(FetchProgress(file, *(one * 1_000_000 for one in counts)), 7.0 * at)
+        try:
+            await over(now, "models", "ModelsScreen")
+            await now.until(lambda: now.app.screen.infos)
+            await now.pilot.press("enter")
+            await look(now, "download")
+        finally:
+            RUNNING.clear()
 
 
 async def test_the_settings(play: Play, past: Store, look: Look) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -233,18 +232,6 @@ def test_show_says_that_a_folder_of_the_users_is_gone(models: Run, tmp_path: Pat
     assert "memory" not in done.stdout
     listed = {line.split()[0]: line.split()[1:3] for line in models("list").stdout.splitlines()}
     assert listed["mine"] == ["?", "absent"]
-
-
-@pytest.mark.usefixtures("downloads")
-def test_a_long_fetch_is_announced_with_its_size_and_the_room(
-    call_minigpt4: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("minigpt4.tui.cli.models.models.WORTH_ANNOUNCING", 500_000)
-    usage = shutil.disk_usage("/")._replace(free=2_500_000_000)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    lines = call_minigpt4("models", "pull", "small").stderr.splitlines()
-    assert lines[0] == "'small': 0.5 MB in 2 files to fetch; the disk has 2.50 GB free."
-    assert lines[1] == "Fetching vision.bin (0.1 MB)"
 
 
 def test_show_as_json_holds_the_whole_manifest(models: Run) -> None:

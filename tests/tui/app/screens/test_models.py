@@ -177,6 +177,7 @@ async def test_a_fetch_ends_with_the_process_that_began_it(endless: Bundle, play
     async with play() as on:
         await open_models(on, "tiny")
         await choose(on, "fetch")
+        await on.until(lambda: "tiny" in RUNNING)
         download = RUNNING["tiny"]
         await on.until(lambda: download._process is not None)
         assert download._process is not None
