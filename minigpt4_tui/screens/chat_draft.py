@@ -26,6 +26,7 @@ from minigpt4.tui.widgets.composer import Composer, looks_dropped
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
+    from minigpt4.tui.widgets.picture import LargePhoto
 
 OPENED_AT_ONCE = 4
 """Pictures decoded at the same time: each may take 256 MB."""
@@ -149,6 +150,10 @@ class ChatDraft(ChatView):
             self._zoom(self.footer.pictures, event.picture.stored)
         elif event.picture.problem:
             self.host.say(event.picture.problem, "error")
+
+    def on_large_photo_zoomed(self, event: LargePhoto.Zoomed) -> None:
+        """Enlarge the photo of an empty conversation; the draft's others can be reached from it."""
+        self._zoom(self.footer.pictures, event.picture)
 
     def _zoom(self, pictures: Sequence[StoredPicture], first: StoredPicture) -> None:
         from minigpt4.tui.screens.zoom import ZoomScreen

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import Screen
@@ -28,6 +28,7 @@ from minigpt4.tui.conversation.updates import (
 )
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.composer import Composer
 from minigpt4.tui.widgets.footer import ChatFooter
 from minigpt4.tui.widgets.message import MessageView
@@ -213,6 +214,17 @@ class ChatView(Screen[None]):
         self.query_one(Welcome).display = empty
         self.transcript.display = not empty
         self._draw_title()
+        self._draw_photo()
+
+    @on(ChatFooter.DraftShown)
+    @on(events.DescendantFocus)
+    def _draw_photo(self) -> None:
+        """Show a picture of the draft in an empty conversation: of the focused chip, or the one before."""
+        welcome, given = self.query_one(Welcome), self.draft.all_pictures
+        focused = self.focused.picture if isinstance(self.focused, Chip) else None
+        shown = (one for one in (focused, welcome.picture, *given) if one in given)
+        first = next((one for one in shown if one is not None and not one.problem), None)
+        welcome.show_photo(None if self.conversation.path else first)
 
     def _draw_title(self) -> None:
         info = self.conversation.info

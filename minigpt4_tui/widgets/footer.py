@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static, TextArea
 from textual.widgets._toast import ToastRack
 
@@ -32,6 +33,10 @@ TEMPLATE_TOKENS = 4
 
 class ChatFooter(Vertical):
     """Shows the `draft` of the next question; `editing` is the id of the message being edited."""
+
+    @dataclass
+    class DraftShown(Message):
+        """The draft may have changed."""
 
     def __init__(self, draft: Draft, history: QuestionHistory, *, still: bool, leave_key: str) -> None:
         super().__init__(id="footer")
@@ -99,6 +104,7 @@ class ChatFooter(Vertical):
             text = sanitize_line(held.text, HELD_COLUMNS)
             line.update(Content.assemble((f"Sent once {which} open:", "$text-warning"), f" {text} · ", back))
         self._estimate()
+        self.post_message(self.DraftShown())
 
     def take_back(self) -> bool:
         """Return the held question to the composer, before what was typed since; False if none is held."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -307,7 +307,10 @@ class PictureRow(Horizontal):
 class LargePhoto(PictureArea, can_focus=True):
     """A picture of the next question, as large as its container allows; a click or a key enlarges it."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("picture")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings_of("picture"),
+        Binding("escape,down", "leave", show=False),
+    ]
 
     @dataclass
     class Zoomed(Message):
@@ -338,6 +341,10 @@ class LargePhoto(PictureArea, can_focus=True):
         """Enlarge it."""
         if self.picture is not None:
             self.post_message(self.Zoomed(self.picture))
+
+    def action_leave(self) -> None:
+        """Move the focus back to the composer."""
+        self.screen.query_one("#composer").focus()
 
 
 def rows_in_message(height: int) -> int:

@@ -1,20 +1,36 @@
-"""What an empty conversation shows: how to start."""
+"""What an empty conversation shows: how to start, or the photo that can be asked about."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Static
 
+from minigpt4.tui.conversation.draft import DraftPicture
+from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
+
+if TYPE_CHECKING:
+    from minigpt4.tui.widgets.picture import LargePhoto, PictureArea
+
+BELOW_PHOTO = 3
+"""Rows under the photo: its name, an invitation to ask, and one that is empty."""
+
+NAME_COLUMNS = 40
 
 
 class Welcome(Vertical):
-    """A few centered lines; `ways` are keys (or commands), descriptions and actions."""
+    """A few centered lines; `ways` are keys (or commands), descriptions and actions.
+
+    Once the next question has a picture, that is shown instead, as large as fits.
+    """
 
     def __init__(self, ways: tuple[tuple[str, str, str], ...]) -> None:
         super().__init__(id="welcome")
+        self.picture: DraftPicture | None = None
         self._ways = ways
 
     def compose(self) -> ComposeResult:
@@ -27,3 +43,38 @@ class Welcome(Vertical):
             for key, about, action in self._ways
         ]
         yield KeyLine(Content("\n").join(lines), is_plain=False, classes="ways")
+
+    def show_photo(self, picture: DraftPicture | None) -> None:
+        """Show a picture, or until it is open its name; None shows the ways to start again."""
+        if picture is None and self.picture is None:
+            return
+        self.picture = picture
+        self.set_class(picture is not None, "-photo")
+        stored = picture.stored if picture is not None else None
+        self._photo.show_picture(stored)
+        if picture is not None:
+            self._describe(f"{stored.width} × {stored.height}" if stored is not None else "opening …")
+
+    def on_picture_area_failed(self, event: PictureArea.Failed) -> None:
+        """Say so under its name; the file may have been deleted since it was opened."""
+        event.stop()
+        self._describe("cannot be shown any more")
+
+    @property
+    def _photo(self) -> LargePhoto:
+        """Mounted when it is first needed, as its modules need not be imported before."""
+        from minigpt4.tui.widgets.picture import LargePhoto
+
+        if not self.query(LargePhoto):
+            self.mount(
+                LargePhoto(BELOW_PHOTO),
+                Static(classes="photo-name", markup=False),
+                Static("Ask about it", classes="ask", markup=False),
+            )
+        return self.query_one(LargePhoto)
+
+    def _describe(self, state: str) -> None:
+        name = sanitize_line(self.picture.name, NAME_COLUMNS) if self.picture is not None else ""
+        self.query_one(".photo-name", Static).update(
+            Content.assemble((name, "bold"), "   ", (state, "$text-muted"))
+        )

@@ -1,0 +1,114 @@
+"""In an empty conversation the photo that is going to be asked about stands large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.geometry import Size
+
+from minigpt4.core.pixels import open_picture
+from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.screens.zoom import ZoomScreen
+from minigpt4.tui.widgets.chips import Chip
+from minigpt4.tui.widgets.picture import LargePhoto
+from minigpt4.tui.widgets.welcome import Welcome
+
+Play = Any
+Now = Any
+Png = Callable[[tuple[int, int]], bytes]
+
+MOTTO = "Talk about your own pictures."
+
+
+@pytest.fixture
+def photos(store: Store, png: Png) -> tuple[StoredPicture, StoredPicture]:
+    """A wide picture and a high one."""
+    wide, high = (open_picture(png(size)) for size in ((600, 400), (300, 600)))
+    return store.keep_picture(wide, "wide.png"), store.keep_picture(high, "high.png")
+
+
+def is_drawn(now: Now) -> bool:
+    for photo in now.app.chat.query_one(Welcome).query(LargePhoto):
+        lines = photo._drawing.cells if photo._drawing is not None else []
+        return 0 < len(lines) == photo.size.height and lines[0].cell_length == photo.size.width
+    return False
+
+
+def photo(now: Now) -> LargePhoto:
+    found = now.app.chat.query_one(LargePhoto)
+    assert isinstance(found, LargePhoto)
+    return found
+
+
+async def test_the_photo_takes_the_room_of_the_welcome_until_it_is_asked_about(
+    play: Play, tmp_path: Path, png: Png
+) -> None:
+    (tmp_path / "cat.png").write_bytes(png((600, 400)))
+    async with play({"images": "quadrant"}, pictures=[tmp_path / "cat.png"], size=(120, 40)) as now:
+        await now.until(lambda: is_drawn(now))
+        assert photo(now).size.width > 60 and photo(now).size.height > 20
+        assert MOTTO not in now.text()
+        lines = [line.strip() for line in now.text().splitlines()]
+        place = lines.index("Ask about it")
+        assert lines[place - 1] == "cat.png   600 × 400"
+        await now.talk("What is this?", "A cat.")
+        assert not now.app.chat.query_one(Welcome).display
+        assert photo(now).picture is None
+        now.app.new_conversation()
+        await now.until(lambda: MOTTO in now.text())
+        assert "Ask about it" not in now.text()
+
+
+async def test_the_first_photo_is_shown_or_that_of_the_focused_chip(play: Play, photos: Any) -> None:
+    async with play({"images": "halfblock"}) as now:
+        now.app.attach(photos)
+        await now.until(lambda: is_drawn(now) and len(now.app.screen.query(Chip)) == 2)
+        assert photo(now).picture == photos[0]
+        now.app.screen.query(Chip).last().focus()
+        await now.until(lambda: photo(now).picture == photos[1])
+        await now.pilot.press("escape")
+        await now.until(lambda: now.app.focused is now.app.chat.composer)
+        assert photo(now).picture == photos[1], "it was chosen"
+        now.app.screen.query(Chip).last().action_remove_picture()
+        await now.until(lambda: photo(now).picture == photos[0])
+        now.app.screen.query(Chip).first().action_remove_picture()
+        await now.until(lambda: MOTTO in now.text())
+
+
+async def test_the_photo_is_enlarged_by_a_click_or_a_key(play: Play, photos: Any) -> None:
+    async with play({"images": "halfblock"}) as now:
+        now.app.attach(photos)
+        await now.until(lambda: is_drawn(now))
+        photo(now).focus()
+        await now.until(lambda: now.app.focused is photo(now))
+        await now.pilot.press("enter")
+        await now.until(lambda: isinstance(now.app.screen, ZoomScreen))
+        await now.pilot.press("escape")
+        await now.until(lambda: now.app.screen is now.app.chat)
+        await now.pilot.press("down")
+        await now.until(lambda: now.app.focused is now.app.chat.composer)
+        await now.pilot.click(LargePhoto)
+        await now.until(lambda: isinstance(now.app.screen, ZoomScreen))
+
+
+async def test_a_picture_that_cannot_be_opened_leaves_the_ways_to_start(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"nothing of a picture")
+    async with play({"images": "halfblock"}, pictures=[tmp_path / "cat.png"]) as now:
+        await now.until(lambda: any(chip.picture.problem for chip in now.app.screen.query(Chip)))
+        await now.until(lambda: MOTTO in now.text())
+
+
+async def test_after_resizing_and_back_the_photo_has_its_former_size(play: Play, photos: Any) -> None:
+    async with play({"images": "halfblock", "sidebar": "auto"}, size=(120, 40)) as now:
+        now.app.attach(photos)
+        await now.until(lambda: is_drawn(now))
+        before = photo(now).size
+        for size in ((40, 12), (1, 1), (120, 12)):
+            await now.pilot.resize_terminal(*size)
+            await now.pilot.pause()
+        assert photo(now).size.height < before.height
+        await now.pilot.resize_terminal(120, 40)
+        await now.until(lambda: is_drawn(now) and photo(now).size == Size(*before))
