@@ -104,6 +104,10 @@ class Composer(TextArea):
         if self.text.strip():
             self.post_message(self.Submitted(self.text.strip(), self.text))
 
+    def submit(self, line: str) -> None:
+        """Submit a line as if it were typed; what is typed stays."""
+        self.post_message(self.Submitted(line, ""))
+
     def action_newline(self) -> None:
         """Insert a line break."""
         self.insert("\n")
