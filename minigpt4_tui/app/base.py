@@ -6,14 +6,14 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from rich.console import RenderableType
 from textual import events, on
-from textual.app import App
+from textual.app import App, SuspendNotSupported
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.signal import Signal
@@ -41,6 +41,9 @@ MAX_PASTE = 10_000
 """Characters of a paste into an input or text area; the composer accepts more."""
 
 LINE_FILTER = SanitizeFilter()
+
+SIGNALS_READ_S = 0.2
+"""Seconds after which the event loop has surely read the signals that came while it was blocked."""
 
 REPEAT_S = 30.0
 """Seconds before a recurring error is shown again."""
@@ -198,6 +201,29 @@ class BaseApp(App[None], inherit_bindings=False):
                 self._broken_theme = ""
                 self.theme = name
             self.themes_changed.publish(name)
+
+    @contextmanager
+    def lent_terminal(self) -> Iterator[bool]:
+        """Leave the terminal to another program in the block, which must not raise; yields whether it can.
+
+        Ctrl+C then is the other program's alone.
+        """
+        loop = asyncio.get_running_loop()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self.suspend())
+            except SuspendNotSupported:
+                self.say("This terminal cannot be left to another program.", "warning")
+                yield False
+                return
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, lambda *_: None)
+            try:
+                yield True
+            finally:
+                # Only now does the loop read which signals came, and it must find no handler for them.
+                again = (signal.SIGINT, self.leave, 128 + signal.SIGINT)
+                loop.call_later(SIGNALS_READ_S, loop.add_signal_handler, *again)
 
     # Start and end
 

@@ -43,7 +43,7 @@ class DraftPicture:
 
 @dataclass(frozen=True)
 class HeldQuestion:
-    """A question that was sent, and waits until its pictures are open."""
+    """A question that was sent, and waits: for the answer before it, and until its pictures are open."""
 
     text: str
     pictures: list[DraftPicture]
@@ -61,14 +61,16 @@ class HeldQuestion:
 
 @dataclass
 class Draft:
-    """The next question of a conversation, and before it a held one.
+    """The next question of a conversation, and before it the held ones, the first to be sent first.
 
     `text` is what is typed; the composer has it while the conversation is shown.
     """
 
     text: str = ""
-    held: HeldQuestion | None = None
+    held: list[HeldQuestion] = field(default_factory=list)
     pictures: list[DraftPicture] = field(default_factory=list)
+    is_paused: bool = False
+    """Whether the held questions wait for the user, as the answer before them failed or was stopped."""
 
     @property
     def is_empty(self) -> bool:
@@ -77,13 +79,13 @@ class Draft:
 
     @property
     def whole_text(self) -> str:
-        """The held question, and what was typed since."""
-        return "\n".join(filter(None, (self.held.text if self.held is not None else "", self.text)))
+        """The held questions, and what was typed since."""
+        return "\n".join(filter(None, (*(one.text for one in self.held), self.text)))
 
     @property
     def all_pictures(self) -> list[DraftPicture]:
-        """Those of the held question, then those given since."""
-        return [*(self.held.pictures if self.held is not None else ()), *self.pictures]
+        """Those of the held questions, then those given since."""
+        return [*(picture for one in self.held for picture in one.pictures), *self.pictures]
 
     @property
     def sources(self) -> list[Attachment]:
@@ -100,22 +102,27 @@ class Draft:
 
     def remove(self, picture: DraftPicture) -> None:
         """Remove a picture; a held question no longer waits for it."""
-        for pictures in (self.pictures, self.held.pictures if self.held is not None else []):
+        for pictures in (self.pictures, *(one.pictures for one in self.held)):
             if picture in pictures:
                 pictures.remove(picture)
 
-    def hold(self, text: str) -> HeldQuestion:
-        """Make a question of a text and all pictures given so far."""
-        self.held = HeldQuestion(text, self.pictures)
+    def hold(self, text: str) -> None:
+        """Make a question of a text and all pictures given since the last; it waits behind the others."""
+        self.held.append(HeldQuestion(text, self.pictures))
         self.pictures = []
-        return self.held
+        self.is_paused = False
 
-    def take_back(self) -> str:
-        """Return the held question's text, and its pictures to the draft; "" if none is held."""
-        if self.held is None:
+    def take_back(self, question: HeldQuestion | None = None) -> str:
+        """Return a held question's text, the last one's by default, and its pictures to the draft.
+
+        "" if none is held.
+        """
+        if not self.held:
             return ""
-        text, self.pictures, self.held = self.held.text, self.all_pictures, None
-        return text
+        question = question or self.held[-1]
+        self.held.remove(question)
+        self.pictures = [*question.pictures, *self.pictures]
+        return question.text
 
 
 def opened(pictures: list[DraftPicture]) -> list[StoredPicture]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,12 @@ from minigpt4.core.text import nearest
 from minigpt4.tui.images.question import missing_file_sentence
 from minigpt4.tui.prompts.prompts import prompt_files, prompts, read_prompt
 from minigpt4.tui.terminal.sanitize import sanitize_line
+
+WORD_START = re.compile(r"(?<!\\)\s+(?=\S)")
+"""Where a path begins after another one; a space with a backslash is part of a path."""
+
+MEANT_LETTERS = 3
+"""Letters with which commands are found by their descriptions, too."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,7 @@ COMMANDS = (
     ),
     SlashCommand("/continue", "continue_answer", "continue the last answer", "continue the last answer"),
     SlashCommand("/edit", "edit_last", "edit the last question", "TEXT ask the last question in other words"),
+    SlashCommand("/editor", "open_editor", "write the question in your own editor"),
     SlashCommand("/copy", "copy_last", "copy the last answer"),
     SlashCommand("/code", "copy_last_code", "copy the last block of code"),
     SlashCommand(
@@ -138,39 +146,97 @@ def unknown_command(line: str, known: Sequence[SlashCommand] | None = None) -> s
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One way to complete the composer's text: the text then, and how the list names it."""
+
+    text: str
+    label: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
 class Completion:
-    """A line completed by Tab, and the remaining choices, each with its description."""
+    """A line completed by Tab as far as it is certain, and what can be chosen from there."""
 
     line: str
-    choices: tuple[tuple[str, str], ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
-def choices_for(line: str) -> tuple[tuple[str, str], ...]:
-    """The commands that begin with an unfinished line."""
+def choices_for(line: str) -> tuple[Choice, ...]:
+    """The commands that an unfinished line may mean, the likeliest first.
+
+    Those that begin with it come before those that have its letters in this order, and those whose
+    description has them in a row.
+    """
     if not line.startswith("/") or any(letter.isspace() for letter in line):
         return ()
-    found = [(command.name, command.about) for command in all_commands() if command.name.startswith(line)]
-    return () if [name for name, _ in found] == [line] else tuple(found)
+    if any(command.name == line for command in all_commands()):
+        return ()
+    begun = [command for command in all_commands() if command.name.startswith(line)]
+    others = [command for command in all_commands() if command not in begun]
+    return tuple(map(_choice, [*begun, *(_alike(line[1:], others) if len(line) > 1 else ())]))
+
+
+def _alike(letters: str, commands: Sequence[SlashCommand]) -> list[SlashCommand]:
+    # It is needed only while a command is typed.
+    from textual.fuzzy import Matcher
+
+    match = Matcher(letters).match
+    scores = {command.name: match(command.name) for command in commands}
+    alike = sorted(
+        (command for command in commands if scores[command.name]), key=lambda command: -scores[command.name]
+    )
+    meant = [
+        command
+        for command in commands
+        if len(letters) >= MEANT_LETTERS and letters.lower() in command.about.lower() and command not in alike
+    ]
+    return [*alike, *meant]
+
+
+def _choice(command: SlashCommand) -> Choice:
+    return Choice(f"{command.name} " if command.takes_path else command.name, command.name, command.about)
 
 
 def complete(line: str, complete_path: Callable[[str], list[str]]) -> Completion:
-    """The line completed as far as it is unambiguous; a path if the command takes one."""
+    """The line completed as far as it is certain; a path if the command takes one."""
     command = command_in(line)
     if command is not None and command.takes_path and " " in line:
-        head, path = line.split(" ", 1)
-        found = complete_path(path.lstrip())
-        if not found:
-            return Completion(line)
-        whole = _common(found)
-        choices = tuple((one, "") for one in found) if len(found) > 1 else ()
-        return Completion(f"{head} {whole if len(whole) >= len(path.strip()) else path}", choices)
-    names = [name for name, _ in choices_for(line)] or [
-        one.name for one in all_commands() if one.name == line
-    ]
-    if not names:
-        return Completion(line)
-    whole = _common(names)
-    return Completion(whole + " " if len(names) == 1 else whole, choices_for(whole))
+        return _complete_path(line, complete_path)
+    if any(one.name == line for one in all_commands()):
+        return Completion(f"{line} ")
+    choices = choices_for(line)
+    if len(choices) == 1:
+        return Completion(f"{choices[0].label} ")
+    begun = [one.label for one in choices if one.label.startswith(line)]
+    return Completion(_common(begun) if begun else line, choices)
+
+
+def _complete_path(line: str, complete_path: Callable[[str], list[str]]) -> Completion:
+    """Complete all that follows the command, or else the last word of it, as one path."""
+    name, _, rest = line.partition(" ")
+    starts = [len(name) + 1 + len(rest) - len(rest.lstrip())]
+    if words := list(WORD_START.finditer(line, starts[0])):
+        starts.append(words[-1].end())
+    for start in starts:
+        head, typed = line[:start], line[start:]
+        path = re.sub(r"\\(.)", r"\1", typed).lstrip("'\"")
+        if found := complete_path(path):
+            whole = _common(found)
+            text = escaped(whole) if len(whole) > len(path) else typed
+            choices = tuple(Choice(head + escaped(one), _last_part(one)) for one in found)
+            return Completion(head + text, choices if len(found) > 1 else ())
+    return Completion(line)
+
+
+def escaped(path: str) -> str:
+    """The path as one word among others; a line is split as a shell splits it."""
+    return re.sub(r"""[\s\\'"]""", r"\\\g<0>", path)
+
+
+def _last_part(path: str) -> str:
+    head = path.rstrip("/").rpartition("/")[0]
+    return path[len(head) :].lstrip("/") or path
 
 
 def _first_word(line: str) -> str:

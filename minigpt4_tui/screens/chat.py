@@ -13,7 +13,8 @@ from minigpt4.tui.images.attachments import attachments_in
 from minigpt4.tui.prompts.prompts import PromptError
 from minigpt4.tui.screens.chat_draft import ChatDraft
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.widgets.composer import Composer
+from minigpt4.tui.terminal.sanitize import sanitize
+from minigpt4.tui.widgets.composer import MAX_CHARACTERS, Composer
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.option_rows import OptionRows
@@ -114,13 +115,13 @@ class ChatScreen(ChatDraft):
     # What keys do
 
     def action_stop(self) -> None:
-        """Close the completions, stop the answer, take back the waiting question, focus, or stop editing.
+        """Close the completions, take back a waiting question, stop the answer, focus, or stop editing.
 
         One of them at a time, in this order.
         """
         if self.composer.close_choices():
             return
-        if self.host.guarded(self.conversation.stop) or self.footer.take_back():
+        if self.footer.take_back() or self.host.guarded(self.conversation.stop):
             return
         if not self.composer.has_focus:
             self.composer.focus()
@@ -128,8 +129,8 @@ class ChatScreen(ChatDraft):
             self.footer.leave_editing()
 
     def action_interrupt(self) -> None:
-        """Ctrl+C: stop the answer, take back the waiting question or clear the composer; twice, quit."""
-        if self.host.guarded(self.conversation.stop) or self.footer.take_back():
+        """Ctrl+C: take back a waiting question, stop the answer or clear the composer; twice, quit."""
+        if self.footer.take_back() or self.host.guarded(self.conversation.stop):
             return
         now = time.monotonic()
         leave = f"Ctrl+C again, or {self.host.key('quit')}, leaves."
@@ -159,7 +160,7 @@ class ChatScreen(ChatDraft):
         self.host.restart_engine()
 
     def action_edit_last(self) -> None:
-        """Edit the last question in the composer, or take back the one that waits."""
+        """Edit the last question in the composer, or take back one that waits."""
         if self.footer.take_back():
             return
         message = self.conversation.last("user")
@@ -200,6 +201,17 @@ class ChatScreen(ChatDraft):
         self.composer.focus()
         self.composer.put_aside()
         self.composer.replace_text("/")
+
+    def action_open_editor(self) -> None:
+        """Write the question, or the message being edited, in the user's own editor."""
+        from minigpt4.tui.terminal.editor import edit
+
+        self.save_drafts()
+        with self.host.lent_terminal() as is_lent:
+            text = self.host.guarded(lambda: edit(self.composer.text, MAX_CHARACTERS)) if is_lent else None
+        if text is not None and text != self.composer.text:
+            self.composer.replace_text(sanitize(text))
+        self.composer.focus()
 
     def action_export(self) -> None:
         """Save the conversation as a file."""

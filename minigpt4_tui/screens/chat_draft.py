@@ -17,7 +17,7 @@ from textual.widgets import TextArea
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.conversation.draft import Draft, DraftPicture, HeldQuestion, opened
 from minigpt4.tui.conversation.drafts import NEW, Drafts
-from minigpt4.tui.conversation.updates import MessageAdded, PathOpened, Update
+from minigpt4.tui.conversation.updates import MessageAdded, PathOpened, PhaseChanged, Update
 from minigpt4.tui.history.store import StoredPicture, StoreError
 from minigpt4.tui.images.attachments import Attachment, attachments_in, is_folder, names_files, names_folder
 from minigpt4.tui.screens.chat_view import ChatView
@@ -120,9 +120,11 @@ class ChatDraft(ChatView):
             if not isinstance(found, str):
                 self._opened(picture, *found)
                 return
-            if self._holds(picture):
-                # It belongs to the question that was sent after the key was pressed.
-                self.action_take_back()
+            for held in self.draft.held:
+                if picture in held.pictures:
+                    # It belongs to the question that was sent after the key was pressed.
+                    self.footer.take_back(held)
+                    break
             self._remove(picture)
             self.paste_text(found)
 
@@ -213,20 +215,18 @@ class ChatDraft(ChatView):
         self._settle()
 
     def _holds(self, picture: DraftPicture) -> bool:
-        return self.draft.held is not None and picture in self.draft.held.pictures
+        return any(picture in one.pictures for one in self.draft.held)
 
     # The question
 
     def submit(self, text: str, typed: str, pictures: Sequence[Attachment] = ()) -> None:
         """Ask a question about the pictures attached so far, then `pictures`, once all of them are open.
 
-        `typed` is removed from the composer. If the question cannot be sent, now or later, its text returns
-        there and its pictures stay attached.
+        It waits for the answer that is being written, and for questions that wait already. `typed` is removed
+        from the composer. If the question cannot be sent, now or later, it stays above the composer or
+        returns there, with its pictures.
         """
-        if self.draft.held is not None:
-            key = self.host.key("stop")
-            self.host.say(f"A question waits for its pictures already; {key} takes it back.", "warning")
-        elif self.may_ask():
+        if self.conversation.answering is not None or self.draft.held or self.may_ask():
             self.attach(pictures)
             self.draft.hold(text)
             self.composer.take(typed)
@@ -240,8 +240,14 @@ class ChatDraft(ChatView):
         return self.host.ready_engine()
 
     def action_take_back(self) -> None:
-        """Return the question that waits for its pictures to the composer."""
+        """Return the last question that waits to the composer."""
         self.footer.take_back()
+
+    def action_send_held(self) -> None:
+        """Send the questions that wait since the answer before them failed or was stopped."""
+        if self.draft.is_paused and self.may_ask():
+            self.draft.is_paused = False
+            self._settle()
 
     @property
     def _conversation_id(self) -> str:
@@ -257,6 +263,9 @@ class ChatDraft(ChatView):
                     self._change_draft()
                 case MessageAdded():
                     self._drafted_in = self._conversation_id
+                case PhaseChanged(None):
+                    # The conversation has more to say about the answer's end first.
+                    self.call_later(self._answer_ended)
         super().show_update(update)
 
     def restore_drafts(self, *, is_wanted: bool) -> None:
@@ -286,7 +295,8 @@ class ChatDraft(ChatView):
     def _change_draft(self) -> None:
         """Put the draft of the conversation that is left away, and show that of the one opened."""
         self.footer.leave_editing()
-        self.footer.take_back()
+        while self.footer.take_back():
+            pass
         self.draft.text = self.composer.lift()
         self._drafts.put_away(self._drafted_in, self.draft)
         self._drafted_in = self._conversation_id
@@ -321,16 +331,27 @@ class ChatDraft(ChatView):
 
     # Sending
 
+    def _answer_ended(self) -> None:
+        """Send the next question, unless the answer failed or was stopped."""
+        path = self.conversation.path
+        if self.draft.held and path and path[-1].state in ("failed", "stopped"):
+            self.draft.is_paused = True
+        self._settle()
+
     def _settle(self) -> None:
-        """Send the held question if all its pictures are open; if one failed, return it to the composer."""
-        held = self.draft.held
-        if held is not None and not held.opening:
+        """Send the first held question if nothing keeps it; return it to the composer if a picture failed."""
+        draft = self.draft
+        held = draft.held[0] if draft.held and not draft.is_paused else None
+        if held is not None and not held.opening and self.conversation.answering is None:
             if failed := held.unreported:
-                self._hold_back(failed)
-            elif self.may_ask() and self._ask(held):
-                self.draft.held = None
+                self._hold_back(held, failed)
+            elif not self.may_ask():
+                draft.is_paused = True
+            elif self._ask(held):
+                draft.held.remove(held)
             else:
-                self.action_take_back()
+                self.footer.take_back(held)
+                draft.is_paused = bool(draft.held)
         self.footer.show_draft()
         self._note_draft()
 
@@ -343,8 +364,9 @@ class ChatDraft(ChatView):
             self.host.say(f"{NO_PICTURE}; {self.host.key('pick_picture')} adds one.", "warning")
         return asked is not None
 
-    def _hold_back(self, failed: Sequence[DraftPicture]) -> None:
-        self.action_take_back()
+    def _hold_back(self, held: HeldQuestion, failed: Sequence[DraftPicture]) -> None:
+        self.footer.take_back(held)
+        self.draft.is_paused = bool(self.draft.held)
         for picture in failed:
             picture.is_reported = True
         which = "this picture" if len(failed) == 1 else f"these {len(failed)} pictures"

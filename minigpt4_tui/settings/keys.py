@@ -67,6 +67,7 @@ ACTIONS: tuple[Action, ...] = (
         "composer",
     ),
     Action("focus_messages", ("alt+up",), "Go up to the messages", _CONVERSATION, "composer"),
+    Action("open_editor", ("f6",), "Write the question in your own editor", _CONVERSATION, "chat"),
     Action("new_conversation", ("ctrl+n",), "Begin a new conversation", _CONVERSATION, "app"),
     Action("search", ("ctrl+f", "f3"), "Search all conversations", _CONVERSATION, "app"),
     Action("export", ("ctrl+s",), "Save the conversation as a file", _CONVERSATION, "chat"),

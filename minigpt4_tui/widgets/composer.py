@@ -2,61 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from textual import events
-from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
 from minigpt4.tui.conversation.question_history import QuestionHistory
-from minigpt4.tui.images.attachments import WINDOWS, complete_path
+from minigpt4.tui.images.attachments import WINDOWS, complete_path, names_folder
 from minigpt4.tui.settings.keys import ACTIONS
-from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
-from minigpt4.tui.widgets.key_line import KeyLine, action_link
+from minigpt4.tui.terminal.sanitize import sanitize
+from minigpt4.tui.widgets.completions import Completions
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
+    from minigpt4.tui.conversation.slash_commands import Choice
 
 MAX_CHARACTERS = 32_000
 """The composer's limit: several times the bundles' context, yet short enough to type in.
 
 In a single line of 100,000 characters a key took a quarter of a second: the text area wraps it all again.
 """
-
-MAX_COMPLETIONS = 7
-"""Lines of the list above the composer."""
-
-
-class CompletionList(KeyLine):
-    """Completions of a slash command or its path; a click takes one."""
-
-    @dataclass
-    class Clicked(KeyLine.Clicked):
-        """A completion was clicked; `action` is its text."""
-
-    def __init__(self) -> None:
-        super().__init__(is_plain=False, id="choices")
-
-    def show(self, choices: tuple[tuple[str, str], ...]) -> None:
-        """List the completions, or hide if there are none; a path is listed by its last part."""
-        self.display = bool(choices)
-        labels = [sanitize_line(name if about else _last_part(name), 60) for name, about in choices]
-        width = max(map(len, labels), default=0)
-        lines = [
-            action_link(Content.assemble((label.ljust(width), "$primary"), f"  {about}"), name)
-            for label, (name, about) in list(zip(labels, choices, strict=True))[:MAX_COMPLETIONS]
-        ]
-        if len(choices) > MAX_COMPLETIONS:
-            lines.append(Content.styled(f"… {len(choices) - MAX_COMPLETIONS} more", "$text-muted"))
-        self.update(Content("\n").join(lines))
-
-
-def _last_part(path: str) -> str:
-    head = path.rstrip("/").rpartition("/")[0]
-    return path[len(head) :].lstrip("/") or path
+LIST_KEYS = {"up": -1, "down": 1, "shift+tab": -1}
+"""Move in the list above the composer while it is open; Tab, which is bound, moves down, too."""
 
 
 class Composer(TextArea):
@@ -80,7 +51,10 @@ class Composer(TextArea):
     class MovedUp(Message):
         """The messages are to take the focus."""
 
-    def __init__(self, questions: QuestionHistory, *, still: bool = False) -> None:
+    def __init__(
+        self, questions: QuestionHistory, take_back: Callable[[], bool], *, still: bool = False
+    ) -> None:
+        """`take_back` returns the last question that waits to the composer, if one does."""
         super().__init__(
             id="composer",
             soft_wrap=True,
@@ -91,6 +65,7 @@ class Composer(TextArea):
         )
         self.cursor_blink = not still
         self.questions = questions
+        self._take_back = take_back
         self._completed = ""
 
     def render_line(self, y: int) -> Strip:
@@ -100,13 +75,14 @@ class Composer(TextArea):
         return super().render_line(y)
 
     def action_send(self) -> None:
-        """Submit the text; the screen then clears the composer."""
-        if self.text.strip():
+        """Take the row of the list, or submit the text; the screen then clears the composer."""
+        choice = self._choices.choice
+        if choice is not None and not (looks_dropped(self.text) and names_folder(self.text)):
+            self.choose(choice, is_final=True)
+        elif self.text.strip():
             self.post_message(self.Submitted(self.text.strip(), self.text))
-
-    def submit(self, line: str) -> None:
-        """Submit a line as if it were typed; what is typed stays."""
-        self.post_message(self.Submitted(line, ""))
+        else:
+            self.call_later(self.run_action, "screen.send_held")
 
     def action_newline(self) -> None:
         """Insert a line break."""
@@ -121,26 +97,41 @@ class Composer(TextArea):
         await self.run_action("screen.paste")
 
     def action_complete_path(self) -> None:
-        """Complete a command or the path after it; otherwise move the focus on."""
+        """Complete a command, or a path and then walk through the list; otherwise move the focus on."""
         if not self.text.startswith("/") or "\n" in self.text:
             self.screen.focus_next()
             return
         from minigpt4.tui.conversation.slash_commands import complete
 
+        choice = self._choices.choice
+        if choice is not None and " " not in self.text:
+            self.choose(choice)
+            return
+        if self._completed == self.text and self._choices.is_open:
+            self._choices.move(1)
+            return
         done = complete(self.text, complete_path)
+        self._completed = done.line
         if done.line != self.text:
-            self._completed = done.line
             self.replace_text(done.line)
-        self._choices.show(done.choices)
+        self._choices.show(done.choices, is_first_chosen=False)
 
-    def choose(self, choice: str) -> None:
-        """Take a completion: a command, or the path after it."""
-        head, space, _ = self.text.partition(" ")
-        self.replace_text(f"{head} {choice}" if space else f"{choice} ")
+    def choose(self, choice: Choice, *, is_final: bool = False) -> None:
+        """Take a row of the list; if it `is_final`, a command that needs no path is sent at once."""
+        self.replace_text(choice.text)
         self.focus()
+        if choice.text.endswith("/"):
+            # A folder: go on with what is in it.
+            self.action_complete_path()
+        elif is_final and choice.text == choice.label:
+            self._choices.show((), is_first_chosen=False)
+            # Later, so that it is the composer that sends it, also after a click on the list.
+            self.call_later(self.action_send)
 
     def action_earlier_question(self) -> None:
-        """Move the cursor up; from the first line, bring back the question before."""
+        """Move the cursor up; from the first line, bring back the question before, or one that waits."""
+        if not self.text and self._take_back():
+            return
         is_first = self.navigator.is_first_wrapped_line(self.cursor_location)
         found = self.questions.earlier(self.text) if is_first else None
         if found is None:
@@ -207,20 +198,28 @@ class Composer(TextArea):
 
     def close_choices(self) -> bool:
         """Close the completions; returns whether they were open."""
-        was_open = bool(self._choices.display)
-        self._choices.show(())
+        was_open = self._choices.is_open
+        self._choices.show((), is_first_chosen=False)
         return was_open
 
     def on_text_area_changed(self) -> None:
         """Offer commands while one is typed; what Tab offered stays until the text changes."""
         if self.text != self._completed:
-            from minigpt4.tui.conversation.slash_commands import choices_for
-
             self._completed = ""
-            self._choices.show(choices_for(self.text))
+            found: Sequence[Choice] = ()
+            if self.text.startswith("/"):
+                from minigpt4.tui.conversation.slash_commands import choices_for
+
+                found = choices_for(self.text)
+            self._choices.show(found, is_first_chosen=True)
 
     async def _on_key(self, event: events.Key) -> None:
         """Handle the app's keys before the text area's, in the order in which they are pressed."""
+        if self._choices.is_open and event.key in LIST_KEYS:
+            event.stop()
+            event.prevent_default()
+            self._choices.move(LIST_KEYS[event.key])
+            return
         host = cast("MiniGPT4App", self.app)
         for action in ACTIONS:
             if action.scope in ("composer", "chat") and event.key in host.keys_of(action.id):
@@ -238,8 +237,8 @@ class Composer(TextArea):
             self.type(event.text)
 
     @property
-    def _choices(self) -> CompletionList:
-        return self.screen.query_one(CompletionList)
+    def _choices(self) -> Completions:
+        return self.screen.query_one(Completions)
 
 
 def looks_dropped(text: str) -> bool:

@@ -12,12 +12,13 @@ from textual.message import Message
 from textual.widgets import Static, TextArea
 from textual.widgets._toast import ToastRack
 
-from minigpt4.tui.conversation.draft import Draft, opened
+from minigpt4.tui.conversation.draft import Draft, HeldQuestion, opened
 from minigpt4.tui.conversation.question_history import QuestionHistory
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.chips import ChipRow
-from minigpt4.tui.widgets.composer import MAX_CHARACTERS, CompletionList, Composer
+from minigpt4.tui.widgets.completions import Completions
+from minigpt4.tui.widgets.composer import MAX_CHARACTERS, Composer
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.status import StatusLine
 
@@ -26,6 +27,9 @@ CHARACTERS_PER_TOKEN = 4
 
 HELD_COLUMNS = 32
 """Of the name and the text in the line about a question that waits."""
+
+MAX_HELD = 3
+"""Lines about questions that wait."""
 
 TEMPLATE_TOKENS = 4
 """Tokens that a prompt template adds around a picture, roughly."""
@@ -50,16 +54,15 @@ class ChatFooter(Vertical):
         self._image_tokens = 0
 
     def compose(self) -> ComposeResult:
-        yield CompletionList()
+        yield Completions()
         yield Static("", id="editing", markup=False)
         yield KeyLine(id="held")
         yield ChipRow(id="chips")
-        yield Composer(self._history, still=self._still)
+        yield Composer(self._history, self.take_back, still=self._still)
         yield StatusLine(still=self._still)
 
     def on_mount(self) -> None:
         """Start with nothing attached and nothing being edited."""
-        self.query_one(CompletionList).display = False
         self.query_one("#editing").display = False
         self.query_one("#held").display = False
 
@@ -92,24 +95,47 @@ class ChatFooter(Vertical):
         return opened(self.draft.all_pictures)
 
     def show_draft(self) -> None:
-        """Draw the pictures, and the question that waits for them."""
+        """Draw the pictures, and the questions that wait."""
         self.query_one(ChipRow).show(self.draft.all_pictures)
-        held = self.draft.held
         line = self.query_one("#held", KeyLine)
-        line.display = held is not None
-        if held is not None:
-            names = [sanitize_line(one.name, HELD_COLUMNS) for one in held.opening]
-            which = f"{names[0]} is" if len(names) == 1 else f"{len(names)} pictures are"
-            back = action_link(f"{self._leave_key} takes it back", "take_back")
-            text = sanitize_line(held.text, HELD_COLUMNS)
-            line.update(Content.assemble((f"Sent once {which} open:", "$text-warning"), f" {text} · ", back))
+        line.display = bool(self.draft.held)
+        if self.draft.held:
+            line.update(self._held())
         self._estimate()
         self.post_message(self.DraftShown())
 
-    def take_back(self) -> bool:
-        """Return the held question to the composer, before what was typed since; False if none is held."""
-        text = self.draft.take_back()
+    def _held(self) -> Content:
+        """The first of the questions that wait, what for, how many follow, and the way back."""
+        first, *others = self.draft.held
+        names = [sanitize_line(one.name, HELD_COLUMNS) for one in first.opening]
+        if self.draft.is_paused:
+            when = "Not sent"
+        elif names:
+            when = f"Sent once {names[0] if len(names) == 1 else f'{len(names)} pictures'} "
+            when += "is open" if len(names) == 1 else "are open"
+        else:
+            when = "Sent after this answer"
+        lines = [
+            Content.assemble((f"{when}:", "$text-warning"), " ", sanitize_line(first.text, HELD_COLUMNS))
+        ]
+        shown = others if len(others) < MAX_HELD else others[: MAX_HELD - 2]
+        lines += [Content(f"then: {sanitize_line(one.text, HELD_COLUMNS)}") for one in shown]
+        if len(shown) < len(others):
+            lines.append(Content(f"then {len(others) - len(shown)} more"))
+        back = "takes it back" if not others else "takes the last back"
+        send = action_link("Enter sends it", "send_held") if self.draft.is_paused else Content()
+        ways = [part for part in (send, action_link(f"{self._leave_key} {back}", "take_back")) if part]
+        lines[-1] = Content.assemble(lines[-1], " · ", Content(" · ").join(ways))
+        return Content("\n").join(lines)
+
+    def take_back(self, question: HeldQuestion | None = None) -> bool:
+        """Return a held question, the last by default, to the composer, before what was typed since.
+
+        False if none is held.
+        """
+        text = self.draft.take_back(question)
         if text:
+            self.leave_editing()
             self.composer.replace_text("\n".join(filter(None, (text, self.composer.text))))
             self.show_draft()
         return bool(text)
@@ -159,10 +185,10 @@ class ChatFooter(Vertical):
             self.composer.replace_text("\n".join(filter(None, (before, self.composer.text))))
         return was
 
-    @on(CompletionList.Clicked)
-    def _choose(self, event: CompletionList.Clicked) -> None:
+    @on(Completions.Chosen)
+    def _choose(self, event: Completions.Chosen) -> None:
         event.stop()
-        self.composer.choose(event.action)
+        self.composer.choose(event.choice, is_final=True)
 
     @on(TextArea.Changed)
     def _estimate(self) -> None:

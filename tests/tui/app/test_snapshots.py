@@ -250,6 +250,18 @@ async def test_the_commands_after_a_slash(play: Play, past: Store, look: Look) -
         await look(now, "commands")
 
 
+async def test_questions_that_wait_for_the_answer(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        await now.ask("Which bird is this?")
+        now.engine.begin("It may be a robin")
+        await now.pilot.press(*"Where does it live?", "enter", *"What does it eat?", "enter")
+        view = now.app.chat.transcript.views[-1]
+        await now.until(
+            lambda: "robin" in now.text() and "then: What" in now.text() and view._painter is None
+        )
+        await look(now, "queue")
+
+
 async def test_a_model_that_died(play: Play, past: Store, look: Look) -> None:
     async with opened(play) as now:
         await now.talk("Which bird is this?", "A robin.")

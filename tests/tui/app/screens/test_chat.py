@@ -83,17 +83,6 @@ async def test_escape_stops_an_answer_and_it_can_be_continued(play: Play) -> Non
         await now.until(lambda: text_of(app.chat.transcript.views[-1]) == "Once upon a time.")
 
 
-async def test_what_is_typed_while_an_answer_is_written_waits(play: Play) -> None:
-    async with play() as now:
-        app, pilot = now.app, now.pilot
-        await now.ask("One?")
-        await pilot.press(*"next", "enter")
-        await pilot.pause()
-        assert app.chat.composer.text == "next"
-        assert len(now.engine.asked) == 1
-        assert any("being written" in note.message for note in app._notifications)
-
-
 async def test_variants_are_reached_with_left_and_right(play: Play) -> None:
     async with play() as now:
         app, pilot = now.app, now.pilot

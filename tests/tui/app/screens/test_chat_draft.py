@@ -211,31 +211,18 @@ async def test_leaving_the_conversation_makes_the_question_its_draft_again(
         assert len(now.engine.asked) == 1
 
 
-async def test_a_second_question_stays_in_the_composer_while_one_waits(
-    play: Play, png: MakePng, tmp_path: Path
-) -> None:
-    async with play() as now:
-        arrive = await hold(now, tmp_path / "slow.png")
-        await send(now, "And this?")
-        await now.until(lambda: "waits for its pictures already" in said(now))
-        assert now.app.chat.composer.text == "And this?"
-        arrive(png((20, 20)))
-        await now.until(lambda: now.engine.asked)
-        assert now.app.chat.composer.text == "And this?"
-
-
-async def test_an_answer_that_began_meanwhile_returns_the_question(
-    play: Play, png: MakePng, tmp_path: Path
-) -> None:
+async def test_an_answer_that_began_meanwhile_is_waited_for(play: Play, png: MakePng, tmp_path: Path) -> None:
     async with play() as now:
         await now.talk("First?", "1")
         arrive = await hold(now, tmp_path / "slow.png")
         await now.pilot.press("ctrl+r")
         await now.until(lambda: len(now.engine.asked) == 2)
         arrive(png((20, 20)))
-        await now.until(lambda: now.app.chat.composer.text == QUESTION)
-        assert [one.name for one in now.app.chat.footer.pictures] == ["slow.png"]
+        await now.until(lambda: "Sent after this answer" in now.text())
         assert len(now.engine.asked) == 2
+        now.engine.answer("One.")
+        await now.until(lambda: len(now.engine.asked) == 3)
+        assert [one.name for one in now.app.conversation.path[2].pictures] == ["slow.png"]
 
 
 async def test_a_question_waits_for_the_clipboard(
