@@ -12,7 +12,12 @@ def run() -> None:
     `python -m` puts that folder first, so that a `numpy.py` in it would shadow the real one; until it is
     removed only the standard library is imported.
     """
-    if not sys.flags.safe_path and sys.path and Path(sys.path[0]).absolute() == Path.cwd():
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        # Deleted meanwhile: nothing can be imported from it, and the command line says so.
+        here = None
+    if here and not sys.flags.safe_path and sys.path and Path(sys.path[0]).absolute() == here:
         working_folder = sys.path.pop(0)
         if Path(working_folder).absolute() == Path(__file__).absolute().parents[2]:
             sys.path.append(working_folder)

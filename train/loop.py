@@ -37,14 +37,19 @@ class Run:
         folder: RunFolder,
         *,
         fingerprints: Mapping[str, str],
+        places: Mapping[str, str],
         report: Report = lambda _event: None,
         is_stopping: Callable[[], bool] = lambda: False,
         force: bool = False,
     ) -> None:
-        """`is_stopping` is called after every step; with `force`, changed `fingerprints` are accepted."""
+        """`places` is where each source is, for the next resume. `is_stopping` is called after every step.
+
+        With `force`, changed `fingerprints` are accepted.
+        """
         self._trainer = trainer
         self._folder = folder
         self._fingerprints = fingerprints
+        self._places = places
         self._is_writer = trainer.process_group.rank == 0
         self._report = report if self._is_writer else lambda _event: None
         self._is_stopping = is_stopping
@@ -105,6 +110,7 @@ class Run:
         step = load_checkpoint(newest, trainer).step
         if self._is_writer:
             folder.truncate_log(step if step else -1)
+            folder.write_places(self._places)
             if changes:
                 self._record(Note(f"From step {step} on with changes: {', '.join(changes)}."))
         trainer.process_group.barrier()

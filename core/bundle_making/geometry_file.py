@@ -19,6 +19,7 @@ from typing import Any
 from minigpt4.core.bundles.geometry import QFormerGeometry, ViTGeometry
 from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, checked_by, read
+from minigpt4.core.storage.regular_file import read_regular_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ class _Geometry:
 
 def _json(path: Path) -> dict[str, object]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_regular_file(path))
     except OSError as error:
         raise BundleError(f"The geometry {path} cannot be read: {error.strerror}.") from error
     except ValueError as error:

@@ -19,6 +19,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from minigpt4.core.errors import Minigpt4Error
+from minigpt4.core.storage.regular_file import read_regular_file
 from minigpt4.core.text import nearest, suggestion
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ def load_toml(
     With `missing_ok` a file that does not exist is empty.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(read_regular_file(path).decode("utf-8-sig"))
     except OSError as problem:
         if missing_ok and isinstance(problem, FileNotFoundError):
             return {}

@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING, cast
 
+from minigpt4.core.storage.working_folder import has_working_folder
 from minigpt4.core.worker.exit_reason import STDERR_BYTES, exited, garbled, not_started
 from minigpt4.core.worker.messages import (
     Cancel,
@@ -173,6 +174,8 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # torch cannot load its libraries in a folder that was deleted meanwhile.
+            cwd=None if has_working_folder() else "/",
         )
         stdin, stdout, stderr = (
             cast("IO[bytes]", pipe)

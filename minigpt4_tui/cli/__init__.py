@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import sys
 
-from minigpt4.tui.cli.errors import Edge, fill_closed_streams, run_at_edge
+from minigpt4.tui.cli.errors import Edge, fill_closed_streams, require_surroundings, run_at_edge
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: run the command line and exit with its code."""
-    fill_closed_streams()
+    closed = fill_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # A character that the encoding lacks must not end an answer.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     edge = Edge()
-    sys.exit(run_at_edge(lambda: _run(given, edge), edge))
+    sys.exit(run_at_edge(lambda: _run(given, edge, closed), edge))
 
 
-def _run(given: list[str], edge: Edge) -> int:
+def _run(given: list[str], edge: Edge, closed: list[str]) -> int:
+    require_surroundings(given, closed)
     if given[:1] == ["chat"] and not any(word.startswith("-") for word in given):
         from minigpt4.tui.cli.chat.app import chat_without_options, is_at_screen
 

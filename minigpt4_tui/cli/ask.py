@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -21,7 +20,8 @@ from minigpt4.tui.conversation.slash_commands import with_prompt
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
 from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
 from minigpt4.tui.settings.settings import load_settings
-from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.messages import printable, say, shown_name
+from minigpt4.tui.terminal.results import json_text
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
@@ -121,7 +121,7 @@ class Asking:
                 if engine is None:
                     engine = options.load_engine(self.chosen.model)
                 if not self.as_json and len(attachments) > 1:
-                    print(f"{one.label}: ", end="", flush=True)
+                    print(f"{shown_name(one.label)}: ", end="", flush=True)
                 self._answer(engine, [picture], [one.label])
         finally:
             if engine is not None:
@@ -134,7 +134,7 @@ class Asking:
 
         notices = _picture_notices(pictures, labels)
         for notice in notices:
-            say(notice)
+            say(printable(notice))
         system = [System(self.chosen.system_prompt)] if self.chosen.system_prompt else []
         begun = time.perf_counter()
         with stopping_on_interrupt() as interrupted:
@@ -153,7 +153,7 @@ class Asking:
                     print(piece.text, end="", flush=True)
         if self.as_json:
             total = time.perf_counter() - begun
-            print(json.dumps(_record(engine, reply, labels, notices, total), ensure_ascii=False), flush=True)
+            print(json_text(_record(engine, reply, labels, notices, total)), flush=True)
         else:
             print(flush=True)
         if reply.finish == "length":

@@ -11,7 +11,8 @@ import typer
 from minigpt4.tui.settings.file import settings_path
 from minigpt4.tui.settings.problems import settings_problems
 from minigpt4.tui.settings.settings import Entry, Loaded, load_settings, schema
-from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.messages import printable, say, shown_name
+from minigpt4.tui.terminal.results import json_text, print_path
 
 config_app = typer.Typer(
     help="Show and check the settings.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -24,7 +25,7 @@ def path() -> None:
 
     It may not exist yet; it is TOML, and 'config show' prints what could stand in it.
     """
-    print(settings_path())
+    print_path(settings_path())
 
 
 @config_app.command("show")
@@ -38,7 +39,7 @@ def show(
     """
     loaded = load_settings()
     if as_json:
-        print(json.dumps(_as_json(loaded), indent=2, ensure_ascii=False))
+        print(json_text(_as_json(loaded), indent=2))
     else:
         for found in schema():
             for line in _lines(found, loaded, about):
@@ -59,7 +60,8 @@ def check() -> None:
     if problems:
         raise typer.Exit(1)
     where = settings_path()
-    print(f"{where} is sound." if where.exists() else f"There is no {where}; the defaults hold.")
+    shown = shown_name(where)
+    print(f"{shown} is sound." if where.exists() else f"There is no {shown}; the defaults hold.")
 
 
 def _as_json(loaded: Loaded) -> dict[str, Any]:

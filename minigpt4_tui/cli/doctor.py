@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from minigpt4.tui.terminal.ansi import RESET, takes_color
 from minigpt4.tui.terminal.messages import printable
+from minigpt4.tui.terminal.results import json_text
 
 PAINT = {"ok": "\x1b[32m", "warning": "\x1b[33m", "problem": "\x1b[31m"}
 WIDTH = max(map(len, PAINT))
@@ -34,7 +34,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             if finding.advice:
                 print(f"{'':<{WIDTH}}  {'':<14}  -> {printable(finding.advice)}", flush=True)
     if as_json:
-        print(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+        print(json_text([asdict(finding) for finding in found], indent=2))
     if any(finding.state == "problem" for finding in found):
         raise typer.Exit(1)
 

@@ -6,12 +6,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.tui.terminal.messages import printable, say, sentence
+from minigpt4.core.storage.working_folder import has_working_folder
+from minigpt4.tui.terminal.messages import WORKING_FOLDER_GONE, printable, say, sentence
 
 if TYPE_CHECKING:
     from typer import TyperException
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
+
+STREAMS = {"stdin": "r", "stdout": "w", "stderr": "w"}
+"""The standard streams in the order of their numbers, and how they are opened."""
+HELP = frozenset({"--help", "-h", "--version"})
 
 
 @dataclass
@@ -29,14 +34,32 @@ class Edge:
     command: str = ""
 
 
-def fill_closed_streams() -> None:
-    """Open the null device for a standard stream that the caller closed (`>&-`).
+def fill_closed_streams() -> list[str]:
+    """Open the null device for every standard stream that the caller closed (`>&-`), and return their names.
 
-    Python sets it to None, and the next file to be opened, such as the database, would get its number.
+    Python sets it to None, and the next file to be opened, such as the database, would get its number, in
+    this process or in one that it starts.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    closed = [name for name in STREAMS if getattr(sys, name) is None]
+    for name in closed:
+        handle = os.open(os.devnull, os.O_RDWR)
+        os.set_inheritable(handle, True)
+        setattr(sys, name, os.fdopen(handle, STREAMS[name]))
+    return closed
+
+
+def require_surroundings(given: Sequence[str], closed: Sequence[str]) -> None:
+    """Raise Minigpt4Error before any work that would be lost: stdout is closed, or the working folder gone.
+
+    `given` are the arguments and `closed` the names of the closed streams. Help and version need no folder.
+    """
+    if "stdout" in closed:
+        raise Minigpt4Error(
+            "Standard output is closed, so what this prints would be lost; give it a terminal, a pipe, a "
+            "file or /dev/null."
+        )
+    if not has_working_folder() and not HELP.intersection(given):
+        raise Minigpt4Error(WORKING_FOLDER_GONE)
 
 
 def say_error(error: BaseException) -> None:
@@ -58,6 +81,7 @@ def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
+        _settle_output()
         code = _typer_exit_code(error, edge.command)
         if code is not None:
             return code
@@ -65,6 +89,14 @@ def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
             traceback.print_exc()
         say(f"minigpt4: {sentence(error)}")
         return error.exit_code if isinstance(error, Minigpt4Error) else FAILED
+
+
+def _settle_output() -> None:
+    """Drop output that cannot be written: Python flushes it again at exit, and has a code of its own then."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _typer_exit_code(error: Exception, called: str) -> int | None:

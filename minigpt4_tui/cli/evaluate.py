@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
 from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.results import json_text
 
 if TYPE_CHECKING:
     from minigpt4.core.engine_options import EngineOptions
@@ -143,7 +143,7 @@ class Survey:
             say(f"{count} skipped: {reason}" + (f" (first: {first[reason]})" if reason in first else ""))
         if as_json:
             record = {"suite": self.suite, "bundle": self.choice.bundle_name, "question": self.question}
-            print(json.dumps(record | {"skipped": skipped.total()} | _keys(scores), ensure_ascii=False))
+            print(json_text(record | {"skipped": skipped.total()} | _keys(scores)))
         else:
             _print_table(scores)
 
@@ -200,7 +200,7 @@ def _write_answers(output: Path, answers: Sequence[Answer]) -> None:
     from minigpt4.train.evaluate.evaluate import judged
 
     with replacing(output) as draft, draft.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in judged(answers))
+        file.writelines(json_text(record) + "\n" for record in judged(answers))
 
 
 def _print_table(scores: Mapping[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID
 from minigpt4.tui.history.store import ConversationInfo, Hit, Store, StoredMessage
 from minigpt4.tui.terminal.ansi import takes_color
 from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.results import escaped_json, json_text, print_path
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 
 history_app = typer.Typer(
@@ -145,7 +145,7 @@ def export(
             case "json":
                 from minigpt4.tui.history.json_format import to_json
 
-                _write(to_json(store, [info.id for info in infos]), output)
+                _write(escaped_json(to_json(store, [info.id for info in infos])), output)
 
 
 @history_app.command("import")
@@ -258,7 +258,7 @@ def _export_markdown(store: Store, infos: list[ConversationInfo], output: Path |
             f"Markdown is written into a folder, with its pictures, and '{folder}' is none; give a folder."
         )
     for info in infos:
-        print(to_markdown(store, info.id, folder))
+        print_path(to_markdown(store, info.id, folder))
 
 
 def _export_html(store: Store, infos: list[ConversationInfo], output: Path | None) -> None:
@@ -281,7 +281,7 @@ def _write(text: str, output: Path | None) -> None:
         raise UsageError(f"'{output}' is a folder; give the name of a file.")
     with replacing(output) as draft:
         draft.write_text(text, encoding="utf-8")
-    print(output)
+    print_path(output)
 
 
 def _time(second: float) -> str:
@@ -336,4 +336,4 @@ def _hit(hit: Hit) -> dict[str, Any]:
 
 
 def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(json_text(value, indent=2))

@@ -58,7 +58,7 @@ def _bars() -> Iterator[Progress]:
     def update(name: str, done: int, total: int | None) -> None:
         if name not in tasks:
             # What was there before is no part of the speed.
-            tasks[name] = bars.add_task(name, total=total, completed=done)
+            tasks[name] = bars.add_task(printable(name), total=total, completed=done)
         bars.update(tasks[name], completed=done)
 
     def progress(now: FetchProgress) -> None:
@@ -80,7 +80,7 @@ def _line_a_file(verb: str) -> Progress:
     def progress(now: FetchProgress) -> None:
         if now.file not in begun:
             begun.add(now.file)
-            say(f"{verb} {now.file}" + (f" ({size_text(now.total)})" if now.total else ""))
+            say(f"{verb} {printable(now.file)}" + (f" ({size_text(now.total)})" if now.total else ""))
 
     return progress
 

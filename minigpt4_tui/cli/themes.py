@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,8 @@ from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.themes import Theme, load_theme, own_themes_folder, read_theme, theme_files, theme_names
 from minigpt4.tui.cli.errors import say_error
-from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.messages import printable, say, shown_name
+from minigpt4.tui.terminal.results import json_text, print_path
 
 themes_app = typer.Typer(
     help="List, check and begin colour themes: a TOML file each.",
@@ -30,11 +30,13 @@ def list_themes(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
     """List the themes: name, dark or light, and whose it is."""
     rows, problems = _rows()
     if as_json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json_text(rows, indent=2))
     else:
         width = max(len(str(row["name"])) for row in rows)
         for row in rows:
-            print(f"{row['name']:<{width}}  {row['kind']:<8}  {row['path'] if row['own'] else 'shipped'}")
+            name = shown_name(str(row["name"]))
+            where = shown_name(str(row["path"])) if row["own"] else "shipped"
+            print(f"{name:<{width}}  {row['kind']:<8}  {where}")
     for problem in problems:
         say_error(problem)
     if problems:
@@ -65,7 +67,9 @@ def check(
             continue
         for sentence in faint:
             say(printable(sentence))
-        print(f"{theme.name} can be used" + (f"; {_count(faint)} hard to read." if faint else "."))
+        print(
+            f"{shown_name(theme.name)} can be used" + (f"; {_count(faint)} hard to read." if faint else ".")
+        )
     if failed:
         raise typer.Exit(1)
 
@@ -93,7 +97,7 @@ def new(
     document["name"] = name
     with replacing(path) as draft:
         draft.write_text(f"# Begun from '{base}'.\n{tomlkit.dumps(document)}", encoding="utf-8")
-    print(path)
+    print_path(path)
     say(f'`minigpt4 themes check {name}` checks it, and theme = "{name}" in the settings chooses it.')
 
 
@@ -106,9 +110,9 @@ def path(
     Without a name the folder of your own themes. It may not exist yet.
     """
     if name is None:
-        print(own_themes_folder())
+        print_path(own_themes_folder())
     elif name in theme_files():
-        print(theme_files()[name])
+        print_path(theme_files()[name])
     else:
         load_theme(name)  # raises, with the nearest name
 

@@ -90,9 +90,10 @@ class Database:
 
     def _check_location(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.is_dir():
+        if self.path.exists() and not self.path.is_file():
+            what = "folder" if self.path.is_dir() else "FIFO or a device"
             raise StoreError(
-                f"'{self.path}' is a folder, but conversations are stored in a file; move it elsewhere."
+                f"'{self.path}' is a {what}, but conversations are stored in a file; move it elsewhere."
             )
         # Conversations are private; SQLite gives its -wal and -shm files the same mode.
         if not self.path.exists():

@@ -11,6 +11,8 @@ from textual.widgets import Input
 from textual.widgets.option_list import Option
 
 from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.regular_file import read_regular_file
+from minigpt4.core.storage.working_folder import working_folder
 from minigpt4.tui.history.export import file_stem, to_html, to_markdown
 from minigpt4.tui.history.json_format import Imported, from_json, to_json
 from minigpt4.tui.history.store import Store
@@ -45,7 +47,7 @@ class ExportScreen(ListDialog[None]):
             for form, (name, about) in FORMATS.items()
         ]
         self.rows.fill(rows)
-        self.query_one("#query", Input).value = str(Path.cwd())
+        self.query_one("#query", Input).value = str(working_folder())
 
     @on(OptionRows.OptionSelected)
     def _chosen(self, event: OptionRows.OptionSelected) -> None:
@@ -53,7 +55,9 @@ class ExportScreen(ListDialog[None]):
         host, form, store = self.host, event.option_id or "", self.host.store
         self.show_note("Working…")
         if form == "import":
-            host.in_background(lambda: from_json(store, place.read_bytes()), self._imported, self._failed)
+            host.in_background(
+                lambda: from_json(store, read_regular_file(place)), self._imported, self._failed
+            )
         else:
             host.in_background(_saving(form, store, self._conversation, place), self._saved, self._failed)
 

@@ -14,6 +14,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static, Tree
 
+from minigpt4.core.storage.working_folder import working_folder
 from minigpt4.tui.images.attachments import attachments_in, complete_path, names_files
 from minigpt4.tui.images.browse import Found, search_below
 from minigpt4.tui.images.drawing import View
@@ -236,10 +237,7 @@ class PickerScreen(Overlay[list[Path]]):
     def _remembered(cls) -> Path:
         if cls.start is not None and cls.start.is_dir():
             return cls.start
-        try:
-            return Path.cwd()
-        except OSError:  # deleted since the app was started
-            return Path.home()
+        return working_folder()
 
 
 def _with_tilde(folder: Path) -> str:

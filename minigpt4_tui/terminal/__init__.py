@@ -1,1 +1,1 @@
-"""Plain terminal output: sanitized text, ANSI colours, messages on stderr."""
+"""Plain terminal output: sanitized text, ANSI colours, messages on stderr, results on stdout."""

@@ -13,7 +13,8 @@ from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.projection import save_projection
-from minigpt4.train.batches.run_data import RunData, open_data, with_own_photos
+from minigpt4.train.batches.places import locate, with_own_photos
+from minigpt4.train.batches.run_data import RunData, open_data
 from minigpt4.train.batches.samples import Batch
 from minigpt4.train.build import build, run_fingerprints
 from minigpt4.train.distributed.process_group import ProcessGroup
@@ -79,7 +80,7 @@ def train_tiny(import_tiny: Any, pictures: Path) -> TrainTiny:
         recipe = with_settings(recipe, [*SHRUNK, *QUICK, *settings])
         bundle = bundle_for(recipe, tiny(import_tiny, recipe, has_qformer))
         events: list[Event] = []
-        opened = open_data(recipe, data, events.append)
+        opened = open_data(recipe, locate(recipe, data), events.append)
         group = process_group or ProcessGroup()
         with build(recipe, opened, bundle, group, start=start, workers=1, report=events.append) as (
             trainer,

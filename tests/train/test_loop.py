@@ -36,7 +36,7 @@ CLOCKED = ("samples_per_s", "data_wait", "memory", "mfu")
 
 def run_training(trainer: Trainer, folder: RunFolder, **options: Any) -> bool:
     """Train in that folder on the five tiny photos."""
-    return Run(trainer, folder, **{"fingerprints": FINGERPRINTS, **options}).train(5)
+    return Run(trainer, folder, **{"fingerprints": FINGERPRINTS, "places": {}, **options}).train(5)
 
 
 MakeRun = Callable[[str], RunFolder]

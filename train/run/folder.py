@@ -1,6 +1,7 @@
 """The folder of a training run: its files, its lock and its log.
 
 RUN/recipe.toml                            what is trained
+RUN/places.json                            where the data of each source are: resuming needs no --data
 RUN/log.jsonl                              one JSON object a line: steps, validations, answers, notes
 RUN/checkpoints/STEP/                      projection.safetensors, state.safetensors, state.json, recipe.toml
 RUN/start/                                 the initial weights, if `start_share` mixes them into the result
@@ -21,13 +22,14 @@ from typing import TextIO
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.locks import acquire
+from minigpt4.core.storage.regular_file import read_regular_file
 from minigpt4.core.weights.run_projection import CHECKPOINTS, PROJECTION, RECIPE, checkpoint_folders
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_toml
 
 LOCK_TRIES, LOCK_PAUSE_S = 4, 0.03
 
-LOG, LOCK = "log.jsonl", ".lock"
+LOG, LOCK, PLACES = "log.jsonl", ".lock", "places.json"
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,21 @@ class RunFolder:
         if not self.recipe_file.is_file():
             raise UsageError(f"There is no run to resume in {self.path}; omit --resume to begin one.")
         return read_recipe(self.recipe_file)
+
+    def write_places(self, places: Mapping[str, str]) -> None:
+        """Record where each source was found: absolute paths and addresses, by the source's name."""
+        with replacing(self.path / PLACES) as draft:
+            draft.write_text(json.dumps(places, indent=2), encoding="utf-8")
+
+    def places(self) -> Mapping[str, str]:
+        """Where each source was found last; empty if that is unknown, as in runs of earlier versions."""
+        try:
+            places = json.loads(read_regular_file(self.path / PLACES))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(places, dict):
+            return {}
+        return {name: place for name, place in places.items() if isinstance(place, str)}
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add a line to the log."""

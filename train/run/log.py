@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.locks import acquire
+from minigpt4.core.storage.regular_file import read_regular_file
 from minigpt4.core.weights.run_projection import RECIPE
 from minigpt4.train.events import Answer, AnswersSampled, Note, PhotoSkipped, StepDone, Validated
 from minigpt4.train.run.folder import LOCK, LOG, RunFolder
@@ -285,7 +286,7 @@ def _step(row: Mapping[str, Any]) -> int:
 def _summary(recipe: Path) -> RecipeSummary:
     """Read leniently: runs of other versions, whose recipes have other keys, can be watched as well."""
     try:
-        values = tomllib.loads(recipe.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_regular_file(recipe).decode("utf-8"))
     except (OSError, ValueError):
         return RecipeSummary()
     known = {entry.name: type(entry.default) for entry in fields(RecipeSummary)}

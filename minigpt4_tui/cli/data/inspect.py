@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,8 @@ import typer
 
 from minigpt4.core.errors import DataError
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
-from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.messages import say, shown_name
+from minigpt4.tui.terminal.results import json_text
 
 if TYPE_CHECKING:
     from minigpt4.train.data.dataset import PhotoSet
@@ -74,13 +74,13 @@ def inspect(
             f"None of the {len(found.skipped)} photos can be used; the first, {first.key}: {first.reason}."
         )
     if as_json:
-        print(json.dumps(record_of(found, sets, lengths, chosen), ensure_ascii=False))
+        print(json_text(record_of(found, sets, lengths, chosen)))
     else:
         for line in report_lines(found, sets, lengths, chosen, model.vision.image_size):
             print(line)
     if sheet is not None:
         write_sheet(sheet, f"{found.photos:,} photos", parts_of(found, sets, samples, seed))
-        say(f"The contact sheet is {sheet}.")
+        say(f"The contact sheet is {shown_name(sheet)}.")
 
 
 def _opened(places: Sequence[str], skipped: list[PhotoSkipped]) -> list[PhotoSet]:

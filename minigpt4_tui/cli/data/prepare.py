@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.cli.signals import end_on_signals
-from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.messages import printable, say, shell_command, shown_name
 
 if TYPE_CHECKING:
     from minigpt4.train.prepare.choose import Choice, Prepared
@@ -89,7 +88,7 @@ def prepare(
     if not run:
         _print_fetched(wanted)
         _print_disk_space(folder, wanted)
-        print("\n".join(shlex.join(download.command) for download in wanted))
+        print("\n".join(shell_command(download.command) for download in wanted))
         return
     _print_disk_space(folder, wanted)
     try:
@@ -134,7 +133,8 @@ def _prepared(folder: Path, choice: Choice | None) -> Prepared:
             report=lambda doing, done, total: progress(FetchProgress(doing, done, total)),
         )
     for share in prepared.shares:
-        say(f"{prepared.list_of(share)}: {share.pairs:,} of {share.rows:,} pairs, seed {prepared.seed}")
+        name = shown_name(prepared.list_of(share))
+        say(f"{name}: {share.pairs:,} of {share.rows:,} pairs, seed {prepared.seed}")
     return prepared
 
 
@@ -162,8 +162,8 @@ def _print_fetched(wanted: Sequence[Download]) -> None:
 def _print_result(download: Download, found: Fetched) -> None:
     lost_fraction = found.lost / max(found.tried, 1)
     say(
-        f"{download.name}: {found.photos:,} photos from {found.done} of {download.shards} shards; "
-        f"{found.lost:,} of {found.tried:,} links were dead or no picture ({lost_fraction:.1%})"
+        f"{shown_name(download.name)}: {found.photos:,} photos from {found.done} of {download.shards} shards"
+        f"; {found.lost:,} of {found.tried:,} links were dead or no picture ({lost_fraction:.1%})"
     )
     shown = Counter(found.failures).most_common(REASONS_SHOWN)
     for reason, count in shown:
@@ -175,15 +175,15 @@ def _print_result(download: Download, found: Fetched) -> None:
         names = " ".join(f"{name}_stats.json" for name in found.poor)
         say(
             f"  {len(found.poor)} of the shards failed far more often than the others; if the network was "
-            f"down, delete these in {download.folder} and run the same command again: {names}"
+            f"down, delete these in {shown_name(download.folder)} and run the same command again: {names}"
         )
 
 
 def _print_next_commands(folder: Path, wanted: Sequence[Download]) -> None:
     from minigpt4.train.recipe_file import read_recipe, recipe_path
 
-    places = " ".join(str(download.folder) for download in wanted)
+    places = shell_command(download.folder for download in wanted)
     say(f"Look through them with: minigpt4 data inspect {places}")
     known = {source.name for source in read_recipe(recipe_path("stage1")).source}
     if known == {download.name for download in wanted}:
-        say(f"Train on them with: minigpt4 train --recipe stage1 --data {folder}")
+        say(f"Train on them with: minigpt4 train --recipe stage1 --data {shell_command([folder])}")

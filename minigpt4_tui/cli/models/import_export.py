@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +13,7 @@ from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
 from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.results import json_text, print_path
 
 if TYPE_CHECKING:
     from minigpt4.core.projection import Projection
@@ -73,7 +73,7 @@ def import_files(
         vit=vit, qformer=qformer, projection=projection, llm=llm, template=template, geometry=geometry
     )
     import_bundle(name, originals, force=force, progress=_say_once)
-    print(manifest_path(name))
+    print_path(manifest_path(name))
     say(f"`minigpt4 models verify {name}` checks its parts; `ask --bundle {name}` uses it.")
 
 
@@ -104,7 +104,7 @@ def export(
     from minigpt4.core.projection import export_projection_pth
 
     export_projection_pth(output, _projection(name, projection))
-    print(output)
+    print_path(output)
 
 
 def _projection(name: str | None, path: Path | None) -> Projection:
@@ -146,9 +146,9 @@ def verify_bundle(
     for check in verify(name, deep=deep):
         checks.append(check)
         if not as_json:
-            print(f"{check.state:<7}  {check.subject}: {printable(check.text)}", flush=True)
+            print(f"{check.state:<7}  {printable(check.subject)}: {printable(check.text)}", flush=True)
     if as_json:
         report = {"bundle": name, "state": worst(checks), "checks": [asdict(check) for check in checks]}
-        print(json.dumps(report, indent=2, ensure_ascii=False))
+        print(json_text(report, indent=2))
     if worst(checks) == "problem":
         raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -38,7 +37,8 @@ from minigpt4.tui.cli.models import import_export as model_files
 from minigpt4.tui.cli.models import quantize as model_making
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.models.bundle_info import bytes_of, has_language, size_of, state_of
-from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.messages import printable, say, shown_name
+from minigpt4.tui.terminal.results import json_text, print_path
 
 models_app = typer.Typer(
     help="List, show and fetch the bundles: models that answer about pictures.",
@@ -62,12 +62,13 @@ def list_bundles(as_json: AsJson = False) -> None:
         except BundleError as problem:
             broken.append(str(problem))
     if as_json:
-        print(json.dumps([_row(bundle) for bundle in bundles], indent=2, ensure_ascii=False))
+        print(json_text([_row(bundle) for bundle in bundles], indent=2))
     else:
         width = max((len(bundle.name) for bundle in bundles), default=0)
         for bundle in bundles:
             state = state_of(bundle)
-            print(f"{bundle.name:<{width}}  {size_of(bundle):>10}  {state:<8}  {bundle.summary}")
+            name, summary = shown_name(bundle.name), printable(bundle.summary)
+            print(f"{name:<{width}}  {size_of(bundle):>10}  {state:<8}  {summary}")
     if broken:
         raise BundleError(" ".join(broken))
 
@@ -77,10 +78,10 @@ def show(name: Name = DEFAULT_BUNDLE, as_json: AsJson = False) -> None:
     """Show what a bundle is made of."""
     bundle = load_bundle(name)
     if as_json:
-        print(json.dumps(_details(bundle), indent=2, ensure_ascii=False))
+        print(json_text(_details(bundle), indent=2))
         return
     for key, value in (*_part_lines(bundle), *_file_lines(bundle), *_memory_lines(bundle)):
-        print(f"{key:<10}  {value}")
+        print(f"{key:<10}  {printable(value)}")
 
 
 @models_app.command("pull")
@@ -113,7 +114,7 @@ def pull(
             f"The language model's own files are left out: its {', '.join(gguf_files(bundle))} is here; "
             "--all fetches them, too."
         )
-    print(bundles_folder() / bundle.name)
+    print_path(bundles_folder() / bundle.name)
 
 
 @models_app.command("path")
@@ -124,7 +125,7 @@ def path(
 
     Without a name the folder of all bundles. It may not exist yet.
     """
-    print(bundles_folder() / load_bundle(name).name if name is not None else bundles_folder())
+    print_path(bundles_folder() / load_bundle(name).name if name is not None else bundles_folder())
 
 
 def pull_with_progress(

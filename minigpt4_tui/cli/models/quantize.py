@@ -17,6 +17,7 @@ from minigpt4.tui.cli import options
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.images.attachments import attachment
 from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.results import print_path
 
 Force = Annotated[bool, typer.Option("--force", help="Write over an existing file.")]
 
@@ -60,7 +61,7 @@ def quantize(
 
     with showing_progress("Writing") as progress:
         convert(folder, target, quant, progress, threads=threads)
-    print(target)
+    print_path(target)
 
 
 def _folder_and_target(name: str, quant: str) -> tuple[Path, Path]:
@@ -126,7 +127,7 @@ def synth_bundle(
             dtype=dtype,
             progress=progress,
         )
-    print(made)
+    print_path(Path(made))
 
 
 @dataclass(frozen=True)
@@ -196,4 +197,4 @@ def trace_question(
     output = output.expanduser()
     found.write(output)
     say(f"{len(found.arrays)} tensors, {size_text(sum(array.nbytes for array in found.arrays.values()))}")
-    print(output)
+    print_path(output)

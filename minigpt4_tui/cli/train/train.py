@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt4.core.errors import UsageError
+from minigpt4.core.errors import DataError, UsageError
 from minigpt4.tui.cli.options import with_option_sets
 from minigpt4.tui.cli.signals import StopSignals
 from minigpt4.tui.cli.train.progress import showing_progress
-from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.messages import say, shell_command
+from minigpt4.tui.terminal.results import print_path
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
@@ -38,7 +39,8 @@ class RunFlags:
         list[str] | None,
         typer.Option(
             "--data",
-            help="Your pictures with captions, or the folder with the recipe's sources; again for more.",
+            help="Your pictures with captions, or the folder with the recipe's sources; again for more. A "
+            "run that is resumed knows its own.",
         ),
     ] = None
     bundle: Annotated[
@@ -65,7 +67,7 @@ class RunFlags:
 
     @property
     def places(self) -> list[str]:
-        """Where the data are."""
+        """Where the data of a new run are."""
         return self.data or ["data"]
 
     def changed(self, recipe: Recipe) -> Recipe:
@@ -136,10 +138,21 @@ class Plan:
     """As the recipe modifies it."""
 
     data: tuple[str, ...]
+    """Where the user says that the data are."""
+
+    recorded: Mapping[str, str] | None
+    """Where the run that is resumed found each source; None for a new run."""
+
     init: Path | None
     is_new: bool
     force: bool
     """Accept what differs from the run that is resumed."""
+
+    def places(self) -> dict[str, str]:
+        """Where each of the recipe's sources is; raises DataError for one that is missing."""
+        from minigpt4.train.batches.places import locate
+
+        return locate(self.recipe, self.data, self.recorded)
 
 
 def _resumed(run: RunFlags) -> Plan:
@@ -174,7 +187,7 @@ def _resumed(run: RunFlags) -> Plan:
 
 
 def _new(run: RunFlags) -> Plan:
-    from minigpt4.train.batches.run_data import with_own_photos
+    from minigpt4.train.batches.places import with_own_photos
     from minigpt4.train.recipe_file import read_recipe, recipe_path, stage_recipe
     from minigpt4.train.run.folder import RunFolder
 
@@ -194,7 +207,9 @@ def _plan(folder: RunFolder, recipe: Recipe, run: RunFlags) -> Plan:
 
     bundle = bundle_for(recipe, load_bundle(recipe.bundle))
     start = None if run.resume else _start(run.init, recipe, bundle)
-    return Plan(folder, recipe, bundle, tuple(run.places), start, not run.resume, run.force_recipe)
+    recorded = folder.places() if run.resume else None
+    data = tuple(run.data or []) if recorded else tuple(run.places)
+    return Plan(folder, recipe, bundle, data, recorded, start, not run.resume, run.force_recipe)
 
 
 def _start(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
@@ -218,7 +233,10 @@ def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> Non
     from minigpt4.train.estimate.estimate import device_named, estimate, estimate_text, this_device
 
     device = device_named(on) if on is not None else this_device()
-    photos = count_photos(plan.recipe, plan.data)
+    try:
+        photos = count_photos(plan.recipe, plan.places())
+    except DataError:
+        photos = None  # an estimate is wanted before the data are here, too
     found = estimate(plan.recipe, plan.bundle, device=device, processes=devices, photos=photos)
     print(
         json.dumps(found.as_json(), indent=2) if as_json else estimate_text(found, plan.recipe, plan.bundle)
@@ -228,13 +246,12 @@ def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> Non
 def _prepare(plan: Plan) -> None:
     """Check options first, then download the bundle's files, which may take minutes."""
     from minigpt4.train.adapter import check_start
-    from minigpt4.train.batches.run_data import check_places
     from minigpt4.tui.cli.models.models import pull_with_progress
 
     if plan.is_new:
         plan.folder.require_empty()
         check_start(plan.init, plan.recipe, plan.bundle)
-    check_places(plan.recipe, plan.data)
+    plan.places()
     pull_with_progress(plan.bundle)
 
 
@@ -293,10 +310,10 @@ def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensor
             return 1  # the process that failed and rank 0 print the error
     if has_ended:
         if is_first:
-            print(plan.folder.result)
+            print_path(plan.folder.result)
         return 0
     if is_first:
-        say(f"Stopped and saved; continue with: {shlex.join(_to_resume(plan, threads))}")
+        say(f"Stopped and saved; continue with: {shell_command(_to_resume(plan, threads))}")
     return 128 + (stop.received or signal.SIGINT)
 
 
@@ -321,7 +338,8 @@ def _run(
             for callback in callbacks:
                 callback(event)
 
-        data = open_data(plan.recipe, plan.data, report)
+        places = plan.places()
+        data = open_data(plan.recipe, places, report)
         trainer, tokens = stack.enter_context(
             build(
                 plan.recipe, data, plan.bundle, process_group, start=plan.init, workers=workers, report=report
@@ -338,6 +356,7 @@ def _run(
             trainer,
             plan.folder,
             fingerprints=run_fingerprints(plan.recipe, plan.bundle, data),
+            places=places,
             report=report,
             is_stopping=lambda: stop.received is not None,
             force=plan.force,
@@ -358,5 +377,4 @@ def _use_threads(threads: int | None) -> None:
 
 def _to_resume(plan: Plan, threads: int | None) -> list[str]:
     command = ["minigpt4", "train", "--resume", "--output", str(plan.folder.path)]
-    command += [part for place in plan.data for part in ("--data", place)]
     return command + (["--threads", str(threads)] if threads is not None else [])

@@ -80,3 +80,17 @@ def test_mini_answers_about_a_photo_in_its_own_process(mini_home: Path, examples
         quick_stop(worker)
     finally:
         worker.stop()
+
+
+def test_the_process_starts_in_a_folder_that_was_deleted_meanwhile(
+    mini_home: Path, heard: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    worker = Worker(heard)
+    try:
+        worker.load(EngineOptions("mini", backend="torch", device="cpu", threads=1, context=512))
+        assert heard.until(Ready).backend == "torch"
+    finally:
+        worker.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import pytest
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.errors import DataError
+from minigpt4.train.batches.places import locate, with_own_photos
 from minigpt4.train.batches.run_data import (
-    check_places,
+    RunData,
     count_photos,
     feature_plan,
     is_worth_caching,
     open_data,
-    with_own_photos,
 )
 from minigpt4.train.batches.samples import Sample, TrainingSamples, validation_samples
 from minigpt4.train.events import Event
@@ -37,6 +37,10 @@ def recipe_of(*sources: Source, validation: str = "val") -> Recipe:
 
 def silent(_event: Event) -> None:
     """Ignores events."""
+
+
+def opened_of(recipe: Recipe, data: Sequence[str]) -> RunData:
+    return open_data(recipe, locate(recipe, data), silent)
 
 
 def captions(count: int, word: str = "dog") -> Mapping[str, str]:
@@ -59,7 +63,7 @@ def own(tmp_path: Path, write_shard: WriteShard) -> str:
 
 
 def test_sources_are_opened_below_the_data_folder(data: str) -> None:
-    opened = open_data(recipe_of(PEOPLE, THINGS), [data], silent)
+    opened = opened_of(recipe_of(PEOPLE, THINGS), [data])
     assert [(photos.name, len(photos)) for photos in opened.sources] == [("people", 20), ("things", 6)]
     assert opened.validation.key(4) == "cat4"
     assert opened.photos == 26
@@ -78,8 +82,7 @@ def test_sources_are_opened_below_the_data_folder(data: str) -> None:
 def test_a_source_of_weight_0_may_be_missing(data: str) -> None:
     absent = Source(name="absent", kind="captions", weight=0.0)
     recipe = recipe_of(PEOPLE, absent, THINGS)
-    check_places(recipe, [data])
-    opened = open_data(recipe, [data], silent)
+    opened = opened_of(recipe, [data])
     assert [len(photos) for photos in opened.sources] == [20, 0, 6]
     training_samples = TrainingSamples(recipe, opened.sources)
     samples = [training_samples.sample(number) for number in range(200)]
@@ -88,40 +91,22 @@ def test_a_source_of_weight_0_may_be_missing(data: str) -> None:
 
 def test_sources_may_be_in_several_folders(data: str, tmp_path: Path) -> None:
     Path(data, "things").rename(tmp_path / "things")
-    opened = open_data(recipe_of(PEOPLE, THINGS), [data, str(tmp_path)], silent)
+    opened = opened_of(recipe_of(PEOPLE, THINGS), [data, str(tmp_path)])
     assert [len(photos) for photos in opened.sources] == [20, 6]
 
 
-def test_a_missing_data_folder_is_an_error_with_the_expected_content() -> None:
-    with pytest.raises(
-        DataError, match=r"There is no data folder nowhere; give one with --data\. It should hold .* 'people'"
-    ):
-        check_places(recipe_of(PEOPLE), ["nowhere"])
-
-
-def test_a_missing_source_is_an_error_naming_the_existing_folders(data: str) -> None:
-    recipe = recipe_of(PEOPLE, replace(THINGS, name="cats"))
-    with pytest.raises(
-        DataError,
-        match=r"has no folder 'cats' \(it holds people, things, val\); .*--set 'source\.cats\.weigh",
-    ):
-        check_places(recipe, [data])
-    with pytest.raises(DataError, match="has no folder 'cats'"):
-        open_data(recipe, [data], silent)
-    assert count_photos(recipe, [data]) is None
-
-
 def test_photos_are_counted_before_training(data: str) -> None:
-    assert count_photos(recipe_of(PEOPLE, THINGS), [data]) == 26
-    assert count_photos(recipe_of(PEOPLE), ["http://localhost:9/people"]) is None
+    recipe = recipe_of(PEOPLE, THINGS)
+    places = locate(recipe, [data])
+    assert count_photos(recipe, places) == 26
+    assert count_photos(recipe, places | {"people": "http://localhost:9/people"}) is None
 
 
 def test_the_user_s_own_photos_replace_the_sources(own: str) -> None:
     recipe = with_own_photos(recipe_of(THINGS, PEOPLE), [own])
     assert recipe.source == (replace(PEOPLE, name="holiday", weight=1.0),)
     assert recipe.validation == Validation(name="", kind="captions", photos=3)
-    check_places(recipe, [own])
-    opened = open_data(recipe, [own], silent)
+    opened = opened_of(recipe, [own])
     assert opened.photos + len(opened.validation) == 40
     # A run resumed on another machine finds them by name.
     assert with_own_photos(recipe, [own]) == recipe
@@ -139,7 +124,7 @@ def test_two_own_folders_have_distinct_names(own: str, tmp_path: Path, write_sha
     recipe = with_own_photos(recipe_of(PEOPLE), places)
     names = [source.name for source in recipe.source]
     assert names == [f"{tmp_path.name}/holiday", "2024/holiday"]
-    opened = open_data(recipe, places, silent)
+    opened = opened_of(recipe, places)
     assert [photos.key(0)[:4] for photos in opened.sources] == ["beac", "hill"]
 
 
@@ -148,7 +133,7 @@ def test_held_out_photos_are_disjoint_and_in_the_sources_ratio(data: str, write_
     write_shard("data/more/0.tar", captions(900, "tree"))
     more = Source(name="more", kind="captions", weight=1.0)
     recipe = recipe_of(PEOPLE, more, THINGS, validation="")
-    opened = open_data(recipe, [data], silent)
+    opened = opened_of(recipe, [data])
     trained = {photos.key(place) for photos in opened.sources for place in range(len(photos))}
     measured = [opened.validation.key(place) for place in range(len(opened.validation))]
     assert len(trained) + len(measured) == 1806
@@ -168,12 +153,12 @@ def test_photos_cannot_be_held_out_of_sources_of_another_kind(data: str) -> None
     with pytest.raises(
         DataError, match="No source is of the kind 'captions', of which photos are to be held"
     ):
-        open_data(recipe_of(THINGS, validation=""), [data], silent)
+        opened_of(recipe_of(THINGS, validation=""), [data])
 
 
 def test_features_are_planned_for_every_crop_of_whole_sets(data: str) -> None:
     recipe = recipe_of(PEOPLE, THINGS)
-    opened = open_data(recipe, [data], silent)
+    opened = opened_of(recipe, [data])
     vision = load_bundle("mini").vision
     plan = feature_plan(opened, vision, "t1", (15, 2280))
     assert [(one.name, len(one.photos), one.crops) for one in plan] == [
@@ -190,7 +175,7 @@ def test_large_feature_sets_are_cached_only_if_photos_repeat(
 ) -> None:
     monkeypatch.setattr("minigpt4.train.batches.run_data.CACHE_ANYWAY", 0)
     recipe = recipe_of(PEOPLE, THINGS)  # 51 views
-    plan = feature_plan(open_data(recipe, [data], silent), load_bundle("mini").vision, "t1", (15, 2280))
+    plan = feature_plan(opened_of(recipe, [data]), load_bundle("mini").vision, "t1", (15, 2280))
     assert not is_worth_caching(replace(recipe, steps=10, batch_size=10), plan)
     assert is_worth_caching(replace(recipe, steps=11, batch_size=10), plan)
 
@@ -203,7 +188,7 @@ def test_rows_that_cannot_be_learnt_count_towards_bad_share(tmp_path: Path) -> N
     (tmp_path / "captions.csv").write_text("\n".join(["photo,caption", *rows]))
     place = str(tmp_path)
     recipe = with_own_photos(recipe_of(PEOPLE), [place])
-    assert open_data(replace(recipe, bad_share=0.15), [place], silent).photos
+    assert opened_of(replace(recipe, bad_share=0.15), [place]).photos
     sentence = r"9 of 69 photos and rows .*0\.05 .*; of 'captions\.csv, line 62': more"
     with pytest.raises(DataError, match=sentence):
-        open_data(replace(recipe, bad_share=0.05), [place], silent)
+        opened_of(replace(recipe, bad_share=0.05), [place])

@@ -65,3 +65,17 @@ def test_truncating_the_log_removes_later_steps_and_keeps_notes(tmp_path: Path) 
         '{"step": 1, "loss": 2.0}',
         '{"sentence": "Something happened."}',
     ]
+
+
+def test_a_run_records_where_its_data_are(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.places() == {}
+    places = {"people": "/photos/latin\udce9", "things": "https://example.org/{0..9}.tar"}
+    folder.write_places(places)
+    assert folder.places() == places
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "7"])
+def test_a_damaged_record_of_places_is_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "places.json").write_text(content)
+    assert RunFolder(tmp_path).places() == {}

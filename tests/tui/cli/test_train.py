@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -187,16 +188,8 @@ def check_complete_run(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_run_is_stopped_resumed_and_its_result_answers(
-    mini_home: Path,
-    tmp_path: Path,
-    data: Path,
-    run_minigpt4: Call,
-    call_minigpt4: Call,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("MINIGPT4_HOME", str(home_without_features(mini_home, tmp_path / "home")))
-    run = tmp_path / "run"
+def begin_and_stop(run: Path, data: Path) -> list[str]:
+    """Train until the first step is logged, then stop with SIGTERM; the lines on stderr."""
     command = [sys.executable, "-P", "-m", "minigpt4.tui", "train", "--stage", "1", "--data", str(data)]
     with subprocess.Popen(
         [*command, "--output", str(run), "--threads", "1", *SHRUNK],
@@ -214,16 +207,40 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
         out, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert out == ""
-    lines = errors.splitlines()
+    return errors.splitlines()
+
+
+@pytest.fixture
+def stopped_run(mini_home: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped after one of its steps, before the last."""
+    monkeypatch.setenv("MINIGPT4_HOME", str(home_without_features(mini_home, tmp_path / "home")))
+    run = tmp_path / "run"
+    lines = begin_and_stop(run, data)
     assert "Encoding 12 photos (12 crops) once;" in lines[0]
     assert "Finishing the step and saving; press again to stop immediately." in lines
-    assert lines[-1].startswith(f"Stopped and saved; continue with: minigpt4 train --resume --output {run}")
+    assert (
+        lines[-1] == f"Stopped and saved; continue with: minigpt4 train --resume --output {run} --threads 1"
+    )
     assert not (run / "projection.safetensors").exists()
-    stopped_after = int(max((run / "checkpoints").iterdir(), key=lambda place: int(place.name)).name)
+    return run
+
+
+def test_a_stopped_run_resumes_wherever_its_data_are_now_and_its_result_answers(
+    stopped_run: Path, data: Path, tmp_path: Path, run_minigpt4: Call, call_minigpt4: Call
+) -> None:
+    run = stopped_run
+    checkpoints = run / "checkpoints"
+    stopped_after = int(max(checkpoints.iterdir(), key=lambda place: int(place.name)).name)
     assert 1 <= stopped_after < 12
 
-    resume = ("train", "--resume", "--output", run, "--data", data, "--threads", "1")
-    done = run_minigpt4(*resume)
+    moved = data.rename(tmp_path / "moved")
+    resume = ("train", "--resume", "--output", run, "--threads", "1")
+    gone = call_minigpt4(*resume)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert gone.stderr == (
+        f"minigpt4: The data of this run were in {data}, which is gone; give their new place with --data.\n"
+    )
+    done = run_minigpt4(*resume, "--data", moved)
     assert done.returncode == 0, done.stderr
     result = run / "projection.safetensors"
     assert done.stdout == f"{result}\n"
@@ -232,8 +249,19 @@ def test_a_run_is_stopped_resumed_and_its_result_answers(
     rows = check_complete_run(run)
     assert "has ended; its result is" in call_minigpt4(*resume).stderr
 
+    # The run knows its data wherever the command runs, and ends as before.
+    ended = result.read_bytes()
+    result.unlink()
+    shutil.rmtree(checkpoints / "12")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    again = run_minigpt4(*resume, cwd=elsewhere)
+    assert again.returncode == 0, again.stderr
+    assert result.read_bytes() == ended
+    assert check_complete_run(run)
+
     reported = call_minigpt4(
-        "train", "--stage", "1", "--data", data, *SHRUNK, "--estimate", "--json", "--on", "cpu"
+        "train", "--stage", "1", "--data", moved, *SHRUNK, "--estimate", "--json", "--on", "cpu"
     )
     estimated = json.loads(reported.stdout)["memory_total_bytes"]
     assert 0.6 < max(row["memory"] for row in rows if "loss" in row) / estimated < 1.6

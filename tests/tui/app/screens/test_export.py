@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,3 +65,21 @@ async def test_a_folder_that_cannot_be_is_reported_and_the_line_stays(
         assert isinstance(on.app.screen, ExportScreen)
         await on.pilot.press("escape")
         await on.until(lambda: on.app.screen is on.app.chat)
+
+
+async def test_a_working_folder_that_is_gone_and_a_fifo_are_told(
+    play: Play, talk: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    os.mkfifo(tmp_path / "fifo")
+    async with play(conversation=talk) as on:
+        (tmp_path / "gone").rmdir()
+        await save(on, tmp_path / "fifo", 3)
+        note = on.app.screen.query_one("#note", Static)
+        await on.until(lambda: "it is a FIFO, not a file" in str(note.render()))
+        await on.pilot.press("escape")
+        await on.until(lambda: on.app.screen is on.app.chat)
+        await save(on, "relative", 1)
+        note = on.app.screen.query_one("#note", Static)
+        await on.until(lambda: "The folder this runs in is gone" in str(note.render()))
