@@ -26,6 +26,7 @@ from minigpt4.core.image_file.color import ProfileError, srgb_conversion, to_srg
 from minigpt4.core.image_file.decode import decode
 from minigpt4.core.image_file.formats import DECODER_ERRORS
 from minigpt4.core.image_file.header import OpenedFile, PictureInfo, open_file, orientation, picture_info
+from minigpt4.core.storage.regular_file import NO_FILES, open_file_or_pipe
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
@@ -207,10 +208,11 @@ def _read(path: Path) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"'{path}' is a folder; give the path of a picture in it.")
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
-            raise ImageError(f"'{path}' is a device, not a picture file.")
+            what = NO_FILES.get(stat.S_IFMT(status.st_mode), "something else")
+            raise ImageError(f"'{path}' is {what}, not a picture file.")
         if status.st_size > MAX_FILE_BYTES:
             raise ImageError(_too_long(f"'{path}'"))
-        with path.open("rb") as file:
+        with open_file_or_pipe(path) as file:
             return file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         raise ImageError(f"There is no file '{path}'; check the path.") from None

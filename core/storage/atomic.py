@@ -17,7 +17,11 @@ def replacing(path: Path, *, is_private: bool = False) -> Iterator[Path]:
     if the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        # The name that was given, not the temporary one, tells what is to be mended.
+        raise OSError(error.errno, error.strerror, str(path)) from error
     os.close(handle)
     draft = Path(name)
     try:

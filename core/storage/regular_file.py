@@ -1,11 +1,13 @@
-"""Reading small files that people write; what is no file is refused before it is opened."""
+"""Reading files that people name: what would block or never end is refused before it is read."""
 
 from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 NO_FILES = {
     stat.S_IFIFO: "a FIFO",
@@ -14,9 +16,15 @@ NO_FILES = {
     stat.S_IFBLK: "a device",
 }
 
+PATIENCE_S = 5.0
+"""Seconds until somebody has to write into a named FIFO that is read."""
 
-def read_regular_file(path: Path) -> bytes:
-    """The content of a file; raises OSError, also if it is a folder, a FIFO, a socket or a device.
+_PIPES = ("/dev/", "/proc/")
+"""Where the pipe of a shell's `<(...)` lies: its writer exists, and ends it."""
+
+
+def require_regular_file(path: Path) -> None:
+    """Raise OSError if there is no file, or if it is a folder, a FIFO, a socket or a device.
 
     Opening a FIFO waits for its writer, and a device such as /dev/zero never ends.
     """
@@ -25,4 +33,28 @@ def read_regular_file(path: Path) -> bytes:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if kind != stat.S_IFREG:
         raise OSError(errno.EINVAL, f"it is {NO_FILES.get(kind, 'something else')}, not a file", str(path))
+
+
+def read_regular_file(path: Path) -> bytes:
+    """The content of a file; raises OSError as `require_regular_file` does."""
+    require_regular_file(path)
     return path.read_bytes()
+
+
+def open_file_or_pipe(path: Path) -> BinaryIO:
+    """Open a file or a pipe for reading; raises OSError for what is neither, as `require_regular_file` does.
+
+    Raises TimeoutError for a FIFO into which nobody writes within PATIENCE_S.
+    """
+    if not stat.S_ISFIFO(path.stat().st_mode):
+        require_regular_file(path)
+        return path.open("rb")
+    if str(path).startswith(_PIPES):
+        return path.open("rb")
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    file = os.fdopen(handle, "rb")
+    if not select.select([handle], [], [], PATIENCE_S)[0]:
+        file.close()
+        raise TimeoutError(errno.ETIMEDOUT, "it is a FIFO, and nothing is written into it", str(path))
+    os.set_blocking(handle, True)
+    return file

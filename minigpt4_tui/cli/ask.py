@@ -21,7 +21,7 @@ from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachme
 from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
 from minigpt4.tui.settings.settings import load_settings
 from minigpt4.tui.terminal.messages import printable, say, shown_name
-from minigpt4.tui.terminal.results import json_text
+from minigpt4.tui.terminal.results import json_text, print_answer
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
@@ -150,7 +150,7 @@ class Asking:
                 say(f"({NO_PICTURE}; give one with -i PICTURE.)")
             for piece in reply:
                 if not self.as_json:
-                    print(piece.text, end="", flush=True)
+                    print_answer(piece.text)
         if self.as_json:
             total = time.perf_counter() - begun
             print(json_text(_record(engine, reply, labels, notices, total)), flush=True)

@@ -13,6 +13,7 @@ import typer
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.regular_file import open_file_or_pipe
 from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID
 from minigpt4.tui.history.store import ConversationInfo, Hit, Store, StoredMessage
 from minigpt4.tui.terminal.ansi import takes_color
@@ -158,7 +159,11 @@ def import_conversations(
     """
     from minigpt4.tui.history.json_format import from_json
 
-    content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    if str(file) == "-":
+        content = sys.stdin.buffer.read()
+    else:
+        with open_file_or_pipe(file) as opened:
+            content = opened.read()
     with _store() as store:
         done = from_json(store, content)
     for info in done.added:

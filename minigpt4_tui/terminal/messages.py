@@ -72,10 +72,11 @@ def _system_sentence(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" while writing '{name}'" if name else ""
         return f"The disk is full{where}; free some space and run the same command again."
+    is_relative = error.filename is None or not Path(str(error.filename)).is_absolute()
+    if isinstance(error, FileNotFoundError) and is_relative and not has_working_folder():
+        return WORKING_FOLDER_GONE
     if name is not None:
         return f"'{name}' cannot be used: {error.strerror}."
-    if isinstance(error, FileNotFoundError) and not has_working_folder():
-        return WORKING_FOLDER_GONE
     if error.errno in (errno.EBADF, errno.EIO):
         return f"What was to be printed could not be written: {error.strerror}; try it with another output."
     return f"The system refused something: {error.strerror}; `minigpt4 --debug ...` shows what."

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from minigpt4.tui.terminal.messages import shown_name
+from minigpt4.tui.terminal.sanitize import sanitize
 
 _UNUSUAL = re.compile(r"[^\n\x20-\x7e]")
 
@@ -22,6 +23,11 @@ def print_path(path: Path) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(os.fsencode(path) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def print_answer(text: str) -> None:
+    """Print a part of an answer: exact for programs; in a terminal without control codes."""
+    print(sanitize(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def json_text(value: object, indent: int | None = None) -> str:

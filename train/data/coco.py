@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.errors import DataError
+from minigpt4.core.storage.regular_file import read_regular_file
 from minigpt4.train.data.files import FilePhoto
 from minigpt4.train.events import PhotoSkipped
 
@@ -56,7 +57,7 @@ def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list
 
 def _content(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_regular_file(path))
     except OSError as error:
         raise DataError(f"The captions {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from minigpt4.core.errors import DataError
 from minigpt4.core.pixels import MAX_FILE_BYTES
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
+from minigpt4.core.storage.regular_file import require_regular_file
 from minigpt4.train.data.dataset import (
     CAPTION_LIMIT,
     PhotoError,
@@ -48,6 +50,8 @@ class FilePhoto:
     key: str
     path: Path
     captions: Sequence[object]
+    fault: str = ""
+    """Why its captions cannot be read."""
 
 
 class FilePhotos:
@@ -104,17 +108,30 @@ class FilePhotos:
             with photo.path.open("rb") as file:
                 return file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            reason = f"the file cannot be read ({error.strerror or error})"
+            reason = f"the file cannot be read ({reason_of(error)})"
             raise PhotoError(self.name, photo.key, reason) from error
 
 
 def _fault(photo: FilePhoto, folder: Path) -> str | None:
+    if photo.fault:
+        return photo.fault
     if not captions_in({"captions": photo.captions}):
         return lacks_captions({"captions": photo.captions})
     # A list is untrusted: it must not make other files of this machine readable.
     if not photo.path.is_relative_to(folder) or ".." in photo.path.relative_to(folder).parts:
         return f"its file lies outside of {folder}; name it relative to the list"
-    return None if is_file(photo.path) else "there is no such file"
+    try:
+        require_regular_file(photo.path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return "there is no such file"
+        return f"its file cannot be read ({reason_of(error)})"
+    return None
+
+
+def reason_of(error: OSError) -> str:
+    """Why a file could not be read, in the system's words."""
+    return error.strerror or str(error)
 
 
 def is_file(path: Path) -> bool:
@@ -159,10 +176,16 @@ def has_pairs(folder: Path) -> bool:
 
 def pairs_in(folder: Path) -> list[FilePhoto]:
     """Every photo below the folder, by its path within, with its text as its one caption."""
-    return [
-        FilePhoto(path.relative_to(folder).as_posix(), path, [_text(text)] if text is not None else [])
-        for path, text in photos_below(folder)
-    ]
+    return [_pair(path.relative_to(folder).as_posix(), path, text) for path, text in photos_below(folder)]
+
+
+def _pair(key: str, path: Path, text: Path | None) -> FilePhoto:
+    if text is None:
+        return FilePhoto(key, path, [])
+    try:
+        return FilePhoto(key, path, [_text(text)])
+    except OSError as error:
+        return FilePhoto(key, path, [], f"its text {text.name} cannot be read ({reason_of(error)})")
 
 
 def photos_below(
@@ -207,7 +230,11 @@ def _is_repeated(place: Path, folder: Path, seen: set[Path]) -> bool:
 
 
 def encoding_of(path: Path) -> str:
-    """The encoding of a text file by its first bytes: UTF-8, UTF-16 or UTF-32, with or without a mark."""
+    """The encoding of a text file by its first bytes: UTF-8, UTF-16 or UTF-32, with or without a mark.
+
+    Raises OSError if it cannot be read, or is no file.
+    """
+    require_regular_file(path)
     with path.open("rb") as file:
         return json.detect_encoding(file.read(4))
 

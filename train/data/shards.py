@@ -28,6 +28,7 @@ from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.errors import DataError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
+from minigpt4.core.storage.regular_file import require_regular_file
 from minigpt4.train.data.dataset import PhotoError, first_reasons
 from minigpt4.train.data.webdataset import parsed_meta, scan
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
@@ -158,6 +159,7 @@ class ShardIndex:
 def shard_index(path: Path) -> ShardIndex:
     """The shard's index, from the cache or built now; raises DataError if it cannot be read at all."""
     try:
+        require_regular_file(path)
         status = path.stat()
         identity = f"{VERSION} {path.resolve()} {status.st_size} {status.st_mtime_ns}"
         name = hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]

@@ -22,7 +22,7 @@ from typing import TextIO
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.locks import acquire
-from minigpt4.core.storage.regular_file import read_regular_file
+from minigpt4.core.storage.regular_file import read_regular_file, require_regular_file
 from minigpt4.core.weights.run_projection import CHECKPOINTS, PROJECTION, RECIPE, checkpoint_folders
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.recipe_file import read_recipe, recipe_toml
@@ -84,6 +84,8 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Lock the folder against other training processes; raises UsageError if one holds the lock."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for place in (self.path / LOCK, self.log_file):
+            require_file_of_run(place)
         with (self.path / LOCK).open("a+", encoding="utf-8") as file:
             if not _acquire(file):
                 file.seek(0)
@@ -140,6 +142,16 @@ class RunFolder:
         kept = [line for line in lines if _step(line) <= step]
         with replacing(self.log_file) as draft:
             draft.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+
+def require_file_of_run(path: Path) -> None:
+    """Raise UsageError if something other than a file has the name of a run's file."""
+    try:
+        require_regular_file(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"The run's {path} cannot be read: {error.strerror or error}.") from error
 
 
 def _acquire(file: TextIO) -> bool:

@@ -24,7 +24,7 @@ from minigpt4.core.storage.locks import acquire
 from minigpt4.core.storage.regular_file import read_regular_file
 from minigpt4.core.weights.run_projection import RECIPE
 from minigpt4.train.events import Answer, AnswersSampled, Note, PhotoSkipped, StepDone, Validated
-from minigpt4.train.run.folder import LOCK, LOG, RunFolder
+from minigpt4.train.run.folder import LOCK, LOG, RunFolder, require_file_of_run
 
 LogEvent = StepDone | Validated | AnswersSampled | PhotoSkipped | Note
 RunState = Literal["preparing", "running", "stopped", "finished"]
@@ -141,6 +141,8 @@ class RunTail:
         """Raises UsageError if there is no run in the folder, and no process preparing one."""
         if not _is_run(folder):
             raise UsageError(_no_run(folder))
+        for name in (LOCK, LOG):
+            require_file_of_run(folder / name)
         self.folder = folder
         self._file: tuple[int, int] | None = None
         self._read = 0

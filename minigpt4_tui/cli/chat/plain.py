@@ -31,6 +31,7 @@ from minigpt4.tui.images.attachments import attachments_in, names_files
 from minigpt4.tui.images.question import NO_PICTURE, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.results import print_answer
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 if TYPE_CHECKING:
@@ -333,7 +334,7 @@ class PlainChat:
             with self._print_if_slow("Thinking ..."):
                 begun = list(islice(pieces, 1))
             for piece in chain(begun, pieces):
-                print(piece.text, end="", flush=True)
+                print_answer(piece.text)
                 self.record.grow(before + reply.text)
             print(flush=True)
             state = "stopped" if reply.finish == "cancelled" else "done"

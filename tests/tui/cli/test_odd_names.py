@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -136,3 +137,15 @@ def test_a_suggested_command_names_the_same_folder(name: str) -> None:
     assert command.isprintable()
     done = subprocess.run(["bash", "-c", command], capture_output=True, check=True)
     assert os.fsdecode(done.stdout) == name
+
+
+@pytest.mark.parametrize("in_terminal", [True, False])
+def test_an_answer_is_exact_for_a_program_and_harmless_in_a_terminal(in_terminal: bool) -> None:
+    """A pseudo-terminal, and a pipe."""
+    ours, its = os.openpty() if in_terminal else os.pipe()
+    call = "from minigpt4.tui.terminal.results import print_answer; print_answer('a\\x1b]0;owned\\x07 cat')"
+    subprocess.run([sys.executable, "-P", "-c", call], stdout=its, check=True)
+    shown = os.read(ours, 1000).decode()
+    os.close(ours)
+    os.close(its)
+    assert shown == ("a␛]0;owned␇ cat" if in_terminal else "a\x1b]0;owned\x07 cat")

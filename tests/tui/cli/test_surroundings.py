@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from minigpt4.core.storage.paths import HOME_VARIABLE, config_home
 from minigpt4.tui.history.store import FILE_NAME
@@ -198,3 +199,51 @@ class TestNoFiles:
         (home / "data").mkdir(parents=True)
         kind[0](home / "data" / FILE_NAME)
         assert "conversations" in only_line(in_shell('exec "$@"', "history", "list"))
+
+
+class TestFifos:
+    """Nobody writes into them: reading them would wait for ever."""
+
+    @pytest.fixture(autouse=True)
+    def _fifos(self, tmp_path: Path) -> None:
+        for name in ("fifo", "pairs/0.txt", "shards/0.tar", "logged/log.jsonl", "locked/.lock"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            make_fifo(tmp_path / name)
+        for number in range(6):
+            Image.new("RGB", (8, 8)).save(tmp_path / "pairs" / f"{number}.png")
+            if number:
+                (tmp_path / "pairs" / f"{number}.txt").write_text("A black square.")
+        for run in ("logged", "locked"):
+            (tmp_path / run / "recipe.toml").write_text('bundle = "mini"')
+
+    @pytest.mark.parametrize(
+        ("arguments", "sentence"),
+        [
+            (["ask", "-i", "fifo", "What?"], "'fifo' cannot be read: it is a FIFO, and nothing is written i"),
+            (["ask", "-i", "/dev/zero", "What?"], "'/dev/zero' is a device, not a picture file."),
+            (
+                ["history", "import", "fifo"],
+                "'fifo' cannot be used: it is a FIFO, and nothing is written into",
+            ),
+            (["history", "import", "/dev/zero"], "'/dev/zero' cannot be used: it is a device, not a file."),
+            (["data", "inspect", "fifo"], "The shard fifo cannot be read: it is a FIFO, not a file."),
+            (["data", "inspect", "shards"], "The shard shards/0.tar cannot be read: it is a FIFO, not a fi"),
+        ],
+    )
+    def test_are_told(self, in_shell: InShell, arguments: list[str], sentence: str) -> None:
+        assert only_line(in_shell('exec "$@"', *arguments)).startswith(sentence)
+
+    @pytest.mark.parametrize("run", ["logged/log.jsonl", "locked/.lock"])
+    def test_are_told_in_the_folder_of_a_run(self, in_shell: InShell, run: str) -> None:
+        done = in_shell('exec "$@"', "train", "--watch", run.partition("/")[0])
+        assert only_line(done, 2) == f"The run's {run} cannot be read: it is a FIFO, not a file."
+
+    def test_as_the_text_of_one_photo_leave_that_one_out(self, in_shell: InShell) -> None:
+        done = in_shell('exec "$@"', "data", "inspect", "pairs", "--workers", "1")
+        assert done.returncode == 0, done.stderr
+        assert "5 photos, 5 captions" in done.stdout
+        assert "0.png: its text 0.txt cannot be read (it is a FIFO, not a file)" in done.stdout
+
+    def test_are_read_as_pictures_and_conversations_when_somebody_writes(self, in_shell: InShell) -> None:
+        done = in_shell('cat pairs/1.png > fifo & exec "$@"', "history", "import", "fifo")
+        assert "FIFO" not in only_line(done)  # it was read, and is no export
