@@ -17,7 +17,7 @@ from textual.widgets.option_list import Option
 from minigpt4.core.bundles.bundle import bundle_names
 from minigpt4.themes import theme_names
 from minigpt4.tui.conversation.engine_status import options_from
-from minigpt4.tui.conversation.slash_commands import COMMANDS
+from minigpt4.tui.conversation.slash_commands import all_commands
 from minigpt4.tui.screens.dialog import ListDialog
 from minigpt4.tui.settings.bindings import key_label
 from minigpt4.tui.settings.keys import ACTIONS, SCOPES
@@ -141,12 +141,13 @@ class PaletteScreen(ListDialog[None]):
         await self.host.run_action(bound, default_namespace=node)
 
     def _slash_commands(self) -> Iterator[Command]:
-        """Those that have no key, and need nothing typed after them."""
+        """Those that have no key, and need nothing typed after them; named prompts among them."""
         host, with_keys = self.host, {action.id for action in ACTIONS}
-        for one in COMMANDS:
+        for one in all_commands():
             if not one.takes_path and one.action not in with_keys:
                 about = one.about[:1].upper() + one.about[1:]
-                run = partial(host.chat.run_action, one.action)
+                act = partial(host.chat.run_action, one.action)
+                run = act if one.action else partial(host.chat.composer.submit, one.name)
                 yield Command(about, run, one.name, "Typed as a question", "Works in a conversation.")
 
     def _themes(self) -> Iterator[Command]:

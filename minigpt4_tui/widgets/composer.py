@@ -84,6 +84,10 @@ class Composer(TextArea):
         else:
             self.call_later(self.run_action, "screen.send_held")
 
+    def submit(self, line: str) -> None:
+        """Submit a line as if it were typed; what is typed stays."""
+        self.post_message(self.Submitted(line, ""))
+
     def action_newline(self) -> None:
         """Insert a line break."""
         self.insert("\n")

@@ -46,12 +46,20 @@ OWNERS: dict[str, type] = {
 
 
 async def go_to(now: Any, scope: str, picture: StoredPicture) -> None:
-    """To a place that the scope means."""
+    """To a place that the scope means, where all its actions are possible."""
     app = now.app
     match scope:
-        case "message" | "picture":
+        case "message":
             await now.talk("What is this?", "A cat.")
+            app.conversation.regenerate()
+            now.engine.answer("A dog.")
+            await now.until(lambda: app.chat.transcript.views[-1].variant == (1, 2))
             app.chat.transcript.views[-1].focus()
+            await now.until(lambda: isinstance(app.focused, MessageView))
+        case "picture":
+            app.attach([picture])
+            await now.talk("What is this?", "A cat.")
+            app.chat.transcript.views[0].focus()
             await now.until(lambda: isinstance(app.focused, MessageView))
         case "chips":
             app.attach([picture])

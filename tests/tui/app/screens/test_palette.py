@@ -139,3 +139,15 @@ async def test_every_action_of_the_table_exists(play: Play) -> None:
                 assert hasattr(on.app, f"action_{action.id}")
             if action.scope == "chat":
                 assert hasattr(on.app.chat, f"action_{action.id}")
+
+
+async def test_a_named_prompt_is_asked_and_what_was_typed_stays(play: Play) -> None:
+    async with play() as on:
+        on.app.chat.composer.replace_text("And then")
+        screen = await open_palette(on)
+        assert all(listed(screen)), "what only the plain chat has is not there"
+        assert listed(screen)["A poem about the picture"] == "/poem"
+        await on.pilot.press(*"apoem", "enter")
+        await on.until(lambda: on.engine.asked)
+        assert on.shown[0] == "Can you craft a beautiful poem about this image?"
+        assert on.app.chat.composer.text == "And then"
