@@ -16,7 +16,7 @@ class Found:
     """Folders that were named and hold no picture."""
 
     faults: tuple[str, ...]
-    """A sentence for each folder that cannot be read."""
+    """A sentence for each folder that cannot be read, and for what is neither file nor folder."""
 
 
 def find_pictures(paths: Iterable[Path]) -> Found:
@@ -40,6 +40,9 @@ def find_pictures(paths: Iterable[Path]) -> Found:
         if not below and len(faults) == before:
             empty.append(path)
         for picture in below:
+            if picture.exists() and not picture.is_file():  # it might be waited for without end
+                faults.append(f"'{picture}' is a pipe or a device; save the picture in a file first.")
+                continue
             # One that is reached through two links has one place, and one caption.
             pictures.setdefault(picture.parent.resolve() / picture.name, picture)
     return Found(tuple(pictures.values()), tuple(empty), tuple(faults))

@@ -102,7 +102,7 @@ def _words_in(text: Path) -> str:
 
     try:
         return text.read_text(encoding_of(text)).strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,15 @@ def test_pictures_that_two_names_of_a_folder_reach_are_found_once(here: Path) ->
     touch("p/a.jpg", "p/sub/b.jpg")
     Path("link").symlink_to("p")
     assert found("p", "link", "p/sub") == ["p/a.jpg", "p/sub/b.jpg"]
+
+
+def test_pipes_are_named_and_not_waited_for_and_broken_links_are_left_to_fail(here: Path) -> None:
+    touch("p/a.jpg")
+    os.mkfifo("p/pipe.jpg")
+    Path("p/broken.jpg").symlink_to("nowhere.jpg")
+    result = find_pictures([Path("p"), Path("p/pipe.jpg")])
+    assert result.pictures == (Path("p/a.jpg"), Path("p/broken.jpg"))
+    assert set(result.faults) == {"'p/pipe.jpg' is a pipe or a device; save the picture in a file first."}
 
 
 def test_empty_folders_are_told_but_not_those_that_were_searched_before(here: Path) -> None:
