@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -31,7 +31,7 @@ from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fin
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
-from minigpt4.core.language.load import check_memory, load_language_model, needed_files
+from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
@@ -63,6 +63,8 @@ class Engine:
             )
         self.bundle = bundle
         self.language = language
+        self.choices: Mapping[str, str] = {}
+        """What was chosen for options that were left to the machine, by their names."""
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
         self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
@@ -135,7 +137,9 @@ class Engine:
                 offload=options.offload,
             )
 
-        return cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
+        engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
+        engine.choices = choices_made(options)
+        return engine
 
     def look(self, source: Picture | str | os.PathLike[str] | bytes | Image.Image) -> ImageEmbedding:
         """Encode a picture for the language model, or read its embedding from the disk cache.

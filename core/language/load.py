@@ -62,6 +62,37 @@ def check_memory(options: EngineOptions) -> None:
     require_memory(replace(options, device=device, quant=quant))
 
 
+def choices_made(options: EngineOptions) -> dict[str, str]:
+    """What "auto" and None mean for these options on this machine, by the name of the option.
+
+    For options whose model is loaded: it imports what that imported. The number of `gpu_layers` is
+    llama.cpp's.
+    """
+    bundle, backend = options.loaded_bundle(), choose_backend(options)
+    if backend == "torch":
+        import torch
+
+        device = _torch_device(options.device)
+        quant = _torch_quant(bundle, options.quant, options.dtype, device)
+        return {
+            "backend": backend,
+            "device": device,
+            "quant": quant,
+            "threads": str(torch.get_num_threads()),
+            "gpu_layers": "all" if device != "cpu" else "none",
+        }
+    from minigpt4.core.weights.llama_library import load_library, processors
+
+    is_on_gpu = options.device != "cpu" and bool(load_library().llama_supports_gpu_offload())
+    return {
+        "backend": backend,
+        "device": "cuda" if is_on_gpu else "cpu",
+        "quant": options.quant if options.quant != "auto" else _gguf_quant(bundle),
+        "threads": str(options.threads or processors()),
+        "gpu_layers": "all" if is_on_gpu else "none",
+    }
+
+
 def _gguf_quant(bundle: Bundle) -> str:
     """The meaning of "auto" in llama.cpp; a small folder is converted to F16."""
     gguf, own = choose_gguf(bundle), bundle.language.gguf

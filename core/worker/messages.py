@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import pickle
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -92,13 +93,17 @@ class Notice(Event):
 
 @dataclass(frozen=True)
 class Ready(Event):
-    """The model is loaded; `load_s` is the seconds this took, downloads excluded."""
+    """The model is loaded; `load_s` is the seconds this took, downloads excluded.
+
+    `choices` are `Engine.choices`.
+    """
 
     bundle: str
     backend: str
     context: int
     image_tokens: int
     load_s: float
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

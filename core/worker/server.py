@@ -185,6 +185,7 @@ class Server:
                 engine.language.context,
                 engine.bundle.projection.image_tokens,
                 time.monotonic() - started,
+                engine.choices,
             )
         )
 

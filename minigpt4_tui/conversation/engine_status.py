@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,8 @@ class EngineStatus:
     sentence: str = ""
     advice: str = ""
     details: str = ""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """What the engine chose for options that were left to it."""
 
     @classmethod
     def loading(cls, options: EngineOptions) -> EngineStatus:
@@ -44,8 +47,10 @@ class EngineStatus:
         match event:
             case DownloadProgress(file, done, total):
                 return replace(self, state="loading", file=file, done=done, total=total)
-            case Ready(bundle, _, context, image_tokens, load_s):
-                return EngineStatus("ready", self.options, bundle, context, image_tokens, load_s)
+            case Ready(bundle, _, context, image_tokens, load_s, choices):
+                return EngineStatus(
+                    "ready", self.options, bundle, context, image_tokens, load_s, choices=choices
+                )
             case Failed(None, sentence):
                 advice = "Choose another model, or change the settings and start it again."
                 return replace(self, state="dead", sentence=sentence, advice=advice, details="", file="")

@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 from textual.widgets.option_list import Option
 
 from minigpt4.core.bundles.bundle import bundle_names
+from minigpt4.tui.conversation.values_in_force import values_in_force
 from minigpt4.tui.screens.dialog import Dialog, ListDialog, hints
 from minigpt4.tui.screens.key_capture import change_key
 from minigpt4.tui.screens.prompt import NewValue, PromptScreen, no_system_prompt
@@ -42,6 +43,8 @@ class SettingRow:
     value: Any
     origin: Origin
     entry: Entry | None = None
+    in_force: str = ""
+    """The value that holds if this one leaves the choice to the terminal, the machine or the bundle."""
 
 
 class SettingsScreen(ListDialog[None]):
@@ -59,6 +62,7 @@ class SettingsScreen(ListDialog[None]):
     def on_mount(self) -> None:
         """Show all of them, and follow changes made elsewhere."""
         self.host.settings_changed.subscribe(self, lambda _: self._list())
+        self.host.engine_changed.subscribe(self, lambda _: self._list())
         self._list()
 
     @on(Input.Changed, "#query")
@@ -82,6 +86,8 @@ class SettingsScreen(ListDialog[None]):
 
     def _all(self) -> list[SettingRow]:
         loaded = self.host.loaded.for_conversation(self.host.conversation.own_settings)
+        shows_sidebar = self.host.chat.shows_sidebar
+        in_force = values_in_force(loaded.settings, self.host.engine, shows_sidebar=shows_sidebar)
         lines = [
             SettingRow(
                 one.name,
@@ -90,6 +96,7 @@ class SettingsScreen(ListDialog[None]):
                 getattr(loaded.settings, one.name),
                 loaded.origins[one.name],
                 one,
+                in_force.get(one.name, ""),
             )
             for one in schema()
             if one.name != "keys"
@@ -221,6 +228,7 @@ def _row(line: SettingRow) -> Content:
     value = _as_typed(line.value) if line.value is not None else "auto"
     if isinstance(line.value, bool):
         value = "yes" if line.value else "no"
+    in_force = f" ({sanitize_line(line.in_force, 30)})" if line.in_force else ""
     name = line.key.removeprefix("keys.").replace("_", " ")
     origin = f"  {FROM[line.origin]}" if FROM[line.origin] else ""
-    return Content.assemble(f"  {name:<24}", (sanitize_line(value, 40), "bold"), (origin, "dim"))
+    return Content.assemble(f"  {name:<24}", (sanitize_line(value, 40), "bold"), in_force, (origin, "dim"))

@@ -13,9 +13,15 @@ from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
-from minigpt4.core.language.load import check_memory, choose_backend, load_language_model, needed_files
+from minigpt4.core.language.load import (
+    check_memory,
+    choices_made,
+    choose_backend,
+    load_language_model,
+    needed_files,
+)
 from minigpt4.core.language.torch import TorchLanguageModel
-from minigpt4.core.weights.llama_library import load_library
+from minigpt4.core.weights.llama_library import load_library, processors
 from minigpt4.core.weights.locate import gguf_path
 
 
@@ -37,6 +43,30 @@ def test_auto_takes_torch_where_llama_cpp_is_missing(mini: Bundle, without_llama
     model = load_language_model(EngineOptions(mini, device="cpu"))
     assert isinstance(model, TorchLanguageModel)
     model.close()
+
+
+def test_what_auto_means_with_llama_cpp_is_told() -> None:
+    pytest.importorskip("llama_cpp")
+    made = choices_made(EngineOptions("mini", device="cpu"))
+    assert made == {
+        "backend": "llamacpp",
+        "device": "cpu",
+        "quant": "Q4_1",
+        "threads": str(processors()),
+        "gpu_layers": "none",
+    }
+    assert choices_made(EngineOptions("mini", device="cpu", threads=3))["threads"] == "3"
+
+
+def test_what_auto_means_without_llama_cpp_is_told(
+    without_llama_cpp: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    made = choices_made(EngineOptions("mini"))
+    assert (made["backend"], made["device"], made["quant"]) == ("torch", "cpu", "fp32")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    made = choices_made(EngineOptions("mini"))
+    assert (made["device"], made["gpu_layers"]) == ("cuda", "all")
 
 
 def test_asking_for_llama_cpp_without_it_says_how_to_get_it(without_llama_cpp: None) -> None:

@@ -70,7 +70,8 @@ def test_mini_answers_about_a_photo_in_its_own_process(mini_home: Path, examples
         assert finished.tokens_per_s
         counted = heard.until(ContextUsage, lambda one: one.request == "counted")
         assert counted.positions == finished.prompt_tokens
-        assert heard.until(Ready).backend == "llamacpp"
+        ready = heard.until(Ready)
+        assert (ready.backend, ready.choices["device"], ready.choices["threads"]) == ("llamacpp", "cpu", "1")
         worker.reply("story", [user("Tell me a very long story.")], Sampling(max_tokens=400, seed=1))
         heard.until(TextDelta, lambda one: one.request == "story")
         worker.cancel("story")
