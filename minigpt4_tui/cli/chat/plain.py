@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from minigpt4.tui.cli.chat.plain_model import PlainModel
     from minigpt4.tui.history.store import ConversationInfo
 
+ANSWER = "Answer: "
+"""Begins an answer at a terminal."""
+
 PATIENCE_S = 2.0
 """Seconds after which a terminal shows what is in progress."""
 
@@ -333,6 +336,9 @@ class PlainChat:
             pieces = iter(reply)
             with self._print_if_slow("Thinking ..."):
                 begun = list(islice(pieces, 1))
+            if _at_terminal() and sys.stdout.isatty():
+                # So that turns can be told apart where they are read aloud.
+                print(ANSWER, end="", flush=True)
             for piece in chain(begun, pieces):
                 print_answer(piece.text)
                 self.record.grow(before + reply.text)

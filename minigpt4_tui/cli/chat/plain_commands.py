@@ -115,8 +115,11 @@ def _title(chat: PlainChat, rest: str) -> None:
 
 def _delete(chat: PlainChat, rest: str) -> None:
     del rest
-    info = _current(chat)
-    _store(chat).delete(info.id)
+    store, info = _store(chat), _current(chat)
+    if not _confirmed(chat, f"Delete '{sanitize_line(info.title, 60)}'?", in_script=True):
+        say("It stays.")
+        return
+    store.delete(info.id)
     say(f"Deleted; `minigpt4 history restore {info.id[:SHOWN_ID]}` brings it back.")
     chat.clear()
 
@@ -153,10 +156,9 @@ def _save_html(chat: PlainChat, rest: str) -> None:
     path = path_in(rest) if rest else free_name(Path.cwd())
     save_page(page, path)
     say(f"Saved {printable(str(path))}.")
-    if sys.stdin is not None and sys.stdin.isatty():
-        say("A browser runs the scripts in it, and they may load from the web. Open it? y or n")
-        if chat.next_line().strip().lower() in ("y", "yes"):
-            open_page(path)
+    warning = "A browser runs the scripts in it, and they may load from the web. Open it?"
+    if _confirmed(chat, warning, in_script=False):
+        open_page(path)
 
 
 def _models(chat: PlainChat, rest: str) -> None:
@@ -196,6 +198,14 @@ def _settings(chat: PlainChat, rest: str) -> None:
     chat.change({setting.name: value})
     save_setting(setting.name, value if text.strip() else None)
     say(f"{setting.name} is {printable(text.strip()) or 'the default'} now, also in later chats.")
+
+
+def _confirmed(chat: PlainChat, question: str, *, in_script: bool) -> bool:
+    """The answer to a question at a terminal; `in_script` where nobody can be asked."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return in_script
+    say(f"{question} y or n")
+    return chat.next_line().strip().lower() in ("y", "yes")
 
 
 def _model(chat: PlainChat) -> PlainModel:
