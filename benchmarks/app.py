@@ -6,7 +6,8 @@ Needs the bundle `mini` (`minigpt4 models pull mini`). Everything is measured fr
 pseudo-terminal of 120 by 40 that answers queries as usual terminals do:
 
 - opening: from process start to the frame with the composer; for an empty Textual app (one Static, the
-  same interpreter) to the frame with its text. The three kinds of start alternate.
+  same interpreter) to the frame with its text; with a photo given, also from that frame to the one with the
+  photo. The kinds of start alternate.
 - typing: from a key press to its echo, each key 50 to 150 ms after the echo before.
 - finding: the same for a step in the list of conversations, and for search results.
 - leaving: from Ctrl+Q to the exit of the process.
@@ -57,6 +58,12 @@ CONVERSATIONS = 10_000
 LONG = 2_000
 COMPOSER = "sk about a picture"
 """Part of the placeholder; the cursor covers its first letter."""
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "coffee.jpg"
+"""A photo of 600 x 400 pixels."""
+
+BLOCK = "▛"
+"""A quadrant, which is only in pictures."""
 
 LOADED = " of "
 """Part of the context bar, which appears once the model is loaded."""
@@ -153,7 +160,9 @@ def opening(homes: Homes, runs: int, _keys: int) -> Iterator[Figure]:
         "empty": lambda: _first_paint([sys.executable, str(script)], file, "nothing to see", ""),
         "none": lambda: _first_paint([PROGRAM, "chat"], none, COMPOSER, ""),
         "many": lambda: _first_paint([PROGRAM, "chat"], many, COMPOSER, "Question 09999"),
+        "photo": lambda: _first_paint([PROGRAM, "chat", str(EXAMPLE)], photo, COMPOSER, BLOCK),
     }
+    photo = homes.home("photo")
     none, many = homes.home("none"), homes.home("many", homes.history(CONVERSATIONS, 4))
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in starts}
     for run in range(-1, runs):
@@ -161,7 +170,7 @@ def opening(homes: Homes, runs: int, _keys: int) -> Iterator[Figure]:
             found = start()
             if run >= 0:
                 taken[name].append(found)
-    empty, ours, full = (tuple(paint for paint, _ in taken[name]) for name in starts)
+    empty, ours, full, _ = (tuple(paint for paint, _ in taken[name]) for name in starts)
     yield Figure("first paint, an empty Textual app", empty)
     ratio = statistics.median(ours) / statistics.median(empty)
     yield Figure("first paint, `minigpt4 chat`", ours, f"1.5 × empty (is {ratio:.2f})", ratio <= 1.5)
@@ -171,6 +180,9 @@ def opening(homes: Homes, runs: int, _keys: int) -> Iterator[Figure]:
     yield Figure(
         f"the list of {CONVERSATIONS:,} conversations is listed", tuple(listed for _, listed in taken["many"])
     )
+    drawn = tuple(drawn - paint for paint, drawn in taken["photo"])
+    is_soon = statistics.median(drawn) <= 0.15
+    yield Figure("the large photo, after the first paint", drawn, "150 ms (median)", is_soon)
 
 
 def _first_paint(
