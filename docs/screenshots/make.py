@@ -40,7 +40,7 @@ TALKS = (
     ("camera.png", ("What is the man doing?",)),
     ("rocket.jpg", ("Is this a building or a rocket?",)),
     ("chelsea.png", ("Which animal is this?",)),
-    ("coffee.jpg", ("What is on the table?", "What is coffee made from?")),
+    ("coffee.jpg", ("What is on the table?",)),
 )
 """Photos, and the questions about each."""
 
@@ -96,7 +96,7 @@ class Camera:
 @asynccontextmanager
 async def running(store: Store, theme: str, size: tuple[int, int], **named: Any) -> AsyncIterator[Camera]:
     """The app in a terminal of that many columns and rows, with its model loaded."""
-    flags = {"theme": theme, "images": "halfblock", "reduced_motion": True, "bundle": "mini"}
+    flags = {"theme": theme, "images": "quadrant", "reduced_motion": True, "bundle": "mini"}
     app = MiniGPT4App(load_settings(flags, {}), store, Worker, **named)
     async with app.run_test(size=size, notifications=False) as pilot:
         camera = Camera(app, pilot)
@@ -109,7 +109,7 @@ async def running(store: Store, theme: str, size: tuple[int, int], **named: Any)
 
 async def take_all(store: Store, photos: Path) -> None:
     """Take the chat in a dark and a light theme, the search, and the picture picker."""
-    async with running(store, "harbour", (120, 38)) as camera:
+    async with running(store, "harbour", (120, 42)) as camera:
         for photo, questions in TALKS:
             camera.app.new_conversation()
             await camera.ask(questions[0], photos / photo)
@@ -120,7 +120,7 @@ async def take_all(store: Store, photos: Path) -> None:
         await camera.pilot.press(*"coffee")
         await camera.until(lambda: "found" in _text(camera), "search results")
         await camera.take("search")
-    cat = store.list(4)[1].id
+    cat = store.conversations(4)[1].id
     async with running(store, "paper", (80, 24), conversation=cat) as camera:
         await camera.until(lambda: camera.app.conversation.path, "the conversation")
         await camera.take("chat-light")
