@@ -165,6 +165,8 @@ class Composer(TextArea):
 
     def take(self, typed: str) -> None:
         """Remove the sent text; the draft under an earlier question, and what was typed since, stay."""
+        if not typed:
+            return
         rest = self.text[len(typed) :]
         if not self.text.startswith(typed):
             self.questions.keep(self.text)
