@@ -67,25 +67,33 @@ class ChatView(Screen[None]):
         return self.host.conversation
 
     def compose(self) -> ComposeResult:
-        key = self.host.key
-        ways = (
-            (key("pick_picture"), "choose pictures, or drop them on this window", "pick_picture"),
-            (key("paste"), "paste a picture from the clipboard", "paste"),
-            ("/", "all commands, such as /image PATH", "offer_commands"),
-            (key("help"), "all keys", "help"),
-        )
         with Horizontal(id="body"), Vertical(id="conversation"):
             yield Static("", id="title", markup=False)
-            yield Welcome(ways)
+            yield Welcome(self._ways())
             yield Transcript(self._make)
             still = self.host.settings.reduced_motion
-            yield ChatFooter(self.draft, self.history, still=still, leave_key=key("stop"))
+            yield ChatFooter(self.draft, self.history, still=still, leave_key=self.host.key("stop"))
 
     def on_mount(self) -> None:
         """Show an empty conversation until another is opened."""
         self.transcript.display = False
         self._draw_title()
         self.host.conversations_changed.subscribe(self, self._retitle)
+        self.host.settings_changed.subscribe(self, self._show_changed_key)
+
+    def _ways(self) -> tuple[tuple[str, str, str], ...]:
+        """How to begin: keys as they are now."""
+        key = self.host.key
+        return (
+            (key("pick_picture"), "choose pictures, or drop them on this window", "pick_picture"),
+            (key("paste"), "paste a picture from the clipboard", "paste"),
+            ("/", "all commands, such as /image PATH", "offer_commands"),
+            (key("help"), "all keys", "help"),
+        )
+
+    def _show_changed_key(self, setting: str) -> None:
+        if setting.startswith("keys."):
+            self.query_one(Welcome).show_ways(self._ways())
 
     # Drawing
 

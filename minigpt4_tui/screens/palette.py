@@ -147,8 +147,13 @@ class PaletteScreen(ListDialog[None]):
             if not one.takes_path and one.action not in with_keys:
                 about = one.about[:1].upper() + one.about[1:]
                 act = partial(host.chat.run_action, one.action)
-                run = act if one.action else partial(host.chat.composer.submit, one.name)
+                submit = partial(host.chat.composer.submit, one.name)
+                run = partial(self._in_chat, act if one.action else submit)
                 yield Command(about, run, one.name, "Typed as a question", "Works in a conversation.")
+
+    def _in_chat(self, run: Callable[[], object]) -> object:
+        self.host.back_to_chat()
+        return run()
 
     def _themes(self) -> Iterator[Command]:
         host = self.host

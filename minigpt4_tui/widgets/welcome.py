@@ -37,12 +37,20 @@ class Welcome(Vertical):
         yield Static("minigpt4", classes="name", markup=False)
         motto = "Talk about your own pictures. Nothing leaves this machine."
         yield Static(motto, classes="motto", markup=False)
+        yield KeyLine(self._lines(), is_plain=False, classes="ways")
+
+    def show_ways(self, ways: tuple[tuple[str, str, str], ...]) -> None:
+        """Show other keys: they may be changed at any time."""
+        self._ways = ways
+        self.query_one(".ways", KeyLine).update(self._lines())
+
+    def _lines(self) -> Content:
         width = max(len(key) for key, _, _ in self._ways)
         lines = [
             action_link(Content.assemble((key.rjust(width), "$text-accent"), f"   {about}"), action)
             for key, about, action in self._ways
         ]
-        yield KeyLine(Content("\n").join(lines), is_plain=False, classes="ways")
+        return Content("\n").join(lines)
 
     def show_photo(self, picture: DraftPicture | None) -> None:
         """Show a picture, or until it is open its name; None shows the ways to start again."""

@@ -17,7 +17,9 @@ from minigpt4.core.download.fetch import (
     plan_fetch,
     refuse_large,
 )
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import FetchError
+from minigpt4.core.worker.server import load_engine
 
 Served = Any
 
@@ -62,4 +64,14 @@ def test_a_large_download_is_refused_where_nobody_can_be_asked(
     monkeypatch.setattr(fetch, "ASK_BYTES", total(url_bundle) - 1)
     with pytest.raises(FetchError, match=f"`minigpt4 models pull {url_bundle.name}` fetches it"):
         ensure(url_bundle, begin=refuse_large)
+    assert missing(url_bundle) == url_bundle.files
+
+
+def test_the_apps_engine_fetches_nothing_large_by_itself(
+    url_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ASK_BYTES", total(url_bundle) - 1)
+    monkeypatch.setattr("minigpt4.core.engine.check_memory", lambda _: None)
+    with pytest.raises(FetchError, match="More than 1 GB is not fetched without being asked for"):
+        load_engine(EngineOptions(url_bundle, backend="torch"), lambda _: None, lambda _: None)
     assert missing(url_bundle) == url_bundle.files

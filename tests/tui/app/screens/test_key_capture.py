@@ -210,3 +210,14 @@ async def test_a_file_that_cannot_be_written_is_one_sentence_and_the_key_stays(p
         await back_in_help(on)
         await on.until(lambda: said)
         assert (config_home() / "settings.toml").read_text() == "keys = 3\n"
+
+
+async def test_the_welcome_shows_the_new_key(play: Play) -> None:
+    async with play() as on:
+        assert "Ctrl+O" in on.text()
+        await ask_for_key(on, "pick_picture")
+        await on.pilot.press("f10")
+        await back_in_help(on)
+        await on.pilot.press("escape")
+        await on.until(lambda: on.app.screen is on.app.chat)
+        await on.until(lambda: "F10" in on.text() and "Ctrl+O" not in on.text())

@@ -151,3 +151,14 @@ async def test_a_named_prompt_is_asked_and_what_was_typed_stays(play: Play) -> N
         await on.until(lambda: on.engine.asked)
         assert on.shown[0] == "Can you craft a beautiful poem about this image?"
         assert on.app.chat.composer.text == "And then"
+
+
+async def test_a_command_without_a_key_chosen_over_another_screen_closes_that(play: Play) -> None:
+    async with play() as on:
+        await on.talk("What is this?", "A cat.")
+        await on.pilot.press("f4")
+        await on.until(lambda: isinstance(on.app.screen, SettingsScreen))
+        await open_palette(on)
+        await on.pilot.press(*"copy the last answer", "enter")
+        await on.until(lambda: on.app.clipboard == "A cat.")
+        assert on.app.screen is on.app.chat
