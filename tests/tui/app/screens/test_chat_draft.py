@@ -70,7 +70,7 @@ async def test_pictures_keep_the_order_given_however_long_each_takes_to_open(
         opened = now.app.chat.footer
         await now.until(lambda: chips(now) == names)
         await now.until(lambda: [one.name for one in opened.pictures] == ["b.png", "d.png", "e.png", "f.png"])
-        await now.until(lambda: now.text().count("opening") == 2)
+        await now.until(lambda: sum("opening" in str(one.content) for one in now.app.chat.query(Chip)) == 2)
         for name in ("c.png", "a.png"):
             arrive[name](png((30, 30)))
         await now.until(lambda: [one.name for one in opened.pictures] == names)
