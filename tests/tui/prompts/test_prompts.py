@@ -64,7 +64,7 @@ def test_any_other_line_stays_as_it_is(own: Path, line: str) -> None:
 def test_a_file_of_the_users_own_replaces_ours(own: Path) -> None:
     write(own / "poem.toml", "A limerick, please.")
     assert with_prompt("/poem") == "A limerick, please."
-    assert dict(choices_for("/poe")) == {"/poem": "mine"}
+    assert [(one.label, one.about) for one in choices_for("/poe")] == [("/poem", "mine")]
 
 
 def test_prompts_are_completed_and_suggested_like_commands(own: Path) -> None:
