@@ -1,4 +1,4 @@
-"""Writes the generated pages: `python docs/make.py`."""
+"""Writes the generated pages, and the table of shell completion: `python docs/make.py`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from completion_table import completion_table
 from reference import keys_page, settings_page
 
 from minigpt4.core.storage.paths import HOME_VARIABLE
+from minigpt4.tui.cli.completion import words
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:
@@ -18,3 +20,5 @@ if __name__ == "__main__":
             path = Path(__file__).with_name(f"{name}.md")
             path.write_text(page, encoding="utf-8")
             print(path)
+    words.TABLE.write_text(completion_table(), encoding="utf-8")
+    print(words.TABLE)

@@ -6,23 +6,36 @@ Nothing is imported here that the chat's first frame does not need: typer is not
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from minigpt4.tui.cli.errors import Edge, fill_closed_streams, require_surroundings, run_at_edge
+if TYPE_CHECKING:
+    from minigpt4.tui.cli.errors import Edge
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: run the command line and exit with its code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:2] == ["completion", "--words"] and len(given) > 2 and sys.stdout is not None:
+        from minigpt4.tui.cli.completion.words import print_words
+
+        # At every Tab: the imports below would take half of the time that one may wait for.
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+        print_words(given[2], given[3:])
+        sys.exit(0)
+    from minigpt4.tui.cli.errors import Edge, fill_closed_streams, run_at_edge
+
     closed = fill_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         # A character that the encoding lacks must not end an answer.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    given = list(sys.argv[1:] if arguments is None else arguments)
     edge = Edge()
-    sys.exit(run_at_edge(lambda: _run(given, edge, closed), edge))
+    sys.exit(run_at_edge(lambda: _run(given, closed, edge), edge))
 
 
-def _run(given: list[str], edge: Edge, closed: list[str]) -> int:
+def _run(given: list[str], closed: list[str], edge: Edge) -> int:
+    from minigpt4.tui.cli.errors import require_surroundings
+
     require_surroundings(given, closed)
     if given[:1] == ["chat"] and not any(word.startswith("-") for word in given):
         from minigpt4.tui.cli.chat.app import chat_without_options, is_at_screen

@@ -43,6 +43,9 @@ COMMANDS = {
     "config": Command("config", "config_app", "Show and check the settings."),
     "doctor": Command("doctor", "doctor", "Check this machine for problems, and say how to fix them."),
     "eval": Command("evaluate", "eval_app", "Measure how well a bundle answers."),
+    "completion": Command(
+        "completion.command", "completion", "Print the completion script for bash, zsh or fish."
+    ),
 }
 
 
