@@ -16,7 +16,7 @@ from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import bundles_folder, projection_path
 from minigpt4.core.storage.paths import config_home
 
-VECTORS = Path(__file__).parents[2] / "golden"
+VECTORS = Path(__file__).parents[3] / "golden"
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
