@@ -6,10 +6,8 @@ A screen that was meant to change is drawn anew with `pytest tests/tui/app/test_
 
 from __future__ import annotations
 
-import asyncio
 import calendar
 import datetime
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from io import BytesIO
@@ -29,14 +27,11 @@ from minigpt4.tui.models.background_download import RUNNING, Download
 from minigpt4.tui.screens.models import DownloadScreen
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.widgets.option_rows import OptionRows
-from minigpt4.tui.widgets.picture import PictureArea
 
 Play = Any
 Now = Any
 Look = Callable[..., Awaitable[None]]
 
-SIZES = ((80, 24), (120, 40))
-THEMES = ("harbour", "paper")
 TODAY = datetime.datetime(2026, 5, 20, 15, 30, tzinfo=datetime.UTC)
 
 ANSWER = """A **lighthouse** stands at the left, and a small sun hangs over a calm sea.
@@ -131,52 +126,6 @@ def _lighthouse(size: tuple[int, int]) -> bytes:
     out = BytesIO()
     image.resize(size, Image.Resampling.NEAREST).save(out, "PNG")
     return out.getvalue()
-
-
-@pytest.fixture
-def look(snapshot: Any, tmp_path: Path, shot_format: type[Any]) -> Look:
-    """Compare the screen with its four pictures: `size` and theme are gone through in the running app.
-
-    `wear` puts on a theme, for screens that have their own say in it.
-    """
-
-    async def shoot(now: Now, name: str, wear: Callable[[str], Awaitable[object]] | None = None) -> None:
-        wrong = []
-        for wide, high in SIZES:
-            await now.pilot.resize_terminal(wide, high)
-            for theme in THEMES:
-                await wear(theme) if wear is not None else now.app.use_theme(theme)
-                drawn = await _settled(now)
-                shot = f"{name}-{theme}-{wide}x{high}"
-                if snapshot(name=shot, extension_class=shot_format) != drawn:
-                    (tmp_path / f"{shot}.svg").write_text(drawn, encoding="utf-8")
-                    wrong.append(shot)
-        assert not wrong, f"{', '.join(wrong)} changed; as they look now they are in {tmp_path}"
-
-    return shoot
-
-
-async def _settled(now: Now) -> str:
-    """The screen as an SVG, once nothing is done beside it and it stays as it is."""
-    before = ""
-    while True:
-        await now.until(lambda: not _is_busy(now))
-        await asyncio.sleep(0.01)
-        drawn = str(now.app.export_screenshot(simplify=True))
-        if drawn == before and not _is_busy(now):
-            return drawn
-        before = drawn
-
-
-def _is_busy(now: Now) -> bool:
-    if any(thread.name == "minigpt4-background" for thread in threading.enumerate()):
-        return True
-    areas = [area for area in now.app.screen.query(PictureArea) if area.display and area._view is not None]
-    return any(area.size and _is_undrawn(area) for area in areas)
-
-
-def _is_undrawn(area: PictureArea) -> bool:
-    return area._drawing is None or len(area._drawing.cells) != area.size.height
 
 
 def opened(play: Play, **named: Any) -> Any:
