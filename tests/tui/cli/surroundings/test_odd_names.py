@@ -103,7 +103,7 @@ def test_a_home_of_that_name_is_shown_and_used(run_minigpt4, tmp_path: Path, nam
 def test_a_bundle_of_that_name_is_listed(run_minigpt4) -> None:
     folder = config_home() / "bundles"
     folder.mkdir(parents=True)
-    shipped = Path(__file__).parents[3] / "core" / "bundles" / "minigpt4-vicuna-7b.toml"
+    shipped = Path(__file__).parents[4] / "core" / "bundles" / "minigpt4-vicuna-7b.toml"
     (folder / "my\x1b[2Jown\nbundle.toml").write_bytes(shipped.read_bytes())
     listed = run_minigpt4("models", "list")
     assert is_harmless(listed.stdout)
