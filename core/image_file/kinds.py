@@ -25,6 +25,15 @@ JPEG_XL = f"a JPEG XL image; {CONVERT}"
 SVG = "an SVG drawing; save it as PNG first"
 WEB_PAGE = "a web page, not a picture; save the picture itself"
 ARCHIVE = "archive; take the picture out of it first"
+OFFICE = "an office document; save the picture in it as JPEG or PNG first"
+OFFICE_OR_ZIP = f"an office document or a ZIP {ARCHIVE}"
+JSON = "a JSON text, not a picture; save the picture itself"
+XML = "an XML file, not a picture"
+LFS_POINTER = "a Git LFS pointer, not the picture; fetch that with `git lfs pull`"
+SHORTCUT = "a shortcut to a web address, not a picture; save the picture itself"
+
+NOT_VISUAL = frozenset((UNKNOWN, SOUND, WEB_PAGE, OFFICE, OFFICE_OR_ZIP, JSON, XML, LFS_POINTER, SHORTCUT))
+"""What nobody takes for a picture unless it is named like one; so are archives."""
 
 
 def _damaged(name: str) -> str:
@@ -87,16 +96,19 @@ SIGNATURES = (
     (0, b"ID3", SOUND),
     (0, b"fLaC", SOUND),
     (0, b"OggS", SOUND),
-    (0, b"PK\3\4", f"an office document or a ZIP {ARCHIVE}"),
-    (0, b"\xd0\xcf\x11\xe0", "an office document; save the picture in it as JPEG or PNG first"),
+    (0, b"PK\3\4", OFFICE_OR_ZIP),
+    (0, b"\xd0\xcf\x11\xe0", OFFICE),
     (0, b"\x1f\x8b", f"a gzip {ARCHIVE}"),
     (0, b"Rar!", f"a RAR {ARCHIVE}"),
     (0, b"7z\xbc\xaf", f"a 7z {ARCHIVE}"),
     (257, b"ustar", f"a tar {ARCHIVE}"),
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the picture; fetch that with `git lfs pull`"),
-    (0, b"[InternetShortcut]", "a shortcut to a web address, not a picture; save the picture itself"),
+    (0, b"version https://git-lfs", LFS_POINTER),
+    (0, b"[InternetShortcut]", SHORTCUT),
 )
 """Offset and first bytes of files that people take for pictures, and of damaged ones."""
+
+ICON_OR_PNM = re.compile(rb"\x00\x00\x01\x00|P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d")
+"""Beginnings of images that have no description above, as no damage keeps them from being opened."""
 
 HEAD = 2**20
 """Bytes of a text that are searched for its first element."""
@@ -132,6 +144,14 @@ def description(data: bytes) -> str:
         or _text(data[:HEAD])
         or UNKNOWN
     )
+
+
+def is_visual(head: bytes) -> bool:
+    """Whether a file that begins so is an image, drawing, page or video, whole or damaged."""
+    if ICON_OR_PNM.match(head):
+        return True
+    kind = description(head)
+    return kind not in NOT_VISUAL and not kind.endswith(ARCHIVE)
 
 
 def raw_description(data: bytes, tags: Mapping[int, Any]) -> str | None:
@@ -196,7 +216,7 @@ def _text(head: bytes) -> str | None:
     """Which markup or data format the text is, if any."""
     text = _as_utf8(head).lstrip()
     if text.startswith((b"{", b"[")):
-        return "a JSON text, not a picture; save the picture itself" if text.isascii() else None
+        return JSON if text.isascii() else None
     prolog = PROLOG.match(text)
     before = prolog[0].lower() if prolog else b""
     found = ELEMENT.match(text, len(before))
@@ -205,7 +225,7 @@ def _text(head: bytes) -> str | None:
         return SVG
     if element in HTML_ELEMENTS or b"<!doctype html" in before:
         return WEB_PAGE
-    return "an XML file, not a picture" if before.startswith(b"<?xml") else None
+    return XML if before.startswith(b"<?xml") else None
 
 
 def _as_utf8(text: bytes) -> bytes:

@@ -171,13 +171,13 @@ class Conversation:
             self._request(last)
         return True
 
-    def edit(self, message_id: str, text: str) -> bool:
-        """Add the message with another text, as a branch; a question is answered anew."""
+    def edit(self, message_id: str, text: str, pictures: Sequence[StoredPicture] = ()) -> bool:
+        """Add the message with another text and more pictures, as a branch; a question is answered anew."""
         old = self.message(message_id)
         if self.answering is not None or old is None or self.info is None:
             return False
         self._cut(self._place(message_id))
-        new = self._add(old.parent, old.role, text, old.pictures)
+        new = self._add(old.parent, old.role, text, [*old.pictures, *pictures])
         if new.role == "user":
             self._answer(new.id)
         else:

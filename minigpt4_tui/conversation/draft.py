@@ -47,6 +47,8 @@ class HeldQuestion:
 
     text: str
     pictures: list[DraftPicture]
+    editing: str | None = None
+    """The id of the question that it is a new version of."""
 
     @property
     def opening(self) -> list[DraftPicture]:
@@ -106,9 +108,9 @@ class Draft:
             if picture in pictures:
                 pictures.remove(picture)
 
-    def hold(self, text: str) -> None:
+    def hold(self, text: str, editing: str | None = None) -> None:
         """Make a question of a text and all pictures given since the last; it waits behind the others."""
-        self.held.append(HeldQuestion(text, self.pictures))
+        self.held.append(HeldQuestion(text, self.pictures, editing))
         self.pictures = []
         self.is_paused = False
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from minigpt4.core.text import nearest
-from minigpt4.tui.images.question import missing_file_sentence
+from minigpt4.tui.images.question import no_picture_sentence
 from minigpt4.tui.prompts.prompts import prompt_files, prompts, read_prompt
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
@@ -137,7 +137,7 @@ def unknown_command(line: str, known: Sequence[SlashCommand] | None = None) -> s
 
     `known` are the commands that may have been meant; the app's by default.
     """
-    if sentence := missing_file_sentence(line):
+    if sentence := no_picture_sentence(line):
         return sentence
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
     near = nearest(name, (one.name for one in known or all_commands()))

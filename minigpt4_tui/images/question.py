@@ -1,7 +1,8 @@
 """The pictures that are named inside a question: `what is this? ~/photo.jpg`.
 
-A path attaches if it is the path of a file; a word that merely looks like one stays text. An http or https
-address always attaches, so it is fetched when the question is sent, and whatever is no picture then says so.
+A path attaches if there is such a file, and its name or its first bytes are those of a picture; the path of
+another file stays text, as does a word that merely looks like a path. An http or https address always
+attaches, so it is fetched when the question is sent, and whatever is no picture then says so.
 """
 
 from __future__ import annotations
@@ -64,13 +65,16 @@ MAX_SPACED_WORDS = 16
 MAX_TRIED = 20
 """Beginnings in one word, and ends of one path, that are tried, each a look at the disk."""
 
+HEAD_BYTES = 4096
+"""Of a file that is not named like a picture: enough to know one by."""
+
 MAX_NAMED = 100
 """Pictures that one question may name; the paths after them stay text."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and the pictures that it named, in their order, each once; nothing is opened yet."""
+    """A question, and the pictures that it named, in their order; nothing is opened yet."""
 
     text: str
     """The question without them; "" if it consisted of them. See `question_in`."""
@@ -97,24 +101,28 @@ class _Mention:
 def question_in(text: str, given: Sequence[Attachment] = ()) -> Question:
     """Separate a question from the pictures that it names.
 
-    Paths before the question or after it are removed, as the pictures stand in the prompt. If one is a word
-    of a sentence (`compare ~/a.jpg with ~/b.jpg`), each leaves its name there, so that the sentence stays
-    whole. `given` are pictures that are attached already: naming one of them does not attach it again.
+    Paths before the question or after it are removed, as the pictures stand in the prompt; a picture that
+    is given there twice stays two. If one is a word of a sentence (`compare ~/a.jpg with ~/b.jpg`), each
+    leaves its name there, so that the sentence stays whole, and naming it again does not attach it again,
+    nor does naming one of `given`, which are attached already.
     """
     mentions = list(islice(_mentions(text), MAX_NAMED)) if len(text) <= MAX_DROP else []
     if not mentions:
         return Question(text)
+    apart = _without(text, mentions)
+    if apart is not None:
+        return Question(apart, tuple(one.picture for one in mentions))
     known = {_identity(one) for one in given}
     new: dict[object, Attachment] = {}
     for one in mentions:
         identity = _identity(one.picture)
         if identity not in known:
             new.setdefault(identity, one.picture)
-    return Question(_without(text, mentions), tuple(new.values()))
+    return Question(_with_names(text, mentions), tuple(new.values()))
 
 
-def missing_file_sentence(line: str) -> str:
-    """The sentence about a line that begins with a path of no file; "" if that is rather a command."""
+def no_picture_sentence(line: str) -> str:
+    """The sentence about a line that begins with a path of no picture; "" if that is rather a command."""
     first = WORD.match(line)
     spelled = re.sub(r"\\(.)", r"\1", first[0]) if first else ""
     if "/" not in spelled[1:] and not is_picture_name(spelled):
@@ -123,6 +131,8 @@ def missing_file_sentence(line: str) -> str:
     with suppress(OSError, ValueError):
         if path_in(spelled).is_dir():
             return f"'{shown}' is a folder; give the path of a picture in it."
+        if is_file(path_in(spelled)):
+            return f"'{shown}' is not a picture; to ask about its name, begin with another word."
     return f"There is no picture file '{shown}'; check the path."
 
 
@@ -228,13 +238,25 @@ def _without_punctuation(text: str, start: int, end: int) -> Iterator[int]:
 
 
 def _is_named_file(spelled: str) -> bool:
-    """Whether it is a path, or at least the name of a picture, and there is such a file."""
+    """Whether there is such a file, and it is named like a picture, or is a path to the content of one."""
+    if is_picture_name(spelled):
+        return is_file(path_in(spelled))
     is_path = "/" in spelled or bool(WINDOWS.match(spelled))
-    return (is_path or is_picture_name(spelled)) and is_file(path_in(spelled))
+    return is_path and is_file(path_in(spelled)) and _holds_picture(path_in(spelled))
 
 
-def _without(text: str, mentions: Sequence[_Mention]) -> str:
-    """The question without the paths before and after it, or with the names of all."""
+def _holds_picture(path: Path) -> bool:
+    from minigpt4.core.image_file.kinds import is_visual
+
+    try:
+        with path.open("rb") as file:
+            return is_visual(file.read(HEAD_BYTES))
+    except OSError:
+        return False
+
+
+def _without(text: str, mentions: Sequence[_Mention]) -> str | None:
+    """The question without the paths before and after it; None if one of them is a word of it."""
     edges = [0, *(place for one in mentions for place in (one.start, one.end)), len(text)]
     # What stands before the first path, between two, and after the last.
     between = [text[edges[at] : edges[at + 1]] for at in range(0, len(edges), 2)]
@@ -244,8 +266,11 @@ def _without(text: str, mentions: Sequence[_Mention]) -> str:
     core = between[before]
     rest = between[before + 1 :]
     is_apart = not any(map(_has_words, rest)) and (not rest or _ends_sentence(core))
-    if is_apart:
-        return (core.lstrip(ASIDE) if before else core).strip()
+    return (core.lstrip(ASIDE) if before else core).strip() if is_apart else None
+
+
+def _with_names(text: str, mentions: Sequence[_Mention]) -> str:
+    """The question with each picture's name in place of its path."""
     pieces = [text[: mentions[0].start]]
     for one, following in pairwise([*mentions, _Mention(len(text), len(text), mentions[0].picture)]):
         pieces += [one.picture.name, text[one.end : following.start]]

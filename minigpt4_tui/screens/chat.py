@@ -55,6 +55,7 @@ class ChatScreen(ChatDraft):
         from minigpt4.tui.images.question import question_in
 
         command = command_in(event.text)
+        edited = self.conversation.message(self.footer.editing or "")
         try:
             asked = question_in(with_prompt(event.text), self.draft.sources)
         except PromptError as error:
@@ -75,10 +76,11 @@ class ChatScreen(ChatDraft):
             self.composer.take(event.typed)
         elif asked.text.startswith("/") and "\n" not in asked.text:
             self.host.say(unknown_command(asked.text), "warning")
-        elif self.footer.editing is not None:
-            self._send_edited(self.footer.editing, event)
+        elif edited is not None and edited.role == "assistant":
+            if self.host.guarded(lambda: self.conversation.edit(edited.id, event.text)):
+                self.footer.leave_editing(event.typed)
         elif asked.text:
-            self.submit(asked.text, event.typed, asked.pictures)
+            self.submit(asked.text, event.typed, asked.pictures, editing=edited and edited.id)
         else:
             self.attach(asked.pictures)
             self.composer.take(event.typed)
@@ -102,15 +104,6 @@ class ChatScreen(ChatDraft):
     @on(KeyLine.Clicked)
     async def _link_clicked(self, event: KeyLine.Clicked) -> None:
         await self._act(event.action)
-
-    def _send_edited(self, message_id: str, event: Composer.Submitted) -> None:
-        message = self.conversation.message(message_id)
-        if message is not None:
-            if message.role == "user" and not self.may_ask():
-                return
-            if not self.host.guarded(lambda: self.conversation.edit(message_id, event.text)):
-                return
-        self.footer.leave_editing(event.typed)
 
     # What keys do
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -219,17 +220,21 @@ class ChatDraft(ChatView):
 
     # The question
 
-    def submit(self, text: str, typed: str, pictures: Sequence[Attachment] = ()) -> None:
+    def submit(
+        self, text: str, typed: str, pictures: Sequence[Attachment] = (), *, editing: str | None = None
+    ) -> None:
         """Ask a question about the pictures attached so far, then `pictures`, once all of them are open.
 
-        It waits for the answer that is being written, and for questions that wait already. `typed` is removed
-        from the composer. If the question cannot be sent, now or later, it stays above the composer or
-        returns there, with its pictures.
+        It takes the place of the question with the id `editing`, whose pictures come before these. It waits
+        for the answer that is being written, and for questions that wait already. `typed` is removed from
+        the composer. If the question cannot be sent, now or later, it stays above the composer or returns
+        there, with its pictures.
         """
         if self.conversation.answering is not None or self.draft.held or self.may_ask():
             self.attach(pictures)
-            self.draft.hold(text)
-            self.composer.take(typed)
+            self.draft.hold(text, editing)
+            if not self.footer.leave_editing(typed):
+                self.composer.take(typed)
             self._settle()
 
     def may_ask(self) -> bool:
@@ -295,6 +300,8 @@ class ChatDraft(ChatView):
     def _change_draft(self) -> None:
         """Put the draft of the conversation that is left away, and show that of the one opened."""
         self.footer.leave_editing()
+        # An edited question becomes a new one.
+        self.draft.held = [replace(one, editing=None) for one in self.draft.held]
         while self.footer.take_back():
             pass
         self.draft.text = self.composer.lift()
@@ -358,11 +365,18 @@ class ChatDraft(ChatView):
     def _ask(self, held: HeldQuestion) -> bool:
         from minigpt4.tui.images.question import NO_PICTURE
 
-        is_first = not self.conversation.path
-        asked = self.host.guarded(lambda: self.conversation.ask(held.text, opened(held.pictures)))
-        if asked is not None and is_first and not asked.pictures:
+        pictures = opened(held.pictures)
+        asked = self.host.guarded(
+            lambda: (
+                self.conversation.edit(held.editing, held.text, pictures)
+                if held.editing is not None
+                else self.conversation.ask(held.text, pictures)
+            )
+        )
+        question = self.conversation.last("user")
+        if asked and question is self.conversation.path[0] and not question.pictures:
             self.host.say(f"{NO_PICTURE}; {self.host.key('pick_picture')} adds one.", "warning")
-        return asked is not None
+        return bool(asked)
 
     def _hold_back(self, held: HeldQuestion, failed: Sequence[DraftPicture]) -> None:
         self.footer.take_back(held)

@@ -189,7 +189,8 @@ class ChipRow(Horizontal):
         line.update(f"+{sum(not _is_within(chip.virtual_region, left, width) for chip in chips)}")
 
     async def _rebuild(self) -> None:
-        focused = next((place for place, chip in enumerate(self.chips) if chip.has_focus), None)
+        focused = next((chip for chip in self.chips if chip.has_focus), None)
+        place = self.chips.index(focused) if focused is not None else 0
         wanted = list(self._pictures)
         for chip in self.chips:
             if wanted and wanted[0] is chip.picture:
@@ -200,10 +201,11 @@ class ChipRow(Horizontal):
         kept = len(self._pictures) - len(wanted)
         await self._view.mount_all(Chip(picture) for picture in self._pictures[kept:])
         self.call_after_refresh(self._count)
-        if focused is None:
+        if focused is None or focused in self.chips:
+            # Not focused again: the composer may have been given the focus in the meantime.
             return
         if self.chips:
-            self.chips[min(focused, len(self.chips) - 1)].focus()
+            self.chips[min(place, len(self.chips) - 1)].focus()
         else:
             self.action_leave()
 

@@ -133,12 +133,19 @@ class ChatFooter(Vertical):
 
         False if none is held.
         """
+        if not self.draft.held:
+            return False
+        editing = (question or self.draft.held[-1]).editing
         text = self.draft.take_back(question)
-        if text:
-            self.leave_editing()
+        self.leave_editing()
+        if editing is None:
             self.composer.replace_text("\n".join(filter(None, (text, self.composer.text))))
-            self.show_draft()
-        return bool(text)
+        else:
+            self._typed_before, self._unedited = self.composer.lift(), ""
+            self._show_editing(editing, "your question")
+            self.composer.replace_text(text)
+        self.show_draft()
+        return True
 
     def count_pictures(self, image_tokens: int) -> None:
         """Set the number of tokens per picture, from the model."""
@@ -157,11 +164,13 @@ class ChatFooter(Vertical):
             # It is the latest question, and not sent yet.
             return
         self.leave_editing()
-        self._typed_before = self.composer.lift()
-        self.editing, self._unedited = message.id, message.text
+        self._typed_before, self._unedited = self.composer.lift(), message.text
+        self._show_editing(message.id, "your question" if message.role == "user" else "the answer")
         self.composer.replace_text(message.text)
         self.composer.focus()
-        what = "your question" if message.role == "user" else "the answer"
+
+    def _show_editing(self, message_id: str, what: str) -> None:
+        self.editing = message_id
         note = self.query_one("#editing", Static)
         note.update(f"Editing {what}; the version before is kept. {self._leave_key} cancels.")
         note.display = True

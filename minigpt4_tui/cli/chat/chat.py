@@ -99,7 +99,7 @@ def _plain(
         settings = (loaded, projection, offload_vision)
         with _opened(settings, chosen, store, conversation) as chat:
             for file, picture in zip(files, pictures, strict=True):
-                chat.attach(picture, file.name)
+                chat.attach(picture, file)
             return chat.run()
 
 

@@ -27,7 +27,7 @@ from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.conversation.conversation import varied
 from minigpt4.tui.conversation.slash_commands import plain_commands, unknown_command, with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
-from minigpt4.tui.images.attachments import attachments_in, names_files
+from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
 from minigpt4.tui.images.question import NO_PICTURE, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
@@ -50,7 +50,7 @@ PATIENCE_S = 2.0
 class Waiting:
     """A picture for the next message: its embedding, and its copy in the history (None: not saved)."""
 
-    digest: str
+    source: Attachment
     embedding: ImageEmbedding
     stored: StoredPicture | None
 
@@ -132,22 +132,20 @@ class PlainChat:
 
     def _take_question(self, line: str) -> None:
         """Attach the pictures that the line names, and ask the rest of it, if there is more."""
-        asked = question_in(with_prompt(line))
+        asked = question_in(with_prompt(line), [one.source for one in self.pending])
         if asked.text.startswith("/"):
             self._unknown(asked.text)
             return
-        waiting = {one.digest for one in self.pending}
         for source, picture in zip(asked.pictures, asked.open(), strict=True):
-            if picture.digest not in waiting:
-                self.attach(picture, source.name)
+            self.attach(picture, source)
         if asked.text:
             self._answer(asked.text)
 
-    def attach(self, picture: Picture, name: str) -> None:
-        """Add a picture to the next message and print its name and size."""
+    def attach(self, picture: Picture, source: Attachment) -> None:
+        """Add a picture, opened from `source`, to the next message and print its name and size."""
         with self._print_if_slow(f"Looking at {printable(picture.name)} ..."):
             seen = self.engine.look(picture)
-        self.pending.append(Waiting(picture.digest, seen, self.record.keep(picture, name)))
+        self.pending.append(Waiting(source, seen, self.record.keep(picture, source.name)))
         width, height = picture.info.size
         say(self.colors.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
         for notice in picture.info.notices:
@@ -184,7 +182,7 @@ class PlainChat:
             self.failures += 1
             say("minigpt4: /image needs the path of a picture, as in `/image photo.jpg`.")
         for one in found:
-            self.attach(one.open(), one.name)
+            self.attach(one.open(), one)
 
     def clear(self) -> None:
         """Begin a new conversation."""
@@ -265,14 +263,14 @@ class PlainChat:
 
     def _look_again(self) -> None:
         info, store = self.record.conversation, self.record.store
-        waiting = [one.stored for one in self.pending if one.stored is not None]
+        waiting = [(one.source, one.stored) for one in self.pending if one.stored is not None]
         lost = len(self.pending) - len(waiting)
         self.pending.clear()
         self.conversation.clear()
         if info is not None and store is not None:
             self.conversation += self._messages_of(store.path(info.id))
-        for stored in waiting:
-            self.attach(open_picture(stored.path), stored.name)
+        for source, stored in waiting:
+            self.attach(open_picture(stored.path), source)
         if lost:
             say(self.colors.warning("The pictures that were added are not saved; add them again."))
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from minigpt4.core.errors import ImageError
-from minigpt4.core.image_file.kinds import UNKNOWN, description
+from minigpt4.core.image_file.kinds import UNKNOWN, description, is_visual
 from minigpt4.core.pixels import open_picture
 
 
@@ -157,3 +157,42 @@ def test_other_files_are_called_what_they_are(data: bytes, expected: str) -> Non
 def test_a_head_without_an_end_takes_no_long_time() -> None:
     for text in (b"<!doctype " + b"[" * 200_000, b"<!--" * 200_000, b"<?" * 200_000, b"< " * 200_000):
         assert description(text) == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO"]
+)
+def test_the_head_of_an_image_is_known_as_one(form: str) -> None:
+    assert is_visual(encoded(form)[:4096])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        iso_media(b"heic"),
+        iso_media(b"crx "),
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        b"%PDF-1.7",
+        b"\x1aE\xdf\xa3",
+    ],
+)
+def test_what_a_person_looks_at_is_visual_though_it_cannot_be_read(head: bytes) -> None:
+    assert is_visual(head)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"root:x:0:0:root:/root:/bin/bash\n",
+        b"#!/bin/sh\n",
+        b"P1 is the first of 2 priorities",
+        b"<html><body>",
+        b'{"a": 1}',
+        b"PK\3\4",
+        gzip.compress(b"text"),
+        b"\x7fELF",
+    ],
+)
+def test_texts_programs_and_archives_are_not(head: bytes) -> None:
+    assert not is_visual(head)

@@ -154,7 +154,8 @@ def png() -> Callable[[tuple[int, int]], bytes]:
 def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
     """Run an app until the block ends; `flags` are settings as the command line gives them.
 
-    `kept` is a store in place of the fixture's, and what was wrong with another one.
+    `kept` is a store in place of the fixture's, and what was wrong with another one; `toasts` draws the
+    sentences that the app says, which otherwise are only kept.
     """
 
     @asynccontextmanager
@@ -166,6 +167,7 @@ def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
         loads: bool = True,
         size: tuple[int, int] = (80, 24),
         kept: tuple[Store, str] | None = None,
+        toasts: bool = False,
     ) -> AsyncIterator[Stage]:
         settings = load_settings({"sidebar": "closed", "reduced_motion": True, **(flags or {})}, {})
         opened, problem = kept or (store, "")
@@ -177,7 +179,7 @@ def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
             pictures,
             conversation,
         )
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=toasts) as pilot:
             engine = cast(object, app.worker)
             assert isinstance(engine, FakeWorker)
             now = Stage(app, pilot, engine, opened)

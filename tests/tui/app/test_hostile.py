@@ -96,6 +96,9 @@ async def test_names_of_pictures_wherever_they_are_shown(play: Play, png: MakePn
         app = now.app
         await now.until(lambda: app.chat.footer.pictures)
         await now.until(lambda: any("[b]" in note.message for note in app._notifications))
+        app.chat.composer.replace_text("What is this?")
+        await now.pilot.press("enter")
+        await now.until(lambda: any("was not sent" in note.message for note in app._notifications))
         await now.talk("What is this?", "A cat.")
         app.push_screen(ZoomScreen(app.conversation.path[0].pictures))
         await now.until(lambda: isinstance(app.screen, ZoomScreen) and "[b]" in now.text())

@@ -122,11 +122,11 @@ def test_an_address_is_a_picture_as_an_option_and_in_the_question(run_minigpt4, 
 def test_what_is_no_picture_in_a_question_is_one_line_and_nothing_is_asked(
     run_minigpt4, web, tmp_path: Path
 ) -> None:
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.png").write_text("no picture")
     for named in (
         web.put("/page", b"<html>no picture</html>"),
         f"{web.address}/none.png",
-        str(tmp_path / "notes.txt"),
+        str(tmp_path / "notes.png"),
     ):
         done = run_minigpt4("ask", f"What is {named} ?", env={"no_proxy": "*"})
         assert (done.returncode, done.stdout) == (1, "")
@@ -207,4 +207,4 @@ def test_an_interrupt_keeps_what_was_printed(tmp_path: Path) -> None:
     rest, errors = program.communicate(timeout=120)
     assert program.returncode == 130
     assert (output + rest).endswith(b"\n")
-    assert errors == b""
+    assert errors.decode() == f"{NO_PICTURE}\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import ImageError
 from minigpt4.tui.images.attachments import attachment
-from minigpt4.tui.images.question import Question, missing_file_sentence, question_in
+from minigpt4.tui.images.question import Question, no_picture_sentence, question_in
 
 LETTERS = "abcdefgh JKL'\"()[]&;,.!?#$*-_äß照片"
 names = st.text(LETTERS, min_size=1, max_size=20).map(lambda name: f"{name}.png")
@@ -22,7 +22,10 @@ sentences = st.text("abc dé.,?!:'\"()/ \n照", max_size=40)
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder and home: a.jpg, b.PNG, "my cat (2).jpg", notes.txt and cat."""
+    """The working folder and home: a.jpg, b.PNG, "my cat (2).jpg", photo, plan, notes.txt, cat..."""
+    (tmp_path / "photo").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "plan").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "data.json").write_text('{"cat": 1}')
     for name in ("a.jpg", "b.PNG", "my cat (2).jpg", "notes.txt", "cat"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
@@ -68,7 +71,9 @@ def split(text: str) -> tuple[str, list[str]]:
         ("a.jpg ?", "", ["a.jpg"]),
         ("(a.jpg)", "", ["a.jpg"]),
         ("Is a.jpg nice? I like a.jpg.", "Is a.jpg nice? I like a.jpg.", ["a.jpg"]),
-        ("~/notes.txt what is this", "what is this", ["~/notes.txt"]),
+        ("./photo what is this", "what is this", ["./photo"]),  # named like nothing, but a PNG
+        ("who drew ~/plan?", "who drew plan?", ["~/plan"]),  # an SVG drawing, which then says so
+        ("a.jpg a.jpg Are they alike?", "Are they alike?", ["a.jpg", "a.jpg"]),
     ],
 )
 def test_a_path_in_a_question_is_a_picture(
@@ -84,6 +89,9 @@ def test_a_path_in_a_question_is_a_picture(
         "what is this?",
         "what is a cat",  # the file `cat` is not named like a picture
         "read notes.txt",
+        "~/notes.txt what is this",
+        "what is in ./cat and ~/data.json?",
+        "what is /etc/passwd for?",
         "either/or, and 1/2",
         "is ~/no.jpg nice?",
         "/no/such.png what is this",
@@ -158,8 +166,8 @@ def test_a_long_text_is_searched_in_no_time(files: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_read_holds_the_question(files: Path) -> None:
-    with pytest.raises(ImageError, match=r"notes.txt.* The question was not asked; correct the path"):
-        question_in("what is in ./notes.txt?").open()
+    with pytest.raises(ImageError, match=r"a.jpg.* The question was not asked; correct the path"):
+        question_in("what is in ./a.jpg?").open()
 
 
 @pytest.mark.parametrize(
@@ -173,10 +181,12 @@ def test_a_picture_that_cannot_be_read_holds_the_question(files: Path) -> None:
     ],
 )
 def test_a_path_of_no_file_is_not_called_a_command(line: str, sentence: str) -> None:
-    assert missing_file_sentence(line) == sentence
+    assert no_picture_sentence(line) == sentence
+
+
+def test_a_file_that_is_no_picture_is_not_said_to_be_missing(files: Path) -> None:
+    assert no_picture_sentence("~/notes.txt what").startswith("'~/notes.txt' is not a picture; ")
 
 
 def test_a_folder_is_called_one(files: Path) -> None:
-    assert (
-        missing_file_sentence(f"{files} what") == f"'{files}' is a folder; give the path of a picture in it."
-    )
+    assert no_picture_sentence(f"{files} what") == f"'{files}' is a folder; give the path of a picture in it."

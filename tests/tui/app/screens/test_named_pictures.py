@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,77 @@ async def test_only_a_first_question_without_a_picture_is_told_so(play: Play) ->
         assert said(now) == f"{NO_PICTURE}{now.app.key('pick_picture')} adds one."
         await now.talk("And?", "And.")
         assert said(now).count(NO_PICTURE) == 1
+
+
+async def test_the_path_of_a_file_that_is_no_picture_is_text_and_not_missing(
+    play: Play, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    async with play() as now:
+        await send(now, f"{tmp_path}/notes.txt what is this")
+        await now.until(lambda: "notes.txt' is not a picture; " in said(now))
+        assert now.app.chat.composer.text.endswith("what is this")
+        await now.ask(f"what is in {tmp_path}/notes.txt?")
+        assert first(now) == (f"what is in {tmp_path}/notes.txt?", [])
+
+
+async def edit_last(now: Now, text: str) -> None:
+    await now.pilot.press("ctrl+up")
+    await now.until(lambda: now.app.chat.footer.editing is not None)
+    await send(now, text)
+
+
+async def test_an_edited_question_keeps_its_pictures_and_gets_those_it_names_and_those_attached(
+    play: Play, photo: Path, picture: StoredPicture, png: MakePng
+) -> None:
+    photo.with_name("dog.png").write_bytes(png((20, 20)))
+    async with play() as now:
+        now.app.attach([picture])
+        await now.talk("What is this?", "A cat.")
+        now.app.attach([photo.with_name("dog.png")])
+        await edit_last(now, "Which is older? '~/my cat.png'")
+        await now.until(lambda: len(now.engine.asked) == 2)
+        assert first(now) == ("Which is older?", ["cat.png", "dog.png", "my cat.png"])
+        assert now.app.chat.composer.text == ""
+        assert now.app.chat.footer.editing is None
+        now.engine.answer("The cat.")
+        await now.until(lambda: now.shown == ["Which is older?", "The cat."])
+        now.app.chat.transcript.views[0].focus()
+        await now.pilot.press("left")
+        await now.until(lambda: now.shown == ["What is this?", "A cat."])
+
+
+async def test_an_edited_question_whose_picture_fails_returns_to_be_edited(play: Play, photo: Path) -> None:
+    photo.write_bytes(b"no picture")
+    async with play() as now:
+        await now.talk("What is this?", "A cat.")
+        await edit_last(now, "What is that? '~/my cat.png'")
+        await now.until(lambda: "The question was not sent" in said(now))
+        assert now.app.chat.composer.text == "What is that?"
+        assert now.app.chat.footer.editing == now.app.conversation.path[0].id
+        await now.until(lambda: "Editing your question" in now.text())
+        await now.pilot.press("enter")
+        await now.until(lambda: len(now.engine.asked) == 2)
+        assert first(now) == ("What is that?", [])
+        assert len(now.app.conversation.path) == 2
+
+
+async def test_an_edited_question_that_waits_when_its_conversation_is_left_is_a_new_one(
+    play: Play, photo: Path
+) -> None:
+    photo.unlink()
+    os.mkfifo(photo)
+    async with play() as now:
+        await now.talk("What is this?", "A cat.")
+        here = now.app.conversation.info.id
+        now.app.attach([photo])
+        await edit_last(now, "What is that?")
+        await now.until(lambda: "Sent once my cat.png is open" in now.text())
+        now.app.new_conversation()
+        await now.until(lambda: now.shown == [])
+        assert now.app.chat.composer.text == ""
+        assert now.app.chat.footer.editing is None
+        now.app.open_conversation(here)
+        await now.until(lambda: now.app.chat.composer.text == "What is that?")
+        assert now.app.chat.footer.editing is None
+        photo.write_bytes(b"no picture")

@@ -15,6 +15,7 @@ from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.history.store import Store, StoredMessage
+from minigpt4.tui.images.attachments import attachment
 
 Chatting = Callable[..., PlainChat]
 Scripted = Callable[..., Any]
@@ -51,7 +52,7 @@ def said(store: Store) -> list[tuple[str, str, str]]:
 def test_questions_answers_and_pictures_are_kept(chatting: Chatting, store: Store, photo: Path) -> None:
     chat = chatting()
     assert store.conversations(1) == [], "nothing is kept before something is said"
-    chat.attach(open_picture(photo), photo.name)
+    chat.attach(open_picture(photo), attachment(str(photo)))
     chat.take("What is this?")
     chat.take("And where?")
     assert said(store) == [
@@ -134,7 +135,7 @@ def test_a_kept_conversation_is_gone_on_with(
     scripted_engine: Scripted,
 ) -> None:
     chat = chatting()
-    chat.attach(open_picture(photo), photo.name)
+    chat.attach(open_picture(photo), attachment(str(photo)))
     chat.take("What is this?")
     (info,) = store.conversations(1)
     engine = scripted_engine()
@@ -156,7 +157,7 @@ def test_a_kept_picture_that_is_gone_is_reported_and_skipped(
     scripted_engine: Scripted,
 ) -> None:
     chat = chatting()
-    chat.attach(open_picture(photo), photo.name)
+    chat.attach(open_picture(photo), attachment(str(photo)))
     chat.take("What is this?")
     (info,) = store.conversations(1)
     kept(store)[0].pictures[0].path.unlink()
