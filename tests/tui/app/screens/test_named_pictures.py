@@ -102,12 +102,15 @@ async def test_a_chip_that_the_question_names_is_not_attached_twice(play: Play, 
         assert first(now) == ("what is in my cat.png?", ["my cat.png"])
 
 
-async def test_a_question_during_an_answer_stays_whole_and_attaches_nothing(play: Play, photo: Path) -> None:
+async def test_a_question_during_an_answer_waits_with_the_picture_it_names(play: Play, photo: Path) -> None:
     async with play() as now:
         await now.ask("Hello?")
         await send(now, "what is this? '~/my cat.png'")
-        assert now.app.chat.composer.text == "what is this? '~/my cat.png'"
-        assert not now.app.chat.query(Chip)
+        await now.until(lambda: len(now.app.chat.draft.held) == 1)
+        now.engine.answer("Hello.")
+        await now.until(lambda: len(now.engine.asked) == 2)
+        assert now.app.conversation.path[2].text == "what is this?"
+        assert [one.name for one in now.app.conversation.path[2].pictures] == ["my cat.png"]
 
 
 async def test_a_path_of_no_file_is_not_an_unknown_command(play: Play) -> None:
