@@ -49,7 +49,7 @@ def _paste(chat: PlainChat, rest: str) -> None:
 
     del rest
     one = Attachment(clipboard_image(), "clipboard")
-    chat.attach(one.open(), one.name)
+    chat.attach(one.open(), one)
 
 
 def _history(chat: PlainChat, rest: str) -> None:

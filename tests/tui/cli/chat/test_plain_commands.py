@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from minigpt4.core.errors import BackendError
-from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli import options
@@ -51,7 +50,7 @@ def paths(store: Store) -> list[list[str]]:
 def test_again_asks_the_same_and_both_answers_stay(
     chat: PlainChat, engine: Any, store: Store, photo: Path
 ) -> None:
-    chat.attach(open_picture(photo), photo.name)
+    chat.take(f"/image {photo}")
     chat.take("What is this?")
     engine.pieces = ("A ", "dog.")
     chat.take("/again")
@@ -78,7 +77,7 @@ def test_edit_asks_in_other_words_with_the_same_pictures(
     chat: PlainChat, engine: Any, store: Store, photo: Path
 ) -> None:
     chat.take("Hello")
-    chat.attach(open_picture(photo), photo.name)
+    chat.take(f"/image {photo}")
     chat.take("What is this?")
     chat.take("/edit What animal is this?")
     first, _, edited = engine.asked[2]
@@ -249,9 +248,9 @@ def test_a_setting_is_changed_and_kept(with_model: PlainChat, engine: Any, capsy
 def test_another_model_sees_the_pictures_and_the_conversation_again(
     with_model: PlainChat, photo: Path, capsys: Captured
 ) -> None:
-    with_model.attach(open_picture(photo), photo.name)
+    with_model.take(f"/image {photo}")
     with_model.take("What is this?")
-    with_model.attach(open_picture(photo), photo.name)
+    with_model.take(f"/image {photo}")
     with_model.take("/settings threads 2")
     with_model.take("And this?")
     assert capsys.readouterr().out == "A cat.\nBy 2.\n"
