@@ -80,7 +80,8 @@ class ChatScreen(ChatDraft):
             if self.host.guarded(lambda: self.conversation.edit(edited.id, event.text)):
                 self.footer.leave_editing(event.typed)
         elif asked.text:
-            self.submit(asked.text, event.typed, asked.pictures, editing=edited.id if edited is not None else None)
+            editing = edited.id if edited is not None else None
+            self.submit(asked.text, event.typed, asked.pictures, editing=editing)
         else:
             self.attach(asked.pictures)
             self.composer.take(event.typed)
