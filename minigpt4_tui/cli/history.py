@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -254,7 +254,7 @@ def _form(form: str | None, output: Path | None) -> Form:
     raise UsageError(f"There is no format '{form}'; choose markdown, html or json.")
 
 
-def _export_markdown(store: Store, infos: list[ConversationInfo], output: Path | None) -> None:
+def _export_markdown(store: Store, infos: Sequence[ConversationInfo], output: Path | None) -> None:
     from minigpt4.tui.history.export import to_markdown
 
     folder = output or Path()
@@ -266,7 +266,7 @@ def _export_markdown(store: Store, infos: list[ConversationInfo], output: Path |
         print_path(to_markdown(store, info.id, folder))
 
 
-def _export_html(store: Store, infos: list[ConversationInfo], output: Path | None) -> None:
+def _export_html(store: Store, infos: Sequence[ConversationInfo], output: Path | None) -> None:
     from minigpt4.tui.history.export import file_stem, to_html
 
     if len(infos) == 1 and not (output and output.is_dir()):

@@ -97,6 +97,13 @@ class ConversationInfo:
 
 
 @dataclass(frozen=True)
+class ListedConversation(ConversationInfo):
+    """An entry of the list with the names of its pictures, in the order given, each picture once."""
+
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class WholeConversation:
     """A conversation with all branches, its messages in order of creation.
 

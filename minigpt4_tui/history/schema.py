@@ -106,7 +106,31 @@ INSERT INTO messages_found (rowid, text, picture_names)
 INSERT INTO titles_found (rowid, title) SELECT seq, title FROM conversations WHERE named;
 """
 
-MIGRATIONS = (TABLES, SEARCH)
+# Each name ends with a line break. They are here so that a page of the list needs no other table, and
+# the filter reads no message. A picture is named once, however often its conversation shows it.
+PICTURE_NAMES = """
+ALTER TABLE conversations ADD COLUMN picture_names TEXT NOT NULL DEFAULT '';
+CREATE TRIGGER conversation_pictures_added AFTER INSERT ON message_pictures BEGIN
+    UPDATE conversations SET picture_names = picture_names || replace(new.name, char(10), ' ') || char(10)
+    WHERE id = (SELECT conversation FROM messages WHERE seq = new.message) AND NOT EXISTS (
+        SELECT 1 FROM messages m CROSS JOIN message_pictures p ON p.message = m.seq
+        WHERE m.conversation = conversations.id AND m.seq <> new.message AND p.digest = new.digest
+    );
+END;
+UPDATE conversations SET picture_names = coalesce((
+    SELECT group_concat(name, '') FROM (
+        SELECT replace(p.name, char(10), ' ') || char(10) AS name
+        FROM messages m CROSS JOIN message_pictures p ON p.message = m.seq
+        WHERE m.conversation = conversations.id AND NOT EXISTS (
+            SELECT 1 FROM messages n CROSS JOIN message_pictures q ON q.message = n.seq
+            WHERE n.conversation = conversations.id AND n.seq < m.seq AND q.digest = p.digest
+        )
+        ORDER BY m.seq, p.position
+    )
+), '');
+"""
+
+MIGRATIONS = (TABLES, SEARCH, PICTURE_NAMES)
 """Scripts, run in order. A released one must never be edited."""
 
 VERSION = len(MIGRATIONS)

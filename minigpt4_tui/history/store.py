@@ -24,10 +24,12 @@ from typing import TYPE_CHECKING, Any
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.paths import data_home
 from minigpt4.tui.history.database import LOCK_TIMEOUT_S, Database
+from minigpt4.tui.history.listing import count_rows, listed_rows
 from minigpt4.tui.history.pictures import PictureFolder
 from minigpt4.tui.history.records import (
     ConversationInfo,
     Hit,
+    ListedConversation,
     Role,
     Settings,
     State,
@@ -70,6 +72,7 @@ __all__ = [
     "LATEST",
     "ConversationInfo",
     "Hit",
+    "ListedConversation",
     "Store",
     "StoreError",
     "StoredMessage",
@@ -169,16 +172,20 @@ class Store:
             insert_whole(connection, WholeConversation(info, False, settings or {}, None, ()))
         return info
 
-    def conversations(self, limit: int, before: ConversationInfo | None = None) -> list[ConversationInfo]:
-        """Pinned ones first, then by age, newest first; `before` is the last one of the page before."""
-        query = f"SELECT {INFO} FROM conversations WHERE deleted IS NULL"
-        values: tuple[object, ...] = ()
-        if before is not None:
-            query += " AND (pinned, updated, id) < (?, ?, ?)"
-            values = (int(before.pinned), before.updated, before.id)
-        query += " ORDER BY pinned DESC, updated DESC, id DESC LIMIT ?"
+    def conversations(
+        self, limit: int, before: ConversationInfo | None = None, matching: str = ""
+    ) -> list[ListedConversation]:
+        """Pinned ones first, then by age, newest first; `before` is the last one of the page before.
+
+        With `matching`, only those that have each of its words in their title or a picture's name.
+        """
         with self._database.reading() as connection:
-            return [info_of(row) for row in connection.execute(query, (*values, limit))]
+            return listed_rows(connection, limit, before, matching)
+
+    def count(self, matching: str = "") -> int:
+        """How many `conversations` there are."""
+        with self._database.reading() as connection:
+            return count_rows(connection, matching)
 
     def deleted(self) -> list[ConversationInfo]:
         """Those that `undelete` can restore, the last deleted first."""

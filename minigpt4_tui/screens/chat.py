@@ -109,10 +109,12 @@ class ChatScreen(ChatDraft):
     # What keys do
 
     def action_stop(self) -> None:
-        """Close the completions, take back a waiting question, stop the answer, focus, or stop editing.
+        """Clear the filter, close the completions, take back a waiting question, stop the answer, or focus.
 
-        One of them at a time, in this order.
+        Or stop editing: one of these at a time, in this order.
         """
+        if any(one.has_focus_within and one.clear_filter() for one in self._sidebars):
+            return
         if self.composer.close_choices():
             return
         if self.footer.take_back() or self.host.guarded(self.conversation.stop):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -38,10 +38,14 @@ from minigpt4.tui.widgets.welcome import Welcome
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
+    from minigpt4.tui.sidebar.sidebar import Sidebar
     from minigpt4.tui.widgets.engine_error import EngineErrorCard
 
 SIDEBAR_COLUMNS = 100
 """Columns from which the list of conversations is shown automatically."""
+
+COVERING_COLUMNS = 60
+"""Columns below which the list covers the conversation, and is shown only while it has the focus."""
 
 
 class ChatView(Screen[None]):
@@ -58,6 +62,7 @@ class ChatView(Screen[None]):
         self.draft = Draft()
         self.history = QuestionHistory(lambda: host.guarded(lambda: host.store.questions(MAX_LISTED)) or [])
         self._sidebar_wanted: bool | None = None
+        self._sidebar_covers = False
         self._drawing = asyncio.Lock()
         self._advised: set[tuple[str, bool]] = set()
 
@@ -259,6 +264,8 @@ class ChatView(Screen[None]):
     @property
     def shows_sidebar(self) -> bool:
         """Whether the list is shown now."""
+        if self.size.width < COVERING_COLUMNS:
+            return self._sidebar_covers
         if self._sidebar_wanted is not None:
             return self._sidebar_wanted
         wanted = self.host.settings.sidebar
@@ -266,27 +273,63 @@ class ChatView(Screen[None]):
 
     async def action_toggle_sidebar(self) -> None:
         """Show the list and focus it, or hide it."""
-        self._sidebar_wanted = not self.shows_sidebar
-        await self.draw_sidebar()
-        if self._sidebar_wanted:
-            for sidebar in self.query("#sidebar"):
-                sidebar.focus() if sidebar.can_focus else sidebar.query("*").focus()
-        else:
+        if self.shows_sidebar:
+            self._want_sidebar(False)
+            await self.draw_sidebar()
             self.composer.focus()
+        else:
+            await self.action_focus_sidebar()
+
+    async def action_focus_sidebar(self) -> None:
+        """Focus the list; show it if it is hidden."""
+        if not self.shows_sidebar:
+            self._want_sidebar(True)
+            await self.draw_sidebar()
+        for sidebar in self._sidebars:
+            sidebar.focus_list()
+
+    def _want_sidebar(self, wanted: bool) -> None:
+        if self.size.width < COVERING_COLUMNS:
+            self._sidebar_covers = wanted
+        else:
+            self._sidebar_wanted = wanted
+
+    @property
+    def _sidebars(self) -> Iterator[Sidebar]:
+        """The list, once it was shown."""
+        return (cast("Sidebar", sidebar) for sidebar in self.query("#sidebar"))
 
     async def draw_sidebar(self) -> None:
         """Show or hide the list; it is created when it is first shown."""
-        found = self.query("#sidebar")
-        if not found and self.shows_sidebar:
-            from minigpt4.tui.widgets.sidebar import Sidebar
+        if not self.query("#sidebar") and self.shows_sidebar:
+            from minigpt4.tui.sidebar.sidebar import Sidebar
 
             await self.query_one("#body").mount(Sidebar(id="sidebar"), before="#conversation")
-        for sidebar in found:
+        for sidebar in self._sidebars:
+            had_focus = sidebar.has_focus_within
+            sidebar.set_class(self.size.width < COVERING_COLUMNS, "-covering")
             sidebar.display = self.shows_sidebar
+            if had_focus and not sidebar.display:
+                self.composer.focus()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """In a window that the list covers it goes as soon as the focus is elsewhere."""
+        if self._sidebar_covers and not any(one.has_focus_within for one in self._sidebars):
+            self._sidebar_covers = False
+            self.call_later(self.draw_sidebar)
 
     async def on_resize(self, _event: events.Resize) -> None:
-        """Show or hide the list, which may depend on the width; lay out pictures, which do on the height."""
+        """Show or hide the list, which depends on the width; the one that is used stays.
+
+        Pictures are laid out anew, as they depend on the height.
+        """
         for row in self.query(".pictures"):
             row.refresh(layout=True)
-        if self.is_mounted and self.host.is_begun:
-            await self.draw_sidebar()
+        if not self.is_mounted or not self.host.is_begun:
+            return
+        is_used = any(sidebar.display and sidebar.has_focus_within for sidebar in self._sidebars)
+        if self.size.width < COVERING_COLUMNS:
+            self._sidebar_covers = is_used
+        elif self._sidebar_covers:
+            self._sidebar_covers, self._sidebar_wanted = False, True
+        await self.draw_sidebar()

@@ -32,7 +32,14 @@ def bindings_of(scope: str) -> list[Binding]:
 
 def key_label(key: str) -> str:
     """A key as people write it: "ctrl+o" is "Ctrl+O"."""
-    names = {"pageup": "PgUp", "pagedown": "PgDn", "escape": "Esc", "question_mark": "?", "slash": "/"}
+    names = {
+        "pageup": "PgUp",
+        "pagedown": "PgDn",
+        "escape": "Esc",
+        "delete": "Del",
+        "question_mark": "?",
+        "slash": "/",
+    }
     *modifiers, last = key.split("+")
     label = names.get(last) or (last.upper() if len(last) == 1 and modifiers else last)
     if len(label) > 1 and label[:1].islower():

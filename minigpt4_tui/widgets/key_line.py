@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,18 @@ def action_link(text: str | Content, action: str) -> Content:
     """Text of a `KeyLine` that posts `Clicked` when it is clicked."""
     content = Content(text) if isinstance(text, str) else text
     return content.stylize(Style.from_meta({"@click": ("link", (action,))}))
+
+
+def flow(parts: Iterable[Content], columns: int) -> Content:
+    """The parts side by side, as many to a line as there is room for: a part is not broken."""
+    lines: list[Content] = []
+    for part in parts:
+        joined = Content("  ").join((lines[-1], part)) if lines else part
+        if lines and joined.cell_length <= columns:
+            lines[-1] = joined
+        else:
+            lines.append(part)
+    return Content("\n").join(lines)
 
 
 class KeyLine(Static):

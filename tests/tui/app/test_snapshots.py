@@ -77,7 +77,7 @@ def _the_same_everywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         def today(cls) -> Day:
             return cls(TODAY.year, TODAY.month, TODAY.day)
 
-    monkeypatch.setattr("minigpt4.tui.widgets.sidebar.datetime", SimpleNamespace(date=Day))
+    monkeypatch.setattr("minigpt4.tui.sidebar.conversation_list.datetime", SimpleNamespace(date=Day))
     monkeypatch.setattr("minigpt4.tui.screens.models.free_memory", lambda: 8 << 30)
     monkeypatch.setattr("minigpt4.tui.widgets.status.time", SimpleNamespace(monotonic=lambda: 0.0))
 

@@ -22,11 +22,11 @@ from minigpt4.tui.screens.settings import SettingsScreen
 from minigpt4.tui.screens.themes import ThemesScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.settings.keys import ACTIONS, SCOPES, Action
+from minigpt4.tui.sidebar.sidebar import Sidebar
 from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.composer import Composer
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.picture_tree import PictureTree
-from minigpt4.tui.widgets.sidebar import Sidebar
 
 Play = Any
 

@@ -31,7 +31,7 @@ async def test_it_follows_renaming_in_the_list(play: Play) -> None:
     async with play(size=(110, 30)) as now:
         await now.talk("What is this?", "A cat.")
         await in_the_list(now)
-        await now.pilot.press("r", "end", *" again", "enter")
+        await now.pilot.press("f12", "end", *" again", "enter")
         await now.until(lambda: title(now) == "What is this? again")
 
 
@@ -50,10 +50,10 @@ async def test_deleting_the_open_one_leaves_a_new_one_and_undoing_it_opens_it_ag
     async with play(size=(110, 30)) as now:
         await now.talk("What is this?", "A cat.")
         await in_the_list(now)
-        await now.pilot.press("d")
+        await now.pilot.press("delete")
         await now.until(lambda: title(now) == "New conversation" and now.shown == [])
         assert now.app.focused.id == "conversations", "whoever deletes is still in the list"
-        await now.pilot.press("u")
+        await now.pilot.press("ctrl+z")
         await now.until(lambda: title(now) == "What is this?")
         await now.until(lambda: now.shown == ["What is this?", "A cat."])
 
@@ -62,12 +62,12 @@ async def test_undo_leaves_a_conversation_begun_meanwhile_alone(play: Play) -> N
     async with play(size=(110, 30)) as now:
         await now.talk("What is this?", "A cat.")
         await in_the_list(now)
-        await now.pilot.press("d")
+        await now.pilot.press("delete")
         await now.until(lambda: now.shown == [])
         await now.pilot.press("escape")
         await now.talk("Something else?", "Yes.")
         now.app.chat.query_one("#conversations").focus()
-        await now.pilot.press("u")
+        await now.pilot.press("ctrl+z")
         await now.until(lambda: len(now.store.conversations(10)) == 2)
         assert now.shown == ["Something else?", "Yes."]
 
@@ -89,6 +89,6 @@ async def test_deleting_while_an_answer_is_written_stops_it(play: Play) -> None:
         await now.until(lambda: "Once upon" in now.text())
         deleted = now.app.conversation.info.id
         await in_the_list(now)
-        await now.pilot.press("d")
+        await now.pilot.press("delete")
         await now.until(lambda: now.engine.cancelled == [now.engine.request])
         assert [one.text for one in now.store.path(deleted)] == ["Tell me a story.", "Once upon"]
