@@ -123,6 +123,12 @@ def conversation_of(connection: sqlite3.Connection, message: str) -> str:
     return str(row[0])
 
 
+def check_belongs(connection: sqlite3.Connection, message: str, conversation: str) -> None:
+    """Raise StoreError if the message is of another conversation, or does not exist."""
+    if conversation_of(connection, message) != conversation:
+        raise StoreError(f"The message '{message}' belongs to another conversation than '{conversation}'.")
+
+
 def message_rows(
     connection: sqlite3.Connection, pictures: PictureFolder, condition: str, *values: str
 ) -> list[StoredMessage]:

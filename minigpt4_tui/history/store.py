@@ -7,8 +7,7 @@
     answer = store.add_message(talk.id, question.id, "assistant", "", state="writing")
     store.update_text(answer.id, "A dog.", "done")
 
-Every call is its own transaction, may come from any thread, and may raise StoreError. Several
-instances may have the same file open.
+Every call, from any thread, is a transaction of its own and may raise StoreError; instances share the file.
 """
 
 from __future__ import annotations
@@ -52,6 +51,7 @@ from minigpt4.tui.history.rows import (
     TAKEN,
     VARIANTS,
     as_stored,
+    check_belongs,
     conversation_of,
     conversation_row,
     find_row,
@@ -81,7 +81,6 @@ __all__ = [
 ]
 
 FILE_NAME = "conversations.sqlite3"
-
 LONGEST_TITLE = 200
 
 
@@ -280,7 +279,7 @@ class Store:
         with self._database.writing() as connection:
             title = conversation_row(connection, conversation).title
             if parent is not None:
-                _check_belongs(conversation_of(connection, parent), parent, conversation)
+                check_belongs(connection, parent, conversation)
             insert_message(connection, conversation, message, writer)
             if not title and role == "user":
                 title = title_of(message.text, stored)
@@ -332,7 +331,7 @@ class Store:
         with self._database.writing() as connection:
             conversation_row(connection, conversation)
             if message is not None:
-                _check_belongs(conversation_of(connection, message), message, conversation)
+                check_belongs(connection, message, conversation)
             connection.execute("UPDATE conversations SET leaf = ? WHERE id = ?", (message, conversation))
 
     def newest_leaf(self, message: str) -> str:
@@ -399,8 +398,3 @@ class Store:
     def _hold_writer(self) -> str:
         with self._database.reading():
             return self._writer.hold()
-
-
-def _check_belongs(actual: str, message: str, conversation: str) -> None:
-    if actual != conversation:
-        raise StoreError(f"The message '{message}' belongs to another conversation than '{conversation}'.")

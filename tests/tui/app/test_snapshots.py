@@ -273,7 +273,7 @@ async def test_the_models(play: Play, past: Store, look: Look) -> None:
 
 async def test_a_large_download(play: Play, past: Store, look: Look) -> None:
     async with opened(play) as now:
-        plan = FetchPlan("mini", 5, 15_670_000_000, 412_000_000_000, Path("/home/me/minigpt4/bundles/mini"))
+        plan = FetchPlan("mini", 5, 15_670_000_000, 412_000_000_000, Path("/data/me/minigpt4/bundles/mini"))
         now.app.push_screen(DownloadScreen(plan))
         await look(now, "download-question")
         await now.pilot.press("escape")

@@ -54,7 +54,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     def asked(asking: ask.Asking, _: object) -> None:
         take(asking.chosen)
 
-    def opened(chosen: Chosen, *_: object) -> None:
+    def opened(_: object, chosen: Chosen, *__: object) -> None:
         take(chosen)
         raise Minigpt4Error("Enough.")
 

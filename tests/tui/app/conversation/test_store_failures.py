@@ -90,7 +90,7 @@ async def test_a_file_that_became_read_only_is_reported(play: Play, store: Store
         await now.pilot.press("ctrl+b")
         await now.until(lambda: now.app.focused.id == "conversations")
         now.app._notifications.clear()
-        await now.pilot.press("down", "p", "d")
+        await now.pilot.press("f7", "delete")
         await now.until(lambda: is_shown(now, "read-only"))
         connection.execute("PRAGMA query_only = OFF")
         assert len(store.conversations(10)) == 1
