@@ -42,6 +42,8 @@ GC_THRESHOLDS = (2_000, 10, 1_000)
 
 LOCK_S = 0.3
 """Seconds to wait for another process's lock on the store; then the write is retried later."""
+PHOTO_FIRST_S = 0.3
+"""Seconds for which the engine leaves the processor to drawing the photo that the app was started with."""
 DELETED_KEPT_S = 30 * 24 * 3600
 """Seconds for which a deleted conversation can be restored."""
 
@@ -106,8 +108,6 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     async def _begin(self) -> None:
         self.is_begun = True
         self.guarded(lambda: self.store.set_lock_timeout(LOCK_S))
-        if self.engine.state == "off":
-            self.restart_engine()
         self.set_interval(0.5, lambda: self.guarded(self.conversation.tick, rarely=True))
         for problem in (*self.loaded.problems, *self._keys.clashes, self.store.notice):
             if problem:
@@ -118,13 +118,19 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             self.open_conversation(self._start_with[1])
         self.attach(self._start_with[0])
         self.follow_themes()
-        self.in_background(self.store.recover, self._recovered)
-        self.in_background(self._preload, self._warn)
+        self.set_timer(PHOTO_FIRST_S, self._load) if self._start_with[0] else self._load()
         if not gc.isenabled():
             # All objects up to here stay alive: collections need not traverse them again.
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             gc.enable()
+
+    def _load(self) -> None:
+        """Start the engine, and what else takes the processor."""
+        if self.engine.state == "off":
+            self.restart_engine()
+        self.in_background(self.store.recover, self._recovered)
+        self.in_background(self._preload, self._warn)
 
     def _preload(self) -> list[str]:
         """Import what the first answer needs, ahead of it; returns what is wrong with named prompts."""
