@@ -18,7 +18,6 @@ from minigpt4.tui.screens.prompt import PromptScreen
 from minigpt4.tui.screens.search import SearchScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip, ChipRow
-from minigpt4.tui.widgets.picture import PictureArea
 
 Play = Any
 MakePng = Any
@@ -83,7 +82,7 @@ async def test_a_sent_picture_is_seen_and_enlarged(play: Play, png: MakePng, tmp
         await now.until(lambda: names(now) == ["cat.png"])
         await now.talk("What is this?", "A cat.")
         await now.until(lambda: "▀▀▀" in now.text() and "40 × 30" in now.text())
-        await now.pilot.click(PictureArea)
+        await now.pilot.click("Thumbnail PictureArea")
         await now.until(lambda: isinstance(now.app.screen, ZoomScreen))
         await now.pilot.press("escape")
         now.app.chat.transcript.views[0].focus()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minigpt4.tui.conversation.slash_commands import COMMANDS
+from minigpt4.tui.conversation.slash_commands import all_commands
 from minigpt4.tui.screens.help import HelpScreen
 from minigpt4.tui.settings.bindings import key_label
 from minigpt4.tui.settings.keys import ACTIONS
@@ -32,7 +32,7 @@ async def test_every_action_and_every_command_is_listed_with_its_keys(play: Play
         listed = lines(on)
         for action in ACTIONS:
             assert any(action.about in line and key_label(action.keys[0]) in line for line in listed)
-        for command in COMMANDS:
+        for command in all_commands():
             assert any(line.strip().startswith(command.name) for line in listed)
 
 

@@ -76,7 +76,7 @@ async def test_the_key_that_is_pressed_is_kept_shown_and_works_at_once(play: Pla
         await on.until(lambda: isinstance(on.app.screen, SearchScreen))
 
 
-@pytest.mark.parametrize("key", ["alt+enter", "ctrl+y", "f12", "ctrl+shift+left", "alt+s"])
+@pytest.mark.parametrize("key", ["alt+enter", "ctrl+y", "f11", "ctrl+shift+left", "alt+s"])
 async def test_any_key_that_the_app_does_not_use_can_be_taken(play: Play, key: str) -> None:
     async with play() as on:
         await ask_for_key(on, "export")

@@ -111,7 +111,7 @@ async def test_typing_stays_quick_in_a_long_conversation(play: Play, long_conver
 async def test_a_conversation_that_leaves_room_stands_at_the_top_while_the_foot_grows_and_shrinks(
     play: Play, picture: StoredPicture
 ) -> None:
-    async with play({"images": "halfblock"}, size=(80, 40)) as now:
+    async with play({"images": "halfblock"}, size=(80, 60)) as now:
         for question in ("Which bird is this?", "And this?"):
             now.app.new_conversation()
             now.app.attach([picture])
