@@ -60,13 +60,13 @@ class ConversationRow(Visual):
 
     def _lines(self, width: int) -> list[Content]:
         mark = Content.styled(MARK, "$primary") if self._is_open else Content(" " * len(MARK))
-        when = Content.styled(f" {self.when}", "$foreground 70%")
+        when = Content.styled(f" {self.when}", "dim")
         space = max(width - len(MARK) - when.cell_length, 1)
         title = Content.styled(self.title, "bold" if self._is_open else "")
         lines = [mark + title.truncate(space, ellipsis=True, pad=True) + when]
         for name in self._pictures:
             shown = Content(name).truncate(max(width - len(MARK) - len(self._more), 1), ellipsis=True)
-            lines.append(Content.styled(f"{' ' * len(MARK)}{shown.plain}{self._more}", "$foreground 70%"))
+            lines.append(Content.styled(f"{' ' * len(MARK)}{shown.plain}{self._more}", "dim"))
         return lines
 
 
@@ -113,9 +113,15 @@ class ConversationList(OptionRows):
 
     def line_of(self, conversation: str) -> int | None:
         """The line on which a conversation's row begins, from the top of what is visible, if it is listed."""
-        if conversation not in self._id_to_option:
+        if not self.lists(conversation):
             return None
-        return self._index_to_line[self.get_option_index(conversation)] - round(self.scroll_y)
+        # A list that was shown a moment ago is not laid out yet.
+        line = self._index_to_line.get(self.get_option_index(conversation))
+        return None if line is None else line - round(self.scroll_y)
+
+    def lists(self, conversation: str) -> bool:
+        """Whether the conversation has a row."""
+        return conversation in self._id_to_option
 
     def _rows(self, infos: Iterable[ListedConversation], current: str, *, is_first: bool) -> list[Option]:
         rows: list[Option] = []

@@ -65,7 +65,7 @@ class Listing(Vertical):
     def focus_list(self) -> None:
         """Focus the list, the cursor on the open conversation."""
         rows, current = self.rows, self._current
-        if current and rows.line_of(current) is not None and not rows.has_focus:
+        if rows.lists(current) and not rows.has_focus:
             rows.highlighted = rows.get_option_index(current)
         rows.focus()
 

@@ -37,17 +37,17 @@ class AnsiColors:
         return _painted(text, self.warning_color)
 
 
-def ansi_colors(theme: str, stdout: TextIO = sys.stdout, stderr: TextIO = sys.stderr) -> AnsiColors:
-    """The theme's colors, for those of the two streams that are terminals.
+def ansi_colors(theme: str, stdout: TextIO | None = None, stderr: TextIO | None = None) -> AnsiColors:
+    """The theme's colors, for those of the two streams (the standard ones by default) that are terminals.
 
     NO_COLOR (no-color.org) and TERM=dumb turn them off. Raises UsageError for an unknown theme.
     """
     from minigpt4.themes import load_theme
 
     colors = load_theme(theme)
-    is_colored = takes_color(stderr)
+    is_colored = takes_color(stderr or sys.stderr)
     return AnsiColors(
-        prompt_color=_escape(colors.accent or colors.secondary) if takes_color(stdout) else "",
+        prompt_color=_escape(colors.accent or colors.secondary) if takes_color(stdout or sys.stdout) else "",
         quiet_color=_escape(colors.secondary) if is_colored else "",
         warning_color=_escape(colors.warning) if is_colored else "",
     )

@@ -81,9 +81,9 @@ async def test_titles_in_the_list_above_the_conversation_and_among_what_is_found
         await now.until(lambda: "2 found" in now.text())
         await now.pilot.press("escape")
         now.app.chat.query_one("#conversations").focus()
-        await now.pilot.press("f12")
+        await now.pilot.press("down", "f12")
         await now.until(lambda: now.app.focused.id == "new-name")
-        await now.pilot.press("escape", "d")
+        await now.pilot.press("escape", "delete")
         await now.until(lambda: any("Deleted" in note.message for note in now.app._notifications))
 
 

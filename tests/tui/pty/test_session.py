@@ -18,7 +18,7 @@ def test_a_person_shows_a_photo_asks_stops_continues_and_leaves(start: Start, ke
         (conversation,) = kept.conversations(10)
         return kept.path(conversation.id)[place]
 
-    terminal = start("coffee.jpg", "--greedy", "--max-tokens", "100")
+    terminal = start("coffee.jpg", "--images", "halfblock", "--greedy", "--max-tokens", "100")
     terminal.until("▣ coffee.jpg  600 × 400")
     terminal.until("● mini")
     (engine,) = terminal.engines()

@@ -175,7 +175,7 @@ async def test_answers_are_shown_with_their_pictures_and_their_step(new_run: New
     for step in (10, 20, 30):
         run.sampled(step, dog=f"A dog at {step}.", cat=f"A cat at {step}.")
     run.picture("dog")
-    async with watch(run) as stage:
+    async with watch(run, images="halfblock") as stage:
         await stage.pilot.press("5")
         await stage.until(lambda: "A dog at 30." in stage.text() and "▀" in stage.text())
         assert "answers after step 30 (3 of 3)" in stage.text()

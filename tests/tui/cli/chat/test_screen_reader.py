@@ -15,7 +15,7 @@ from minigpt4.tui.cli.chat.plain_commands import ACTIONS
 from minigpt4.tui.conversation.slash_commands import COMMANDS
 from minigpt4.tui.history.store import Store
 
-APP_ONLY = {"/pick", "/copy", "/code", "/themes", "/restart"}
+APP_ONLY = {"/pick", "/copy", "/code", "/editor", "/themes", "/restart"}
 """Of no use in lines: any terminal copies what is on it, and the model is loaded from the start."""
 
 
