@@ -15,11 +15,13 @@ from textual.strip import Strip
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
+from minigpt4.tui.widgets.waiting_keys import WaitingKeys
+
 AHEAD = 10
 """Rows before the end at which `NearEnd` is posted."""
 
 
-class OptionRows(OptionList):
+class OptionRows(WaitingKeys, OptionList):
     """The app's list style; with `is_driven` it has no focus, its keys come from an input above it."""
 
     DEFAULT_CSS = """
@@ -51,9 +53,6 @@ class OptionRows(OptionList):
         super().__init__(markup=False, **named)
         self.can_focus = not is_driven
         self.set_class(is_driven, "-driven")
-        self.is_awaited = False
-        """Whether other rows than these are being read: keys are meant for those, and wait for `fill`."""
-        self._held: list[str] = []
 
     def fill(self, rows: list[Option], *, keep: str | None = None) -> None:
         """Show these rows, the cursor on the one whose id is `keep`, else on the first enabled one."""
@@ -67,32 +66,20 @@ class OptionRows(OptionList):
         if not self.is_awaited:
             self.release()
 
-    def release(self) -> None:
-        """Carry out the keys that have waited for the rows."""
-        self.is_awaited = False
-        held, self._held = self._held, []
-        for action in held:
-            getattr(self, f"action_{action}")()
-
     def action_cursor_down(self) -> None:
         """Move down, once the rows are there."""
-        if not self._holds("cursor_down"):
+        if not self.waits("cursor_down"):
             super().action_cursor_down()
 
     def action_cursor_up(self) -> None:
         """Move up, once the rows are there."""
-        if not self._holds("cursor_up"):
+        if not self.waits("cursor_up"):
             super().action_cursor_up()
 
     def action_select(self) -> None:
         """Select the row under the cursor, once the rows are there."""
-        if not self._holds("select"):
+        if not self.waits("select"):
             super().action_select()
-
-    def _holds(self, action: str) -> bool:
-        if self.is_awaited:
-            self._held.append(action)
-        return self.is_awaited
 
     def render_line(self, y: int) -> Strip:
         """A line; under the cursor nothing is dim, which would be hard to read on that background."""

@@ -17,6 +17,7 @@ from textual.widgets.tree import TreeNode
 from minigpt4.tui.images.browse import Listing, listing
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.waiting_keys import WaitingKeys
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
@@ -33,7 +34,7 @@ class Entry:
     label: str
 
 
-class PictureTree(Tree[Entry]):
+class PictureTree(WaitingKeys, Tree[Entry]):
     """Images are selected with Space or a click on their mark, and accepted with Enter or a double click."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -74,9 +75,6 @@ class PictureTree(Tree[Entry]):
         self.show_root = False
         self.guide_depth = 2
         self.chosen: dict[Path, None] = {}
-        self.is_awaited = False
-        """Whether the lines are being read: keys wait until the cursor stands on the first of them."""
-        self._held: list[str] = []
         self._filled = 0
 
     def fill(self, folder: Path) -> None:
@@ -103,7 +101,7 @@ class PictureTree(Tree[Entry]):
     def action_select_picture(self) -> None:
         """Select or deselect the image under the cursor; expand or collapse a folder."""
         node = self.cursor_node
-        if self._holds("select_picture") or node is None or node.data is None:
+        if self.waits("select_picture") or node is None or node.data is None:
             return
         if node.data.kind == "folder":
             node.toggle()
@@ -118,17 +116,17 @@ class PictureTree(Tree[Entry]):
 
     def action_cursor_down(self) -> None:
         """Move down, once the lines are there."""
-        if not self._holds("cursor_down"):
+        if not self.waits("cursor_down"):
             super().action_cursor_down()
 
     def action_cursor_up(self) -> None:
         """Move up, once the lines are there."""
-        if not self._holds("cursor_up"):
+        if not self.waits("cursor_up"):
             super().action_cursor_up()
 
     def action_select_cursor(self) -> None:
         """Accept the image, once the lines are there; open a folder."""
-        if not self._holds("select_cursor"):
+        if not self.waits("select_cursor"):
             super().action_select_cursor()
 
     def action_open_folder(self) -> None:
@@ -256,15 +254,7 @@ class PictureTree(Tree[Entry]):
             return
         if node is not None:
             self.move_cursor(node)
-        self.is_awaited = False
-        held, self._held = self._held, []
-        for action in held:
-            getattr(self, f"action_{action}")()
-
-    def _holds(self, action: str) -> bool:
-        if self.is_awaited:
-            self._held.append(action)
-        return self.is_awaited
+        self.release()
 
     def _mark_column(self, node: TreeNode[Entry]) -> int:
         depth = 0
