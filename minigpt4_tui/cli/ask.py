@@ -12,7 +12,7 @@ import typer
 
 from minigpt4.core.errors import ImageError, UsageError
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.chat.plain import cut_short
+from minigpt4.tui.cli.chat.reply_report import cut_short
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.options import Chosen
 from minigpt4.tui.cli.signals import stopping_on_interrupt

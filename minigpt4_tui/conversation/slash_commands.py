@@ -40,7 +40,15 @@ COMMANDS = (
         "PATH... add pictures to your next message; dropping a file on the terminal does it, too",
         takes_path=True,
     ),
-    SlashCommand("/pick", "pick_picture", "choose pictures from a folder"),
+    SlashCommand(
+        "/remove", "", plain="NAME take a picture out of your next message; without a name, the last"
+    ),
+    SlashCommand(
+        "/pick",
+        "pick_picture",
+        "choose pictures from a folder",
+        "FOLDER list the pictures of a folder; then NUMBER... adds some",
+    ),
     SlashCommand("/paste", "paste", "take the picture from the clipboard", "add the clipboard's picture"),
     SlashCommand(
         "/clear",
@@ -54,7 +62,15 @@ COMMANDS = (
     ),
     SlashCommand("/continue", "continue_answer", "continue the last answer", "continue the last answer"),
     SlashCommand("/edit", "edit_last", "edit the last question", "TEXT ask the last question in other words"),
-    SlashCommand("/editor", "open_editor", "write the question in your own editor"),
+    SlashCommand(
+        "/editor",
+        "open_editor",
+        "write the question in your own editor",
+        "write the question, also of many lines, in your own editor",
+    ),
+    SlashCommand(
+        "/variants", "", plain="NUMBER list all answers to the last question, or go on from another one"
+    ),
     SlashCommand("/copy", "copy_last", "copy the last answer"),
     SlashCommand("/code", "copy_last_code", "copy the last block of code"),
     SlashCommand(
@@ -68,7 +84,9 @@ COMMANDS = (
     SlashCommand("/open", "", plain="NUMBER open a conversation of the last list, or the one of an ID"),
     SlashCommand("/show", "", plain="print the conversation so far"),
     SlashCommand("/title", "", plain="TEXT give the conversation another title"),
+    SlashCommand("/pin", "", plain="list the conversation first, or no longer"),
     SlashCommand("/delete", "", plain="delete the conversation, and begin a new one"),
+    SlashCommand("/undelete", "", plain="bring back the conversation deleted last"),
     SlashCommand(
         "/export",
         "export",

@@ -77,6 +77,8 @@ def _plain(
     offload_vision: bool,
 ) -> int:
     """The chat line by line."""
+    from minigpt4.tui.cli.chat.line_input import at_terminal
+    from minigpt4.tui.cli.chat.plain_pictures import folder_of, offer
     from minigpt4.tui.conversation.slash_commands import prompt_problems
     from minigpt4.tui.history.store import StoreError
 
@@ -94,12 +96,17 @@ def _plain(
         chosen = options.choose(loaded, projection, offload_vision=offload_vision)
         for sentence in (*loaded.problems, *prompt_problems()):
             say(f"minigpt4: {printable(sentence)}")
+        # In a script a folder is a mistake, as nobody can choose from it.
+        folders = [folder for one in files if at_terminal() and (folder := folder_of(one))]
+        files = [one for one in files if one.source not in folders]
         # Fail on an unreadable picture before the model loads.
         pictures = [one.open() for one in files]
         settings = (loaded, projection, offload_vision)
         with _opened(settings, chosen, store, conversation) as chat:
             for file, picture in zip(files, pictures, strict=True):
                 chat.attach(picture, file)
+            for folder in folders[-1:]:
+                offer(chat, folder)
             return chat.run()
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from minigpt4.tui.terminal.messages import say
 
 PROMPT = "> "
 
@@ -37,3 +42,20 @@ def _readline() -> Any:
         return importlib.import_module("readline")
     except ImportError:
         return None
+
+
+@contextmanager
+def saying_if_slow(words: str, seconds: float) -> Iterator[None]:
+    """Say `words` if the block takes longer."""
+    timer = threading.Timer(seconds, say, [words])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def at_terminal() -> bool:
+    """Whether lines are typed by somebody, who can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()

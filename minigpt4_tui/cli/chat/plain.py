@@ -7,11 +7,11 @@ Answers go to standard output, everything else to standard error, so that
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minigpt4.core.errors import ImageError, Minigpt4Error, UsageError
@@ -19,16 +19,18 @@ from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import Assistant, Message, System, User
 from minigpt4.core.reply import Reply
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling
-from minigpt4.tui.cli.chat.line_input import PROMPT, next_line
+from minigpt4.tui.cli.chat.line_input import PROMPT, next_line, saying_if_slow
 from minigpt4.tui.cli.chat.plain_commands import ACTIONS, run_command
 from minigpt4.tui.cli.chat.plain_history import Record
+from minigpt4.tui.cli.chat.plain_pictures import Waiting, asked_by_you, described_picture, folder_of, offer
+from minigpt4.tui.cli.chat.reply_report import cut_short, left_out, reply_stats
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.conversation.conversation import varied
 from minigpt4.tui.conversation.slash_commands import plain_commands, unknown_command, with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
-from minigpt4.tui.images.question import NO_PICTURE, question_in
+from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import print_answer
@@ -44,15 +46,6 @@ ANSWER = "Answer: "
 
 PATIENCE_S = 2.0
 """Seconds after which a terminal shows what is in progress."""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A picture for the next message: its embedding, and its copy in the history (None: not saved)."""
-
-    source: Attachment
-    embedding: ImageEmbedding
-    stored: StoredPicture | None
 
 
 @dataclass
@@ -72,6 +65,8 @@ class PlainChat:
     pending: list[Waiting] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
     """Ids of the conversations that were listed last, by their numbers."""
+    offered: list[Path] = field(default_factory=list)
+    """The pictures of the folder that was listed last, by their numbers."""
     failures: int = 0
     _dropped: int = 0
     _prefill: str = ""
@@ -124,30 +119,40 @@ class PlainChat:
             elif names_files(line):
                 self.attach_line(line)
             else:
-                self._take_question(line)
+                self.ask_line(line)
         except Minigpt4Error as error:
             self.failures += 1
             say_error(error)
         return True
 
-    def _take_question(self, line: str) -> None:
+    def ask_line(self, line: str) -> None:
         """Attach the pictures that the line names, and ask the rest of it, if there is more."""
-        asked = question_in(with_prompt(line), [one.source for one in self.pending])
-        if asked.text.startswith("/"):
-            self._unknown(asked.text)
-            return
+        asked = self._asked(line)
         for source, picture in zip(asked.pictures, asked.open(), strict=True):
             self.attach(picture, source)
         if asked.text:
             self._answer(asked.text)
 
-    def attach(self, picture: Picture, source: Attachment) -> None:
-        """Add a picture, opened from `source`, to the next message and print its name and size."""
-        with self._print_if_slow(f"Looking at {printable(picture.name)} ..."):
+    def _asked(self, line: str) -> Question:
+        asked = question_in(with_prompt(line), [one.source for one in self.pending])
+        if asked.text.startswith("/"):
+            raise UsageError(unknown_command(asked.text, plain_commands()))
+        return asked
+
+    def attach(self, picture: Picture, source: Attachment, known: Sequence[ImageEmbedding] = ()) -> None:
+        """Add a picture, opened from `source`, to the next message and print its name and size.
+
+        If it is one of `known`, those of an edited question, it is in the message already.
+        """
+        name = printable(picture.name)
+        with self._print_if_slow(f"Looking at {name} ..."):
             seen = self.engine.look(picture)
-        self.pending.append(Waiting(source, seen, self.record.keep(picture, source.name)))
-        width, height = picture.info.size
-        say(self.colors.quiet(f"Added {printable(picture.name)}, {width} x {height} pixels."))
+        if any(seen.key == one.key for one in known):
+            say(self.colors.quiet(f"{name} belongs to the question already."))
+            return
+        described = described_picture(picture.name, *picture.info.size)
+        self.pending.append(Waiting(source, seen, self.record.keep(picture, source.name), described))
+        say(self.colors.quiet(f"Added {described}."))
         for notice in picture.info.notices:
             say(self.colors.warning(notice))
 
@@ -158,7 +163,7 @@ class PlainChat:
         say(self.colors.quiet(f"Going on with '{sanitize_line(title, 80)}', {count}."))
         if _at_terminal():
             for message in path[-2:]:
-                who = "You asked" if message.role == "user" else "The answer was"
+                who = asked_by_you(message) if message.role == "user" else "The answer was"
                 say(self.colors.quiet(f"{who}: {sanitize_line(message.text, 500)}"))
 
     def _messages_of(self, path: Sequence[StoredMessage]) -> Iterator[Message]:
@@ -179,10 +184,13 @@ class PlainChat:
     def attach_line(self, line: str) -> None:
         found = attachments_in(line)
         if not found:
-            self.failures += 1
-            say("minigpt4: /image needs the path of a picture, as in `/image photo.jpg`.")
+            raise UsageError("/image needs the path of a picture, as in `/image photo.jpg`.")
         for one in found:
-            self.attach(one.open(), one)
+            folder = folder_of(one)
+            if folder is not None and _at_terminal():
+                offer(self, folder)
+            else:
+                self.attach(one.open(), one)
 
     def clear(self) -> None:
         """Begin a new conversation."""
@@ -191,10 +199,6 @@ class PlainChat:
         self._dropped = 0
         self.record.new_conversation()
         say(self.colors.quiet("A new conversation begins; the model knows nothing of the one before."))
-
-    def _unknown(self, line: str) -> None:
-        self.failures += 1
-        say(f"minigpt4: {unknown_command(line, plain_commands())}")
 
     def again(self) -> None:
         """Answer the last question once more; the earlier answer stays in the history."""
@@ -219,20 +223,38 @@ class PlainChat:
         self._report(reply)
 
     def edit(self, text: str) -> None:
-        """Ask the last question in other words, with its pictures; without a text, offer it for editing."""
+        """Ask the last question in other words; without a text, offer it for editing.
+
+        Pictures that wait, and those that `text` names, are added to the question's own.
+        """
         place = self._last_question()
-        if place is None:
+        before = self.conversation[place] if place is not None else None
+        if place is None or not isinstance(before, User):
             raise UsageError("There is no question yet to edit.")
-        before = self.conversation[place]
         if not text:
             say(f"The last question: {sanitize_line(before.text, 500)}\n/edit TEXT asks it in other words.")
             self._prefill = f"/edit {sanitize_line(before.text)}"
             return
-        asked = User(text, images=before.images if isinstance(before, User) else ())
+        question = self._asked(text)
+        for source, picture in zip(question.pictures, question.open(), strict=True):
+            self.attach(picture, source, known=before.images)
+        words = question.text or before.text
+        asked = User(words, images=(*before.images, *(one.embedding for one in self.pending)))
+        stored = [one.stored for one in self.pending if one.stored is not None]
         earlier = self.conversation[:place]
-        reply = self._reply([*earlier, asked], self.sampling, lambda: self.record.begin_edited(text))
+        reply = self._reply([*earlier, asked], self.sampling, lambda: self.record.begin_edited(words, stored))
         self.conversation[place:] = [asked, Assistant(reply.text)]
+        self.pending.clear()
         self._report(reply)
+
+    def go_on_from(self, answer: StoredMessage) -> None:
+        """Let the conversation go on from another saved answer, and from what was said after it."""
+        store, conversation = self.record.store, self.record.conversation
+        if store is None or conversation is None:
+            return
+        store.set_leaf(conversation.id, store.newest_leaf(answer.id))
+        self.record = self.record.of(conversation)
+        self.conversation[:] = self._messages_of(store.path(conversation.id))
 
     def open(self, conversation: ConversationInfo) -> None:
         """Go on with a saved conversation."""
@@ -308,7 +330,7 @@ class PlainChat:
         with stopping_on_interrupt() as interrupted:
             reply = self.engine.reply([*system, *messages], sampling, cancelled=interrupted)
             if reply.dropped_messages > self._dropped:
-                say(self.colors.warning(_left_out(reply.dropped_messages)))
+                say(self.colors.warning(left_out(reply.dropped_messages)))
             self._dropped = reply.dropped_messages
             if notice:
                 say(self.colors.warning(notice))
@@ -324,7 +346,9 @@ class PlainChat:
                 raise KeyboardInterrupt
             say(self.colors.quiet("(Stopped; what was said so far stays in the conversation.)"))
         if reply.finish == "length":
-            say(self.colors.warning(cut_short(reply, self.sampling)))
+            say(self.colors.warning(cut_short(reply, self.sampling, "/continue goes on")))
+        if reply.finish == "stop" and not reply.text.strip():
+            say(self.colors.quiet("(The model had nothing to say.)"))
 
     def _say(self, reply: Reply, before: str) -> None:
         """Print the answer while it is generated, and save it, however it ends."""
@@ -342,53 +366,21 @@ class PlainChat:
                 self.record.grow(before + reply.text)
             print(flush=True)
             state = "stopped" if reply.finish == "cancelled" else "done"
-            stats = _stats(reply)
+            stats = reply_stats(reply)
         except Minigpt4Error as error:
             state, stats = "failed", {"problem": str(error)}
             raise
         finally:
             self.record.end(before + reply.text, state, stats)
 
-    @contextmanager
-    def _print_if_slow(self, words: str) -> Iterator[None]:
+    def _print_if_slow(self, words: str) -> AbstractContextManager[None]:
         """Print `words` if the block takes long: a screen reader cannot read a bar or spinner."""
-        if not _at_terminal():
-            yield
-            return
-        timer = threading.Timer(PATIENCE_S, say, [self.colors.quiet(words)])
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+        return saying_if_slow(self.colors.quiet(words), PATIENCE_S) if _at_terminal() else nullcontext()
 
     def next_line(self) -> str:
         """The next line of input; raises EOFError at its end."""
         prefill, self._prefill = self._prefill, ""
         return next_line(self.colors.prompt(PROMPT), prefill)
-
-
-def cut_short(reply: Reply, sampling: ResolvedSampling) -> str:
-    """The notice under an answer that ran to its limit."""
-    if reply.answer_tokens < sampling.max_tokens:
-        return f"(The answer was cut off after {reply.answer_tokens} tokens: the model's context is full.)"
-    return f"(The answer was cut off after {reply.answer_tokens} tokens; --max-tokens allows more.)"
-
-
-def _stats(reply: Reply) -> dict[str, float | int | str | None]:
-    return {
-        "finish": reply.finish,
-        "answer_tokens": reply.answer_tokens,
-        "prompt_tokens": reply.prompt_tokens,
-        "tokens_per_s": reply.tokens_per_s,
-        "first_token_s": reply.first_token_s,
-    }
-
-
-def _left_out(messages: int) -> str:
-    count = "oldest message was" if messages == 1 else f"{messages} oldest messages were"
-    return f"(The conversation outgrew the model's context: its {count} left out.)"
 
 
 def _at_terminal() -> bool:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from minigpt4.core.errors import UsageError
 from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.storage.atomic import replacing
+from minigpt4.tui.cli.chat.line_input import at_terminal
+from minigpt4.tui.cli.chat.plain_pictures import asked_by_you, pick
 from minigpt4.tui.conversation.html_page import NO_PAGE, free_name, open_page, page_in, save_page
 from minigpt4.tui.conversation.slash_commands import plain_commands
-from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID
-from minigpt4.tui.images.attachments import path_in
+from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID, StoredMessage
+from minigpt4.tui.images.attachments import MAX_DROP, path_in
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 
@@ -90,19 +92,59 @@ def _open(chat: PlainChat, rest: str) -> None:
     chat.open(store.get(chat.listed[int(rest) - 1]) if is_number else store.find(rest))
 
 
+def _variants(chat: PlainChat, rest: str) -> None:
+    _store(chat)
+    found = chat.record.variants()
+    if not found:
+        raise UsageError("There is no answer yet; ask something first.")
+    if rest:
+        is_number = rest.isdecimal() and len(rest) <= len(str(len(found)))
+        if not is_number or not 1 <= int(rest) <= len(found):
+            shown = sanitize_line(rest, 40)
+            raise UsageError(f"There is no answer '{shown}'; /variants lists them, from 1 to {len(found)}.")
+        chat.go_on_from(found[int(rest) - 1][1])
+        say(f"Answer {int(rest)} of {len(found)} counts from now on.")
+        return
+    current = {one.id for one in chat.record.path()}
+    wordings = {question.id for question, _ in found}
+    for number, (question, answer) in enumerate(found, start=1):
+        asked = f" to '{sanitize_line(question.text, 60)}'" if len(wordings) > 1 else ""
+        mark = ", the one that counts" if answer.id in current else ""
+        say(f"Answer {number}{asked}{mark}: {sanitize_line(answer.text, 500)}")
+    say("/variants NUMBER goes on from another one." if len(found) > 1 else "/again asks for another one.")
+
+
+def _remove(chat: PlainChat, rest: str) -> None:
+    waiting = chat.pending
+    if not waiting:
+        raise UsageError("No picture waits for your next question.")
+    named = [at for at, one in enumerate(waiting) if one.source.name == rest] if rest else [len(waiting) - 1]
+    if not named:
+        names = ", ".join(one.described.rpartition(", ")[0] for one in waiting)
+        raise UsageError(f"No picture '{sanitize_line(rest, 80)}' waits for your next question, but {names}.")
+    say(f"Took out {waiting.pop(named[-1]).described}.")
+
+
 def _show(chat: PlainChat, rest: str) -> None:
     del rest
-    if not chat.conversation:
+    if not chat.conversation and not chat.pending:
         say("Nothing was said yet.")
-    for message in chat.conversation:
-        say(_spoken(message))
+    for one in chat.record.path() or chat.conversation:
+        if isinstance(one, StoredMessage):
+            if one.text:
+                say(f"{asked_by_you(one) if one.role == 'user' else 'Answer'}: {sanitize(one.text)}")
+        else:
+            say(_spoken(one))
+    if chat.pending:
+        say(f"With your next question: {'; '.join(one.described for one in chat.pending)}.")
 
 
 def _spoken(message: Message) -> str:
+    """A message of a chat that is not saved, so that nothing is known of its pictures but their number."""
     if not isinstance(message, User):
         return f"Answer: {sanitize(message.text)}"
     count = len(message.images)
-    pictures = f" ({count} picture{'s' * (count > 1)})" if count else ""
+    pictures = f" about {count} picture{'s' * (count > 1)}" if count else ""
     return f"You asked{pictures}: {sanitize(message.text)}"
 
 
@@ -120,8 +162,36 @@ def _delete(chat: PlainChat, rest: str) -> None:
         say("It stays.")
         return
     store.delete(info.id)
-    say(f"Deleted; `minigpt4 history restore {info.id[:SHOWN_ID]}` brings it back.")
+    say("Deleted; /undelete brings it back.")
     chat.clear()
+
+
+def _undelete(chat: PlainChat, rest: str) -> None:
+    del rest
+    store = _store(chat)
+    if not (deleted := store.deleted()):
+        raise UsageError("No conversation was deleted lately.")
+    store.undelete(deleted[0].id)
+    chat.open(store.get(deleted[0].id))
+
+
+def _pin(chat: PlainChat, rest: str) -> None:
+    del rest
+    store = _store(chat)
+    info = store.get(_current(chat).id)
+    store.pin(info.id, not info.pinned)
+    say("It is no longer pinned." if info.pinned else "/history lists it first now; /pin again lets it go.")
+
+
+def _editor(chat: PlainChat, rest: str) -> None:
+    from minigpt4.tui.terminal.editor import edit
+
+    if not (at_terminal() and sys.stdout.isatty()):
+        raise UsageError("/editor needs a terminal; here every line is a question of its own.")
+    if text := edit(rest, MAX_DROP).strip():
+        chat.ask_line(text)
+    else:
+        say("Nothing was written, so nothing was asked.")
 
 
 def _export(chat: PlainChat, rest: str) -> None:
@@ -202,7 +272,7 @@ def _settings(chat: PlainChat, rest: str) -> None:
 
 def _confirmed(chat: PlainChat, question: str, *, in_script: bool) -> bool:
     """The answer to a question at a terminal; `in_script` where nobody can be asked."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not at_terminal():
         return in_script
     say(f"{question} y or n")
     return chat.next_line().strip().lower() in ("y", "yes")
@@ -241,13 +311,19 @@ ACTIONS: dict[str, Callable[[Any, str], None]] = {
     "/again": lambda chat, _: chat.again(),
     "/continue": lambda chat, _: chat.go_on(),
     "/edit": lambda chat, rest: chat.edit(rest),
+    "/editor": _editor,
+    "/variants": _variants,
+    "/pick": pick,
+    "/remove": _remove,
     "/save-html": _save_html,
     "/history": _history,
     "/search": _search,
     "/open": _open,
     "/show": _show,
     "/title": _title,
+    "/pin": _pin,
     "/delete": _delete,
+    "/undelete": _undelete,
     "/export": _export,
     "/models": _models,
     "/settings": _settings,

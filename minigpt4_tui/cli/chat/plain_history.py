@@ -76,10 +76,10 @@ class Record:
         """Save a question and an empty answer in progress."""
         self._begin(self._leaf, question, pictures)
 
-    def begin_edited(self, question: str) -> None:
-        """Save another text of the last question, as a branch with the same pictures."""
+    def begin_edited(self, question: str, pictures: Sequence[StoredPicture] = ()) -> None:
+        """Save another text of the last question, as a branch with its pictures and then these."""
         if self._question is not None:
-            self._begin(self._question.parent, question, self._question.pictures)
+            self._begin(self._question.parent, question, [*self._question.pictures, *pictures])
 
     def begin_again(self) -> None:
         """Save another answer in progress to the last question."""
@@ -101,6 +101,25 @@ class Record:
             if self._store is not None and self._question is not None:
                 return len(self._store.children(self._question.id))
         return 1
+
+    def path(self) -> list[StoredMessage]:
+        """The conversation as it was saved, without a question that failed; empty if nothing is saved."""
+        if self._store is None or self.conversation is None:
+            return []
+        path = self._store.path(self.conversation.id)
+        last = next((at for at, one in enumerate(path) if one.id == self._leaf), -1)
+        return path[: last + 1]
+
+    def variants(self) -> list[tuple[StoredMessage, StoredMessage]]:
+        """All answers to the last question, each with the wording that it answers, in order."""
+        if self._store is None or self._question is None:
+            return []
+        return [
+            (question, answer)
+            for question in self._store.variants(self._question.id)
+            for answer in self._store.children(question.id)
+            if answer.text
+        ]
 
     def grow(self, text: str) -> None:
         """Save the answer so far, about once a second."""

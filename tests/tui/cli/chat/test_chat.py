@@ -184,7 +184,7 @@ def test_at_a_terminal_everything_is_reported_in_words_and_nothing_moves_the_cur
     )
     seen = io.StringIO()
     child.logfile_read = seen
-    child.expect("You asked: What is this\\?\r\n")
+    child.expect("You asked about rocket.jpg, [0-9]+ x [0-9]+ pixels: What is this\\?\r\n")
     child.expect("The answer was: ")
     child.expect(PROMPT)
     child.sendline("And now?")

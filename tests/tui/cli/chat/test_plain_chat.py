@@ -16,7 +16,7 @@ from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import ContextError
 from minigpt4.core.prompt import Assistant, System, User
 from minigpt4.core.types import ResolvedSampling
-from minigpt4.tui.cli.chat import plain
+from minigpt4.tui.cli.chat import line_input, plain
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.cli.progress import showing_progress
 
@@ -123,9 +123,7 @@ def test_a_trimmed_conversation_is_reported_once_for_each_further_loss(
     assert "4 oldest messages were left out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("limit", "reason"), [(2, "--max-tokens allows more"), (50, "the model's context is full")]
-)
+@pytest.mark.parametrize(("limit", "reason"), [(2, "/continue goes on"), (50, "the model's context is full")])
 def test_an_answer_that_ran_to_a_limit_says_which(
     capsys: pytest.CaptureFixture[str], limit: int, reason: str, scripted_engine: Scripted
 ) -> None:
@@ -202,6 +200,7 @@ def test_what_takes_its_time_is_reported_in_words_at_a_terminal(
             yield "A cat."
 
     monkeypatch.setattr(plain, "say", say)
+    monkeypatch.setattr(line_input, "say", say)
     monkeypatch.setattr(plain, "PATIENCE_S", 0)
     monkeypatch.setattr(plain, "_at_terminal", lambda: True)
     chat = chat_with(Slow())

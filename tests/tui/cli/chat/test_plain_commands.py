@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from minigpt4.core.prompt import Assistant, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.plain import PlainChat
-from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.chat.plain_model import PlainModel
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.settings.file import settings_path
@@ -25,87 +24,9 @@ Scripted = Callable[..., Any]
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def store() -> Iterator[Store]:
-    store = Store.open()
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def engine(scripted_engine: Scripted) -> Any:
-    return scripted_engine()
-
-
-@pytest.fixture
-def chat(store: Store, engine: Any) -> PlainChat:
-    return PlainChat(engine, ResolvedSampling(), record=Record(store, bundle="mini"))
-
-
 def paths(store: Store) -> list[list[str]]:
     """The texts of every conversation as it was shown last, the latest first."""
     return [[message.text for message in store.path(info.id)] for info in store.conversations(9)]
-
-
-def test_again_asks_the_same_and_both_answers_stay(
-    chat: PlainChat, engine: Any, store: Store, photo: Path
-) -> None:
-    chat.take(f"/image {photo}")
-    chat.take("What is this?")
-    engine.pieces = ("A ", "dog.")
-    chat.take("/again")
-    assert engine.asked[0] == engine.asked[1]
-    assert chat.conversation[1:] == [Assistant("A dog.")]
-    assert paths(store) == [["What is this?", "A dog."]]
-    (info,) = store.conversations(2)
-    answer = store.path(info.id)[1]
-    assert [one.text for one in store.variants(answer.id)] == ["A cat.", "A dog."]
-    chat.take("Sure?")
-    assert paths(store) == [["What is this?", "A dog.", "Sure?", "A dog."]]
-
-
-def test_continue_goes_on_where_the_answer_ended(chat: PlainChat, engine: Any, store: Store) -> None:
-    chat.take("What is this?")
-    engine.pieces = (" Or ", "two.")
-    chat.take("/continue")
-    assert engine.asked[1][-1] == Assistant("A cat.")
-    assert chat.conversation[-1] == Assistant("A cat. Or two.")
-    assert paths(store) == [["What is this?", "A cat. Or two."]]
-
-
-def test_edit_asks_in_other_words_with_the_same_pictures(
-    chat: PlainChat, engine: Any, store: Store, photo: Path
-) -> None:
-    chat.take("Hello")
-    chat.take(f"/image {photo}")
-    chat.take("What is this?")
-    chat.take("/edit What animal is this?")
-    first, _, edited = engine.asked[2]
-    assert (first.text, edited.text, len(edited.images)) == ("Hello", "What animal is this?", 1)
-    assert paths(store) == [["Hello", "A cat.", "What animal is this?", "A cat."]]
-    (info,) = store.conversations(2)
-    question = store.path(info.id)[2]
-    assert [one.name for one in question.pictures] == ["my cat.png"]
-    assert len(store.variants(question.id)) == 2
-
-
-def test_edit_without_words_tells_the_question(chat: PlainChat, capsys: Captured) -> None:
-    chat.take("What is this?")
-    chat.take("/edit")
-    assert "The last question: What is this?\n/edit TEXT" in capsys.readouterr().err
-
-
-def test_an_answer_that_fails_again_leaves_the_earlier_one(
-    chat: PlainChat, engine: Any, store: Store
-) -> None:
-    chat.take("What is this?")
-    engine.breaks = BackendError("The model broke.")
-    for line in ("/again", "/edit What?"):
-        chat.take(line)
-        assert chat.conversation == [User("What is this?"), Assistant("A cat.")]
-    engine.breaks = None
-    chat.take("And now?")
-    assert paths(store) == [["What is this?", "A cat.", "And now?", "A cat."]]
 
 
 @pytest.mark.parametrize(
@@ -114,6 +35,11 @@ def test_an_answer_that_fails_again_leaves_the_earlier_one(
         ("/again", "There is no question yet to answer once more."),
         ("/continue", "There is no answer yet that could go on."),
         ("/edit x", "There is no question yet to edit."),
+        ("/variants", "There is no answer yet"),
+        ("/remove", "No picture waits for your next question."),
+        ("/undelete", "No conversation was deleted lately."),
+        ("/pin", "There is no conversation yet"),
+        ("/editor", "/editor needs a terminal"),
         ("/search", "/search needs the words to look for"),
         ("/open", "/open needs a number of the last list, or an id"),
         ("/open 3", "There is no number 3 in the last list, which has 0; /history makes a new one."),
@@ -170,7 +96,7 @@ def test_a_conversation_is_named_and_deleted(chat: PlainChat, store: Store, caps
     assert info.title == "My cat"
     capsys.readouterr()
     chat.take("/delete")
-    assert f"`minigpt4 history restore {info.id[:8]}` brings it back" in capsys.readouterr().err
+    assert "Deleted; /undelete brings it back." in capsys.readouterr().err
     assert store.conversations(2) == []
     assert chat.conversation == []
     chat.take("Hello")
@@ -292,3 +218,41 @@ def test_chats_that_are_not_saved_say_so(engine: Any, capsys: Captured) -> None:
     assert len(engine.asked) == 2
     chat.take("/history")
     assert "This chat is not saved, so it has no history." in capsys.readouterr().err
+
+
+def test_pictures_of_a_folder_are_listed_and_chosen_by_number(
+    chat: PlainChat, photo: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photo.parent / "holiday"
+    (folder / "beach").mkdir(parents=True)
+    for name in ("b 2.png", "a\x1b.png"):
+        (folder / name).write_bytes(photo.read_bytes())
+    (folder / "notes.txt").write_text("")
+    listed = (
+        f"In {folder}: 2 pictures, 1 folder.\nFolder beach\n1. a?.png\n2. b 2.png\n"
+        "/pick NUMBER... adds pictures of the list.\n"
+    )
+    monkeypatch.chdir(folder)
+    chat.take(f"/image {folder}")
+    assert "is a folder; give the path of a picture in it." in capsys.readouterr().err, "nobody can choose"
+    monkeypatch.setattr("minigpt4.tui.cli.chat.plain._at_terminal", lambda: True)
+    for line in (f"/pick {folder}", f"/image {folder}", "/pick"):
+        chat.take(line)
+        assert capsys.readouterr().err == listed
+    chat.take("/pick 2 1")
+    assert capsys.readouterr().err == "Added b 2.png, 30 x 20 pixels.\nAdded a?.png, 30 x 20 pixels.\n"
+    chat.take("/pick 1 3")
+    chat.take("/pick nowhere")
+    err = capsys.readouterr().err
+    assert "There is no picture 3 in the last list, which has 2; /pick FOLDER makes a new one." in err
+    assert f"The folder '{folder / 'nowhere'}' cannot be listed: no such file or directory." in err
+    assert len(chat.pending) == 2
+    chat.take("/pick beach")
+    assert "0 pictures, 0 folders.\n/pick FOLDER lists another folder." in capsys.readouterr().err
+
+
+def test_an_answer_without_a_word_is_told(chat: PlainChat, engine: Any, capsys: Captured) -> None:
+    chat.take("What is this?")
+    engine.pieces = ()
+    chat.take("/continue")
+    assert "(The model had nothing to say.)" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from minigpt4.tui.cli.chat.plain_commands import ACTIONS
 from minigpt4.tui.conversation.slash_commands import COMMANDS
 from minigpt4.tui.history.store import Store
 
-APP_ONLY = {"/pick", "/copy", "/code", "/editor", "/themes", "/restart"}
+APP_ONLY = {"/copy", "/code", "/themes", "/restart"}
 """Of no use in lines: any terminal copies what is on it, and the model is loaded from the start."""
 
 
@@ -26,6 +26,13 @@ def test_every_command_works_in_lines_or_is_the_apps_alone() -> None:
     assert all(one.action for one in COMMANDS if one.about), "the app cannot list what it cannot do"
 
 
+def _editor(folder: Path) -> Path:
+    script = folder / "editor"
+    script.write_text("#!/bin/sh\nprintf 'Written in\\nmy editor\\n' > \"$1\"\n")
+    script.chmod(0o755)
+    return script
+
+
 class Listener:
     """A terminal whose every byte is kept; a turn ends with the prompt."""
 
@@ -34,7 +41,7 @@ class Listener:
         self.child = pexpect.spawn(
             sys.executable,
             ["-P", "-m", "minigpt4.tui", "chat", "--plain", "--max-tokens", "6", "--greedy", *arguments],
-            env=os.environ | {"NO_COLOR": "1", "TERM": "dumb"},
+            env=os.environ | {"NO_COLOR": "1", "TERM": "dumb", "VISUAL": str(_editor(folder))},
             cwd=folder,
             encoding="utf-8",
             timeout=120,
@@ -53,18 +60,24 @@ class Listener:
 
 @pytest.fixture
 def listener(own_home: Path, tmp_path: Path, examples: Path) -> Iterator[Listener]:
-    opened = Listener([str(examples / "coffee.jpg")], tmp_path)
+    opened = Listener([str(examples)], tmp_path)
     yield opened
     opened.child.close(force=True)
 
 
 def test_a_whole_evening_is_lines_without_color_or_redrawing(listener: Listener, tmp_path: Path) -> None:
     tell = listener.tell
-    assert tell("/poem in two lines").startswith("Answer: ")
-    assert tell("/again").startswith("Answer: ")
-    assert tell("/continue").startswith("Answer: ")
-    assert tell("/edit What is in the cup?").startswith("Answer: ")
-    assert "You asked (1 picture): What is in the cup?\nAnswer: " in tell("/show")
+    assert "\n3. coffee.jpg" in listener.heard.getvalue(), "as the app opens its picker there"
+    assert tell("/pick 3").endswith("Added coffee.jpg, 600 x 400 pixels.")
+    assert "Answer: " in tell("/poem in two lines")
+    assert "Answer: " in tell("/again")
+    assert "Answer: " in tell("/continue")
+    assert "Answer: " in tell("/edit What is in the cup?")
+    picture = "coffee.jpg, 600 x 400 pixels"
+    assert f"You asked about {picture}: What is in the cup?\nAnswer: " in tell("/show")
+    assert "Answer 3 to 'What is in the cup?', the one that counts: " in tell("/variants")
+    assert tell("/variants 2") == "Answer 2 of 3 counts from now on."
+    assert tell("/variants 3") == "Answer 3 of 3 counts from now on."
     assert "is called 'Coffee' now" in tell("/title Coffee")
     assert tell("/history").startswith("1. Coffee, 5 messages, ")
     assert tell("/search cup").startswith("1. Coffee: ")
@@ -77,7 +90,10 @@ def test_a_whole_evening_is_lines_without_color_or_redrawing(listener: Listener,
     assert "Delete 'Coffee'? y or n" in tell("/delete")
     assert tell("n") == "It stays."
     assert "Delete 'Coffee'? y or n" in tell("/delete")
-    assert tell("y").startswith("Deleted; `minigpt4 history restore ")
+    assert tell("y").startswith("Deleted; /undelete brings it back.")
+    assert f"You asked about {picture}: What is in the cup?" in tell("/undelete")
+    assert "Answer: " in tell("/editor")
+    assert "You asked: Written in\nmy editor\n" in tell("/show")
     listener.child.sendline("/quit")
     listener.child.expect(pexpect.EOF)
     heard = listener.heard.getvalue()

@@ -1,0 +1,87 @@
+"""Pictures in the plain chat: those that wait, how they are announced, and a folder's, chosen by number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.images.attachments import Attachment, is_folder, path_in
+from minigpt4.tui.images.browse import listing
+from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.terminal.sanitize import sanitize_line
+
+if TYPE_CHECKING:
+    from minigpt4.core.types import ImageEmbedding
+    from minigpt4.tui.cli.chat.plain import PlainChat
+    from minigpt4.tui.history.records import StoredMessage, StoredPicture
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A picture for the next message: its embedding, and its copy in the history (None: not saved)."""
+
+    source: Attachment
+    embedding: ImageEmbedding
+    stored: StoredPicture | None
+    described: str
+    """Its name and size."""
+
+
+def asked_by_you(question: StoredMessage) -> str:
+    """How a question is announced, with its pictures by name and size."""
+    pictures = [described_picture(one.name, one.width, one.height) for one in question.pictures]
+    return f"You asked about {'; '.join(pictures)}" if pictures else "You asked"
+
+
+def described_picture(name: str, width: int, height: int) -> str:
+    """A picture in words: its name, and its size in pixels."""
+    return f"{printable(name)}, {width} x {height} pixels"
+
+
+def pick(chat: PlainChat, rest: str) -> None:
+    """Add the pictures with these numbers of the last list, or list a folder, by default the working one."""
+    words = rest.replace(",", " ").split()
+    if not chat.offered or not words or not all(word.isdecimal() for word in words):
+        offer(chat, path_in(rest) if rest else Path())
+        return
+    wrong = [word for word in words if len(word) > 4 or not 1 <= int(word) <= len(chat.offered)]
+    if wrong:
+        raise UsageError(
+            f"There is no picture {sanitize_line(wrong[0], 20)} in the last list, which has "
+            f"{len(chat.offered)}; /pick FOLDER makes a new one."
+        )
+    for word in words:
+        one = Attachment(chat.offered[int(word) - 1], chat.offered[int(word) - 1].name)
+        chat.attach(one.open(), one)
+
+
+def folder_of(one: Attachment) -> Path | None:
+    """The folder that was given in place of a picture, if one was."""
+    return one.source if isinstance(one.source, Path) and is_folder(one.source) else None
+
+
+def offer(chat: PlainChat, folder: Path) -> None:
+    """List the folders and pictures in a folder; raises UsageError if it cannot be read."""
+    found = listing(folder)
+    shown = printable(str(folder.absolute()))
+    if found.problem:
+        raise UsageError(f"The folder '{shown}' cannot be listed: {found.problem}.")
+    chat.offered = list(found.pictures)
+    say(f"In {shown}: {_counted(len(found.pictures), 'picture')}, {_counted(len(found.folders), 'folder')}.")
+    for one in found.folders:
+        say(f"Folder {printable(one.name)}")
+    for number, one in enumerate(found.pictures, start=1):
+        say(f"{number}. {printable(one.name)}")
+    if found.omitted:
+        say(f"{found.omitted} more are not listed; /image PATH adds one.")
+    say(
+        "/pick NUMBER... adds pictures of the list."
+        if found.pictures
+        else "/pick FOLDER lists another folder."
+    )
+
+
+def _counted(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
