@@ -112,11 +112,13 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         for problem in (*self.loaded.problems, *self._keys.clashes, self.store.notice):
             if problem:
                 self.say(problem, "warning")
-        await self.chat.draw_sidebar()
-        self.chat.restore_drafts(is_wanted=not any(self._start_with))
-        if self._start_with[1] is not None:
-            self.open_conversation(self._start_with[1])
-        self.attach(self._start_with[0])
+        with self.batch_update():  # one frame for all: each takes 30 ms
+            await self.chat.draw_sidebar()
+            self.chat.restore_drafts(is_wanted=not any(self._start_with))
+            if self._start_with[1] is not None:
+                self.open_conversation(self._start_with[1])
+            self.attach(self._start_with[0])
+            await self.chat.draw_photo()
         self.follow_themes()
         self.set_timer(PHOTO_FIRST_S, self._load) if self._start_with[0] else self._load()
         if not gc.isenabled():

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
@@ -14,8 +14,11 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from minigpt4.core.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
+    from threading import Event
+
     # Opening needs numpy and Pillow, and a screen that shows no picture yet needs neither.
     from minigpt4.core.pixels import Picture
+    from minigpt4.tui.images.early_preview import EarlyPreview
 
 STANDARD_INPUT = "-"
 
@@ -26,6 +29,9 @@ IMAGE_SUFFIXES = frozenset(
 """File name extensions of images. Only for listing them: a file of any name can be opened."""
 
 MAX_COMPLETIONS = 200
+
+SHOWN_S = 0.5
+"""Most seconds for which pictures are not opened so that an early preview is shown soon."""
 
 MAX_DROP = 100_000
 """Characters of the longest text that is checked for dropped files: enough for hundreds of them."""
@@ -50,6 +56,12 @@ class Attachment:
 
     label: str
 
+    early: EarlyPreview | None = field(default=None, compare=False)
+    """What shows it until it is open."""
+
+    opens_after: Event | None = field(default=None, compare=False)
+    """What `open` waits for, but not long: opening keeps the processor busy."""
+
     @property
     def name(self) -> str:
         """The image's name without its folder."""
@@ -63,6 +75,8 @@ class Attachment:
         One on the web is fetched first. An image whose embedding is cached has been decoded before, and is
         not decoded again.
         """
+        if self.opens_after is not None:
+            self.opens_after.wait(SHOWN_S)
         from minigpt4.core.embedding_cache import is_cached
 
         picture = self._read()

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import COLOR_SYSTEMS
+from rich.segment import ControlType, Segment
 from textual.strip import Strip
 
+from minigpt4.tui.images.block_fit import HALVES, QUADRANTS, SEXTANTS
+from minigpt4.tui.images.early_preview import EarlyPreview
 from minigpt4.tui.images.half_blocks import dots, half_blocks
-from minigpt4.tui.images.mosaic import QUADRANTS, SEXTANTS, mosaic
+from minigpt4.tui.images.mosaic import mosaic
 from minigpt4.tui.images.preview import SMALL, model_input, preview
 from minigpt4.tui.images.sixel_kitty import GraphicsError, kitty_picture, sixel_strips
 from minigpt4.tui.images.terminal_protocol import CellSize, Protocol
@@ -28,7 +31,7 @@ COLUMNS, ROWS = 60, 20
 class View:
     """What is drawn: the image itself, or, with a `bundle`, the input of the bundle's vision tower."""
 
-    source: Path | bytes
+    source: Path | bytes | EarlyPreview
     bundle: str | None = None
 
 
@@ -66,6 +69,8 @@ def draw(request: DrawRequest) -> Drawing:
     """Open the image and draw it. Raises Minigpt4Error."""
     columns, rows, cell = request.columns, request.rows, request.cell
     source, bundle = request.view.source, request.view.bundle
+    if isinstance(source, EarlyPreview):
+        return _early(source, request)
     opened = preview(source, _longest(request)) if bundle is None else model_input(source, bundle)
     if request.colors is None:
         return Drawing(opened.pixels, dots(opened.image, columns, rows, dark=request.dark))
@@ -77,6 +82,18 @@ def draw(request: DrawRequest) -> Drawing:
             kitty = kitty_picture(opened.image, columns, rows, cell)
             return replace(drawing, pixels=kitty.strips, send=kitty.send, forget=kitty.forget)
     return drawing
+
+
+def _early(source: EarlyPreview, request: DrawRequest) -> Drawing:
+    columns, blocks = (
+        request.columns,
+        {"halfblock": HALVES, "sextant": SEXTANTS}.get(request.protocol, QUADRANTS),
+    )
+    lines = source.lines(columns, request.rows, blocks, is_true=request.colors == "truecolor")
+    # Any control code keeps Rich from measuring the text, which has escape codes in it. A style object for
+    # every cell would take another 50 ms.
+    strips = [Strip([Segment(line, None, [(ControlType.CURSOR_FORWARD, 0)])], columns) for line in lines]
+    return Drawing(source.wait(), [], strips)
 
 
 def _longest(request: DrawRequest) -> int:

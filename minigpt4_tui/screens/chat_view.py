@@ -227,17 +227,17 @@ class ChatView(Screen[None]):
         self.query_one(Welcome).display = empty
         self.transcript.display = not empty
         self._draw_title()
-        self._draw_photo()
+        self.call_later(self.draw_photo)
 
     @on(ChatFooter.DraftShown)
     @on(events.DescendantFocus)
-    def _draw_photo(self) -> None:
+    async def draw_photo(self) -> None:
         """Show a picture of the draft in an empty conversation: of the focused chip, or the one before."""
         welcome, given = self.query_one(Welcome), self.draft.all_pictures
         focused = self.focused.picture if isinstance(self.focused, Chip) else None
         shown = (one for one in (focused, welcome.picture, *given) if one in given)
         first = next((one for one in shown if one is not None and not one.problem), None)
-        welcome.show_photo(None if self.conversation.path else first)
+        await welcome.show_photo(None if self.conversation.path else first)
 
     def _draw_title(self) -> None:
         info = self.conversation.info

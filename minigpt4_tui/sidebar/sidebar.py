@@ -103,7 +103,10 @@ class Sidebar(Listing):
             if not action or self.host.keys_of(action)
         ]
         line = self.query_one(".hint", KeyLine)
-        line.update(flow(cells, self.size.width - line.styles.padding.width))
+        # While it is hidden, its height is of no account.
+        line.update(
+            flow(cells, self.size.width - line.styles.padding.width), layout=self.has_class("-in-use")
+        )
 
     # Actions
 

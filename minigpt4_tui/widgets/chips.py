@@ -185,6 +185,8 @@ class ChipRow(Horizontal):
             # The line takes room from the chips.
             line.display = not fits
             self.call_after_refresh(self._count)
+        if fits:
+            return
         left, width = int(view.scroll_x), view.size.width
         line.update(f"+{sum(not _is_within(chip.virtual_region, left, width) for chip in chips)}")
 

@@ -21,6 +21,7 @@ from textual.widgets import Static
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.history.records import StoredPicture
 from minigpt4.tui.images.drawing import COLUMNS, ROWS, Drawing, DrawRequest, View, draw
+from minigpt4.tui.images.early_preview import EarlyPreview
 from minigpt4.tui.images.half_blocks import fit
 from minigpt4.tui.images.terminal_protocol import Protocol, cell_size, picture_protocol
 from minigpt4.tui.settings.bindings import bindings_of
@@ -73,11 +74,17 @@ class PictureArea(Widget):
         self._request: DrawRequest | None = None
         self._drawing: Drawing | None = None
 
-    def show(self, view: View | None, pixels: tuple[int, int] | None = None) -> None:
-        """Replace or clear the content; with `pixels` known in advance the layout does not change later."""
+    def show(
+        self, view: View | None, pixels: tuple[int, int] | None = None, *, keeps_drawing: bool = False
+    ) -> None:
+        """Replace or clear the content; with `pixels` known in advance the layout does not change later.
+
+        `keeps_drawing`: the drawing before is of the same image, and stays until the new one is there.
+        """
         self._view, self._pixels = view, pixels
         self._request = None
-        self._replace(None)
+        if not keeps_drawing:
+            self._replace(None)
         self.refresh(layout=True)
         self.call_after_refresh(self._request_drawing)
 
@@ -322,15 +329,50 @@ class LargePhoto(PictureArea, can_focus=True):
         """`below`: rows of the container that are left free."""
         super().__init__(below=below)
         self.picture: StoredPicture | None = None
+        self._content: StoredPicture | EarlyPreview | None = None
 
-    def show_picture(self, picture: StoredPicture | None) -> None:
-        """Replace the content, unless it is the same."""
-        if picture != self.picture:
-            self.picture = picture
-            if picture is None:
-                self.show(None)
-            else:
-                self.show(View(picture.path), (picture.width, picture.height))
+    def show_picture(self, picture: StoredPicture | None, early: EarlyPreview | None = None) -> None:
+        """Replace the content, unless it is the same; `early` shows the picture until it is open."""
+        before, self._content = self._content, picture or early
+        if self._content == before:
+            return
+        self.picture = picture
+        if isinstance(before, EarlyPreview):
+            before.close()
+        if picture is not None:
+            self.show(
+                View(picture.path), (picture.width, picture.height), keeps_drawing=before is early is not None
+            )
+        elif early is not None:
+            self._show_early(early)
+        else:
+            self.show(None)
+
+    def _show_early(self, early: EarlyPreview) -> None:
+        colors = None if self.app.no_color else self.app.console.color_system
+        if colors not in ("truecolor", "256") or self._protocol == "off":
+            early.close()
+            return
+
+        def show(pixels: tuple[int, int]) -> None:
+            if self._content is early and self.is_attached:
+                self.show(View(early), pixels)
+
+        if early.pixels is not None:
+            show(early.pixels)
+        else:
+            self._host.in_background(early.wait, show, lambda _: early.close())
+
+    def on_picture_area_opened(self) -> None:
+        """Let the app open the picture by itself."""
+        if isinstance(early := self._content, EarlyPreview):
+            self.call_after_refresh(early.was_shown.set)
+
+    def on_picture_area_failed(self, event: PictureArea.Failed) -> None:
+        """Leave it to the app to open the picture and to say what is wrong with it."""
+        if isinstance(self._content, EarlyPreview):
+            event.stop()
+            self._content.close()
 
     def on_click(self, event: events.Click) -> None:
         """Enlarge it."""

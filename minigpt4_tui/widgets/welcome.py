@@ -14,7 +14,7 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 if TYPE_CHECKING:
-    from minigpt4.tui.widgets.picture import LargePhoto, PictureArea
+    from minigpt4.tui.widgets.picture import PictureArea
 
 BELOW_PHOTO = 3
 """Rows under the photo: its name, an invitation to ask, and one that is empty."""
@@ -52,14 +52,26 @@ class Welcome(Vertical):
         ]
         return Content("\n").join(lines)
 
-    def show_photo(self, picture: DraftPicture | None) -> None:
+    async def show_photo(self, picture: DraftPicture | None) -> None:
         """Show a picture, or until it is open its name; None shows the ways to start again."""
         if picture is None and self.picture is None:
             return
+        # Imported when it is first needed: no start without a picture waits for it.
+        from minigpt4.tui.widgets.picture import LargePhoto
+
         self.picture = picture
         self.set_class(picture is not None, "-photo")
         stored = picture.stored if picture is not None else None
-        self._photo.show_picture(stored)
+        early = picture.source.early if picture is not None and picture.source is not None else None
+        if not self.query(LargePhoto):
+            await self.mount(
+                LargePhoto(BELOW_PHOTO),
+                Static(classes="photo-name", markup=False),
+                Static("Ask about it", classes="ask", markup=False),
+            )
+        if self.picture is not picture:
+            return  # another was given meanwhile
+        self.query_one(LargePhoto).show_picture(stored, early)
         if picture is not None:
             self._describe(f"{stored.width} × {stored.height}" if stored is not None else "opening …")
 
@@ -67,19 +79,6 @@ class Welcome(Vertical):
         """Say so under its name; the file may have been deleted since it was opened."""
         event.stop()
         self._describe("cannot be shown any more")
-
-    @property
-    def _photo(self) -> LargePhoto:
-        """Mounted when it is first needed, as its modules need not be imported before."""
-        from minigpt4.tui.widgets.picture import LargePhoto
-
-        if not self.query(LargePhoto):
-            self.mount(
-                LargePhoto(BELOW_PHOTO),
-                Static(classes="photo-name", markup=False),
-                Static("Ask about it", classes="ask", markup=False),
-            )
-        return self.query_one(LargePhoto)
 
     def _describe(self, state: str) -> None:
         name = sanitize_line(self.picture.name, NAME_COLUMNS) if self.picture is not None else ""

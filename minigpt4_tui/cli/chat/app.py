@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
+from minigpt4.core.weights.llama_library import processors
 from minigpt4.tui.cli.signals import end_on_signals
-from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
+from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment, is_file
 from minigpt4.tui.settings.settings import Loaded, load_settings
 from minigpt4.tui.terminal.messages import printable, say
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from minigpt4.core.worker.messages import Event
     from minigpt4.tui.app.app import MiniGPT4App
     from minigpt4.tui.history.store import Store
+    from minigpt4.tui.images.early_preview import EarlyPreview
 
 
 def is_at_screen() -> bool:
@@ -48,6 +50,7 @@ def open_app(
         if isinstance(one.source, Path) and not one.source.exists():
             raise UsageError(f"There is no file '{one.source}'; give the path of a picture.")
     end_on_signals()
+    files, early = with_early_preview(files)
     if not os.environ.get("NO_COLOR"):
         # Empty it has no meaning (no-color.org), but Textual heeds it.
         os.environ.pop("NO_COLOR", None)
@@ -76,9 +79,26 @@ def open_app(
             raise app.fault
         return app.return_code or 0
     finally:
+        if early is not None:
+            early.close()
         store.close()
         # Otherwise Python collects all imported modules once more before it exits: 0.1 s.
         gc.freeze()
+
+
+def with_early_preview(files: Sequence[Attachment]) -> tuple[Sequence[Attachment], EarlyPreview | None]:
+    """The pictures, the first with its early preview if it is a file and there is more than one CPU."""
+    # Not a FIFO, which can be read once.
+    if not files or not isinstance(files[0].source, Path) or not is_file(files[0].source) or processors() < 2:
+        return files, None
+    from minigpt4.tui.images.early_preview import EarlyPreview
+
+    try:
+        early = EarlyPreview(files[0].source)
+    except OSError:
+        return files, None
+    waiting = [replace(one, opens_after=early.was_shown) for one in files]
+    return [replace(waiting[0], early=early), *waiting[1:]], early
 
 
 def _worker(on_event: Callable[[Event], None]) -> Worker:

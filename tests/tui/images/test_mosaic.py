@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from minigpt4.tui.images.block_fit import QUADRANTS, SEXTANTS, Blocks, fitted
 from minigpt4.tui.images.drawing import DrawRequest, View, draw
-from minigpt4.tui.images.mosaic import QUADRANTS, SEXTANTS, Blocks, fitted, mosaic
+from minigpt4.tui.images.mosaic import mosaic
 from minigpt4.tui.images.terminal_protocol import CellSize
 
 COLOR = st.tuples(*[st.integers(0, 255)] * 3)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
+from PIL import Image
 from textual.geometry import Size
 
 from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.images.attachments import Attachment
+from minigpt4.tui.images.early_preview import EarlyPreview
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.picture import LargePhoto
@@ -112,3 +117,77 @@ async def test_after_resizing_and_back_the_photo_has_its_former_size(play: Play,
         assert photo(now).size.height < before.height
         await now.pilot.resize_terminal(120, 40)
         await now.until(lambda: is_drawn(now) and photo(now).size == Size(*before))
+
+
+@pytest.fixture
+def early(tmp_path: Path) -> Iterator[Attachment]:
+    """A red photo as an argument, with its early preview."""
+    Image.new("RGB", (600, 400), (200, 30, 20)).save(tmp_path / "red.png")
+    preview = EarlyPreview(tmp_path / "red.png")
+    yield Attachment(tmp_path / "red.png", "red.png", preview, preview.was_shown)
+    preview.close()
+
+
+async def test_the_early_preview_is_shown_until_the_photo_is_open(
+    play: Play, early: Attachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_open = Event()
+    read = Attachment._read
+
+    def read_later(self: Attachment) -> Any:
+        may_open.wait(60)
+        return read(self)
+
+    monkeypatch.setattr(Attachment, "_read", read_later)
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    assert early.early is not None
+    async with play({"images": "quadrant"}, pictures=[early], size=(120, 40)) as now:
+        await now.until(early.early.was_shown.is_set)
+        drawing = photo(now)._drawing
+        assert drawing is not None and drawing.pixels is not None and not drawing.cells
+        assert len(drawing.pixels) == photo(now).size.height > 20
+        assert "48;2;200;30;20m" in drawing.pixels[0].render(now.app.console)
+        lines = [line.strip() for line in now.text().splitlines()]
+        assert "red.png   opening …" in lines
+        before = photo(now).size
+        await now.pilot.resize_terminal(100, 30)
+        await now.until(lambda: photo(now).size != before and photo(now)._drawing is not drawing)
+        may_open.set()
+        await now.until(lambda: is_drawn(now))
+        assert photo(now)._drawing is not None and photo(now)._drawing.pixels is None
+        assert photo(now).picture is not None
+        assert "red.png   600 × 400" in [line.strip() for line in now.text().splitlines()]
+
+
+@pytest.mark.parametrize("case", ["no color", "ended", "no picture"])
+async def test_without_an_early_preview_the_photo_is_opened_all_the_same(
+    play: Play, early: Attachment, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    assert early.early is not None and isinstance(early.source, Path)
+    if case == "no color":
+        monkeypatch.setenv("NO_COLOR", "1")
+    elif case == "ended":
+        early.early.wait()
+        early.early._child.kill()
+        early.early._child.wait()
+    else:
+        early.source.write_bytes(b"nothing of a picture")
+        early.early.close()
+        early = replace(early, early=EarlyPreview(early.source))
+    async with play({"images": "quadrant"}, pictures=[early], size=(120, 40)) as now:
+        if case == "no picture":
+            await now.until(lambda: any(chip.picture.problem for chip in now.app.screen.query(Chip)))
+            await now.until(lambda: MOTTO in now.text())
+        else:
+            await now.until(lambda: is_drawn(now))
+            assert "cannot be shown" not in now.text()
+
+
+async def test_an_early_preview_is_left_when_the_picture_is_removed(play: Play, early: Attachment) -> None:
+    assert early.early is not None
+    early = replace(early, opens_after=Event())
+    async with play({"images": "quadrant"}, pictures=[early], size=(120, 40)) as now:
+        await now.until(lambda: len(now.app.screen.query(Chip)) == 1)
+        now.app.screen.query(Chip).first().action_remove_picture()
+        await now.until(lambda: MOTTO in now.text())
+        assert early.early._child.poll() is not None
