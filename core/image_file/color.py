@@ -39,7 +39,8 @@ def srgb_conversion(image: Image.Image) -> ImageCmsTransform | None:
 
     Relative colorimetric, as is usual for photos. No pixels are needed. Raises ProfileError.
     """
-    if "icc_profile" not in image.info:
+    # Lab is the same color in every profile.
+    if "icc_profile" not in image.info or image.mode == "LAB":
         return None
     # Loaded here, because few images need it.
     from PIL import ImageCms

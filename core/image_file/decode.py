@@ -14,7 +14,9 @@ from minigpt4.core.image_file.formats import DECODER_ERRORS
 MOST_MISSING = 0.6
 """Most of an image's rows that may be missing; with less, an answer is about another image."""
 
-END_OF_IMAGE = b"\xff\xd9"
+AS_FAR = "the picture is used as far as it goes"
+
+END_OF_IMAGE, START_OF_SCAN = b"\xff\xd9", b"\xff\xda"
 
 SEGMENT = re.compile(rb"\xff[\xc4\xda\xdb\xdd\xfe]")
 """Start of a JPEG segment that may stand between two scans. Compressed data holds none of these bytes."""
@@ -41,13 +43,16 @@ def decode(image: ImageFile.ImageFile, data: bytes) -> Decoded:
 
     Raises one of DECODER_ERRORS if more than MOST_MISSING of it is lost.
     """
+    is_jpeg = image.format in ("JPEG", "MPO")
     try:
         image.load()
-        return Decoded(image)
+        # libjpeg often gives out the last row before it has met the end mark.
+        is_cut = is_jpeg and not _has_end_mark(data)
+        return Decoded(image, notice=f"The file is cut off; {AS_FAR}." if is_cut else "")
     except DECODER_ERRORS as error:
         # Not ImageFile.LOAD_TRUNCATED_IMAGES, which holds for all threads at once.
         so_far = _decoded_so_far(image)
-        ended = _with_end_mark(data) if image.format in ("JPEG", "MPO") else None
+        ended = _with_end_mark(data) if is_jpeg else None
         left = ended or so_far
         if left is None:
             raise
@@ -62,8 +67,17 @@ def decode(image: ImageFile.ImageFile, data: bytes) -> Decoded:
         state = "cut off" if "truncated" in str(error) else "damaged"
         side = "last" if bottom >= top else "first"
         rows = f"its {side} rows are missing ({max(missing, 0.01):.0%} of the picture)"
-        rest = rows if missing else "the picture is used as far as it goes"
+        rest = rows if missing else AS_FAR
         return Decoded(left, missing, f"The file is {state}; {rest}.")
+
+
+def _has_end_mark(data: bytes) -> bool:
+    """Whether a JPEG is followed to its end; the end mark of a thumbnail in its metadata does not count."""
+    at = len(b"\xff\xd8")
+    while data[at : at + 1] == b"\xff" and data[at : at + 2] != START_OF_SCAN:
+        is_fill = data[at : at + 2] == b"\xff\xff"
+        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return data.find(END_OF_IMAGE, at) >= 0
 
 
 def _with_end_mark(data: bytes) -> Image.Image | None:

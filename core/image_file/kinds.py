@@ -26,13 +26,25 @@ SVG = "an SVG drawing; save it as PNG first"
 WEB_PAGE = "a web page, not a picture; save the picture itself"
 ARCHIVE = "archive; take the picture out of it first"
 OFFICE = "an office document; save the picture in it as JPEG or PNG first"
+EMPTY_ZIP = "an empty ZIP archive"
 OFFICE_OR_ZIP = f"an office document or a ZIP {ARCHIVE}"
 JSON = "a JSON text, not a picture; save the picture itself"
 XML = "an XML file, not a picture"
+TEXT = "a text, not a picture"
+ADDRESS = "a text with a web address, not a picture; give the address itself"
+ENCODED = "a picture as base64 text; decode it first"
+NOTES = (
+    "macOS's notes about a file (its name begins with ._), not the picture; give the file of the same name"
+)
+POSTSCRIPT = "a PostScript drawing, not a picture; save it as PNG first"
+METAFILE = "a Windows metafile; save it as PNG first"
 LFS_POINTER = "a Git LFS pointer, not the picture; fetch that with `git lfs pull`"
+LINK = "a Windows shortcut to a file, not a picture; give the file itself"
 SHORTCUT = "a shortcut to a web address, not a picture; save the picture itself"
 
-NOT_VISUAL = frozenset((UNKNOWN, SOUND, WEB_PAGE, OFFICE, OFFICE_OR_ZIP, JSON, XML, LFS_POINTER, SHORTCUT))
+NOT_VISUAL = frozenset(
+    (UNKNOWN, SOUND, WEB_PAGE, OFFICE, OFFICE_OR_ZIP, EMPTY_ZIP, JSON, XML, TEXT, ADDRESS, ENCODED)
+) | {NOTES, LFS_POINTER, SHORTCUT, LINK}
 """What nobody takes for a picture unless it is named like one; so are archives."""
 
 
@@ -82,7 +94,10 @@ SIGNATURES = (
     (0, b"icns", f"a macOS icon; {CONVERT}"),
     (128, b"DICM", f"a DICOM scan; {CONVERT}"),
     (0, b"SIMPLE  =", f"a FITS image; {CONVERT}"),
-    (0, b"%!PS", "a PostScript drawing, not a picture; save it as PNG first"),
+    (0, b"%!PS", POSTSCRIPT),
+    (0, b"\xc5\xd0\xd3\xc6", POSTSCRIPT),
+    (0, b"\xd7\xcd\xc6\x9a", METAFILE),
+    (40, b" EMF\0\0\1\0", METAFILE),
     (4, b"moov", VIDEO),
     (4, b"mdat", VIDEO),
     (4, b"wide", VIDEO),
@@ -94,18 +109,34 @@ SIGNATURES = (
     (0, b"0&\xb2u\x8ef\xcf\x11", VIDEO),
     (8, b"WAVE", SOUND),
     (0, b"ID3", SOUND),
+    (0, b"\xff\xfb", SOUND),
     (0, b"fLaC", SOUND),
     (0, b"OggS", SOUND),
     (0, b"PK\3\4", OFFICE_OR_ZIP),
+    (0, b"PK\5\6", EMPTY_ZIP),
     (0, b"\xd0\xcf\x11\xe0", OFFICE),
     (0, b"\x1f\x8b", f"a gzip {ARCHIVE}"),
     (0, b"Rar!", f"a RAR {ARCHIVE}"),
     (0, b"7z\xbc\xaf", f"a 7z {ARCHIVE}"),
+    (0, b"BZh", f"a bzip2 {ARCHIVE}"),
+    (0, b"\xfd7zXZ\0", f"an xz {ARCHIVE}"),
+    (0, b"\x28\xb5\x2f\xfd", f"a Zstandard {ARCHIVE}"),
     (257, b"ustar", f"a tar {ARCHIVE}"),
-    (0, b"version https://git-lfs", LFS_POINTER),
-    (0, b"[InternetShortcut]", SHORTCUT),
+    (0, b"\0\5\x16\7\0\2\0\0", NOTES),
+    (0, b"L\0\0\0\1\x14\2\0", LINK),
 )
 """Offset and first bytes of files that people take for pictures, and of damaged ones."""
+
+TEXTS = (
+    (re.compile(rb"version https://git-lfs"), LFS_POINTER),
+    (re.compile(rb"\[InternetShortcut\]|\[Desktop Entry\].*^URL=", re.DOTALL | re.MULTILINE), SHORTCUT),
+    (re.compile(rb"https?://\S+\s*\Z", re.IGNORECASE), ADDRESS),
+    # The first bytes of JPEG, PNG, GIF and WebP.
+    (re.compile(rb"data:image/[\w.+-]+;base64,|/9j/|iVBORw0KGgo|R0lGODl?h?|UklGR"), ENCODED),
+    (re.compile(rb"From: <Saved by "), WEB_PAGE),
+    (re.compile(rb"(?:\{|\[)\s*(?:[\[{\]}\"]|-?\d|true|false|null)"), JSON),
+)
+"""Beginnings of texts. Browsers write `.mht`, a web page in one file, like a mail."""
 
 ICON_OR_PNM = re.compile(rb"\x00\x00\x01\x00|P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d")
 """Beginnings of images that have no description above, as no damage keeps them from being opened."""
@@ -121,7 +152,8 @@ PROLOG = re.compile(
 ELEMENT = re.compile(rb"<(?:[\w.-]+:)?([a-z][\w.-]*)", re.IGNORECASE)
 
 HTML_ELEMENTS = frozenset(
-    b"html head body title meta link script style div p a img table form center span h1 h2 iframe".split()
+    b"html head body title base meta link script noscript style div p a img table form center span h1 h2 h3 "
+    b"ul ol pre br hr b font section main header nav button iframe".split()
 )
 
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -213,19 +245,31 @@ def _pdf_or_bmp(data: bytes) -> str | None:
 
 
 def _text(head: bytes) -> str | None:
-    """Which markup or data format the text is, if any."""
+    """Which markup or data format the text is, if it is one."""
     text = _as_utf8(head).lstrip()
-    if text.startswith((b"{", b"[")):
-        return JSON if text.isascii() else None
+    if words := next((words for mark, words in TEXTS if mark.match(text)), None):
+        return words
     prolog = PROLOG.match(text)
     before = prolog[0].lower() if prolog else b""
     found = ELEMENT.match(text, len(before))
     element = found[1].lower() if found else b""
-    if element == b"svg" or b"<!doctype svg" in before:
-        return SVG
     if element in HTML_ELEMENTS or b"<!doctype html" in before:
         return WEB_PAGE
-    return XML if before.startswith(b"<?xml") else None
+    if element == b"svg" or b"<!doctype svg" in before:
+        return SVG
+    if before.startswith(b"<?xml"):
+        return SHORTCUT if element == b"plist" and b"<key>URL</key>" in text else XML
+    return TEXT if _is_plain(text) else None
+
+
+def _is_plain(text: bytes) -> bool:
+    """Whether it has words in UTF-8 or ASCII, and none of the control characters of binary files."""
+    try:
+        words = text.decode()
+    except UnicodeDecodeError as error:
+        # The last character may have been cut in two.
+        words = text[: error.start].decode() if len(text) - error.start < 4 else ""
+    return " " in words and all(one.isprintable() or one in "\t\n\r\f" for one in words[:4096])
 
 
 def _as_utf8(text: bytes) -> bytes:

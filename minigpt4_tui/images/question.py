@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,15 +37,19 @@ QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’"
 ENDS = ".,;:!?…)]}>\"'`“”’»*。，、！？：；）」』"
 """Punctuation that may follow a path without belonging to it."""
 
-OPENING = re.compile(r"[(\[{<\"'`“„‘«「*]{0,3}")
-"""Punctuation that may stand right before a path."""
+OPENING = re.compile(r"[(\[{<\"'`“„‘«「*@]{0,3}")
+"""Punctuation that may stand right before a path; `@` is how other chats have files named."""
+
+EAST_ASIAN = "\u2e80-\uffef"
+"""Chinese, Japanese and Korean, which are written without spaces around a path."""
 
 INNER_START = re.compile(
-    r"(?<=[?!:;,=。，、！？：；）」』])(?=~?/(?!/))"
-    r"|(?<![a-z0-9])(?=https?://)",
-    re.IGNORECASE,
+    rf"(?<=[?!:;,=(|{EAST_ASIAN}])(?=[~.]{{0,2}}/(?!/)|[^\W_])|(?<![a-z0-9])(?=https?://)", re.IGNORECASE
 )
 """Where a path may begin inside a word: after the punctuation of a sentence or list without spaces."""
+
+INNER_END = re.compile(rf"[,;:|、，：；](?=\S)|['’]s$|(?<=[a-z0-9])(?=[{EAST_ASIAN}])", re.IGNORECASE)
+"""Where a path may end inside a word."""
 
 MAX_PATH = 4096
 """Characters of the longest path that is looked for; Linux has none that is longer."""
@@ -153,7 +157,8 @@ def _mentions(text: str) -> Iterator[_Mention]:
                 continue
             found = _quoted(text, start) or _address(text, start) or _unquoted(text, start)
             if found is not None:
-                yield found
+                before = found.start - (text[found.start - 1 : found.start] == "@")
+                yield replace(found, start=max(before, done))
                 done = found.end
 
 
@@ -198,12 +203,9 @@ def _unquoted(text: str, start: int) -> _Mention | None:
     word = WORD.match(text, start)
     if word is None:
         return None
-    if "/" not in word[0] and "." not in word[0]:
-        return None
-    rooted = text.startswith(("/", "~", ".", "file:/"), start) or WINDOWS.match(text, start)
-    ends = [word.end()]
-    if rooted:
-        ends = [*_spaced_ends(text, word.end()), word.end()]
+    ends = _spaced_ends(text, word.end())
+    if "/" in word[0] or "." in word[0]:
+        ends.append(word.end())
     for end in ends:
         for shorter in islice(_without_punctuation(text, start, end), MAX_TRIED):
             raw = text[start:shorter]
@@ -217,7 +219,7 @@ def _spaced_ends(text: str, first: int) -> list[int]:
     """Ends of longer readings, the longest first: up to a later word that is named like a picture."""
     ends = []
     for word in islice(WORD.finditer(text, first, _line_end(text, first)), MAX_SPACED_WORDS):
-        if is_picture_name(word[0].rstrip(ENDS)):
+        if "." in word[0] and is_picture_name(word[0].rstrip(ENDS)):
             ends.append(word.end())
     return ends[::-1]
 
@@ -233,7 +235,7 @@ def _without_punctuation(text: str, start: int, end: int) -> Iterator[int]:
     while end > start + 1 and text[end - 1] in ENDS:
         end -= 1
         yield end
-    for mark in re.finditer(r"[,;:，、：；](?=[~/.])|['’]s$", text[start:end]):
+    for mark in INNER_END.finditer(text[start:end]):
         yield start + mark.start()
 
 
@@ -241,7 +243,8 @@ def _is_named_file(spelled: str) -> bool:
     """Whether there is such a file, and it is named like a picture, or is a path to the content of one."""
     if is_picture_name(spelled):
         return is_file(path_in(spelled))
-    is_path = "/" in spelled or bool(WINDOWS.match(spelled))
+    # A HEIC photo cannot be read, which is then said.
+    is_path = "/" in spelled or bool(WINDOWS.match(spelled)) or spelled.lower().endswith((".heic", ".heif"))
     return is_path and is_file(path_in(spelled)) and _holds_picture(path_in(spelled))
 
 
@@ -262,11 +265,18 @@ def _without(text: str, mentions: Sequence[_Mention]) -> str | None:
     between = [text[edges[at] : edges[at + 1]] for at in range(0, len(edges), 2)]
     if not any(map(_has_words, between)):
         return ""
+    # In a language without spaces it is a word of the sentence.
+    if any(_is_inside_word(text, place) for place in edges):
+        return None
     before = next(at for at, words in enumerate(between) if words.strip(ASIDE))
     core = between[before]
     rest = between[before + 1 :]
     is_apart = not any(map(_has_words, rest)) and (not rest or _ends_sentence(core))
     return (core.lstrip(ASIDE) if before else core).strip() if is_apart else None
+
+
+def _is_inside_word(text: str, place: int) -> bool:
+    return 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum()
 
 
 def _with_names(text: str, mentions: Sequence[_Mention]) -> str:

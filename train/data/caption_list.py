@@ -1,4 +1,4 @@
-"""Captions in one list beside the photos: `captions.jsonl` or `captions.csv`.
+"""Captions in one list beside the photos: `captions.jsonl`, `captions.csv` or `captions.tsv`.
 
 A row names a photo, by its path relative to the list's folder, and one or more captions; rows of
 the same photo are merged. The file names of Hugging Face's image folders are accepted, too.
@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TextIO
 
 from minigpt4.core.errors import DataError
@@ -19,7 +19,8 @@ from minigpt4.train.data.dataset import caption_faults, captions_in
 from minigpt4.train.data.files import FilePhoto, encoding_of, is_file
 from minigpt4.train.events import PhotoSkipped
 
-LISTS = ("captions.jsonl", "captions.csv", "metadata.jsonl", "metadata.csv")
+LISTS = tuple(f"{stem}.{suffix}" for stem in ("captions", "metadata") for suffix in ("jsonl", "csv", "tsv"))
+TABLE_SUFFIXES = (".csv", ".tsv")
 PHOTO_COLUMNS = ("photo", "image", "file", "file_name", "filename", "path")
 CAPTION_COLUMNS = ("caption", "text", "description")
 
@@ -41,7 +42,7 @@ def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSki
     skipped: list[PhotoSkipped] = []
     try:
         encoding = encoding_of(path)
-        newline = "" if path.suffix.lower() == ".csv" else None
+        newline = "" if path.suffix.lower() in TABLE_SUFFIXES else None
         with path.open(encoding=encoding, errors="surrogateescape", newline=newline) as file:
             for number, row in _rows(file, path):
                 for fault in [row] if isinstance(row, str) else _take(row, path.parent, found):
@@ -52,6 +53,8 @@ def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSki
         ) from error
     except OSError as error:
         raise DataError(f"The list {path} cannot be read: {error.strerror or error}.") from error
+    if not found and not skipped:
+        raise DataError(f"The list {path} has no rows.")
     photos = [FilePhoto(key, path.parent / key, captions) for key, captions in found.items()]
     return photos, skipped
 
@@ -75,7 +78,8 @@ def _take(row: Mapping[str, Any], folder: Path, found: dict[str, list[object]]) 
         return [f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"]
     photo, meta = named
     # Spaces around a name are rather the list's than the file's.
-    key = photo if photo != photo.strip() and is_file(folder / photo) else photo.strip()
+    spelled = photo if photo != photo.strip() and is_file(folder / photo) else photo.strip()
+    key = str(PurePosixPath(spelled))  # ./a.png is a.png
     captions, faults = captions_in(meta), caption_faults(meta)
     if captions or not faults:  # a photo with empty captions alone is named when the set is opened
         found.setdefault(key, []).extend(captions)
@@ -83,7 +87,7 @@ def _take(row: Mapping[str, Any], folder: Path, found: dict[str, list[object]]) 
 
 
 def _rows(file: TextIO, path: Path) -> Iterator[Row]:
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLE_SUFFIXES:
         return Table(file, path, PHOTO_COLUMNS, CAPTION_COLUMNS).rows()
     start = file.read(ROW_LIMIT).lstrip()
     file.seek(0)

@@ -62,9 +62,10 @@ def _check_heading(
     columns: Sequence[str], path: Path, photo_columns: Sequence[str], caption_columns: Sequence[str]
 ) -> None:
     if not set(columns) & set(photo_columns) or not set(columns) & set(caption_columns):
+        found = f"begins with the columns {', '.join(columns)}" if columns else "is empty"
         raise DataError(
-            f"The list {path} begins with the columns {', '.join(columns) or 'of nothing'}; its first "
-            f"line should name '{photo_columns[0]}' and '{caption_columns[0]}'."
+            f"The list {path} {found}; its first line should name '{photo_columns[0]}' and "
+            f"'{caption_columns[0]}'."
         )
     doubled = next((column for column in photo_columns if columns.count(column) > 1), None)
     if doubled is not None:
@@ -140,7 +141,7 @@ def _records(lines: _Lines, delimiter: str, path: Path) -> Iterator[tuple[int, l
                 raise OpenQuoteError(_open_quote(lines, delimiter, path), lines.number) from error
             # The lines after the first may be rows of their own, which a quote has swallowed.
             again = len(lines.record) - 1
-            fault = "a quote that begins here is not closed" if again else f"unreadable CSV ({error})"
+            fault = "a quote that begins here is not closed" if again else _unreadable(error)
             yield lines.number, fault
             lines.begin_record(again=again)
             continue
@@ -149,6 +150,12 @@ def _records(lines: _Lines, delimiter: str, path: Path) -> Iterator[tuple[int, l
         if any(field.strip() for field in record):
             yield lines.number, record
         lines.begin_record()
+
+
+def _unreadable(error: csv.Error) -> str:
+    if "expected after" in str(error):
+        return "text after a closing quote; write a quote within a quoted caption twice"
+    return f"unreadable CSV ({error})"
 
 
 def _open_quote(lines: _Lines, delimiter: str, path: Path) -> str:

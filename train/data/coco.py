@@ -45,7 +45,12 @@ def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list
         folder = path.parent / ALIGN_FOLDER
         files = {key: f"{key}.jpg" for key in captions}
     else:
-        files = {str(image.get("id")): str(image.get("file_name")) for image in _dicts(content["images"])}
+        files, doubled = _files(content["images"])
+        skipped += [PhotoSkipped(name, key, "its id is given to several images") for key in doubled]
+        strangers = sum(len(texts) for key, texts in captions.items() if key not in {*files, *doubled})
+        if strangers:
+            reason = f"{strangers} captions of images that it does not list"
+            skipped.append(PhotoSkipped(name, path.name, reason))
         folder = _photo_folder(path, list(files.values()))
     photos = [FilePhoto(key, folder / file, captions.get(key, [])) for key, file in files.items()]
     if not photos:
@@ -53,6 +58,15 @@ def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list
             f"{path} names no photo with a caption; it should be COCO's captions or {ALIGN_FILE}."
         )
     return folder, photos, skipped
+
+
+def _files(images: object) -> tuple[dict[str, str], list[str]]:
+    """The file of each image's id, and the ids that stand for several files."""
+    by_id: dict[str, set[str]] = {}
+    for image in _dicts(images):
+        by_id.setdefault(str(image.get("id")), set()).add(str(image.get("file_name")))
+    files = {key: next(iter(names)) for key, names in by_id.items() if len(names) == 1}
+    return files, [key for key in by_id if key not in files]
 
 
 def _content(path: Path) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from minigpt4.core.errors import DataError, UsageError
-from minigpt4.train.data.caption_list import list_in, listed_photos
+from minigpt4.train.data.caption_list import TABLE_SUFFIXES, list_in, listed_photos
 from minigpt4.train.data.coco import ALIGN_FILE, annotated_photos, coco_files
 from minigpt4.train.data.dataset import PhotoSet
 from minigpt4.train.data.files import FilePhotos, has_pairs, pairs_in
@@ -16,11 +16,11 @@ from minigpt4.train.data.webdataset import expand, expand_braces
 from minigpt4.train.events import Report
 
 FORMS = (
-    "a captions.jsonl or captions.csv beside photos, photos with a text of the same name (dog.jpg and "
+    "a captions.jsonl, .csv or .tsv beside photos, photos with a text of the same name (dog.jpg and "
     f"dog.txt), .tar shards, COCO's captions, or {ALIGN_FILE} with image/"
 )
 
-LIST_SUFFIXES = (".json", ".jsonl", ".csv")
+LIST_SUFFIXES = (".json", ".jsonl", *TABLE_SUFFIXES)
 
 
 def open_photos(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minigpt4.core.errors import DataError, UsageError
-from minigpt4.train.data.dataset import NO_CAPTION, captions_in, lacks_captions
+from minigpt4.train.data.dataset import NO_CAPTION
 
 MEMBER_LIMIT = 64 * 1024 * 1024
 """Bytes. A larger image is refused: no camera writes one, a decompression bomb does."""
@@ -58,11 +58,12 @@ Placed = tuple[int, Member]
 
 
 class Sample(NamedTuple):
-    """An image and its captions, not yet read."""
+    """An image and its captions, not yet read: in a JSON file, a text file, or either."""
 
     key: str
     image: Span
-    meta: Span
+    json: Span | None
+    text: Span | None
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,10 @@ def scan(path: Path) -> Contents:
     for key, scattered in by_key.items():
         parts = [member for _, member in scattered]
         sample = _sample(key, parts)
+        if sample is not None and key in whole:
+            # Of two photos and two texts of one name, neighbours are a sample; the others may be crossed.
+            found.append((scattered[0][0], (key, "several files of the same name, not one after the other")))
+            continue
         is_regrouped |= sample is not None
         # `KEY.mask.png` beside a sample KEY belongs to it, and is of no use here.
         if sample is not None or not parts[0].is_dotted or _split(key)[0] not in whole:
@@ -134,8 +139,9 @@ def _sample(key: str, members: Sequence[Member]) -> Sample | None:
     """The sample of a key's members, if a photo and its captions are among them."""
     spans = {member.suffix: member.content for member in members if isinstance(member.content, Span)}
     image = next((spans[suffix] for suffix in IMAGE_SUFFIXES if suffix in spans), None)
-    meta = next((spans[suffix] for suffix in META_SUFFIXES if suffix in spans), None)
-    return Sample(key, image, meta) if image is not None and meta is not None else None
+    if image is None or not set(META_SUFFIXES) & set(spans):
+        return None
+    return Sample(key, image, spans.get("json"), spans.get("txt"))
 
 
 def _lack(members: Sequence[Member]) -> str:
@@ -145,20 +151,23 @@ def _lack(members: Sequence[Member]) -> str:
     return fault or (NO_CAPTION if has_photo else "no photo")
 
 
-def parsed_meta(content: bytes, suffix: str) -> Mapping[str, Any]:
-    """The metadata in a sample's JSON or text file; raises ValueError, a short phrase, without a caption."""
-    meta: object
+def parsed_json(content: bytes) -> Mapping[str, Any]:
+    """The metadata in a sample's JSON file; raises ValueError, a short phrase, if it cannot be read."""
     try:
-        meta = json.loads(content) if suffix == "json" else {"caption": content.decode("utf-8")}
+        meta = json.loads(content)
     except UnicodeDecodeError:
         raise ValueError("a caption that is not UTF-8") from None
     except (ValueError, RecursionError):
         raise ValueError("unreadable JSON") from None
-    if not isinstance(meta, dict):
-        raise ValueError("no caption")
-    if not captions_in(meta):
-        raise ValueError(lacks_captions(meta))
-    return meta
+    return meta if isinstance(meta, dict) else {}
+
+
+def parsed_text(content: bytes) -> str:
+    """The caption in a sample's text file; raises ValueError, a short phrase, if it cannot be read."""
+    try:
+        return content.decode(json.detect_encoding(content[:4]))
+    except UnicodeDecodeError:
+        raise ValueError("a caption that is not UTF-8") from None
 
 
 def _members(path: Path) -> tuple[list[Member], str]:

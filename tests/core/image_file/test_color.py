@@ -202,6 +202,16 @@ def test_a_broken_or_unfit_profile_leaves_the_colors_as_stored_and_says_so(profi
     assert notice == "The color profile cannot be read or does not fit; the colors are used as stored."
 
 
+def test_lab_is_converted_with_and_without_its_profile() -> None:
+    lab = ImageCms.createProfile("LAB")
+    stored = ImageCms.profileToProfile(colors(), SRGB, lab, outputMode="LAB")
+    assert stored is not None
+    for profile in (b"", ImageCms.ImageCmsProfile(lab).tobytes()):
+        picture = open_picture(encoded(stored, "TIFF", icc_profile=profile))
+        assert error(picture, colors()) < 15  # eight bits of Lab are coarser than eight of sRGB
+        assert picture.info.notices == ()
+
+
 def test_a_jpeg_that_lacks_a_part_of_its_profile_is_used_as_stored() -> None:
     data = encoded(Image.new("RGB", (8, 8), (200, 30, 30)), "JPEG", icc_profile=P3 + bytes(100_000))
     start = data.index(b"ICC_PROFILE\0\2") - 4

@@ -45,6 +45,21 @@ def test_a_jpeg_without_its_end_mark_has_all_its_pixels(options: dict[str, objec
         assert picture.whole_image is picture.image
 
 
+def test_a_jpeg_without_its_end_mark_says_so_though_its_last_row_could_be_decoded() -> None:
+    """libjpeg decodes some of these without complaint, which depends on the picture and the quality."""
+    thumbnail = encoded("JPEG", quality=10)
+    for quality in (50, 75, 90, 95):
+        buffer = BytesIO()
+        Image.linear_gradient("L").save(buffer, "JPEG", quality=quality, comment=thumbnail)
+        whole = buffer.getvalue()
+        intact = open_picture(whole)
+        assert (intact.image.size, intact.info.notices, intact.missing) == ((256, 256), (), None)
+        for cut in (1, 2):
+            picture = open_picture(whole[:-cut])
+            assert ImageChops.difference(picture.image, open_picture(whole).image).getbbox() is None
+            assert picture.info.notices == ("The file is cut off; the picture is used as far as it goes.",)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_a_jpeg_without_its_last_bytes_keeps_its_first_rows(mode: str) -> None:
     buffer = BytesIO()

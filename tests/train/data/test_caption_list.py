@@ -100,6 +100,47 @@ def test_a_quote_that_swallows_rows_up_to_another_loses_its_own_row_alone(folder
     assert events.skipped[0][1] == "a quote that begins here is not closed"
 
 
+def test_a_tab_separated_list_is_read_by_its_own_name(folder: Path, events: Any) -> None:
+    table = "photo\tcaption\n0.png\tA cat, asleep; well.\n1.png\tA dog.\tAwake.\n"
+    for name in ("captions.tsv", "metadata.tsv"):
+        events.reported.clear()
+        assert opened(folder, name, table, events) == {"0.png": ("A cat, asleep; well.",)}
+        assert [key for key, _ in events.skipped] == [f"{name}, line 3"]
+        assert captions(open_photos(folder / name)) == {"0.png": ("A cat, asleep; well.",)}
+        (folder / name).unlink()
+
+
+def test_a_photo_that_is_spelled_in_two_ways_is_one(folder: Path, events: Any) -> None:
+    table = "photo,caption\n0.png,A cat.\n./0.png,Cats.\n.//0.png,Two.\n../0.png,Out.\n"
+    assert opened(folder, "captions.csv", table, events) == {"0.png": ("A cat.", "Cats.", "Two.")}
+    assert [key for key, _ in events.skipped] == ["../0.png"]
+
+
+@pytest.mark.parametrize("row", ['0.png,"A "big" cat."', '0.png,"A \\"big\\" cat."', '0.png,"A cat."  '])
+def test_a_quote_within_a_quoted_caption_is_told_how_to_be_written(
+    folder: Path, events: Any, row: str
+) -> None:
+    assert list(opened(folder, "captions.csv", f"photo,caption\n{row}\n1.png,A dog.\n", events)) == ["1.png"]
+    reason = "text after a closing quote; write a quote within a quoted caption twice"
+    assert events.skipped == [("captions.csv, line 2", reason)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("captions.csv", "", "is empty; its first line should name 'photo' and 'caption'"),
+        ("captions.csv", "photo,caption\n\n", "has no rows"),
+        ("captions.jsonl", "\n", "has no rows"),
+        ("captions.jsonl", "[]", "has no rows"),
+    ],
+)
+def test_a_list_of_nothing_is_called_so(
+    folder: Path, events: Any, name: str, text: str, sentence: str
+) -> None:
+    with pytest.raises(DataError, match=rf"{name} {sentence}\."):
+        opened(folder, name, text, events)
+
+
 def test_a_caption_column_that_is_named_twice_holds_several_captions(folder: Path, events: Any) -> None:
     table = "photo,caption,Caption\n0.png,A cat.,Cats.\n1.png,A dog.,\n2.png,A cow.\n"
     assert opened(folder, "captions.csv", table, events) == {

@@ -188,6 +188,24 @@ def test_entries_of_coco_that_are_none_are_named(tmp_path: Path, photo: Photo, e
     ]
 
 
+def test_captions_of_coco_that_belong_to_no_image_or_to_several_are_named(
+    tmp_path: Path, photo: Photo, events: Any
+) -> None:
+    ids = {"1.jpg": 1, "2.jpg": 2, "3.jpg": 2}
+    content = {
+        "images": [{"id": number, "file_name": file} for file, number in ids.items()],
+        "annotations": [{"image_id": number, "caption": "A photo."} for number in (1, 2, 99, None)],
+    }
+    files: dict[str, bytes | str] = {file: photo("red") for file in ids}
+    folder = write(tmp_path, {**files, "captions_val.json": json.dumps(content)})
+    only = open_photos(folder, report=events)
+    assert (len(only), only.key(0), only.meta(0)["captions"]) == (1, "1", ("A photo.",))
+    assert events.skipped == [
+        ("2", "its id is given to several images"),
+        ("captions_val.json", "2 captions of images that it does not list"),
+    ]
+
+
 def coco(*files: str) -> str:
     images = [{"id": number, "file_name": name} for number, name in enumerate(files, start=1)]
     annotations = [
@@ -280,7 +298,7 @@ def test_a_deleted_file_is_a_bad_photo(tmp_path: Path, photo: Photo) -> None:
 def test_an_empty_folder_is_refused_with_the_accepted_forms(tmp_path: Path, photo: Photo) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(
-        DataError, match=r"holds no photos with captions: a captions\.jsonl or captions\.csv be"
+        DataError, match=r"holds no photos with captions: a captions\.jsonl, \.csv or \.tsv be"
     ):
         open_photos(tmp_path / "empty")
     write(tmp_path / "cats", {"a.jpg": photo("red"), "captions.csv": "photo,caption\na.jpg,A cat.\n"})

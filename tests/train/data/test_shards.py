@@ -7,9 +7,11 @@ import json
 import os
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from minigpt4.core.storage.paths import cache_home
 from minigpt4.train.data import shards
 from minigpt4.train.data.dataset import CAPTION_LIMIT, PhotoError, captions_in
 from minigpt4.train.data.open import open_photos
-from minigpt4.train.data.shards import ShardPhotos
+from minigpt4.train.data.shards import SPANS, ShardIndex, ShardPhotos
 from minigpt4.train.events import PhotosRead
 
 WriteTar = Callable[..., Path]
@@ -127,7 +129,8 @@ def test_each_unusable_photo_is_reported_once_and_the_rest_kept(
         ("json", b'{"captions": ["  ", 7, null]}', "a caption that is not a text: 7"),
         ("json", b"[" * 100_000, "unreadable JSON"),
         ("json", b'["A dog."]', "no caption"),
-        ("txt", b"\xfe\xff", "a caption that is not UTF-8"),
+        ("txt", b"\xff\xfe", "no caption"),
+        ("txt", b"\xe4hnlich", "a caption that is not UTF-8"),
         ("txt", b" \n", "no caption"),
         ("txt", b"long " * CAPTION_LIMIT, f"a caption of {5 * CAPTION_LIMIT} characters, more than 20000"),
     ],
@@ -141,6 +144,70 @@ def test_bad_captions_are_reported_when_their_photo_is_read(
         photos.meta(0)
     assert (caught.value.key, caught.value.reason) == ("a", reason)
     assert captions_in(photos.meta(1)) == ("A bee.",)
+
+
+def pair(meta: bytes, text: bytes) -> list[tuple[str, bytes]]:
+    return [("a.jpg", b"jpg"), ("a.json", meta), ("a.txt", text)]
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [b"{}", b'{"url": "x", "caption": null}', b'{"captions": ["", " "], "caption": ""}', b'["A cat."]'],
+)
+def test_a_json_without_captions_leaves_them_to_the_text(write_tar: WriteTar, meta: bytes) -> None:
+    photos = open_photos(write_tar("s.tar", pair(meta, b" A dog.\n")))
+    assert captions_in(photos.meta(0)) == ("A dog.",)
+    assert ("url" in photos.meta(0)) == (b"url" in meta)
+
+
+def test_a_json_with_captions_comes_before_the_text(write_tar: WriteTar) -> None:
+    photos = open_photos(write_tar("s.tar", pair(b'{"caption": "A cat."}', b"A dog.")))
+    assert captions_in(photos.meta(0)) == ("A cat.",)
+
+
+@pytest.mark.parametrize(
+    ("meta", "text", "reason"),
+    [
+        (b"{", b"A dog.", "unreadable JSON"),
+        (b'{"caption": 5}', b"A dog.", "a caption that is not a text: 5"),
+        (b"{}", b" \n", "no caption"),
+        (b"{}", b"\xff\xff\xff", "a caption that is not UTF-8"),
+    ],
+)
+def test_what_is_wrong_in_either_is_named(write_tar: WriteTar, meta: bytes, text: bytes, reason: str) -> None:
+    photos = open_photos(write_tar("s.tar", pair(meta, text)))
+    with pytest.raises(PhotoError) as caught:
+        photos.meta(0)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_text_in_another_encoding_is_read_without_its_mark(write_tar: WriteTar, encoding: str) -> None:
+    photos = open_photos(write_tar("s.tar", [("a.jpg", b"jpg"), ("a.txt", "Zwölf Hunde.".encode(encoding))]))
+    assert captions_in(photos.meta(0)) == ("Zwölf Hunde.",)
+
+
+def test_an_index_of_an_earlier_form_is_built_again(
+    write_tar: WriteTar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once for its name, which holds the version, and once for its content."""
+    shard = write_tar("s.tar", pair(b"{}", b"A dog."))
+    earlier = np.dtype([(name, SPANS[name]) for name in ("photo", "photo_size", "json", "json_size")])
+
+    def build(path: Path, whole: Callable[[Path], ShardIndex] = shards._build) -> ShardIndex:
+        index = whole(path)
+        return replace(index, spans=np.array([tuple(row)[:4] for row in index.spans], dtype=earlier))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "_build", build)
+        shards.shard_index(shard)
+    (kept,) = (cache_home() / "shards").iterdir()
+    before = kept.read_bytes()
+    assert captions_in(open_photos(shard).meta(0)) == ("A dog.",)
+    assert kept.read_bytes() != before
+    monkeypatch.setattr(shards, "VERSION", shards.VERSION - 1)
+    open_photos(shard)
+    assert len(list((cache_home() / "shards").iterdir())) == 2
 
 
 def test_one_bad_caption_of_several_is_skipped(write_tar: WriteTar) -> None:

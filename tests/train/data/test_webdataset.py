@@ -83,11 +83,17 @@ def test_a_missing_shard_is_named() -> None:
 
 
 def test_a_scan_lists_spans_in_order_and_reads_nothing_else(tmp_path: Path) -> None:
-    files = [("b.JPG", b"jpg of b"), ("b.txt", b"A dog."), ("a.json", b"{"), ("a.png", b"png")]
+    files = [
+        ("b.JPG", b"jpg of b"),
+        ("b.txt", b"A dog."),
+        ("a.json", b"{"),
+        ("a.png", b"png"),
+        ("a.txt", b""),
+    ]
     assert scan(write(tmp_path / "s.tar", files)) == Contents(
         samples=[
-            Sample("b", Span("jpg", 512, 8), Span("txt", 1536, 6)),
-            Sample("a", Span("png", 3584, 3), Span("json", 2560, 1)),
+            Sample("b", Span("jpg", 512, 8), None, Span("txt", 1536, 6)),
+            Sample("a", Span("png", 3584, 3), Span("json", 2560, 1), Span("txt", 4608, 0)),
         ],
         skipped=[],
         damage="",
@@ -180,6 +186,9 @@ def test_a_key_that_stands_twice_is_two_samples_or_named(tmp_path: Path) -> None
     assert twice.is_regrouped
     half = [("a.png", b"png"), *photo("a", "A cat.")[:1], ("a.png", b"png"), ("a.txt", b"A cow.")]
     assert samples_of(write(tmp_path / "1.tar", half)) == (["a"], [("a", "no caption")])
+    crossed = [("a.png", b"1"), ("a.png", b"2"), ("a.txt", b"One."), ("a.txt", b"Two.")]
+    reason = "several files of the same name, not one after the other"
+    assert samples_of(write(tmp_path / "3.tar", crossed)) == (["a"], [("a", reason)])
     scattered = [("a.jpg", b"jpg"), ("b.jpg", b"jpg"), ("a.jpg", b"jpg"), ("c.jpg", b"jpg"), ("a.txt", b"A.")]
     assert samples_of(write(tmp_path / "2.tar", scattered)) == (
         ["a"],

@@ -37,7 +37,7 @@ def bomb_png() -> bytes:
 
 BAD_FILES = {
     "empty.jpg": (b"", "'empty.jpg' is empty (0 bytes)."),
-    "words.jpg": (b"these are words " * 20, "'words.jpg' is not a picture, or damaged; "),
+    "words.jpg": (b"these are words " * 20, "'words.jpg' is a text, not a picture."),
     "half.png": (noise_png()[:4000], "'half.png' is damaged or cut off"),
     "bomb.png": (bomb_png(), "'bomb.png' is too large: over 178 million pixels"),
 }
@@ -70,7 +70,7 @@ def test_a_missing_picture_and_a_folder_are_one_line(run_minigpt4, tmp_path) -> 
 
 @pytest.mark.parametrize(
     ("sent", "sentence"),
-    [(b"", "Standard input is empty"), (b"no picture at all", "Standard input is not a picture")],
+    [(b"", "Standard input is empty"), (b"no picture at all", "Standard input is a text, not a picture")],
 )
 def test_standard_input_that_is_no_picture_is_one_line(run_minigpt4, sent, sentence) -> None:
     assert only_line(run_minigpt4("ask", "-i", "-", QUESTION, stdin=sent), 1).startswith(sentence)

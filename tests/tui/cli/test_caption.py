@@ -176,8 +176,7 @@ def test_a_picture_that_fails_is_named_with_its_reason_and_the_rest_goes_on(
     done = call_minigpt4("caption", "photos", "none.jpg")
     assert done.returncode == 1
     assert [line for line in done.stderr.splitlines() if "square" not in line] == [
-        "minigpt4: 'photos/a2.jpg' is not a picture, or damaged; "
-        "JPEG, PNG, WebP, GIF, BMP and TIFF can be read.",
+        "minigpt4: 'photos/a2.jpg' is a text, not a picture.",
         "minigpt4: There is no file 'none.jpg'; check the path.",
         "3 pictures captioned, 2 failed.",
     ]

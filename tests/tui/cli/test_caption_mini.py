@@ -87,5 +87,5 @@ def test_a_terminal_shows_a_bar_with_the_time_left_and_failures_above_it(photos:
     assert "Captioning" in text
     assert "0/3" in text
     assert "0:00:" in text
-    assert "'photos/broken.jpg' is not a picture" in text
+    assert "'photos/broken.jpg' is a text" in text
     assert "2 pictures captioned, 1 failed." in text

@@ -132,9 +132,9 @@ def test_a_picture_is_called_without_its_folder(photos: tuple[Path, Path]) -> No
 
 
 def test_bytes_are_called_by_their_label() -> None:
-    with pytest.raises(ImageError, match=r"clipboard\.png is not a picture"):
+    with pytest.raises(ImageError, match=r"clipboard\.png is a text, not a picture"):
         Attachment(b"nothing of a picture", "clipboard.png").open()
-    with pytest.raises(ImageError, match="Standard input is not a picture"):
+    with pytest.raises(ImageError, match="Standard input is a text, not a picture"):
         Attachment(b"nothing of a picture", "-").open()
 
 

@@ -25,6 +25,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder and home: a.jpg, b.PNG, "my cat (2).jpg", photo, plan, notes.txt, cat..."""
     (tmp_path / "photo").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "plan").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    (tmp_path / "IMG.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (tmp_path / "data.json").write_text('{"cat": 1}')
     for name in ("a.jpg", "b.PNG", "my cat (2).jpg", "notes.txt", "cat"):
         (tmp_path / name).touch()
@@ -73,6 +74,17 @@ def split(text: str) -> tuple[str, list[str]]:
         ("Is a.jpg nice? I like a.jpg.", "Is a.jpg nice? I like a.jpg.", ["a.jpg"]),
         ("./photo what is this", "what is this", ["./photo"]),  # named like nothing, but a PNG
         ("who drew ~/plan?", "who drew plan?", ["~/plan"]),  # an SVG drawing, which then says so
+        ("what is in my cat (2).jpg?", "what is in my cat (2).jpg?", ["my cat (2).jpg"]),
+        ("my cat (2).jpg who?", "who?", ["my cat (2).jpg"]),
+        ("Which? ./a.jpg;./b.PNG", "Which?", ["./a.jpg", "./b.PNG"]),
+        ("Which? a.jpg,b.PNG", "Which?", ["a.jpg", "b.PNG"]),
+        ("what is this?./a.jpg", "what is this?", ["./a.jpg"]),
+        ("@a.jpg what is this", "what is this", ["a.jpg"]),
+        ("is @~/a.jpg older than @b.PNG?", "is a.jpg older than b.PNG?", ["~/a.jpg", "b.PNG"]),
+        ("who? ![Tom](a.jpg)", "who? ![Tom](a.jpg)", ["a.jpg"]),
+        ("这张照片~/a.jpg里有什么", "这张照片a.jpg里有什么", ["~/a.jpg"]),
+        ("a.jpg는 무엇입니까?", "a.jpg는 무엇입니까?", ["a.jpg"]),
+        ("IMG.heic what is this", "what is this", ["IMG.heic"]),  # which then says so
         ("a.jpg a.jpg Are they alike?", "Are they alike?", ["a.jpg", "a.jpg"]),
     ],
 )
