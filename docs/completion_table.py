@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import ast
+import inspect
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from typer.main import get_command
 
+from minigpt4.train.recipe import Recipe, Source, Validation
 from minigpt4.tui.cli.commands import COMMANDS, app
 from minigpt4.tui.cli.completion.values import CHOICES
 from minigpt4.tui.settings.settings import schema
@@ -16,7 +19,9 @@ from minigpt4.tui.settings.settings import schema
 KINDS = {
     "--bundle": "bundle",
     "--theme": "theme",
-    "--recipe": "recipe files",
+    "--recipe": "recipe files.toml",
+    "--set": "setting",
+    "question": "question",
     "--projection": "run files",
     "--init": "run files",
     "--watch": "run files",
@@ -34,7 +39,7 @@ KINDS = {
     "shards": "files",
     "paths": "files",
     "pictures": "files",
-    "wanted": "theme files",
+    "wanted": "theme files.toml",
 }
 """Of options and arguments by name, whichever command they belong to."""
 
@@ -55,34 +60,51 @@ NAMED = {"models": "bundle"}
 
 
 def completion_table() -> str:
-    """The content of table.json."""
-    return json.dumps(dict(_commands(get_command(app), "")), indent=1, ensure_ascii=False) + "\n"
+    """The content of table.tsv, which minigpt4_tui/cli/completion/table.py reads."""
+    rows = [*_commands(get_command(app), "", ""), *_recipe_keys()]
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
-def _commands(command: Any, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _commands(command: Any, name: str, summary: str) -> Iterator[tuple[str, ...]]:
     inner = {
         sub: command.get_command(None, sub) for sub in getattr(command, "list_commands", lambda _: [])(None)
     }
-    options: dict[str, Any] = {"--help": {"kind": "", "takes_value": False, "about": "Show the options."}}
-    arguments = []
-    repeats = False
+    yield ("command", name, summary)
+    yield ("option", "--help", "", "flag", "Show the options.")
     for param in command.params:
         if not param.opts[0].startswith("-"):
-            arguments.append(_kind(name, param))
-            repeats = param.nargs == -1
+            yield ("argument", _kind(name, param), "repeats" if param.nargs == -1 else "once")
             continue
         about = " ".join((getattr(param, "help", None) or "").split())
         for option in [*param.opts, *param.secondary_opts]:
-            options[option] = {"kind": _kind(name, param), "takes_value": not param.is_flag, "about": about}
-    summaries = {
-        sub: COMMANDS[sub].summary if not name else one.get_short_help_str(80) for sub, one in inner.items()
-    }
-    yield (
-        name,
-        {"commands": summaries, "options": options, "arguments": arguments, "repeats": repeats},
-    )
+            yield ("option", option, _kind(name, param), "flag" if param.is_flag else "value", about)
     for sub, one in inner.items():
-        yield from _commands(one, f"{name} {sub}".strip())
+        about = COMMANDS[sub].summary if not name else one.get_short_help_str(80)
+        yield from _commands(one, f"{name} {sub}".strip(), about)
+
+
+def _recipe_keys() -> Iterator[tuple[str, ...]]:
+    """What `--set` takes; NAME stands for a source's name."""
+    for kind, before in ((Recipe, ""), (Source, "source.NAME."), (Validation, "validation.")):
+        hints = get_type_hints(kind)
+        for field, about in _field_docs(kind).items():
+            if before + field in ("source", "validation", "source.NAME.name"):
+                continue
+            choices = get_args(hints[field]) if get_origin(hints[field]) is Literal else ()
+            values = CHOICES + " ".join(map(str, choices)) if choices else ""
+            yield ("key", before + field, "bundle" if field == "bundle" else values, about)
+
+
+def _field_docs(kind: type) -> dict[str, str]:
+    """The first sentence below each field of a dataclass."""
+    (definition,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(definition, ast.ClassDef)
+    docs = {}
+    for field, below in pairwise(definition.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            text = " ".join(ast.literal_eval(below.value).split())
+            docs[ast.unparse(field.target)] = text.partition(". ")[0].removesuffix(".")
+    return docs
 
 
 def _kind(command: str, param: Any) -> str:

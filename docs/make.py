@@ -10,7 +10,7 @@ from completion_table import completion_table
 from reference import keys_page, settings_page
 
 from minigpt4.core.storage.paths import HOME_VARIABLE
-from minigpt4.tui.cli.completion import words
+from minigpt4.tui.cli.completion import table
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:
@@ -20,5 +20,5 @@ if __name__ == "__main__":
             path = Path(__file__).with_name(f"{name}.md")
             path.write_text(page, encoding="utf-8")
             print(path)
-    words.TABLE.write_text(completion_table(), encoding="utf-8")
-    print(words.TABLE)
+    Path(table.TABLE).write_text(completion_table(), encoding="utf-8")
+    print(table.TABLE)

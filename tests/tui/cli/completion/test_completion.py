@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import runpy
 import statistics
 import subprocess
@@ -10,11 +12,14 @@ import sysconfig
 import time
 from pathlib import Path
 
+import pexpect
 import pytest
 
-from minigpt4.core.storage.paths import config_home
+from minigpt4.core.storage.paths import config_home, data_home
 from minigpt4.tui.cli.completion.scripts import SCRIPTS
-from minigpt4.tui.cli.completion.words import TABLE, candidates
+from minigpt4.tui.cli.completion.table import TABLE
+from minigpt4.tui.cli.completion.values import config_folder, data_folder
+from minigpt4.tui.cli.completion.words import candidates
 from minigpt4.tui.history.store import Store
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -29,7 +34,7 @@ def values(*words: str) -> list[str]:
 
 def test_the_table_is_current() -> None:
     made = runpy.run_path(str(DOCS / "completion_table.py"))["completion_table"]()
-    assert TABLE.read_text("utf-8") == made, "run `python docs/make.py`"
+    assert Path(TABLE).read_text("utf-8") == made, "run `python docs/make.py`"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,29 @@ def test_the_table_is_current() -> None:
             ["models", "show", "mini"],
             ["mini", *[f"minigpt4-{size}" for size in ("llama2-7b", "vicuna-13b", "vicuna-7b")]],
         ),
-        (["train", "--recipe", "mini-stage2"], ["mini-stage2", FILES]),
+        (["train", "--recipe", "mini-stage2"], ["mini-stage2", f"{FILES} toml"]),
+        (["themes", "check", "ember"], ["ember", f"{FILES} toml"]),
+        (["train", "--set", "learning"], ["learning_rate="]),
+        (["train", "--set=learning"], ["--set=learning_rate="]),
+        (["train", "--set", "precision=n"], ["precision=nf4"]),
+        (["train", "--set", "bundle=mini"], ["bundle=mini", "bundle=minigpt4-llama2-7b"]),
+        (["train", "--recipe", "mini-stage2", "--set", "learning_rate="], ["learning_rate=3e-4"]),
+        (["train", "--recipe=stage2", "--set", "learning_rate="], ["learning_rate=3e-5"]),
+        (["train", "--stage", "2", "--set", "steps="], ["steps=300"]),
+        (
+            ["train", "--stage", "2", "-b", "minigpt4-vicuna-7b", "--set", "bundle=mini"],
+            ["bundle=minigpt4-vicuna-13b"],
+        ),
+        (["train", "--stage", "2", "--set", "source.cats.w"], ["source.cats.weight="]),
+        (
+            ["train", "--stage", "2", "--set", "source.flickr8k/train.kind="],
+            ["source.flickr8k/train.kind=captions"],
+        ),
+        (["train", "--set", "steps=3", "--set", "validation.p"], ["validation.photos="]),
+        (["train", "--set", "nonsense="], []),
+        (["train", "--recipe", "no/such.toml", "--set", "prompt=c"], ["prompt=chat"]),
+        (["ask", "/st"], ["/story"]),
+        (["ask", "What is"], []),
         (["chat", "--theme", "emb"], ["ember"]),
         (["themes", "new", ""], []),
         (["completion", ""], ["bash", "zsh", "fish"]),
@@ -60,14 +87,17 @@ def test_what_may_come_next(words: list[str], found: list[str]) -> None:
 
 def test_what_people_made_themselves_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("bundles", "themes"):
+    for folder in ("bundles", "themes", "prompts"):
         (config_home() / folder).mkdir(parents=True)
-        (config_home() / folder / "mine.toml").write_text('summary = "My own"')
+        (config_home() / folder / "mine.toml").write_text('summary = "My own"\nabout = "ours # replaced"')
     (tmp_path / "runs" / "first").mkdir(parents=True)
-    (tmp_path / "runs" / "first" / "recipe.toml").write_text("")
+    (tmp_path / "runs" / "first" / "recipe.toml").write_text('stage = 2 # the second\nbundle = "mini"\n')
     (tmp_path / "runs" / "notes").mkdir()
     assert candidates(["models", "path", "mine"]) == [("mine", "My own")]
     assert values("themes", "path", "mi") == ["mine"]
+    assert candidates(["ask", "/mi"]) == [("/mine", "ours # replaced")]
+    assert candidates(["train", "--output", "runs/"])[0] == ("runs/first", "stage 2 of mini")
+    assert values("train", "--output", "~/runs/") == [FILES], "a shell would quote the ~"
     for option in ("--watch", "--output"):
         assert values("train", option, "") == ["runs/first", FILES]
 
@@ -79,20 +109,69 @@ def test_conversations_are_shown_with_their_titles() -> None:
     store.delete(deleted.id)
     store.close()
     about = "A dog[2J on a beach"
-    assert candidates(["history", "show", ""]) == [(kept.id[:8], about)]
+    assert candidates(["history", "show", ""]) == [("last", f"the latest: {about}"), (kept.id[:8], about)]
+    assert candidates(["chat", "--resume", "la"]) == [("last", f"the latest: {about}")]
     assert candidates(["chat", "--resume", kept.id[:3]]) == [(kept.id[:8], about)]
-    assert values("history", "restore", "") == [deleted.id[:8]]
+    assert values("history", "restore", "") == ["last", deleted.id[:8]]
+
+
+def test_the_latest_conversation_is_not_a_pinned_old_one() -> None:
+    store = Store.open()
+    for title in ("An old one", "The newest"):
+        info = store.new_conversation()
+        store.rename(info.id, title)
+        store.add_message(info.id, None, "user", title, ())
+        store.pin(info.id, title == "An old one")
+    store.close()
+    assert [about for _, about in candidates(["history", "show", ""])] == [
+        "the latest: The newest",
+        "An old one",
+        "The newest",
+    ]
+
+
+def test_without_conversations_none_is_the_last() -> None:
+    assert values("history", "show", "") == []
+    Store.open().close()
+    assert values("history", "show", "") == []
+
+
+def test_the_folders_are_those_of_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (
+        ("MINIGPT4_HOME", "here"),
+        ("MINIGPT4_HOME", "~/there"),
+        ("XDG_DATA_HOME", "/x"),
+        ("XDG_CONFIG_HOME", " "),
+    ):
+        with monkeypatch.context() as patch:
+            patch.delenv("MINIGPT4_HOME", raising=False)
+            patch.setenv(name, value)
+            assert (config_folder(), data_folder()) == (str(config_home()), str(data_home()))
+
+
+def test_an_own_recipe_gives_its_values(tmp_path: Path) -> None:
+    recipe = tmp_path / "my recipe.toml"
+    recipe.write_text(
+        'steps = 7  # few\n[[source]]\nname = "cats: mine"\nweight = 2.5\n[validation]\nphotos = 3\n'
+    )
+    words = ["train", "--recipe", str(recipe), "--set"]
+    assert candidates([*words, "steps"]) == [("steps=", "now 7; Optimiser steps")]
+    assert values(*words, "source.cats: mine.weight=") == ["source.cats: mine.weight=2.5"]
+    assert values(*words, "validation.photos=") == ["validation.photos=3"]
 
 
 def completed(line: str, folder: Path) -> list[str]:
     """What bash would offer for a line that ends where Tab is pressed."""
     script = r"""
         PATH=$1:$PATH; source <(minigpt4 completion bash)
-        eval "words=($2)"; COMP_WORDS=("${words[@]}"); COMP_CWORD=$((${#words[@]} - 1))
+        COMP_LINE=$2; COMP_POINT=${#2}; shift 2; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
         _minigpt4 minigpt4; printf '%s\n' "${COMPREPLY[@]}"
     """
+    # As bash splits it; a word that begins after the last space is there, too.
+    split = re.findall(r"[=:]+|(?:\\.|[^\s=:])+", line) + [""] * line.endswith(" ")
     done = subprocess.run(
-        ["bash", "-c", script, "bash", str(SCRIPTS_FOLDER), line],
+        ["bash", "-c", script, "bash", str(SCRIPTS_FOLDER), line, *split],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -105,9 +184,43 @@ def completed(line: str, folder: Path) -> list[str]:
 def test_bash_offers_commands_values_and_files(tmp_path: Path) -> None:
     (tmp_path / "my theme.toml").write_text("")
     assert completed("minigpt4 history ex", tmp_path) == ["export"]
-    assert completed("minigpt4 ask --backend = to", tmp_path) == ["torch"]
-    assert completed("minigpt4 themes check m", tmp_path) == ["moss", "my theme.toml"]
+    (tmp_path / "my notes.txt").write_text("")
+    (tmp_path / "more").mkdir()
+    assert completed("minigpt4 ask --backend=to", tmp_path) == ["torch"]
+    assert completed("minigpt4 ask --backend=", tmp_path)[:2] == ["auto", "torch"]
+    assert completed("minigpt4 themes check m", tmp_path) == ["moss", "my theme.toml", "more"]
+    assert completed("minigpt4 themes check my\\ t", tmp_path) == ["my theme.toml"]
+    assert completed("minigpt4 train --set cosine", tmp_path) == ["cosine_over="]
+    for line in ("train --set precision=", "train --set=precision=", "train --steps 3 --set precision=n"):
+        assert completed(f"minigpt4 {line}", tmp_path)[-1] == "nf4"
     assert completed("minigpt4 ask -i my", tmp_path) == [""]  # readline completes paths itself
+
+
+def test_a_tab_in_a_real_bash_leaves_a_line_that_can_be_run(tmp_path: Path) -> None:
+    (tmp_path / "my own.toml").write_text("steps = 7\n")
+    typed = {
+        "tra\t--set cosine_o\tre\t": ["train", "--set", "cosine_over=rest"],
+        "train --set=cosine_o\tre\t": ["train", "--set=cosine_over=rest"],
+        "train --recipe my\t--set ste\t7\t": ["train", "--recipe", "my own.toml", "--set", "steps=7"],
+        "ask /sto\t": ["ask", "/story"],
+    }
+    bash = pexpect.spawn(
+        "bash",
+        ["--norc", "--noprofile", "-i"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{SCRIPTS_FOLDER}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "dumb"},
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(40, 300),
+    )
+    # Of the program only completion is wanted; of any other line, the words that it consists of.
+    shown = """minigpt4() { [[ $1 == completion ]] && command minigpt4 "$@" || printf '<%s>' "$@" $'\\n'; }"""
+    bash.sendline(f"bind 'set bell-style none'; source <(minigpt4 completion bash); {shown}; echo rea''dy")
+    bash.expect_exact("ready\r\n")
+    for keys, words in typed.items():
+        bash.sendline(f"minigpt4 {keys}")
+        bash.expect_exact("".join(f"<{word}>" for word in words))
+    bash.close(force=True)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +230,10 @@ def test_bash_offers_commands_values_and_files(tmp_path: Path) -> None:
         ("fish", ["history", "ex"], "export\tWrite conversations as Markdown, HTML or JSON."),
         ("bash", ["history", "ex"], "export"),
         ("zsh", ["ask", "-i", ""], FILES),
+        ("fish", ["train", "--set", "beta1"], "beta1=\tAdamW's decay of the mean gradient"),
+        ("zsh", ["train", "--set", "beta1"], "beta1=:AdamW's decay of the mean gradient"),
+        ("bash", ["train", "--set", "beta1"], "beta1="),
+        ("fish", ["train", "--recipe", "my\\ own"], f"{FILES} toml"),
     ],
 )
 def test_each_shell_is_answered_in_its_form(run_minigpt4, shell: str, words: list[str], line: str) -> None:
@@ -143,8 +260,10 @@ def test_a_tab_imports_nothing_heavy_and_takes_little_more_than_python_itself() 
     # Side by side, so that a busy machine slows both.
     pairs = [(seconds("pass"), seconds(words)) for _ in range(7)]
     bare = statistics.median(one for one, _ in pairs)
-    assert statistics.median(tab for _, tab in pairs) < max(TAB_S, 7 * bare)
+    assert statistics.median(tab for _, tab in pairs) < max(TAB_S, 4 * bare)
     listed = "import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); " + words
     done = subprocess.run([sys.executable, "-P", "-c", listed], capture_output=True, text=True, check=True)
     heavy = {"typer", "click", "pydantic", "torch", "numpy", "PIL", "rich", "textual", "sqlite3"}
+    # Each of these takes 5 to 20 ms.
+    heavy |= {"typing", "re", "pathlib", "json", "platformdirs", "dataclasses", "urllib"}
     assert not heavy & set(done.stderr.split())
