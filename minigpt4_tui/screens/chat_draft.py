@@ -184,7 +184,7 @@ class ChatDraft(ChatView):
         picture.stored = stored
         if picture in self.draft.all_pictures:
             for notice in notices:
-                self.host.say(notice, "warning")
+                self.host.say(f"{picture.name}: {notice}", "warning")
             self._settle()
 
     def _failed(self, picture: DraftPicture, error: Exception) -> None:

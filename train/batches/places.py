@@ -30,12 +30,15 @@ def with_own_photos(recipe: Recipe, data: Sequence[str]) -> Recipe:
     return replace(recipe, source=own, validation=validation)
 
 
-def locate(recipe: Recipe, data: Sequence[str], before: Mapping[str, str] | None = None) -> dict[str, str]:
+def locate(
+    recipe: Recipe, data: Sequence[str], before: Mapping[str, str] | None = None, *, run: str = "this run"
+) -> dict[str, str]:
     """The absolute place of every source and of the validation photos, by name; opens nothing.
 
     `data` are the places that the user gave. For a run that is resumed, `before` are the places where it
     found its sources (empty if it did not record them): a source whose folder has another name now is the
-    place in `data` that no other source has. Raises DataError for the first that is missing.
+    place in `data` that no other source has. Raises DataError for the first that is missing, which calls
+    the run as `run` does.
     """
     names = source_names(recipe)
     found = {name: place for name in names if (place := _place_of(data, name)) is not None}
@@ -43,7 +46,7 @@ def locate(recipe: Recipe, data: Sequence[str], before: Mapping[str, str] | None
     if missing and before is None:
         raise DataError(_missing(missing[0], data))
     if missing and before is not None:
-        found |= _found_again(missing, _unused(data, found), before)
+        found |= _found_again(missing, _unused(data, found), before, run)
     return {name: _absolute(found[name]) for name in names}
 
 
@@ -53,7 +56,9 @@ def source_names(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys([*names, recipe.validation.name] if recipe.validation.name else names))
 
 
-def _found_again(missing: Sequence[str], given: Sequence[str], before: Mapping[str, str]) -> dict[str, str]:
+def _found_again(
+    missing: Sequence[str], given: Sequence[str], before: Mapping[str, str], run: str
+) -> dict[str, str]:
     """Places of a resumed run's sources that are in none of the given ones under their names."""
     gone = [name for name in missing if name not in before or not _exists(before[name])]
     moved: dict[str, str] = {}
@@ -80,7 +85,7 @@ def _found_again(missing: Sequence[str], given: Sequence[str], before: Mapping[s
                 f"The run does not record where the data of '{name}' are; give their place with --data."
             )
         raise DataError(
-            f"The data of this run were in {_vanished(before[name])}, which is gone; give their new place "
+            f"The data of {run} were in {_vanished(before[name])}, which is gone; give their new place "
             "with --data."
         )
     return {name: before[name] for name in missing if name in before} | moved

@@ -70,11 +70,12 @@ class ShardPhotos:
                 self._shards.append(index)
                 report(PhotosRead(name, len(self._shards), len(shards)))
         skipped = [one for shard in self._shards for one in shard.skips(name)]
-        for one in skipped:
-            report(one)
         self._ends = list(accumulate(len(shard) for shard in self._shards))
+        damage = next((shard.damage for shard in self._shards if shard.damage), None)
+        # The error says all that there is to say about a single damaged file.
+        for one in skipped if len(self) or len(skipped) > 1 else ():
+            report(one)
         if not len(self):
-            damage = next((shard.damage for shard in self._shards if shard.damage), None)
             reasons = first_reasons(skipped)
             raise DataError(damage or f"The shards of '{name}' hold no photo with captions{reasons}.")
         digests = "".join(shard.digest for shard in self._shards)

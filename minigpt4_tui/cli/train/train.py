@@ -152,7 +152,7 @@ class Plan:
         """Where each of the recipe's sources is; raises DataError for one that is missing."""
         from minigpt4.train.batches.places import locate
 
-        return locate(self.recipe, self.data, self.recorded)
+        return locate(self.recipe, self.data, self.recorded, run=f"the run {self.folder.path}")
 
 
 def _resumed(run: RunFlags) -> Plan:

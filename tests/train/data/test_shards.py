@@ -258,6 +258,13 @@ def test_a_good_shard_beside_a_file_that_is_no_shard_is_used(
     assert "is not a tar shard" in reason
 
 
+def test_a_file_alone_that_is_no_shard_is_told_once(tmp_path: Path, events: Any) -> None:
+    (tmp_path / "1.tar").write_bytes(b"")
+    with pytest.raises(DataError, match="is not a tar shard"):
+        open_photos(tmp_path / "1.tar", report=events)
+    assert events.skipped == []
+
+
 def test_shards_without_a_photo_are_an_error(write_tar: WriteTar) -> None:
     with pytest.raises(DataError, match=r"The shards of 's\.tar' hold no photo with captions\."):
         open_photos(write_tar("s.tar", [("readme.md", b"hello")]))

@@ -259,3 +259,17 @@ async def test_a_clipboard_that_holds_text_returns_the_question_with_it(
         assert now.engine.asked == []
         assert chips(now) == []
         assert isinstance(now.app.focused, Composer)
+
+
+async def test_a_jpeg_that_is_cut_off_is_attached_with_a_notice_that_names_it(
+    play: Play, examples: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "half.jpg"
+    whole = (examples / "coffee.jpg").read_bytes()
+    path.write_bytes(whole[: len(whole) * 7 // 10])
+    async with play() as now:
+        now.app.attach([path])
+        await now.until(lambda: "half.jpg: The file is cut off; its last rows are missing (" in said(now))
+        await now.until(lambda: [one.name for one in now.app.chat.footer.pictures] == ["half.jpg"])
+        await now.ask(QUESTION)
+        assert asked_about(now) == ["half.jpg"]

@@ -62,6 +62,8 @@ class TestDeletedFolder:
         "arguments",
         [
             ["ask", "--backend", "torch", "-i", "/nowhere.jpg", "What is this?"],
+            ["caption", "."],
+            ["caption", "/nowhere", "--output", "captions.jsonl"],
             ["chat", "--plain"],
             ["config", "show"],
             ["data", "inspect", "photos"],

@@ -238,7 +238,8 @@ def test_a_stopped_run_resumes_wherever_its_data_are_now_and_its_result_answers(
     gone = call_minigpt4(*resume)
     assert (gone.returncode, gone.stdout) == (1, "")
     assert gone.stderr == (
-        f"minigpt4: The data of this run were in {data}, which is gone; give their new place with --data.\n"
+        f"minigpt4: The data of the run {run} were in {data}, which is gone; give their new place with "
+        "--data.\n"
     )
     done = run_minigpt4(*resume, "--data", moved)
     assert done.returncode == 0, done.stderr
