@@ -55,7 +55,7 @@ SPECIAL = {
     ("train", "--output"): "run files",
     ("train", "--data"): "files",
 }
-NAMED = {"models": "bundle"}
+NAMED = {"models": "bundle", "prompts": "prompt"}
 """The kind of an argument `name` in a family of commands."""
 
 

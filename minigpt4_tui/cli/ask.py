@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,7 +54,8 @@ def ask(
 
     Several pictures belong to one question, in the order given, unless --each is given. A path or address
     in the question is a picture, too: "What is this? photo.jpg". /describe, /story, /poem, /recipe,
-    /ad, /meme, /website and /alt are questions; words behind one are added to it.
+    /ad, /meme, /website and /alt are questions; words behind one are added to it, and
+    `minigpt4 prompts` lists all of them.
     The answer goes to standard output, everything else to standard error. Options that are not given
     come from the settings (`minigpt4 config show`).
     """
@@ -67,7 +68,10 @@ def ask(
     for problem in loaded.problems:
         say(f"minigpt4: {printable(problem)}")
     attachments = _attachments(image or [])
-    asked = question_in(with_prompt(question), attachments)
+    prompted = with_prompt(question)
+    if prompted.max_tokens and sampling.max_tokens is None:
+        chosen = replace(chosen, sampling=replace(chosen.sampling, max_tokens=prompted.max_tokens))
+    asked = question_in(prompted.text, attachments)
     if not asked.text:
         raise UsageError(
             'The question is only a picture; add what you want to know: "What is it? photo.jpg".'

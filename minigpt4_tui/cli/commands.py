@@ -40,6 +40,7 @@ COMMANDS = {
     "train": Command("train.train", "train", "Train a bundle's projection, stage 1 or 2."),
     "data": Command("data.data", "data_app", "Choose, fetch and look through photos to learn from."),
     "themes": Command("themes", "themes_app", "List, check and begin colour themes."),
+    "prompts": Command("prompts", "prompts_app", "List and show named prompts, such as /poem."),
     "config": Command("config", "config_app", "Show and check the settings."),
     "doctor": Command("doctor", "doctor", "Check this machine for problems, and say how to fix them."),
     "eval": Command("evaluate", "eval_app", "Measure how well a bundle answers."),

@@ -91,6 +91,8 @@ class Conversation:
         self._autosave = Autosave(store, clock)
         self._stopped: dict[str, str] = {}  # the message of the request that was stopped last
         self._count_request = ""
+        self._limits: dict[str, int | None] = {}
+        """The most tokens of an answer to a question, by its id, if its prompt has a limit."""
 
     # The displayed path
 
@@ -139,11 +141,17 @@ class Conversation:
 
     # Actions of the user
 
-    def ask(self, text: str, pictures: Sequence[StoredPicture] = ()) -> StoredMessage | None:
-        """Add a question and request its answer; None while another answer is being generated."""
+    def ask(
+        self, text: str, pictures: Sequence[StoredPicture] = (), max_tokens: int | None = None
+    ) -> StoredMessage | None:
+        """Add a question and request its answer; None while another answer is being generated.
+
+        `max_tokens` limits every new answer to it, in place of the settings.
+        """
         if self.answering is not None:
             return None
         question = self._add(self.path[-1].id if self.path else None, "user", text, pictures)
+        self._limits[question.id] = max_tokens
         self._answer(question.id)
         return question
 
@@ -171,13 +179,20 @@ class Conversation:
             self._request(last)
         return True
 
-    def edit(self, message_id: str, text: str, pictures: Sequence[StoredPicture] = ()) -> bool:
+    def edit(
+        self,
+        message_id: str,
+        text: str,
+        pictures: Sequence[StoredPicture] = (),
+        max_tokens: int | None = None,
+    ) -> bool:
         """Add the message with another text and more pictures, as a branch; a question is answered anew."""
         old = self.message(message_id)
         if self.answering is not None or old is None or self.info is None:
             return False
         self._cut(self._place(message_id))
         new = self._add(old.parent, old.role, text, [*old.pictures, *pictures])
+        self._limits[new.id] = max_tokens
         if new.role == "user":
             self._answer(new.id)
         else:
@@ -285,6 +300,9 @@ class Conversation:
     def _request(self, message: StoredMessage, *, again: bool = False) -> None:
         """Request (more of) the answer, which is the last message of the path."""
         sampling = self._options().sampling
+        # What is continued was too short.
+        if (limit := self._limits.get(message.parent or "")) and not message.text:
+            sampling = replace(sampling, max_tokens=limit)
         if again:
             own = sampling.temperature
             temperature = self._options().own_temperature() if own is None else own

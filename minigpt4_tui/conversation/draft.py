@@ -49,6 +49,8 @@ class HeldQuestion:
     pictures: list[DraftPicture]
     editing: str | None = None
     """The id of the question that it is a new version of."""
+    max_tokens: int | None = None
+    """The longest answer, if the prompt that it came from says so."""
 
     @property
     def opening(self) -> list[DraftPicture]:
@@ -108,9 +110,9 @@ class Draft:
             if picture in pictures:
                 pictures.remove(picture)
 
-    def hold(self, text: str, editing: str | None = None) -> None:
+    def hold(self, text: str, editing: str | None = None, max_tokens: int | None = None) -> None:
         """Make a question of a text and all pictures given since the last; it waits behind the others."""
-        self.held.append(HeldQuestion(text, self.pictures, editing))
+        self.held.append(HeldQuestion(text, self.pictures, editing, max_tokens))
         self.pictures = []
         self.is_paused = False
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from minigpt4.core.text import nearest
 from minigpt4.tui.images.question import no_picture_sentence
-from minigpt4.tui.prompts.prompts import prompt_files, prompts, read_prompt
+from minigpt4.tui.prompts.prompts import NamedPrompt, prompt_files, prompts, read_prompt
 from minigpt4.tui.terminal.sanitize import sanitize_line
 
 WORD_START = re.compile(r"(?<!\\)\s+(?=\S)")
@@ -109,9 +109,8 @@ _NAMES = {command.name for command in COMMANDS}
 
 def all_commands() -> list[SlashCommand]:
     """The app's commands, then the named prompts, the user's own included."""
-    named = [SlashCommand(f"/{one.name}", "", one.about, one.about) for one in prompts()[0]]
-    ours = (one for one in COMMANDS if one.about)
-    return [*ours, *(one for one in named if one.name not in _NAMES)]
+    named = (SlashCommand(f"/{one.name}", "", one.about, one.about) for one in named_prompts())
+    return [*(one for one in COMMANDS if one.about), *named]
 
 
 def command_in(line: str) -> SlashCommand | None:
@@ -127,15 +126,29 @@ def plain_commands() -> list[SlashCommand]:
     return [*(one for one in COMMANDS if one.plain), *named]
 
 
-def with_prompt(line: str) -> str:
+@dataclass(frozen=True)
+class Asked:
+    """A question, and the most tokens that its named prompt allows an answer; None: as in the settings."""
+
+    text: str
+    max_tokens: int | None = None
+
+
+def with_prompt(line: str) -> Asked:
     """The question that a line like `/story about a pirate` stands for; any other line as it is.
 
     Raises PromptError if the prompt's file is wrong.
     """
     name = _first_word(line)
     if not name.startswith("/") or name in _NAMES or name[1:] not in (files := prompt_files()):
-        return line
-    return read_prompt(files[name[1:]]).question(line.strip()[len(name) :])
+        return Asked(line)
+    prompt = read_prompt(files[name[1:]])
+    return Asked(prompt.question(line.strip()[len(name) :]), prompt.max_tokens)
+
+
+def named_prompts() -> list[NamedPrompt]:
+    """The named prompts that can be asked, by name."""
+    return [one for one in prompts()[0] if f"/{one.name}" not in _NAMES]
 
 
 def prompt_problems() -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.core.storage.dataclass_toml import InvalidValueError, load_toml, read
+from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, load_toml, read
 from minigpt4.core.storage.dataclass_toml import text as filled
 from minigpt4.core.storage.paths import config_home
 
@@ -36,6 +36,9 @@ class NamedPrompt:
 
     text: str = filled()
     """The question."""
+
+    max_tokens: int | None = bounded(1, 100_000, default=None)
+    """The longest answer, in tokens, in place of the settings'; the command line's counts more."""
 
     def question(self, typed: str = "") -> str:
         """The question, with what was typed behind the name."""

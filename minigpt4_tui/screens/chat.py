@@ -57,7 +57,8 @@ class ChatScreen(ChatDraft):
         command = command_in(event.text)
         edited = self.conversation.message(self.footer.editing or "")
         try:
-            asked = question_in(with_prompt(event.text), self.draft.sources)
+            prompted = with_prompt(event.text)
+            asked = question_in(prompted.text, self.draft.sources)
         except PromptError as error:
             self.host.say(str(error), "error")
             return
@@ -81,7 +82,9 @@ class ChatScreen(ChatDraft):
                 self.footer.leave_editing(event.typed)
         elif asked.text:
             editing = edited.id if edited is not None else None
-            self.submit(asked.text, event.typed, asked.pictures, editing=editing)
+            is_fixed = self.host.loaded.origins["max_tokens"] == "flag"
+            limit = None if is_fixed else prompted.max_tokens
+            self.submit(asked.text, event.typed, asked.pictures, editing=editing, max_tokens=limit)
         else:
             self.attach(asked.pictures)
             self.composer.take(event.typed)

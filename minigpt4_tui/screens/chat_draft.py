@@ -221,7 +221,13 @@ class ChatDraft(ChatView):
     # The question
 
     def submit(
-        self, text: str, typed: str, pictures: Sequence[Attachment] = (), *, editing: str | None = None
+        self,
+        text: str,
+        typed: str,
+        pictures: Sequence[Attachment] = (),
+        *,
+        editing: str | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         """Ask a question about the pictures attached so far, then `pictures`, once all of them are open.
 
@@ -232,7 +238,7 @@ class ChatDraft(ChatView):
         """
         if self.conversation.answering is not None or self.draft.held or self.may_ask():
             self.attach(pictures)
-            self.draft.hold(text, editing)
+            self.draft.hold(text, editing, max_tokens)
             if not self.footer.leave_editing(typed):
                 self.composer.take(typed)
             self._settle()
@@ -368,9 +374,9 @@ class ChatDraft(ChatView):
         pictures = opened(held.pictures)
         asked = self.host.guarded(
             lambda: (
-                self.conversation.edit(held.editing, held.text, pictures)
+                self.conversation.edit(held.editing, held.text, pictures, held.max_tokens)
                 if held.editing is not None
-                else self.conversation.ask(held.text, pictures)
+                else self.conversation.ask(held.text, pictures, held.max_tokens)
             )
         )
         question = self.conversation.last("user")

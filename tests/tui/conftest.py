@@ -62,6 +62,8 @@ class ScriptedEngine:
     breaks: Exception | None = None
     """Raised in the middle of an answer."""
     asked: list[list[Message]] = field(default_factory=list)
+    limits: list[int | None] = field(default_factory=list)
+    """The most tokens of each answer."""
 
     def look(self, source: Picture) -> ImageEmbedding:
         return ImageEmbedding(np.zeros((1, 1), np.float32), key=source.name)
@@ -73,9 +75,9 @@ class ScriptedEngine:
         *,
         cancelled: Callable[[], bool] | None = None,
     ) -> ScriptedReply:
-        del sampling
         if self.error:
             raise self.error
+        self.limits.append(sampling.max_tokens if sampling else None)
         self.asked.append(list(conversation))
         pieces = [*self.pieces, self.breaks] if self.breaks else self.pieces
         return ScriptedReply(pieces, self.finish, self.dropped, cancelled or (lambda: False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,8 @@ class PlainChat:
     """The pictures of the folder that was listed last, by their numbers."""
     failures: int = 0
     _dropped: int = 0
+    _limit: int | None = None
+    """The most tokens of an answer to the last question, if its prompt has a limit."""
     _prefill: str = ""
     """What the next line of input begins with, at a terminal."""
 
@@ -127,17 +129,19 @@ class PlainChat:
 
     def ask_line(self, line: str) -> None:
         """Attach the pictures that the line names, and ask the rest of it, if there is more."""
-        asked = self._asked(line)
+        asked, limit = self._asked(line)
         for source, picture in zip(asked.pictures, asked.open(), strict=True):
             self.attach(picture, source)
         if asked.text:
-            self._answer(asked.text)
+            self._answer(asked.text, limit)
 
-    def _asked(self, line: str) -> Question:
-        asked = question_in(with_prompt(line), [one.source for one in self.pending])
+    def _asked(self, line: str) -> tuple[Question, int | None]:
+        """The question in a line, and the most tokens of its answer if its named prompt limits them."""
+        prompted = with_prompt(line)
+        asked = question_in(prompted.text, [one.source for one in self.pending])
         if asked.text.startswith("/"):
             raise UsageError(unknown_command(asked.text, plain_commands()))
-        return asked
+        return asked, prompted.max_tokens
 
     def attach(self, picture: Picture, source: Attachment, known: Sequence[ImageEmbedding] = ()) -> None:
         """Add a picture, opened from `source`, to the next message and print its name and size.
@@ -196,7 +200,7 @@ class PlainChat:
         """Begin a new conversation."""
         self.conversation.clear()
         self.pending.clear()
-        self._dropped = 0
+        self._dropped, self._limit = 0, None
         self.record.new_conversation()
         say(self.colors.quiet("A new conversation begins; the model knows nothing of the one before."))
 
@@ -205,7 +209,7 @@ class PlainChat:
         place = self._last_question()
         if place is None:
             raise UsageError("There is no question yet to answer once more.")
-        sampling = varied(self.sampling, self.sampling.temperature, self.record.answers)
+        sampling = varied(self._limited(self._limit), self.sampling.temperature, self.record.answers)
         reply = self._reply(self.conversation[: place + 1], sampling, self.record.begin_again)
         self.conversation[place + 1 :] = [Assistant(reply.text)]
         self._report(reply)
@@ -235,14 +239,16 @@ class PlainChat:
             say(f"The last question: {sanitize_line(before.text, 500)}\n/edit TEXT asks it in other words.")
             self._prefill = f"/edit {sanitize_line(before.text)}"
             return
-        question = self._asked(text)
+        question, limit = self._asked(text)
         for source, picture in zip(question.pictures, question.open(), strict=True):
             self.attach(picture, source, known=before.images)
         words = question.text or before.text
         asked = User(words, images=(*before.images, *(one.embedding for one in self.pending)))
         stored = [one.stored for one in self.pending if one.stored is not None]
         earlier = self.conversation[:place]
-        reply = self._reply([*earlier, asked], self.sampling, lambda: self.record.begin_edited(words, stored))
+        reply = self._reply(
+            [*earlier, asked], self._limited(limit), lambda: self.record.begin_edited(words, stored)
+        )
         self.conversation[place:] = [asked, Assistant(reply.text)]
         self.pending.clear()
         self._report(reply)
@@ -263,7 +269,7 @@ class PlainChat:
             return
         self.record = self.record.of(conversation)
         self.conversation.clear()
-        self._dropped = 0
+        self._dropped, self._limit = 0, None
         self.resume(conversation.title, store.path(conversation.id))
         if store.settings(conversation.id):
             name = conversation.id[:SHOWN_ID]
@@ -300,13 +306,19 @@ class PlainChat:
         places = (at for at, one in enumerate(self.conversation) if isinstance(one, User))
         return max(places, default=None)
 
-    def _answer(self, question: str) -> None:
+    def _limited(self, max_tokens: int | None) -> ResolvedSampling:
+        """The sampling of a question with that limit of its own, which the command line's overrules."""
+        is_fixed = self.model is not None and self.model.loaded.origins["max_tokens"] == "flag"
+        self._limit = None if is_fixed else max_tokens
+        return replace(self.sampling, max_tokens=self._limit) if self._limit else self.sampling
+
+    def _answer(self, question: str, limit: int | None) -> None:
         asked = User(question, images=tuple(one.embedding for one in self.pending))
         stored = [one.stored for one in self.pending if one.stored is not None]
         has_seen_none = not (self.conversation or self.pending)
         reply = self._reply(
             [*self.conversation, asked],
-            self.sampling,
+            self._limited(limit),
             lambda: self.record.begin(question, stored),
             notice=f"({NO_PICTURE}; /image PATH adds one.)" if has_seen_none else "",
         )

@@ -148,6 +148,15 @@ def test_a_missing_picture_is_told_on_standard_error_and_json_stays_as_it_is(run
     assert done.stderr.splitlines()[0] == NO_PICTURE
 
 
+def test_a_named_prompt_limits_the_answer_unless_the_command_line_does(run_minigpt4, own_home: Path) -> None:
+    folder = own_home / "config" / "prompts"
+    folder.mkdir(parents=True)
+    (folder / "tale.toml").write_text(f"about = 'x'\ntext = '{STORY}'\nmax_tokens = 3\n")
+    for arguments, tokens in (([], 3), (["--max-tokens", "5"], 5)):
+        [record] = records(run_minigpt4("ask", "--json", "--greedy", *arguments, "/tale").stdout)
+        assert record["tokens"]["answer"] == tokens
+
+
 def test_a_seed_repeats_an_answer(run_minigpt4) -> None:
     arguments = ("--json", "--max-tokens", "8", "--temperature", "1", "--seed", "7", STORY)
     answers = {records(run_minigpt4("ask", *arguments).stdout)[0]["answer"] for _ in range(2)}

@@ -33,11 +33,12 @@ REPOSITORY = Path(__file__).parents[3]
 IS_PINNING = bool(os.environ.get("PIN"))
 
 COMMANDS = {
-    "": "chat ask caption history models train data themes config doctor eval completion",
+    "": "chat ask caption history models train data themes prompts config doctor eval completion",
     "history": "list search show export import delete restore rename pin unpin",
     "models": "list show pull path import export verify quantize synth trace",
     "data": "prepare inspect",
     "themes": "list check new path",
+    "prompts": "list show path",
     "config": "path show check",
     "eval": "captions subjects fluency",
 }

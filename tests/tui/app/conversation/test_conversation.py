@@ -205,6 +205,21 @@ def test_another_answer_leaves_the_one_before_as_a_variant(scene: Scene) -> None
     assert not scene.conversation.show_variant(first, -1)
 
 
+def test_a_questions_own_limit_holds_for_each_new_answer_to_it(scene: Scene) -> None:
+    scene.sampling = Sampling(max_tokens=300)
+    scene.conversation.ask("In one word?", max_tokens=12)
+    scene.say("Well")
+    scene.finish("length")
+    scene.conversation.regenerate()
+    scene.say("Well")
+    scene.finish("length")
+    scene.conversation.continue_answer()
+    scene.finish()
+    scene.turn("And now?", "Yes.")
+    scene.conversation.edit(scene.conversation.path[2].id, "In a word?", max_tokens=5)
+    assert [one[2].max_tokens for one in scene.engine.replies] == [12, 12, 300, 300, 5]
+
+
 def test_a_regenerated_greedy_answer_is_sampled(scene: Scene) -> None:
     scene.own_temperature = 0.0
     scene.turn("What is this?", "A cat.")

@@ -33,6 +33,20 @@ async def test_a_named_prompt_asks_its_question(play: Play) -> None:
         assert now.app.chat.composer.text == ""
 
 
+@pytest.mark.parametrize("on_command_line", [None, 50])
+async def test_a_prompts_limit_is_the_answers_unless_the_command_line_has_one(
+    play: Play, on_command_line: int | None
+) -> None:
+    from minigpt4.tui.prompts.prompts import own_prompts_folder
+
+    own_prompts_folder().mkdir(parents=True)
+    (own_prompts_folder() / "word.toml").write_text("about = 'x'\ntext = 'A word.'\nmax_tokens = 12")
+    async with play({"max_tokens": on_command_line}) as now:
+        await command(now, "/word")
+        await now.until(lambda: now.engine.asked)
+        assert now.engine.asked[0][2].max_tokens == (on_command_line or 12)
+
+
 async def test_a_broken_prompt_is_named_at_the_start_and_keeps_the_line(play: Play) -> None:
     from minigpt4.tui.prompts.prompts import own_prompts_folder
 

@@ -12,6 +12,7 @@ from minigpt4.core.prompt import Assistant, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.history.store import Store
+from minigpt4.tui.prompts.prompts import own_prompts_folder
 
 Captured = pytest.CaptureFixture[str]
 
@@ -202,3 +203,14 @@ def test_an_answer_that_fails_again_leaves_the_earlier_one(
     engine.breaks = None
     chat.take("And now?")
     assert paths(store) == [["What is this?", "A cat.", "And now?", "A cat."]]
+
+
+def test_a_prompt_limits_the_answers_to_its_question_alone(chat: PlainChat, engine: Any) -> None:
+    folder = own_prompts_folder()
+    folder.mkdir(parents=True)
+    (folder / "word.toml").write_text("about = 'x'\ntext = 'In one word.'\nmax_tokens = 12\n")
+    lines = ("/word", "/again", "/continue", "/edit Hello", "/edit /word", "/again", "And now?", "/again")
+    for line in lines:
+        chat.take(line)
+    usual = ResolvedSampling().max_tokens
+    assert engine.limits == [12, 12, usual, usual, 12, 12, usual, usual]

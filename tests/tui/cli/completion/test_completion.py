@@ -74,6 +74,7 @@ def test_the_table_is_current() -> None:
         (["train", "--set", "nonsense="], []),
         (["train", "--recipe", "no/such.toml", "--set", "prompt=c"], ["prompt=chat"]),
         (["ask", "/st"], ["/story"]),
+        (["prompts", "show", "po"], ["poem"]),
         (["ask", "What is"], []),
         (["chat", "--theme", "emb"], ["ember"]),
         (["themes", "new", ""], []),
