@@ -18,7 +18,7 @@ from minigpt4.tui.cli.options import Chosen
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.conversation.slash_commands import with_prompt
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment
-from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
+from minigpt4.tui.images.question import NO_PICTURE, Question, no_picture_sentence, question_in
 from minigpt4.tui.settings.settings import load_settings
 from minigpt4.tui.terminal.messages import printable, say, shown_name
 from minigpt4.tui.terminal.results import json_text, print_answer
@@ -76,6 +76,8 @@ def ask(
         raise UsageError(
             'The question is only a picture; add what you want to know: "What is it? photo.jpg".'
         )
+    if question.startswith("/") and not asked.pictures and (fault := no_picture_sentence(asked.text)):
+        raise ImageError(fault)
     asking = Asking(asked, chosen, as_json, beams or 1)
     if each:
         asking.about_each([*attachments, *asked.pictures])

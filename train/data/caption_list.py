@@ -29,8 +29,9 @@ ROW_LIMIT = 1024 * 1024
 
 
 def list_in(folder: Path) -> Path | None:
-    """The folder's list, if it has one."""
-    return next((folder / name for name in LISTS if (folder / name).is_file()), None)
+    """The folder's list, if it has one; a FIFO of that name is one, which reading refuses."""
+    places = (folder / name for name in LISTS)
+    return next((place for place in places if place.exists() and not place.is_dir()), None)
 
 
 def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSkipped]]:

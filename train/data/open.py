@@ -45,7 +45,7 @@ def open_photos(
     if path.is_dir():
         return _open_folder(path, called, report)
     suffix = path.suffix.lower()
-    if not path.is_file() or suffix not in LIST_SUFFIXES:
+    if not path.exists() or suffix not in LIST_SUFFIXES:
         return ShardPhotos(called, expand([path]), report)
     if suffix == ".json":
         folder, photos, skipped = annotated_photos(path, called)
@@ -67,7 +67,7 @@ def _are_shards(place: str) -> bool:
     if path.is_dir():
         form = _form_of(path)
         return form is not None and form is not path and form.suffix == ".tar"
-    return not is_remote(place) and not (path.is_file() and path.suffix.lower() in LIST_SUFFIXES)
+    return not is_remote(place) and not (path.exists() and path.suffix.lower() in LIST_SUFFIXES)
 
 
 def holds_photos(place: str | Path) -> bool:

@@ -69,6 +69,19 @@ def test_a_missing_picture_and_a_folder_are_one_line(run_minigpt4, tmp_path) -> 
 
 
 @pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ("/no/such.png what is this", "There is no picture file '/no/such.png'; check the path."),
+        ("/etc/passwd what is this", "'/etc/passwd' is not a picture; to ask about its name"),
+    ],
+)
+def test_a_question_that_begins_with_the_path_of_no_picture_is_one_line(
+    call_minigpt4, question, sentence
+) -> None:
+    assert only_line(call_minigpt4("ask", question), 1).startswith(sentence)
+
+
+@pytest.mark.parametrize(
     ("sent", "sentence"),
     [(b"", "Standard input is empty"), (b"no picture at all", "Standard input is a text, not a picture")],
 )

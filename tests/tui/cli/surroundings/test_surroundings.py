@@ -208,7 +208,14 @@ class TestFifos:
 
     @pytest.fixture(autouse=True)
     def _fifos(self, tmp_path: Path) -> None:
-        for name in ("fifo", "pairs/0.txt", "shards/0.tar", "logged/log.jsonl", "locked/.lock"):
+        for name in (
+            "fifo",
+            "pairs/0.txt",
+            "list/captions.csv",
+            "shards/0.tar",
+            "logged/log.jsonl",
+            "locked/.lock",
+        ):
             (tmp_path / name).parent.mkdir(exist_ok=True)
             make_fifo(tmp_path / name)
         for number in range(6):
@@ -229,6 +236,10 @@ class TestFifos:
             ),
             (["history", "import", "/dev/zero"], "'/dev/zero' cannot be used: it is a device, not a file."),
             (["data", "inspect", "fifo"], "The shard fifo cannot be read: it is a FIFO, not a file."),
+            (
+                ["data", "inspect", "list"],
+                "The list list/captions.csv cannot be read: it is a FIFO, not a fi",
+            ),
             (["data", "inspect", "shards"], "The shard shards/0.tar cannot be read: it is a FIFO, not a fi"),
         ],
     )
