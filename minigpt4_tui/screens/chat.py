@@ -22,7 +22,7 @@ from minigpt4.tui.widgets.option_rows import OptionRows
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
     from minigpt4.tui.widgets.answer import CodeBlock
-    from minigpt4.tui.widgets.picture import Thumbnail
+    from minigpt4.tui.widgets.picture_row import Thumbnail
 
 TWICE_S = 2.0
 """Seconds within which a second Ctrl+C quits."""
@@ -90,7 +90,8 @@ class ChatScreen(ChatDraft):
             self.composer.take(event.typed)
 
     async def _act(self, action: str) -> None:
-        await self.run_action(action if hasattr(self, f"action_{action}") else f"app.{action}")
+        is_ours = "." in action or hasattr(self, f"action_{action}")
+        await self.run_action(action if is_ours else f"app.{action}")
 
     def _attach_line(self, event: Composer.Submitted) -> None:
         found = attachments_in(event.text.partition(" ")[2])

@@ -105,6 +105,7 @@ class ChatDraft(ChatView):
         """Attach the clipboard's image; if it has none, insert its text."""
         from minigpt4.tui.images.clipboard import ClipboardError, clipboard_image, clipboard_text
 
+        self.composer.focus()
         picture = self.draft.add("clipboard")
 
         def read() -> tuple[StoredPicture, tuple[str, ...]] | str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
@@ -31,6 +32,7 @@ from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.composer import Composer
 from minigpt4.tui.widgets.footer import ChatFooter
+from minigpt4.tui.widgets.key_line import HasKeys, KeyHint, action_link
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.status import ContextUsage, Speed, StatusLine
 from minigpt4.tui.widgets.transcript import Transcript
@@ -74,10 +76,10 @@ class ChatView(Screen[None]):
     def compose(self) -> ComposeResult:
         with Horizontal(id="body"), Vertical(id="conversation"):
             yield Static("", id="title", markup=False)
-            yield Welcome(self._ways())
+            yield Welcome(self._ways(is_typing=True))
             yield Transcript(self._make)
             still = self.host.settings.reduced_motion
-            yield ChatFooter(self.draft, self.history, still=still, leave_key=self.host.key("stop"))
+            yield ChatFooter(self.draft, self.history, still=still, key=self.host.key)
 
     def on_mount(self) -> None:
         """Show an empty conversation until another is opened."""
@@ -85,20 +87,49 @@ class ChatView(Screen[None]):
         self._draw_title()
         self.host.conversations_changed.subscribe(self, self._retitle)
         self.host.settings_changed.subscribe(self, self._show_changed_key)
+        self.watch(self, "focused", self.draw_hints, init=False)
 
-    def _ways(self) -> tuple[tuple[str, str, str], ...]:
-        """How to begin: keys as they are now."""
+    def _ways(self, *, is_typing: bool) -> tuple[tuple[str, str, str], ...]:
+        """How to begin: keys as they are now. Only while one is typing a slash begins a command."""
         key = self.host.key
+        commands = ("/", "all commands, such as /image PATH", "offer_commands")
         return (
-            (key("pick_picture"), "choose pictures, or drop them on this window", "pick_picture"),
+            (key("pick_picture"), "choose pictures, or drop them here", "pick_picture"),
             (key("paste"), "paste a picture from the clipboard", "paste"),
-            ("/", "all commands, such as /image PATH", "offer_commands"),
             (key("help"), "all keys", "help"),
+            commands if is_typing else ("", "", ""),
         )
 
     def _show_changed_key(self, setting: str) -> None:
         if setting.startswith("keys."):
-            self.query_one(Welcome).show_ways(self._ways())
+            self.draw_hints()
+
+    def draw_hints(self) -> None:
+        """Show the keys that work where the focus is, and no others."""
+        self.query_one(Welcome).show_ways(self._ways(is_typing=self.footer.is_typing))
+        self.footer.draw_hints()
+        self.status.keys = tuple(self._focus_keys())
+
+    def _focus_keys(self) -> Iterator[Content]:
+        """What keys do with the message or the picture that has the focus; the way back is last."""
+        focused = self.focused
+        if not isinstance(focused, HasKeys):
+            return
+        hints = focused.key_hints
+        is_idle = self.conversation.answering is None
+        if isinstance(focused, MessageView):
+            if is_idle:
+                hints.insert(2, KeyHint(("regenerate",), "again", "regenerate"))
+            if is_idle and self.conversation.path and focused.message.id == self.conversation.path[-1].id:
+                hints.append(KeyHint(("continue_answer",), "go on", "continue_answer"))
+        for hint in hints:
+            keys = "/".join(self.host.key(action) for action in hint.actions if self.host.keys_of(action))
+            if keys:
+                yield action_link(f"{keys} {hint.about}", hint.link)
+        if not isinstance(focused, MessageView):
+            yield action_link("Esc back", "stop")
+        elif not self.draft.held and self.host.keys_of("stop"):
+            yield action_link(f"{self.host.key('stop')} {'back' if is_idle else 'stops'}", "stop")
 
     # Drawing
 
@@ -172,6 +203,7 @@ class ChatView(Screen[None]):
                 self.status.update_speed(Speed(first_token_s, tokens_per_s))
             case PhaseChanged(phase):
                 self.status.phase = phase
+                self.draw_hints()
                 if phase is not None and phase != "decode":
                     self.status.speed = Speed()
                 answering = self.conversation.answering
@@ -192,6 +224,7 @@ class ChatView(Screen[None]):
                     self._draw_emptiness()
                 case MessageChanged(message):
                     await self._draw_changed(message)
+            self.draw_hints()
 
     async def _draw_opened(self, landing: str | None) -> None:
         self.footer.leave_editing()

@@ -105,7 +105,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("copy_code", ("y",), "Copy a block of code of the message", _ANSWER, "message"),
     Action("save_page", ("f5",), "Save the web page in an answer, and open it", _ANSWER, "chat"),
     Action("pick_picture", ("ctrl+o",), "Choose pictures from a folder", _PICTURES, "chat"),
-    Action("paste", ("ctrl+v",), "Paste a picture or text from the clipboard", _PICTURES, "composer"),
+    Action("paste", ("ctrl+v",), "Paste a picture or text from the clipboard", _PICTURES, "chat"),
     Action("complete_path", ("tab",), "Complete the path after /image", _PICTURES, "composer"),
     Action("remove_picture", ("delete", "backspace"), "Take the picture out", _PICTURES, "chips"),
     Action("zoom_picture", ("enter", "space"), "Show the picture on the whole screen", _PICTURES, "picture"),

@@ -22,6 +22,7 @@ from textual.widgets import Static
 from minigpt4.tui.conversation.draft import DraftPicture
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.key_line import KeyHint
 
 NAME_COLUMNS = 24
 CROSS = " ✕"
@@ -48,6 +49,12 @@ class Chip(Static, can_focus=True):
         super().__init__(markup=False)
         self.picture = picture
         self.draw()
+
+    @property
+    def key_hints(self) -> list[KeyHint]:
+        """What its keys do."""
+        zoom = KeyHint(("zoom_picture",), "why" if self.picture.problem else "zoom", "focused.zoom_picture")
+        return [zoom, KeyHint(("remove_picture",), "take out", "focused.remove_picture")]
 
     def draw(self) -> None:
         """Show whether the image is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from textual import events, on
@@ -20,6 +21,7 @@ from minigpt4.tui.widgets.chips import ChipRow
 from minigpt4.tui.widgets.completions import Completions
 from minigpt4.tui.widgets.composer import MAX_CHARACTERS, Composer
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
+from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.status import StatusLine
 
 CHARACTERS_PER_TOKEN = 4
@@ -42,7 +44,10 @@ class ChatFooter(Vertical):
     class DraftShown(Message):
         """The draft may have changed."""
 
-    def __init__(self, draft: Draft, history: QuestionHistory, *, still: bool, leave_key: str) -> None:
+    def __init__(
+        self, draft: Draft, history: QuestionHistory, *, still: bool, key: Callable[[str], str]
+    ) -> None:
+        """`key` returns the label of an action's key."""
         super().__init__(id="footer")
         self.draft = draft
         self.editing: str | None = None
@@ -50,7 +55,8 @@ class ChatFooter(Vertical):
         self._typed_before = ""
         self._unedited = ""
         self._still = still
-        self._leave_key = leave_key
+        self._key = key
+        self._edited = ""
         self._image_tokens = 0
 
     def compose(self) -> ComposeResult:
@@ -97,12 +103,28 @@ class ChatFooter(Vertical):
     def show_draft(self) -> None:
         """Draw the pictures, and the questions that wait."""
         self.query_one(ChipRow).show(self.draft.all_pictures)
-        line = self.query_one("#held", KeyLine)
-        line.display = bool(self.draft.held)
-        if self.draft.held:
-            line.update(self._held())
+        self.draw_hints()
         self._estimate()
         self.post_message(self.DraftShown())
+
+    @property
+    def is_typing(self) -> bool:
+        """Whether keys go to the composer; without any focus another window has them for now."""
+        return self.screen.focused in (None, self.composer)
+
+    def draw_hints(self) -> None:
+        """Draw the lines about questions that wait and about what is edited, with the keys that work now."""
+        held = self.query_one("#held", KeyLine)
+        held.display = bool(self.draft.held)
+        if self.draft.held:
+            held.update(self._held())
+        note = self.query_one("#editing", Static)
+        note.display = self.editing is not None
+        if self.editing is not None:
+            # Escape first takes back what waits, and stops the answer.
+            is_escape_next = self.is_typing and not self.draft.held and self.status.phase is None
+            cancel = f" {self._key('stop')} cancels." if is_escape_next else ""
+            note.update(f"Editing {self._edited}; the version before is kept.{cancel}")
 
     def _held(self) -> Content:
         """The first of the questions that wait, what for, how many follow, and the way back."""
@@ -122,9 +144,12 @@ class ChatFooter(Vertical):
         lines += [Content(f"then: {sanitize_line(one.text, HELD_COLUMNS)}") for one in shown]
         if len(shown) < len(others):
             lines.append(Content(f"then {len(others) - len(shown)} more"))
-        back = "takes it back" if not others else "takes the last back"
-        send = action_link("Enter sends it", "send_held") if self.draft.is_paused else Content()
-        ways = [part for part in (send, action_link(f"{self._leave_key} {back}", "take_back")) if part]
+        which = "the last" if others else "it"
+        is_escape_ours = self.is_typing or isinstance(self.screen.focused, MessageView)
+        back = f"{self._key('stop')} takes {which} back" if is_escape_ours else f"take {which} back"
+        send = "Enter sends it" if self.is_typing else "send it"
+        ways = [action_link(send, "send_held")] if self.draft.is_paused else []
+        ways.append(action_link(back, "take_back"))
         lines[-1] = Content.assemble(lines[-1], " · ", Content(" · ").join(ways))
         return Content("\n").join(lines)
 
@@ -170,10 +195,8 @@ class ChatFooter(Vertical):
         self.composer.focus()
 
     def _show_editing(self, message_id: str, what: str) -> None:
-        self.editing = message_id
-        note = self.query_one("#editing", Static)
-        note.update(f"Editing {what}; the version before is kept. {self._leave_key} cancels.")
-        note.display = True
+        self.editing, self._edited = message_id, what
+        self.draw_hints()
 
     def leave_editing(self, typed: str | None = None) -> bool:
         """Stop editing; returns whether it was.
@@ -182,7 +205,7 @@ class ChatFooter(Vertical):
         changed. What was typed before the editing comes back.
         """
         was, self.editing = self.editing is not None, None
-        self.query_one("#editing").display = False
+        self.draw_hints()
         if was:
             if typed is not None:
                 self.composer.take(typed)

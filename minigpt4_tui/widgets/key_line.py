@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from textual.content import Content
 from textual.message import Message
@@ -28,6 +28,27 @@ def flow(parts: Iterable[Content], columns: int) -> Content:
         else:
             lines.append(part)
     return Content("\n").join(lines)
+
+
+@dataclass(frozen=True)
+class KeyHint:
+    """What keys do; a click on it runs `link`, an action of the screen or, as "focused.NAME", of a widget."""
+
+    actions: tuple[str, ...]
+    """Their ids in the table of keys."""
+
+    about: str
+    link: str
+
+
+@runtime_checkable
+class HasKeys(Protocol):
+    """A widget whose keys are shown while it has the focus."""
+
+    @property
+    def key_hints(self) -> list[KeyHint]:
+        """The keys that work now, the most useful first."""
+        ...
 
 
 class KeyLine(Static):

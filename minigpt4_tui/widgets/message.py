@@ -20,7 +20,7 @@ from textual.worker import Worker
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
-from minigpt4.tui.widgets.key_line import KeyLine, action_link
+from minigpt4.tui.widgets.key_line import KeyHint, KeyLine, action_link
 from minigpt4.tui.widgets.status import PHASES, Speed
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class MessageView(Vertical, can_focus=True):
     def compose(self) -> ComposeResult:
         yield KeyLine(self._head(), is_plain=False, classes="head")
         if self.message.pictures:
-            from minigpt4.tui.widgets.picture import PictureRow
+            from minigpt4.tui.widgets.picture_row import PictureRow
 
             yield PictureRow(self.message.pictures)
         if self.message.role == "assistant":
@@ -128,6 +128,22 @@ class MessageView(Vertical, can_focus=True):
     def code_blocks(self) -> list[str]:
         """The blocks of code in it."""
         return self._answer.code_blocks if self.message.role == "assistant" else []
+
+    @property
+    def key_hints(self) -> list[KeyHint]:
+        """What its keys do, apart from the arrows that go to other messages."""
+        wanted = [
+            (("copy_message",), "copy", True),
+            (("edit_message",), "edit", True),
+            (("zoom_picture",), "zoom", bool(self.message.pictures)),
+            (("previous_variant", "next_variant"), "variants", self.variant[1] > 1),
+            (("copy_code",), "copy code", bool(self.code_blocks)),
+        ]
+        return [
+            KeyHint(actions, about, f"focused.request('{actions[-1]}')")
+            for actions, about, works in wanted
+            if works
+        ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether the message has what an action is about: pictures, or other variants."""

@@ -1,46 +1,34 @@
-"""Images on the screen: an area drawn as well as the terminal can, the pictures of a message, and the large
-photo of an empty conversation.
+"""Images on the screen: an area drawn as well as the terminal can, and the large photo of an empty
+conversation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events, on
-from textual.app import ComposeResult
+from textual import events
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
 
 from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.history.records import StoredPicture
-from minigpt4.tui.images.drawing import COLUMNS, ROWS, Drawing, DrawRequest, View, draw
+from minigpt4.tui.images.drawing import ROWS, Drawing, DrawRequest, View, draw
 from minigpt4.tui.images.early_preview import EarlyPreview
 from minigpt4.tui.images.half_blocks import fit
 from minigpt4.tui.images.terminal_protocol import Protocol, cell_size, picture_protocol
 from minigpt4.tui.settings.bindings import bindings_of
-from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.key_line import KeyHint
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
 
-NAME_COLUMNS, NAME_LEAST = 24, 12
-"""Most columns of a picture's name in a message, and those it has under a narrow picture."""
-
-ROWS_LEAST = 4
-"""Pictures that share a row do not become lower, but are scrolled."""
-
 TEXT_ROWS = 20
 """Rows of a tall screen that a picture in a message leaves to what is above and below it."""
-
-GAP = 3
-"""Columns between the pictures of a message."""
 
 
 class PictureArea(Widget):
@@ -208,109 +196,6 @@ class PictureArea(Widget):
             self.call_after_refresh(self._request_drawing)
 
 
-class Thumbnail(Vertical):
-    """An image of a message, with its name and size under it; a click enlarges it."""
-
-    DEFAULT_CSS = """
-    Thumbnail {
-        width: auto;
-        height: auto;
-        .name { width: auto; text-wrap: nowrap; text-overflow: ellipsis; }
-        .size { width: auto; color: $foreground 70%; }
-        .gone { width: auto; color: $text-error; }
-    }
-    """
-
-    @dataclass
-    class Zoomed(Message):
-        """The image should be shown on the whole screen."""
-
-        picture: StoredPicture
-
-    def __init__(self, picture: StoredPicture) -> None:
-        super().__init__()
-        self.picture = picture
-        self._name_columns = NAME_COLUMNS
-
-    def compose(self) -> ComposeResult:
-        yield PictureArea((COLUMNS, ROWS))
-        yield Static(classes="name", markup=False)
-        yield Static(size_of(self.picture), classes="size", markup=False)
-
-    def on_mount(self) -> None:
-        """Request the drawing."""
-        picture = self.picture
-        self.query_one(PictureArea).show(View(picture.path), (picture.width, picture.height))
-        self._write_name()
-        self._host.settings_changed.subscribe(self, self._setting_changed)
-
-    def limit(self, rows: int, columns: int) -> None:
-        """Change the largest height, and the number of columns for the name."""
-        for area in self.query(PictureArea):
-            area.limit((COLUMNS, rows))
-        wanted = min(max(columns, NAME_LEAST), NAME_COLUMNS)
-        if wanted != self._name_columns:
-            self._name_columns = wanted
-            if self.is_mounted:
-                self._write_name()
-
-    def on_click(self, event: events.Click) -> None:
-        """Enlarge it."""
-        event.stop()
-        self.post_message(self.Zoomed(self.picture))
-
-    @on(PictureArea.Failed)
-    def _failed(self, event: PictureArea.Failed) -> None:
-        """Show a note instead of the image; the message can still be read."""
-        event.stop()
-        event.area.display = False
-        gone = not self.picture.path.exists()
-        size = self.query_one(".size", Static)
-        size.update("its file is gone" if gone else "cannot be opened")
-        size.set_classes("gone")
-
-    @property
-    def _host(self) -> MiniGPT4App:
-        return cast("MiniGPT4App", self.app)
-
-    def _setting_changed(self, name: str) -> None:
-        if name == "images":
-            self._write_name()
-
-    def _write_name(self) -> None:
-        mark = "▣ " if self._host.settings.images == "off" else ""
-        name = sanitize_line(self.picture.name, self._name_columns - len(mark))
-        self.query_one(".name", Static).update(mark + name)
-
-
-class PictureRow(Horizontal):
-    """The pictures of a message: of one height, and as large as all of them fit beside each other."""
-
-    DEFAULT_CSS = f"PictureRow {{ height: auto; overflow-x: auto; & > * {{ margin-right: {GAP}; }} }}"
-
-    def __init__(self, pictures: Sequence[StoredPicture]) -> None:
-        super().__init__(classes="pictures")
-        self._pictures = tuple(pictures)
-
-    def compose(self) -> ComposeResult:
-        yield from map(Thumbnail, self._pictures)
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
-        """Limit the pictures' size to what fits into `width`, before they are laid out."""
-        rows = rows_in_message(viewport.height)
-        while rows > ROWS_LEAST and sum(self._columns(rows)) + GAP * (len(self._pictures) - 1) > width:
-            rows -= 1
-        for thumbnail, columns in zip(self.query(Thumbnail), self._columns(rows), strict=False):
-            thumbnail.limit(rows, columns)
-        return super().get_content_height(container, viewport, width)
-
-    def _columns(self, rows: int) -> list[int]:
-        """The width of each picture at that height, with its name and size."""
-        cell = cell_size()
-        sizes = (fit((one.width, one.height), COLUMNS, rows, cell)[0] for one in self._pictures)
-        return [max(columns, NAME_LEAST) for columns in sizes]
-
-
 class LargePhoto(PictureArea, can_focus=True):
     """A picture of the next question, as large as its container allows; a click or a key enlarges it."""
 
@@ -330,6 +215,11 @@ class LargePhoto(PictureArea, can_focus=True):
         super().__init__(below=below)
         self.picture: StoredPicture | None = None
         self._content: StoredPicture | EarlyPreview | None = None
+
+    @property
+    def key_hints(self) -> list[KeyHint]:
+        """What its keys do."""
+        return [KeyHint(("zoom_picture",), "zoom", "focused.zoom_picture")]
 
     def show_picture(self, picture: StoredPicture | None, early: EarlyPreview | None = None) -> None:
         """Replace the content, unless it is the same; `early` shows the picture until it is open."""

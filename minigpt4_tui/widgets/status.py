@@ -1,4 +1,7 @@
-"""The line under the composer: the engine's activity, its speed, and the usage of its context."""
+"""The line under the composer: the engine's activity, its speed, and the usage of its context.
+
+While a message or a picture has the focus, its keys take the place of speed and usage.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from textual.app import RenderResult
 from textual.content import Content
 from textual.reactive import reactive
 from textual.timer import Timer
-from textual.widget import Widget
 
 from minigpt4.tui.conversation.engine_status import EngineStatus
 from minigpt4.tui.terminal.sanitize import sanitize_line
+from minigpt4.tui.widgets.key_line import KeyLine
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 BAR_CELLS = 10
@@ -87,13 +90,15 @@ class Speed:
         return " · ".join(filter(None, parts))
 
 
-class StatusLine(Widget):
+class StatusLine(KeyLine):
     """One line; what does not fit is hidden, the least important first."""
 
     engine: reactive[EngineStatus] = reactive(EngineStatus())
     phase: reactive[str | None] = reactive[str | None](None)
     usage: reactive[ContextUsage] = reactive(ContextUsage())
     speed: reactive[Speed] = reactive(Speed())
+    keys: reactive[tuple[Content, ...]] = reactive[tuple[Content, ...]](())
+    """What keys do with what has the focus: the most useful first, and the way back last."""
 
     def __init__(self, *, still: bool = False) -> None:
         super().__init__(id="status")
@@ -169,6 +174,11 @@ class StatusLine(Widget):
 
     def _right_sides(self) -> list[Content]:
         """What may be shown on the right, longest first."""
+        if self.keys:
+            *others, back = self.keys
+            shown = ((*others[:count], back) for count in range(len(others), -1, -1))
+            keys = [Content(" · ").join(some).stylize_before("$text-muted") for some in shown]
+            return [*keys, Content("")]
         usage = self.usage
         speed = Content.styled(str(self.speed), "$text-muted")
         if not usage.context:

@@ -40,7 +40,9 @@ class Welcome(Vertical):
         yield KeyLine(self._lines(), is_plain=False, classes="ways")
 
     def show_ways(self, ways: tuple[tuple[str, str, str], ...]) -> None:
-        """Show other keys: they may be changed at any time."""
+        """Show other keys: they may be changed at any time. An empty row keeps its room."""
+        if ways == self._ways:
+            return
         self._ways = ways
         self.query_one(".ways", KeyLine).update(self._lines())
 

@@ -10,6 +10,7 @@ import calendar
 import datetime
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -159,6 +160,9 @@ async def test_an_answer_with_everything_that_markdown_has(play: Play, lighthous
         await now.app.chat.transcript.to_end()
         await now.pilot.press("alt+up")
         await look(now, "conversation-focus")
+        await now.pilot.press("up")
+        await now.until(lambda: "Enter zoom" in now.text())
+        await look(now, "question-focus")
 
 
 async def test_an_answer_that_is_being_written(play: Play, lighthouse: Any, look: Look) -> None:
@@ -230,6 +234,42 @@ async def test_the_list_of_conversations(play: Play, past: Store, look: Look) ->
         await now.pilot.press("ctrl+b")
         await now.pilot.press("down", "down")
         await look(now, "sidebar")
+
+
+async def test_the_list_of_conversations_about_pictures(
+    play: Play, lighthouse: StoredPicture, past: Store, at: Callable[[float], None], look: Look
+) -> None:
+    several = (
+        ("What is this?", ("harbour.jpg",)),
+        ("What is this?", ("market.jpg", "bread.png")),
+        (
+            "Which of these photos is the sharpest?",
+            tuple(f"holiday {day} in Brittany.jpg" for day in range(6)),
+        ),
+    )
+    for days_ago, (question, names) in enumerate(several):
+        at(days_ago)
+        pictures = [replace(lighthouse, name=name) for name in names]
+        past.add_message(past.new_conversation().id, None, "user", question, pictures)
+    async with opened(play) as now:
+        await now.pilot.press("ctrl+l")
+        await look(now, "sidebar-pictures")
+
+
+async def test_finding_a_conversation_in_the_list(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        await now.pilot.press("ctrl+l", *"the")
+        await now.until(lambda: "found" in now.text())
+        await look(now, "sidebar-filter")
+        await now.pilot.press(*"xyz")
+        await now.until(lambda: "none" in now.text())
+        await look(now, "sidebar-none")
+
+
+async def test_renaming_a_conversation_in_the_list(play: Play, past: Store, look: Look) -> None:
+    async with opened(play) as now:
+        await now.pilot.press("ctrl+l", "down", "f12", "end", *", and its harbour")
+        await look(now, "sidebar-rename")
 
 
 async def test_searching(play: Play, past: Store, look: Look) -> None:

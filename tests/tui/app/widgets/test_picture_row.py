@@ -10,7 +10,8 @@ from textual.geometry import Size
 
 from minigpt4.core.pixels import open_picture
 from minigpt4.tui.history.store import Store, StoredPicture
-from minigpt4.tui.widgets.picture import PictureArea, PictureRow
+from minigpt4.tui.widgets.picture import PictureArea, rows_in_message
+from minigpt4.tui.widgets.picture_row import PictureRow, Thumbnail
 
 Play = Any
 Now = Any
@@ -71,11 +72,24 @@ async def test_several_pictures_share_the_row_at_one_height(play: Play, keep: Ke
         assert row.content_region.right - right < 12, "there is room left"
 
 
-async def test_pictures_that_are_too_many_for_the_row_are_scrolled(play: Play, keep: Keep) -> None:
-    async with play({"images": "quadrant"}) as now:
-        found = await asked(now, *(keep(40 + number, 40) for number in range(9)))
-        assert {size.height for size in found} == {4}
-        assert now.app.screen.query_one(PictureRow).max_scroll_x > 0
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+@pytest.mark.parametrize("count", [3, 4, 6, 9])
+async def test_pictures_that_are_too_many_for_the_row_go_on_below_and_none_is_cut(
+    play: Play, keep: Keep, size: tuple[int, int], count: int
+) -> None:
+    async with play({"images": "quadrant", "sidebar": "auto"}, size=size) as now:
+        found = await asked(now, *(keep(600 + number, 400) for number in range(count)))
+        row = now.app.screen.query_one(PictureRow)
+        assert (row.max_scroll_x, row.max_scroll_y) == (0, 0), "there is nothing to scroll"
+        assert not row.show_horizontal_scrollbar
+        assert len({size.height for size in found}) == 1
+        assert found[0].height >= 6, "still recognisable"
+        regions = [one.region for one in row.query(Thumbnail)]
+        assert all(row.content_region.contains_region(one) for one in regions)
+        assert not any(one.overlaps(other) for one in regions for other in regions if one is not other)
+        assert [(one.y, one.x) for one in regions] == sorted((one.y, one.x) for one in regions)
+        lines = len({one.y for one in regions})
+        assert lines * found[0].height <= max(rows_in_message(size[1]), 6 * lines)
 
 
 @pytest.mark.parametrize("count", [1, 2])

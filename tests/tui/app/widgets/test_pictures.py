@@ -23,7 +23,8 @@ from minigpt4.tui.images import terminal_protocol
 from minigpt4.tui.images.terminal_protocol import TerminalFeatures
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip
-from minigpt4.tui.widgets.picture import PictureArea, Thumbnail
+from minigpt4.tui.widgets.picture import PictureArea
+from minigpt4.tui.widgets.picture_row import Thumbnail
 
 Play = Any
 Now = Any
