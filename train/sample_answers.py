@@ -12,7 +12,7 @@ from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.detokenizer import Detokenizer
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.train.adapter import Adapter
-from minigpt4.train.evaluate.evaluate import DETAIL_QUESTION
+from minigpt4.train.evaluate.suites.fluency import DETAIL_QUESTION
 from minigpt4.train.events import Answer
 from minigpt4.train.packing.sequence import Layout
 from minigpt4.train.recipe import Recipe

@@ -109,21 +109,19 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.is_begun = True
         self.guarded(lambda: self.store.set_lock_timeout(LOCK_S))
         self.set_interval(0.5, lambda: self.guarded(self.conversation.tick, rarely=True))
-        for problem in (*self.loaded.problems, *self._keys.clashes, self.store.notice):
-            if problem:
-                self.say(problem, "warning")
+        self._warn([*self.loaded.problems, *self._keys.clashes, self.store.notice])
         with self.batch_update():  # one frame for all: each takes 30 ms
             await self.chat.draw_sidebar()
             self.chat.restore_drafts(is_wanted=not any(self._start_with))
-            if self._start_with[1] is not None:
-                self.open_conversation(self._start_with[1])
-            self.attach(self._start_with[0])
+            pictures, conversation = self._start_with
+            if conversation is not None:
+                self.open_conversation(conversation)
+            self.attach(pictures)
             await self.chat.draw_photo()
         self.follow_themes()
-        self.set_timer(PHOTO_FIRST_S, self._load) if self._start_with[0] else self._load()
+        self.set_timer(PHOTO_FIRST_S, self._load) if pictures else self._load()
         if not gc.isenabled():
-            # All objects up to here stay alive: collections need not traverse them again.
-            gc.freeze()
+            gc.freeze()  # all objects up to here stay alive
             gc.set_threshold(*GC_THRESHOLDS)
             gc.enable()
 
@@ -143,7 +141,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         return prompt_problems()
 
     def _warn(self, sentences: list[str]) -> None:
-        for sentence in sentences:
+        for sentence in filter(None, sentences):
             self.say(sentence, "warning")
 
     def _recovered(self, count: int) -> None:

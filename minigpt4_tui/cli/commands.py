@@ -43,7 +43,7 @@ COMMANDS = {
     "prompts": Command("prompts", "prompts_app", "List and show named prompts, such as /poem."),
     "config": Command("config", "config_app", "Show and check the settings."),
     "doctor": Command("doctor", "doctor", "Check this machine for problems, and say how to fix them."),
-    "eval": Command("evaluate", "eval_app", "Measure how well a bundle answers."),
+    "eval": Command("evaluate.app", "eval_app", "Measure how well a bundle answers."),
     "completion": Command(
         "completion.command", "completion", "Print the completion script for bash, zsh or fish."
     ),

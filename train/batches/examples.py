@@ -15,7 +15,7 @@ from minigpt4.train.captions.labels import ImageNetClass, label_caption, label_q
 from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS, paragraph
 from minigpt4.train.captions.questions import QuestionAnswer, question_answers
 from minigpt4.train.data.dataset import captions_in
-from minigpt4.train.evaluate.evaluate import CAPTION_QUESTIONS
+from minigpt4.train.evaluate.suites.captions import CAPTION_QUESTIONS
 from minigpt4.train.recipe import CaptionForm, Recipe, SourceKind
 
 CAPTION_REQUESTS = (

@@ -17,9 +17,9 @@ from minigpt4.train.captions.paragraph import MAX_SENTENCES, MAX_WORDS, STAGE2_I
 from minigpt4.train.captions.parser import content_stems, tokens
 from minigpt4.train.captions.questions import question_answers
 
-PHOTOS = json.loads((Path(__file__).parents[1] / "evaluate" / "coco_reference.json").read_text("utf-8"))[
-    "photos"
-]
+PHOTOS = json.loads(
+    (Path(__file__).parents[1] / "evaluate" / "metrics" / "coco_reference.json").read_text("utf-8")
+)["photos"]
 
 SNOW_DOG = [
     "A black dog is running through the snow .",

@@ -218,11 +218,17 @@ def test_outputs_of_eval(
             member = tarfile.TarInfo(name)
             member.size = len(content)
             shard.addfile(member, io.BytesIO(content))
-    done = run_minigpt4("eval", "captions", "00000.tar", "--json", "-o", "answers.jsonl")
+    done = run_minigpt4("eval", "captions", "--data", "00000.tar", "--json", "-o", "run")
     assert done.returncode == 0, done.stderr
-    hold("outputs.json", "minigpt4 eval captions SHARDS --json", shape(json.loads(done.stdout)))
-    (line,) = (tmp_path / "answers.jsonl").read_text("utf-8").splitlines()
-    hold("outputs.json", "minigpt4 eval captions SHARDS -o FILE, a line", shape(json.loads(line)))
+    hold("outputs.json", "minigpt4 eval captions --data SHARDS --json", shape(json.loads(done.stdout)))
+    (line,) = (tmp_path / "run" / "answers.jsonl").read_text("utf-8").splitlines()
+    hold(
+        "outputs.json",
+        "minigpt4 eval captions --data SHARDS -o RUN, a line of answers.jsonl",
+        shape(json.loads(line)),
+    )
+    header = json.loads((tmp_path / "run" / "run.json").read_text("utf-8"))
+    hold("outputs.json", "minigpt4 eval captions --data SHARDS -o RUN, run.json", shape(header))
 
 
 def shape(value: Any) -> Any:

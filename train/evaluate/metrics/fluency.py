@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import Literal
 
-from minigpt4.train.evaluate.ptb_tokenizer import words
+from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
 
 Failure = Literal["repeats a sentence", "stops in mid-sentence", "runs to the token limit", "says nothing"]
 

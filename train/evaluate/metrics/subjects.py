@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 
-from minigpt4.train.evaluate.ptb_tokenizer import words
+from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
 
 AGREEMENT = 3 / 5
 """The fraction of a photo's captions that must have a word for it to be the photo's subject."""
@@ -23,7 +23,9 @@ AGREEMENT = 3 / 5
 _STOP_WORDS = frozenset(
     word
     for words_of_kind in tomllib.loads(
-        resources.files("minigpt4.train.evaluate").joinpath("stop_words.toml").read_text(encoding="utf-8")
+        resources.files("minigpt4.train.evaluate.metrics")
+        .joinpath("stop_words.toml")
+        .read_text(encoding="utf-8")
     ).values()
     for word in words_of_kind.split()
 )

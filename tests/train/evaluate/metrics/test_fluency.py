@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from minigpt4.train.evaluate.fluency import Failure, failures
+from minigpt4.train.evaluate.metrics.fluency import Failure, failures
 
 SOUND = "A man walks his dog. The dog is black; it pulls at its lead! Is it raining?"
 

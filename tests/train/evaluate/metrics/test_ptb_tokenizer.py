@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.train.evaluate.ptb_tokenizer import words
+from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parent / "coco_reference.json").read_text("utf-8"))
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.train.evaluate.subjects import agreed_words, content_words, fold, names_subject
+from minigpt4.train.evaluate.metrics.subjects import agreed_words, content_words, fold, names_subject
 
 CAT = (
     "A black cat sleeping on a sofa.",

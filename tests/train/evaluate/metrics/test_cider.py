@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt4.train.evaluate.cider import cider_d
-from minigpt4.train.evaluate.ptb_tokenizer import words
+from minigpt4.train.evaluate.metrics.cider import cider_d
+from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
 
 REFERENCE: dict[str, Any] = json.loads((Path(__file__).parent / "coco_reference.json").read_text("utf-8"))
 

@@ -1,0 +1,224 @@
+"""`minigpt4 eval SUITE`: ask a suite's questions, keep every answer in a run folder, print the scores."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from minigpt4.core.errors import DataError, UsageError
+from minigpt4.tui.cli import options
+from minigpt4.tui.cli.progress import opening_photos, timing_pictures
+from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.results import json_text
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.types import ResolvedSampling
+    from minigpt4.train.evaluate.run_folder import EvalRun
+    from minigpt4.train.evaluate.scores import Score
+    from minigpt4.train.evaluate.suite import Suite, SuiteOptions, Task
+    from minigpt4.train.events import PhotoSkipped
+
+SUITES = {
+    "captions": "Compare short captions with people's own: CIDEr-D, BLEU-1 to 4, length, distinct words.",
+    "subjects": "Ask what is in the picture, and count the answers that name what people see.",
+    "fluency": "Ask for a detailed description, and count the answers that repeat or break off.",
+}
+"""The suites' one-line descriptions, known without importing them."""
+
+Data = Annotated[
+    list[str],
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="Pictures with captions, as for 'train --data'; may be repeated. Suites that need no captions "
+        "also take a folder of plain pictures.",
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="RUN",
+        help="Folder of this run: every answer is kept, and a stopped run resumes.",
+    ),
+]
+
+
+def add_suites(app: typer.Typer) -> None:
+    """One command for each suite; all have the same options."""
+    for name, about in SUITES.items():
+        app.command(name, help=about)(_command(name))
+
+
+def _command(name: str) -> Callable[..., None]:
+    @options.with_option_sets
+    def run(
+        data: Data,
+        output: Output = None,
+        limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only this many pictures.")] = None,
+        prompt: Annotated[
+            str | None, typer.Option("--prompt", help="Another question than the suite's.")
+        ] = None,
+        stage: Annotated[
+            int,
+            typer.Option(
+                "--stage", min=1, max=2, help="captions: ask as this training stage did; 1 asks nothing."
+            ),
+        ] = 2,
+        max_tokens: options.MaxTokens = None,
+        seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what a suite draws at random.")] = 0,
+        bundle: options.BundleName = "mini",
+        model: options.FixedModelFlags = options.FIXED_MODEL,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
+    ) -> None:
+        from minigpt4.train.evaluate.suite import SuiteOptions
+        from minigpt4.train.evaluate.suites import suite_named
+
+        if max_tokens is not None and max_tokens < 1:
+            raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
+        if stage != 2 and name != "captions":
+            raise UsageError(f"--stage is for captions, and this suite is {name}; leave it out.")
+        chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed)
+        survey = Survey(suite_named(name), chosen, data, limit, output)
+        survey.run(model.options(bundle).resolved(), as_json=as_json)
+
+    return run
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A suite's questions about the pictures at some places."""
+
+    suite: Suite
+    options: SuiteOptions
+    places: Sequence[str]
+    limit: int | None
+    output: Path | None
+
+    def run(self, choice: EngineOptions, *, as_json: bool) -> None:
+        """Ask what has not been asked yet, and print the scores of all answers."""
+        from minigpt4.train.evaluate.identity import bundle_identity
+        from minigpt4.train.evaluate.run_folder import require_run_or_nothing
+
+        if self.output is not None:
+            require_run_or_nothing(self.output.expanduser())  # before anything is downloaded
+        tasks = self._tasks()
+        options.fetch_files(choice)
+        identity = bundle_identity(choice)
+        sampling = self.suite.sampling(choice.loaded_bundle().sampling)
+        with _folder(self.output) as folder:
+            run = self._begin(folder, identity, sampling, tasks)
+            with run.locked():
+                self._ask(run, choice, identity, sampling, tasks)
+            self._print(run, as_json=as_json)
+
+    def _tasks(self) -> list[Task]:
+        from minigpt4.train.evaluate.photos import open_photos
+
+        skipped: Counter[str] = Counter()
+        first: dict[str, str] = {}
+
+        def count(event: PhotoSkipped) -> None:
+            skipped.update([event.reason])
+            first.setdefault(event.reason, event.key)
+
+        with opening_photos(count) as report:
+            photos = open_photos(self.places, self.suite.need, report)
+        for reason, number in skipped.most_common():
+            say(f"{number} skipped: {reason} (first: {first[reason]})")
+        return list(self.suite.tasks(photos[: self.limit], self.options))
+
+    def _begin(
+        self, folder: Path, identity: Mapping[str, str], sampling: ResolvedSampling, tasks: Sequence[Task]
+    ) -> EvalRun:
+        from minigpt4.train.evaluate.answering import tasks_fingerprint
+        from minigpt4.train.evaluate.identity import versions
+        from minigpt4.train.evaluate.run_folder import EvalRun
+
+        header = {
+            "suite": self.suite.name,
+            "model": identity,
+            "options": asdict(self.options) | {"limit": self.limit},
+            "data": {"questions": len(tasks), "fingerprint": tasks_fingerprint(tasks)},
+            "sampling": asdict(sampling),
+            "versions": versions(identity["backend"]),
+        }
+        return EvalRun.begin(folder, header)
+
+    def _ask(
+        self,
+        run: EvalRun,
+        choice: EngineOptions,
+        identity: Mapping[str, str],
+        sampling: ResolvedSampling,
+        tasks: Sequence[Task],
+    ) -> None:
+        from minigpt4.train.evaluate.answering import BundleAnswerer, ask, unanswered
+
+        waiting = unanswered(run, tasks)
+        if not waiting:
+            return
+        if len(waiting) < len(tasks):
+            say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
+        with (
+            options.load_engine(choice) as engine,
+            timing_pictures(self.suite.name, len(waiting)) as advance,
+        ):
+            answerer = BundleAnswerer(engine, identity, sampling)
+            ask(run, waiting, answerer, advance=lambda record: advance(record.error))
+
+    def _print(self, run: EvalRun, *, as_json: bool) -> None:
+        records = run.records()
+        failed = [record for record in records if record.error]
+        answered = [record for record in records if not record.error]
+        if failed:
+            say(f"{len(failed)} not answered; the first: {failed[0].error}")
+        if not answered:
+            raise DataError("No picture could be asked about; 'minigpt4 data inspect' says why.")
+        scores = self.suite.scores(answered, run.verdicts())
+        if as_json:
+            print(json_text(_record(self.suite.name, run, len(answered), len(failed), scores)))
+        else:
+            _print_table(len(answered), scores)
+
+
+@contextmanager
+def _folder(output: Path | None) -> Iterator[Path]:
+    """The run's folder; without one, a temporary folder."""
+    if output is not None:
+        yield output.expanduser()
+        return
+    with tempfile.TemporaryDirectory(prefix="minigpt4-eval-") as folder:
+        yield Path(folder)
+
+
+def _record(suite: str, run: EvalRun, answers: int, failed: int, scores: Sequence[Score]) -> dict[str, Any]:
+    from minigpt4.train.evaluate.scores import as_json
+
+    return {
+        "suite": suite,
+        "model": run.header["model"],
+        "answers": answers,
+        "not_answered": failed,
+        "scores": [as_json(score) for score in scores],
+    }
+
+
+def _print_table(answers: int, scores: Sequence[Score]) -> None:
+    rows = [("answers", str(answers), "")]
+    for score in scores:
+        interval = score.interval
+        between = f"{interval[0]:.{score.digits}f} to {interval[1]:.{score.digits}f}" if interval else ""
+        rows.append((score.name, f"{score.value:.{score.digits}f}", between))
+    name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for name, value, between in rows:
+        print(f"{name:<{name_width}}  {value:>{value_width}}  {between}".rstrip())

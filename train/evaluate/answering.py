@@ -1,0 +1,142 @@
+"""Ask the questions of a suite and keep every answer: who answers is behind `Answerer`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol
+
+from minigpt4.core.errors import ContextError, ImageError
+from minigpt4.core.pixels import open_picture
+from minigpt4.core.prompt import User
+from minigpt4.core.types import ImageEmbedding, ResolvedSampling
+from minigpt4.train.data.dataset import PhotoError
+from minigpt4.train.evaluate.photos import EvalPhoto
+from minigpt4.train.evaluate.run_folder import EvalRun
+from minigpt4.train.evaluate.suite import Record, Task
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine import Engine
+
+AHEAD = 2
+"""Pictures encoded ahead of the one that is asked about."""
+
+
+class Answerer(Protocol):
+    """A model that answers questions about pictures: a bundle, or one behind an endpoint."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What distinguishes its answers from another model's: names, digests, versions."""
+        ...
+
+    def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
+        """A record of every task, in any order; one with an `error` if its picture cannot be asked about.
+
+        Raises Minigpt4Error for what concerns all tasks.
+        """
+        ...
+
+
+class BundleAnswerer:
+    """A loaded bundle. Pictures are encoded on another thread while answers are generated."""
+
+    def __init__(self, engine: Engine, identity: Mapping[str, str], sampling: ResolvedSampling) -> None:
+        """`sampling` is the suite's; each task sets its own token limit."""
+        self.identity = identity
+        self._engine = engine
+        self._sampling = sampling
+
+    def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
+        """In the order of the tasks; those about one picture should be neighbors."""
+        groups = [list(group) for _, group in groupby(tasks, lambda task: task.photo)]
+        with ThreadPoolExecutor(1, "encoder") as pool:
+            ahead: list[Future[tuple[str, ImageEmbedding]]] = []
+            try:
+                for place, group in enumerate(groups):
+                    for later in groups[place + len(ahead) : place + 1 + AHEAD]:
+                        ahead.append(pool.submit(self._look, later[0].photo))
+                    try:
+                        digest, embedding = ahead.pop(0).result()
+                    except (PhotoError, ImageError) as error:
+                        yield from (failed(task, str(error)) for task in group)
+                        continue
+                    for task in group:
+                        yield self._answer(task, digest, embedding)
+            finally:
+                for one in ahead:
+                    one.cancel()
+
+    def _look(self, photo: EvalPhoto) -> tuple[str, ImageEmbedding]:
+        data = photo.read()
+        return digest_of(data), self._engine.look(open_picture(data, name=photo.key))
+
+    def _answer(self, task: Task, digest: str, embedding: ImageEmbedding) -> Record:
+        begun = time.perf_counter()
+        sampling = replace(self._sampling, max_tokens=task.max_tokens)
+        try:
+            reply = self._engine.reply([User(task.prompt, images=[embedding])], sampling)
+            text = reply.read().strip()
+        except ContextError as error:
+            return failed(task, str(error), digest)
+        seconds = time.perf_counter() - begun
+        return answered(task, digest, text, reply.answer_tokens, reply.finish or "stop", seconds)
+
+
+def answered(task: Task, digest: str, text: str, tokens: int, finish: str, seconds: float) -> Record:
+    """The record of an answer."""
+    photo = task.photo
+    return Record(
+        task.id, photo.key, photo.set, digest, task.prompt, text, tokens, finish, seconds, task.truth
+    )
+
+
+def failed(task: Task, sentence: str, digest: str = "") -> Record:
+    """The record of a question that could not be asked."""
+    photo = task.photo
+    return Record(task.id, photo.key, photo.set, digest, task.prompt, "", truth=task.truth, error=sentence)
+
+
+def digest_of(data: bytes) -> str:
+    """What names a picture in a run: the SHA-256 of its file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def tasks_fingerprint(tasks: Sequence[Task]) -> str:
+    """What distinguishes these questions: their texts, order and truth, but not the pictures' pixels."""
+    content = hashlib.sha256()
+    for task in tasks:
+        content.update(json.dumps([task.id, task.prompt, task.max_tokens, task.truth, task.choices]).encode())
+    return content.hexdigest()[:16]
+
+
+def unanswered(run: EvalRun, tasks: Sequence[Task]) -> list[Task]:
+    """The questions to which the run has no answer."""
+    done = {record.id for record in run.records() if not record.error}
+    return [task for task in tasks if task.id not in done]
+
+
+def ask(
+    run: EvalRun,
+    tasks: Sequence[Task],
+    answerer: Answerer,
+    *,
+    advance: Callable[[Record], object] = lambda _record: None,
+    process: int = 0,
+    processes: int = 1,
+) -> None:
+    """Ask, and keep each answer at once; with several processes each asks about its share of the pictures.
+
+    Raises Minigpt4Error for what concerns all questions.
+    """
+    photos = list(dict.fromkeys(task.photo for task in tasks))
+    share = set(photos[process::processes])
+    with run.answers_file(process) as file:
+        for record in answerer.answers([task for task in tasks if task.photo in share]):
+            file.add(record)
+            advance(record)

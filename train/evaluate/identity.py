@@ -1,0 +1,39 @@
+"""What a run records of the model and the program that answered: a run is resumed with the same only."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import TYPE_CHECKING
+
+from minigpt4 import __version__
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine_options import EngineOptions
+
+LIBRARIES = {"torch": "torch", "llamacpp": "llama-cpp-python"}
+"""The library that generates answers, by backend."""
+
+
+def bundle_identity(options: EngineOptions) -> dict[str, str]:
+    """The bundle, what encodes pictures, and how the language model runs. Needs the bundle's files."""
+    from minigpt4.core.download.fetch import projection_path
+    from minigpt4.core.dtypes import AUTO
+    from minigpt4.core.embedding_cache import embedding_fingerprint
+    from minigpt4.core.language.load import choices_made
+
+    bundle = options.loaded_bundle()
+    projection = options.projection or projection_path(bundle)
+    choices = choices_made(options)
+    return {
+        "bundle": bundle.name,
+        "embedding": embedding_fingerprint(bundle, projection, options.dtype or AUTO),
+        **{name: choices[name] for name in ("backend", "device", "quant")},
+    }
+
+
+def versions(backend: str) -> dict[str, str]:
+    """The versions of this program and of the library that generates answers."""
+    found = {"minigpt4": __version__}
+    if backend in LIBRARIES:
+        found[LIBRARIES[backend]] = importlib.metadata.version(LIBRARIES[backend])
+    return found

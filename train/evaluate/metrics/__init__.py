@@ -1,0 +1,1 @@
+"""Scores of answers against captions: CIDEr-D, BLEU, subject rate, and failures in form."""

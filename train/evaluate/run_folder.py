@@ -1,0 +1,165 @@
+"""The folder of an evaluation: what was asked of what, every answer, and the judges' verdicts.
+
+RUN/run.json            suite, model, data, sampling, seed, versions; a run is only resumed with the same
+RUN/answers*.jsonl      one answer a line, one file per process
+RUN/verdicts.jsonl      one verdict a line
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minigpt4.core.errors import DataError, UsageError
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.locks import acquire
+from minigpt4.train.evaluate.suite import Record, Verdict
+
+FORMAT = 1
+HEADER, VERDICTS, LOCK = "run.json", "verdicts.jsonl", ".lock"
+
+T = TypeVar("T", Record, Verdict)
+
+
+@dataclass(frozen=True)
+class EvalRun:
+    """An evaluation's folder; `header` is what run.json holds."""
+
+    path: Path
+    header: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> EvalRun:
+        """An existing run; raises UsageError if there is none."""
+        try:
+            header = json.loads((path / HEADER).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"'{path}' is no evaluation run: it has no {HEADER}.") from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path / HEADER} cannot be read ({error}).") from error
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise DataError(f"{path / HEADER} is of another version; evaluate again into a new folder.")
+        return cls(path, header)
+
+    @classmethod
+    def begin(cls, path: Path, header: Mapping[str, Any]) -> EvalRun:
+        """A new run, or one to resume; raises UsageError, naming the first difference, for any other."""
+        header = json.loads(json.dumps({"format": FORMAT, **header}))
+        if (path / HEADER).exists():
+            before = cls.open(path)
+            for name, was, now in _differences(before.header, header):
+                raise UsageError(
+                    f"'{path}' holds answers with another {name}: {_shown(was)}, and now it would be "
+                    f"{_shown(now)}; choose another --output, or the same {name.split('.')[0]}."
+                )
+            return before
+        require_run_or_nothing(path)
+        path.mkdir(parents=True, exist_ok=True)
+        with replacing(path / HEADER) as draft:
+            draft.write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return cls(path, header)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to the run; raises UsageError if one does already."""
+        with (self.path / LOCK).open("wb") as file:
+            if not acquire(file, wait=False):
+                raise UsageError(
+                    f"'{self.path}' is being written by another process; wait until it has ended."
+                )
+            yield
+
+    def records(self) -> list[Record]:
+        """All answers by their ids, the last one of each; a row that was cut off at the end is left out."""
+        found: dict[str, Record] = {}
+        for file in sorted(self.path.glob("answers*.jsonl")):
+            for record in _rows(file, Record):
+                if record.id not in found or not record.error:
+                    found[record.id] = record
+        return list(found.values())
+
+    def verdicts(self) -> list[Verdict]:
+        """All verdicts, the last one of each judge about each answer."""
+        rows = _rows(self.path / VERDICTS, Verdict)
+        return list({(one.judge, one.question, one.id, one.is_negative): one for one in rows}.values())
+
+    @contextmanager
+    def answers_file(self, process: int = 0) -> Iterator[RowFile]:
+        """Where a process adds its answers."""
+        with RowFile(self.path / (f"answers-{process}.jsonl" if process else "answers.jsonl")) as file:
+            yield file
+
+    @contextmanager
+    def verdicts_file(self) -> Iterator[RowFile]:
+        """Where verdicts are added."""
+        with RowFile(self.path / VERDICTS) as file:
+            yield file
+
+
+def require_run_or_nothing(path: Path) -> None:
+    """Raise UsageError if something else than a run lies there."""
+    if not (path / HEADER).exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(f"'{path}' is no evaluation run, and not empty; choose another --output.")
+
+
+class RowFile:
+    """A JSONL file that grows row by row; a row that was cut off by a kill is removed when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab+", buffering=0)
+        self._file.seek(0)
+        content = self._file.read()
+        self._file.truncate(content.rfind(b"\n") + 1)
+
+    def add(self, row: Record | Verdict) -> None:
+        """Write a row, safe from a kill when this returns; raises OSError, with nothing half-written."""
+        size = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n")
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except BaseException:
+            self._file.truncate(size)
+            raise
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _rows(path: Path, kind: type[T]) -> Iterator[T]:
+    """The rows of a file; raises DataError for one that is damaged, unless it is cut off at the end."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    names = {one.name for one in fields(kind)}
+    *lines, _ = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            yield kind(**{name: value for name, value in row.items() if name in names})
+        except (ValueError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}, line {number}, is damaged; remove that line, and resume the run."
+            ) from error
+
+
+def _differences(was: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in {**was, **now}:
+            yield from _differences(was.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif was != now:
+        yield name, was, now
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,101 @@
+"""What a suite is: which questions it asks about a picture, and what it makes of the answers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+from minigpt4.core.types import ResolvedSampling
+from minigpt4.train.evaluate.photos import EvalPhoto, Need
+from minigpt4.train.evaluate.scores import Score
+
+
+@dataclass(frozen=True)
+class SuiteOptions:
+    """What can be chosen for a suite; None leaves the choice to it."""
+
+    prompt: str | None = None
+    max_tokens: int | None = None
+    stage: Literal[1, 2] = 2
+    """Ask as this training stage did: the first one asked nothing."""
+
+    seed: int = 0
+    """For what is drawn at random: negatives, subsets."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One question to be asked about one picture; `id` names it in its run."""
+
+    id: str
+    photo: EvalPhoto
+    prompt: str
+    max_tokens: int
+    truth: Mapping[str, Any] = field(default_factory=dict)
+    """What scoring needs to know, as JSON; it is kept with the answer."""
+
+    choices: tuple[str, ...] = ()
+    """The answers to choose the likeliest of, in place of generating one."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """An answer as a run keeps it: a line of answers.jsonl."""
+
+    id: str
+    photo: str
+    set: str
+    digest: str
+    """SHA-256 of the picture's file."""
+
+    prompt: str
+    answer: str
+    tokens: int = 0
+    finish: str = "stop"
+    seconds: float = 0.0
+    """From the encoded image to the last token."""
+
+    truth: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    """Why there is no answer, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge says of an answer; `value` is None if that could not be told from its words."""
+
+    id: str
+    """The answer's."""
+
+    judge: str
+    question: str
+    """Which of the suite's judge questions it answers."""
+
+    value: float | None
+    words: str
+    """What the judge said."""
+
+    is_negative: bool = False
+    """Whether it was shown the answer about another picture, which should be refused."""
+
+
+class Suite(ABC):
+    """A kind of question, and the scores of its answers. A score comes from the records alone."""
+
+    name: ClassVar[str]
+    need: ClassVar[Need | None] = None
+    max_tokens: ClassVar[int] = 40
+
+    @abstractmethod
+    def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
+        """The questions about each picture, in the pictures' order."""
+
+    @abstractmethod
+    def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
+        """The scores of the answers; `records` has at least one, and none with an error."""
+
+    def sampling(self, own: ResolvedSampling) -> ResolvedSampling:
+        """Greedy, so that answers can be reproduced, otherwise the bundle's own."""
+        return replace(own, temperature=0.0)
