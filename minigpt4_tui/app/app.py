@@ -140,7 +140,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
         return prompt_problems()
 
-    def _warn(self, sentences: list[str]) -> None:
+    def _warn(self, sentences: Iterable[str | None]) -> None:
         for sentence in filter(None, sentences):
             self.say(sentence, "warning")
 
