@@ -92,7 +92,8 @@ class ZoomScreen(Overlay[None]):
     def _caption(self, about: str) -> None:
         picture = self.pictures[self.index]
         place = f"{self.index + 1} of {len(self.pictures)}   " if len(self.pictures) > 1 else ""
-        name = sanitize_line(picture.name, max(10, self.app.size.width - 30))
+        # Beside it: the padding, and the spaces before what is said about it.
+        name = sanitize_line(picture.name, max(10, self.app.size.width - len(place) - len(about) - 7))
         self.query_one("#caption", Static).update(Content.assemble(place, (name, "bold"), "   ", about))
 
     def _keys(self) -> None:
@@ -100,8 +101,8 @@ class ZoomScreen(Overlay[None]):
         other = "the picture" if self.is_model_view else "what the model sees"
         parts = [action_link(f"{key('model_view')} shows {other}", "model_view")]
         if len(self.pictures) > 1:
-            parts.append(action_link(f"{key('previous_picture')} the one before", "previous_picture"))
-            parts.append(action_link(f"{key('next_picture')} the next one", "next_picture"))
+            parts.append(action_link(f"{key('previous_picture')} goes back", "previous_picture"))
+            parts.append(action_link(f"{key('next_picture')} goes on", "next_picture"))
         leave = action_link(f"{key('close')} closes", "close")
         self.query_one("#keys", Static).update(hints(*parts, leave))
 

@@ -108,9 +108,9 @@ async def test_the_pictures_on_the_whole_screen(
     other = store.keep_picture(open_picture(png((30, 40))), "dog.png")
     async with play() as now:
         now.app.push_screen(ZoomScreen([picture, other]))
-        await click(now, "the next one")
+        await click(now, "goes on")
         await now.until(lambda: "2 of 2" in now.text())
-        await click(now, "the one before")
+        await click(now, "goes back")
         await now.until(lambda: "1 of 2" in now.text())
         await click(now, "what the model sees")
         await now.until(lambda: "shows the picture" in now.text())

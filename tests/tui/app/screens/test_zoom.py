@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -59,6 +60,20 @@ async def test_left_and_right_go_through_the_pictures(play: Play, pictures: list
         await shows(now, "2 of 2   high.png")
         await now.pilot.press("left")
         await shows(now, "1 of 2   wide.png   200 × 50")
+
+
+async def test_in_80_columns_a_long_name_is_cut_and_nothing_else(
+    play: Play, pictures: list[StoredPicture]
+) -> None:
+    long = replace(pictures[0], name="a long name of a photo of the harbour in the evening " * 3)
+    async with play({"images": "halfblock"}) as now:
+        await now.app.push_screen(ZoomScreen([long, *pictures], 0))
+        await shows(now, "200 × 50")
+        assert "m shows what the model sees · Left goes back · Right goes on · Esc closes" in now.text()
+        await now.pilot.press("m")
+        await shows(now, "squashed to")
+        line = next(line for line in now.text().splitlines() if "1 of 3" in line)
+        assert line.strip().startswith("1 of 3   a long name") and line.strip().endswith("260 × 260")
 
 
 async def test_what_the_model_sees_is_a_square(play: Play, pictures: list[StoredPicture]) -> None:
