@@ -63,6 +63,32 @@ class Record:
 
 
 @dataclass(frozen=True)
+class JudgeTask:
+    """A question to a judge about one answer."""
+
+    id: str
+    """The record's."""
+
+    question: str
+    """Which of the suite's judge questions it is: `Verdict.question`."""
+
+    prompt: str
+    """For a model: everything that it needs to know but the picture, and the question."""
+
+    ask: str
+    """The question for a person, who sees the picture and the answer."""
+
+    answer: str
+    """What is judged: the record's answer, or as a known negative that about another picture."""
+
+    needs_picture: bool = False
+    """Whether it cannot be judged from the prompt alone."""
+
+    is_negative: bool = False
+    """Whether it is the answer about another picture: a judge who accepts it accepts anything."""
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What a judge says of an answer; `value` is None if that could not be told from its words."""
 
@@ -99,3 +125,11 @@ class Suite(ABC):
     def sampling(self, own: ResolvedSampling) -> ResolvedSampling:
         """Greedy, so that answers can be reproduced, otherwise the bundle's own."""
         return replace(own, temperature=0.0)
+
+    def judge_tasks(self, records: Sequence[Record], seed: int = 0) -> list[JudgeTask]:
+        """What judges are asked about these answers, known negatives among it; none if nothing is judged."""
+        return []
+
+    def verdict(self, task: JudgeTask, words: str) -> float | None:
+        """What a judge's words mean for a task: 1 for yes, 0 for no; None if they cannot be understood."""
+        raise NotImplementedError(f"{self.name} has no judge questions")
