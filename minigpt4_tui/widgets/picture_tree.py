@@ -157,6 +157,10 @@ class PictureTree(WaitingKeys, Tree[Entry]):
             event.stop()
             self.post_message(self.Typed(event.character))
 
+    def on_resize(self) -> None:
+        """Keep the cursor in view when the window becomes lower."""
+        self.call_after_refresh(lambda: self.scroll_to_line(max(self.cursor_line, 0), animate=False))
+
     def on_paste(self, event: events.Paste) -> None:
         """Pass pasted text on; it may be the path of a dropped file."""
         event.stop()

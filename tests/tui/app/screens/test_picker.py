@@ -194,3 +194,19 @@ async def test_the_preview_of_a_large_picture_tells_its_own_size(
     async with play({"images": "halfblock"}, size=(120, 40)) as now:
         await now.app.push_screen(PickerScreen(tmp_path))
         await now.until(lambda: "1600 × 1200" in now.text())
+
+
+async def test_the_cursor_stays_in_view_when_the_window_becomes_lower(
+    play: Play, tmp_path: Path, picture: StoredPicture
+) -> None:
+    for number in range(40):
+        (tmp_path / f"photo {number:02}.png").write_bytes(picture.path.read_bytes())
+    async with play(size=(120, 40)) as now:
+        await Picking(now).begin(tmp_path)
+        await now.until(lambda: "photo 00.png" in now.text())
+        await now.pilot.press("end")
+        await now.until(lambda: "photo 39.png" in now.text())
+        await now.pilot.resize_terminal(80, 24)
+        await now.until(lambda: "photo 39.png" in now.app.screen.query_one("#about").visual.plain)
+        tree = now.app.screen.tree_of_pictures
+        await now.until(lambda: tree.scroll_y <= tree.cursor_line < tree.scroll_y + tree.size.height)
