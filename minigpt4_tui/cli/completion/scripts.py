@@ -111,7 +111,9 @@ function __minigpt4_words
             continue
         end
         set -l option (string match -r '^--[^=]*=' -- "$current")
-        set -l paths (__fish_complete_path (string replace -r '^--[^=]*=' '' -- "$current"))
+        set -l begun (string replace -r '^--[^=]*=' '' -- "$current")
+        # Its glob takes a backslash for a part of the name.
+        set -l paths (__fish_complete_path (string unescape -- "$begun"; or echo "$begun"))
         if test "$line" = ':files toml'
             set paths (string match -r '^.*(?:/|\.toml)(?:\t.*)?$' -- $paths)
         end

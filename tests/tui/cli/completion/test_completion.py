@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shutil
 import statistics
 import subprocess
 import sys
@@ -222,6 +223,56 @@ def test_a_tab_in_a_real_bash_leaves_a_line_that_can_be_run(tmp_path: Path) -> N
         bash.sendline(f"minigpt4 {keys}")
         bash.expect_exact("".join(f"<{word}>" for word in words))
     bash.close(force=True)
+
+
+INTERACTIVE = {
+    "zsh": (
+        ["-f", "-i"],
+        "autoload -Uz compinit; compinit -D -u; source <(minigpt4 completion zsh)",
+        """minigpt4() { [[ $1 == completion ]] && command minigpt4 "$@" || printf '<%s>' "$@"; }""",
+    ),
+    "fish": (
+        ["--no-config"],
+        "minigpt4 completion fish | source",
+        "function minigpt4; printf '<%s>' $argv; end",
+    ),
+}
+"""Options, what reads the completions, and a stand-in that shows the words that a line consists of."""
+
+
+@pytest.mark.parametrize("shell", INTERACTIVE)
+def test_a_tab_in_a_real_zsh_and_fish_leaves_a_line_that_can_be_run(tmp_path: Path, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "my own.toml").write_text("steps = 7\n")
+    (tmp_path / "my photo.jpg").touch()
+    typed = {
+        "his\tex\t": ["history", "export"],
+        "tra\t--set cosine_o\tre\t": ["train", "--set", "cosine_over=rest"],
+        "train --recipe my\t--set ste\t7": ["train", "--recipe", "my own.toml", "--set", "steps=7"],
+        "ask -i my\\ p\t": ["ask", "-i", "my photo.jpg"],
+    }
+    options, source, stand_in = INTERACTIVE[shell]
+    terminal = pexpect.spawn(
+        shell,
+        options,
+        cwd=tmp_path,
+        env=os.environ
+        | {"PATH": f"{SCRIPTS_FOLDER}:{os.environ['PATH']}", "TERM": "xterm", "HOME": str(tmp_path)},
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(40, 300),
+    )
+    terminal.sendline(f"{source}; {stand_in}; echo rea''dy")
+    terminal.expect("ready")
+    for keys, words in typed.items():
+        terminal.send("minigpt4 ")
+        for part in re.split("(?<=\t)", keys):
+            terminal.send(part)
+            time.sleep(1)  # until the Tab is answered: what is typed meanwhile goes on before it
+        terminal.send("\r")
+        terminal.expect_exact("".join(f"<{word}>" for word in words))
+    terminal.close(force=True)
 
 
 @pytest.mark.parametrize(
