@@ -1,4 +1,4 @@
-"""The base of both apps, chat and `train --watch`: errors, background work, themes, start and exit."""
+"""The base of all apps, chat and those beside it: errors, background work, themes, start and exit."""
 
 from __future__ import annotations
 

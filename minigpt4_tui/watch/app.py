@@ -5,24 +5,19 @@ Folders are read on a background thread once a second, so that neither a slow di
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import typer
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.signal import Signal
 from textual.widgets import Static
 
-from minigpt4.tui.app.base import BaseApp
-from minigpt4.tui.settings.keys import bindings
-from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
+from minigpt4.tui.app.standalone import StandaloneApp, at_terminal, run_app
+from minigpt4.tui.settings.settings import Loaded
 from minigpt4.tui.watch.answers import Answers, SampleQuestion
 from minigpt4.tui.watch.chart import Chart
 from minigpt4.tui.watch.format import details, figures, run_names, summary
@@ -51,36 +46,18 @@ def watch_runs(folders: list[Path]) -> None:
 
     tails = [RunTail(folder) for folder in dict.fromkeys(folders)]
     names = run_names([tail.folder for tail in tails])
-    if not _at_terminal():
+    if not at_terminal():
         for name, tail in zip(names, tails, strict=True):
             log = RunLog(tail.folder)
             log.update(tail.poll())
             print(summary(name, log, time.time()))
         return
-    from minigpt4.tui.images.terminal_protocol import query_terminal
-
-    loaded = load_settings()
-    # The terminal replies while the logs are read.
-    wait_for_reply = query_terminal(loaded.settings.images)
-    app = WatchApp(loaded, tails, names)
-    wait_for_reply()
-    app.run()
-    if app.fault is not None:
-        raise app.fault
-    if app.return_code:
-        raise typer.Exit(app.return_code)
+    run_app(lambda loaded: WatchApp(loaded, tails, names))
 
 
-def _at_terminal() -> bool:
-    streams = (sys.stdin, sys.stdout)
-    return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
-
-
-class WatchApp(BaseApp, inherit_bindings=False):
+class WatchApp(StandaloneApp, inherit_bindings=False):
     """Follows runs through their folders."""
 
-    TITLE = "minigpt4"
-    ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (18, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -130,9 +107,7 @@ class WatchApp(BaseApp, inherit_bindings=False):
         """`names` are the runs' names. Reads what the folders hold now."""
         from minigpt4.train.run.log import RunLog
 
-        super().__init__()
-        self.settings: Settings = loaded.settings
-        self.settings_changed: Signal[str] = Signal(self, "settings_changed")
+        super().__init__(loaded)
         self.logs = [RunLog(tail.folder) for tail in tails]
         self.names = list(names)
         self.view = METRICS[0].id
@@ -143,10 +118,7 @@ class WatchApp(BaseApp, inherit_bindings=False):
 
         self._hovered: float | None = None
         self._tails = list(tails)
-        self._problems = loaded.problems
         self._is_reading = False
-        self.animation_level = "none" if self.settings.reduced_motion else "full"
-        self.begin_theme(self.settings.theme)
         for log, tail in zip(self.logs, self._tails, strict=True):
             log.update(tail.poll())
 
@@ -164,11 +136,7 @@ class WatchApp(BaseApp, inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Draw what has been read, and start reading every second."""
-        self.set_keymap(bindings(self.settings.keys).keymap())
-        for problem in self._problems:
-            self.say(problem, "warning")
         self.draw()
-        self.follow_themes()
         self.set_interval(REFRESH_S, self.read)
 
     # The folders

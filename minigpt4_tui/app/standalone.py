@@ -1,0 +1,61 @@
+"""The base of the apps beside the chat, `train --watch` and the reviews: settings, keys, themes, terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import typer
+from textual.signal import Signal
+
+from minigpt4.tui.app.base import BaseApp
+from minigpt4.tui.settings.keys import bindings
+from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
+
+
+class StandaloneApp(BaseApp, inherit_bindings=False):
+    """An app of its own that looks as the user's settings say."""
+
+    TITLE = "minigpt4"
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(self, loaded: Loaded) -> None:
+        super().__init__()
+        self.settings: Settings = loaded.settings
+        self.settings_changed: Signal[str] = Signal(self, "settings_changed")
+        self._problems = loaded.problems
+        self.animation_level = "none" if self.settings.reduced_motion else "full"
+        self.begin_theme(self.settings.theme)
+
+    def on_mount(self) -> None:
+        """Take the user's keys, say what is wrong with the settings, and follow theme files."""
+        self.set_keymap(bindings(self.settings.keys).keymap())
+        for problem in self._problems:
+            self.say(problem, "warning")
+        self.follow_themes()
+
+
+def at_terminal() -> bool:
+    """Whether keys can be read and a screen can be drawn."""
+    streams = (sys.stdin, sys.stdout)
+    return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
+
+
+def run_app(make: Callable[[Loaded], StandaloneApp]) -> None:
+    """Run an app in this terminal until it is left.
+
+    Raises what ended it, and typer.Exit with its code if a signal did.
+    """
+    from minigpt4.tui.images.terminal_protocol import query_terminal
+
+    loaded = load_settings()
+    # The terminal replies while the app is made.
+    wait_for_reply = query_terminal(loaded.settings.images)
+    app = make(loaded)
+    wait_for_reply()
+    app.run()
+    if app.fault is not None:
+        raise app.fault
+    if app.return_code:
+        raise typer.Exit(app.return_code)
