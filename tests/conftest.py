@@ -15,7 +15,7 @@ import subprocess
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from hypothesis import settings
@@ -24,6 +24,7 @@ from minigpt4.core.storage.paths import HOME_VARIABLE, config_home
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
+    from minigpt4.train.evaluate.run_folder import EvalRun
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -310,3 +311,68 @@ def clean_environment() -> dict[str, str]:
         and key not in {"COLUMNS", "LINES", "FORCE_COLOR", "TERM", "VIRTUAL_ENV"}
     }
     return ours | {HOME_VARIABLE: os.environ[HOME_VARIABLE], "LANG": "C.UTF-8", "NO_COLOR": "1"}
+
+
+@pytest.fixture
+def judged_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EvalRun]:
+    """A run by its name, begun at the first call: answers about drawn pictures, in whose folder they lie.
+
+    Its suite, "agree", asks a judge whether each answer is true; each fourth answer is a known negative too.
+    """
+    from minigpt4.train.evaluate import suites
+    from minigpt4.train.evaluate.run_folder import EvalRun
+    from minigpt4.train.evaluate.suite import JudgeTask, Record, Suite
+
+    class Agree(Suite):
+        name = "agree"
+
+        def tasks(self, photos: Any, options: Any) -> Iterator[Any]:
+            return iter(())
+
+        def scores(self, records: Sequence[Any], verdicts: Sequence[Any] = ()) -> list[Any]:
+            from minigpt4.train.evaluate.scores import Score
+
+            said = [one for one in verdicts if one.value is not None and not one.is_negative]
+            return [Score("true", {f"{one.id} {one.judge}": (one.value, 1) for one in said}, is_rate=True)]
+
+        def judge_tasks(self, records: Sequence[Any], seed: int = 0) -> list[Any]:
+            def asked(about: Record, answer: str, *, is_negative: bool = False) -> JudgeTask:
+                words = "Is everything in the answer true of the picture?"
+                return JudgeTask(about.id, "true", words, words, answer, True, is_negative)
+
+            wrong = [
+                asked(about, records[number - 1].answer, is_negative=True)
+                for number, about in enumerate(records)
+                if number % 4 == 3
+            ]
+            return [*(asked(one, one.answer) for one in records), *wrong]
+
+    monkeypatch.setitem(suites.SUITES, "agree", Agree)
+
+    def begin(name: str, answers: int = 4, suite: str = "agree") -> EvalRun:
+        if (tmp_path / name).exists():
+            return EvalRun.open(tmp_path / name)
+        run = EvalRun.begin(tmp_path / name, {"suite": suite})
+        with run.answers_file() as file:
+            for number in range(answers):
+                picture = draw_picture(tmp_path / "pictures" / f"{number:02}.png", number)
+                digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+                text = f"Run {name} sees {number + 1} bright squares."
+                file.add(Record(f"{number:02}", picture.name, "pictures", digest, "What is it?", text))
+        return run
+
+    return begin
+
+
+def draw_picture(path: Path, squares: int) -> Path:
+    """A picture of some squares, if it is not drawn yet."""
+    from PIL import Image, ImageDraw
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.new("RGB", (64, 48), "#8fc1de")
+        for place in range(squares + 1):
+            left, top = 8 + 16 * (place % 3), 4 + 12 * (place // 3)
+            ImageDraw.Draw(image).rectangle((left, top, left + 7, top + 7), "#f2c94c")
+        image.save(path)
+    return path

@@ -84,9 +84,14 @@ class EvalRun:
         return list(found.values())
 
     def verdicts(self) -> list[Verdict]:
-        """All verdicts, the last one of each judge about each answer."""
-        rows = _rows(self.path / VERDICTS, Verdict)
-        return list({(one.judge, one.question, one.id, one.is_negative): one for one in rows}.values())
+        """All verdicts in their order, the last one of each judge about each answer."""
+        found: dict[tuple[str, str, str, bool], Verdict] = {}
+        for one in _rows(self.path / VERDICTS, Verdict):
+            key = one.judge, one.question, one.id, one.is_negative
+            found.pop(key, None)
+            if not one.is_withdrawn:
+                found[key] = one
+        return list(found.values())
 
     @contextmanager
     def answers_file(self, process: int = 0) -> Iterator[RowFile]:

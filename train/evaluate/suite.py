@@ -106,6 +106,9 @@ class Verdict:
     is_negative: bool = False
     """Whether it was shown the answer about another picture, which should be refused."""
 
+    is_withdrawn: bool = False
+    """Whether the judge took back what it had said before."""
+
 
 class Suite(ABC):
     """A kind of question, and the scores of its answers. A score comes from the records alone."""
