@@ -1,6 +1,7 @@
 """The folder of an evaluation: what was asked of what, every answer, and the judges' verdicts.
 
-RUN/run.json            suite, model, data, sampling, seed, versions; a run is only resumed with the same
+RUN/run.json            suite, model, data, sampling, seed, versions; a run is only resumed with the same.
+                        "places": where pictures and projection lay, which may change
 RUN/answers*.jsonl      one answer a line, one file per process
 RUN/verdicts.jsonl      one verdict a line
 """
@@ -9,21 +10,34 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.locks import acquire
+from minigpt4.train.data.remote import is_remote
 from minigpt4.train.evaluate.suite import Record, Verdict
 
 FORMAT = 1
 HEADER, VERDICTS, LOCK = "run.json", "verdicts.jsonl", ".lock"
+PLACES = "places"
 
 T = TypeVar("T", Record, Verdict)
+
+_WRITTEN: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (Real,),
+    "bool": (bool,),
+    "float | None": (Real, type(None)),
+    "Mapping[str, Any]": (dict,),
+}
+"""What a field of a row, by its annotation, is read as."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +61,33 @@ class EvalRun:
         return cls(path, header)
 
     @classmethod
-    def begin(cls, path: Path, header: Mapping[str, Any]) -> EvalRun:
-        """A new run, or one to resume; raises UsageError, naming the first difference, for any other."""
+    def begin(
+        cls, path: Path, header: Mapping[str, Any], places: Mapping[str, Sequence[str]] | None = None
+    ) -> EvalRun:
+        """A new run, or one to resume; raises UsageError, naming the first difference, for any other.
+
+        `places` tells a report where the pictures ("data") and the projection lie; they may have moved since.
+        """
+        now_at = {name: [_lasting(place) for place in some] for name, some in (places or {}).items()}
         header = json.loads(json.dumps({"format": FORMAT, **header}))
         if (path / HEADER).exists():
             before = cls.open(path)
-            for name, was, now in _differences(before.header, header):
+            was_asked = {name: value for name, value in before.header.items() if name != PLACES}
+            for name, was, now in _differences(was_asked, header):
                 raise UsageError(
                     f"'{path}' holds answers with another {name}: {_shown(was)}, and now it would be "
                     f"{_shown(now)}; choose another --output, or the same {name.split('.')[0]}."
                 )
-            return before
-        require_run_or_nothing(path)
-        path.mkdir(parents=True, exist_ok=True)
-        with replacing(path / HEADER) as draft:
-            draft.write_text(json.dumps(header, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return cls(path, header)
+            kept = before.header.get(PLACES)
+        else:
+            require_run_or_nothing(path)
+            path.mkdir(parents=True, exist_ok=True)
+            kept = None
+        run = cls(path, {**header, PLACES: now_at or kept or {}})
+        if kept is None or run.header[PLACES] != kept:
+            with replacing(path / HEADER) as draft:
+                draft.write_text(json.dumps(run.header, indent=1) + "\n", encoding="utf-8")
+        return run
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -150,11 +175,25 @@ def _rows(path: Path, kind: type[T]) -> Iterator[T]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
-            yield kind(**{name: value for name, value in row.items() if name in names})
+            yield _checked(kind(**{name: value for name, value in row.items() if name in names}))
         except (ValueError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{path}, line {number}, is damaged; remove that line, and resume the run."
             ) from error
+
+
+def _lasting(place: str) -> str:
+    """The place, wherever a later command runs."""
+    return place if is_remote(place) else str(Path(place).expanduser().absolute())
+
+
+def _checked(row: T) -> T:
+    """The row; raises TypeError if a field has another type than it was written with."""
+    for one in fields(row):
+        value, kind = getattr(row, one.name), _WRITTEN[str(one.type)]
+        if not isinstance(value, kind):
+            raise TypeError(f"{one.name} is {value!r}")
+    return row
 
 
 def _differences(was: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class Score:
     digits: int = 3
     is_percent: bool = False
     has_interval: bool = True
+    better: Literal["higher", "lower"] | None = "higher"
+    """Which values are good: a report calls an answer wrong by its rates. None if neither is."""
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:

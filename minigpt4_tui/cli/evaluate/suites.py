@@ -116,7 +116,7 @@ class Survey:
         identity = bundle_identity(choice)
         sampling = self.suite.sampling(choice.loaded_bundle().sampling)
         with _folder(self.output) as folder:
-            run = self._begin(folder, identity, sampling, tasks)
+            run = self._begin(folder, choice, identity, sampling, tasks)
             with run.locked():
                 self._ask(run, choice, identity, sampling, tasks)
             self._print(run, as_json=as_json)
@@ -138,7 +138,12 @@ class Survey:
         return list(self.suite.tasks(photos[: self.limit], self.options))
 
     def _begin(
-        self, folder: Path, identity: Mapping[str, str], sampling: ResolvedSampling, tasks: Sequence[Task]
+        self,
+        folder: Path,
+        choice: EngineOptions,
+        identity: Mapping[str, str],
+        sampling: ResolvedSampling,
+        tasks: Sequence[Task],
     ) -> EvalRun:
         from minigpt4.train.evaluate.answering import tasks_fingerprint
         from minigpt4.train.evaluate.identity import versions
@@ -152,7 +157,8 @@ class Survey:
             "sampling": asdict(sampling),
             "versions": versions(identity["backend"]),
         }
-        return EvalRun.begin(folder, header)
+        projection = [] if choice.projection is None else [str(choice.projection)]
+        return EvalRun.begin(folder, header, {"data": self.places, "projection": projection})
 
     def _ask(
         self,
