@@ -48,7 +48,7 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 
 $(VENV)/installed-dev: $(VENV)/created pyproject.toml constraints.txt
 	@echo "Installing minigpt4 with development tools into $(VENV); llama.cpp is compiled, which takes minutes ..."
-	@$(PIP) install --quiet -c constraints.txt -e '.[dev,llama,quantised]'
+	@$(PIP) install --quiet -c constraints.txt -e '.[dev,eval,llama,quantised]'
 	@touch $(VENV)/installed $@
 
 clean:
