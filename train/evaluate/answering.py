@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
 from minigpt4.core.errors import ContextError, ImageError
-from minigpt4.core.pixels import open_picture
+from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import User
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.train.data.dataset import PhotoError
@@ -55,26 +56,14 @@ class BundleAnswerer:
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
         """In the order of the tasks; those about one picture should be neighbors."""
         groups = [list(group) for _, group in groupby(tasks, lambda task: task.photo)]
-        with ThreadPoolExecutor(1, "encoder") as pool:
-            ahead: list[Future[tuple[str, ImageEmbedding]]] = []
-            try:
-                for place, group in enumerate(groups):
-                    for later in groups[place + len(ahead) : place + 1 + AHEAD]:
-                        ahead.append(pool.submit(self._look, later[0].photo))
-                    try:
-                        digest, embedding = ahead.pop(0).result()
-                    except (PhotoError, ImageError) as error:
-                        yield from (failed(task, str(error)) for task in group)
-                        continue
-                    for task in group:
-                        yield self._answer(task, digest, embedding)
-            finally:
-                for one in ahead:
-                    one.cancel()
-
-    def _look(self, photo: EvalPhoto) -> tuple[str, ImageEmbedding]:
-        data = photo.read()
-        return digest_of(data), self._engine.look(open_picture(data, name=photo.key))
+        looks = looked_at(self._engine, [group[0].photo for group in groups])
+        with closing(looks):
+            for group, look in zip(groups, looks, strict=True):
+                if isinstance(look, str):
+                    yield from (failed(task, look) for task in group)
+                    continue
+                for task in group:
+                    yield self._answer(task, look.picture.digest, look.embedding)
 
     def _answer(self, task: Task, digest: str, embedding: ImageEmbedding) -> Record:
         begun = time.perf_counter()
@@ -86,6 +75,36 @@ class BundleAnswerer:
             return failed(task, str(error), digest)
         seconds = time.perf_counter() - begun
         return answered(task, digest, text, reply.answer_tokens, reply.finish or "stop", seconds)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A picture and its embedding; `picture.digest` names its file in a run."""
+
+    picture: Picture
+    embedding: ImageEmbedding
+
+
+def looked_at(engine: Engine, photos: Sequence[EvalPhoto]) -> Generator[Look | str, None, None]:
+    """Each picture, encoded on another thread ahead of its use, or the sentence why it cannot be used."""
+
+    def look(photo: EvalPhoto) -> Look | str:
+        try:
+            picture = open_picture(photo.read(), name=photo.key)
+            return Look(picture, engine.look(picture))
+        except (PhotoError, ImageError) as error:
+            return str(error)
+
+    with ThreadPoolExecutor(1, "encoder") as pool:
+        ahead: list[Future[Look | str]] = []
+        try:
+            for place in range(len(photos)):
+                for later in photos[place + len(ahead) : place + 1 + AHEAD]:
+                    ahead.append(pool.submit(look, later))
+                yield ahead.pop(0).result()
+        finally:
+            for one in ahead:
+                one.cancel()
 
 
 def answered(task: Task, digest: str, text: str, tokens: int, finish: str, seconds: float) -> Record:
@@ -100,11 +119,6 @@ def failed(task: Task, sentence: str, digest: str = "") -> Record:
     """The record of a question that could not be asked."""
     photo = task.photo
     return Record(task.id, photo.key, photo.set, digest, task.prompt, "", truth=task.truth, error=sentence)
-
-
-def digest_of(data: bytes) -> str:
-    """What names a picture in a run: the SHA-256 of its file."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def tasks_fingerprint(tasks: Sequence[Task]) -> str:

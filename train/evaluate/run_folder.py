@@ -1,4 +1,6 @@
-"""The folder of an evaluation: what was asked of what, every answer, and the judges' verdicts.
+"""The folder of a run that resumes: a header that says of what, and rows that are added one by one.
+
+That of an evaluation has what was asked of what, every answer, and the judges' verdicts:
 
 RUN/run.json            suite, model, data, sampling, seed, versions; a run is only resumed with the same.
                         "places": where pictures and projection lay, which may change
@@ -15,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.core.storage.atomic import replacing
@@ -23,11 +25,14 @@ from minigpt4.core.storage.locks import acquire
 from minigpt4.train.data.remote import is_remote
 from minigpt4.train.evaluate.suite import Record, Verdict
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 FORMAT = 1
 HEADER, VERDICTS, LOCK = "run.json", "verdicts.jsonl", ".lock"
 PLACES = "places"
 
-T = TypeVar("T", Record, Verdict)
+T = TypeVar("T", bound="DataclassInstance")
 
 _WRITTEN: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
@@ -36,40 +41,47 @@ _WRITTEN: Mapping[str, tuple[type, ...]] = {
     "bool": (bool,),
     "float | None": (Real, type(None)),
     "Mapping[str, Any]": (dict,),
+    "list[str]": (list,),
+    "list[int]": (list,),
 }
 """What a field of a row, by its annotation, is read as."""
 
 
 @dataclass(frozen=True)
-class EvalRun:
-    """An evaluation's folder; `header` is what run.json holds."""
+class RunFolder:
+    """The folder of a run that resumes; `header` is what run.json holds."""
 
     path: Path
     header: Mapping[str, Any]
 
+    kind: ClassVar[str]
+    """What is run, as a noun; a run is not resumed as one of another kind."""
+
     @classmethod
-    def open(cls, path: Path) -> EvalRun:
+    def open(cls, path: Path) -> Self:
         """An existing run; raises UsageError if there is none."""
         try:
             header = json.loads((path / HEADER).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UsageError(f"'{path}' is no evaluation run: it has no {HEADER}.") from None
+            raise UsageError(f"'{path}' is no {cls.kind} run: it has no {HEADER}.") from None
         except (OSError, ValueError) as error:
             raise DataError(f"{path / HEADER} cannot be read ({error}).") from error
         if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise DataError(f"{path / HEADER} is of another version; evaluate again into a new folder.")
+            raise DataError(f"{path / HEADER} is of another version; begin again in a new folder.")
+        if header.get("kind") != cls.kind:
+            raise UsageError(f"'{path}' is no {cls.kind} run; it is of another kind: {header.get('kind')}.")
         return cls(path, header)
 
     @classmethod
     def begin(
         cls, path: Path, header: Mapping[str, Any], places: Mapping[str, Sequence[str]] | None = None
-    ) -> EvalRun:
+    ) -> Self:
         """A new run, or one to resume; raises UsageError, naming the first difference, for any other.
 
         `places` tells a report where the pictures ("data") and the projection lie; they may have moved since.
         """
         now_at = {name: [_lasting(place) for place in some] for name, some in (places or {}).items()}
-        header = json.loads(json.dumps({"format": FORMAT, **header}))
+        header = json.loads(json.dumps({"format": FORMAT, "kind": cls.kind, **header}))
         if (path / HEADER).exists():
             before = cls.open(path)
             was_asked = {name: value for name, value in before.header.items() if name != PLACES}
@@ -80,7 +92,7 @@ class EvalRun:
                 )
             kept = before.header.get(PLACES)
         else:
-            require_run_or_nothing(path)
+            cls.require_run_or_nothing(path)
             path.mkdir(parents=True, exist_ok=True)
             kept = None
         run = cls(path, {**header, PLACES: now_at or kept or {}})
@@ -88,6 +100,12 @@ class EvalRun:
             with replacing(path / HEADER) as draft:
                 draft.write_text(json.dumps(run.header, indent=1) + "\n", encoding="utf-8")
         return run
+
+    @classmethod
+    def require_run_or_nothing(cls, path: Path) -> None:
+        """Raise UsageError if something else than a run lies there."""
+        if not (path / HEADER).exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(f"'{path}' is no {cls.kind} run, and not empty; choose another --output.")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -99,11 +117,17 @@ class EvalRun:
                 )
             yield
 
+
+class EvalRun(RunFolder):
+    """An evaluation's folder."""
+
+    kind = "evaluation"
+
     def records(self) -> list[Record]:
         """All answers by their ids, the last one of each; a row that was cut off at the end is left out."""
         found: dict[str, Record] = {}
         for file in sorted(self.path.glob("answers*.jsonl")):
-            for record in _rows(file, Record):
+            for record in rows(file, Record):
                 if record.id not in found or not record.error:
                     found[record.id] = record
         return list(found.values())
@@ -111,7 +135,7 @@ class EvalRun:
     def verdicts(self) -> list[Verdict]:
         """All verdicts in their order, the last one of each judge about each answer."""
         found: dict[tuple[str, str, str, bool], Verdict] = {}
-        for one in _rows(self.path / VERDICTS, Verdict):
+        for one in rows(self.path / VERDICTS, Verdict):
             key = one.judge, one.question, one.id, one.is_negative
             found.pop(key, None)
             if not one.is_withdrawn:
@@ -131,12 +155,6 @@ class EvalRun:
             yield file
 
 
-def require_run_or_nothing(path: Path) -> None:
-    """Raise UsageError if something else than a run lies there."""
-    if not (path / HEADER).exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UsageError(f"'{path}' is no evaluation run, and not empty; choose another --output.")
-
-
 class RowFile:
     """A JSONL file that grows row by row; a row that was cut off by a kill is removed when it is opened."""
 
@@ -146,7 +164,7 @@ class RowFile:
         content = self._file.read()
         self._file.truncate(content.rfind(b"\n") + 1)
 
-    def add(self, row: Record | Verdict) -> None:
+    def add(self, row: DataclassInstance) -> None:
         """Write a row, safe from a kill when this returns; raises OSError, with nothing half-written."""
         size = os.fstat(self._file.fileno()).st_size
         rest = memoryview(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n")
@@ -164,7 +182,7 @@ class RowFile:
         self._file.close()
 
 
-def _rows(path: Path, kind: type[T]) -> Iterator[T]:
+def rows(path: Path, kind: type[T]) -> Iterator[T]:
     """The rows of a file; raises DataError for one that is damaged, unless it is cut off at the end."""
     try:
         content = path.read_bytes()

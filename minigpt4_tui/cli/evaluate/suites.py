@@ -107,10 +107,10 @@ class Survey:
     def run(self, choice: EngineOptions, *, as_json: bool) -> None:
         """Ask what has not been asked yet, and print the scores of all answers."""
         from minigpt4.train.evaluate.identity import bundle_identity
-        from minigpt4.train.evaluate.run_folder import require_run_or_nothing
+        from minigpt4.train.evaluate.run_folder import EvalRun
 
         if self.output is not None:
-            require_run_or_nothing(self.output.expanduser())  # before anything is downloaded
+            EvalRun.require_run_or_nothing(self.output.expanduser())  # before anything is downloaded
         tasks = self._tasks()
         options.fetch_files(choice)
         identity = bundle_identity(choice)
