@@ -167,7 +167,7 @@ class RowFile:
     def add(self, row: DataclassInstance) -> None:
         """Write a row, safe from a kill when this returns; raises OSError, with nothing half-written."""
         size = os.fstat(self._file.fileno()).st_size
-        rest = memoryview(json.dumps(asdict(row), ensure_ascii=False).encode() + b"\n")
+        rest = memoryview(row_line(asdict(row)))
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
@@ -180,6 +180,11 @@ class RowFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def row_line(row: Mapping[str, Any]) -> bytes:
+    """A line of a JSONL file; file names that are no UTF-8 stay what they are."""
+    return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def rows(path: Path, kind: type[T]) -> Iterator[T]:
