@@ -30,6 +30,7 @@ SUITES = {
     "captions": "Compare short captions with people's own: CIDEr-D, BLEU-1 to 4, length, distinct words.",
     "subjects": "Ask what is in the picture, and count the answers that name what people see.",
     "fluency": "Ask for a detailed description, and count the answers that repeat or break off.",
+    "failures": "Ask for a description and a poem, and count those that fail in form, as the paper did.",
 }
 """The suites' one-line descriptions, known without importing them."""
 

@@ -6,10 +6,10 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.text import suggestion
 from minigpt4.train.evaluate.suite import Suite
 from minigpt4.train.evaluate.suites.captions import Captions
-from minigpt4.train.evaluate.suites.fluency import Fluency
+from minigpt4.train.evaluate.suites.fluency import Failures, Fluency
 from minigpt4.train.evaluate.suites.subjects import Subjects
 
-SUITES: dict[str, type[Suite]] = {kind.name: kind for kind in (Captions, Subjects, Fluency)}
+SUITES: dict[str, type[Suite]] = {kind.name: kind for kind in (Captions, Subjects, Fluency, Failures)}
 
 
 def suite_named(name: str) -> Suite:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import get_args
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, get_args
 
 from minigpt4.train.evaluate.metrics.fluency import Failure, failures
 from minigpt4.train.evaluate.photos import EvalPhoto
@@ -14,28 +15,65 @@ from minigpt4.train.evaluate.suites.subjects import length
 DETAIL_QUESTION = "Describe this image in detail."
 
 
+@dataclass(frozen=True)
+class LongQuestion:
+    """A question with a long answer."""
+
+    text: str
+    is_verse: bool = False
+    """Whether a poem is asked for, which may have refrains and lines without a full stop."""
+
+    paper: float | None = None
+    """The paper's share of failed answers after the second stage."""
+
+
 class Fluency(Suite):
-    """The share of long answers that repeat or break off."""
+    """The share of long answers that fail in form."""
 
     name = "fluency"
     max_tokens = 300
+    questions: ClassVar[Mapping[str, LongQuestion]] = {"": LongQuestion(DETAIL_QUESTION)}
+    """By their names, which precede their scores; another prompt takes the place of all."""
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """One question a picture."""
-        prompt = DETAIL_QUESTION if options.prompt is None else options.prompt
+        """Every question of the suite about each picture."""
+        asked = self.questions if options.prompt is None else {"": LongQuestion(options.prompt)}
         for photo in photos:
-            yield Task(photo.key, photo, prompt, options.max_tokens or self.max_tokens)
+            for name, question in asked.items():
+                id_ = f"{photo.key}#{name}" if name else photo.key
+                yield Task(
+                    id_, photo, question.text, options.max_tokens or self.max_tokens, {"question": name}
+                )
 
     def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
         """How many answers fail in form, in all and by reason; an answer may have several."""
-        found = {one.id: failures(one.answer, ran_to_limit=one.finish == "length") for one in records}
-        rates = {"failed": {key: bool(reasons) for key, reasons in found.items()}} | {
-            reason: {key: reason in reasons for key, reasons in found.items()} for reason in get_args(Failure)
-        }
+        by_question: dict[str, list[Record]] = {}
+        for record in records:
+            by_question.setdefault(record.truth.get("question", ""), []).append(record)
         return [
-            *(
-                Score(name, {key: (float(hit), 1.0) for key, hit in hits.items()}, is_rate=True)
-                for name, hits in rates.items()
-            ),
-            length(records),
+            score for name, answers in by_question.items() for score in self._question_scores(name, answers)
         ]
+
+    def _question_scores(self, name: str, records: Sequence[Record]) -> Iterator[Score]:
+        question = self.questions.get(name, LongQuestion(""))
+        prefix = f"{name}: " if name else ""
+        found = {
+            one.photo: failures(one.answer, ran_to_limit=one.finish == "length", is_verse=question.is_verse)
+            for one in records
+        }
+        failed = {photo: (float(bool(reasons)), 1.0) for photo, reasons in found.items()}
+        yield Score(f"{prefix}failed", failed, is_rate=True, paper=question.paper)
+        for reason in get_args(Failure):
+            hits = {photo: (float(reason in reasons), 1.0) for photo, reasons in found.items()}
+            yield Score(f"{prefix}{reason}", hits, is_rate=True)
+        yield length(records, prefix)
+
+
+class Failures(Fluency):
+    """The paper's count of failed answers, of a detailed description and of a poem (section 4.3, table 3)."""
+
+    name = "failures"
+    questions: ClassVar[Mapping[str, LongQuestion]] = {
+        "detail": LongQuestion("Describe the image in detail.", paper=0.02),
+        "poem": LongQuestion("Can you write a beautiful poem about this image?", is_verse=True, paper=0.01),
+    }

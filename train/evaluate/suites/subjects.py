@@ -38,6 +38,8 @@ def subject_rate(records: Sequence[Record]) -> Score:
     return Score("subject rate", named, is_rate=True)
 
 
-def length(records: Sequence[Record]) -> Score:
-    """The mean length of the answers."""
-    return Score("mean length (words)", {one.id: (len(words(one.answer)), 1) for one in records}, digits=1)
+def length(records: Sequence[Record], prefix: str = "") -> Score:
+    """The mean length of the answers; `prefix` begins its name."""
+    return Score(
+        f"{prefix}mean length (words)", {one.id: (len(words(one.answer)), 1) for one in records}, digits=1
+    )

@@ -176,7 +176,7 @@ def test_fluency_counts_failures_and_why(run: Run, engine: FakeEngine, shard: Pa
     scores = scores_of(run("fluency", "--data", shard, "--json")[1])
     shares = {name: score["value"] for name, score in scores.items()}
     assert shares["failed"] == pytest.approx(2 / 3)
-    assert shares["repeats a sentence"] == shares["stops in mid-sentence"] == pytest.approx(1 / 3)
+    assert shares["repeats itself"] == shares["stops in mid-sentence"] == pytest.approx(1 / 3)
     assert shares["runs to the token limit"] == 0
 
 
