@@ -74,6 +74,10 @@ class ChatView(Screen[None]):
         return self.host.conversation
 
     def compose(self) -> ComposeResult:
+        # Textual sets these at the first Resize, which comes after a first frame without them.
+        breakpoints = self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS
+        for points, size in zip(breakpoints, self.app.size, strict=True):
+            self.add_class(max(point for point in points if point[0] <= size)[1])
         with Horizontal(id="body"), Vertical(id="conversation"):
             yield Static("", id="title", markup=False)
             yield Welcome(self._ways(is_typing=True))
