@@ -314,7 +314,9 @@ def clean_environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def judged_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., EvalRun]:
+def judged_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, draw_picture: Callable[[Path, int], Path]
+) -> Callable[..., EvalRun]:
     """A run by its name, begun at the first call: answers about drawn pictures, in whose folder they lie.
 
     Its suite, "agree", asks a judge whether each answer is true; each fourth answer is a known negative too.
@@ -364,15 +366,19 @@ def judged_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return begin
 
 
-def draw_picture(path: Path, squares: int) -> Path:
-    """A picture of some squares, if it is not drawn yet."""
+@pytest.fixture
+def draw_picture() -> Callable[[Path, int], Path]:
+    """Draw a picture of some squares, if it is not drawn yet."""
     from PIL import Image, ImageDraw
 
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.new("RGB", (64, 48), "#8fc1de")
-        for place in range(squares + 1):
-            left, top = 8 + 16 * (place % 3), 4 + 12 * (place // 3)
-            ImageDraw.Draw(image).rectangle((left, top, left + 7, top + 7), "#f2c94c")
-        image.save(path)
-    return path
+    def draw(path: Path, squares: int) -> Path:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.new("RGB", (64, 48), "#8fc1de")
+            for place in range(squares + 1):
+                left, top = 8 + 16 * (place % 3), 4 + 12 * (place // 3)
+                ImageDraw.Draw(image).rectangle((left, top, left + 7, top + 7), "#f2c94c")
+            image.save(path)
+        return path
+
+    return draw

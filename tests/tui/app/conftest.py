@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -15,7 +13,6 @@ from typing import Any, cast
 
 import pytest
 from PIL import Image
-from pytest_textual_snapshot import SVGImageExtension
 from textual.pilot import Pilot
 
 from minigpt4.core.engine_options import EngineOptions
@@ -33,7 +30,6 @@ from minigpt4.core.worker.messages import (
 from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.settings.settings import load_settings
-from minigpt4.tui.widgets.picture import PictureArea
 
 
 @dataclass
@@ -187,92 +183,3 @@ def play(store: Store) -> Callable[..., AbstractAsyncContextManager[Stage]]:
             yield now
 
     return run
-
-
-RECT = re.compile(
-    r'<rect fill="(\S+)" x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)" shape-rendering="\S+"/>'
-)
-
-
-class Shot(SVGImageExtension):
-    """An SVG without what is not seen: how a line was put together does not matter, only how it looks."""
-
-    def serialize(self, data: Any, **named: Any) -> Any:
-        svg = super().serialize(data, **named)
-        svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they come from the network
-        svg = svg.replace("<style>", "<style>rect { shape-rendering: crispEdges; }", 1)
-        svg = re.sub(r'<clipPath id="\S+-line-\d+">.*?</clipPath>\s*', "", svg, flags=re.DOTALL)
-        svg = re.sub(r' clip-path="url\(\S+-line-\d+\)"', "", svg)
-        svg = re.sub(r"<text [^>]*>(&#160;)*</text>", "", svg)
-        svg = re.sub(f"(?:{RECT.pattern})+", _joined, svg)
-        return svg.replace("><text", ">\n<text").replace("><rect", ">\n<rect")
-
-
-def _joined(found: re.Match[str]) -> str:
-    """Neighbours of one colour as one rectangle."""
-    lines: list[tuple[str, float, float, float, str]] = []
-    for fill, *numbers, high in RECT.findall(found.group()):
-        x, y, wide = map(float, numbers)
-        if (
-            lines
-            and lines[-1][0] == fill
-            and lines[-1][2] == y
-            and abs(lines[-1][1] + lines[-1][3] - x) < 0.1
-        ):
-            x, wide = lines[-1][1], round(lines[-1][3] + wide, 1)
-            del lines[-1]
-        lines.append((fill, x, y, wide, high))
-    return "".join(
-        f'<rect fill="{fill}" x="{x:g}" y="{y:g}" width="{wide:g}" height="{high}"/>'
-        for fill, x, y, wide, high in lines
-    )
-
-
-SIZES = ((80, 24), (120, 40))
-THEMES = ("harbour", "paper")
-
-
-@pytest.fixture
-def look(snapshot: Any, tmp_path: Path) -> Callable[..., Awaitable[None]]:
-    """Compare the screen with its four pictures: `size` and theme are gone through in the running app.
-
-    `wear` puts on a theme, for screens that have their own say in it.
-    """
-
-    async def shoot(now: Stage, name: str, wear: Callable[[str], Awaitable[object]] | None = None) -> None:
-        wrong = []
-        for wide, high in SIZES:
-            await now.pilot.resize_terminal(wide, high)
-            for theme in THEMES:
-                await wear(theme) if wear is not None else now.app.use_theme(theme)
-                drawn = await _settled(now)
-                shot = f"{name}-{theme}-{wide}x{high}"
-                if snapshot(name=shot, extension_class=Shot) != drawn:
-                    (tmp_path / f"{shot}.svg").write_text(drawn, encoding="utf-8")
-                    wrong.append(shot)
-        assert not wrong, f"{', '.join(wrong)} changed; as they look now they are in {tmp_path}"
-
-    return shoot
-
-
-async def _settled(now: Stage) -> str:
-    """The screen as an SVG, once nothing is done beside it and it stays as it is."""
-    before = ""
-    while True:
-        await now.until(lambda: not _is_busy(now))
-        await asyncio.sleep(0.01)
-        drawn = str(now.app.export_screenshot(simplify=True))
-        if drawn == before and not _is_busy(now):
-            return drawn
-        before = drawn
-
-
-def _is_busy(now: Stage) -> bool:
-    if any(thread.name == "minigpt4-background" for thread in threading.enumerate()):
-        return True
-    areas = [area for area in now.app.screen.query(PictureArea) if area.display and area._view is not None]
-    return any(area.size and _is_undrawn(area) for area in areas)
-
-
-def _is_undrawn(area: PictureArea) -> bool:
-    return area._drawing is None or len(area._drawing.cells) != area.size.height

@@ -1,0 +1,1 @@
+"""Screens in which a person goes through pictures and texts with one key each: judging and curating."""
