@@ -265,7 +265,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     def _set_engine(self, status: EngineStatus) -> None:
         self.engine = status
-        if self.chat.is_mounted:
+        if self.chat.is_mounted and self.chat.is_running:
             self.chat.show_engine(status)
         self.engine_changed.publish(status)
 
