@@ -36,22 +36,22 @@ def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list
     skipped = [
         PhotoSkipped(name, f"{path.name}, '{part}' entry {number}", "not a JSON object")
         for part in ("annotations", "images")
-        for number, row in enumerate(_list(content.get(part)), start=1)
+        for number, row in enumerate(rows_in(content.get(part)), start=1)
         if not isinstance(row, dict)
     ]
-    for annotation in _dicts(content.get("annotations")):
+    for annotation in dicts(content.get("annotations")):
         captions.setdefault(str(annotation.get("image_id")), []).append(annotation.get("caption"))
     if "images" not in content:
         folder = path.parent / ALIGN_FOLDER
         files = {key: f"{key}.jpg" for key in captions}
     else:
-        files, doubled = _files(content["images"])
+        files, doubled = files_of(content["images"])
         skipped += [PhotoSkipped(name, key, "its id is given to several images") for key in doubled]
         strangers = sum(len(texts) for key, texts in captions.items() if key not in {*files, *doubled})
         if strangers:
             reason = f"{strangers} captions of images that it does not list"
             skipped.append(PhotoSkipped(name, path.name, reason))
-        folder = _photo_folder(path, list(files.values()))
+        folder = photo_folder(path, list(files.values()))
     photos = [FilePhoto(key, folder / file, captions.get(key, [])) for key, file in files.items()]
     if not photos:
         raise DataError(
@@ -60,10 +60,10 @@ def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list
     return folder, photos, skipped
 
 
-def _files(images: object) -> tuple[dict[str, str], list[str]]:
+def files_of(images: object) -> tuple[dict[str, str], list[str]]:
     """The file of each image's id, and the ids that stand for several files."""
     by_id: dict[str, set[str]] = {}
-    for image in _dicts(images):
+    for image in dicts(images):
         by_id.setdefault(str(image.get("id")), set()).add(str(image.get("file_name")))
     files = {key: next(iter(names)) for key, names in by_id.items() if len(names) == 1}
     return files, [key for key in by_id if key not in files]
@@ -84,16 +84,18 @@ def _content(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _dicts(rows: object) -> Iterator[Mapping[str, Any]]:
-    return (row for row in _list(rows) if isinstance(row, dict))
+def dicts(rows: object) -> Iterator[Mapping[str, Any]]:
+    """The JSON objects of an array."""
+    return (row for row in rows_in(rows) if isinstance(row, dict))
 
 
-def _list(rows: object) -> list[object]:
+def rows_in(rows: object) -> list[object]:
+    """An array; an empty one in place of anything else."""
     return rows if isinstance(rows, list) else []
 
 
-def _photo_folder(path: Path, files: Sequence[str]) -> Path:
-    """The nearest folder in which one of the first photos is found."""
+def photo_folder(path: Path, files: Sequence[str]) -> Path:
+    """The nearest folder in which one of the first photos is found; raises DataError."""
     roots = (path.parent, path.parent.parent)
     near = [*roots, *(place for root in roots for place in sorted(root.iterdir()) if place.is_dir())]
     # `captions_train2017.json` belongs to `train2017` even if another folder has the same file names.

@@ -96,22 +96,25 @@ class ShardPhotos:
     def meta(self, index: int) -> Mapping[str, Any]:
         """The content of its JSON file, with the caption in its text file if it has none.
 
-        Raises PhotoError.
+        Raises PhotoError if there is no caption.
         """
+        meta = self.content(index)
+        if not captions_in(meta):
+            raise PhotoError(self.name, self.key(index), lacks_captions(meta))
+        return meta
+
+    def content(self, index: int) -> Mapping[str, Any]:
+        """The same, with or without captions; raises PhotoError if it cannot be read."""
         shard, row = self._find(index)
         span = shard.spans[row]
         try:
             meta = parsed_json(self._read(shard, row, "json")) if span["json"] else {}
-            if captions_in(meta):
-                return meta
             # img2dataset writes a text beside each JSON, and other tools the captions into the text alone.
-            if lacks_captions(meta) == NO_CAPTION and span["text"]:
+            if not captions_in(meta) and lacks_captions(meta) == NO_CAPTION and span["text"]:
                 meta = {**meta, "captions": [parsed_text(self._read(shard, row, "text"))]}
-            if not captions_in(meta):
-                raise ValueError(lacks_captions(meta))
-            return meta
         except ValueError as fault:
             raise PhotoError(self.name, shard.key(row), str(fault)) from None
+        return meta
 
     def read(self, index: int) -> bytes:
         """The encoded image; raises PhotoError."""

@@ -123,7 +123,7 @@ class Survey:
             self._print(run, as_json=as_json)
 
     def _tasks(self) -> list[Task]:
-        from minigpt4.train.evaluate.photos import open_photos
+        from minigpt4.train.evaluate.open import open_photos
 
         skipped: Counter[str] = Counter()
         first: dict[str, str] = {}
