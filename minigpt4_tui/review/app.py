@@ -74,6 +74,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
         scrollbar-background-hover: $foreground 0%;
         scrollbar-background-active: $foreground 0%;
     }
+    *:ansi { scrollbar-color: $border-blurred; scrollbar-color-hover: $border; }
     """
 
     def __init__(self, loaded: Loaded) -> None:
@@ -116,7 +117,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
         self.query_one("#place", Static).update(sanitize(text) if isinstance(text, str) else text)
         columns = max(self.size.width - 4, 0)
         full = columns * done // max(total, 1)
-        bar = Content.assemble(("━" * full, "$primary"), ("━" * (columns - full), "$foreground 20%"))
+        bar = Content.assemble(("━" * full, "$primary"), ("─" * (columns - full), "$foreground 40%"))
         self.query_one("#bar", Static).update(bar)
 
     def show_keys(self, *keys: tuple[str, str, str]) -> None:

@@ -83,7 +83,7 @@ class CurationApp(ReviewApp, inherit_bindings=False):
     #heading-before { margin-top: 1; }
     #before { width: 100%; height: auto; color: $text-muted; }
     #after { width: 100%; height: auto; padding: 1 2; background: $surface; }
-    #after:ansi, .-theme-contrast #after { border-left: outer $primary; }
+    #after:ansi, .-theme-contrast #after, Editor:ansi { border-left: outer $primary; }
     .-flat #after { padding: 0 1; }
     .-flat #name, .-flat #heading-before { margin: 0; }
     Editor, Editor:focus { display: none; width: 100%; height: auto; min-height: 3; max-height: 80%;
