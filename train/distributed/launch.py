@@ -1,9 +1,4 @@
-"""Distributed training: processes started here (`--devices`), by torchrun, or by SLURM.
-
-Every process computes its part of each step; torch.distributed sums over all of them, with NCCL on GPUs
-and gloo on CPUs. A process that fails reports its error through the group's store, so that the others
-exit with it instead of waiting forever.
-"""
+"""The processes of a run: started here (`--devices`), by torchrun, or by SLURM, and their ranks."""
 
 from __future__ import annotations
 
@@ -18,34 +13,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
-
-from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.train.distributed.process_group import ProcessGroup, T
-from minigpt4.train.errors import PeerFailedError
+from minigpt4.core.errors import UsageError
 
 RENDEZVOUS = "MINIGPT4_RENDEZVOUS"
 """The file through which processes that were started here rendezvous."""
-
-TIMEOUT = timedelta(minutes=30)
-"""How long processes wait for one that is busy with validation, answers or computing features."""
-
-FAILURE = "failure"
-FAILURE_WAIT = timedelta(seconds=5)
-"""How long a process waits for the error of another one that exited."""
-
-NO_FAILURE = (
-    "Another process of this run exited without an error; it may have been killed, or memory may have run "
-    "out. Continue from the last checkpoint with --resume."
-)
 
 GRACE_S = 10.0
 """From the exit of one process until the others, which should exit by themselves, are killed."""
@@ -118,109 +92,6 @@ def first_host(nodes: str) -> str:
     """The first host of a SLURM node list: `gpu[03-05,9],login` is `gpu03`."""
     head = re.match(r"([^,\[]+)(?:\[(\d+))?", nodes)
     return "127.0.0.1" if head is None else head[1] + (head[2] or "")
-
-
-class DistributedGroup(ProcessGroup):
-    """The process group of a run in several processes.
-
-    Its collectives raise PeerFailedError, with the error of the other process, if one exited.
-    """
-
-    def __init__(self, assignment: RankAssignment, device: torch.device, failures: PrefixStore) -> None:
-        super().__init__(device, assignment.rank, assignment.world_size)
-        self._failures = failures
-
-    def all_reduce(self, tensor: Tensor) -> None:
-        with self._raising_peer_failures():
-            dist.all_reduce(tensor)
-
-    def all_gather(self, items: Sequence[T]) -> list[T]:
-        gathered: list[Sequence[T]] = [()] * self.world_size
-        with self._raising_peer_failures():
-            dist.all_gather_object(gathered, items)
-        return [item for one in gathered for item in one]
-
-    def barrier(self) -> None:
-        self.all_reduce(torch.zeros(1, device=self.device))
-
-    def report_failure(self, error: BaseException) -> None:
-        """Report to the others why this process exits, unless that is another one's failure."""
-        if isinstance(error, PeerFailedError):
-            return
-        what = f"has failed: {error}" if isinstance(error, Exception) else "was stopped."
-        with suppress(RuntimeError):
-            self._failures.set(FAILURE, f"Process {self.rank + 1} of {self.world_size} {what}")
-
-    @contextmanager
-    def _raising_peer_failures(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            raise PeerFailedError(self._peer_failure()) from error
-
-    def _peer_failure(self) -> str:
-        with suppress(RuntimeError):
-            self._failures.wait([FAILURE], FAILURE_WAIT)
-            failure: bytes = self._failures.get(FAILURE)
-            return failure.decode()
-        return NO_FAILURE
-
-
-@contextmanager
-def distributed_group(assignment: RankAssignment, device: torch.device) -> Iterator[DistributedGroup]:
-    """The process group, until the block ends; an error in the block is reported to the others.
-
-    Raises BackendError if the others cannot be reached in time.
-    """
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    try:
-        store, _, _ = next(
-            rendezvous(assignment.init_method, assignment.rank, assignment.world_size, timeout=TIMEOUT)
-        )
-        dist.init_process_group(
-            "nccl" if device.type == "cuda" else "gloo",
-            store=PrefixStore("group", store),
-            rank=assignment.rank,
-            world_size=assignment.world_size,
-            timeout=TIMEOUT,
-        )
-    except (RuntimeError, ValueError) as error:
-        raise BackendError(
-            f"Process {assignment.rank + 1} of {assignment.world_size} cannot reach the others at "
-            f"{assignment.init_method} ({error}); check that all were "
-            "started with the same address, and that it can be reached."
-        ) from error
-    process_group = DistributedGroup(assignment, device, PrefixStore("notes", store))
-    try:
-        yield process_group
-        # Rank 0 hosts the store in which the others would look for failures.
-        process_group.barrier()
-    except BaseException as error:
-        process_group.report_failure(error)
-        if device.type != "cuda":  # NCCL would wait for processes that exited
-            dist.destroy_process_group()
-        raise
-    dist.destroy_process_group()
-
-
-def device_of(wanted: str, local_rank: int = 0) -> torch.device:
-    """The device of the process with that local rank; "auto" uses a GPU if there is one.
-
-    Raises BackendError if there are fewer GPUs.
-    """
-    count = torch.cuda.device_count()
-    if wanted == "cpu" or (wanted == "auto" and count == 0):
-        return torch.device("cpu")
-    if local_rank >= count:
-        raise BackendError(
-            f"Process {local_rank + 1} of this machine has no GPU: torch sees {count}; start as many "
-            "processes as there are GPUs, or choose `--device cpu`."
-        )
-    return torch.device("cuda", local_rank)
-
-
-# -- starting processes --------------------------------------------------------------------------------
 
 
 def launch(command: Sequence[str], count: int) -> int:

@@ -135,6 +135,13 @@ def unanswered(run: EvalRun, tasks: Sequence[Task]) -> list[Task]:
     return [task for task in tasks if task.id not in done]
 
 
+def share_of(tasks: Sequence[Task], process: int, processes: int) -> list[Task]:
+    """The questions of one of several processes: all those about every so-many-th picture."""
+    photos = list(dict.fromkeys(task.photo for task in tasks))
+    share = set(photos[process::processes])
+    return [task for task in tasks if task.photo in share]
+
+
 def ask(
     run: EvalRun,
     tasks: Sequence[Task],
@@ -142,15 +149,12 @@ def ask(
     *,
     advance: Callable[[Record], object] = lambda _record: None,
     process: int = 0,
-    processes: int = 1,
 ) -> None:
-    """Ask, and keep each answer at once; with several processes each asks about its share of the pictures.
+    """Ask, and keep each answer at once; `process` is this one's number among those that share a run.
 
     Raises Minigpt4Error for what concerns all questions.
     """
-    photos = list(dict.fromkeys(task.photo for task in tasks))
-    share = set(photos[process::processes])
     with run.answers_file(process) as file:
-        for record in answerer.answers([task for task in tasks if task.photo in share]):
+        for record in answerer.answers(tasks):
             file.add(record)
             advance(record)

@@ -27,7 +27,9 @@ def bundle_identity(options: EngineOptions) -> dict[str, str]:
     return {
         "bundle": bundle.name,
         "embedding": embedding_fingerprint(bundle, projection, options.dtype or AUTO),
-        **{name: choices[name] for name in ("backend", "device", "quant")},
+        "backend": choices["backend"],
+        "device": choices["device"].partition(":")[0],  # which GPU makes no difference
+        "quant": choices["quant"],
     }
 
 

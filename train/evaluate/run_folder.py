@@ -124,13 +124,16 @@ class EvalRun(RunFolder):
     kind = "evaluation"
 
     def records(self) -> list[Record]:
-        """All answers by their ids, the last one of each; a row that was cut off at the end is left out."""
+        """All answers in the order of their ids, the last one of each; a row that was cut off is left out.
+
+        The order does not depend on who answered when: an interval is drawn over the pictures in their order.
+        """
         found: dict[str, Record] = {}
         for file in sorted(self.path.glob("answers*.jsonl")):
             for record in rows(file, Record):
                 if record.id not in found or not record.error:
                     found[record.id] = record
-        return list(found.values())
+        return [found[key] for key in sorted(found)]
 
     def verdicts(self) -> list[Verdict]:
         """All verdicts in their order, the last one of each judge about each answer."""

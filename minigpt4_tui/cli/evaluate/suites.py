@@ -5,25 +5,35 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.tui.cli import options
+from minigpt4.tui.cli.evaluate.processes import (
+    Processes,
+    assigned_ranks,
+    joined_processes,
+    share_of_machine,
+    start_processes,
+)
 from minigpt4.tui.cli.progress import opening_photos, timing_pictures
 from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.results import json_text
 
 if TYPE_CHECKING:
+    from minigpt4.core.engine import Engine
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.types import ResolvedSampling
+    from minigpt4.train.evaluate.answering import Answerer
     from minigpt4.train.evaluate.run_folder import EvalRun
     from minigpt4.train.evaluate.scores import Score
-    from minigpt4.train.evaluate.suite import Suite, SuiteOptions, Task
+    from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task
     from minigpt4.train.events import PhotoSkipped
 
 SUITES = {
@@ -78,6 +88,12 @@ def _command(name: str) -> Callable[..., None]:
         max_tokens: options.MaxTokens = None,
         seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what a suite draws at random.")] = 0,
         bundle: options.BundleName = "mini",
+        devices: Annotated[
+            int,
+            typer.Option(
+                "--devices", min=1, help="Processes that share the pictures, one a GPU; on a CPU its cores."
+            ),
+        ] = 1,
         model: options.FixedModelFlags = options.FIXED_MODEL,
         as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
     ) -> None:
@@ -90,7 +106,10 @@ def _command(name: str) -> Callable[..., None]:
             raise UsageError(f"--stage is for captions, and this suite is {name}; leave it out.")
         chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed)
         survey = Survey(suite_named(name), chosen, data, limit, output)
-        survey.run(model.options(bundle).resolved(), as_json=as_json)
+        choice = model.options(bundle).resolved()
+        if assigned_ranks() is None and devices > 1:
+            survey.run_in_processes(choice, devices)
+        survey.run(share_of_machine(choice), as_json=as_json)
 
     return run
 
@@ -105,22 +124,50 @@ class Survey:
     limit: int | None
     output: Path | None
 
+    def run_in_processes(self, choice: EngineOptions, count: int) -> NoReturn:
+        """`run` in several processes; raises typer.Exit with their exit code."""
+        self._require_output(count)
+        options.fetch_files(choice)
+        start_processes(count)
+
     def run(self, choice: EngineOptions, *, as_json: bool) -> None:
         """Ask what has not been asked yet, and print the scores of all answers."""
+        from minigpt4.train.evaluate.answering import BundleAnswerer, unanswered
         from minigpt4.train.evaluate.identity import bundle_identity
+
+        with joined_processes() as processes, ExitStack() as stack:
+            if not processes.is_first:
+                processes.wait()  # for the checks and downloads of the first one
+            self._require_output(processes.count)
+            tasks = self._tasks()
+            options.fetch_files(choice)
+            identity = bundle_identity(choice)
+            sampling = self.suite.sampling(choice.loaded_bundle().sampling)
+            folder = stack.enter_context(_folder(self.output))
+            run = self._begin(folder, choice, identity, sampling, tasks)
+            if processes.is_first:
+                stack.enter_context(run.locked())
+                processes.wait()
+            waiting = unanswered(run, tasks)
+            processes.wait()  # until all have read what there is
+            if processes.is_first and waiting and len(waiting) < len(tasks):
+                say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
+            answerer = partial(BundleAnswerer, identity=identity, sampling=sampling)
+            self._ask(run, choice, answerer, waiting, processes)
+            processes.wait()
+            if processes.is_first:
+                self._print(run, as_json=as_json)
+
+    def _require_output(self, processes: int) -> None:
+        """Raise UsageError for an unusable or missing --output, before anything is downloaded."""
         from minigpt4.train.evaluate.run_folder import EvalRun
 
         if self.output is not None:
-            EvalRun.require_run_or_nothing(self.output.expanduser())  # before anything is downloaded
-        tasks = self._tasks()
-        options.fetch_files(choice)
-        identity = bundle_identity(choice)
-        sampling = self.suite.sampling(choice.loaded_bundle().sampling)
-        with _folder(self.output) as folder:
-            run = self._begin(folder, choice, identity, sampling, tasks)
-            with run.locked():
-                self._ask(run, choice, identity, sampling, tasks)
-            self._print(run, as_json=as_json)
+            EvalRun.require_run_or_nothing(self.output.expanduser())
+        elif processes > 1:
+            raise UsageError(
+                f"The {processes} processes need a folder that all of them write to; give one with --output."
+            )
 
     def _tasks(self) -> list[Task]:
         from minigpt4.train.evaluate.open import open_photos
@@ -165,23 +212,23 @@ class Survey:
         self,
         run: EvalRun,
         choice: EngineOptions,
-        identity: Mapping[str, str],
-        sampling: ResolvedSampling,
-        tasks: Sequence[Task],
+        answerer: Callable[[Engine], Answerer],
+        waiting: Sequence[Task],
+        processes: Processes,
     ) -> None:
-        from minigpt4.train.evaluate.answering import BundleAnswerer, ask, unanswered
+        """Ask this process's share of what is waiting."""
+        from minigpt4.train.evaluate.answering import ask, share_of
 
-        waiting = unanswered(run, tasks)
-        if not waiting:
+        share = share_of(waiting, processes.rank, processes.count)
+        if not share:
             return
-        if len(waiting) < len(tasks):
-            say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
-        with (
-            options.load_engine(choice) as engine,
-            timing_pictures(self.suite.name, len(waiting)) as advance,
-        ):
-            answerer = BundleAnswerer(engine, identity, sampling)
-            ask(run, waiting, answerer, advance=lambda record: advance(record.error))
+        with options.load_engine(choice) as engine, timing_pictures(self.suite.name, len(share)) as advance:
+
+            def note(record: Record) -> None:
+                advance(record.error)
+                processes.check()
+
+            ask(run, share, answerer(engine), advance=note, process=processes.rank)
 
     def _print(self, run: EvalRun, *, as_json: bool) -> None:
         records = run.records()

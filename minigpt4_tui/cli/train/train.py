@@ -278,7 +278,8 @@ def _launch_processes(plan: Plan, devices: int) -> None:
 
 def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensorboard: bool) -> int:
     """Train in this process, alone or as one of several; returns the exit code."""
-    from minigpt4.train.distributed.launch import device_of, distributed_group, end_with_parent
+    from minigpt4.train.distributed.distributed_group import device_of, distributed_group
+    from minigpt4.train.distributed.launch import end_with_parent
     from minigpt4.train.distributed.process_group import ProcessGroup
     from minigpt4.train.errors import PeerFailedError
 

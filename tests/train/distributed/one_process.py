@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.train.distributed.launch import distributed_group, end_with_parent, rank_assignment
+from minigpt4.train.distributed.distributed_group import distributed_group
+from minigpt4.train.distributed.launch import end_with_parent, rank_assignment
 
 TESTS_OF_TRAIN = Path(__file__).parents[1]
 

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from minigpt4.core.errors import BackendError, UsageError
-from minigpt4.train.distributed.launch import RankAssignment, device_of, first_host, launch, rank_assignment
+from minigpt4.train.distributed.distributed_group import device_of
+from minigpt4.train.distributed.launch import RankAssignment, first_host, launch, rank_assignment
 
 ONE_PROCESS = Path(__file__).parent / "one_process.py"
 LAUNCH = """
