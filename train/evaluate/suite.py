@@ -116,6 +116,8 @@ class Suite(ABC):
     name: ClassVar[str]
     need: ClassVar[Need | None] = None
     max_tokens: ClassVar[int] = 40
+    is_judged: ClassVar[bool] = False
+    """Whether its scores come from what judges say."""
 
     @abstractmethod
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
@@ -124,6 +126,10 @@ class Suite(ABC):
     @abstractmethod
     def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
         """The scores of the answers; `records` has at least one, and none with an error."""
+
+    def limited(self, photos: Sequence[EvalPhoto], limit: int | None) -> Sequence[EvalPhoto]:
+        """The pictures to ask about if only some are wanted: the first ones."""
+        return photos[:limit]
 
     def sampling(self, own: ResolvedSampling) -> ResolvedSampling:
         """Greedy, so that answers can be reproduced, otherwise the bundle's own."""

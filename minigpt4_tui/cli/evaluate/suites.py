@@ -41,6 +41,8 @@ SUITES = {
     "subjects": "Ask what is in the picture, and count the answers that name what people see.",
     "fluency": "Ask for a detailed description, and count the answers that repeat or break off.",
     "failures": "Ask for a description and a poem, and count those that fail in form, as the paper did.",
+    "coverage": "Ask for a detailed description, for judges to say which of people's captions it covers.",
+    "tasks": "Ask about memes, dishes, products and scenes as the paper did; judges say what succeeds.",
 }
 """The suites' one-line descriptions, known without importing them."""
 
@@ -162,6 +164,10 @@ class Survey:
         """Raise UsageError for an unusable or missing --output, before anything is downloaded."""
         from minigpt4.train.evaluate.run_folder import EvalRun
 
+        if self.output is None and self.suite.is_judged:
+            raise UsageError(
+                f"The answers to {self.suite.name} are for a judge to read; give an --output to keep them in."
+            )
         if self.output is not None:
             EvalRun.require_run_or_nothing(self.output.expanduser())
         elif processes > 1:
@@ -183,7 +189,7 @@ class Survey:
             photos = open_photos(self.places, self.suite.need, report)
         for reason, number in skipped.most_common():
             say(f"{number} skipped: {reason} (first: {first[reason]})")
-        return list(self.suite.tasks(photos[: self.limit], self.options))
+        return list(self.suite.tasks(self.suite.limited(photos, self.limit), self.options))
 
     def _begin(
         self,
@@ -238,7 +244,10 @@ class Survey:
             say(f"{len(failed)} not answered; the first: {failed[0].error}")
         if not answered:
             raise DataError("No picture could be asked about; 'minigpt4 data inspect' says why.")
-        scores = self.suite.scores(answered, run.verdicts())
+        verdicts = run.verdicts()
+        if self.suite.is_judged and not verdicts:
+            say(f"Nothing is judged yet: 'minigpt4 eval judge {run.path}' lets you or a model judge.")
+        scores = self.suite.scores(answered, verdicts)
         if as_json:
             print(json_text(_record(self.suite.name, run, len(answered), len(failed), scores)))
         else:

@@ -40,7 +40,7 @@ COMMANDS = {
     "themes": "list check new path",
     "prompts": "list show path",
     "config": "path show check",
-    "eval": "captions subjects fluency failures",
+    "eval": "captions subjects fluency failures coverage tasks",
 }
 """What each group holds; "" is the program itself."""
 

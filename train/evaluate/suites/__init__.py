@@ -6,10 +6,14 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.text import suggestion
 from minigpt4.train.evaluate.suite import Suite
 from minigpt4.train.evaluate.suites.captions import Captions
+from minigpt4.train.evaluate.suites.coverage import Coverage
 from minigpt4.train.evaluate.suites.fluency import Failures, Fluency
 from minigpt4.train.evaluate.suites.subjects import Subjects
+from minigpt4.train.evaluate.suites.tasks import Tasks
 
-SUITES: dict[str, type[Suite]] = {kind.name: kind for kind in (Captions, Subjects, Fluency, Failures)}
+SUITES: dict[str, type[Suite]] = {
+    kind.name: kind for kind in (Captions, Subjects, Fluency, Failures, Coverage, Tasks)
+}
 
 
 def suite_named(name: str) -> Suite:

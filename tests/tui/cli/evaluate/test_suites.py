@@ -383,3 +383,15 @@ def test_shards_and_folders_are_evaluated_together(
         ("bird", "s.tar"),
         ("fish.jpg", "own"),
     ]
+
+
+def test_a_judged_suite_says_how_to_judge_and_has_no_score_before(
+    run: Run, engine: FakeEngine, shard: Path, tmp_path: Path
+) -> None:
+    code, out, err = run("coverage", "--data", shard, "--output", tmp_path / "run")
+    assert code == 0
+    assert f"'minigpt4 eval judge {tmp_path / 'run'}'" in err
+    assert [line.split("  ")[0] for line in out.splitlines()] == ["answers", "mean length (words)"]
+    code, _, err = run("coverage", "--data", shard)
+    assert code == 2
+    assert "--output" in err
