@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from minigpt4.tui.cli.evaluate.judge import judge
 from minigpt4.tui.cli.evaluate.suites import add_suites
 
 eval_app = typer.Typer(
@@ -14,3 +15,4 @@ eval_app = typer.Typer(
     help="Measure how well a model answers about known pictures.",
 )
 add_suites(eval_app)
+eval_app.command("judge")(judge)

@@ -251,7 +251,7 @@ class Survey:
         if as_json:
             print(json_text(_record(self.suite.name, run, len(answered), len(failed), scores)))
         else:
-            _print_table(len(answered), scores)
+            print_table(len(answered), scores)
 
 
 @contextmanager
@@ -276,7 +276,8 @@ def _record(suite: str, run: EvalRun, answers: int, failed: int, scores: Sequenc
     }
 
 
-def _print_table(answers: int, scores: Sequence[Score]) -> None:
+def print_table(answers: int, scores: Sequence[Score]) -> None:
+    """The scores and their intervals, below the number of answers."""
     rows = [("answers", str(answers), "")]
     for score in scores:
         interval = score.interval

@@ -109,7 +109,7 @@ class EndpointModel:
             raise ModelError(MISSING) from None
         self.name = f"{endpoint.model} @ {endpoint.base_url}"
         self.spending = spending or Spending()
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._pace = pace or Pace()
         self._cache = cache or ResponseCache(endpoint.base_url, endpoint.model)
         self._options: dict[str, str | None] = {"temperature": "temperature", "max_tokens": "max_tokens"}
@@ -177,8 +177,8 @@ class EndpointModel:
 
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [_Turnstile(self._pace.requests_per_minute)]}
         return AsyncOpenAI(
-            api_key=self._endpoint.key or "none",  # servers of one's own ask for none, the client does
-            base_url=self._endpoint.base_url,
+            api_key=self.endpoint.key or "none",  # servers of one's own ask for none, the client does
+            base_url=self.endpoint.base_url,
             max_retries=self._pace.retries,
             timeout=self._pace.timeout_s,
             http_client=DefaultAsyncHttpxClient(timeout=self._pace.timeout_s, event_hooks=hooks),
@@ -210,7 +210,7 @@ class EndpointModel:
             options = {called: values[name] for name, called in self._options.items() if called}
             try:
                 reply = await client.chat.completions.create(
-                    model=self._endpoint.model,
+                    model=self.endpoint.model,
                     messages=[message],
                     **options,  # type: ignore
                 )
@@ -260,7 +260,7 @@ class EndpointModel:
 
     @property
     def _where(self) -> str:
-        return f"The endpoint {self._endpoint.base_url}"
+        return f"The endpoint {self.endpoint.base_url}"
 
     @property
     def _tried(self) -> str:
@@ -270,7 +270,7 @@ class EndpointModel:
         """A status as a sentence; what the server says of a key is not repeated."""
         status = error.status_code
         if status in (401, 403):
-            if self._endpoint.key:
+            if self.endpoint.key:
                 return (
                     f"{self._where} refuses the key ({status}); put a valid one into MINIGPT4_JUDGE_KEY or "
                     "OPENAI_API_KEY."
@@ -278,12 +278,12 @@ class EndpointModel:
             return f"{self._where} wants a key ({status}); put it into MINIGPT4_JUDGE_KEY or OPENAI_API_KEY."
         if status == 404:
             return (
-                f"{self._where} has no model '{self._endpoint.model}', or is no OpenAI-compatible endpoint "
+                f"{self._where} has no model '{self.endpoint.model}', or is no OpenAI-compatible endpoint "
                 "(404); its address usually ends in /v1."
             )
         said = str((error.body or {}).get("message", "") if isinstance(error.body, dict) else "")
-        if self._endpoint.key:
-            said = said.replace(self._endpoint.key, "KEY")
+        if self.endpoint.key:
+            said = said.replace(self.endpoint.key, "KEY")
         said = shorten(said, 200, placeholder="...").rstrip(".")
         tried = f", {self._tried}" if status in MAY_PASS or status >= 500 else ""
         return f"{self._where} refused with status {status}{tried}" + (f": {said}." if said else ".")

@@ -33,6 +33,16 @@ class JudgeSummary:
     """How many of these it said yes to, or found something right in."""
 
     @property
+    def sentence(self) -> str:
+        """Everything in one line."""
+        parts = [f"{self.judge}: {self.judged} answers judged ({self.question})"]
+        if self.not_understood:
+            parts.append(f"{self.not_understood} verdicts not understood")
+        if self.negatives:
+            parts.append(f"{self.accepted} of {self.negatives} answers about other pictures accepted")
+        return ", ".join(parts)
+
+    @property
     def warning(self) -> str:
         """A sentence for a judge that accepts what is false; otherwise empty."""
         if self.accepted <= MOST_ACCEPTED * self.negatives:
@@ -52,6 +62,13 @@ class Agreement:
     answers: int
     kappa: float | None
     """Cohen's; None if it is not defined."""
+
+    @property
+    def sentence(self) -> str:
+        """Everything in one line."""
+        kappa = "not defined" if self.kappa is None else f"{self.kappa:.3f}"
+        judges = " and ".join(self.judges)
+        return f"{judges}: Cohen's kappa {kappa} over {self.answers} answers ({self.question})"
 
 
 def judge_summaries(verdicts: Sequence[Verdict]) -> list[JudgeSummary]:

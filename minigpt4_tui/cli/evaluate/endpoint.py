@@ -1,0 +1,107 @@
+"""The options of commands that ask a model behind an OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from minigpt4.core.errors import UsageError
+from minigpt4.tui.terminal.messages import say
+
+if TYPE_CHECKING:
+    from minigpt4.train.evaluate.judges.client import Request
+    from minigpt4.train.evaluate.judges.endpoint import EndpointModel
+    from minigpt4.train.evaluate.judges.spending import Prices
+
+KEYS = ("MINIGPT4_JUDGE_KEY", "OPENAI_API_KEY")
+"""Environment variables that may hold the key, the first one that is set; it is no setting, so in no file."""
+
+URLS = ("MINIGPT4_JUDGE_URL", "OPENAI_BASE_URL")
+MODELS = ("MINIGPT4_JUDGE_MODEL",)
+
+
+@dataclass(frozen=True)
+class EndpointFlags:
+    """Which model of an endpoint is asked, how fast, and for how much."""
+
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Endpoint: name of the model; by default MINIGPT4_JUDGE_MODEL."),
+    ] = None
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", min=1, help="Endpoint: requests under way at once.")
+    ] = 4
+    requests_per_minute: Annotated[
+        float | None,
+        typer.Option("--requests-per-minute", min=0.01, help="Endpoint: most requests sent in a minute."),
+    ] = None
+    retries: Annotated[
+        int,
+        typer.Option("--retries", min=0, help="Endpoint: how often a request that failed is sent again."),
+    ] = 5
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, help="Endpoint: seconds that it may be silent.")
+    ] = 120.0
+    max_requests: Annotated[
+        int | None, typer.Option("--max-requests", min=0, help="Endpoint: stop after so many requests.")
+    ] = None
+    max_cost: Annotated[
+        float | None,
+        typer.Option("--max-cost", min=0, help="Endpoint: stop before this is spent; needs both prices."),
+    ] = None
+    input_price: Annotated[
+        float | None, typer.Option("--input-price", min=0, help="Endpoint: price of a million tokens read.")
+    ] = None
+    output_price: Annotated[
+        float | None,
+        typer.Option("--output-price", min=0, help="Endpoint: price of a million tokens written."),
+    ] = None
+
+    def load(self, base_url: str | None) -> EndpointModel:
+        """The model; raises UsageError for what does not fit together, ModelError without the client."""
+        from minigpt4.train.evaluate.judges.endpoint import OPENAI_URL, Endpoint, EndpointModel, Pace
+        from minigpt4.train.evaluate.judges.spending import Spending
+
+        model = self.model or _first_set(MODELS)
+        if model is None:
+            raise UsageError("Which model of the endpoint? Give --model, or set MINIGPT4_JUDGE_MODEL.")
+        endpoint = Endpoint(model, base_url or _first_set(URLS) or OPENAI_URL, _first_set(KEYS))
+        pace = Pace(self.concurrency, self.requests_per_minute, self.retries, self.timeout)
+        return EndpointModel(endpoint, pace, Spending(self.prices(), self.max_cost, self.max_requests))
+
+    def prices(self) -> Prices | None:
+        """The prices, if they are given; raises UsageError for one of them, or a cap without them."""
+        from minigpt4.train.evaluate.judges.spending import Prices
+
+        if self.input_price is None or self.output_price is None:
+            if self.max_cost is not None or self.input_price is not None or self.output_price is not None:
+                raise UsageError(
+                    "A cost needs both prices of a million tokens: give --input-price and --output-price."
+                )
+            return None
+        return Prices(self.input_price, self.output_price)
+
+
+ENDPOINT = EndpointFlags()
+
+
+def say_estimate(model: EndpointModel, requests: Sequence[Request]) -> None:
+    """What the requests will take, before any is sent."""
+    from minigpt4.train.evaluate.judges.spending import estimate
+
+    new = model.unknown(requests)
+    most = estimate(new, model.spending.prices)
+    cost = "" if most.cost is None else f", at a cost of at most {most.cost:.4g}"
+    known = len(requests) - len(new)
+    say(
+        f"{model.name}: {most.requests} requests, about {most.input_tokens} tokens to read and at most "
+        f"{most.output_tokens} to write{cost}" + (f"; {known} are answered from the cache." if known else ".")
+    )
+
+
+def _first_set(variables: Sequence[str]) -> str | None:
+    return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
