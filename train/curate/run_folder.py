@@ -45,7 +45,6 @@ class Description:
     finish: str = "stop"
     """Why the last turn ended: by itself, or at the token limit."""
 
-    seconds: float = 0.0
     error: str = ""
     """Why there is no text, as a sentence."""
 
