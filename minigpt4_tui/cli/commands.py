@@ -44,6 +44,7 @@ COMMANDS = {
     "config": Command("config", "config_app", "Show and check the settings."),
     "doctor": Command("doctor", "doctor", "Check this machine for problems, and say how to fix them."),
     "eval": Command("evaluate.app", "eval_app", "Measure how well a bundle answers."),
+    "curate": Command("curate", "curate", "Describe your own pictures for stage 2, and keep the good texts."),
     "completion": Command(
         "completion.command", "completion", "Print the completion script for bash, zsh or fish."
     ),

@@ -38,6 +38,14 @@ def filtered(run: CurationRun, candidates: Sequence[Candidate], options: FilterO
     return [one for one in candidates if one.key not in fallen]
 
 
+def final_texts(reviews: Reviews, *, accept_waiting: bool) -> dict[str, str]:
+    """The texts to export, by picture, in order: what people kept, and if so wished what nobody reviewed."""
+    kept = reviews.kept
+    waiting = {one.key: one.after for one in reviews.waiting} if accept_waiting else {}
+    texts = ((one.key, kept.get(one.key, waiting.get(one.key))) for one in reviews.candidates)
+    return {key: text for key, text in texts if text is not None}
+
+
 @dataclass(frozen=True)
 class Summary:
     """How many pictures each step had and lost, with examples of what was lost."""
@@ -100,9 +108,13 @@ class Summary:
 
 
 def summary(
-    run: CurationRun, photos: Sequence[EvalPhoto], candidates: Sequence[Candidate], reviews: Reviews
+    run: CurationRun,
+    photos: Sequence[EvalPhoto],
+    candidates: Sequence[Candidate],
+    reviews: Reviews,
+    kept: Mapping[str, str],
 ) -> Summary:
-    """What became of the pictures; `candidates` are those that the filters left."""
+    """What became of the pictures; `candidates` are those that the filters left, `kept` the final texts."""
     descriptions: Mapping[str, Description] = run.descriptions()
     ours = [descriptions[photo.key] for photo in photos if photo.key in descriptions]
     repairs = run.repairs().values()
@@ -115,8 +127,8 @@ def summary(
         changed=sum(not one.error and one.text != one.before for one in repairs),
         unrepaired=sum(bool(one.error) for one in repairs),
         removed=tuple(run.removals().values()),
-        waiting=len(reviews.waiting),
+        waiting=sum(one.key not in kept for one in reviews.waiting),
         edited=sum(one.choice == "edit" for one in decisions),
         dropped=tuple(one.photo for one in decisions if one.choice == "drop"),
-        kept=len(reviews.kept),
+        kept=len(kept),
     )
