@@ -34,6 +34,7 @@ KINDS = {
     "shell": f"{CHOICES}bash zsh fish",
     "conversation": "conversation",
     "conversations": "conversation",
+    "data": "files",
     "images": "files",
     "places": "files",
     "shards": "files",
@@ -54,6 +55,8 @@ SPECIAL = {
     ("themes path", "name"): "theme",
     ("train", "--output"): "run files",
     ("train", "--data"): "files",
+    ("curate", "--output"): "files",
+    ("curate", "--repair-with"): "bundle",
 }
 NAMED = {"models": "bundle", "prompts": "prompt"}
 """The kind of an argument `name` in a family of commands."""

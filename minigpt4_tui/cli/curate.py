@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from minigpt4.train.curate.curation import Summary
     from minigpt4.train.curate.export import Export
     from minigpt4.train.curate.filters import FilterOptions
+    from minigpt4.train.curate.reviews import Reviews
     from minigpt4.train.curate.run_folder import Candidate, CurationRun
     from minigpt4.train.evaluate.judges.client import TextModel
     from minigpt4.train.evaluate.judges.endpoint import Endpoint
@@ -230,6 +231,8 @@ class _Job:
             if last >= STEPS.index("filter"):
                 candidates = filtered(run, candidates, self.filters)
             with Reviews(run, candidates) as reviews:
+                if last >= STEPS.index("review") and not accept_all:
+                    _review(reviews)
                 texts = final_texts(reviews, accept_waiting=accept_all)
                 if last >= STEPS.index("review"):
                     run.write_captions(texts.items())
@@ -307,6 +310,16 @@ class _Job:
             )
 
 
+def _review(reviews: Reviews) -> None:
+    """Show what waits, if somebody is there to see it."""
+    from minigpt4.tui.app.standalone import at_terminal
+
+    if reviews.waiting and at_terminal():
+        from minigpt4.tui.review.curating import review_in_person
+
+        review_in_person(reviews)
+
+
 def _export(
     run: CurationRun,
     candidates: Sequence[Candidate],
@@ -320,8 +333,8 @@ def _export(
         return
     if waiting:
         raise DataError(
-            f"Nothing was exported: {waiting} description{'' if waiting == 1 else 's'} wait for a review; "
-            "--no-review accepts them."
+            f"Nothing was exported: {waiting} description{' waits' if waiting == 1 else 's wait'} for a "
+            "review; it begins at a terminal, and --no-review accepts the rest."
         )
     if not texts:
         raise DataError("Nothing was exported: no description is left; the summary says where they fell.")
