@@ -242,7 +242,7 @@ class _Job:
                     _export(run, candidates, texts, exports, 0 if accept_all else len(reviews.waiting))
 
     def _photos(self) -> list[EvalPhoto]:
-        from minigpt4.train.evaluate.photos import open_photos
+        from minigpt4.train.evaluate.open import open_photos
 
         skipped: Counter[str] = Counter()
         first: dict[str, str] = {}
