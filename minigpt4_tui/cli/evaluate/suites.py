@@ -43,6 +43,9 @@ SUITES = {
     "failures": "Ask for a description and a poem, and count those that fail in form, as the paper did.",
     "coverage": "Ask for a detailed description, for judges to say which of people's captions it covers.",
     "tasks": "Ask about memes, dishes, products and scenes as the paper did; judges say what succeeds.",
+    "chair": "Ask for a short and a long description, and count the objects that are made up (CHAIR).",
+    "presence": "Ask for objects that are there and that are not, as POPE does: accuracy, F1, share of yes.",
+    "counting": "Ask how many objects of a kind there are: exact and within one, per true number.",
 }
 """The suites' one-line descriptions, known without importing them."""
 

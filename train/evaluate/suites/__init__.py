@@ -6,13 +6,17 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.text import suggestion
 from minigpt4.train.evaluate.suite import Suite
 from minigpt4.train.evaluate.suites.captions import Captions
+from minigpt4.train.evaluate.suites.chair import Chair
+from minigpt4.train.evaluate.suites.counting import Counting
 from minigpt4.train.evaluate.suites.coverage import Coverage
 from minigpt4.train.evaluate.suites.fluency import Failures, Fluency
+from minigpt4.train.evaluate.suites.presence import Presence
 from minigpt4.train.evaluate.suites.subjects import Subjects
 from minigpt4.train.evaluate.suites.tasks import Tasks
 
 SUITES: dict[str, type[Suite]] = {
-    kind.name: kind for kind in (Captions, Subjects, Fluency, Failures, Coverage, Tasks)
+    kind.name: kind
+    for kind in (Captions, Subjects, Fluency, Failures, Coverage, Tasks, Chair, Presence, Counting)
 }
 
 

@@ -1,0 +1,79 @@
+"""Objects named in a text, and which of them the picture lacks: CHAIR (Rohrbach et al. 2018, 1809.02156).
+
+Words and their plurals are looked up in `coco_synonyms.toml`. As in the authors' code, pairs of words go
+before single ones (a hot dog is no dog), an animal's `baby` or `adult` is no person, and the seat of a
+toilet is no chair.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from importlib import resources
+
+from minigpt4.train.evaluate.metrics.english import plural
+from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
+
+_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
+
+
+@cache
+def _tables() -> tuple[dict[str, str], dict[str, str]]:
+    """By word or pair of words, singular or plural, the kind of object; by other pairs the same, or ""."""
+    text = (
+        resources.files("minigpt4.train.evaluate.metrics").joinpath("coco_synonyms.toml").read_text("utf-8")
+    )
+    table = tomllib.loads(text)
+    kinds = {
+        form: kind
+        for kind, synonyms in table["words"].items()
+        for word in (kind, *filter(None, synonyms.split(", ")))
+        for form in (word, plural(word).lower())
+    }
+    pairs = dict(table["pairs"]) | {f"{age} {one}": one for age in ("baby", "adult") for one in _ANIMALS}
+    return kinds, {
+        form: kinds.get(word, "") for pair, word in pairs.items() for form in (pair, plural(pair).lower())
+    }
+
+
+def kind_of(label: str) -> str:
+    """The kind of object that a label stands for: COCO's name, or the label itself if COCO has none."""
+    return _tables()[0].get(label, label)
+
+
+def objects_named(text: str, others: Collection[str] = ()) -> list[str]:
+    """The kind of each object named in a text, in order, as often as it is named.
+
+    `others` are labels beside COCO's that are looked for, too, in one word or two.
+    """
+    kinds, pairs = _tables()
+    more = {form: label for label in others for form in (label, plural(label).lower())}
+    known = {**more, **kinds}
+    spoken = words(text)
+    has_toilet = "toilet" in spoken
+    found, place = [], 0
+    while place < len(spoken):
+        pair = " ".join(spoken[place : place + 2])
+        is_pair = " " in pair and (pair in pairs or pair in known)
+        kind = pairs.get(pair, known.get(pair, "")) if is_pair else known.get(spoken[place], "")
+        if kind and not (has_toilet and spoken[place] in ("seat", "seats") and not is_pair):
+            found.append(kind)
+        place += 2 if is_pair else 1
+    return found
+
+
+def truth_of(labels: Sequence[str], captions: Sequence[str]) -> frozenset[str]:
+    """What is in a picture: the objects that are marked in it, and those that people name."""
+    named = (kind for caption in captions for kind in objects_named(caption, labels))
+    return frozenset({*map(kind_of, labels), *named})
+
+
+def chair_counts(answer: str, truth: Collection[str], others: Collection[str] = ()) -> Mapping[str, float]:
+    """Of one answer: objects named, those of them that the picture lacks, and kinds of it that are found."""
+    named = objects_named(answer, others)
+    return {
+        "named": len(named),
+        "made up": sum(kind not in truth for kind in named),
+        "found": len(set(named) & set(truth)),
+    }

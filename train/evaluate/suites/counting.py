@@ -1,0 +1,105 @@
+"""How many of something there are in the picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt4.core.errors import DataError, UsageError
+from minigpt4.train.evaluate.metrics.english import number_in, plural
+from minigpt4.train.evaluate.photos import EvalPhoto
+from minigpt4.train.evaluate.scores import Score
+from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Verdict
+
+QUESTION = "How many {objects} are there?"
+MANY = 4
+"""True numbers from here on are one group."""
+
+GROUPS = (*map(str, range(1, MANY)), f"{MANY} or more")
+Sums = NDArray[np.float64]
+
+
+class Counting(Suite):
+    """Numbers of objects."""
+
+    name = "counting"
+    need = "objects"
+    max_tokens = 16
+
+    def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
+        """A question for each kind of objects in a picture, but those of which a crowd was not counted."""
+        template = QUESTION if options.prompt is None else options.prompt
+        if "{objects}" not in template:
+            raise UsageError(
+                f"The question '{template}' names no objects; write {{objects}} where 'dogs' stands in it."
+            )
+        is_asked = False
+        for photo in photos:
+            crowds = {one.label for one in photo.objects if one.is_crowd}
+            for label, number in Counter(one.label for one in photo.objects).items():
+                if label not in crowds:
+                    is_asked = True
+                    yield Task(
+                        f"{photo.key} {label}",
+                        photo,
+                        template.replace("{objects}", plural(label)),
+                        options.max_tokens or self.max_tokens,
+                        {"object": label, "number": number},
+                    )
+        if not is_asked:
+            raise DataError("All objects of the pictures are crowds, which nobody counted.")
+
+    def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
+        """Exact and within one: of all, per true number, their mean, and for always answering one."""
+        found: list[Score] = []
+        for name, tolerance in (("exact", 0), ("within one", 1)):
+            own = _parts(records, tolerance, lambda record: number_in(record.answer))
+            ones = _parts(records, tolerance, lambda _record: 1)
+            found += [
+                Score(name, own, _pooled),
+                Score(f"{name}, always 'one'", ones, _pooled, better=None),
+                Score(f"{name}, mean over numbers", own, _mean_over_numbers),
+                Score(f"{name}, mean over numbers, always 'one'", ones, _mean_over_numbers, better=None),
+            ]
+            found += [
+                Score(
+                    f"{name}, of {group}", {key: sums[2 * place : 2 * place + 2] for key, sums in own.items()}
+                )
+                for place, group in enumerate(GROUPS)
+                if any(sums[2 * place + 1] for sums in own.values())
+            ]
+        none: dict[str, tuple[float, float]] = {}
+        for record in records:
+            hits, tries = none.get(record.photo, (0.0, 0.0))
+            none[record.photo] = (hits + (number_in(record.answer) is None), tries + 1)
+        return [*found, Score("no number in the answer", none, better="lower")]
+
+
+def _parts(
+    records: Sequence[Record], tolerance: int, answered: Callable[[Record], int | None]
+) -> dict[str, tuple[float, ...]]:
+    """By picture, hits and tries of each group of true numbers."""
+    parts: dict[str, list[float]] = {}
+    for record in records:
+        truth, answer = int(record.truth["number"]), answered(record)
+        sums = parts.setdefault(record.photo, [0.0] * (2 * len(GROUPS)))
+        place = 2 * (min(truth, MANY) - 1)
+        sums[place] += answer is not None and abs(answer - truth) <= tolerance
+        sums[place + 1] += 1
+    return {key: tuple(sums) for key, sums in parts.items()}
+
+
+def _pooled(sums: Sums) -> Sums:
+    ratio: Sums = sums[..., 0::2].sum(-1) / sums[..., 1::2].sum(-1)
+    return ratio
+
+
+def _mean_over_numbers(sums: Sums) -> Sums:
+    """The mean of the groups' rates, over the groups that there are."""
+    hits, tries = sums[..., 0::2], sums[..., 1::2]
+    rates = np.divide(hits, tries, out=np.zeros_like(hits), where=tries > 0)
+    mean: Sums = rates.sum(-1) / (tries > 0).sum(-1)
+    return mean
