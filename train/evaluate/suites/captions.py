@@ -52,6 +52,7 @@ class Captions(Suite):
                 {"": (len({word for answer in candidates for word in answer}), 1)},
                 has_interval=False,
                 digits=0,
+                better=None,
             ),
             subject_rate(records),
         ]

@@ -62,10 +62,10 @@ class Fluency(Suite):
             for one in records
         }
         failed = {photo: (float(bool(reasons)), 1.0) for photo, reasons in found.items()}
-        yield Score(f"{prefix}failed", failed, is_rate=True, paper=question.paper)
+        yield Score(f"{prefix}failed", failed, is_rate=True, paper=question.paper, better="lower")
         for reason in get_args(Failure):
             hits = {photo: (float(reason in reasons), 1.0) for photo, reasons in found.items()}
-            yield Score(f"{prefix}{reason}", hits, is_rate=True)
+            yield Score(f"{prefix}{reason}", hits, is_rate=True, better="lower")
         yield length(records, prefix)
 
 

@@ -89,7 +89,7 @@ class JudgedSuite(Suite):
             *self.judged_scores(said),
             count("answers judged", sum(record.id in said for record in records)),
             count("verdicts not understood", unclear),
-            *([Score("known negatives accepted", accepted, is_rate=True)] if accepted else []),
+            *([Score("known negatives accepted", accepted, is_rate=True, better=None)] if accepted else []),
         ]
 
 

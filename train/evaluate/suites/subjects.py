@@ -41,5 +41,8 @@ def subject_rate(records: Sequence[Record]) -> Score:
 def length(records: Sequence[Record], prefix: str = "") -> Score:
     """The mean length of the answers; `prefix` begins its name."""
     return Score(
-        f"{prefix}mean length (words)", {one.id: (len(words(one.answer)), 1) for one in records}, digits=1
+        f"{prefix}mean length (words)",
+        {one.id: (len(words(one.answer)), 1) for one in records},
+        digits=1,
+        better=None,
     )

@@ -1,0 +1,1 @@
+"""Reports of runs, from their folders alone: tables, differences, Markdown, JSON and an HTML page."""

@@ -1,0 +1,140 @@
+"""A run as a report reads it: its answers, scored anew, and what each rate says of a single answer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from minigpt4.core.errors import DataError, UsageError
+from minigpt4.train.evaluate.run_folder import HEADER, PLACES, EvalRun
+from minigpt4.train.evaluate.scores import Score
+from minigpt4.train.evaluate.suite import Record, Suite, Verdict
+from minigpt4.train.evaluate.suites import suite_named
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a rate says of one answer: hits of tries; `is_wrong` if it speaks against the answer."""
+
+    name: str
+    hits: float
+    tries: float
+    is_wrong: bool
+
+
+@dataclass(frozen=True, eq=False)
+class ReportedRun:
+    """A run's folder, read once."""
+
+    path: Path
+    name: str
+    header: Mapping[str, Any]
+    suite: Suite
+    records: tuple[Record, ...]
+    """Those with an answer."""
+
+    failed: tuple[Record, ...]
+    """Those without, and why."""
+
+    verdicts: Mapping[str, Sequence[Verdict]]
+    """By the answer's id."""
+
+    questions: int
+    """How many were to be asked."""
+
+    @classmethod
+    def open(cls, path: Path) -> ReportedRun:
+        """Read a run; raises UsageError or DataError for none, a damaged one, or one without any answer."""
+        run = EvalRun.open(path)
+        header = run.header
+        data, model = header.get("data"), header.get("model")
+        questions = data.get("questions") if isinstance(data, dict) else None
+        if not isinstance(questions, int) or not isinstance(model, dict):
+            raise DataError(f"{path / HEADER} is damaged; evaluate again into a new folder.")
+        try:
+            suite = suite_named(str(header.get("suite")))
+        except UsageError:
+            raise DataError(
+                f"{path / HEADER} is of the suite '{header.get('suite')}', which this version does not know."
+            ) from None
+        records = run.records()
+        answered = tuple(one for one in records if not one.error)
+        if not answered:
+            raise DataError(f"'{path}' has no answer yet; run its 'minigpt4 eval {suite.name}' again.")
+        verdicts = defaultdict(list)
+        for verdict in run.verdicts():
+            verdicts[verdict.id].append(verdict)
+        failed = tuple(one for one in records if one.error)
+        return cls(path, path.name, header, suite, answered, failed, verdicts, questions)
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether questions have no answer."""
+        return len(self.records) < self.questions
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The scores of all answers."""
+        return self.scores_of(self.records)
+
+    def scores_of(self, records: Sequence[Record]) -> list[Score]:
+        """The scores of some answers; raises DataError if they do not hold what the suite scores."""
+        verdicts = [one for record in records for one in self.verdicts.get(record.id, ())]
+        try:
+            return self.suite.scores(records, verdicts)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            # The rows are JSON of the right form, but what is inside `truth` is known to the suite only.
+            raise DataError(
+                f"The answers in '{self.path}' lack what the suite {self.suite.name} scores; "
+                "evaluate again into a new folder."
+            ) from error
+
+    @cached_property
+    def marks(self) -> Mapping[str, list[Mark]]:
+        """What the rates say of each answer, by its id: the rates of this answer alone."""
+        return {record.id: _marks(self.scores_of([record])) for record in self.records}
+
+    def places(self, name: str) -> list[str]:
+        """Where its pictures ("data") or its projection lay when it was last asked."""
+        places = self.header.get(PLACES)
+        found = places.get(name) if isinstance(places, dict) else None
+        return [str(place) for place in found] if isinstance(found, list) else []
+
+
+def _marks(scores: Sequence[Score]) -> list[Mark]:
+    found = []
+    for score in scores:
+        if score.is_rate and score.sums[1]:
+            hits, tries = float(score.sums[0]), float(score.sums[1])
+            is_wrong = hits < tries if score.better == "higher" else score.better == "lower" and hits > 0
+            found.append(Mark(score.name, hits, tries, is_wrong))
+    return found
+
+
+def open_runs(paths: Sequence[Path]) -> list[ReportedRun]:
+    """The runs in their order, with names that differ: of bundle and projection, else of folders."""
+    runs = [ReportedRun.open(path) for path in paths]
+    folders = [str(run.path.absolute()) for run in runs]
+    candidates = (
+        [_model(run) for run in runs],
+        [run.path.absolute().name for run in runs],
+        folders,
+        [f"{name} ({folders[: place + 1].count(name)})" for place, name in enumerate(folders)],
+    )
+    # Of different suites they are never side by side.
+    suites = [run.suite.name for run in runs]
+    names = next(some for some in candidates if len(set(zip(suites, some, strict=True))) == len(runs))
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _model(run: ReportedRun) -> str:
+    """The bundle, and the projection if it is another than the bundle's own."""
+    name = str(run.header["model"].get("bundle") or run.header["model"].get("name") or run.path.name)
+    for place in map(Path, run.places("projection")):
+        # A training run's folder tells more than the file in it, which always has the same name.
+        name += f"/{place.parent.name if place.stem == 'projection' else place.stem}"
+    return name
