@@ -24,15 +24,20 @@ KEYS = (("y", "yes", "say('yes')"), ("n", "no", "say('no')"), ("u", "unsure", "s
 VALUES = {"yes": 1.0, "no": 0.0, "unsure": None}
 
 
+def require_terminal() -> None:
+    """Raise UsageError without a terminal."""
+    if not at_terminal():
+        raise UsageError(
+            "A person judges at a terminal, and this is none; --judge names a model that needs none."
+        )
+
+
 def judge_in_person(sitting: Sitting, read: Callable[[Case], bytes]) -> None:
     """Show what is not judged yet until the person leaves.
 
     `read` gives the picture of an answer. Raises UsageError without a terminal.
     """
-    if not at_terminal():
-        raise UsageError(
-            "A person judges at a terminal, and this is none; --judge names a model that needs none."
-        )
+    require_terminal()
     run_app(lambda loaded: JudgeApp(loaded, sitting, read))
 
 

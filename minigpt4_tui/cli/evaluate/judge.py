@@ -1,4 +1,4 @@
-"""`minigpt4 eval judge RUN`: judge the answers of a run, and say how far each judge can be trusted."""
+"""`minigpt4 eval judge RUN`: let a model or a person judge answers, and say how far they can be trusted."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from minigpt4.train.evaluate.run_folder import EvalRun
     from minigpt4.train.evaluate.suite import JudgeTask, Record, Suite
 
-PERSON = "person"
-"""What the person who judges at the terminal is called in verdicts and reports."""
-
 
 @options.with_option_sets
 def judge(
@@ -34,6 +31,10 @@ def judge(
     name: Annotated[
         str | None,
         typer.Option("--judge", metavar="NAME", help="A model behind an endpoint judges, under this name."),
+    ] = None,
+    person: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Your name as the judge; by default your login's."),
     ] = None,
     base_url: Annotated[
         str | None,
@@ -56,32 +57,33 @@ def judge(
     endpoint: EndpointFlags = ENDPOINT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a run.")] = False,
 ) -> None:
-    """Judge the answers of runs, or let a model judge, known wrong ones among them; resumes if stopped.
+    """Judge the answers of runs, known wrong ones among them; a stopped command resumes.
 
+    Without a model you judge at the terminal, with one key each, the answers of all runs mixed and unnamed.
     The key of an endpoint is read from MINIGPT4_JUDGE_KEY or OPENAI_API_KEY.
     """
     from minigpt4.train.evaluate.run_folder import EvalRun
 
+    is_person = name is None and judge_bundle is None
+    if is_person and (base_url is not None or endpoint.model is not None):
+        raise UsageError(
+            "--base-url and --model are for a model; name that with --judge; without both you judge."
+        )
+    if not is_person and person is not None:
+        raise UsageError("--name is a person's, and a model judges here; leave it out.")
     if judge_bundle is not None and base_url is not None:
         raise UsageError("--judge-bundle and --base-url contradict each other; give one of them.")
     opened = [Bench.of(EvalRun.open(path.expanduser()), seed) for path in runs]
-    if name is None and judge_bundle is None:
-        _in_person(opened, data, seed)
-        return
-    with _judge(name, judge_bundle, base_url, endpoint) as one:
-        for bench in opened:
-            bench.judge(one, data, max_tokens)
+    if is_person:
+        from minigpt4.tui.cli.evaluate.human_judge import judge_by_hand
+
+        judge_by_hand(opened, data, person, seed)
+    else:
+        with _judge(name, judge_bundle, base_url, endpoint) as one:
+            for bench in opened:
+                bench.judge(one, data, max_tokens)
     for bench in opened:
         bench.print(as_json=as_json)
-
-
-def _in_person(benches: Sequence[Bench], data: Sequence[str] | None, seed: int) -> None:
-    from minigpt4.train.evaluate.person import Sitting
-    from minigpt4.tui.review.judging import judge_in_person
-
-    readers = [bench.pictures(data) for bench in benches]
-    with Sitting([bench.run for bench in benches], PERSON, seed) as sitting:
-        judge_in_person(sitting, lambda case: readers[case.run](case.record))
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Bench:
                 say(f"{len(refused)} not judged, the same command asks again; the first: {refused[0]}")
 
     def pictures(self, data: Sequence[str] | None) -> Callable[[Record], bytes]:
+        """A function that reads the picture of an answer, and raises PhotoError if it is not there."""
         from minigpt4.train.data.dataset import PhotoError
         from minigpt4.train.evaluate.open import open_photos
         from minigpt4.train.evaluate.run_folder import PLACES

@@ -29,16 +29,21 @@ def unjudged(run: EvalRun, tasks: Sequence[JudgeTask], judge: str) -> list[Judge
     return [task for task in tasks if (task.question, task.id, task.is_negative) not in said]
 
 
-def require_same_judge(run: EvalRun, judge: str, identity: Mapping[str, str]) -> None:
-    """Note which model a judge is; raises UsageError if it was another one, so that none are mixed."""
+def models_of(run: EvalRun) -> dict[str, Mapping[str, str]]:
+    """The models among the run's judges, by their names; the others are people. Raises DataError."""
     path = run.path / JUDGES
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        before = known.get(judge)
+        return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        known, before = {}, None
-    except (OSError, ValueError, AttributeError) as error:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({error}).") from error
+
+
+def require_same_judge(run: EvalRun, judge: str, identity: Mapping[str, str]) -> None:
+    """Note which model a judge is; raises UsageError if it was another one, so that none are mixed."""
+    known = models_of(run)
+    before = known.get(judge)
     if before == identity:
         return
     if before is not None:
@@ -52,7 +57,7 @@ def require_same_judge(run: EvalRun, judge: str, identity: Mapping[str, str]) ->
             f"'{run.path}' has verdicts of a person called '{judge}'; give the model another name with "
             "--judge."
         )
-    with replacing(path) as draft:
+    with replacing(run.path / JUDGES) as draft:
         draft.write_text(json.dumps({**known, judge: identity}, indent=1) + "\n", encoding="utf-8")
 
 
