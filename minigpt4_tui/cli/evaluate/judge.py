@@ -174,7 +174,6 @@ class Bench:
                 say(f"{len(refused)} not judged, the same command asks again; the first: {refused[0]}")
 
     def pictures(self, data: Sequence[str] | None) -> Callable[[Record], bytes]:
-        """A function that reads the picture of an answer, and raises PhotoError if it is not there."""
         from minigpt4.train.data.dataset import PhotoError
         from minigpt4.train.evaluate.open import open_photos
         from minigpt4.train.evaluate.run_folder import PLACES
