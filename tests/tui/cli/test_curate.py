@@ -20,8 +20,11 @@ from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.types import ImageEmbedding, Sampling
 from minigpt4.train.curate.describe import PROMPT
 from minigpt4.train.curate.repair import INSTRUCTION
+from minigpt4.train.curate.reviews import Reviews
 from minigpt4.train.data.open import open_photos
+from minigpt4.tui.app import standalone
 from minigpt4.tui.cli import main, options
+from minigpt4.tui.review import curating
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 CAT = "A black cat sleeps on a red sofa beside the window of a small living room."
@@ -196,6 +199,24 @@ def test_without_a_review_nothing_is_exported(curate: Curate, tmp_path: Path) ->
     assert "waiting for a review" in out
     assert "Nothing was exported: 2 descriptions wait for a review; it begins at a terminal" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_at_a_terminal_the_review_opens_and_what_it_keeps_is_exported(
+    curate: Curate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def review(reviews: Reviews) -> None:
+        cat, dog = reviews.waiting
+        reviews.drop(cat)
+        reviews.edit(dog, "Two dogs play in a meadow.")
+
+    monkeypatch.setattr(standalone, "at_terminal", lambda: True)
+    monkeypatch.setattr(curating, "review_in_person", review)
+    code, out, _ = curate("--export", f"captions:{tmp_path / 'out'}", "--json")
+    assert code == 0
+    assert json.loads(out)["review"] == {"waiting": 0, "edited": 1, "dropped": ["cat.jpg"]}
+    assert lines(tmp_path / "out" / "captions.jsonl") == [
+        {"photo": "dog.jpg", "captions": ["Two dogs play in a meadow."]}
+    ]
 
 
 def test_until_stops_after_a_step(curate: Curate, tmp_path: Path) -> None:
