@@ -34,7 +34,15 @@ from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
-from minigpt4.core.prompt import Message, System, User, prompt_pieces, prompt_positions, template_named
+from minigpt4.core.prompt import (
+    Assistant,
+    Message,
+    System,
+    User,
+    prompt_pieces,
+    prompt_positions,
+    template_named,
+)
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.trim import trim
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
@@ -200,6 +208,25 @@ class Engine:
             on_start=self._starting,
         )
 
+    def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
+        """The natural logarithm of each answer's probability as the beginning of what the model would say.
+
+        The prompt is computed once for all of them. Raises UsageError for an empty question, ContextError
+        for a conversation that is longer than the context with one of the answers.
+        """
+        self._check(conversation, Sampling().over(self.bundle.sampling))
+        self._cancel_reply()
+        prompt = self._pieces(conversation)
+        whole = [self._pieces([*conversation, Assistant(answer)]) for answer in answers]
+        # Tokens may run over the border of prompt and answer: all answers are counted from the same place.
+        shared = min((_shared(prompt, pieces) for pieces in whole), default=0)
+        return [
+            self.language.log_likelihood(
+                prompt[:shared], [piece for piece in pieces[shared:] if isinstance(piece, int)]
+            )
+            for pieces in whole
+        ]
+
     def close(self) -> None:
         """Free the models' memory; the engine is of no use afterwards."""
         self._cancel_reply()
@@ -246,3 +273,8 @@ class Engine:
                         f"A picture in the conversation has vectors of width {width} and the language model "
                         f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
                     )
+
+
+def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:
+    """How many pieces both begin with."""
+    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))

@@ -153,6 +153,25 @@ class LanguageModel(ABC):
         assert logits_V is not None
         return logits_V
 
+    def log_likelihood(self, prompt: Sequence[PromptPiece], continuation: Sequence[int]) -> float:
+        """The natural logarithm of the probability that the prompt is followed by these tokens.
+
+        Only what follows the prefix shared with the cache is computed. Raises as `generate` does.
+        """
+        positions = self._positions(prompt)
+        self._positions([*prompt, *continuation])  # so that a lack of room is said before the work
+        self._call += 1
+        total = 0.0
+        pending = self._reuse_cache(positions)
+        for token in continuation:
+            logits_V = self._prefill(pending, lambda: False)
+            assert logits_V is not None
+            logits = logits_V.astype(np.float64)
+            highest = logits.max()
+            total += float(logits[token] - highest - np.log(np.exp(logits - highest).sum()))
+            pending = Positions([token], [[token]])
+        return total
+
     def trace(self, prompt: Sequence[PromptPiece]) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
         """The prompt's input embeddings (S, D), None if the backend cannot give them, and its logits (V,).
 

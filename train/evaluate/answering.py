@@ -67,9 +67,14 @@ class BundleAnswerer:
 
     def _answer(self, task: Task, digest: str, embedding: ImageEmbedding) -> Record:
         begun = time.perf_counter()
+        question = [User(task.prompt, images=[embedding])]
         sampling = replace(self._sampling, max_tokens=task.max_tokens)
         try:
-            reply = self._engine.reply([User(task.prompt, images=[embedding])], sampling)
+            if task.choices:
+                likelihoods = self._engine.log_likelihoods(question, task.choices)
+                best = task.choices[likelihoods.index(max(likelihoods))]
+                return answered(task, digest, best, 0, "stop", time.perf_counter() - begun)
+            reply = self._engine.reply(question, sampling)
             text = reply.read().strip()
         except ContextError as error:
             return failed(task, str(error), digest)

@@ -215,3 +215,32 @@ def test_a_trace_holds_the_logits_of_the_prompt() -> None:
     inputs_SD, logits_V = model.trace([1, 2, picture("cat", 3)])
     assert np.array_equal(logits_V, Arithmetic().logits([1, 2, picture("cat", 3)]))
     assert inputs_SD is None
+
+
+@given(prompts, st.lists(st.integers(0, VOCABULARY - 1), max_size=4), prompts)
+def test_a_likelihood_is_the_product_of_the_tokens_probabilities(
+    prompt: list[PromptPiece], continuation: list[int], before: list[PromptPiece]
+) -> None:
+    expected = 1.0
+    for place, token in enumerate(continuation):
+        odds = np.exp(Arithmetic().logits([*prompt, *continuation[:place]]).astype(np.float64))
+        expected *= odds[token] / odds.sum()
+    model = Arithmetic()
+    model.logits(before)
+    assert np.exp(model.log_likelihood(prompt, continuation)) == pytest.approx(expected)
+    assert model.is_consistent()
+
+
+def test_the_prompt_is_computed_once_for_several_continuations() -> None:
+    model = Arithmetic()
+    model.log_likelihood([1, 2, picture("cat", 4), 3], [4, 5])
+    assert model.computed == 8
+    model.log_likelihood([1, 2, picture("cat", 4), 3], [6, 5, 1])
+    assert model.computed == 3
+
+
+def test_a_continuation_that_does_not_fit_is_refused_before_the_work() -> None:
+    model = Arithmetic(context=5)
+    with pytest.raises(ContextError):
+        model.log_likelihood([1, 2, 3], [4, 5, 6])
+    assert model.computed == 0
