@@ -12,6 +12,7 @@ from minigpt4.train.data.open import holds_photos, open_all
 from minigpt4.train.data.shards import ShardPhotos
 from minigpt4.train.evaluate.objects import photos_with_objects
 from minigpt4.train.evaluate.photos import EvalPhoto, Need, file_reader
+from minigpt4.train.evaluate.vqa_files import photos_with_questions
 from minigpt4.train.events import Event, PhotoSkipped, Report
 
 
@@ -35,7 +36,7 @@ def open_photos(places: Sequence[str], need: Need | None, report: Report) -> lis
     elif need == "objects":
         found = [photo for place in places for photo in photos_with_objects(place, keep)]
     else:
-        raise NotImplementedError
+        found = [photo for place in places for photo in photos_with_questions(place, keep)]
     unique: dict[str, EvalPhoto] = {}
     for photo in found:
         if photo.key in unique:

@@ -34,6 +34,11 @@ class Question:
     text: str
     answers: tuple[str, ...]
     choices: tuple[str, ...] = ()
+    right_choice: str = ""
+    """The right one of the choices."""
+
+    kind: str = ""
+    """GQA's distinction: "binary" for yes, no or one of two that it names, "open" for others."""
 
 
 @dataclass(frozen=True, eq=False)

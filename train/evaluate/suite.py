@@ -39,6 +39,13 @@ class Task:
     choices: tuple[str, ...] = ()
     """The answers to choose the likeliest of, in place of generating one."""
 
+    @property
+    def prompt_with_choices(self) -> str:
+        """The prompt for a model that cannot say how likely an answer is; it names the choices."""
+        if not self.choices:
+            return self.prompt
+        return f"{self.prompt}\nAnswer with one of these, and nothing else: {'; '.join(self.choices)}."
+
 
 @dataclass(frozen=True)
 class Record:

@@ -46,6 +46,7 @@ SUITES = {
     "chair": "Ask for a short and a long description, and count the objects that are made up (CHAIR).",
     "presence": "Ask for objects that are there and that are not, as POPE does: accuracy, F1, share of yes.",
     "counting": "Ask how many objects of a kind there are: exact and within one, per true number.",
+    "vqa": "Ask the questions of A-OKVQA or GQA, by choice and directly, with their official accuracy.",
 }
 """The suites' one-line descriptions, known without importing them."""
 

@@ -157,3 +157,12 @@ def test_a_long_conversation_is_trimmed_and_continues(engine: Engine, examples: 
 def test_a_question_longer_than_the_context_is_one_sentence(engine: Engine) -> None:
     with pytest.raises(ContextError, match=rf"of the model's {CONTEXT} are free"):
         engine.reply([User("why " * 2 * CONTEXT)])
+
+
+def test_the_beginning_of_its_own_answer_is_likelier_than_another(engine: Engine, examples: Path) -> None:
+    cat = engine.look(examples / "chelsea.png")
+    question = [User("What is in this picture?", images=[cat])]
+    own = engine.reply(question, GREEDY).read()
+    found = engine.log_likelihoods(question, [own, "Zebra soup tax form seven", own])
+    assert found[0] > found[1]
+    assert found[0] == pytest.approx(found[2], abs=1e-3)

@@ -124,6 +124,23 @@ def test_the_models_agree_about_what_comes_next(
         assert int(ours.argmax()) in np.argsort(theirs)[-2:]
 
 
+def test_the_models_agree_how_likely_answers_are_and_the_numbers_are_their_own(
+    torch_model: LanguageModel, llamacpp_model: LanguageModel
+) -> None:
+    prompt = chat(torch_model, picture(1), "What is the capital of France?")
+    answers = [torch_model.tokenize(Text(text)) for text in ("Paris", "The capital is Paris.", "Zebra soup")]
+    found = []
+    for model in (torch_model, llamacpp_model):
+        found.append([model.log_likelihood(prompt, answer) for answer in answers])
+        own = 0.0
+        for place, token in enumerate(answers[1]):
+            logits = model.logits([*prompt, *answers[1][:place]]).astype(np.float64)
+            own += logits[token] - np.logaddexp.reduce(logits)
+        assert found[-1][1] == pytest.approx(own, abs=1e-3)
+    assert np.argsort(found[0]).tolist() == np.argsort(found[1]).tolist()
+    assert found[0] == pytest.approx(found[1], rel=0.07)
+
+
 def test_a_prompt_gives_the_same_answer_however_much_of_it_was_cached(model: LanguageModel) -> None:
     sampling = ResolvedSampling(max_tokens=6).greedy()
     turns: list[str | ImageEmbedding] = []

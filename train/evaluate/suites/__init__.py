@@ -13,10 +13,11 @@ from minigpt4.train.evaluate.suites.fluency import Failures, Fluency
 from minigpt4.train.evaluate.suites.presence import Presence
 from minigpt4.train.evaluate.suites.subjects import Subjects
 from minigpt4.train.evaluate.suites.tasks import Tasks
+from minigpt4.train.evaluate.suites.vqa import Vqa
 
 SUITES: dict[str, type[Suite]] = {
     kind.name: kind
-    for kind in (Captions, Subjects, Fluency, Failures, Coverage, Tasks, Chair, Presence, Counting)
+    for kind in (Captions, Subjects, Fluency, Failures, Coverage, Tasks, Chair, Presence, Counting, Vqa)
 }
 
 
