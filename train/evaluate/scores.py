@@ -42,6 +42,9 @@ class Score:
     is_rate: bool = False
     """Whether it is the share of hits (first part) of tries (second part): its interval is Wilson's."""
 
+    is_share: bool = False
+    """Whether, like a rate, it is 1 or 0 for an answer alone: a report shows that beside the answer."""
+
     paper: float | None = None
     """The paper's figure for MiniGPT-4."""
 

@@ -108,8 +108,10 @@ class ReportedRun:
 def _marks(scores: Sequence[Score]) -> list[Mark]:
     found = []
     for score in scores:
-        if score.is_rate and score.sums[1]:
-            hits, tries = float(score.sums[0]), float(score.sums[1])
+        if (score.is_rate or score.is_share) and score.value == score.value:
+            hits, tries = (
+                (float(score.sums[0]), float(score.sums[1])) if score.is_rate else (score.value, 1.0)
+            )
             is_wrong = hits < tries if score.better == "higher" else score.better == "lower" and hits > 0
             found.append(Mark(score.name, hits, tries, is_wrong))
     return found

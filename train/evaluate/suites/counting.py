@@ -59,7 +59,7 @@ class Counting(Suite):
             own = _parts(records, tolerance, lambda record: number_in(record.answer))
             ones = _parts(records, tolerance, lambda _record: 1)
             found += [
-                Score(name, own, _pooled),
+                Score(name, own, _pooled, is_share=True),
                 Score(f"{name}, always 'one'", ones, _pooled, better=None),
                 Score(f"{name}, mean over numbers", own, _mean_over_numbers),
                 Score(f"{name}, mean over numbers, always 'one'", ones, _mean_over_numbers, better=None),

@@ -90,6 +90,7 @@ class Presence(Suite):
                     f"{kind}: {name}",
                     {key: tuple(sums) for key, sums in by_photo.items()},
                     rate,
+                    is_share=(kind, name) == ("all", "accuracy"),
                     better=None if name == "yes share" else "higher",
                 )
                 for kind, by_photo in counts.items()

@@ -14,6 +14,8 @@ from PIL import Image
 from minigpt4.train.evaluate.run_folder import EvalRun
 from minigpt4.train.evaluate.suite import Record, Verdict
 
+CAPTIONED: Mapping[str, Any] = {"captions": ["A cat on a sofa."]}
+
 
 def draw_photo(place: int) -> bytes:
     """A picture of its own color."""
@@ -40,6 +42,7 @@ def write_run(
     data: Sequence[str] = (),
     questions: int | None = None,
     bundle: str = "mini",
+    truth: Mapping[str, Any] = CAPTIONED,
 ) -> Path:
     """A run whose answers about pictures, by name, are these; an empty one failed."""
     header: dict[str, Any] = {
@@ -51,7 +54,6 @@ def write_run(
     with run.answers_file() as file, run.verdicts_file() as verdict_file:
         for place, (name, answer) in enumerate(answers.items()):
             digest = hashlib.sha256(draw_photo(place)).hexdigest()
-            truth = {"captions": ["A cat on a sofa."]}
             error = "" if answer else "The picture cannot be read."
             file.add(Record(name, name, "photos", digest, "What?", answer, 5, truth=truth, error=error))
         for verdict in verdicts:

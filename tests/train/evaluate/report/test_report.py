@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,3 +159,32 @@ def test_pictures_are_found_where_the_run_remembers_them_or_where_they_are_now(
     assert len(find_pictures(runs, [str(tmp_path / "moved")]).jpegs) == 5
     with pytest.raises(DataError):
         find_pictures(runs, [str(tmp_path / "nowhere")])
+
+
+@pytest.mark.parametrize(
+    ("suite", "truth", "said", "marks"),
+    [
+        (
+            "presence",
+            {"object": "cat", "is_there": True, "negatives": ["random", "popular", "adversarial"]},
+            {"a.png": "Yes, there is.", "b.png": "No, there is not."},
+            [("all: accuracy", False), ("all: accuracy", True)],
+        ),
+        (
+            "counting",
+            {"object": "cat", "number": 2},
+            {"a.png": "There are two cats.", "b.png": "There are three cats."},
+            [("exact", False), ("within one", False), ("exact", True), ("within one", False)],
+        ),
+    ],
+)
+def test_an_answer_among_several_about_a_picture_is_marked_alone(
+    tmp_path: Path,
+    a_run: MakeRun,
+    suite: str,
+    truth: dict[str, Any],
+    said: dict[str, str],
+    marks: list[tuple[str, bool]],
+) -> None:
+    (run,) = open_runs([a_run(tmp_path / "a", said, suite=suite, truth=truth)])
+    assert [(mark.name, mark.is_wrong) for some in run.marks.values() for mark in some] == marks
