@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @options.with_option_sets
 def judge(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs with answers.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs with answers.")],
     name: Annotated[
         str | None,
         typer.Option("--judge", metavar="NAME", help="A model behind an endpoint judges, under this name."),

@@ -15,6 +15,7 @@ import typer
 
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.tui.cli import options
+from minigpt4.tui.cli.evaluate.endpoint import ENDPOINT, EndpointFlags, say_estimate
 from minigpt4.tui.cli.evaluate.processes import (
     Processes,
     assigned_ranks,
@@ -29,8 +30,8 @@ from minigpt4.tui.terminal.results import json_text
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
     from minigpt4.core.engine_options import EngineOptions
-    from minigpt4.core.types import ResolvedSampling
     from minigpt4.train.evaluate.answering import Answerer
+    from minigpt4.train.evaluate.judges.endpoint import EndpointModel
     from minigpt4.train.evaluate.run_folder import EvalRun
     from minigpt4.train.evaluate.scores import Score
     from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task
@@ -100,7 +101,16 @@ def _command(name: str) -> Callable[..., None]:
                 "--devices", min=1, help="Processes that share the pictures, one a GPU; on a CPU its cores."
             ),
         ] = 1,
-        model: options.FixedModelFlags = options.FIXED_MODEL,
+        fixed: options.FixedModelFlags = options.FIXED_MODEL,
+        url: Annotated[
+            str | None,
+            typer.Option(
+                "--endpoint",
+                metavar="URL",
+                help="Ask a model behind this OpenAI-compatible endpoint.",
+            ),
+        ] = None,
+        endpoint: EndpointFlags = ENDPOINT,
         as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
     ) -> None:
         from minigpt4.train.evaluate.suite import SuiteOptions
@@ -112,7 +122,10 @@ def _command(name: str) -> Callable[..., None]:
             raise UsageError(f"--stage is for captions, and this suite is {name}; leave it out.")
         chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed)
         survey = Survey(suite_named(name), chosen, data, limit, output)
-        choice = model.options(bundle).resolved()
+        if url is not None:
+            survey.run_endpoint(endpoint.load(url), as_json=as_json)
+            return
+        choice = fixed.options(bundle).resolved()
         if assigned_ranks() is None and devices > 1:
             survey.run_in_processes(choice, devices)
         survey.run(share_of_machine(choice), as_json=as_json)
@@ -150,7 +163,8 @@ class Survey:
             identity = bundle_identity(choice)
             sampling = self.suite.sampling(choice.loaded_bundle().sampling)
             folder = stack.enter_context(_folder(self.output))
-            run = self._begin(folder, choice, identity, sampling, tasks)
+            projection = [] if choice.projection is None else [str(choice.projection)]
+            run = self._begin(folder, projection, identity, asdict(sampling), tasks)
             if processes.is_first:
                 stack.enter_context(run.locked())
                 processes.wait()
@@ -163,6 +177,27 @@ class Survey:
             processes.wait()
             if processes.is_first:
                 self._print(run, as_json=as_json)
+
+    def run_endpoint(self, model: EndpointModel, *, as_json: bool) -> None:
+        """`run` with a model behind an endpoint."""
+        from minigpt4.train.evaluate.answering import ask, unanswered
+        from minigpt4.train.evaluate.judges.answerer import EndpointAnswerer
+        from minigpt4.train.evaluate.judges.client import Request
+
+        self._require_output(1)
+        answerer = EndpointAnswerer(model)
+        tasks = self._tasks()
+        with _folder(self.output) as folder:
+            run = self._begin(folder, [], answerer.identity, {"temperature": 0.0}, tasks)
+            with run.locked():
+                waiting = unanswered(run, tasks)
+                if waiting and len(waiting) < len(tasks):
+                    say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
+                if waiting:
+                    say_estimate(model, [Request(one.prompt, b"", one.max_tokens) for one in waiting])
+                with timing_pictures(self.suite.name, len(waiting)) as advance:
+                    ask(run, waiting, answerer, advance=lambda record: advance(record.error))
+            self._print(run, as_json=as_json)
 
     def _require_output(self, processes: int) -> None:
         """Raise UsageError for an unusable or missing --output, before anything is downloaded."""
@@ -198,9 +233,9 @@ class Survey:
     def _begin(
         self,
         folder: Path,
-        choice: EngineOptions,
+        projection: Sequence[str],
         identity: Mapping[str, str],
-        sampling: ResolvedSampling,
+        sampling: Mapping[str, Any],
         tasks: Sequence[Task],
     ) -> EvalRun:
         from minigpt4.train.evaluate.answering import tasks_fingerprint
@@ -212,10 +247,9 @@ class Survey:
             "model": identity,
             "options": asdict(self.options) | {"limit": self.limit},
             "data": {"questions": len(tasks), "fingerprint": tasks_fingerprint(tasks)},
-            "sampling": asdict(sampling),
-            "versions": versions(identity["backend"]),
+            "sampling": sampling,
+            "versions": versions(identity.get("backend", "")),
         }
-        projection = [] if choice.projection is None else [str(choice.projection)]
         return EvalRun.begin(folder, header, {"data": self.places, "projection": projection})
 
     def _ask(

@@ -147,15 +147,18 @@ class EndpointModel:
                 while waiting or running:
                     while waiting and len(running) < self._pace.concurrency:
                         try:
+                            content = _content(waiting[0][1])
                             reserved = self.spending.reserve(waiting[0][1])
+                        except _Refusal as refusal:
+                            yield waiting.popleft()[0], Completion("", refusal=str(refusal))
+                            continue
                         except CapReached as reached:
                             if not running:  # what is under way may take less than was set aside
                                 fault = reached
                                 waiting.clear()
                             break
-                        running.add(
-                            runner.get_loop().create_task(self._one(client, *waiting.popleft(), reserved))
-                        )
+                        one = self._one(client, *waiting.popleft(), content, reserved)
+                        running.add(runner.get_loop().create_task(one))
                     if running:
                         done, running = runner.run(_first(running))
                         for task in done:
@@ -185,11 +188,11 @@ class EndpointModel:
         )
 
     async def _one(
-        self, client: AsyncOpenAI, index: int, request: Request, reserved: float
+        self, client: AsyncOpenAI, index: int, request: Request, content: Any, reserved: float
     ) -> tuple[int, Completion]:
         read = written = 0
         try:
-            completion, read, written = await self._ask(client, request)
+            completion, read, written = await self._ask(client, request, content)
         except _Refusal as refusal:
             return index, Completion("", refusal=str(refusal))
         finally:
@@ -198,12 +201,12 @@ class EndpointModel:
         self._cache.put(request, completion)
         return index, completion
 
-    async def _ask(self, client: AsyncOpenAI, request: Request) -> tuple[Completion, int, int]:
+    async def _ask(self, client: AsyncOpenAI, request: Request, content: Any) -> tuple[Completion, int, int]:
         """The completion, and the tokens read and written; raises _Refusal, or ModelError for all."""
         import openai
 
         begun = time.perf_counter()
-        message = {"role": "user", "content": _content(request)}
+        message = {"role": "user", "content": content}
         values = {"temperature": 0, "max_tokens": request.max_tokens}
         tries = 0
         while True:

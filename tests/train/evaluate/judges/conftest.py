@@ -64,7 +64,7 @@ def serve() -> Iterator[Serve]:
 @contextmanager
 def serving(server: FaultyServer) -> Iterator[FaultyServer]:
     """The server, listening on a free port."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    http = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"faulty": server}))
     http.daemon_threads = True
     thread = threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -77,93 +77,91 @@ def serving(server: FaultyServer) -> Iterator[FaultyServer]:
         thread.join()
 
 
-def _handler(server: FaultyServer) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    faulty: FaultyServer
 
-        def log_message(self, *_: object) -> None:
+    def log_message(self, *_: object) -> None:
+        return
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.faulty.lock:
+            self.faulty.requests.append(request)
+            self.faulty.times.append(time.monotonic())
+            self.faulty.busy += 1
+            self.faulty.most_busy = max(self.faulty.most_busy, self.faulty.busy)
+        try:
+            time.sleep(self.faulty.delay)
+            self.respond(request)
+        except OSError:
+            return  # the client has gone
+        finally:
+            with self.faulty.lock:
+                self.faulty.busy -= 1
+
+    def respond(self, request: dict[str, Any]) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.faulty.key is not None and token != self.faulty.key:
+            self.send(401, {"error": {"message": f"Incorrect API key provided: {token}."}})
             return
-
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with server.lock:
-                server.requests.append(request)
-                server.times.append(time.monotonic())
-                server.busy += 1
-                server.most_busy = max(server.most_busy, server.busy)
-            try:
-                time.sleep(server.delay)
-                self.respond(request)
-            except OSError:
-                return  # the client has gone
-            finally:
-                with server.lock:
-                    server.busy -= 1
-
-        def respond(self, request: dict[str, Any]) -> None:
-            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            if server.key is not None and token != server.key:
-                self.send(401, {"error": {"message": f"Incorrect API key provided: {token}."}})
-                return
-            if error := server.refuses(request):
-                self.send(400, {"error": error})
-                return
-            fault, _, wait = server.next_fault().partition(" ")
-            if fault == "slow":
-                time.sleep(1.5)
-            elif fault == "cut":
-                self.connection.shutdown(socket.SHUT_RDWR)
-                self.close_connection = True
-                return
-            elif fault.isdigit():
-                later = {"Retry-After": wait} if wait else {}
-                self.send(int(fault), {"error": {"message": "not now"}}, later)
-                return
-            prompt = request["messages"][0]["content"]
-            text = prompt if isinstance(prompt, str) else prompt[-1]["text"]
-            body: dict[str, Any] = {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": request["model"],
-                "choices": [
-                    {
-                        "index": 0,
-                        "message": {"role": "assistant", "content": server.say(text)},
-                        "finish_reason": "stop",
-                    }
-                ],
-                "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
-            }
-            if fault == "empty":
-                body = {"choices": None}
-            content = json.dumps(body).encode()
-            if fault == "broken":
-                content = content[: len(content) // 2]
-            if fault == "half":
-                self.head(200, len(content))
-                self.wfile.write(content[: len(content) // 2])
-                self.wfile.flush()
-                self.connection.shutdown(socket.SHUT_RDWR)
-                self.close_connection = True
-                return
+        if error := self.faulty.refuses(request):
+            self.send(400, {"error": error})
+            return
+        fault, _, wait = self.faulty.next_fault().partition(" ")
+        if fault == "slow":
+            time.sleep(1.5)
+        elif fault == "cut":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        elif fault.isdigit():
+            later = {"Retry-After": wait} if wait else {}
+            self.send(int(fault), {"error": {"message": "not now"}}, later)
+            return
+        prompt = request["messages"][0]["content"]
+        text = prompt if isinstance(prompt, str) else prompt[-1]["text"]
+        body: dict[str, Any] = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": request["model"],
+            "choices": [
+                {
+                    "index": 0,
+                    "message": {"role": "assistant", "content": self.faulty.say(text)},
+                    "finish_reason": "stop",
+                }
+            ],
+            "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+        }
+        if fault == "empty":
+            body = {"choices": None}
+        content = json.dumps(body).encode()
+        if fault == "broken":
+            content = content[: len(content) // 2]
+        if fault == "half":
             self.head(200, len(content))
-            self.wfile.write(content)
-            if not fault:
-                with server.lock:
-                    server.prompts.append(text)
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return
+        self.head(200, len(content))
+        self.wfile.write(content)
+        if not fault:
+            with self.faulty.lock:
+                self.faulty.prompts.append(text)
 
-        def head(self, status: int, length: int, more: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(length))
-            for name, value in (more or {}).items():
-                self.send_header(name, value)
-            self.end_headers()
+    def head(self, status: int, length: int, more: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(length))
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
 
-        def send(self, status: int, body: dict[str, Any], more: dict[str, str] | None = None) -> None:
-            content = json.dumps(body).encode()
-            self.head(status, len(content), more)
-            self.wfile.write(content)
-
-    return Handler
+    def send(self, status: int, body: dict[str, Any], more: dict[str, str] | None = None) -> None:
+        content = json.dumps(body).encode()
+        self.head(status, len(content), more)
+        self.wfile.write(content)

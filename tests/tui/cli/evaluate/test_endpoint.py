@@ -1,0 +1,78 @@
+"""`minigpt4 eval SUITE --endpoint`: a vision model behind a server answers a suite."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minigpt4.tui.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["eval", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def data(tmp_path: Path, examples: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, caption in (("chelsea.png", "A cat looks up."), ("coffee.jpg", "A cup of coffee.")):
+        (folder / name).write_bytes((examples / name).read_bytes())
+        (folder / name).with_suffix(".txt").write_text(caption)
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.txt").write_text("Nothing.")
+    return folder
+
+
+def test_a_model_behind_an_endpoint_answers_a_suite_and_the_run_resumes(
+    run: Run, serve: Any, data: Path, tmp_path: Path
+) -> None:
+    server = serve(lambda _prompt: "A cat looks at a cup of coffee.")
+    arguments = ["subjects", "--data", data, "--endpoint", server.url, "--model", "eyes"]
+    arguments += ["--output", tmp_path / "run"]
+    code, out, err = run(*arguments, "--json", "--max-requests", "1")
+    assert (code, out) == (1, "")
+    assert "Stopped at --max-requests 1" in err
+    code, out, err = run(*arguments, "--json")
+    assert code == 0, err
+    assert "Resuming: 1 of 3 answers are there." in err
+    whole = json.loads(out)
+    assert whole["model"] == {"endpoint": server.url, "model": "eyes"}
+    assert (whole["answers"], whole["not_answered"]) == (2, 1)
+    assert (whole["scores"][0]["name"], whole["scores"][0]["value"]) == ("subject rate", 1.0)
+    sent = {one["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2] for one in server.requests}
+    assert {base64.b64decode(one) for one in sent} == {
+        (data / name).read_bytes() for name in ("chelsea.png", "coffee.jpg")
+    }
+    assert set(server.prompts) == {"What is in this picture?"} and len(server.prompts) == 2
+    header = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert header["sampling"] == {"temperature": 0.0}
+
+
+def test_another_model_does_not_go_on_with_a_run(run: Run, serve: Any, data: Path, tmp_path: Path) -> None:
+    server = serve(lambda _prompt: "A cat.")
+    arguments = ["subjects", "--data", data, "--endpoint", server.url, "--output", tmp_path / "run"]
+    assert run(*arguments, "--model", "eyes")[0] == 0
+    code, _, err = run(*arguments, "--model", "other")
+    assert code == 2
+    assert "another model.model" in err
+
+
+def test_an_endpoint_needs_the_name_of_a_model(run: Run, data: Path) -> None:
+    code, _, err = run("subjects", "--data", data, "--endpoint", "http://localhost:1/v1")
+    assert code == 2
+    assert "give --model" in err.lower()
