@@ -35,7 +35,7 @@ _NUMBERS = {
         "sixteen seventeen eighteen nineteen twenty".split()
     )
 } | {"no": 0, "none": 0, "single": 1, "couple": 2, "pair": 2, "dozen": 12}
-_WORD = re.compile(r"\d+|[a-z]+")
+_WORD = re.compile(r"\d{1,3}(?:,\d{3})+|\d+|[a-z]+")
 
 
 def with_article(noun: str) -> str:
@@ -71,8 +71,8 @@ def number_in(answer: str) -> int | None:
     is no number: "A man and a woman." does not say one.
     """
     for word in _WORD.findall(answer.lower()):
-        if word.isdigit():
-            return int(word)
+        if word[0].isdigit():
+            return int(word.replace(",", ""))
         if word in _NUMBERS:
             return _NUMBERS[word]
     return None

@@ -53,6 +53,8 @@ def test_plurals(one: str, many: str) -> None:
     [
         ("There are two dogs in the image.", 2),
         ("Twelve.", 12),
+        ("There are 125,000 phones.", 125_000),
+        ("1,2 or 3", 1),
         ("I see 3 of them, or 4.", 3),
         ("There are no dogs.", 0),
         ("A couple of dogs.", 2),
