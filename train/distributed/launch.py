@@ -94,8 +94,10 @@ def first_host(nodes: str) -> str:
     return "127.0.0.1" if head is None else head[1] + (head[2] or "")
 
 
-def launch(command: Sequence[str], count: int) -> int:
+def launch(command: Sequence[str], count: int, *, stdout: int | None = None) -> int:
     """Run `command` in `count` processes of this machine, as one run; returns the exit code.
+
+    `stdout` is theirs, as `subprocess.Popen` takes it.
 
     SIGINT and SIGTERM are forwarded once. If one process fails the others end too, and its exit code is
     returned.
@@ -115,6 +117,7 @@ def launch(command: Sequence[str], count: int) -> int:
                 list(command),
                 env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdin=subprocess.PIPE,
+                stdout=stdout,
                 start_new_session=True,
             )
             for rank in range(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from minigpt4.tui.cli.evaluate.ablations import ablations
 from minigpt4.tui.cli.evaluate.judge import judge
 from minigpt4.tui.cli.evaluate.report import report
 from minigpt4.tui.cli.evaluate.suites import add_suites
@@ -18,3 +19,4 @@ eval_app = typer.Typer(
 add_suites(eval_app)
 eval_app.command("judge")(judge)
 eval_app.command("report")(report)
+eval_app.command()(ablations)

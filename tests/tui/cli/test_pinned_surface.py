@@ -40,7 +40,8 @@ COMMANDS = {
     "themes": "list check new path",
     "prompts": "list show path",
     "config": "path show check",
-    "eval": "captions subjects fluency failures coverage tasks chair presence counting vqa judge report",
+    "eval": "captions subjects fluency failures coverage tasks chair presence counting vqa judge report "
+    "ablations",
 }
 """What each group holds; "" is the program itself."""
 
