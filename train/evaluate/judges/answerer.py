@@ -41,7 +41,7 @@ class EndpointAnswerer:
                     yield failed(task, str(error))
                     continue
                 asked.append((task, hashlib.sha256(content).hexdigest()))
-                requests.append(Request(task.prompt, content, task.max_tokens))
+                requests.append(Request(task.prompt_with_choices, content, task.max_tokens))
             for index, one in self._model.completions(requests):
                 task, digest = asked[index]
                 if one.refusal:
