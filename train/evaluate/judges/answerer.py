@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from minigpt4.core.errors import ImageError, UsageError
+from minigpt4.core.errors import ImageError
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.evaluate.answering import answered, failed
 from minigpt4.train.evaluate.judges.client import Request
@@ -25,11 +25,7 @@ class EndpointAnswerer:
         self._model = model
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """In any order. Raises UsageError for questions that ask how likely given answers are."""
-        if any(task.choices for task in tasks):
-            raise UsageError(
-                "This suite compares how likely answers are, which an endpoint does not tell; use --bundle."
-            )
+        """In any order. Choices are part of the question: an endpoint does not tell how likely each is."""
         rest = iter(tasks)
         while chunk := list(islice(rest, AT_ONCE)):
             asked: list[tuple[Task, str]] = []

@@ -76,3 +76,24 @@ def test_an_endpoint_needs_the_name_of_a_model(run: Run, data: Path) -> None:
     code, _, err = run("subjects", "--data", data, "--endpoint", "http://localhost:1/v1")
     assert code == 2
     assert "give --model" in err.lower()
+
+
+def test_choices_are_part_of_the_question(run: Run, serve: Any, examples: Path, tmp_path: Path) -> None:
+    row = {
+        "image_id": 7,
+        "question_id": "a",
+        "question": "What looks up?",
+        "choices": ["dog", "cat", "bird", "cow"],
+        "correct_choice_idx": 1,
+        "direct_answers": ["cat"] * 10,
+        "difficult_direct_answer": False,
+    }
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "aokvqa_v1p0_val.json").write_text(json.dumps([row]))
+    (data / "000000000007.jpg").write_bytes((examples / "coffee.jpg").read_bytes())
+    server = serve(lambda prompt: "Cat." if "dog; cat; bird; cow" in prompt else "A kitten")
+    code, out, err = run("vqa", "--data", data, "--endpoint", server.url, "--model", "eyes", "--json")
+    assert code == 0, err
+    values = {score["name"]: score["value"] for score in json.loads(out)["scores"]}
+    assert values == {"A-OKVQA, multiple choice": 1.0, "A-OKVQA, direct answer": 0.0}
