@@ -62,13 +62,13 @@ class Score:
 
     @cached_property
     def value(self) -> float:
-        """The score."""
-        return float(self.combine(self.sums))
+        """The score; NaN if nothing was counted."""
+        return float(self.combine(self.sums)) if self.parts else math.nan
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
         """Its 95 % interval: Wilson's for a rate, else bootstrap over pictures. None for a count."""
-        if not self.has_interval:
+        if not self.has_interval or not self.parts:
             return None
         if self.is_rate:
             return wilson(self.sums[0], self.sums[1])
@@ -110,7 +110,8 @@ def _matrix(parts: Mapping[str, tuple[float, ...]]) -> NDArray[np.float64]:
 
 def as_json(score: Score) -> dict[str, Any]:
     """The score as a plain record."""
-    record: dict[str, Any] = {"name": score.name, "value": score.value}
+    value = None if math.isnan(score.value) else score.value
+    record: dict[str, Any] = {"name": score.name, "value": value}
     if score.interval is not None:
         record["interval_95"] = list(score.interval)
     if score.paper is not None:

@@ -320,7 +320,10 @@ def print_table(answers: int, scores: Sequence[Score]) -> None:
     for score in scores:
         interval = score.interval
         between = f"{interval[0]:.{score.digits}f} to {interval[1]:.{score.digits}f}" if interval else ""
-        rows.append((score.name, f"{score.value:.{score.digits}f}", between))
+        value = (
+            "-" if score.value != score.value else f"{score.value:.{score.digits}f}"
+        )  # NaN: nothing counted
+        rows.append((score.name, value, between))
     name_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
     for name, value, between in rows:
         print(f"{name:<{name_width}}  {value:>{value_width}}  {between}".rstrip())

@@ -37,7 +37,7 @@ def difference(
 def _interval(first: Score, second: Score) -> tuple[float, float] | None:
     """The percentile interval of the paired bootstrap: both runs get the same resamples of the pictures."""
     keys = list({**first.parts, **second.parts})
-    if len(keys) < 2 or not (first.has_interval and second.has_interval):
+    if len(keys) < 2 or not (first.has_interval and second.has_interval and first.parts and second.parts):
         return None
     counts = resampled_counts(len(keys))
     values = second.combine(counts @ _rows(second, keys)) - first.combine(counts @ _rows(first, keys))

@@ -24,6 +24,7 @@ from minigpt4.train.evaluate.run_folder import EvalRun
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import JudgeTask, Record, Suite, SuiteOptions, Task, Verdict
 from minigpt4.tui.cli import main
+from minigpt4.tui.cli.evaluate import human_judge
 
 KEY = "sk-very-secret-1234567890"
 ANSWERS = 10
@@ -324,9 +325,13 @@ def test_without_a_model_a_person_judges_beside_the_pictures(
         assert read(sitting.current) == content
         sitting.decide(1.0)
 
-    monkeypatch.setattr("minigpt4.tui.review.judging.judge_in_person", decides)
-    assert judge(folder)[0] == 0
-    assert [(row["judge"], row["value"]) for row in rows(folder)] == [("person", 1.0)]
+    code, _, err = judge(folder, "--name", "Ada")
+    assert code == 2 and "terminal" in err
+    monkeypatch.setattr(human_judge, "require_terminal", lambda: None)
+    monkeypatch.setattr(human_judge, "judge_in_person", decides)
+    code, _, err = judge(folder, "--name", "Ada")
+    assert code == 0, err
+    assert [(row["judge"], row["value"]) for row in rows(folder)] == [("Ada", 1.0)]
 
 
 @pytest.fixture
