@@ -72,6 +72,7 @@ class EarlyPreview:
 
     def lines(self, columns: int, rows: int, blocks: Blocks, *, is_true: bool) -> list[str]:
         """The image in true or in 256 colors, one text with escape codes per line; raises ImageError."""
+        self.wait()  # the first line is the size, which another thread reads
         request = (columns, rows, *astuple(blocks), is_true)
         # An ended child is noticed below.
         with suppress(OSError, ValueError):
