@@ -162,7 +162,7 @@ def test_what_is_no_picture_is_refused_although_it_is_decoded_late(
     encoder: CountingEncoder, tmp_path: Path
 ) -> None:
     (tmp_path / "text.jpg").write_bytes(b"some words")
-    with pytest.raises(ImageError, match=r"text\.jpg' is not a picture"):
+    with pytest.raises(ImageError, match=r"text\.jpg' is a text, not a picture"):
         engine_of(encoder).look(tmp_path / "text.jpg")
 
 
