@@ -24,7 +24,7 @@ from minigpt4.tui.cli.evaluate.processes import (
     start_processes,
 )
 from minigpt4.tui.cli.progress import opening_photos, timing_pictures
-from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import json_text
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class Survey:
         with opening_photos(count) as report:
             photos = open_photos(self.places, self.suite.need, report)
         for reason, number in skipped.most_common():
-            say(f"{number} skipped: {reason} (first: {first[reason]})")
+            say(printable(f"{number} skipped: {reason} (first: {first[reason]})"))
         return list(self.suite.tasks(self.suite.limited(photos, self.limit), self.options))
 
     def _begin(
