@@ -42,8 +42,6 @@ GC_THRESHOLDS = (2_000, 10, 1_000)
 
 LOCK_S = 0.3
 """Seconds to wait for another process's lock on the store; then the write is retried later."""
-PHOTO_FIRST_S = 0.3
-"""Seconds for which the engine leaves the processor to drawing the photo that the app was started with."""
 DELETED_KEPT_S = 30 * 24 * 3600
 """Seconds for which a deleted conversation can be restored."""
 
@@ -73,7 +71,8 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.engine = EngineStatus()
         self.is_begun = False
         self._in_force = settings
-        self._start_with = (tuple(pictures), conversation)
+        pictures = tuple(pictures)
+        self._start_with = (pictures, conversation)
         self._vision = (projection, offload)
         self._keys = bindings(settings.settings.keys)
         self._make_worker = make_worker
@@ -86,7 +85,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.settings_changed: Signal[str] = Signal(self, "settings_changed")
         self.engine_changed: Signal[EngineStatus] = Signal(self, "engine_changed")
         self._apply_motion()
-        self.chat = ChatScreen(self)
+        self.chat = ChatScreen(self, pictures, is_empty=conversation is None)
         self.begin_theme(self.settings.theme)
 
     @property
@@ -103,7 +102,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def on_mount(self) -> None:
         """Paint the first frame before everything else."""
         self.set_keymap(self._keys.keymap())
-        self.call_after_refresh(self._begin)
+        self.call_after_refresh(self.chat.after_photo, self._begin)
 
     async def _begin(self) -> None:
         self.is_begun = True
@@ -113,13 +112,11 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         with self.batch_update():  # one frame for all: each takes 30 ms
             await self.chat.draw_sidebar()
             self.chat.restore_drafts(is_wanted=not any(self._start_with))
-            pictures, conversation = self._start_with
-            if conversation is not None:
+            if (conversation := self._start_with[1]) is not None:
                 self.open_conversation(conversation)
-            self.attach(pictures)
-            await self.chat.draw_photo()
+            await self.chat.attach_first()
         self.follow_themes()
-        self.set_timer(PHOTO_FIRST_S, self._load) if pictures else self._load()
+        self._load()
         if not gc.isenabled():
             gc.freeze()  # all objects up to here stay alive
             gc.set_threshold(*GC_THRESHOLDS)

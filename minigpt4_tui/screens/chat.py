@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import BindingType
 
 from minigpt4.tui.history.store import StoredMessage
-from minigpt4.tui.images.attachments import attachments_in
+from minigpt4.tui.images.attachments import Attachment, attachments_in
 from minigpt4.tui.prompts.prompts import PromptError
 from minigpt4.tui.screens.chat_draft import ChatDraft
 from minigpt4.tui.settings.bindings import bindings_of
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from minigpt4.tui.widgets.answer import CodeBlock
     from minigpt4.tui.widgets.picture_row import Thumbnail
 
+PHOTO_FIRST_S = 0.3
+"""Most seconds for which everything else waits for the photo that the app was started with."""
+
 TWICE_S = 2.0
 """Seconds within which a second Ctrl+C quits."""
 
@@ -33,10 +38,36 @@ class ChatScreen(ChatDraft):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
 
-    def __init__(self, host: MiniGPT4App) -> None:
+    def __init__(self, host: MiniGPT4App, pictures: Sequence[Attachment | Path], *, is_empty: bool) -> None:
+        """The app was started with `pictures`, and with an empty conversation or one to be opened."""
         super().__init__(host)
+        self._first_pictures = pictures
+        previews = (one.early for one in pictures if isinstance(one, Attachment))
+        self._early = next(filter(None, previews), None) if is_empty else None
         self._copied = ("", -1)
         self._interrupted_at = 0.0
+
+    # The start
+
+    def on_mount(self) -> None:
+        """Give the photo that the app was started with its place in the first frame."""
+        if self._early is not None:
+            self.call_next(self.attach_first)
+
+    async def attach_first(self) -> None:
+        """Attach the pictures that the app was started with, once."""
+        pictures, self._first_pictures = self._first_pictures, ()
+        self.attach(pictures)
+        await self.draw_photo()
+
+    def after_photo(self, work: Callable[[], object]) -> None:
+        """Do work in the app, but leave the processor to the photo until that is on the screen."""
+        if (early := self._early) is None:
+            self.host.call_next(work)
+        else:
+            self.host.in_background(
+                lambda: early.was_shown.wait(PHOTO_FIRST_S), lambda _: self.host.call_next(work)
+            )
 
     # Pictures
 

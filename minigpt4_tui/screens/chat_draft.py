@@ -73,7 +73,7 @@ class ChatDraft(ChatView):
         self.footer.show_draft()
         self._note_draft()
         if folders:
-            self.pick_in(folders[0])
+            self.call_after_refresh(self.pick_in, folders[0])
         if len(folders) > 1:
             self.host.say(
                 f"Only '{folders[0]}' is shown; open '{folders[1]}' with /image when you are done.", "warning"

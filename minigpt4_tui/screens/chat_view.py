@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
+from textual.widget import Widget
 from textual.widgets import Static
 
 from minigpt4.tui.conversation.conversation import Conversation
@@ -78,12 +79,16 @@ class ChatView(Screen[None]):
         breakpoints = self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS
         for points, size in zip(breakpoints, self.app.size, strict=True):
             self.add_class(max(point for point in points if point[0] <= size)[1])
-        with Horizontal(id="body"), Vertical(id="conversation"):
-            yield Static("", id="title", markup=False)
-            yield Welcome(self._ways(is_typing=True))
-            yield Transcript(self._make)
-            still = self.host.settings.reduced_motion
-            yield ChatFooter(self.draft, self.history, still=still, key=self.host.key)
+        still = self.host.settings.reduced_motion
+        with Horizontal(id="body"):
+            if self.shows_sidebar:
+                # The list comes after the first frame, and moves nothing.
+                yield Widget(id="sidebar-room")
+            with Vertical(id="conversation"):
+                yield Static("", id="title", markup=False)
+                yield Welcome(self._ways(is_typing=True))
+                yield Transcript(self._make)
+                yield ChatFooter(self.draft, self.history, still=still, key=self.host.key)
 
     def on_mount(self) -> None:
         """Show an empty conversation until another is opened."""
@@ -301,12 +306,13 @@ class ChatView(Screen[None]):
     @property
     def shows_sidebar(self) -> bool:
         """Whether the list is shown now."""
-        if self.size.width < COVERING_COLUMNS:
+        width = self.app.size.width  # this screen's own is known once it is laid out
+        if width < COVERING_COLUMNS:
             return self._sidebar_covers
         if self._sidebar_wanted is not None:
             return self._sidebar_wanted
         wanted = self.host.settings.sidebar
-        return wanted == "open" or (wanted == "auto" and self.size.width >= SIDEBAR_COLUMNS)
+        return wanted == "open" or (wanted == "auto" and width >= SIDEBAR_COLUMNS)
 
     async def action_toggle_sidebar(self) -> None:
         """Show the list and focus it, or hide it."""
@@ -338,6 +344,7 @@ class ChatView(Screen[None]):
 
     async def draw_sidebar(self) -> None:
         """Show or hide the list; it is created when it is first shown."""
+        self.query("#sidebar-room").remove()
         if not self.query("#sidebar") and self.shows_sidebar:
             from minigpt4.tui.sidebar.sidebar import Sidebar
 

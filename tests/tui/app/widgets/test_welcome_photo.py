@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from textual.geometry import Size
+from textual.geometry import Region, Size
 
 from minigpt4.core.pixels import open_picture
+from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images.attachments import Attachment
 from minigpt4.tui.images.early_preview import EarlyPreview
+from minigpt4.tui.screens import chat
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip
 from minigpt4.tui.widgets.picture import LargePhoto
@@ -157,6 +159,27 @@ async def test_the_early_preview_is_shown_until_the_photo_is_open(
         assert photo(now)._drawing is not None and photo(now)._drawing.pixels is None
         assert photo(now).picture is not None
         assert "red.png   600 × 400" in [line.strip() for line in now.text().splitlines()]
+
+
+async def test_the_early_preview_comes_before_the_list_and_is_not_moved_by_it(
+    play: Play, early: Attachment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "PHOTO_FIRST_S", 60)
+    monkeypatch.setenv("COLORTERM", "truecolor")
+    assert early.early is not None
+    was_shown = early.early.was_shown
+    before: list[tuple[bool, Region]] = []
+    begin = MiniGPT4App._begin
+
+    async def noting(app: MiniGPT4App) -> None:
+        before.append((was_shown.is_set(), app.chat.query_one(LargePhoto).region))
+        await begin(app)
+
+    monkeypatch.setattr(MiniGPT4App, "_begin", noting)
+    async with play({"images": "quadrant", "sidebar": "open"}, pictures=[early], size=(120, 40)) as now:
+        await now.until(lambda: is_drawn(now) and now.app.chat.query("#sidebar"))
+        assert before == [(True, photo(now).region)]
+        assert not now.app.chat.query("#sidebar-room")
 
 
 @pytest.mark.parametrize("case", ["no color", "ended", "no picture"])
