@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from minigpt4.core.errors import UsageError
+from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
@@ -208,17 +208,19 @@ def choose(
     from minigpt4.tui.conversation.engine_status import options_from, sampling_from
 
     settings = loaded.settings
-    options = options_from(settings, projection, offload_vision)
-    options = replace(options, backend=backend_for(options.backend, beams))
+
+    def resolved(loaded: Loaded) -> EngineOptions:
+        options = options_from(loaded.settings, projection, offload_vision)
+        return replace(options, backend=backend_for(options.backend, beams)).resolved()
+
     try:
-        options = options.resolved()
+        options = resolved(loaded)
     except UsageError as error:
-        kept = [name for name in MODEL if loaded.origins[name] not in ("default", "flag")]
-        if not kept:
+        if not (blamed := _blamed(loaded, str(error), resolved)):
             raise
-        # The fault may lie in the settings, not on the command line.
         raise UsageError(
-            f"{error} (From the settings: {', '.join(kept)}; `minigpt4 config show` shows where that is set.)"
+            f"{error} (From the settings: {', '.join(blamed)}; `minigpt4 config show` shows where that is "
+            "set.)"
         ) from error
     sampling = sampling_from(settings)
     if beams is not None and beams > 1:
@@ -230,6 +232,22 @@ def choose(
         sampling = replace(sampling, temperature=0.0)
     sampled = sampling.over(options.loaded_bundle().sampling)
     return Chosen(options, sampled, settings.system_prompt or "", settings.theme)
+
+
+def _blamed(loaded: Loaded, problem: str, resolved: Callable[[Loaded], object]) -> list[str]:
+    """The settings, not given on the command line, without which there would not be this problem."""
+    from minigpt4.tui.settings.settings import entry
+
+    found = []
+    for name in MODEL:
+        if loaded.origins[name] not in ("default", "flag"):
+            try:
+                resolved(loaded.with_value(name, entry(name).default))
+            except Minigpt4Error as error:
+                if str(error) == problem:
+                    continue
+            found.append(name)
+    return found
 
 
 def check_model(loaded: Loaded, projection: Path | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
 from minigpt4.core.storage.atomic import replacing
+from minigpt4.tui.conversation.code_blocks import code_blocks
 
 START = re.compile(r"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
 """The beginning of a page that stands in a block of code without a language, or in no block at all."""
@@ -30,13 +31,13 @@ def free_name(folder: Path) -> Path:
     return next(path for path in names if not path.exists())
 
 
-def save_page(page: str, path: Path) -> None:
-    """Write the page; raises UsageError if the file is there already or cannot be written."""
+def save_new(text: str, path: Path) -> None:
+    """Write the text, such as a page; raises UsageError if the file is there already or cannot be written."""
     if path.exists():
         raise UsageError(f"'{path}' is there already; give another name.")
     try:
         with replacing(path) as draft:
-            draft.write_text(page, encoding="utf-8", errors="replace")
+            draft.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"'{path}' cannot be written: {error.strerror or error}.") from error
 
@@ -54,14 +55,10 @@ def open_page(path: Path) -> None:
 
 
 def _page(answer: str) -> str:
-    # Parsing Markdown takes 25 ms to import.
-    from markdown_it import MarkdownIt
-
     blocks = [
-        token.content
-        for token in MarkdownIt("commonmark").parse(answer)
-        if token.type in ("fence", "code_block")
-        and (token.info.strip().lower().startswith(("html", "xhtml")) or START.match(token.content))
+        block.code
+        for block in code_blocks(answer)
+        if block.language.startswith(("html", "xhtml")) or START.match(block.code)
     ]
     if blocks:
         return blocks[-1]

@@ -71,8 +71,13 @@ COMMANDS = (
     SlashCommand(
         "/variants", "", plain="NUMBER list all answers to the last question, or go on from another one"
     ),
-    SlashCommand("/copy", "copy_last", "copy the last answer"),
-    SlashCommand("/code", "copy_last_code", "copy the last block of code"),
+    SlashCommand("/copy", "copy_last", "copy the last answer", "copy the last answer"),
+    SlashCommand(
+        "/code",
+        "copy_last_code",
+        "copy the last block of code",
+        "FILE print the last block of code, or save it as a file",
+    ),
     SlashCommand(
         "/save-html",
         "save_page",
@@ -97,8 +102,8 @@ COMMANDS = (
     SlashCommand(
         "/settings", "settings", "change the settings", "NAME VALUE list the settings, or change one"
     ),
-    SlashCommand("/themes", "themes", "choose a theme"),
-    SlashCommand("/restart", "restart_engine", "start the model again"),
+    SlashCommand("/themes", "themes", "choose a theme", "NAME list the themes, or choose one"),
+    SlashCommand("/restart", "restart_engine", "start the model again", "start the model again"),
     SlashCommand("/help", "help", "show all keys", "show this"),
     SlashCommand("/quit", "quit", "leave", "leave; Ctrl+D does it, too"),
 )

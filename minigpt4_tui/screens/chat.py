@@ -254,11 +254,14 @@ class ChatScreen(ChatDraft):
             self.host.push_screen(ExportScreen(self.conversation.info.id))
 
     def action_save_page(self, path: str = "") -> None:
-        """Save the web page of the last answer that holds one."""
+        """Save the web page of the focused answer, or else of the last one that holds a page."""
         from minigpt4.tui.conversation.html_page import NO_PAGE, page_in
 
-        answers = (one.text for one in reversed(self.conversation.path) if one.role == "assistant")
-        if page := page_in(answers):
+        answers = [one for one in reversed(self.conversation.path) if one.role == "assistant"]
+        if isinstance(self.focused, MessageView):
+            focused = self.focused.message.id
+            answers.sort(key=lambda one: one.id != focused)
+        if page := page_in(self.conversation.with_current_text(one).text for one in answers):
             from minigpt4.tui.screens.save_page import SavePageScreen
 
             self.host.push_screen(SavePageScreen(page, path))

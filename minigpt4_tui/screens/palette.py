@@ -22,7 +22,7 @@ from minigpt4.tui.screens.dialog import ListDialog
 from minigpt4.tui.settings.bindings import key_label
 from minigpt4.tui.settings.keys import ACTIONS, SCOPES
 from minigpt4.tui.terminal.sanitize import sanitize_line
-from minigpt4.tui.widgets.option_rows import OptionRows
+from minigpt4.tui.widgets.option_rows import OptionRows, TwoEnds
 
 if TYPE_CHECKING:
     from textual.dom import DOMNode
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 EXCLUDED = "palette"
 """The action that has opened it."""
-
-NAME_WIDTH = 52
-"""Columns of a command's name, so that the keys line up."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ class PaletteScreen(ListDialog[None]):
                 group = command.group
                 rows.append(Option(Content.assemble("\n" if rows else "", (group, "bold")), disabled=True))
                 self._listed.append(None)
-            space = " " * max(NAME_WIDTH - name.cell_length, 1)
-            rows.append(Option(Content.assemble("" if typed else "  ", name, space, (command.keys, "dim"))))
+            indented = name if typed else Content("  ") + name
+            rows.append(Option(TwoEnds(indented, Content.styled(command.keys, "dim"))))
             self._listed.append(command)
         self.rows.fill(rows)
         if not rows:

@@ -10,7 +10,7 @@ from textual.widgets import Input
 from textual.widgets.option_list import Option
 
 from minigpt4.core.errors import Minigpt4Error
-from minigpt4.tui.conversation.html_page import free_name, open_page, save_page
+from minigpt4.tui.conversation.html_page import free_name, open_page, save_new
 from minigpt4.tui.screens.dialog import ListDialog
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.option_rows import OptionRows
@@ -48,7 +48,7 @@ class SavePageScreen(ListDialog[None]):
             self.show_note(sanitize_line(str(error)))
 
     def _save(self, path: Path) -> None:
-        save_page(self._page, path)
+        save_new(self._page, path)
         self._saved = path
         self._show({"leave": "Close", "open": "Open it in the browser"})
         self.show_note(

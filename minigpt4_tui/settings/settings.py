@@ -245,9 +245,9 @@ class Loaded:
                     values[found.name] = found.checked(own[found.name])
         return self._over(values, "conversation", problems)
 
-    def with_value(self, name: str, value: object) -> Loaded:
+    def with_value(self, name: str, value: object, origin: Origin = "file") -> Loaded:
         """With one setting changed, as the settings screen does. Raises UsageError for a wrong value."""
-        return self._over({name: entry(name).required(value)}, "file", list(self.problems))
+        return self._over({name: entry(name).required(value)}, origin, list(self.problems))
 
     def _over(self, values: Mapping[str, Any], origin: Origin, problems: list[str]) -> Loaded:
         origins = {**self.origins, **dict.fromkeys(values, origin)}

@@ -10,8 +10,12 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.content import Content
+from textual.css.styles import RulesMap
 from textual.message import Message
 from textual.strip import Strip
+from textual.style import Style as VisualStyle
+from textual.visual import RenderOptions, Visual
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
@@ -19,6 +23,33 @@ from minigpt4.tui.widgets.waiting_keys import WaitingKeys
 
 AHEAD = 10
 """Rows before the end at which `NearEnd` is posted."""
+
+
+@dataclass(frozen=True)
+class TwoEnds(Visual):
+    """A row with one text at its left end, cut where there is no room, and one at its right end."""
+
+    left: Content
+    right: Content
+
+    def __str__(self) -> str:
+        return f"{self.left}  {self.right}"
+
+    def render_strips(
+        self, width: int, height: int | None, style: VisualStyle, options: RenderOptions
+    ) -> list[Strip]:
+        """One line of that width."""
+        left = self.left.truncate(max(width - self.right.cell_length - 2, 0), ellipsis=True)
+        space = " " * (width - left.cell_length - self.right.cell_length)
+        return Content.assemble(left, space, self.right).render_strips(width, height, style, options)
+
+    def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
+        """As wide as the list."""
+        return container_width
+
+    def get_height(self, rules: RulesMap, width: int) -> int:
+        """One line."""
+        return 1
 
 
 class OptionRows(WaitingKeys, OptionList):

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
     from minigpt4.tui.cli.chat.plain_model import PlainModel
     from minigpt4.tui.history.store import ConversationInfo
+    from minigpt4.tui.settings.settings import Origin
 
 ANSWER = "Answer: "
 """Begins an answer at a terminal."""
@@ -275,21 +276,22 @@ class PlainChat:
             name = conversation.id[:SHOWN_ID]
             say(f"It has settings of its own; `minigpt4 chat --plain --resume {name}` goes on with them.")
 
-    def change(self, values: Mapping[str, Any]) -> None:
+    def change(self, values: Mapping[str, Any], origin: Origin) -> None:
         """Use other settings from now on; another model looks at the pictures again."""
         if self.model is None:
             return
         try:
-            is_other = self.model.change(values)
+            is_other = self.model.change(values, origin)
         finally:
             self.engine = self.model.engine
         chosen = self.model.chosen
         self.sampling, self.system_prompt = chosen.sampling, chosen.system_prompt
         if is_other:
             self.record.answered_by(chosen.model.bundle_name)
-            self._look_again()
+            self.look_again()
 
-    def _look_again(self) -> None:
+    def look_again(self) -> None:
+        """Have the pictures looked at by a model that was just loaded."""
         info, store = self.record.conversation, self.record.store
         waiting = [(one.source, one.stored) for one in self.pending if one.stored is not None]
         lost = len(self.pending) - len(waiting)
@@ -315,12 +317,11 @@ class PlainChat:
     def _answer(self, question: str, limit: int | None) -> None:
         asked = User(question, images=tuple(one.embedding for one in self.pending))
         stored = [one.stored for one in self.pending if one.stored is not None]
-        has_seen_none = not (self.conversation or self.pending)
         reply = self._reply(
             [*self.conversation, asked],
             self._limited(limit),
             lambda: self.record.begin(question, stored),
-            notice=f"({NO_PICTURE}; /image PATH adds one.)" if has_seen_none else "",
+            notice="" if self.conversation or self.pending else f"({NO_PICTURE}; /image PATH adds one.)",
         )
         self.conversation += [asked, Assistant(reply.text)]
         self.pending.clear()

@@ -12,8 +12,9 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.cli.chat.line_input import at_terminal
+from minigpt4.tui.cli.chat.plain_copy import code, copy
 from minigpt4.tui.cli.chat.plain_pictures import asked_by_you, pick
-from minigpt4.tui.conversation.html_page import NO_PAGE, free_name, open_page, page_in, save_page
+from minigpt4.tui.conversation.html_page import NO_PAGE, free_name, open_page, page_in, save_new
 from minigpt4.tui.conversation.slash_commands import plain_commands
 from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID, StoredMessage
 from minigpt4.tui.images.attachments import MAX_DROP, path_in
@@ -224,7 +225,7 @@ def _save_html(chat: PlainChat, rest: str) -> None:
     if not page:
         raise UsageError(NO_PAGE)
     path = path_in(rest) if rest else free_name(Path.cwd())
-    save_page(page, path)
+    save_new(page, path)
     say(f"Saved {printable(str(path))}.")
     warning = "A browser runs the scripts in it, and they may load from the web. Open it?"
     if _confirmed(chat, warning, in_script=False):
@@ -234,7 +235,7 @@ def _save_html(chat: PlainChat, rest: str) -> None:
 def _models(chat: PlainChat, rest: str) -> None:
     model = _model(chat)
     if rest:
-        chat.change({"bundle": rest})
+        chat.change({"bundle": rest}, "flag")
         say(f"{printable(rest)} answers from now on.")
         return
     from minigpt4.tui.models.bundle_info import all_bundles
@@ -265,9 +266,30 @@ def _settings(chat: PlainChat, rest: str) -> None:
         value = setting.parsed(text)
     except InvalidValueError as problem:
         raise UsageError(str(problem)) from problem
-    chat.change({setting.name: value})
+    chat.change({setting.name: value}, "file")
     save_setting(setting.name, value if text.strip() else None)
     say(f"{setting.name} is {printable(text.strip()) or 'the default'} now, also in later chats.")
+
+
+def _themes(chat: PlainChat, rest: str) -> None:
+    from minigpt4.themes import theme_names
+
+    model = _model(chat)
+    if rest:
+        _settings(chat, f"theme {rest}")
+        return
+    for name in theme_names():
+        say(f"{printable(name)}{', in use' * (name == model.loaded.settings.theme)}")
+    say("/themes NAME chooses one, for the app, too.")
+
+
+def _restart(chat: PlainChat, rest: str) -> None:
+    del rest
+    model = _model(chat)
+    model.restart()
+    chat.engine = model.engine
+    chat.look_again()
+    say("The model was started again.")
 
 
 def _confirmed(chat: PlainChat, question: str, *, in_script: bool) -> bool:
@@ -315,6 +337,8 @@ ACTIONS: dict[str, Callable[[Any, str], None]] = {
     "/variants": _variants,
     "/pick": pick,
     "/remove": _remove,
+    "/copy": copy,
+    "/code": code,
     "/save-html": _save_html,
     "/history": _history,
     "/search": _search,
@@ -327,6 +351,8 @@ ACTIONS: dict[str, Callable[[Any, str], None]] = {
     "/export": _export,
     "/models": _models,
     "/settings": _settings,
+    "/themes": _themes,
+    "/restart": _restart,
     "/help": _help,
 }
 """By name; /quit, which ends the chat, is not one of them."""

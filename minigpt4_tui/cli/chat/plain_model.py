@@ -13,7 +13,7 @@ from minigpt4.tui.cli import options
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
     from minigpt4.tui.cli.options import Chosen
-    from minigpt4.tui.settings.settings import Loaded
+    from minigpt4.tui.settings.settings import Loaded, Origin
 
 
 @dataclass
@@ -26,17 +26,19 @@ class PlainModel:
     chosen: Chosen
     engine: Engine
 
-    def change(self, values: Mapping[str, Any]) -> bool:
-        """Use other values of some settings; returns whether that loaded another model.
+    def change(self, values: Mapping[str, Any], origin: Origin) -> bool:
+        """Use other values of some settings, which come from `origin`; returns whether the model is another.
 
         Another bundle has its own projection. Raises Minigpt4Error if the model cannot be loaded; then the
         one before is loaded again, and all settings are as they were.
         """
-        loaded = self.loaded
+        loaded = given = self.loaded
         for name, value in values.items():
-            loaded = loaded.with_value(name, value)
+            loaded = loaded.with_value(name, value, origin)
+            # If it is wrong, it is what was typed, and not yet in the settings.
+            given = given.with_value(name, value, "flag")
         projection = None if "bundle" in values else self.projection
-        chosen = options.choose(loaded, projection, offload_vision=self.offload_vision)
+        chosen = options.choose(given, projection, offload_vision=self.offload_vision)
         is_other = chosen.model != self.chosen.model
         if is_other:
             options.fetch_files(chosen.model, bars=False)
@@ -49,3 +51,8 @@ class PlainModel:
                 raise
         self.loaded, self.projection, self.chosen = loaded, projection, chosen
         return is_other
+
+    def restart(self) -> None:
+        """Load the same model again. Raises Minigpt4Error if it cannot be loaded."""
+        self.engine.close()
+        self.engine = options.load_engine(self.chosen.model, bars=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
-from minigpt4.tui.conversation.html_page import free_name, open_page, page_in, save_page
+from minigpt4.tui.conversation.html_page import free_name, open_page, page_in, save_new
 
 PAGE = "<!DOCTYPE html>\n<html><body>Joke</body></html>\n"
 
@@ -46,14 +46,14 @@ def test_the_newest_answer_with_a_page_counts() -> None:
 def test_a_file_is_never_overwritten(tmp_path: Path) -> None:
     path = free_name(tmp_path)
     assert path == tmp_path / "page.html"
-    save_page("one", path)
+    save_new("one", path)
     assert free_name(tmp_path) == tmp_path / "page-2.html"
     with pytest.raises(UsageError, match=r"page\.html' is there already; give another name"):
-        save_page("two", path)
+        save_new("two", path)
     assert path.read_text() == "one"
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="cannot be written"):
-        save_page("two", tmp_path / "file" / "page.html")
+        save_new("two", tmp_path / "file" / "page.html")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "page.html"]
 
 

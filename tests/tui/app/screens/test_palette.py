@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from textual.geometry import Region
 
 from minigpt4.tui.history.store import StoredPicture
 from minigpt4.tui.screens.palette import PaletteScreen
@@ -162,3 +163,16 @@ async def test_a_command_without_a_key_chosen_over_another_screen_closes_that(pl
         await on.pilot.press(*"copy the last answer", "enter")
         await on.until(lambda: on.app.clipboard == "A cat.")
         assert on.app.screen is on.app.chat
+
+
+@pytest.mark.parametrize("size", [(80, 24), (44, 24)])
+async def test_the_keys_are_never_cut(play: Play, picture: StoredPicture, size: tuple[int, int]) -> None:
+    async with play({"keys": {"zoom_picture": ["enter", "space", "f10"]}}, size=size) as on:
+        on.app.attach([picture])
+        await on.talk("What is this?", "A cat.")
+        on.app.chat.transcript.views[0].focus()
+        screen = await open_palette(on)
+        lines = screen.rows.render_lines(Region(0, 0, *screen.rows.size))
+        drawn = [line.text.rstrip() for line in lines if line.text.startswith("   ") and line.text.strip()]
+        assert any(line.endswith("  Enter, Space, F10") for line in drawn)
+        assert all(line.endswith(tuple(f"  {keys}" for keys in listed(screen).values())) for line in drawn)

@@ -94,3 +94,17 @@ async def test_a_file_that_is_there_stays_and_a_missing_page_is_told(play: Play,
         await now.pilot.press("enter")
         await now.until(lambda: "give another name" in note(now))
         assert path.read_text() == "mine"
+
+
+async def test_the_page_of_the_focused_answer_is_saved(play: Play) -> None:
+    async with play() as now:
+        await now.talk("Draw it.", "```html\n<p>first</p>\n```")
+        await now.talk("Another one.", "```html\n<p>second</p>\n```")
+        await now.talk("Thanks.", "You are welcome.")
+        for place, page in ((1, "first"), (3, "second"), (0, "second"), (5, "second")):
+            now.app.chat.transcript.views[place].focus()
+            await now.pilot.press("f5")
+            await now.until(lambda: isinstance(now.app.screen, SavePageScreen))
+            assert page in now.app.screen._page
+            await now.pilot.press("escape")
+            await now.until(lambda: now.app.screen is now.app.chat)

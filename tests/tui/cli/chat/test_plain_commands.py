@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from minigpt4.core.prompt import Assistant, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.plain import PlainChat
+from minigpt4.tui.cli.chat.plain_commands import ACTIONS
 from minigpt4.tui.cli.chat.plain_model import PlainModel
+from minigpt4.tui.conversation.slash_commands import COMMANDS
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.settings.file import settings_path
 from minigpt4.tui.settings.settings import load_settings
@@ -49,6 +52,10 @@ def paths(store: Store) -> list[list[str]]:
         ("/export cats", "/export needs a file that ends in .md, .html or .json"),
         ("/export a.md", "There is no conversation yet"),
         ("/save-html", "/website asks for one"),
+        ("/copy", "There is no answer yet to copy."),
+        ("/code", "There is no block of code here."),
+        ("/themes", "The model of this chat is fixed."),
+        ("/restart", "The model of this chat is fixed."),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
@@ -198,8 +205,66 @@ def test_models_are_listed_and_an_unknown_one_is_told(with_model: PlainChat, cap
     with_model.take("/models")
     assert "\nmini: " in "\n" + capsys.readouterr().err
     with_model.take("/models minni")
-    assert "mini" in capsys.readouterr().err
-    assert with_model.failures == 1
+    assert "did you mean 'mini'?\n" in capsys.readouterr().err, (
+        "what was typed does not come from the settings"
+    )
+    with_model.take("/settings bundle minni")
+    assert "did you mean 'mini'?\n" in capsys.readouterr().err
+    assert with_model.failures == 2
+
+
+def test_themes_are_listed_and_chosen(with_model: PlainChat, capsys: Captured) -> None:
+    with_model.take("/themes")
+    assert "harbour, in use\n" in capsys.readouterr().err
+    with_model.take("/themes paper")
+    assert 'theme = "paper"' in settings_path().read_text()
+    with_model.take("/themes papper")
+    assert "'theme' is 'papper'; it must be one of" in capsys.readouterr().err
+
+
+def test_the_model_is_started_again_and_knows_what_was_said(
+    with_model: PlainChat, photo: Path, capsys: Captured
+) -> None:
+    with_model.take(f"/image {photo}")
+    with_model.take("What is this?")
+    with_model.take("/restart")
+    with_model.take("And now?")
+    assert "The model was started again." in capsys.readouterr().err
+    first, answer, _ = with_model.engine.asked[0]  # type: ignore[attr-defined]
+    assert (first.text, len(first.images), answer.text) == ("What is this?", 1, "A cat.")
+
+
+def test_the_last_block_of_code_is_printed_alone_or_saved(
+    chat: PlainChat, engine: Any, tmp_path: Path, capsys: Captured
+) -> None:
+    engine.pieces = ("First:\n```python\nnap()\n```\nthen\n", "```\nwake()\n```\n")
+    chat.take("Write a program.")
+    engine.pieces = ("Glad to help.",)
+    chat.take("Thanks.")
+    capsys.readouterr()
+    chat.take("/code")
+    assert capsys.readouterr().out == "wake()\n"
+    path = tmp_path / "my program.py"
+    chat.take(f"/code {path}")
+    assert path.read_text() == "wake()\n"
+    chat.take(f"/code {path}")
+    assert "is there already; give another name." in capsys.readouterr().err
+
+
+def test_an_answer_is_copied_by_the_terminal(
+    chat: PlainChat, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat.take("What is this?")
+    chat.take("/copy")
+    assert "/copy needs a terminal" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    chat.take("/copy")
+    assert capsys.readouterr().out == f"\x1b]52;c;{b64encode(b'A cat.').decode()}\a"
+
+
+def test_every_command_of_the_app_is_there() -> None:
+    assert [one.name for one in COMMANDS if one.about and not one.plain] == []
+    assert {one.name for one in COMMANDS if one.plain} - {"/quit"} == set(ACTIONS)
 
 
 def test_nothing_is_redrawn_or_colored_in_a_pipe(chat: PlainChat, photo: Path, capsys: Captured) -> None:
