@@ -24,6 +24,9 @@ SPELLINGS = {
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Processors without either multiply bfloat16 by way of float32, slower than float32 itself."""
 
+SMALL_BYTES = 2 << 30
+"""A CPU computes with a language model's weights of up to this size in float32 by default."""
+
 CPU_INFO = Path("/proc/cpuinfo")
 
 

@@ -38,6 +38,7 @@ from minigpt4.train.features.cache import Features, cached_features
 from minigpt4.train.features.compute import compute_missing_features
 from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import Layout, layout_for
+from minigpt4.train.precision import precision_on
 from minigpt4.train.recipe import Recipe
 from minigpt4.train.sample_answers import SampleAnswers, question_of
 from minigpt4.train.trainer import Trainer
@@ -140,7 +141,7 @@ def _features(
 
 
 def _language_model(recipe: Recipe, bundle: Bundle, device: str, report: Report) -> Any:
-    return load_causal_lm(
+    model = load_causal_lm(
         bundle,
         device=device,
         quant=recipe.precision,
@@ -149,6 +150,11 @@ def _language_model(recipe: Recipe, bundle: Bundle, device: str, report: Report)
         with_gradients=True,
         notice=lambda sentence: report(Note(sentence)),
     )
+    float32_bytes = sum(weight.numel() for weight in model.parameters()) * torch.float32.itemsize
+    if precision_on(device, recipe.precision, float32_bytes) != recipe.precision:
+        report(Note("This processor cannot multiply bfloat16: the language model computes in float32."))
+        model = model.float()
+    return model
 
 
 def _adapter(

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from minigpt4.core.download.fetch import path_of
-from minigpt4.core.dtypes import default_dtype, dtype_for
+from minigpt4.core.dtypes import SMALL_BYTES, default_dtype, dtype_for
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.language.tokenizers import TOKENIZER_MODEL, ByteLevelTokens, SentencePieceTokens, Tokens
 from minigpt4.core.torch_memory import bound_shape_caches
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-SMALL_BYTES = 2 << 30
-"""Weights of up to this size are read in float32 on a CPU by default."""
 
 
 def choose_precision(

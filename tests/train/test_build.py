@@ -18,7 +18,7 @@ from minigpt4.train.batches.run_data import RunData, open_data
 from minigpt4.train.batches.samples import Batch
 from minigpt4.train.build import build, run_fingerprints
 from minigpt4.train.distributed.process_group import ProcessGroup
-from minigpt4.train.events import Event, FeaturesMissing, StepDone
+from minigpt4.train.events import Event, FeaturesMissing, Note, StepDone
 from minigpt4.train.recipe import Recipe, bundle_for
 from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
 from minigpt4.train.trainer import Trainer
@@ -137,8 +137,11 @@ def test_each_ablation_trains_its_own_parameters(
     assert all(parameter in trainer.optimizer.state for parameter in tensors.values())
 
 
-def test_a_quantized_language_model_gives_nearly_the_same_losses(train_tiny: TrainTiny) -> None:
+def test_a_quantized_language_model_gives_nearly_the_same_losses(
+    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("bitsandbytes")
+    monkeypatch.setattr("minigpt4.train.precision.has_bf16", lambda: True)
     exact = train_tiny("stage1").losses
     for precision in ("bf16", "int8", "nf4"):
         coarse = train_tiny("stage1", f"precision={precision}")
@@ -147,6 +150,22 @@ def test_a_quantized_language_model_gives_nearly_the_same_losses(train_tiny: Tra
         adapter = coarse.trainer.adapter
         assert all(parameter.dtype == torch.float32 for parameter in adapter.parameters())
         assert coarse.trainer.loss_fn.language_model.dtype == torch.bfloat16
+
+
+def test_a_processor_without_bfloat16_computes_with_the_same_weights_in_float32(
+    train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = {}
+    for has_bf16 in (True, False):
+        monkeypatch.setattr("minigpt4.train.precision.has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        runs[has_bf16] = train_tiny("stage1", "precision=bf16", f"bad_share={0.1 + 0.1 * has_bf16}")
+        notes = [event.sentence for event in runs[has_bf16].events if isinstance(event, Note)]
+        assert any("computes in float32" in sentence for sentence in notes) is not has_bf16
+    rounded, exact = (runs[one].trainer.loss_fn.language_model for one in (True, False))
+    assert (rounded.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
+    for name, weight in exact.state_dict().items():
+        assert torch.equal(weight, rounded.state_dict()[name].float()), name
+    assert runs[False].losses == pytest.approx(runs[True].losses, rel=0.05)
 
 
 def test_cached_features_and_pixels_give_equal_losses(

@@ -15,6 +15,7 @@ from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.memory import free_memory, geometry_of, memory_needed
 from minigpt4.train.estimate.flops import DEVICES, GIB, Device, Work, arithmetic_of
+from minigpt4.train.precision import precision_on
 from minigpt4.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -179,7 +180,9 @@ def _memory(recipe: Recipe, bundle: Bundle, processes: int, *, on_cpu: bool) -> 
     if geometry is None:
         raise BundleError(f"The sizes of the language model of '{bundle.name}' are not known.")
     device = "cpu" if on_cpu else "cuda"
-    parts = memory_needed(bundle, recipe.precision, device=device, context=1)
+    in_float32 = memory_needed(bundle, "fp32", device=device, context=1)
+    precision = precision_on(device, recipe.precision, in_float32["language model"])
+    parts = memory_needed(bundle, precision, device=device, context=1)
     del parts["key/value cache"]
     trained = parts["projection"]
     if recipe.qformer == "trained":
@@ -189,7 +192,7 @@ def _memory(recipe: Recipe, bundle: Bundle, processes: int, *, on_cpu: bool) -> 
     rows = min(recipe.micro_batch or MICRO_BATCH, -(-recipe.batch_size // processes))
     text, labels = tokens_per_photo(recipe)
     tokens = rows * (bundle.projection.image_tokens + text)
-    scale = 2 if recipe.precision == "fp32" else 1
+    scale = 2 if precision == "fp32" else 1
     kept = geometry.layers * (16 * bundle.language.width + 6 * geometry.mlp) * scale
     parts["activations"] = round(tokens * kept)
     parts["logits"] = round(rows * labels * geometry.vocabulary * (4 + 2 * scale))

@@ -86,3 +86,14 @@ def test_this_machines_speed_is_measured() -> None:
     found = device_named("CPU")
     assert found.peak > 1e7
     assert found.memory > 0
+
+
+@pytest.mark.parametrize("recipe", ["mini-stage1", "stage1"])
+def test_small_weights_take_float32_on_a_processor_without_bfloat16(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for has_bf16 in (True, False):
+        monkeypatch.setattr("minigpt4.train.precision.has_bf16", lambda has_bf16=has_bf16: has_bf16)
+        found[has_bf16] = estimated(recipe, device="cpu").memory["language model"]
+    assert found[False] == pytest.approx((2 if recipe == "mini-stage1" else 1) * found[True], rel=0.01)
