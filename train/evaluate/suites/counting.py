@@ -14,7 +14,7 @@ from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Verdict
 
-QUESTION = "How many {objects} are there?"
+QUESTION = "How many {objects} are there in the image?"
 MANY = 4
 """True numbers from here on are one group."""
 

@@ -19,7 +19,10 @@ def test_each_kind_is_counted_but_crowds() -> None:
     crowd = Object("person", is_crowd=True)
     dogs = [Object("dog"), Object("dog"), Object("wine glass"), Object("person"), crowd]
     asked = {one.prompt: one.truth["number"] for one in Counting().tasks([photo(*dogs)], SuiteOptions())}
-    assert asked == {"How many dogs are there?": 2, "How many wine glasses are there?": 1}
+    assert asked == {
+        "How many dogs are there in the image?": 2,
+        "How many wine glasses are there in the image?": 1,
+    }
     with pytest.raises(DataError, match="crowds"):
         list(Counting().tasks([photo(crowd)], SuiteOptions()))
 
