@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from minigpt4.train.evaluate.metrics.chair import chair_counts, kind_of, truth_of
 from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
+from minigpt4.train.evaluate.paper import paper_figure
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Verdict
@@ -14,22 +15,17 @@ from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Ver
 
 @dataclass(frozen=True)
 class Description:
-    """A question for a description, its longest answer, and what the paper measured for it."""
+    """A question for a description, and its longest answer."""
 
     question: str
     max_tokens: int
-    chair_i: float | None = None
-    length: float | None = None
-    """Words."""
 
 
 DESCRIPTIONS = {
-    "short": Description(
-        "Please describe the image shortly and precisely, in less than 20 words.", 60, 0.072, 28.8
-    ),
-    "long": Description("Please describe this image as detailed as possible.", 300, 0.096, 175),
+    "short": Description("Please describe the image shortly and precisely, in less than 20 words.", 60),
+    "long": Description("Please describe this image as detailed as possible.", 300),
 }
-"""The paper's two prompts and its figures (section 6 of its appendix, on hallucination)."""
+"""The paper's two prompts (section 6 of its appendix, on hallucination)."""
 
 
 class Chair(Suite):
@@ -62,14 +58,15 @@ class Chair(Suite):
 
 
 def _scores(name: str, records: Sequence[Record], others: Sequence[str]) -> Iterator[Score]:
-    paper = DESCRIPTIONS.get(name, Description("", 0))
     truths = {one.photo: truth_of(one.truth["objects"], one.truth["captions"]) for one in records}
     counts = {one.photo: chair_counts(one.answer, truths[one.photo], others) for one in records}
 
     def ratio(what: str, of: str) -> dict[str, tuple[float, ...]]:
         return {photo: (found[what], found[of]) for photo, found in counts.items()}
 
-    yield Score(f"{name}: CHAIRi", ratio("made up", "named"), paper=paper.chair_i, better="lower")
+    chair_i = f"{name}: CHAIRi"
+    paper = paper_figure(Chair.name, chair_i)
+    yield Score(chair_i, ratio("made up", "named"), paper=paper, better="lower")
     hits = {photo: (float(found["made up"] > 0), 1.0) for photo, found in counts.items()}
     yield Score(f"{name}: CHAIRs", hits, is_rate=True, better="lower")
     recall = {photo: (found["found"], len(truths[photo])) for photo, found in counts.items()}
@@ -77,4 +74,5 @@ def _scores(name: str, records: Sequence[Record], others: Sequence[str]) -> Iter
     named = {photo: (found["named"], 1) for photo, found in counts.items()}
     yield Score(f"{name}: objects named", named, digits=1, better=None)
     lengths = {one.photo: (len(words(one.answer)), 1) for one in records}
-    yield Score(f"{name}: words", lengths, paper=paper.length, digits=1, better=None)
+    spoken = f"{name}: words"
+    yield Score(spoken, lengths, paper=paper_figure(Chair.name, spoken), digits=1, better=None)

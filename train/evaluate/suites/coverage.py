@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 
 from minigpt4.train.evaluate.metrics.subjects import names_subject
+from minigpt4.train.evaluate.paper import paper_figure
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import JudgeTask, Record, SuiteOptions, Task
@@ -70,7 +71,9 @@ class Coverage(JudgedSuite):
         """The share of drawn captions covered; of all five where they are judged, how many."""
         drawn = {key: (found[DRAWN], 1.0) for key, found in said.items() if DRAWN in found}
         all_five = {key: (sum(found.values()), 1.0) for key, found in said.items() if len(found) == CAPTIONS}
+        share, number = "captions covered", f"captions covered, of {CAPTIONS}"
+        papers = [paper_figure(self.name, name) for name in (share, number)]
         return [
-            *([Score("captions covered", drawn, is_rate=True, paper=0.662)] if drawn else []),
-            *([Score("captions covered, of 5", all_five, digits=2, paper=2.22)] if all_five else []),
+            *([Score(share, drawn, is_rate=True, paper=papers[0])] if drawn else []),
+            *([Score(number, all_five, digits=2, paper=papers[1])] if all_five else []),
         ]

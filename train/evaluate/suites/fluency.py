@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 from minigpt4.train.evaluate.metrics.fluency import Failure, failures
+from minigpt4.train.evaluate.paper import paper_figure
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Verdict
@@ -22,9 +23,6 @@ class LongQuestion:
     text: str
     is_verse: bool = False
     """Whether a poem is asked for, which may have refrains and lines without a full stop."""
-
-    paper: float | None = None
-    """The paper's share of failed answers after the second stage."""
 
 
 class Fluency(Suite):
@@ -62,7 +60,8 @@ class Fluency(Suite):
             for one in records
         }
         failed = {photo: (float(bool(reasons)), 1.0) for photo, reasons in found.items()}
-        yield Score(f"{prefix}failed", failed, is_rate=True, paper=question.paper, better="lower")
+        paper = paper_figure(self.name, f"{prefix}failed")
+        yield Score(f"{prefix}failed", failed, is_rate=True, paper=paper, better="lower")
         for reason in get_args(Failure):
             hits = {photo: (float(reason in reasons), 1.0) for photo, reasons in found.items()}
             yield Score(f"{prefix}{reason}", hits, is_rate=True, better="lower")
@@ -74,6 +73,6 @@ class Failures(Fluency):
 
     name = "failures"
     questions: ClassVar[Mapping[str, LongQuestion]] = {
-        "detail": LongQuestion("Describe the image in detail.", paper=0.02),
-        "poem": LongQuestion("Can you write a beautiful poem about this image?", is_verse=True, paper=0.01),
+        "detail": LongQuestion("Describe the image in detail."),
+        "poem": LongQuestion("Can you write a beautiful poem about this image?", is_verse=True),
     }

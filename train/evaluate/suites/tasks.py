@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from minigpt4.core.errors import UsageError
+from minigpt4.train.evaluate.paper import paper_figure
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import JudgeTask, Record, SuiteOptions, Task
@@ -23,26 +24,16 @@ class Kind:
     ask: str
     """What a judge is asked."""
 
-    paper: float
-    """The paper's share of successful answers."""
-
 
 KINDS: Mapping[str, Kind] = {
-    "meme": Kind(
-        "Explain why this meme is funny.", "Does the answer explain why this meme is funny?", 8 / EACH
-    ),
-    "recipe": Kind(
-        "How should I make something like this?", "Does the answer say how to make this dish?", 18 / EACH
-    ),
+    "meme": Kind("Explain why this meme is funny.", "Does the answer explain why this meme is funny?"),
+    "recipe": Kind("How should I make something like this?", "Does the answer say how to make this dish?"),
     "advertisement": Kind(
         "Help me draft a professional advertisement for this.",
         "Is the answer an advertisement for what the picture shows?",
-        19 / EACH,
     ),
     "poem": Kind(
-        "Can you craft a beautiful poem about this image?",
-        "Is the answer a poem about this picture?",
-        20 / EACH,
+        "Can you craft a beautiful poem about this image?", "Is the answer a poem about this picture?"
     ),
 }
 """By the names of their folders (section 4.2 of arXiv 2304.10592)."""
@@ -90,11 +81,11 @@ class Tasks(JudgedSuite):
             kind: {key: (found[kind], 1.0) for key, found in said.items() if kind in found} for kind in KINDS
         }
         every = {key: part for parts in of_kind.values() for key, part in parts.items()}
-        paper = sum(kind.paper for kind in KINDS.values()) / len(KINDS)
+        paper = paper_figure(self.name, "successful")
         return [
             *([Score("successful", every, is_rate=True, paper=paper)] if every else []),
             *(
-                Score(kind, parts, is_rate=True, paper=KINDS[kind].paper)
+                Score(kind, parts, is_rate=True, paper=paper_figure(self.name, kind))
                 for kind, parts in of_kind.items()
                 if parts
             ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from minigpt4.core.errors import UsageError
 from minigpt4.train.evaluate.metrics.vqa import is_equal, soft_accuracy
+from minigpt4.train.evaluate.paper import paper_figure
 from minigpt4.train.evaluate.photos import EvalPhoto, Question
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Verdict
@@ -51,9 +52,9 @@ class Vqa(Suite):
         return [
             score
             for score in (
-                _exact("A-OKVQA, multiple choice", by_kind.get("choice", []), paper=0.582),
+                _exact("A-OKVQA, multiple choice", by_kind.get("choice", [])),
                 _score("A-OKVQA, direct answer", by_kind.get("direct", [])),
-                _exact("GQA", gqa, paper=0.322),
+                _exact("GQA", gqa),
                 _exact("GQA, binary questions", by_kind.get("binary", [])),
                 _exact("GQA, open questions", by_kind.get("open", [])),
             )
@@ -61,9 +62,9 @@ class Vqa(Suite):
         ]
 
 
-def _exact(name: str, records: Sequence[Record], paper: float | None = None) -> Score:
+def _exact(name: str, records: Sequence[Record]) -> Score:
     hits = ((record.photo, float(is_equal(record.answer, record.truth["answers"][0]))) for record in records)
-    return Score(name, _by_photo(hits), is_rate=True, paper=paper)
+    return Score(name, _by_photo(hits), is_rate=True, paper=paper_figure(Vqa.name, name))
 
 
 def _score(name: str, records: Sequence[Record]) -> Score:
