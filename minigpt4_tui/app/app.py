@@ -182,7 +182,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             self.chat.composer.focus()
             self.chat.paste_text(event.text)
         elif self.chat.attach_text(event.text):
-            self.say("Added to your next question.")
+            self.say(self.chat.ADDED)
 
     def _on_conversation(self, update: Update) -> None:
         self.chat.show_update(update)

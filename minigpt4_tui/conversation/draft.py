@@ -51,6 +51,9 @@ class HeldQuestion:
     """The id of the question that it is a new version of."""
     max_tokens: int | None = None
     """The longest answer, if the prompt that it came from says so."""
+    typed: str = ""
+    """The text as it was typed, with the paths and addresses of the pictures `named` in it."""
+    named: list[DraftPicture] = field(default_factory=list)
 
     @property
     def opening(self) -> list[DraftPicture]:
@@ -110,11 +113,30 @@ class Draft:
             if picture in pictures:
                 pictures.remove(picture)
 
-    def hold(self, text: str, editing: str | None = None, max_tokens: int | None = None) -> None:
-        """Make a question of a text and all pictures given since the last; it waits behind the others."""
-        self.held.append(HeldQuestion(text, self.pictures, editing, max_tokens))
+    def hold(
+        self,
+        text: str,
+        editing: str | None = None,
+        max_tokens: int | None = None,
+        *,
+        typed: str = "",
+        named: int = 0,
+    ) -> None:
+        """Make a question of a text and all pictures given since the last; it waits behind the others.
+
+        The last `named` of the pictures are named in what was `typed`.
+        """
+        names = self.pictures[len(self.pictures) - named :]
+        self.held.append(HeldQuestion(text, self.pictures, editing, max_tokens, typed, names))
         self.pictures = []
         self.is_paused = False
+
+    def as_typed(self, question: HeldQuestion) -> HeldQuestion:
+        """Turn a held question into the text that was typed, and the pictures that it does not name."""
+        others = [one for one in question.pictures if one not in question.named]
+        again = HeldQuestion(question.typed, others, question.editing)
+        self.held[self.held.index(question)] = again
+        return again
 
     def take_back(self, question: HeldQuestion | None = None) -> str:
         """Return a held question's text, the last one's by default, and its pictures to the draft.

@@ -37,6 +37,8 @@ class ChatScreen(ChatDraft):
     """Every action of the scope "chat": ask, regenerate, edit, copy and others."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
+    ADDED = "Added to your next question."
+    """Said of pictures that are dropped on a screen over this one."""
 
     def __init__(self, host: MiniGPT4App, pictures: Sequence[Attachment | Path], *, is_empty: bool) -> None:
         """The app was started with `pictures`, and with an empty conversation or one to be opened."""

@@ -239,7 +239,7 @@ class ChatDraft(ChatView):
         """
         if self.conversation.answering is not None or self.draft.held or self.may_ask():
             self.attach(pictures)
-            self.draft.hold(text, editing, max_tokens)
+            self.draft.hold(text, editing, max_tokens, typed=typed.strip(), named=len(pictures))
             if not self.footer.leave_editing(typed):
                 self.composer.take(typed)
             self._settle()
@@ -386,12 +386,13 @@ class ChatDraft(ChatView):
         return bool(asked)
 
     def _hold_back(self, held: HeldQuestion, failed: Sequence[DraftPicture]) -> None:
-        self.footer.take_back(held)
+        """Return a question; a path or an address in it is to be corrected, so it returns as it was typed."""
+        is_named = bool(held.typed) and any(one in held.named for one in failed)
+        self.footer.take_back(self.draft.as_typed(held) if is_named else held)
         self.draft.is_paused = bool(self.draft.held)
         for picture in failed:
             picture.is_reported = True
         which = "this picture" if len(failed) == 1 else f"these {len(failed)} pictures"
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        self.host.say(
-            f"{failed[0].problem}{more} The question was not sent; Enter sends it without {which}.", "error"
-        )
+        advice = "correct what it names, or leave that out" if is_named else f"Enter sends it without {which}"
+        self.host.say(f"{failed[0].problem}{more} The question was not sent; {advice}.", "error")

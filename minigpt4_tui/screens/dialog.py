@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -100,6 +100,18 @@ class Dialog(Overlay[T]):
         yield from ()
 
 
+class WordsInput(Input):
+    """An input for words: pictures that are dropped on it are added to the next question."""
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Take files before the input does, which otherwise inserts their paths."""
+        host = cast("MiniGPT4App", self.app)
+        if host.chat.attach_text(event.text):
+            event.stop()
+            event.prevent_default()
+            host.say(host.chat.ADDED)
+
+
 class ListDialog(Dialog[T]):
     """An input with a list below it: letters go to the input, the arrows and Enter to the list."""
 
@@ -110,9 +122,12 @@ class ListDialog(Dialog[T]):
         Binding("pageup", "list('page_up')", show=False),
     ]
     PLACEHOLDER = ""
+    TAKES_PATH = False
+    """Whether a path that is pasted into the input stays there, and is no picture for the next question."""
 
     def body(self) -> ComposeResult:
-        yield Input(placeholder=self.PLACEHOLDER, id="query")
+        kind = Input if self.TAKES_PATH else WordsInput
+        yield kind(placeholder=self.PLACEHOLDER, id="query")
         yield OptionRows(id="rows", is_driven=True)
         yield Static("", classes="note quiet", id="note", markup=False)
 

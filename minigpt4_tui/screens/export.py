@@ -34,6 +34,7 @@ class ExportScreen(ListDialog[None]):
     HEADING = "Save the conversation"
     HINT = "type a folder · ↑↓ choose the format · Enter does it"
     PLACEHOLDER = "A folder"
+    TAKES_PATH = True
     SHAPE = "-low"
 
     def __init__(self, conversation: str) -> None:

@@ -22,6 +22,7 @@ class SavePageScreen(ListDialog[None]):
     HEADING = "Save the web page"
     HINT = "type a file · ↑↓ choose · Enter does it"
     PLACEHOLDER = "A file"
+    TAKES_PATH = True
     SHAPE = "-low"
 
     def __init__(self, page: str, path: str = "") -> None:

@@ -13,9 +13,9 @@ from textual.widgets._toast import Toast
 from minigpt4.tui.history.store import StoredPicture
 from minigpt4.tui.images import clipboard
 from minigpt4.tui.images.clipboard import ClipboardError
+from minigpt4.tui.screens.export import ExportScreen
 from minigpt4.tui.screens.picker import PickerScreen
 from minigpt4.tui.screens.prompt import PromptScreen
-from minigpt4.tui.screens.search import SearchScreen
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.chips import Chip, ChipRow
 
@@ -168,12 +168,28 @@ async def test_a_drop_on_a_dialog_is_added_to_the_question_and_a_text_is_not(
         assert now.app.chat.composer.text == ""
 
 
+@pytest.mark.parametrize("key", ["f1", "f4", "ctrl+f", "ctrl+p"])
+async def test_a_drop_on_a_field_for_words_is_added_to_the_question(
+    play: Play, png: MakePng, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "my cat's.png").write_bytes(png((40, 30)))
+    async with play() as now:
+        await now.pilot.press(key)
+        await now.until(lambda: isinstance(now.app.focused, Input))
+        now.app.post_message(events.Paste((tmp_path / "my cat's.png").as_uri()))
+        await now.until(lambda: names(now) == ["my cat's.png"])
+        now.app.post_message(events.Paste("a word"))
+        await now.until(lambda: now.app.focused.value == "a word")
+        assert now.app.chat.composer.text == ""
+
+
 async def test_a_dialog_that_takes_text_keeps_what_is_pasted(
     play: Play, png: MakePng, tmp_path: Path
 ) -> None:
     (tmp_path / "cat.png").write_bytes(png((40, 30)))
     async with play() as now:
-        for screen in (SearchScreen(), PromptScreen("", is_here=False)):
+        await now.talk("What is this?", "A cat.")
+        for screen in (ExportScreen(now.app.conversation.info.id), PromptScreen("", is_here=False)):
             now.app.push_screen(screen)
             await now.until(lambda screen=screen: isinstance(now.app.focused, Input | TextArea))
             line = now.app.focused

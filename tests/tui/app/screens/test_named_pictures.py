@@ -82,7 +82,23 @@ async def test_an_address_that_is_no_picture_holds_the_question(play: Play, web:
         await now.until(lambda: "The question was not sent" in said(now))
         assert said(now).startswith(f"{address} is ")
         assert now.engine.asked == []
-        assert now.app.chat.composer.text == "What is this?"
+        assert now.app.chat.composer.text == f"What is this? {address}", "it can be corrected"
+        assert now.app.chat.footer.pictures == []
+
+
+async def test_an_address_that_fails_once_is_fetched_again_by_enter(
+    play: Play, web: Any, png: MakePng, picture: StoredPicture, photo: Path
+) -> None:
+    address = f"{web.address}/dog.png"
+    async with play() as now:
+        now.app.attach([picture])
+        await send(now, f"Is {address} older than '~/my cat.png'?")
+        await now.until(lambda: "correct what it names" in said(now))
+        assert now.app.chat.composer.text == f"Is {address} older than '~/my cat.png'?"
+        web.put("/dog.png", png((20, 20)))
+        await now.pilot.press("enter")
+        await now.until(lambda: now.engine.asked)
+        assert first(now) == ("Is dog.png older than my cat.png?", ["cat.png", "dog.png", "my cat.png"])
 
 
 async def test_an_address_alone_and_after_image_is_attached(play: Play, web: Any, png: MakePng) -> None:
@@ -172,9 +188,10 @@ async def test_an_edited_question_whose_picture_fails_returns_to_be_edited(play:
         await now.talk("What is this?", "A cat.")
         await edit_last(now, "What is that? '~/my cat.png'")
         await now.until(lambda: "The question was not sent" in said(now))
-        assert now.app.chat.composer.text == "What is that?"
+        assert now.app.chat.composer.text == "What is that? '~/my cat.png'"
         assert now.app.chat.footer.editing == now.app.conversation.path[0].id
         await now.until(lambda: "Editing your question" in now.text())
+        now.app.chat.composer.replace_text("What is that?")
         await now.pilot.press("enter")
         await now.until(lambda: len(now.engine.asked) == 2)
         assert first(now) == ("What is that?", [])
