@@ -7,18 +7,34 @@ import tempfile
 from pathlib import Path
 
 from completion_table import completion_table
+from measured import filled, form_table, objects_tables, record_of
 from reference import keys_page, settings_page
+from reproducing import ablations_page, reproducing_page
 
 from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.tui.cli.completion import table
 
+DOCS = Path(__file__).parent
+CARD = DOCS.parent / "core" / "bundles" / "MINI.md"
+
+
+def write(path: Path, content: str) -> None:
+    """Write a page and say so."""
+    path.write_text(content, encoding="utf-8")
+    print(path)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as empty:
-        # Themes of the person who runs this do not belong in the page.
+        # Themes and models of the person who runs this do not belong in the pages.
         os.environ[HOME_VARIABLE] = empty
-        for name, page in (("settings", settings_page()), ("keys", keys_page())):
-            path = Path(__file__).with_name(f"{name}.md")
-            path.write_text(page, encoding="utf-8")
-            print(path)
-    Path(table.TABLE).write_text(completion_table(), encoding="utf-8")
-    print(table.TABLE)
+        write(DOCS / "settings.md", settings_page())
+        write(DOCS / "keys.md", keys_page())
+        write(DOCS / "reproducing.md", reproducing_page())
+        if record_of("ablations") is not None:
+            write(DOCS / "ablations.md", ablations_page())
+        card = filled(CARD.read_text(encoding="utf-8"), "objects", objects_tables())
+        write(CARD, filled(card, "form", form_table()))
+        evaluation = DOCS / "evaluation.md"
+        write(evaluation, filled(evaluation.read_text(encoding="utf-8"), "form", form_table()))
+    write(Path(table.TABLE), completion_table())

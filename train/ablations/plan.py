@@ -86,6 +86,11 @@ class AblationRun(RunFolder):
         """The tables, in Markdown."""
         return self.path / "report.md"
 
+    @property
+    def record(self) -> Path:
+        """The tables, in JSON."""
+        return self.path / "report.json"
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -2,68 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from minigpt4.train.ablations.plan import AblationRun, Column, Plan, Row
 from minigpt4.train.evaluate.run_folder import EvalRun
-from minigpt4.train.evaluate.scores import Score
+from minigpt4.train.evaluate.scores import Score, as_json
 from minigpt4.train.evaluate.suites import suite_named
 
 
-def report(run: AblationRun, plan: Plan) -> str:
-    """The tables in Markdown; raises UsageError or DataError if an evaluation is missing or damaged."""
-    lines = [f"# Ablations of {plan.bundle}", "", _how(run, plan), ""]
-    models = {model.name: model for model in plan.tables.model}
-    columns = plan.tables.column
-    for table, rows in groupby(plan.tables.row, key=lambda row: row.table):
-        lines += [f"## {table}", ""]
-        lines += [_line(["", *(_title(column) for column in columns), "the paper"])]
+def as_record(run: AblationRun, plan: Plan) -> dict[str, Any]:
+    """The tables for programs; raises UsageError or DataError if an evaluation is missing or damaged."""
+    full = plan.recipe(1)
+    why = {model.name: plan.left_out(model) for model in plan.tables.model}
+    return {
+        "bundle": plan.bundle,
+        "steps": plan.steps or full.steps,
+        "recipe_steps": full.steps,
+        "batch_size": full.batch_size,
+        "limit": run.header["limit"],
+        "versions": run.header["versions"],
+        "columns": [_title(column) for column in plan.tables.column],
+        "tables": [
+            {
+                "table": table,
+                "rows": [
+                    {
+                        "row": row.name,
+                        "left_out": why[row.model],
+                        "scores": [] if why[row.model] else _scores(run, plan, row),
+                        "paper": dict(row.paper),
+                    }
+                    for row in rows
+                ],
+            }
+            for table, rows in groupby(plan.tables.row, key=lambda row: row.table)
+        ],
+    }
+
+
+def as_markdown(record: Mapping[str, Any]) -> str:
+    """The tables as a page."""
+    columns = record["columns"]
+    lines = [f"# Ablations of {record['bundle']}", "", _how(record), ""]
+    for table in record["tables"]:
+        lines += [f"## {table['table']}", ""]
+        lines += [_line(["", *columns, "the paper"])]
         lines += [_line(["---", *("---:" for _ in columns), "---"])]
         notes = []
-        for row in rows:
-            why = plan.left_out(models[row.model])
-            cells = ["-" for _ in columns] if why else _cells(run, plan, row)
-            lines.append(_line([row.name, *cells, _paper(row)]))
-            notes += [f"- {row.name}: left out, {why}."] if why else []
+        for row in table["rows"]:
+            why = row["left_out"]
+            cells = ["-" for _ in columns] if why else [_cell(score) for score in row["scores"]]
+            lines.append(_line([row["row"], *cells, _paper(row["paper"])]))
+            notes += [f"- {row['row']}: left out, {why}."] if why else []
         lines += ["", *notes, *([""] if notes else [])]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _how(run: AblationRun, plan: Plan) -> str:
-    full = plan.recipe(1)
-    steps = plan.steps or full.steps
+def _how(record: Mapping[str, Any]) -> str:
     return (
-        f"Stage 1 has {steps} steps of {full.batch_size} pictures (its recipe: {full.steps}), and stage 2 is "
-        f"as much shorter. Evaluated on {run.header['limit']} pictures at most that no row learnt from; "
-        "brackets hold 95 % intervals. The paper's figures are of its own models and measures: compare the "
-        "order of the rows, not the values."
+        f"Stage 1 has {record['steps']} steps of {record['batch_size']} pictures (its recipe: "
+        f"{record['recipe_steps']}), and stage 2 is as much shorter. Evaluated on {record['limit']} pictures "
+        "at most that no row learnt from; brackets hold 95 % intervals. The paper's figures are of its own "
+        "models and measures: compare the order of the rows, not the values."
     )
 
 
-def _cells(run: AblationRun, plan: Plan, row: Row) -> list[str]:
-    scores: dict[str, dict[str, Score]] = {}
+def _scores(run: AblationRun, plan: Plan, row: Row) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Score]] = {}
     for name in plan.suites():
-        found = EvalRun.open(run.evaluation(row.model, row.stage, name))
-        answered = [record for record in found.records() if not record.error]
-        scores[name] = {score.name: score for score in suite_named(name).scores(answered, found.verdicts())}
-    return [_cell(scores[column.suite][column.score]) for column in plan.tables.column]
+        evaluation = EvalRun.open(run.evaluation(row.model, row.stage, name))
+        answered = [record for record in evaluation.records() if not record.error]
+        scores = suite_named(name).scores(answered, evaluation.verdicts())
+        found[name] = {score.name: score for score in scores}
+    chosen = [found[column.suite][column.score] for column in plan.tables.column]
+    return [as_json(score) | {"digits": score.digits} for score in chosen]
 
 
-def _cell(score: Score) -> str:
-    digits = score.digits
-    if score.interval is None:
-        return f"{score.value:.{digits}f}"
-    low, high = score.interval
-    return f"{score.value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def _cell(score: Mapping[str, Any]) -> str:
+    digits = score["digits"]
+    if score["value"] is None:
+        return "-"
+    if "interval_95" not in score:
+        return f"{score['value']:.{digits}f}"
+    low, high = score["interval_95"]
+    return f"{score['value']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _title(column: Column) -> str:
     return column.score if column.suite in ("captions", "subjects") else f"{column.suite}, {column.score}"
 
 
-def _paper(row: Row) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in row.paper.items())
+def _paper(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in figures.items())
 
 
-def _line(cells: list[str]) -> str:
+def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"

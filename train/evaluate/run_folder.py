@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -104,7 +105,9 @@ class RunFolder:
     @classmethod
     def require_run_or_nothing(cls, path: Path) -> None:
         """Raise UsageError if something else than a run lies there."""
-        if not (path / HEADER).exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if (path / HEADER).exists() or not path.exists():
+            return
+        if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
             raise UsageError(f"'{path}' is no {cls.kind} run, and not empty; choose another --output.")
 
     @contextmanager
@@ -144,6 +147,11 @@ class EvalRun(RunFolder):
             if not one.is_withdrawn:
                 found[key] = one
         return list(found.values())
+
+    def last_answered(self) -> datetime | None:
+        """When the last answer was written; None if there is none."""
+        written = [file.stat().st_mtime for file in self.path.glob("answers*.jsonl")]
+        return datetime.fromtimestamp(max(written), UTC) if written else None
 
     @contextmanager
     def answers_file(self, process: int = 0) -> Iterator[RowFile]:

@@ -13,7 +13,7 @@ import typer
 
 from minigpt4.tui.cli.options import BundleName
 from minigpt4.tui.terminal.messages import say
-from minigpt4.tui.terminal.results import print_path
+from minigpt4.tui.terminal.results import json_text, print_path
 
 if TYPE_CHECKING:
     from minigpt4.train.ablations.plan import AblationRun, Model, Plan
@@ -81,7 +81,7 @@ def ablations(
 def _carry_out(run: AblationRun, plan: Plan, places: Sequence[str], devices: int) -> None:
     """Train and evaluate what is missing, and write the report."""
     from minigpt4.core.storage.atomic import replacing
-    from minigpt4.train.ablations.report import report
+    from minigpt4.train.ablations.report import as_markdown, as_record
 
     for model in plan.models():
         for stage in (1, 2):
@@ -89,8 +89,10 @@ def _carry_out(run: AblationRun, plan: Plan, places: Sequence[str], devices: int
                 _train(run, plan, model, stage, devices)
             if stage in plan.stages(model.name):
                 _evaluate(run, plan, model, stage, places, devices)
-    with replacing(run.report) as draft:
-        draft.write_text(report(run, plan), encoding="utf-8")
+    record = as_record(run, plan)
+    for path, text in ((run.record, json_text(record)), (run.report, as_markdown(record))):
+        with replacing(path) as draft:
+            draft.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def _train(run: AblationRun, plan: Plan, model: Model, stage: int, devices: int) -> None:

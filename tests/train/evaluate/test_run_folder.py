@@ -38,6 +38,17 @@ def test_a_run_remembers_where_its_pictures_lay_and_resumes_when_they_have_moved
         EvalRun.begin(tmp_path / "run", HEADER | {"suite": "fluency"})
 
 
+def test_a_folder_that_was_emptied_but_for_its_hidden_lock_begins_anew(tmp_path: Path) -> None:
+    run = EvalRun.begin(tmp_path / "run", HEADER)
+    with run.locked():
+        pass
+    (tmp_path / "run" / "run.json").unlink()
+    EvalRun.begin(tmp_path / "run", HEADER | {"suite": "fluency"})
+    (tmp_path / "run" / "run.json").rename(tmp_path / "run" / "notes.json")
+    with pytest.raises(UsageError, match="not empty"):
+        EvalRun.begin(tmp_path / "run", HEADER)
+
+
 @pytest.mark.parametrize("field", ["id", "answer", "truth", "tokens"])
 def test_a_field_of_another_type_is_damage(tmp_path: Path, field: str) -> None:
     run = EvalRun.begin(tmp_path / "run", HEADER)

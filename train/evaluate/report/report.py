@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from minigpt4.train.evaluate.report.compare import Difference, difference
 from minigpt4.train.evaluate.report.reported_run import ReportedRun
+from minigpt4.train.evaluate.scores import as_json
 from minigpt4.train.evaluate.suite import Record, Verdict
 
 
@@ -159,30 +161,46 @@ def _judge_notes(run: str, judge: str, said: Sequence[Verdict]) -> list[str]:
 
 def as_record(report: Report) -> dict[str, Any]:
     """The report for programs: every figure unrounded; null for one that does not exist."""
-    from minigpt4.train.evaluate.scores import as_json
-
     return {
         "notes": report.notes,
         "suites": [
             {
                 "suite": suite.name,
                 "notes": suite.notes,
-                "runs": [
-                    {
-                        "name": run.name,
-                        "folder": str(run.path),
-                        "model": run.header["model"],
-                        "answers": len(run.records),
-                        "questions": run.questions,
-                        "scores": [_without_nan(as_json(score)) for score in run.scores],
-                    }
-                    for run in suite.runs
-                ],
+                "runs": [_run(run) for run in suite.runs],
                 "differences": [_differences(comparison) for comparison in suite.comparisons],
             }
             for suite in report.suites
         ],
     }
+
+
+def _run(run: ReportedRun) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "folder": str(run.path),
+        "model": run.header["model"],
+        "data": _names(run, "data"),
+        "projection": _names(run, "projection"),
+        **{part: _stated(run.header.get(part)) for part in ("options", "sampling", "versions")},
+        "date": run.date,
+        "pictures": run.pictures,
+        "answers": len(run.records),
+        "questions": run.questions,
+        "scores": [_without_nan(as_json(score)) for score in run.scores],
+    }
+
+
+def _names(run: ReportedRun, places: str) -> list[str]:
+    """The last two parts of each place, which tell it on another machine."""
+    return ["/".join(Path(place).parts[-2:]) for place in run.places(places)]
+
+
+def _stated(part: Any) -> dict[str, Any]:
+    """What a part of the header states; None stands for what was left open."""
+    return (
+        {name: value for name, value in part.items() if value is not None} if isinstance(part, dict) else {}
+    )
 
 
 def _differences(comparison: Comparison) -> dict[str, Any]:

@@ -46,6 +46,9 @@ class ReportedRun:
     questions: int
     """How many were to be asked."""
 
+    date: str = ""
+    """The day of the last answer (UTC), as 2026-01-31."""
+
     @classmethod
     def open(cls, path: Path) -> ReportedRun:
         """Read a run; raises UsageError or DataError for none, a damaged one, or one without any answer."""
@@ -69,12 +72,19 @@ class ReportedRun:
         for verdict in run.verdicts():
             verdicts[verdict.id].append(verdict)
         failed = tuple(one for one in records if one.error)
-        return cls(path, path.name, header, suite, answered, failed, verdicts, questions)
+        last = run.last_answered()
+        date = "" if last is None else last.date().isoformat()
+        return cls(path, path.name, header, suite, answered, failed, verdicts, questions, date)
 
     @property
     def is_incomplete(self) -> bool:
         """Whether questions have no answer."""
         return len(self.records) < self.questions
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures the answers are about."""
+        return len({(one.set, one.photo) for one in self.records})
 
     @cached_property
     def scores(self) -> list[Score]:

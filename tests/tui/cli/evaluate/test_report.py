@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -48,9 +50,14 @@ def test_scores_go_to_stdout_and_notes_to_stderr(report: Report, tmp_path: Path)
     ]
     assert "2 of 3, incomplete" in out and "p = 1.000" in out
     assert "'one' is incomplete: 2 of 3" in err and "compared on the 2 questions" in err
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC).timestamp()
+    os.utime(runs[0] / "answers.jsonl", (noon, noon))
     code, out, _ = report(*runs, "--json")
     (suite,) = json.loads(out)["suites"]
     assert [run["answers"] for run in suite["runs"]] == [2, 3]
+    first = suite["runs"][0]
+    assert (first["pictures"], first["data"]) == (2, [f"{tmp_path.name}/gone"])
+    assert first["date"] == "2026-01-31", "of the last answer"
 
 
 def test_files_are_written_beside_and_missing_pictures_named(report: Report, tmp_path: Path) -> None:
