@@ -19,6 +19,9 @@ KINDS: Mapping[str, str] = {
 }
 """What questions can be filtered by, and how it is called."""
 
+OF_PICTURES = ("objects", "captions")
+"""What a suite may know of a picture, whatever it asks."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -77,6 +80,16 @@ class Card:
     photo: str
     digest: str
     questions: list[Asked] = field(default_factory=list)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What several questions know of the picture itself, and the same: it is shown once."""
+        found: dict[str, Any] = {}
+        for name in OF_PICTURES:
+            values = [asked.truth[name] for asked in self.questions if name in asked.truth]
+            if len(values) > 1 and all(value == values[0] for value in values):
+                found[name] = values[0]
+        return found
 
 
 def cards(runs: Sequence[ReportedRun]) -> list[Card]:

@@ -3,9 +3,10 @@
   const by = (id) => document.getElementById(id);
   const list = by("pictures");
   const articles = [...list.children].map((element, place) => {
+    const known = element.querySelector(":scope > div > .truth")?.textContent ?? "";
     const questions = [...element.querySelectorAll(".question")].map((question) => ({
       element: question,
-      text: `${element.dataset.name}\n${question.textContent}`.toLocaleLowerCase(),
+      text: `${element.dataset.name}\n${known}\n${question.textContent}`.toLocaleLowerCase(),
       wrong: Number(question.dataset.wrong),
       length: Number(question.dataset.length),
     }));

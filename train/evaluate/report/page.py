@@ -22,6 +22,9 @@ from minigpt4.train.evaluate.suite import Verdict
 
 _FOLDER = Path(__file__).parent
 
+LABEL = 20
+"""Lists of texts of so many letters at most are names, which fit on a line."""
+
 
 def as_page(report: Report, pictures: FoundPictures) -> str:
     """The page as text, to be written in UTF-8."""
@@ -113,29 +116,35 @@ def _card(card: Card, jpeg: bytes | None) -> str:
     else:
         source = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
         picture = f'<img src="{source}" alt="The picture {name}" loading="lazy">'
-    questions = "".join(map(_question, card.questions))
+    known = card.known
+    questions = "".join(_question(asked, known) for asked in card.questions)
     return (
-        f'<article data-name="{name}" aria-label="{name}"><div><h3>{name}</h3>{picture}</div>'
+        f'<article data-name="{name}" aria-label="{name}"><div><h3>{name}</h3>{picture}{_truth(known)}</div>'
         f"<div>{questions}</div></article>"
     )
 
 
-def _question(asked: Asked) -> str:
+def _question(asked: Asked, known: Mapping[str, Any]) -> str:
+    truth = {name: value for name, value in asked.truth.items() if name not in known}
     asks = _text(asked.prompt) or '<span class="quiet">no question, only the picture</span>'
     return (
         f'<section class="question" data-suite="{_text(asked.suite)}" data-wrong="{asked.wrong}" '
         f'data-length="{asked.length}" data-kinds="{" ".join(asked.kinds)}">'
-        f"<h4>{asks}</h4>{_truth(asked.truth)}{''.join(map(_answer, asked.answers))}</section>"
+        f"<h4>{asks}</h4>{_truth(truth)}{''.join(map(_answer, asked.answers))}</section>"
     )
 
 
 def _truth(truth: Mapping[str, Any]) -> str:
-    known = "".join(f"<div>{_text(name)}: {_value(value)}</div>" for name, value in truth.items())
+    known = "".join(
+        f"<div>{_text(name.replace('_', ' '))}: {_value(value)}</div>" for name, value in truth.items()
+    )
     return f'<div class="truth">{known}</div>' if known else ""
 
 
 def _value(value: Any) -> str:
     if isinstance(value, list):
+        if value and all(isinstance(one, str) and len(one) <= LABEL for one in value):
+            return _text(", ".join(value))
         return f"<ul>{''.join(f'<li>{_value(one)}</li>' for one in value)}</ul>" if value else "none"
     if isinstance(value, dict):
         return f"<ul>{''.join(f'<li>{_text(name)}: {_value(one)}</li>' for name, one in value.items())}</ul>"
@@ -158,7 +167,14 @@ def _answer(answer: Answer) -> str:
 
 
 def _marks(answer: Answer) -> Iterator[str]:
+    flaws = [mark for mark in answer.marks if mark.better == "lower"]
+    # A suite that looks for many flaws finds none in most answers, and saying so of each hides the others.
+    absent = [mark for mark in flaws if not mark.is_wrong] if len(flaws) > 1 else []
+    if absent and len(absent) == len(flaws):
+        yield f'<li class="fine">none of {len(flaws)} flaws</li>'
     for mark in answer.marks:
+        if mark in absent:
+            continue
         said = ("yes" if mark.hits else "no") if mark.tries == 1 else f"{mark.hits:g} of {mark.tries:g}"
         sign, kind = ("\N{BALLOT X} ", "bad") if mark.is_wrong else ("", "fine")
         yield f'<li class="{kind}">{sign}{_text(mark.name)}: {said}</li>'

@@ -18,12 +18,18 @@ from minigpt4.train.evaluate.suites import suite_named
 
 @dataclass(frozen=True)
 class Mark:
-    """What a rate says of one answer: hits of tries; `is_wrong` if it speaks against the answer."""
+    """What a rate says of one answer: hits of tries."""
 
     name: str
     hits: float
     tries: float
-    is_wrong: bool
+    better: str | None
+    """Which of "higher" and "lower" speaks for the answer; None if neither does."""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it speaks against the answer."""
+        return self.hits < self.tries if self.better == "higher" else self.better == "lower" and self.hits > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +128,7 @@ def _marks(scores: Sequence[Score]) -> list[Mark]:
             hits, tries = (
                 (float(score.sums[0]), float(score.sums[1])) if score.is_rate else (score.value, 1.0)
             )
-            is_wrong = hits < tries if score.better == "higher" else score.better == "lower" and hits > 0
-            found.append(Mark(score.name, hits, tries, is_wrong))
+            found.append(Mark(score.name, hits, tries, score.better))
     return found
 
 

@@ -207,3 +207,40 @@ def test_both_color_schemes_follow_the_system_and_the_switch_and_are_readable(pa
 def test_a_narrow_window_scrolls_one_way_only(page: Any, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_what_several_questions_know_of_a_picture_is_shown_once_and_found(
+    browser: Any, tmp_path: Path, a_run: Callable[..., Path], photos_in: Callable[..., Path]
+) -> None:
+    photos = photos_in(tmp_path / "photos", ["a.png"])
+    truth = {"captions": ["A cat on a sofa."], "objects": ["cat", "sofa"], "question": ""}
+    runs = open_runs(
+        [
+            a_run(tmp_path / suite, {"a.png": answer}, suite=suite, data=[str(photos)], truth=truth)
+            for suite, answer in (("subjects", "A cat."), ("fluency", "A cat sleeps on a soft sofa today."))
+        ]
+    )
+    path = tmp_path / "report.html"
+    path.write_text(as_page(Report(runs), find_pictures(runs, [])), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    (article,) = page.locator("article").all()
+    assert article.locator(".question").count() == 2
+    assert article.inner_text().count("A cat on a sofa.") == 1
+    assert "objects: cat, sofa" in article.inner_text()
+    page.get_by_label("Text").fill("cat on a sofa")
+    wait_for_pictures(page, 1)
+    page.close()
+
+
+def test_flaws_that_an_answer_does_not_have_are_counted_not_listed(
+    tmp_path: Path, a_run: Callable[..., Path]
+) -> None:
+    answers = {"a.png": "A cat sleeps on a soft sofa today.", "b.png": "A cat. A cat. A cat. A cat."}
+    runs = open_runs([a_run(tmp_path / "run", answers, suite="fluency", truth={"question": ""})])
+    page = as_page(Report(runs), find_pictures(runs, []))
+    sound, failed = page.split("<article")[1:]
+    assert '<li class="fine">none of 7 flaws</li>' in sound
+    assert "repeats itself: no" not in sound
+    assert "\N{BALLOT X} repeats itself: yes" in failed
+    assert "none of" not in failed and "is not English" not in failed
