@@ -66,10 +66,17 @@ def named_in(row: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
     if not isinstance(photo, str) or not photo.strip() or "\0" in photo:
         return None
     single = next((row[column] for column in CAPTION_COLUMNS if column in row), None)
-    meta = {"captions": row.get("captions"), "caption": single}
-    if single is None:
-        del meta["caption"]
-    return photo, meta
+    # Both are captions; one that is given under both names counts once.
+    texts = _listed(single)
+    return photo, {
+        "captions": [*texts, *(text for text in _listed(row.get("captions")) if text not in texts)]
+    }
+
+
+def _listed(texts: object) -> list[Any]:
+    if texts is None:
+        return []
+    return texts if isinstance(texts, list) else [texts]
 
 
 def _take(row: Mapping[str, Any], folder: Path, found: dict[str, list[object]]) -> list[str]:
@@ -99,6 +106,9 @@ def _rows(file: TextIO, path: Path) -> Iterator[Row]:
     return _spread_rows(file.read(), 0) if is_indented else json_lines(file)
 
 
+UNREADABLE = "unreadable JSON"
+
+
 def json_lines(file: TextIO) -> Iterator[Row]:
     """The rows of JSON Lines; a comma at the end of a line, as in an array, does no harm."""
     number = 0
@@ -110,10 +120,10 @@ def json_lines(file: TextIO) -> Iterator[Row]:
                 line = file.readline(ROW_LIMIT + 1)
         elif text := line.strip():
             try:
-                row = _DECODER.decode(text.removesuffix(","))
+                row = _row_of(_DECODER.decode(text.removesuffix(",")))
             except (ValueError, RecursionError):
-                row = None
-            yield number, _row_of(row)
+                row = UNREADABLE
+            yield number, row
 
 
 def _spread_rows(text: str, place: int) -> Iterator[Row]:
@@ -129,11 +139,12 @@ def _spread_rows(text: str, place: int) -> Iterator[Row]:
             return
         number, counted = number + text.count("\n", counted, place), place
         try:
-            row, place = _DECODER.raw_decode(text, place)
+            value, place = _DECODER.raw_decode(text, place)
+            row = _row_of(value)
         except (ValueError, RecursionError):
             following = _NEXT_ROW.search(text, place + 1)
-            row, place = None, following.end() - 1 if following else len(text)
-        yield number, _row_of(row)
+            row, place = UNREADABLE, following.end() - 1 if following else len(text)
+        yield number, row
 
 
 _GAP = re.compile(r"[\s,]*(?:\]\s*\Z)?")
@@ -163,4 +174,4 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 def _row_of(value: object) -> Mapping[str, Any] | str:
     if isinstance(value, _Doubled):
         return f"'{value.key}' is given twice"
-    return value if isinstance(value, dict) else "unreadable JSON"
+    return value if isinstance(value, dict) else "no JSON object, as in {...}"

@@ -241,3 +241,21 @@ def test_the_order_of_photos_is_that_of_their_first_rows(folder: Path, events: A
     table = "photo,caption\n2.png,\n1.png,A dog.\n2.png,A cow.\n"
     assert list(opened(folder, "captions.csv", table, events)) == ["2.png", "1.png"]
     assert events.skipped == []
+
+
+def test_captions_under_both_names_are_learnt_each_once(folder: Path, events: Any) -> None:
+    rows = (
+        '{"photo": "0.png", "caption": "A cat.", "captions": ["A cat.", "Cats."]}',
+        '{"photo": "1.png", "caption": "A dog.", "captions": "Dogs."}',
+        '{"photo": "2.png", "caption": "A cow.", "captions": 5}',
+    )
+    found = opened(folder, "captions.jsonl", "\n".join(rows), events)
+    assert found == {"0.png": ("A cat.", "Cats."), "1.png": ("A dog.", "Dogs."), "2.png": ("A cow.",)}
+    assert events.skipped == [("captions.jsonl, line 3", "a caption that is not a text: 5")]
+
+
+def test_json_that_is_no_row_is_not_called_unreadable(folder: Path, events: Any) -> None:
+    rows = ('{"photo": "0.png", "caption": "A cat."}', "null", "[1, 2]", '"A cat."', "{")
+    assert list(opened(folder, "captions.jsonl", "\n".join(rows), events)) == ["0.png"]
+    no_row = "no JSON object, as in {...}"
+    assert [reason for _, reason in events.skipped] == [no_row, no_row, no_row, "unreadable JSON"]

@@ -108,7 +108,7 @@ def test_a_json_list_names_photos_relative_to_itself(tmp_path: Path, photo: Phot
     assert events.skipped == [
         ("captions.jsonl, line 5", "unreadable JSON"),
         ("captions.jsonl, line 6", "no photo is named; it should stand under 'photo'"),
-        ("captions.jsonl, line 10", "unreadable JSON"),
+        ("captions.jsonl, line 10", "no JSON object, as in {...}"),
         ("gone.jpg", "there is no such file"),
         ("../outside.jpg", f"its file lies outside of {folder}; name it relative to the list"),
         ("silent.jpg", "no caption"),
