@@ -176,7 +176,7 @@ def unknown_command(line: str, known: Sequence[SlashCommand] | None = None) -> s
     if sentence := no_picture_sentence(line):
         return sentence
     name = sanitize_line(line.split(maxsplit=1)[0], 40)
-    near = nearest(name, (one.name for one in known or all_commands()))
+    near = nearest(name, (one.name for one in known or all_commands())) if name != "/" else None
     advice = f"did you mean {near}?" if near else "/help lists the commands."
     return f"There is no command {name}; {advice}"
 

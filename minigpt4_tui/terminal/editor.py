@@ -35,8 +35,8 @@ def edit(text: str, longest: int) -> str:
         file = folder / "question.md"
         file.write_text(text, encoding="utf-8", errors="replace")
         _run(command, file)
-        # Editors end the last line, which the question did not.
-        edited = file.read_text(encoding="utf-8", errors="replace").removesuffix("\n")
+        # Editors end the last line, which the question did not, and some begin with a byte order mark.
+        edited = file.read_text(encoding="utf-8-sig", errors="replace").removesuffix("\n")
         if len(edited) > longest:
             is_kept = True
             raise EditorError(

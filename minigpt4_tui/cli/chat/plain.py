@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -22,14 +22,14 @@ from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.tui.cli.chat.line_input import PROMPT, next_line, saying_if_slow
 from minigpt4.tui.cli.chat.plain_commands import ACTIONS, run_command
 from minigpt4.tui.cli.chat.plain_history import Record
-from minigpt4.tui.cli.chat.plain_pictures import Waiting, asked_by_you, described_picture, folder_of, offer
+from minigpt4.tui.cli.chat.plain_pictures import Waiting, asked_by_you, attach_line, described_picture
 from minigpt4.tui.cli.chat.reply_report import cut_short, left_out, reply_stats
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.conversation.conversation import varied
 from minigpt4.tui.conversation.slash_commands import plain_commands, unknown_command, with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
-from minigpt4.tui.images.attachments import Attachment, attachments_in, names_files
+from minigpt4.tui.images.attachments import Attachment, names_files
 from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
@@ -114,19 +114,25 @@ class PlainChat:
         if not line:
             return True
         command, _, rest = line.partition(" ")
-        try:
-            if command in ("/quit", "/exit"):
-                return False
+        if command in ("/quit", "/exit"):
+            return False
+        with self.reporting():
             if command in ACTIONS:
                 run_command(self, command, rest.strip())
             elif names_files(line):
-                self.attach_line(line)
+                attach_line(self, line)
             else:
                 self.ask_line(line)
+        return True
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Print and count an error of the block."""
+        try:
+            yield
         except Minigpt4Error as error:
             self.failures += 1
             say_error(error)
-        return True
 
     def ask_line(self, line: str) -> None:
         """Attach the pictures that the line names, and ask the rest of it, if there is more."""
@@ -185,17 +191,6 @@ class PlainChat:
         except ImageError:
             name = printable(picture.name)
             say(self.colors.warning(f"The kept picture {name} cannot be read any more; it is left out."))
-
-    def attach_line(self, line: str) -> None:
-        found = attachments_in(line)
-        if not found:
-            raise UsageError("/image needs the path of a picture, as in `/image photo.jpg`.")
-        for one in found:
-            folder = folder_of(one)
-            if folder is not None and _at_terminal():
-                offer(self, folder)
-            else:
-                self.attach(one.open(), one)
 
     def clear(self) -> None:
         """Begin a new conversation."""

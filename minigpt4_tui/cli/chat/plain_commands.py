@@ -13,7 +13,7 @@ from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.cli.chat.line_input import at_terminal
 from minigpt4.tui.cli.chat.plain_copy import code, copy
-from minigpt4.tui.cli.chat.plain_pictures import asked_by_you, pick
+from minigpt4.tui.cli.chat.plain_pictures import asked_by_you, attach_line, pick
 from minigpt4.tui.conversation.html_page import NO_PAGE, free_name, open_page, page_in, save_new
 from minigpt4.tui.conversation.slash_commands import plain_commands
 from minigpt4.tui.history.records import HIT, HIT_END, SHOWN_ID, StoredMessage
@@ -326,7 +326,7 @@ def _described(info: ConversationInfo) -> str:
 
 
 ACTIONS: dict[str, Callable[[Any, str], None]] = {
-    "/image": lambda chat, rest: chat.attach_line(rest),
+    "/image": attach_line,
     "/paste": _paste,
     "/clear": lambda chat, _: chat.clear(),
     "/new": lambda chat, _: chat.clear(),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.images.attachments import Attachment, is_folder, path_in
+from minigpt4.tui.cli.chat.line_input import at_terminal
+from minigpt4.tui.images.attachments import Attachment, attachments_in, is_folder, path_in
 from minigpt4.tui.images.browse import listing
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.sanitize import sanitize_line
@@ -54,7 +55,22 @@ def pick(chat: PlainChat, rest: str) -> None:
         )
     for word in words:
         one = Attachment(chat.offered[int(word) - 1], chat.offered[int(word) - 1].name)
-        chat.attach(one.open(), one)
+        with chat.reporting():
+            chat.attach(one.open(), one)
+
+
+def attach_line(chat: PlainChat, line: str) -> None:
+    """Add the pictures that a line names; one that fails is reported, and the others are added."""
+    found = attachments_in(line)
+    if not found:
+        raise UsageError("/image needs the path of a picture, as in `/image photo.jpg`.")
+    for one in found:
+        with chat.reporting():
+            folder = folder_of(one)
+            if folder is not None and at_terminal():
+                offer(chat, folder)
+            else:
+                chat.attach(one.open(), one)
 
 
 def folder_of(one: Attachment) -> Path | None:

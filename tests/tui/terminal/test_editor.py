@@ -49,6 +49,13 @@ def test_the_text_is_taken_as_it_was_left(
     assert left(tmp_path) == []
 
 
+def test_a_byte_order_mark_is_no_letter_of_the_question(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDITOR", script("printf '\\357\\273\\277one' > $1"))
+    assert edit("", 100) == "one"
+
+
 def test_visual_comes_before_editor_and_may_have_options(
     script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:

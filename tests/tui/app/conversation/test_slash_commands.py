@@ -43,6 +43,7 @@ def test_every_command_of_the_plain_chat_does_something_there() -> None:
 def test_an_unknown_command_is_reported_with_the_nearest_one() -> None:
     assert unknown_command("/imgae x.jpg") == "There is no command /imgae; did you mean /image?"
     assert "/help" in unknown_command("/\x1b[31m")
+    assert unknown_command("/") == "There is no command /; /help lists the commands."
 
 
 def test_a_name_is_completed_as_far_as_it_is_certain() -> None:

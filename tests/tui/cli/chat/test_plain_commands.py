@@ -16,9 +16,7 @@ from minigpt4.core.prompt import Assistant, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.chat.plain import PlainChat
-from minigpt4.tui.cli.chat.plain_commands import ACTIONS
 from minigpt4.tui.cli.chat.plain_model import PlainModel
-from minigpt4.tui.conversation.slash_commands import COMMANDS
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.settings.file import settings_path
 from minigpt4.tui.settings.settings import load_settings
@@ -262,11 +260,6 @@ def test_an_answer_is_copied_by_the_terminal(
     assert capsys.readouterr().out == f"\x1b]52;c;{b64encode(b'A cat.').decode()}\a"
 
 
-def test_every_command_of_the_app_is_there() -> None:
-    assert [one.name for one in COMMANDS if one.about and not one.plain] == []
-    assert {one.name for one in COMMANDS if one.plain} - {"/quit"} == set(ACTIONS)
-
-
 def test_nothing_is_redrawn_or_colored_in_a_pipe(chat: PlainChat, photo: Path, capsys: Captured) -> None:
     for line in (f"/image {photo}", "What is this?", "/history", "/show", "/help", "/xyzzy"):
         chat.take(line)
@@ -300,7 +293,7 @@ def test_pictures_of_a_folder_are_listed_and_chosen_by_number(
     monkeypatch.chdir(folder)
     chat.take(f"/image {folder}")
     assert "is a folder; give the path of a picture in it." in capsys.readouterr().err, "nobody can choose"
-    monkeypatch.setattr("minigpt4.tui.cli.chat.plain._at_terminal", lambda: True)
+    monkeypatch.setattr("minigpt4.tui.cli.chat.plain_pictures.at_terminal", lambda: True)
     for line in (f"/pick {folder}", f"/image {folder}", "/pick"):
         chat.take(line)
         assert capsys.readouterr().err == listed
@@ -321,3 +314,16 @@ def test_an_answer_without_a_word_is_told(chat: PlainChat, engine: Any, capsys: 
     engine.pieces = ()
     chat.take("/continue")
     assert "(The model had nothing to say.)" in capsys.readouterr().err
+
+
+def test_of_several_pictures_those_that_can_be_opened_are_added(
+    chat: PlainChat, photo: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"<html>")
+    chat.take(f"/image '{bad}' {tmp_path / 'gone.png'} '{photo}'")
+    err = capsys.readouterr().err
+    assert "bad.png' is a web page" in err
+    assert "There is no file" in err
+    assert [one.source.name for one in chat.pending] == [photo.name]
+    assert chat.failures == 2
