@@ -19,7 +19,7 @@ import pytest
 from minigpt4.core.storage.paths import config_home, data_home
 from minigpt4.tui.cli.completion.scripts import SCRIPTS
 from minigpt4.tui.cli.completion.table import TABLE
-from minigpt4.tui.cli.completion.values import config_folder, data_folder
+from minigpt4.tui.cli.completion.values import CHOICES, config_folder, data_folder
 from minigpt4.tui.cli.completion.words import candidates
 from minigpt4.tui.history.store import Store
 
@@ -81,10 +81,27 @@ def test_the_table_is_current() -> None:
         (["themes", "new", ""], []),
         (["completion", ""], ["bash", "zsh", "fish"]),
         (["nonsense", "--what", ""], ["chat"]),
+        (["caption", "photos", "--existing", ""], ["skip", "append", "overwrite"]),
+        (["caption", "--device", "cu"], ["cuda"]),
+        (["models", "trace", "--dtype", "b"], ["bfloat16"]),
+        (["train", "--on", "4"], ["4090"]),
+        (["curate", "photos", "--without", "similar"], ["similar-text", "similar-picture"]),
+        (["curate", "--until=f"], ["--until=filter"]),
+        (["eval", "judge", "--judge-bundle", "mini"], ["mini"]),
     ],
 )
 def test_what_may_come_next(words: list[str], found: list[str]) -> None:
     assert values(*words)[: max(len(found), 1)] == found
+
+
+def test_the_choices_of_an_option_are_those_that_its_help_names() -> None:
+    rows = [line.split("\t") for line in Path(TABLE).read_text(encoding="utf-8").splitlines()]
+    listed = "--device --dtype --existing --export --format --gguf --on --type --until --without".split()
+    options = [row for row in rows if row[0] == "option" and row[1] in listed and row[3] == "value"]
+    assert {row[1] for row in options} == set(listed)
+    for _, option, kind, _, about in options:
+        named = {word.strip(".,:;()") for word in about.split()}
+        assert set(kind.removeprefix(CHOICES).split()) <= named, option
 
 
 def test_what_people_made_themselves_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
