@@ -106,6 +106,8 @@ def test_the_ablations_have_a_page_of_their_own(docs: tuple[ModuleType, ModuleTy
         "recipe_steps": 1600,
         "batch_size": 16,
         "limit": 50,
+        "data": ["photos/train"],
+        "eval_data": ["photos/val"],
         "versions": {"minigpt4": "9.9"},
         "columns": ["CIDEr-D"],
         "tables": [{"table": "Architecture", "rows": rows}],
@@ -113,7 +115,8 @@ def test_the_ablations_have_a_page_of_their_own(docs: tuple[ModuleType, ModuleTy
     (tmp_path / "ablations.json").write_text(json.dumps(record))
     page = reproducing.ablations_page(tmp_path)
     assert page.startswith("# Ablations of mini\n")
-    assert "Stage 1 has 100 steps of 16 pictures (its recipe: 1600)" in page
+    assert "Stage 1 has 100 steps of 16 pictures of photos/train (its recipe: 1600 steps)" in page
+    assert "Evaluated on 50 pictures at most of photos/val" in page
     assert "| single layer | 0.250 (0.200 to 0.300) | GQA 32.2 |" in page
     assert "- no Q-Former: left out, it has none." in page
     assert "Mini's are in [ablations.md](ablations.md)." in reproducing.reproducing_page(tmp_path)

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from minigpt4.train.ablations.plan import AblationRun, Column, Plan, Row
-from minigpt4.train.evaluate.run_folder import EvalRun
+from minigpt4.train.evaluate.run_folder import EvalRun, short_places
 from minigpt4.train.evaluate.scores import Score, as_json
 from minigpt4.train.evaluate.suites import suite_named
 
@@ -22,6 +22,8 @@ def as_record(run: AblationRun, plan: Plan) -> dict[str, Any]:
         "recipe_steps": full.steps,
         "batch_size": full.batch_size,
         "limit": run.header["limit"],
+        "data": short_places(run.header, "data"),
+        "eval_data": short_places(run.header, "eval_data"),
         "versions": run.header["versions"],
         "columns": [_title(column) for column in plan.tables.column],
         "tables": [
@@ -62,10 +64,11 @@ def as_markdown(record: Mapping[str, Any]) -> str:
 
 def _how(record: Mapping[str, Any]) -> str:
     return (
-        f"Stage 1 has {record['steps']} steps of {record['batch_size']} pictures (its recipe: "
-        f"{record['recipe_steps']}), and stage 2 is as much shorter. Evaluated on {record['limit']} pictures "
-        "at most that no row learnt from; brackets hold 95 % intervals. The paper's figures are of its own "
-        "models and measures: compare the order of the rows, not the values."
+        f"Stage 1 has {record['steps']} steps of {record['batch_size']} pictures of "
+        f"{', '.join(record['data'])} (its recipe: {record['recipe_steps']} steps), and stage 2 is as much "
+        f"shorter. Evaluated on {record['limit']} pictures at most of {', '.join(record['eval_data'])}, from "
+        "which no row learnt; brackets hold 95 % intervals. The paper's figures are of its own models and "
+        "measures: compare the order of the rows, not the values."
     )
 
 

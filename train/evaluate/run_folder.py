@@ -216,6 +216,18 @@ def rows(path: Path, kind: type[T]) -> Iterator[T]:
             ) from error
 
 
+def places_in(header: Mapping[str, Any], name: str) -> list[str]:
+    """Where a run's pictures ("data") or projection lay, as its header has it; empty if it does not."""
+    places = header.get(PLACES)
+    found = places.get(name) if isinstance(places, dict) else None
+    return [str(place) for place in found] if isinstance(found, list) else []
+
+
+def short_places(header: Mapping[str, Any], name: str) -> list[str]:
+    """The last two parts of each of these places, which tell it on any machine."""
+    return ["/".join(Path(place).parts[-2:]) for place in places_in(header, name)]
+
+
 def _lasting(place: str) -> str:
     """The place, wherever a later command runs."""
     return place if is_remote(place) else str(Path(place).expanduser().absolute())

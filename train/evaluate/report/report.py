@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from minigpt4.train.evaluate.report.compare import Difference, difference
 from minigpt4.train.evaluate.report.reported_run import ReportedRun
+from minigpt4.train.evaluate.run_folder import short_places
 from minigpt4.train.evaluate.scores import as_json
 from minigpt4.train.evaluate.suite import Record, Verdict
 
@@ -180,8 +180,8 @@ def _run(run: ReportedRun) -> dict[str, Any]:
         "name": run.name,
         "folder": str(run.path),
         "model": run.header["model"],
-        "data": _names(run, "data"),
-        "projection": _names(run, "projection"),
+        "data": short_places(run.header, "data"),
+        "projection": short_places(run.header, "projection"),
         **{part: _stated(run.header.get(part)) for part in ("options", "sampling", "versions")},
         "date": run.date,
         "pictures": run.pictures,
@@ -189,11 +189,6 @@ def _run(run: ReportedRun) -> dict[str, Any]:
         "questions": run.questions,
         "scores": [_without_nan(as_json(score)) for score in run.scores],
     }
-
-
-def _names(run: ReportedRun, places: str) -> list[str]:
-    """The last two parts of each place, which tell it on another machine."""
-    return ["/".join(Path(place).parts[-2:]) for place in run.places(places)]
 
 
 def _stated(part: Any) -> dict[str, Any]:

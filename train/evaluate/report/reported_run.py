@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minigpt4.core.errors import DataError, UsageError
-from minigpt4.train.evaluate.run_folder import HEADER, PLACES, EvalRun
+from minigpt4.train.evaluate.run_folder import HEADER, EvalRun, places_in
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import Record, Suite, Verdict
 from minigpt4.train.evaluate.suites import suite_named
@@ -116,9 +116,7 @@ class ReportedRun:
 
     def places(self, name: str) -> list[str]:
         """Where its pictures ("data") or its projection lay when it was last asked."""
-        places = self.header.get(PLACES)
-        found = places.get(name) if isinstance(places, dict) else None
-        return [str(place) for place in found] if isinstance(found, list) else []
+        return places_in(self.header, name)
 
 
 def _marks(scores: Sequence[Score]) -> list[Mark]:

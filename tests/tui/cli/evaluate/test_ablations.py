@@ -130,6 +130,11 @@ def test_a_run_killed_while_it_trains_resumes_and_reports_every_row(
     assert rows["three layers"].endswith("| AOK-VQA 49.7 |")
     assert rows["no Q-Former"] == "| no Q-Former | - | - |  |"
     assert "- no Q-Former: left out, the bundle mini has no Q-Former." in report
+    record = json.loads(run.record.read_text())
+    assert record["columns"] == ["subject rate", "mean length (words)"]
+    (table,) = record["tables"]
+    assert [len(row["scores"]) for row in table["rows"]] == [2, 2, 2, 0]
+    assert record["eval_data"] == ["flickr8k/val"]
     refused = again("--limit", "3")
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
     assert "another limit: 2, and now it would be 3" in refused.stderr
