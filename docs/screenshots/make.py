@@ -115,6 +115,10 @@ async def take_all(store: Store, photos: Path) -> None:
             await camera.ask(questions[0], photos / photo)
             for question in questions[1:]:
                 await camera.ask(question)
+    # Opened again, so that the speed of the machine that made them is not in the pictures.
+    coffee = store.conversations(1)[0].id
+    async with running(store, "harbour", (120, 42), conversation=coffee) as camera:
+        await camera.until(lambda: camera.app.conversation.path, "the conversation")
         await camera.take("chat")
         await camera.pilot.press("ctrl+f")
         await camera.pilot.press(*"coffee")
