@@ -10,8 +10,12 @@ from minigpt4 import __version__
 if TYPE_CHECKING:
     from minigpt4.core.engine_options import EngineOptions
 
-LIBRARIES = {"torch": "torch", "llamacpp": "llama-cpp-python"}
-"""The library that generates answers, by backend."""
+LIBRARIES = {
+    "torch": ["torch"],
+    "llamacpp": ["llama-cpp-python"],
+    "transformers": ["torch", "transformers"],
+}
+"""The libraries that generate answers, by backend."""
 
 
 def bundle_identity(options: EngineOptions) -> dict[str, str]:
@@ -34,8 +38,6 @@ def bundle_identity(options: EngineOptions) -> dict[str, str]:
 
 
 def versions(backend: str) -> dict[str, str]:
-    """The versions of this program and of the library that generates answers."""
-    found = {"minigpt4": __version__}
-    if backend in LIBRARIES:
-        found[LIBRARIES[backend]] = importlib.metadata.version(LIBRARIES[backend])
-    return found
+    """The versions of this program and of the libraries that generate answers."""
+    libraries = LIBRARIES.get(backend, [])
+    return {"minigpt4": __version__} | {name: importlib.metadata.version(name) for name in libraries}

@@ -23,6 +23,7 @@ from minigpt4.tui.cli.evaluate.processes import (
     share_of_machine,
     start_processes,
 )
+from minigpt4.tui.cli.options import FixedModelFlags
 from minigpt4.tui.cli.progress import opening_photos, timing_pictures
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import json_text
@@ -70,6 +71,22 @@ Output = Annotated[
     ),
 ]
 
+BundleOrOther = Annotated[
+    str | None, typer.Option("--bundle", "-b", help="Model bundle.", show_default="mini")
+]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="URL", help="Ask a model behind this OpenAI-compatible endpoint."),
+]
+Blip2Model = Annotated[
+    str | None,
+    typer.Option(
+        "--blip2",
+        metavar="MODEL",
+        help="Ask BLIP-2: a folder as transformers saves it, or the Hub's name of one in its cache.",
+    ),
+]
+
 
 def add_suites(app: typer.Typer) -> None:
     """One command for each suite; all have the same options."""
@@ -94,23 +111,17 @@ def _command(name: str) -> Callable[..., None]:
         ] = 2,
         max_tokens: options.MaxTokens = None,
         seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of what a suite draws at random.")] = 0,
-        bundle: options.BundleName = "mini",
+        bundle: BundleOrOther = None,
         devices: Annotated[
             int,
             typer.Option(
                 "--devices", min=1, help="Processes that share the pictures, one a GPU; on a CPU its cores."
             ),
         ] = 1,
-        fixed: options.FixedModelFlags = options.FIXED_MODEL,
-        url: Annotated[
-            str | None,
-            typer.Option(
-                "--endpoint",
-                metavar="URL",
-                help="Ask a model behind this OpenAI-compatible endpoint.",
-            ),
-        ] = None,
+        fixed: FixedModelFlags = options.FIXED_MODEL,
+        url: EndpointUrl = None,
         endpoint: EndpointFlags = ENDPOINT,
+        blip2: Blip2Model = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print the scores as one JSON object.")] = False,
     ) -> None:
         from minigpt4.train.evaluate.suite import SuiteOptions
@@ -120,17 +131,35 @@ def _command(name: str) -> Callable[..., None]:
             raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
         if stage != 2 and name != "captions":
             raise UsageError(f"--stage is for captions, and this suite is {name}; leave it out.")
+        _require_one_model({"--bundle": bundle, "--endpoint": url, "--blip2": blip2}, fixed, devices)
         chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed)
         survey = Survey(suite_named(name), chosen, data, limit, output)
         if url is not None:
             survey.run_endpoint(endpoint.load(url), as_json=as_json)
             return
-        choice = fixed.options(bundle).resolved()
+        if blip2 is not None:
+            survey.run_blip2(blip2, fixed, as_json=as_json)
+            return
+        choice = fixed.options(bundle or "mini").resolved()
         if assigned_ranks() is None and devices > 1:
             survey.run_in_processes(choice, devices)
         survey.run(share_of_machine(choice), as_json=as_json)
 
     return run
+
+
+def _require_one_model(models: Mapping[str, str | None], fixed: FixedModelFlags, devices: int) -> None:
+    """Raise UsageError for two models, or options of a bundle for another one."""
+    given = [option for option, value in models.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{given[0]} and {given[1]} contradict each other; give one of them.")
+    if models["--blip2"] is None:
+        return
+    if fixed.projection is not None or fixed.backend != "auto":
+        wrong = "--projection" if fixed.projection is not None else "--backend"
+        raise UsageError(f"{wrong} is for a bundle, and --blip2 names another model; give one of them.")
+    if devices > 1:
+        raise UsageError(f"BLIP-2 answers in one process, and --devices is {devices}; leave it out.")
 
 
 @dataclass(frozen=True)
@@ -180,23 +209,49 @@ class Survey:
 
     def run_endpoint(self, model: EndpointModel, *, as_json: bool) -> None:
         """`run` with a model behind an endpoint."""
-        from minigpt4.train.evaluate.answering import ask, unanswered
         from minigpt4.train.evaluate.judges.answerer import EndpointAnswerer
         from minigpt4.train.evaluate.judges.client import Request
 
+        def announce(waiting: Sequence[Task]) -> None:
+            say_estimate(model, [Request(one.prompt, b"", one.max_tokens) for one in waiting])
+
         self._require_output(1)
         answerer = EndpointAnswerer(model)
-        tasks = self._tasks()
+        self._run_one(lambda: answerer, answerer.identity, self._tasks(), announce, as_json=as_json)
+
+    def run_blip2(self, place: str, fixed: FixedModelFlags, *, as_json: bool) -> None:
+        """`run` with a BLIP-2."""
+        from minigpt4.train.evaluate.blip2 import Blip2Answerer, find_blip2
+
+        self._require_output(1)
+        found = find_blip2(place, fixed.device)
+        self._run_one(
+            lambda: Blip2Answerer(found, fixed.threads), found.identity, self._tasks(), as_json=as_json
+        )
+
+    def _run_one(
+        self,
+        answerer: Callable[[], Answerer],
+        identity: Mapping[str, str],
+        tasks: Sequence[Task],
+        announce: Callable[[Sequence[Task]], object] = lambda _waiting: None,
+        *,
+        as_json: bool,
+    ) -> None:
+        """`run` with a greedy model in this process only; it is loaded if a question waits."""
+        from minigpt4.train.evaluate.answering import ask, unanswered
+
         with _folder(self.output) as folder:
-            run = self._begin(folder, [], answerer.identity, {"temperature": 0.0}, tasks)
+            run = self._begin(folder, [], identity, {"temperature": 0.0}, tasks)
             with run.locked():
                 waiting = unanswered(run, tasks)
                 if waiting and len(waiting) < len(tasks):
                     say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
                 if waiting:
-                    say_estimate(model, [Request(one.prompt, b"", one.max_tokens) for one in waiting])
-                with timing_pictures(self.suite.name, len(waiting)) as advance:
-                    ask(run, waiting, answerer, advance=lambda record: advance(record.error))
+                    announce(waiting)
+                    model = answerer()
+                    with timing_pictures(self.suite.name, len(waiting)) as advance:
+                        ask(run, waiting, model, advance=lambda record: advance(record.error))
             self._print(run, as_json=as_json)
 
     def _require_output(self, processes: int) -> None:

@@ -267,7 +267,8 @@ class EndpointModel:
 
     @property
     def _tried(self) -> str:
-        return f"{self._pace.retries + 1} times in a row"
+        tries = self._pace.retries + 1
+        return "at the only try" if tries == 1 else f"{tries} times in a row"
 
     def _sentence(self, error: APIStatusError) -> str:
         """A status as a sentence; what the server says of a key is not repeated."""
