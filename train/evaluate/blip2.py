@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from minigpt4.core.dtypes import default_dtype
 from minigpt4.core.errors import BundleError, ImageError, UsageError
@@ -151,10 +151,10 @@ class Blip2Answerer:
         floats = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
         load: dict[str, Any] = {"local_files_only": True}
         with _one_sentence(folder):
-            self._model: Any = Blip2ForConditionalGeneration.from_pretrained(
+            model: Any = cast("Any", Blip2ForConditionalGeneration).from_pretrained(
                 folder.path, dtype=floats[folder.dtype], use_safetensors=True, **load
             )
-            self._model.to(folder.device).eval()
+            self._model = model.to(folder.device).eval()
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder.path, **load)
             self._processor: Any = BlipImageProcessorPil.from_pretrained(folder.path, **load)
 
