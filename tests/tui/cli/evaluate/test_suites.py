@@ -91,7 +91,8 @@ def shard(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+def engine(mini_home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """Stands for mini, whose files are there: a run names them, and would fetch 125 MB for each test."""
     engine = FakeEngine(
         {"cat": "A cat sleeps on a couch.", "dog": "A man runs. A man runs.", "bird": "A bird on a"}
     )
