@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ import typer
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.core.text import suggestion
 from minigpt4.tui.cli import options
-from minigpt4.tui.cli.progress import opening_photos, timing_pictures
+from minigpt4.tui.cli.progress import counting_skipped, timing_pictures
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import json_text
 
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from minigpt4.train.evaluate.judges.client import TextModel
     from minigpt4.train.evaluate.judges.endpoint import Endpoint
     from minigpt4.train.evaluate.photos import EvalPhoto
-    from minigpt4.train.events import PhotoSkipped
 
 STEPS = ("describe", "repair", "filter", "review", "export")
 
@@ -244,17 +242,8 @@ class _Job:
     def _photos(self) -> list[EvalPhoto]:
         from minigpt4.train.evaluate.open import open_photos
 
-        skipped: Counter[str] = Counter()
-        first: dict[str, str] = {}
-
-        def count(event: PhotoSkipped) -> None:
-            skipped.update([event.reason])
-            first.setdefault(event.reason, event.key)
-
-        with opening_photos(count) as report:
+        with counting_skipped() as report:
             photos = open_photos(self.places, None, report)
-        for reason, number in skipped.most_common():
-            say(printable(f"{number} skipped: {reason} (first: {first[reason]})"))
         return photos[: self.limit]
 
     def _begin(self, photos: Sequence[EvalPhoto]) -> CurationRun:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from textwrap import shorten
@@ -159,3 +160,19 @@ def opening_photos(skipped: Callable[[PhotoSkipped], object]) -> Iterator[Report
                 progress(FetchProgress(event.source, event.done, event.total))
 
         yield report
+
+
+@contextmanager
+def counting_skipped() -> Iterator[Report]:
+    """As `opening_photos`; how many were left out is said at the end, a line for each reason."""
+    skipped: Counter[str] = Counter()
+    first: dict[str, str] = {}
+
+    def count(event: PhotoSkipped) -> None:
+        skipped.update([event.reason])
+        first.setdefault(event.reason, event.key)
+
+    with opening_photos(count) as report:
+        yield report
+    for reason, number in skipped.most_common():
+        say(printable(f"{number} skipped: {reason} (first: {first[reason]})"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -24,8 +23,8 @@ from minigpt4.tui.cli.evaluate.processes import (
     start_processes,
 )
 from minigpt4.tui.cli.options import FixedModelFlags
-from minigpt4.tui.cli.progress import opening_photos, timing_pictures
-from minigpt4.tui.terminal.messages import printable, say
+from minigpt4.tui.cli.progress import counting_skipped, timing_pictures
+from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.results import json_text
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from minigpt4.train.evaluate.run_folder import EvalRun
     from minigpt4.train.evaluate.scores import Score
     from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task
-    from minigpt4.train.events import PhotoSkipped
 
 SUITES = {
     "captions": "Compare short captions with people's own: CIDEr-D, BLEU-1 to 4, length, distinct words.",
@@ -272,17 +270,8 @@ class Survey:
     def _tasks(self) -> list[Task]:
         from minigpt4.train.evaluate.open import open_photos
 
-        skipped: Counter[str] = Counter()
-        first: dict[str, str] = {}
-
-        def count(event: PhotoSkipped) -> None:
-            skipped.update([event.reason])
-            first.setdefault(event.reason, event.key)
-
-        with opening_photos(count) as report:
+        with counting_skipped() as report:
             photos = open_photos(self.places, self.suite.need, report)
-        for reason, number in skipped.most_common():
-            say(printable(f"{number} skipped: {reason} (first: {first[reason]})"))
         return list(self.suite.tasks(self.suite.limited(photos, self.limit), self.options))
 
     def _begin(
