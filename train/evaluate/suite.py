@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
+from minigpt4.core.errors import UsageError
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.train.evaluate.photos import EvalPhoto, Need
 from minigpt4.train.evaluate.scores import Score
@@ -23,6 +24,18 @@ class SuiteOptions:
 
     seed: int = 0
     """For what is drawn at random: negatives, subsets."""
+
+    def template(self, own: str, name: str, example: str) -> str:
+        """The prompt, or else the suite's own, in which `{name}` stands for what is asked about.
+
+        Raises UsageError, with an example of what stands there, for a prompt without it.
+        """
+        chosen = own if self.prompt is None else self.prompt
+        if f"{{{name}}}" not in chosen:
+            raise UsageError(
+                f"The question '{chosen}' names no {name}; write {{{name}}} where '{example}' stands in it."
+            )
+        return chosen
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.errors import DataError, UsageError
+from minigpt4.core.errors import DataError
 from minigpt4.train.evaluate.metrics.english import number_in, plural
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
@@ -31,11 +31,7 @@ class Counting(Suite):
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
         """A question for each kind of objects in a picture, but those of which a crowd was not counted."""
-        template = QUESTION if options.prompt is None else options.prompt
-        if "{objects}" not in template:
-            raise UsageError(
-                f"The question '{template}' names no objects; write {{objects}} where 'dogs' stands in it."
-            )
+        template = options.template(QUESTION, "objects", "dogs")
         is_asked = False
         for photo in photos:
             crowds = {one.label for one in photo.objects if one.is_crowd}

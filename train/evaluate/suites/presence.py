@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.errors import DataError, UsageError
+from minigpt4.core.errors import DataError
 from minigpt4.train.evaluate.metrics.english import with_article
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.scores import Score
@@ -45,11 +45,7 @@ class Presence(Suite):
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
         """Up to twelve questions a picture; raises DataError if the set has no two kinds of objects."""
-        template = QUESTION if options.prompt is None else options.prompt
-        if "{object}" not in template:
-            raise UsageError(
-                f"The question '{template}' names no object; write {{object}} where 'a dog' stands in it."
-            )
+        template = options.template(QUESTION, "object", "a dog")
         present = {photo: list(dict.fromkeys(one.label for one in photo.objects)) for photo in photos}
         choose = NegativeChoice(list(present.values()), options.seed)
         is_asked = False
