@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import ClassVar
 
 import typer
+from textual.binding import Binding, BindingType
 from textual.signal import Signal
 
 from minigpt4.tui.app.base import BaseApp
@@ -19,6 +21,24 @@ class StandaloneApp(BaseApp, inherit_bindings=False):
 
     TITLE = "minigpt4"
     ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,ctrl+c", "quit", show=False),
+        Binding("ctrl+q", "quit", show=False, priority=True, id="quit"),
+    ]
+    CSS = """
+    Screen { background: $background; color: $foreground; }
+    * {
+        scrollbar-size-vertical: 1;
+        scrollbar-color: $foreground 20%;
+        scrollbar-color-hover: $foreground 35%;
+        scrollbar-color-active: $primary;
+        scrollbar-background: $foreground 0%;
+        scrollbar-background-hover: $foreground 0%;
+        scrollbar-background-active: $foreground 0%;
+    }
+    *:ansi { scrollbar-color: $border-blurred; scrollbar-color-hover: $border; }
+    """
+    """The quit keys and the scroll bars; an app adds its own keys and styles to these."""
 
     def __init__(self, loaded: Loaded) -> None:
         super().__init__()

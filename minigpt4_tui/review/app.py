@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import ClassVar
 
@@ -35,17 +36,17 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (64, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (16, "-tall"), (30, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
+        *StandaloneApp.BINDINGS,
         Binding("backspace", "undo", show=False),
         Binding("z", "zoom", show=False),
         Binding("down,j", "scroll(1)", show=False),
         Binding("up,k", "scroll(-1)", show=False),
         Binding("pagedown,space", "page(1)", show=False),
         Binding("pageup", "page(-1)", show=False),
-        Binding("q,ctrl+c", "quit", show=False),
-        Binding("ctrl+q", "quit", show=False, priority=True, id="quit"),
     ]
-    CSS = """
-    Screen { background: $background; color: $foreground; }
+    CSS = (
+        StandaloneApp.CSS
+        + """
     #place { height: 1; width: 100%; padding: 0 2; text-wrap: nowrap; text-overflow: ellipsis; }
     #bar { height: 1; width: 100%; padding: 0 2; margin-bottom: 1; }
     #middle { height: 1fr; width: 100%; padding: 0 2; }
@@ -65,17 +66,8 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
     .-high #keys { margin-bottom: 1; }
     .-flat #bar { display: none; }
     .-flat #keys { margin: 0; }
-    * {
-        scrollbar-size-vertical: 1;
-        scrollbar-color: $foreground 20%;
-        scrollbar-color-hover: $foreground 35%;
-        scrollbar-color-active: $primary;
-        scrollbar-background: $foreground 0%;
-        scrollbar-background-hover: $foreground 0%;
-        scrollbar-background-active: $foreground 0%;
-    }
-    *:ansi { scrollbar-color: $border-blurred; scrollbar-color-hover: $border; }
     """
+    )
 
     def __init__(self, loaded: Loaded) -> None:
         super().__init__(loaded)
@@ -94,13 +86,19 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
                 yield from self.texts()
         yield KeyLine(id="keys", is_plain=False)
 
+    # Textual's metaclass is none of an ABC, so it is mypy that refuses an app without these.
+
+    @abstractmethod
     def texts(self) -> Iterable[Widget]:
         """What is to be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draw(self) -> None:
         """Show what is to be decided about now."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def action_undo(self) -> None:
+        """Take the last decision back."""
 
     def on_mount(self) -> None:
         """Show the first one."""
@@ -171,10 +169,6 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
     def is_read(self) -> bool:
         """Whether what is shown can have been read."""
         return time.monotonic() - self._shown_at >= UNREAD_S
-
-    def action_undo(self) -> None:
-        """Take the last decision back."""
-        raise NotImplementedError
 
     def action_zoom(self) -> None:
         """Give the picture the whole screen, or the texts their part again."""

@@ -61,6 +61,7 @@ class WatchApp(StandaloneApp, inherit_bindings=False):
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-flat"), (18, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
+        *StandaloneApp.BINDINGS,
         *(Binding(str(number), f"view('{view}')", show=False) for number, view in enumerate(NAMES, start=1)),
         Binding("tab", "next_view(1)", show=False, priority=True),
         Binding("shift+tab", "next_view(-1)", show=False, priority=True),
@@ -74,25 +75,15 @@ class WatchApp(StandaloneApp, inherit_bindings=False):
         Binding("pagedown,space", "page(1)", show=False),
         Binding("pageup", "page(-1)", show=False),
         Binding("x", "log_steps", show=False),
-        Binding("q,ctrl+c", "quit", show=False),
-        Binding("ctrl+q", "quit", show=False, priority=True, id="quit"),
     ]
-    CSS = """
-    Screen { background: $background; color: $foreground; }
+    CSS = (
+        StandaloneApp.CSS
+        + """
     #middle { height: 1fr; width: 100%; }
     #curves { width: 1fr; height: 100%; padding: 0 2; }
     #caption { height: 1; width: 100%; color: $text-muted; text-wrap: nowrap; text-overflow: ellipsis; }
     #answers { display: none; }
     #runs { height: auto; max-height: 30%; width: 100%; padding: 0 2; margin-top: 1; }
-    #runs, #answers {
-        scrollbar-size-vertical: 1;
-        scrollbar-color: $foreground 20%;
-        scrollbar-color-hover: $foreground 35%;
-        scrollbar-color-active: $primary;
-        scrollbar-background: $background;
-        scrollbar-background-hover: $background;
-        scrollbar-background-active: $background;
-    }
     #details, #hint { height: 1; width: 100%; padding: 0 2; color: $text-muted; text-wrap: nowrap;
                       text-overflow: ellipsis; }
     .-wide #answers.-any { display: block; width: 40%; max-width: 64; }
@@ -102,6 +93,7 @@ class WatchApp(StandaloneApp, inherit_bindings=False):
     .-flat ViewBar, .-flat #runs { margin: 0; }
     .-flat #hint, .-flat #details { display: none; }
     """
+    )
 
     def __init__(self, loaded: Loaded, tails: Sequence[RunTail], names: Sequence[str]) -> None:
         """`names` are the runs' names. Reads what the folders hold now."""
