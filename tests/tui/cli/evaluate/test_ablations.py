@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,6 @@ from minigpt4.train.recipe_file import changed_keys, read_recipe, recipe_path, w
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 FEW_ABLATIONS = Path(__file__).parent / "few_ablations.py"
-COLOURS = ("red", "green", "blue", "white", "black", "orange")
 SMALL = (
     "precision=fp32",
     "batch_size=2",
@@ -30,24 +27,6 @@ SMALL = (
     "source.flickr8k/train.cropped=0",
     *(f"source.{name}.weight=0" for name in ("imagenet1000", "caltech101", "cats", "scenes")),
 )
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Squares of one colour, where the recipes look for people's photos."""
-    for name in ("train", "val"):
-        folder = tmp_path / "data" / "flickr8k" / name
-        folder.mkdir(parents=True)
-        with tarfile.open(folder / "00000.tar", "w") as archive:
-            for place, colour in enumerate(COLOURS):
-                photo = io.BytesIO()
-                Image.new("RGB", (32, 32), colour).save(photo, "JPEG")
-                meta = json.dumps({"captions": [f"A {colour} square.", f"This is a {colour} square."]})
-                for suffix, content in (("jpg", photo.getvalue()), ("json", meta.encode())):
-                    member = tarfile.TarInfo(f"{name}{place}.{suffix}")
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
-    return tmp_path / "data"
 
 
 def arguments(data: Path, output: Path) -> list[str]:

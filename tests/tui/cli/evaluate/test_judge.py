@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.run_folder import EvalRun
 from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import JudgeTask, Record, Suite, SuiteOptions, Task, Verdict
-from minigpt4.tui.cli import main
 from minigpt4.tui.cli.evaluate import human_judge
 
 KEY = "sk-very-secret-1234567890"
@@ -88,14 +88,8 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def judge(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(["eval", "judge", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
+def judge(run: Run) -> Run:
+    return partial(run, "judge")
 
 
 def at(server: Any, name: str = "tester", model: str = "small") -> list[str]:

@@ -6,26 +6,20 @@ import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from minigpt4.train.evaluate.run_folder import EvalRun
 from minigpt4.train.evaluate.suite import Record
-from minigpt4.tui.cli import main
 
 Report = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def report(capsys: pytest.CaptureFixture[str]) -> Report:
-    def report(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(["eval", "report", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return report
+def report(run: Report) -> Report:
+    return partial(run, "report")
 
 
 def a_run(folder: Path, *answers: str) -> Path:

@@ -22,7 +22,7 @@ from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Message, User
 from minigpt4.core.types import ImageEmbedding, Sampling
 from minigpt4.train.evaluate.run_folder import EvalRun
-from minigpt4.tui.cli import main, options
+from minigpt4.tui.cli import options
 
 CAPTIONS = {
     "cat": ["A black cat sleeps on a sofa.", "The cat is on the couch.", "One cat on a couch."],
@@ -101,17 +101,6 @@ def engine(mini_home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(["eval", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
 
 
 def scores_of(out: str) -> dict[str, Any]:

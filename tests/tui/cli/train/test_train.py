@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,8 +25,6 @@ from minigpt4.train.recipe_file import read_recipe
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
-CAPTIONS = ("A {} square.", "A square that is {}.", "This is a {} square.")
-COLOURS = ("red", "green", "blue", "white", "black", "orange")
 SHRUNK = [
     f"--set={setting}"
     for setting in (
@@ -49,24 +45,6 @@ SHRUNK = [
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Squares of one colour, where the recipe looks for people's photos."""
-    for name in ("train", "val"):
-        folder = tmp_path / "data" / "flickr8k" / name
-        folder.mkdir(parents=True)
-        with tarfile.open(folder / "00000.tar", "w") as archive:
-            for place, colour in enumerate(COLOURS):
-                photo = io.BytesIO()
-                Image.new("RGB", (32, 32), colour).save(photo, "JPEG")
-                meta = json.dumps({"captions": [caption.format(colour) for caption in CAPTIONS]})
-                for suffix, content in (("jpg", photo.getvalue()), ("json", meta.encode())):
-                    member = tarfile.TarInfo(f"{name}{place}.{suffix}")
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
-    return tmp_path / "data"
 
 
 def only_line(done: subprocess.CompletedProcess[str], code: int) -> str:
