@@ -1,4 +1,4 @@
-"""A conversation of thousands of messages: few widgets, and the view stays where it is looked at."""
+"""A conversation of many messages: few widgets, and the view stays where it is looked at."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.transcript import WINDOW
 
 Play = Any
+MESSAGES = 4 * WINDOW
 
 
 @pytest.fixture
 def long_conversation(store: Store) -> str:
     info = store.new_conversation()
     parent: str | None = None
-    for number in range(300):
+    for number in range(MESSAGES):
         role = "user" if number % 2 == 0 else "assistant"
         parent = store.add_message(info.id, parent, role, f"Message number {number}.").id  # type: ignore[arg-type]
     return info.id
@@ -26,9 +27,9 @@ def long_conversation(store: Store) -> str:
 
 async def test_only_messages_near_the_view_are_widgets(play: Play, long_conversation: str) -> None:
     async with play(conversation=long_conversation) as now:
-        await now.until(lambda: now.shown[-1:] == ["Message number 299."])
+        await now.until(lambda: now.shown[-1:] == [f"Message number {MESSAGES - 1}."])
         assert 24 / 4 < len(now.shown) <= WINDOW
-        assert "Message number 299." in now.text()
+        assert f"Message number {MESSAGES - 1}." in now.text()
 
 
 async def test_scrolling_up_brings_the_earlier_ones_and_holds_the_view(
@@ -36,10 +37,10 @@ async def test_scrolling_up_brings_the_earlier_ones_and_holds_the_view(
 ) -> None:
     async with play(conversation=long_conversation) as now:
         app, pilot = now.app, now.pilot
-        await now.until(lambda: now.shown[-1:] == ["Message number 299."])
+        await now.until(lambda: now.shown[-1:] == [f"Message number {MESSAGES - 1}."])
         transcript = app.chat.transcript
         seen = now.text().splitlines()[1:]
-        for _ in range(200):
+        for _ in range(MESSAGES):
             await pilot.press("pageup")
             await pilot.pause()
             assert len(transcript.views) <= 2 * WINDOW
@@ -49,27 +50,27 @@ async def test_scrolling_up_brings_the_earlier_ones_and_holds_the_view(
             if any("Message number 0." in line for line in lines):
                 break
         numbers = {int(line.split("number ")[1].split(".")[0]) for line in seen if "Message number" in line}
-        assert numbers == set(range(300)), "some messages were jumped over"
+        assert numbers == set(range(MESSAGES)), "some messages were jumped over"
         await pilot.press("ctrl+end")
-        await now.until(lambda: "Message number 299." in now.text())
+        await now.until(lambda: f"Message number {MESSAGES - 1}." in now.text())
 
 
 async def test_messages_are_walked_through_beyond_the_window(play: Play, long_conversation: str) -> None:
     async with play(conversation=long_conversation) as now:
         app, pilot = now.app, now.pilot
-        await now.until(lambda: now.shown[-1:] == ["Message number 299."])
+        await now.until(lambda: now.shown[-1:] == [f"Message number {MESSAGES - 1}."])
         await pilot.press("alt+up")
         for _ in range(WINDOW + 5):
             await pilot.press("up")
         await pilot.pause()
         assert isinstance(app.focused, MessageView)
-        assert app.focused.message.text == f"Message number {299 - WINDOW - 5}."
+        assert app.focused.message.text == f"Message number {MESSAGES - 1 - WINDOW - 5}."
 
 
 async def test_a_person_who_scrolled_away_is_left_there(play: Play, long_conversation: str) -> None:
     async with play(conversation=long_conversation) as now:
         app, pilot = now.app, now.pilot
-        await now.until(lambda: now.shown[-1:] == ["Message number 299."])
+        await now.until(lambda: now.shown[-1:] == [f"Message number {MESSAGES - 1}."])
         await now.ask("Tell me a story.")
         now.engine.begin("Once.\n\n")
         await now.until(lambda: "Once." in now.text())
@@ -97,7 +98,7 @@ async def test_a_found_message_is_landed_on(play: Play, long_conversation: str, 
 async def test_typing_stays_quick_in_a_long_conversation(play: Play, long_conversation: str) -> None:
     async with play(conversation=long_conversation) as now:
         app, pilot = now.app, now.pilot
-        await now.until(lambda: now.shown[-1:] == ["Message number 299."])
+        await now.until(lambda: now.shown[-1:] == [f"Message number {MESSAGES - 1}."])
         await now.ask("Tell me a story.")
         spent = time.process_time()
         for letter in "a question typed":
