@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from minigpt4.train.evaluate.run_folder import EvalRun
-from minigpt4.tui.cli import main
 
 QUERIES = 4
 VOCABULARY = "<pad> <s> </s> <unk> Question : Answer what is in this picture ? a cat dog cup of and".split()
@@ -75,17 +74,6 @@ def save_blip2(folder: Path, language: str) -> Path:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: str | Path) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main(["eval", *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture
