@@ -20,7 +20,7 @@ class Difference:
     """95 %, by bootstrap over pictures; None for a count."""
 
     p_value: float | None = None
-    """Of McNemar's exact test, for a rate whose every try is one question."""
+    """Of McNemar's exact test over questions, for a share of answers that are each right or wrong."""
 
 
 def difference(
@@ -28,7 +28,7 @@ def difference(
 ) -> Difference:
     """How much the second score is above the first; both are of the same questions.
 
-    `outcomes` are the hits of a rate, question by question in the same order.
+    `outcomes` are whether each answer of a share is a hit, question by question in the same order.
     """
     p_value = None if outcomes is None else mcnemar(*_discordant(*outcomes))
     return Difference(second.value - first.value, _interval(first, second), p_value)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from minigpt4.train.evaluate.judges.summary import agreements
 from minigpt4.train.evaluate.report.compare import Difference, difference
 from minigpt4.train.evaluate.report.reported_run import ReportedRun
 from minigpt4.train.evaluate.run_folder import short_places
@@ -44,7 +45,9 @@ class Comparison:
         first = {one.name: one for one in self.first.scores_of([pair[0] for pair in self.pairs])}
         second = self.second.scores_of([pair[1] for pair in self.pairs])
         return {
-            one.name: difference(first[one.name], one, self._outcomes(one.name) if one.is_rate else None)
+            one.name: difference(
+                first[one.name], one, self._outcomes(one.name) if one.is_rate or one.is_share else None
+            )
             for one in second
             if one.name in first
         }
@@ -140,7 +143,7 @@ def _run_notes(run: ReportedRun) -> list[str]:
     said = [one for some in run.verdicts.values() for one in some]
     for judge in dict.fromkeys(one.judge for one in said):
         notes += _judge_notes(run.name, judge, [one for one in said if one.judge == judge])
-    return notes
+    return notes + [f"Judges of '{run.name}': {pair.sentence}." for pair in agreements(said)]
 
 
 def _judge_notes(run: str, judge: str, said: Sequence[Verdict]) -> list[str]:
@@ -188,6 +191,9 @@ def _run(run: ReportedRun) -> dict[str, Any]:
         "answers": len(run.records),
         "questions": run.questions,
         "scores": [_without_nan(as_json(score)) for score in run.scores],
+        "agreements": [
+            asdict(pair) for pair in agreements([one for some in run.verdicts.values() for one in some])
+        ],
     }
 
 

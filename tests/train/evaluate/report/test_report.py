@@ -15,7 +15,8 @@ from minigpt4.train.evaluate.report.pictures import find_pictures
 from minigpt4.train.evaluate.report.report import Report, as_record
 from minigpt4.train.evaluate.report.reported_run import open_runs
 from minigpt4.train.evaluate.report.tables import as_markdown, as_text, score_table
-from minigpt4.train.evaluate.suite import Verdict
+from minigpt4.train.evaluate.run_folder import EvalRun
+from minigpt4.train.evaluate.suite import Record, Verdict
 
 GOOD = "A cat sleeps on a sofa."
 BAD = "A dog runs in the grass."
@@ -97,6 +98,39 @@ def test_a_judge_who_accepts_anything_is_exposed(tmp_path: Path, a_run: MakeRun)
     unclear, accepted = suite.notes
     assert unclear.startswith("1 of 4 verdicts of 'a judge'")
     assert "accepted 3 of 3 answers about other pictures" in accepted and "say little" in accepted
+
+
+def test_judges_of_a_run_are_compared_by_kappa(tmp_path: Path, a_run: MakeRun) -> None:
+    # both yes 7, both no 2, only the first yes 1: agreed 0.9, by chance 0.8 * 0.7 + 0.2 * 0.3 = 0.62
+    ten = [f"{place}.png" for place in range(10)]
+    said = [
+        *(Verdict(name, "ann", "q", float(n < 8), "") for n, name in enumerate(ten)),
+        *(Verdict(name, "gpt", "q", float(n < 7), "") for n, name in enumerate(ten)),
+        *(Verdict(name, "gpt", "q", 0.0, "", is_negative=True) for name in ten[:2]),
+    ]
+    report = Report(open_runs([a_run(tmp_path / "a", answers(2, ten), verdicts=said)]))
+    assert report.suites[0].notes == [
+        f"Judges of '{report.runs[0].name}': ann and gpt: Cohen's kappa 0.737 over 10 answers (q)."
+    ]
+    (pair,) = as_record(report)["suites"][0]["runs"][0]["agreements"]
+    assert pair["judges"] == ("ann", "gpt") and pair["kappa"] == pytest.approx((0.9 - 0.62) / (1 - 0.62))
+
+
+def test_shares_of_several_questions_a_picture_are_compared_question_by_question(tmp_path: Path) -> None:
+    right = {"first": "yyyyyyyynn", "second": "yynnnnnnny"}
+    for name, hits in right.items():
+        header = {"suite": "presence", "model": {"bundle": name}, "data": {"questions": 10}}
+        with EvalRun.begin(tmp_path / name, header).answers_file() as file:
+            for n, hit in enumerate(hits):
+                truth = {"is_there": True, "negatives": ["random"]}
+                words = "Yes." if hit == "y" else "No."
+                file.add(Record(f"{n}", f"{n // 5}.jpg", "s", f"{n // 5}", "Is it?", words, truth=truth))
+    (suite,) = Report(open_runs([tmp_path / name for name in right])).suites
+    accuracy = suite.comparisons[0].differences["all: accuracy"]
+    assert accuracy.value == pytest.approx(-0.5)
+    # only the first is right 6 times, only the second once: 2 * (1 + 7) / 2 ** 7
+    assert accuracy.p_value == pytest.approx(0.125)
+    assert suite.comparisons[0].differences["all: F1"].p_value is None
 
 
 def test_markdown_keeps_hostile_names_in_their_cells(tmp_path: Path, a_run: MakeRun) -> None:
