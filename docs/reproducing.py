@@ -284,7 +284,11 @@ def _curation(folder: Path) -> str:
         *([f"removed by the filter {name}", NONE, str(one["removed"])] for name, one in filters),
         ["kept", str(paper.kept), str(record["kept"])],
     ]
-    about = "Mini had its projection of stage 1; nothing was repaired or reviewed.\n"
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    about = (
+        "Mini had its projection of stage 1, and nothing was repaired or reviewed: "
+        f"{', '.join(record['data'])}, {record['date']}, {versions}.\n"
+    )
     return "\n".join([*parts, table(["pictures", "paper", "mini"], rows), about])
 
 
