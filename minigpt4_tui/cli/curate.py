@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import typer
 from minigpt4.core.errors import DataError, UsageError
 from minigpt4.core.text import suggestion
 from minigpt4.tui.cli import options
+from minigpt4.tui.cli.evaluate.endpoint import KEYS, LIMITS, EndpointLimits, first_set, say_estimate
 from minigpt4.tui.cli.progress import counting_skipped, timing_pictures
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import json_text
@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from minigpt4.train.curate.filters import FilterOptions
     from minigpt4.train.curate.reviews import Reviews
     from minigpt4.train.curate.run_folder import Candidate, CurationRun
-    from minigpt4.train.evaluate.judges.client import TextModel
+    from minigpt4.train.evaluate.judges.client import Request, TextModel
     from minigpt4.train.evaluate.judges.endpoint import Endpoint
     from minigpt4.train.evaluate.photos import EvalPhoto
 
 STEPS = ("describe", "repair", "filter", "review", "export")
-
-KEYS = ("MINIGPT4_JUDGE_KEY", "OPENAI_API_KEY")
-"""Environment variables that hold an endpoint's key, the first one before the second."""
 
 SHOWN = 60
 """Characters of an example in the summary."""
@@ -122,6 +119,7 @@ def curate(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only this many pictures.")] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Another question than the paper's.")] = None,
     filters: FilterFlags = FILTERS,
+    limits: EndpointLimits = LIMITS,
     bundle: options.BundleName = "mini",
     model: options.FixedModelFlags = options.FIXED_MODEL,
     sampling: options.SamplingFlags = options.SAMPLING_FROM_SETTINGS,
@@ -140,7 +138,7 @@ def curate(
         raise UsageError(f"There is no step '{until}'; {suggestion(until, STEPS)}")
     if prompt is not None and not prompt.strip():
         raise UsageError("The prompt is empty; type what the model is to be asked, in quotes.")
-    repairer = _Repairer.named(repair_with, repair_model)
+    repairer = _Repairer.named(repair_with, repair_model, limits)
     exports = [Export.named(one) for one in export or ()]
     choice = model.options(bundle).resolved()
     chosen = Sampling(**({"seed": 0} | sampling.given())).over(choice.loaded_bundle().sampling)
@@ -156,16 +154,19 @@ class _Repairer:
 
     place: str
     model: str | None
+    limits: EndpointLimits
 
     @classmethod
-    def named(cls, place: str | None, model: str | None) -> _Repairer | None:
+    def named(cls, place: str | None, model: str | None, limits: EndpointLimits) -> _Repairer | None:
         """Raises UsageError for an endpoint without a model, and the other way round."""
         is_endpoint = place is not None and "://" in place
         if model is not None and not is_endpoint:
             raise UsageError("--repair-model names a model at an address; give that with --repair-with.")
         if is_endpoint and model is None:
             raise UsageError(f"--repair-with {place} needs the model's name there; add --repair-model.")
-        return None if place is None else cls(place, model)
+        if is_endpoint:
+            limits.prices()  # a cap without prices is refused before anything is described
+        return None if place is None else cls(place, model, limits)
 
     def name(self) -> str:
         """As the loaded model is called; raises UsageError for an unknown bundle or an impossible address."""
@@ -176,23 +177,23 @@ class _Repairer:
         return f"{self.model} @ {self._endpoint().base_url}"
 
     @contextmanager
-    def loaded(self) -> Iterator[TextModel]:
-        """The model, ready to be asked."""
+    def loaded(self, requests: Sequence[Request]) -> Iterator[TextModel]:
+        """The model, ready to be asked; what the requests take at an endpoint is told before."""
         from minigpt4.core.engine_options import EngineOptions
         from minigpt4.train.evaluate.judges.client import BundleModel
-        from minigpt4.train.evaluate.judges.endpoint import EndpointModel
 
         if self.model is None:
             with options.load_engine(EngineOptions(self.place).resolved()) as engine:
                 yield BundleModel(engine)
         else:
-            yield EndpointModel(self._endpoint())
+            model = self.limits.model_at(self.place, self.model)
+            say_estimate(model, requests)
+            yield model
 
     def _endpoint(self) -> Endpoint:
         from minigpt4.train.evaluate.judges.endpoint import Endpoint
 
-        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), None)
-        return Endpoint(self.model or "", self.place, key)
+        return Endpoint(self.model or "", self.place, first_set(KEYS))
 
 
 @dataclass(frozen=True)
@@ -287,13 +288,14 @@ class _Job:
             )
 
     def _repair(self, run: CurationRun, candidates: Sequence[Candidate]) -> None:
-        from minigpt4.train.curate.repair import repair, unrepaired
+        from minigpt4.train.curate.repair import repair, request_of, unrepaired
 
         assert self.repairer
         waiting = unrepaired(run, candidates, self.repairer.name())
         if not waiting:
             return
-        with self.repairer.loaded() as model, timing_pictures("Repairing", len(waiting)) as advance:
+        requests = [request_of(one) for one in waiting]
+        with self.repairer.loaded(requests) as model, timing_pictures("Repairing", len(waiting)) as advance:
             repair(
                 run, waiting, model, advance=lambda made: advance(made.error or f"{made.photo}: {made.text}")
             )

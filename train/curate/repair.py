@@ -34,6 +34,11 @@ def unrepaired(run: CurationRun, candidates: Sequence[Candidate], by: str) -> li
     ]
 
 
+def request_of(candidate: Candidate) -> Request:
+    """What a model is asked about a description."""
+    return Request(f"{INSTRUCTION}\n\n{candidate.before}", max_tokens=MAX_TOKENS)
+
+
 def repair(
     run: CurationRun,
     candidates: Sequence[Candidate],
@@ -45,7 +50,7 @@ def repair(
 
     Raises Minigpt4Error for what concerns all.
     """
-    requests = [Request(f"{INSTRUCTION}\n\n{one.before}", max_tokens=MAX_TOKENS) for one in candidates]
+    requests = [request_of(one) for one in candidates]
     with run.adding_to(REPAIRED) as file:
 
         def keep(index: int, text: str, error: str = "") -> None:

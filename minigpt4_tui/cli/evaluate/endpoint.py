@@ -25,13 +25,9 @@ MODELS = ("MINIGPT4_JUDGE_MODEL",)
 
 
 @dataclass(frozen=True)
-class EndpointFlags:
-    """Which model of an endpoint is asked, how fast, and for how much."""
+class EndpointLimits:
+    """How fast an endpoint is asked, and for how much."""
 
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="Endpoint: name of the model; by default MINIGPT4_JUDGE_MODEL."),
-    ] = None
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, help="Endpoint: requests under way at once.")
     ] = 4
@@ -61,17 +57,14 @@ class EndpointFlags:
         typer.Option("--output-price", min=0, help="Endpoint: price of a million tokens written."),
     ] = None
 
-    def load(self, base_url: str | None) -> EndpointModel:
-        """The model; raises UsageError for what does not fit together, ModelError without the client."""
-        from minigpt4.train.evaluate.judges.endpoint import OPENAI_URL, Endpoint, EndpointModel, Pace
+    def model_at(self, base_url: str, model: str) -> EndpointModel:
+        """A model; raises UsageError for what does not fit together, ModelError without the client."""
+        from minigpt4.train.evaluate.judges.endpoint import Endpoint, EndpointModel, Pace
         from minigpt4.train.evaluate.judges.spending import Spending
 
-        model = self.model or _first_set(MODELS)
-        if model is None:
-            raise UsageError("Which model of the endpoint? Give --model, or set MINIGPT4_JUDGE_MODEL.")
-        endpoint = Endpoint(model, base_url or _first_set(URLS) or OPENAI_URL, _first_set(KEYS))
         pace = Pace(self.concurrency, self.requests_per_minute, self.retries, self.timeout)
-        return EndpointModel(endpoint, pace, Spending(self.prices(), self.max_cost, self.max_requests))
+        spending = Spending(self.prices(), self.max_cost, self.max_requests)
+        return EndpointModel(Endpoint(model, base_url, first_set(KEYS)), pace, spending)
 
     def prices(self) -> Prices | None:
         """The prices, if they are given; raises UsageError for one of them, or a cap without them."""
@@ -86,6 +79,26 @@ class EndpointFlags:
         return Prices(self.input_price, self.output_price)
 
 
+@dataclass(frozen=True)
+class EndpointFlags(EndpointLimits):
+    """Which model of an endpoint is asked, how fast, and for how much."""
+
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="Endpoint: name of the model; by default MINIGPT4_JUDGE_MODEL."),
+    ] = None
+
+    def load(self, base_url: str | None) -> EndpointModel:
+        """The model; raises UsageError for what does not fit together, ModelError without the client."""
+        from minigpt4.train.evaluate.judges.endpoint import OPENAI_URL
+
+        model = self.model or first_set(MODELS)
+        if model is None:
+            raise UsageError("Which model of the endpoint? Give --model, or set MINIGPT4_JUDGE_MODEL.")
+        return self.model_at(base_url or first_set(URLS) or OPENAI_URL, model)
+
+
+LIMITS = EndpointLimits()
 ENDPOINT = EndpointFlags()
 
 
@@ -103,5 +116,6 @@ def say_estimate(model: EndpointModel, requests: Sequence[Request]) -> None:
     )
 
 
-def _first_set(variables: Sequence[str]) -> str | None:
+def first_set(variables: Sequence[str]) -> str | None:
+    """The value of the first of these environment variables that is set."""
     return next((value for name in variables if (value := os.environ.get(name, "").strip())), None)
