@@ -377,3 +377,24 @@ def test_a_real_server_judges_ten_answers_from_end_to_end(
     assert summary["judged"] + summary["negatives"] == len(understood)
     assert summary["not_understood"] == 20 - len(understood)
     assert judge(folder, *asked, "--json")[1] == out
+
+
+def test_a_real_server_behind_every_fault_loses_and_doubles_no_verdict(
+    judge: Run, llama_server: str, serve: Any, tmp_path: Path
+) -> None:
+    def relayed(prompt: str) -> str:
+        said = {"messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 6}
+        kind = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{llama_server}/chat/completions", json.dumps(said).encode(), kind)
+        with urllib.request.urlopen(asked, timeout=60) as reply:
+            return str(json.load(reply)["choices"][0]["message"]["content"])
+
+    front, folder = serve(relayed), a_run(tmp_path / "run")
+    asked = ["--judge", "llama", "--base-url", front.url, "--model", "mini", "--max-tokens", "6"]
+    front.faults = ["", "429 0.05", "500", "slow", "cut", "broken", "half", "empty", "", *["500"] * 99]
+    code, _, err = judge(folder, *asked, "--timeout", "1.2", "--concurrency", "1", "--retries", "3")
+    assert code == 1 and "the same command goes on from there" in err
+    front.faults = ["half", "429 0.05", "cut"]
+    code, _, err = judge(folder, *asked)
+    assert code == 0 and "Resuming: " in err
+    assert keys(folder) == all_keys("llama")
