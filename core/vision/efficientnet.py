@@ -8,27 +8,17 @@ The tower is frozen, so batch norm is folded into the convolutions when weights 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minigpt4.core.vision.inverted_residual import SameConv2d, Stage, folded, inverted_residuals
+
 IMAGE_SIZE = 260
 WIDTH = 1280
 CLASSES = 1000
-BATCH_NORM_EPS = 1e-3
 STEM_CHANNELS = 32
-
-
-class Stage(NamedTuple):
-    """A run of inverted-residual blocks; only the first one strides."""
-
-    repeats: int
-    kernel: int
-    stride: int
-    expansion: int
-    channels: int
 
 
 LITE2_STAGES = (
@@ -42,59 +32,14 @@ LITE2_STAGES = (
 )
 
 
-class SameConv2d(nn.Conv2d):
-    """Convolution padded as TensorFlow's SAME: an odd pixel of padding goes to the far side."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        pads: list[int] = []
-        for size in reversed(input.shape[-2:]):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-        if any(pads):
-            input = F.pad(input, pads)
-        return super().forward(input)
-
-
-class InvertedResidual(nn.Module):
-    """Expand 1x1, depthwise KxK, project 1x1; the input is added back if shapes agree."""
-
-    def __init__(self, inputs: int, outputs: int, *, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        hidden = inputs * expansion
-        self.expand = SameConv2d(inputs, hidden, 1) if expansion != 1 else None
-        self.depthwise = SameConv2d(hidden, hidden, kernel, stride=stride, groups=hidden)
-        self.project = SameConv2d(hidden, outputs, 1)
-        self.is_residual = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = x if self.expand is None else F.relu6(self.expand(x))
-        hidden = self.project(F.relu6(self.depthwise(hidden)))
-        return hidden + x if self.is_residual else hidden
-
-
 class EfficientNetLite2(nn.Module):
     """Feature map and ImageNet head of EfficientNet-Lite2."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = SameConv2d(3, STEM_CHANNELS, 3, stride=2)
-        blocks: list[nn.Module] = []
-        channels = STEM_CHANNELS
-        for stage in LITE2_STAGES:
-            for index in range(stage.repeats):
-                blocks.append(
-                    InvertedResidual(
-                        channels,
-                        stage.channels,
-                        kernel=stage.kernel,
-                        stride=stage.stride if index == 0 else 1,
-                        expansion=stage.expansion,
-                    )
-                )
-                channels = stage.channels
-        self.blocks = nn.Sequential(*blocks)
-        self.head = SameConv2d(channels, WIDTH, 1)
+        self.blocks = inverted_residuals(LITE2_STAGES, STEM_CHANNELS)
+        self.head = SameConv2d(LITE2_STAGES[-1].channels, WIDTH, 1)
         self.classifier = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
@@ -120,13 +65,13 @@ def _folded(tensors: Mapping[str, Tensor], blocks: int) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
 
     def fold(name: str, convolution: str, norm: str) -> None:
-        weight, bias, mean, variance = (
-            tensors[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+        state[f"{name}.weight"], state[f"{name}.bias"] = folded(
+            tensors[f"{convolution}.weight"],
+            gain=tensors[f"{norm}.weight"],
+            shift=tensors[f"{norm}.bias"],
+            mean=tensors[f"{norm}.running_mean"],
+            variance=tensors[f"{norm}.running_var"],
         )
-        scale = weight / torch.sqrt(variance + BATCH_NORM_EPS)
-        kernel = tensors[f"{convolution}.weight"].double() * scale[:, None, None, None]
-        state[f"{name}.weight"] = kernel.float()
-        state[f"{name}.bias"] = (bias - mean * scale).float()
 
     fold("stem", "_conv_stem", "_bn0")
     for index in range(blocks):

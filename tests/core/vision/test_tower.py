@@ -13,7 +13,8 @@ from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.errors import BundleError
 from minigpt4.core.pixels import open_picture, to_pixels
-from minigpt4.core.vision.efficientnet import EfficientNetLite2, SameConv2d
+from minigpt4.core.vision.efficientnet import EfficientNetLite2
+from minigpt4.core.vision.inverted_residual import SameConv2d
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
 from minigpt4.core.vision.tower import load_tower
 
