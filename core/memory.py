@@ -33,6 +33,9 @@ GIB = 1 << 30
 WORKING_ROOM = GIB // 2
 """An estimate for the interpreter, the libraries and the activations."""
 
+DETECTOR_BYTES = 4 * 16_818_207
+"""SSD with MobileNetV2 in float32."""
+
 FLOAT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 
 Q4_0, Q8_0 = 18 / 32, 34 / 32
@@ -72,6 +75,8 @@ def memory_needed(
         vision_width = ViTGeometry.parse(bundle.vision.options, bundle.name).width
         shapes = qformer_shapes(bundle.qformer.options, vision_width)
         parts["Q-Former"] = _count(shapes) * FLOAT_BYTES[dtype_for(tower_dtype, device)]
+    if bundle.objects is not None:
+        parts["detector"] = DETECTOR_BYTES
     parts["projection"] = _projection_bytes(bundle)
     parts["language model"] = _language_bytes(bundle, geometry, quant)
     parts["key/value cache"] = _cache_bytes(bundle, geometry, quant, context or bundle.language.context)

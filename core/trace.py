@@ -2,9 +2,9 @@
 
     minigpt4 models trace BUNDLE -i photo.jpg "What is this?" -o trace.safetensors
 
-The file holds, as float32, `pixels_BCHW`, `vision_BND`, `qformer_BND` (if there is one),
-`image_BND`, `inputs_SD` (the input embeddings of the whole prompt) and `logits_V` (of the first
-token of the answer). Its metadata are JSON texts: `prompt`, `segments`, `versions`, `made_with`
+The file holds, as float32, `pixels_BCHW`, `vision_BND`, `qformer_BND` and `objects_BKD` (if there
+is one), `image_BND`, `inputs_SD` (the input embeddings of the whole prompt) and `logits_V` (of the
+first token of the answer). Its metadata are JSON texts: `prompt`, `segments`, `versions`, `made_with`
 and, if requested, `greedy_ids`.
 """
 

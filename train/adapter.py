@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -242,6 +243,7 @@ def name_classes(
     projection: Projection,
     *,
     class_columns: slice,
+    named_columns: Mapping[int, str] = MappingProxyType({}),
     token_embeddings_VD: Tensor,
     tokenize: Tokenize,
     scale: float,
@@ -251,7 +253,8 @@ def name_classes(
     mini's features end in the probabilities of 1,000 ImageNet classes; this way a class maps to its name
     from the first step, even if training shows one photo of it or none. Column c of `class_columns`
     becomes `scale` times the mean of two embeddings: of the class's own name ("tabby cat") and of its
-    everyday word ("cat"), each the mean over its tokens. Raises UsageError if the projection has later
+    everyday word ("cat"), each the mean over its tokens. A detector's `named_columns` become their word's.
+    Raises UsageError if the projection has later
     layers, which would scramble the names, or the tower no classes.
     """
     if projection.deeper:
@@ -266,10 +269,13 @@ def name_classes(
             "--set class_name_scale=0."
         )
     embeddings_VD = token_embeddings_VD.detach().float().cpu()
+
+    def embedding_of(*names: str) -> Tensor:
+        found = [embeddings_VD[list(tokenize(Text(f" {name}")))].mean(0) for name in names]
+        return scale * torch.stack(found).mean(0)
+
     with torch.no_grad():
         for column, of_class in zip(columns, load_classes(), strict=True):
-            names = [
-                embeddings_VD[list(tokenize(Text(f" {name}")))].mean(0)
-                for name in (of_class.name, of_class.basic)
-            ]
-            projection.linear.weight[:, column] = scale * torch.stack(names).mean(0)
+            projection.linear.weight[:, column] = embedding_of(of_class.name, of_class.basic)
+        for column, word in named_columns.items():
+            projection.linear.weight[:, column] = embedding_of(word)

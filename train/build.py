@@ -170,6 +170,7 @@ def _adapter(
         name_classes(
             adapter.projection,
             class_columns=load_tower().class_columns,
+            named_columns=load_tower().named_columns,
             token_embeddings_VD=token_embeddings_VD,
             tokenize=language.tokenize,
             scale=recipe.class_name_scale,

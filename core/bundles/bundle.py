@@ -31,6 +31,12 @@ from minigpt4.core.types import ResolvedSampling
 DEFAULT_BUNDLE = "mini"
 SHIPPED_BUNDLES = Path(__file__).parent
 
+DETECTOR_SIZES = {"ssd-mobilenet-v2": 300}
+"""The side of the pixels that a detector reads, by architecture."""
+
+BESIDE_DETECTOR = "efficientnet-lite2"
+"""The tower that reduces a detector's pixels to its own size."""
+
 Scalar = int | float | str | bool
 
 
@@ -55,6 +61,20 @@ class QFormerSpec:
 
     file: File
     options: QFormerGeometry
+
+
+@dataclass(frozen=True)
+class ObjectsSpec:
+    """The frozen detector beside the tower, whose objects are vectors of their own before the tower's.
+
+    It sees the tower's pixels. `vectors` is K, how many objects a picture can have at most; `min_score`
+    is the least score of an object, 0 to 1.
+    """
+
+    architecture: str = field(metadata={"choices": tuple(DETECTOR_SIZES)})
+    file: File
+    vectors: int = bounded(1, 100)
+    min_score: float = bounded(0.01, 1)
 
 
 @dataclass(frozen=True)
@@ -142,6 +162,7 @@ class Bundle:
     license: str = text()
     vision: VisionSpec
     qformer: QFormerSpec | None = None
+    objects: ObjectsSpec | None = None
     projection: ProjectionSpec
     language: LanguageSpec
     template: str = field(metadata={"choices": TEMPLATES})
@@ -157,6 +178,7 @@ class Bundle:
         if projection.outputs != width:
             fault = size_mismatch(projection.outputs, width) or "they must agree"
             yield "projection.outputs", f"is {projection.outputs}, but 'language.width' is {width}; {fault}"
+        yield from self._object_contradictions()
         if self.qformer is None:
             return
         options = self.qformer.options
@@ -168,6 +190,16 @@ class Bundle:
                 other = f"'qformer.options.{option}' is {expected}"
                 yield f"projection.{key}", f"is {own}, but {other}; they must agree"
 
+    def _object_contradictions(self) -> Iterator[tuple[str, str]]:
+        """A detector beside a tower that it cannot stand beside, or that reads other pixels."""
+        if self.objects is None:
+            return
+        vision, size = self.vision, DETECTOR_SIZES[self.objects.architecture]
+        if vision.architecture != BESIDE_DETECTOR:
+            yield "objects", f"is for the tower '{BESIDE_DETECTOR}', and this one is '{vision.architecture}'"
+        elif vision.image_size != size:
+            yield "vision.image_size", f"is {vision.image_size}, but the detector of 'objects' reads {size}"
+
     @property
     def files(self) -> tuple[File, ...]:
         """The files to be fetched, in the order of the parts."""
@@ -178,7 +210,8 @@ class Bundle:
         """The files that turn pictures into embeddings: all but the language model's."""
         qformer = (self.qformer.file,) if self.qformer else ()
         projection = (self.projection.file,) if self.projection.file else ()
-        return (self.vision.file, *qformer, *projection)
+        objects = (self.objects.file,) if self.objects else ()
+        return (self.vision.file, *objects, *qformer, *projection)
 
 
 def bundle_names() -> list[str]:

@@ -24,6 +24,9 @@ LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
 TOWER_KINDS = {768: "a Q-Former", 5632: "no Q-Former"}
 """The inputs of the released projections by width: the Q-Former, or four joined patches of ViT-G."""
 
+MINI_KINDS = {2280: "mini before it had a detector", 2373: "mini with a detector"}
+"""The inputs of mini's projections by width."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ViTGeometry:
@@ -124,7 +127,14 @@ def size_mismatch(outputs: int, width: int) -> str:
 
 def tower_mismatch(inputs: int, width: int) -> str:
     """The fault of a projection trained with a Q-Former in a bundle without one, or the reverse."""
-    if inputs == width or not {inputs, width} <= set(TOWER_KINDS):
+    if inputs == width:
+        return ""
+    if {inputs, width} <= set(MINI_KINDS):
+        return (
+            f"this projection was trained for {MINI_KINDS[inputs]} and the bundle is {MINI_KINDS[width]}; "
+            "use it with a manifest of that kind, or train it anew"
+        )
+    if not {inputs, width} <= set(TOWER_KINDS):
         return ""
     return f"this projection was trained with {TOWER_KINDS[inputs]} and the bundle has {TOWER_KINDS[width]}"
 

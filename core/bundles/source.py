@@ -19,7 +19,7 @@ RepoType = Literal["model", "dataset", "space"]
 KEYS: Mapping[str, tuple[str, ...]] = {
     "wheel": ("package", "version", "member"),
     "hub": ("repo", "revision", "filename", "repo_type"),
-    "url": ("url",),
+    "url": ("url", "member"),
     "path": ("path", "member"),
 }
 """The keys of a source by its kind."""
@@ -31,7 +31,7 @@ class Source:
 
     `wheel`: `package`, `version`, and the `member` inside the wheel.
     `hub`: `repo` ("owner/name") on the Hugging Face hub, its `repo_type`, `revision`, `filename`.
-    `url`: http or https.
+    `url`: http or https; with `member`, a file inside the .tar.gz there.
     `path`: a local file; with `member`, a file inside that wheel or zip archive.
     """
 
@@ -57,7 +57,7 @@ class Source:
         if self.url and re.match(r"https?://", self.url) is None:
             yield "url", f"is '{self.url}'; it must begin with https:// or http://"
         for key in KEYS[self.kind]:
-            is_optional = (self.kind, key) == ("path", "member")
+            is_optional = (self.kind, key) in {("path", "member"), ("url", "member")}
             if not is_optional and not getattr(self, key):
                 yield key, "is missing"
 
@@ -92,6 +92,10 @@ class File:
     sources: tuple[Source, ...] = ()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """A file from a wheel without its size."""
-        if self.bytes is None and any(source.kind == "wheel" for source in self.sources):
-            yield "bytes", "is missing; a file from a wheel cannot be asked for its size"
+        """A file from a wheel or an archive without its size."""
+        packed = [
+            source for source in self.sources if source.kind == "wheel" or (source.url and source.member)
+        ]
+        if self.bytes is None and packed:
+            what = "a wheel" if packed[0].kind == "wheel" else "an archive"
+            yield "bytes", f"is missing; a file from {what} cannot be asked for its size"

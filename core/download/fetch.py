@@ -304,7 +304,7 @@ def _download(
     if source.kind == "url":
         # Its own name, so that no other source overwrites a partial download.
         part = part.with_name(f"{part.name}.part")
-    was_resumed = source.kind == "url" and part.exists()
+    was_resumed = source.kind == "url" and not source.member and part.exists()
 
     def report(done: int) -> None:
         progress(FetchProgress(file.name, done, size))

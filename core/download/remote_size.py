@@ -44,6 +44,8 @@ def remote_file(source: Source) -> RemoteFile:
             size, version = _on_hub(source)
             # Large files are kept under their SHA-256, small ones under git's own hash.
             sha256 = version if re.fullmatch(r"[0-9a-f]{64}", version) else None
+        case "url" if source.member:
+            raise SourceError("the size of a file in an archive is known only after its download")
         case "url":
             size, version = _at_url(source)
         case "path":

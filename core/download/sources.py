@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import urllib.error
 import urllib.request
@@ -41,8 +42,8 @@ class SourceError(FetchError):
 def bring(source: Source, size: int, part: Path, report: Report) -> None:
     """Download the file, which has `size` bytes, to `part`; raises SourceError.
 
-    A `url` resumes from the content of `part`, and leaves it there when it fails; the hub
-    resumes in its own cache; the others leave nothing behind.
+    A `url` resumes from the content of `part`, and leaves it there when it fails, unless it is an archive;
+    the hub resumes in its own cache; the others leave nothing behind.
     """
     try:
         match source.kind:
@@ -51,11 +52,14 @@ def bring(source: Source, size: int, part: Path, report: Report) -> None:
             case "hub":
                 _from_hub(source, size, part, report)
             case "url":
-                _from_url(source.url, size, part, report)
+                if source.member:
+                    _from_tar(source, size, part, report)
+                else:
+                    _from_url(source.url, size, part, report)
             case "path":
                 _from_path(source, size, part, report)
     except BaseException as problem:
-        if source.kind != "url":
+        if source.kind != "url" or source.member:
             part.unlink(missing_ok=True)
         if isinstance(problem, OSError):
             full = problem.errno in FULL_DISK
@@ -263,6 +267,28 @@ def _from_url(url: str, size: int, part: Path, report: Report) -> None:
             raise SourceError(
                 f"the connection broke after {_size(part)} of {size} bytes; run the command again to resume"
             ) from broken
+
+
+def _from_tar(source: Source, size: int, part: Path, report: Report) -> None:
+    """Unpack one file of a .tar.gz while it arrives; what follows that file is not downloaded."""
+    _require_space(part, size)
+    request = urllib.request.Request(source.url, headers=HEADERS)
+    try:
+        with (
+            urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer,
+            tarfile.open(fileobj=answer, mode="r|gz") as archive,
+        ):
+            for entry in archive:
+                inside = archive.extractfile(entry) if entry.name == source.member else None
+                if inside is not None:
+                    with part.open("wb") as out:
+                        _copy(inside, out, 0, size, report)
+                    return
+    except urllib.error.URLError as problem:
+        raise SourceError(url_reason(problem)) from problem
+    except (tarfile.TarError, zlib.error, EOFError, http.client.HTTPException) as problem:
+        raise SourceError(f"the archive there is damaged or cut off: {first_line(problem)}") from problem
+    raise SourceError(f"the archive there holds no file {source.member}")
 
 
 def _download_rest(url: str, size: int, part: Path, report: Report) -> None:

@@ -10,7 +10,7 @@ from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.verify.checksums import file_checks, remedy
 from minigpt4.core.verify.finding import Check, worst
 from minigpt4.core.verify.language import form_checks, language_forms, language_width
-from minigpt4.core.verify.vision import projection_checks, qformer_checks, vision_checks
+from minigpt4.core.verify.vision import objects_checks, projection_checks, qformer_checks, vision_checks
 
 
 def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
@@ -44,6 +44,8 @@ def _quick_checks(bundle: Bundle, all_checksums: bool) -> Iterator[Check]:
     yield from file_checks(bundle, all_checksums=all_checksums)
     if is_present(bundle.vision.file, bundle):
         yield from _findings("vision", vision_checks(bundle))
+    if bundle.objects is not None and is_present(bundle.objects.file, bundle):
+        yield from _findings("objects", objects_checks(bundle, bundle.objects))
     if bundle.qformer is not None and is_present(bundle.qformer.file, bundle):
         yield from _findings("qformer", qformer_checks(bundle, bundle.qformer))
     yield from _findings("language", _language_checks(bundle))

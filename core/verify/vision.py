@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from minigpt4.core.bundles.bundle import Bundle, QFormerSpec
+from minigpt4.core.bundles.bundle import Bundle, ObjectsSpec, QFormerSpec
 from minigpt4.core.download.fetch import path_of, projection_path
 from minigpt4.core.errors import BundleError
 from minigpt4.core.verify.checksums import remedy
@@ -33,6 +33,14 @@ def qformer_checks(bundle: Bundle, spec: QFormerSpec) -> Iterator[Check]:
             "from the same model."
         )
     yield _weights("qformer", tensors, bundle)
+
+
+def objects_checks(bundle: Bundle, spec: ObjectsSpec) -> Iterator[Check]:
+    """The detector's weights, made from TensorFlow's graph if they are not there yet."""
+    from minigpt4.core.vision.detector import load_detector, made_detector
+
+    detector = load_detector(made_detector(path_of(spec.file, bundle), bundle.name))
+    yield _weights("objects", detector.network.state_dict(), bundle)
 
 
 def projection_checks(bundle: Bundle, language_width: int | None) -> Iterator[Check]:

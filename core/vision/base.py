@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from torch import Tensor, nn
 
@@ -21,6 +23,9 @@ class VisionStages:
     features_BND: Tensor
     """Input of the projection."""
 
+    objects_BKD: Tensor | None = None
+    """The vectors of a detector's objects, which are the first K of the features; None without one."""
+
 
 class VisionTower(ABC):
     """Turns pixels into features; its weights never change."""
@@ -36,6 +41,9 @@ class VisionTower(ABC):
 
     class_columns: slice = slice(0, 0)
     """Columns of D that hold ImageNet class probabilities; an empty slice if none do."""
+
+    named_columns: Mapping[int, str] = MappingProxyType({})
+    """Other columns of D that stand for a word: a detector's classes, and numbers of objects."""
 
     @abstractmethod
     def encode(self, pixels_BCHW: Tensor) -> Tensor:

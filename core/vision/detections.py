@@ -69,7 +69,7 @@ def anchor_boxes() -> Boxes:
     """The anchors (A, 4) as center and size: y, x, height, width; map by map, row by row, cell by cell."""
     found: list[NDArray[np.float32]] = []
     for index, (_, side, _) in enumerate(MAPS):
-        shapes = FIRST_MAP
+        shapes: tuple[tuple[float, float], ...] = FIRST_MAP
         if index:
             scale, following = SCALES[index - 1], SCALES[index]
             shapes = (*((scale, ratio) for ratio in RATIOS), (math.sqrt(scale * following), 1.0))

@@ -19,7 +19,7 @@ class Detector:
     """Finds COCO's objects in pictures of 300 x 300 pixels."""
 
     def __init__(self, network: SSDMobileNetV2) -> None:
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
 
     def __call__(self, pixels_BCHW: Tensor, *, min_score: float = MIN_SCORE) -> list[Detections]:
         """The objects of each picture of the batch: RGB (B, 3, 300, 300), from 0 to 1."""
@@ -55,6 +55,28 @@ def convert_graph(graph: Path, path: Path) -> None:
         ) from error
     halved = {name: tensor.half() for name, tensor in state.items() if name.startswith(HALVED)}
     write_tensors(path, state | halved)
+
+
+def made_detector(graph: Path, bundle: str) -> Path:
+    """The detector's file beside TensorFlow's graph of it, made now if it is not there yet.
+
+    Raises BundleError if the graph is missing or another one, or the file cannot be written.
+    """
+    path = graph.with_suffix(".safetensors")
+    if path.is_file():
+        return path
+    if not graph.is_file():
+        raise BundleError(
+            f"The detector's file {graph} is not here; fetch it with `minigpt4 models pull {bundle}`."
+        )
+    try:
+        convert_graph(graph, path)
+    except OSError as error:
+        raise BundleError(
+            f"The detector's file {path} cannot be written: {error.strerror or error}; "
+            "mend that, or set MINIGPT4_HOME to a folder of your own."
+        ) from error
+    return path
 
 
 def load_detector(path: Path, device: str = "cpu") -> Detector:

@@ -71,8 +71,9 @@ class ImageEncoder:
         """Encode normalised pixels (B, 3, H, W) and keep the output of each step, float32.
 
         `pixels_BCHW`, `vision_BND` (the tower's tokens after `ln_vision`; its features if it has none),
-        `qformer_BND` (if it has a Q-Former) and `image_BND`, the image embeddings. Raises UsageError for
-        pixels of another size than the tower's, BackendError if it overflows.
+        `qformer_BND` (if it has a Q-Former), `objects_BKD` (if it has a detector: the vectors of up to K
+        objects) and `image_BND`, the image embeddings. Raises UsageError for pixels of another size than
+        the tower's, BackendError if it overflows.
         """
         size = self._vision.image_size
         if pixels_BCHW.ndim != 4 or tuple(pixels_BCHW.shape[1:]) != (3, size, size):
@@ -87,6 +88,7 @@ class ImageEncoder:
             "pixels_BCHW": pixels_BCHW,
             "vision_BND": stages.vision_BND,
             "qformer_BND": stages.qformer_BND,
+            "objects_BKD": stages.objects_BKD,
             "image_BND": image_BND,
         }
         return {name: tensor.float().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}

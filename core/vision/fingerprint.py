@@ -19,6 +19,9 @@ both are computed again when this number changes. A change that only pictures wi
 raises `PIXELS_VERSION` (pixels.py) instead, and leaves the embeddings of all others cached.
 """
 
+OBJECTS_VERSION = 1
+"""The same for the vectors of a detector's objects, which only bundles with one have."""
+
 FLOAT32_ONLY = ("efficientnet-lite2",)
 """Architectures whose features are the same whatever type was asked for."""
 
@@ -35,6 +38,9 @@ def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
     parts += [spec.image_size, spec.mean, spec.std, dict(sorted(spec.options.items()))]
     if spec.architecture not in FLOAT32_ONLY:
         parts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
+    if (objects := bundle.objects) is not None:
+        parts += [OBJECTS_VERSION, objects.architecture, _digest(objects.file, bundle)]
+        parts += [objects.vectors, objects.min_score]
     if qformer is not None:
         parts += [_digest(qformer.file, bundle), dict(sorted(vars(qformer.options).items()))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minigpt4.core.vision.coco_classes import IDS
-from minigpt4.core.vision.inverted_residual import SameConv2d, Stage, folded, inverted_residuals
+from minigpt4.core.vision.inverted_residual import (
+    InvertedResidual,
+    SameConv2d,
+    Stage,
+    folded,
+    inverted_residuals,
+)
 
 IMAGE_SIZE = 300
 STEM_CHANNELS, WIDTH = 32, 1280
@@ -97,6 +103,7 @@ class SSDMobileNetV2(nn.Module):
         x = F.relu6(self.stem(pixels_BCHW))
         maps = []
         for index, block in enumerate(self.blocks):
+            assert isinstance(block, InvertedResidual)
             hidden = block.expanded(x)
             if index == TAPPED:
                 maps.append(hidden)

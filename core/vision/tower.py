@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle, ObjectsSpec, VisionSpec
 from minigpt4.core.download.fetch import path_of
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.vision.base import VisionTower
-from minigpt4.core.vision.efficientnet import EfficientNetLite2
+from minigpt4.core.vision.base import VisionStages, VisionTower
+from minigpt4.core.vision.detector import Detector, load_detector, made_detector
+from minigpt4.core.vision.efficientnet import IMAGE_SIZE, EfficientNetLite2
+from minigpt4.core.vision.objects import NAMED_COLUMNS, object_vectors
+from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
 
 ARCHITECTURES = ("efficientnet-lite2", "eva-vit-g")
@@ -33,6 +38,40 @@ class EfficientNetTower(VisionTower):
             return self._readout(self.network(pixels_BCHW))
 
 
+class TowerWithObjects(VisionTower):
+    """A tower and a detector, which see the same pixels: the vectors of objects, then the tower's.
+
+    A vector of one kind is zero in the columns of the other, so that the projection keeps them apart.
+    """
+
+    def __init__(self, tower: VisionTower, detector: Detector, spec: ObjectsSpec, vision: VisionSpec) -> None:
+        self.network = nn.ModuleList([tower.network, detector.network])
+        self.width = tower.width + OBJECT_WIDTH
+        self.tokens = spec.vectors + tower.tokens
+        self.class_columns = tower.class_columns
+        self.named_columns = {tower.width + column: word for column, word in NAMED_COLUMNS.items()}
+        self._tower, self._detector, self._spec = tower, detector, spec
+        self._mean = torch.tensor(vision.mean)[:, None, None]
+        self._std = torch.tensor(vision.std)[:, None, None]
+
+    def encode(self, pixels_BCHW: Tensor) -> Tensor:
+        """Pixels (B, 3, 300, 300) -> features (B, K + N, D), float32."""
+        return self.stages(pixels_BCHW).features_BND
+
+    def stages(self, pixels_BCHW: Tensor) -> VisionStages:
+        """The features, and those of the objects alone."""
+        found = self._detector(
+            pixels_BCHW * self._std.to(pixels_BCHW) + self._mean.to(pixels_BCHW),
+            min_score=self._spec.min_score,
+        )
+        rows_BKD = np.stack([object_vectors(one, self._spec.vectors) for one in found])
+        objects_BKD = torch.from_numpy(rows_BKD).to(pixels_BCHW.device)
+        smaller = F.interpolate(pixels_BCHW, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True)
+        tower_BND = self._tower.encode(smaller)
+        features = [F.pad(objects_BKD, (self._tower.width, 0)), F.pad(tower_BND, (0, OBJECT_WIDTH))]
+        return VisionStages(tower_BND, None, torch.cat(features, dim=1), objects_BKD)
+
+
 def load_tower(
     bundle: Bundle, *, device: str = "cpu", dtype: str = AUTO, offload: bool = False
 ) -> VisionTower:
@@ -49,7 +88,8 @@ def load_tower(
                 raise BackendError(
                     f"The vision tower of the bundle '{bundle.name}' computes in fp32 only, not in {dtype}."
                 )
-            return _load_efficientnet(bundle, home)
+            tower = _load_efficientnet(bundle, home)
+            return tower if bundle.objects is None else _with_objects(tower, bundle, bundle.objects, home)
         case "eva-vit-g":
             # transformers' BLIP-2 takes 1.7 s to import, which mini does without.
             from minigpt4.core.vision.eva import load_eva
@@ -68,6 +108,11 @@ def load_tower(
                 f"The bundle '{bundle.name}' asks for a vision tower '{unknown}', which this version "
                 f"does not have; it has {' and '.join(ARCHITECTURES)}."
             )
+
+
+def _with_objects(tower: VisionTower, bundle: Bundle, spec: ObjectsSpec, device: str) -> VisionTower:
+    path = made_detector(path_of(spec.file, bundle), bundle.name)
+    return TowerWithObjects(tower, load_detector(path, device), spec, bundle.vision)
 
 
 def _load_efficientnet(bundle: Bundle, device: str) -> EfficientNetTower:

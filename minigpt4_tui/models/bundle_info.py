@@ -133,8 +133,12 @@ def has_language(bundle: Bundle) -> bool:
 def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
     vision, projection, language = bundle.vision, bundle.projection, bundle.language
     qformer = f", Q-Former of {bundle.qformer.options.queries} queries" if bundle.qformer else ""
+    objects = f", {bundle.objects.vectors} objects of {bundle.objects.architecture}" if bundle.objects else ""
     return (
-        ("Vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels{qformer}"),
+        (
+            "Vision",
+            f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels{qformer}{objects}",
+        ),
         (
             "Projection",
             f"{projection.inputs} to {projection.outputs}, {projection.image_tokens} image tokens",

@@ -72,6 +72,13 @@ def test_a_class_starts_as_the_mean_of_its_two_names() -> None:
     assert weight[:, :10].abs().max() < 1010**-0.5
 
 
+def test_a_detectors_columns_start_as_their_words() -> None:
+    weight = named(named_columns={3: "cat", 7: "two"}).linear.weight
+    for column, word in ((3, "cat"), (7, "two")):
+        mean = sum(letters_as_tokens(Text(f" {word}"))) / (len(word) + 1)
+        assert weight[:, column].tolist() == pytest.approx([2 * mean] * 8)
+
+
 def test_class_names_need_a_projection_of_one_layer() -> None:
     with pytest.raises(UsageError, match=r"class_name_scale is 2, .*3 layers.*--set class_name_scale=0"):
         named(layers=3)

@@ -17,6 +17,9 @@ from minigpt4.core.memory import geometry_of
 EFFICIENTNET_LITE2 = 2 * 0.869e9
 """FLOPs a picture: 869 million multiply-adds (the table of tensorflow/tpu's EfficientNet-lite)."""
 
+SSD_MOBILENET_V2 = 2 * 1.875e9
+"""FLOPs a picture: those of its convolutions, of which the class predictors are a half."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -111,7 +114,7 @@ def arithmetic_of(bundle: Bundle, *, trains_qformer: bool = False) -> Arithmetic
 
 def _tower(bundle: Bundle) -> float:
     if bundle.vision.architecture == "efficientnet-lite2":
-        return EFFICIENTNET_LITE2
+        return EFFICIENTNET_LITE2 + (SSD_MOBILENET_V2 if bundle.objects else 0)
     vit = ViTGeometry.parse(bundle.vision.options, bundle.name)
     positions = vit.positions(bundle.vision.image_size)
     weights = 4 * vit.width**2 + 2 * vit.width * vit.mlp

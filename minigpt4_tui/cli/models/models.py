@@ -109,6 +109,10 @@ def pull(
     files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
     is_agreed = yes or not can_ask()
     pull_with_progress(bundle, files, verify=True, local=local, begin=_announce if is_agreed else agree)
+    if bundle.objects is not None:
+        from minigpt4.core.vision.detector import made_detector
+
+        made_detector(path_of(bundle.objects.file, bundle), bundle.name)
     if len(files) < len(bundle.files):
         say(
             f"The language model's own files are left out: its {', '.join(gguf_files(bundle))} is here; "
@@ -203,6 +207,9 @@ def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if bundle.qformer is not None:
         options = bundle.qformer.options
         yield "q-former", f"{options.layers} layers, {options.queries} queries of {options.width}"
+    if bundle.objects is not None:
+        objects = bundle.objects
+        yield "objects", f"{objects.architecture}, up to {objects.vectors} scored {objects.min_score} or more"
     layers = ", three layers" if projection.layers == 3 else ""
     yield (
         "projection",
@@ -254,7 +261,8 @@ def _details(bundle: Bundle) -> dict[str, object]:
     details = asdict(bundle)
     language = details["language"]
     held = [details["vision"]["file"], *language["files"]]
-    held += [part["file"] for part in (details["qformer"], details["projection"]) if part and part["file"]]
+    others = (details["qformer"], details["objects"], details["projection"])
+    held += [part["file"] for part in others if part and part["file"]]
     by_name = {file.name: file for file in bundle.files}
     for facts in held:
         file = by_name[facts["name"]]

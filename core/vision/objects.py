@@ -1,0 +1,72 @@
+"""A detector's objects as vectors that one linear layer can read.
+
+A vector has a column for every class of COCO (the scores of that box for all of them), then for its place
+(center, from -1 to 1; width, height and area as fractions of the picture's), its score, how many objects
+of its class were found (one, two, three, four or more, each a column of its own), and whether it is an
+object. A picture has K such vectors; those left over say that there is nothing more.
+
+After a change of the vectors, raise OBJECTS_VERSION in fingerprint.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minigpt4.core.vision.coco_classes import NAMES
+from minigpt4.core.vision.detections import Detections
+
+PLACE = ("center x", "center y", "width", "height", "area")
+COUNTS = ("one", "two", "three", "four", "several")
+IS_OBJECT, IS_EMPTY = -2, -1
+"""The last two columns."""
+
+PLACE_COLUMNS = slice(len(NAMES), len(NAMES) + len(PLACE))
+SCORE_COLUMN = PLACE_COLUMNS.stop
+COUNT_COLUMNS = slice(SCORE_COLUMN + 1, SCORE_COLUMN + 1 + len(COUNTS))
+WIDTH = COUNT_COLUMNS.stop + 2
+"""93 columns."""
+
+NAMED_COLUMNS = {
+    **dict(enumerate(NAMES.values())),
+    **dict(enumerate(COUNTS, COUNT_COLUMNS.start)),
+}
+"""The words that columns stand for."""
+
+_PROBABILITIES = [number - 1 for number in NAMES]
+
+
+def object_vectors(found: Detections, vectors: int) -> NDArray[np.float32]:
+    """The vectors (K, 93) of one picture's objects.
+
+    First the largest object of each class, the largest class first, so that a crowd does not keep the
+    dog out; then, if there is room, what remains, by size.
+    """
+    rows = np.zeros((vectors, WIDTH), np.float32)
+    order = [place for place in _by_size(found) if int(found.classes_K[place]) in NAMES][:vectors]
+    rows[len(order) :, IS_EMPTY] = 1
+    if not order:
+        return rows
+    counts = Counter(found.classes_K.tolist())
+    top, left, bottom, right = found.boxes_K4[order].T
+    width, height = right - left, bottom - top
+    row = rows[: len(order)]
+    row[:, : len(NAMES)] = found.probabilities_KC[order][:, _PROBABILITIES]
+    row[:, PLACE_COLUMNS] = np.stack(
+        [left + right - 1, top + bottom - 1, width, height, width * height], axis=1
+    )
+    row[:, SCORE_COLUMN] = found.scores_K[order]
+    for place, number in enumerate(found.classes_K[order].tolist()):
+        row[place, COUNT_COLUMNS.start + min(counts[number], len(COUNTS)) - 1] = 1
+    row[:, IS_OBJECT] = 1
+    return rows
+
+
+def _by_size(found: Detections) -> list[int]:
+    """The places of the objects: one of each class first, and both parts from large to small."""
+    sizes = (found.boxes_K4[:, 2:] - found.boxes_K4[:, :2]).prod(1)
+    largest = np.argsort(-sizes, kind="stable").tolist()
+    firsts = {int(found.classes_K[place]): place for place in reversed(largest)}
+    return sorted(largest, key=lambda place: firsts[int(found.classes_K[place])] != place)

@@ -1,0 +1,158 @@
+"""A detector's objects as vectors, and the tower that gives them beside its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from minigpt4.core.bundles.bundle import Bundle, ObjectsSpec
+from minigpt4.core.bundles.source import File
+from minigpt4.core.errors import BundleError
+from minigpt4.core.memory import memory_needed
+from minigpt4.core.pixels import open_picture, to_pixels
+from minigpt4.core.projection import load_projection
+from minigpt4.core.vision.coco_classes import NAMES
+from minigpt4.core.vision.detections import Detections
+from minigpt4.core.vision.fingerprint import tower_fingerprint
+from minigpt4.core.vision.objects import (
+    COUNT_COLUMNS,
+    IS_EMPTY,
+    IS_OBJECT,
+    NAMED_COLUMNS,
+    PLACE_COLUMNS,
+    SCORE_COLUMN,
+    WIDTH,
+    object_vectors,
+)
+from minigpt4.core.vision.tower import load_tower
+
+PERSON, CAT, DOG = 1, 17, 18
+GRAPH = "ssd_mobilenet_v2_coco_2018_03_29.pb"
+SHA256 = "2a8d8a89d695842e60d8c6d144181100555563e21acf2fa1e8f561fec5c3c6ad"
+
+
+def found(*objects: tuple[int, float, list[float]]) -> Detections:
+    """Objects of class, score and box (top, left, bottom, right), each with its score in its own class."""
+    probabilities_KC = np.zeros((len(objects), 90), np.float32)
+    for place, (number, score, _) in enumerate(objects):
+        probabilities_KC[place, number - 1] = score
+    return Detections(
+        np.array([box for _, _, box in objects], np.float32).reshape(-1, 4),
+        np.array([number for number, _, _ in objects], np.int64),
+        np.array([score for _, score, _ in objects], np.float32),
+        probabilities_KC,
+    )
+
+
+def classes_of(rows: np.ndarray) -> list[str]:
+    """The class of each vector; empty for one that says that there is nothing."""
+    names = list(NAMES.values())
+    return ["" if row[IS_EMPTY] else names[row[: len(names)].argmax()] for row in rows]
+
+
+def test_the_largest_of_each_class_comes_first_and_then_the_rest_by_size() -> None:
+    crowd = [(PERSON, 0.9, [0.0, 0.1 * x, 0.5 + 0.01 * x, 0.1 * x + 0.1]) for x in range(5)]
+    rows = object_vectors(found(*crowd, (DOG, 0.5, [0.9, 0.9, 1.0, 1.0])), 4)
+    assert classes_of(rows) == ["person", "dog", "person", "person"]
+    heights = rows[:, PLACE_COLUMNS][:, 3]
+    assert heights[0] == pytest.approx(0.54) and heights[2] == pytest.approx(0.53)
+
+
+def test_a_vector_has_place_score_and_count_of_its_object() -> None:
+    one, other = [0.25, 0.0, 0.75, 0.5], [0.5, 0.5, 0.6, 0.6]
+    rows = object_vectors(found((CAT, 0.75, one), (CAT, 0.5, other)), 3)
+    assert rows.shape == (3, WIDTH) == (3, 93)
+    # The center is half way to the left and at the middle of the height.
+    assert rows[0, PLACE_COLUMNS].tolist() == pytest.approx([-0.5, 0.0, 0.5, 0.5, 0.25])
+    assert rows[0, SCORE_COLUMN] == 0.75
+    assert rows[:2, COUNT_COLUMNS].tolist() == [[0, 1, 0, 0, 0]] * 2
+    assert rows[:, IS_OBJECT].tolist() == [1, 1, 0]
+    assert rows[2, IS_EMPTY] == 1 and np.count_nonzero(rows[2]) == 1
+
+
+def test_more_than_four_are_several() -> None:
+    rows = object_vectors(found(*[(CAT, 0.9, [0.0, 0.0, 0.1, 0.1])] * 200), 8)
+    assert (rows[:, COUNT_COLUMNS.stop - 1] == 1).all()
+    assert NAMED_COLUMNS[COUNT_COLUMNS.stop - 1] == "several"
+
+
+def test_no_object_and_a_class_without_a_name_leave_empty_vectors() -> None:
+    assert classes_of(object_vectors(found(), 2)) == ["", ""]
+    assert classes_of(object_vectors(found((12, 0.9, [0, 0, 1, 1])), 2)) == ["", ""]
+
+
+@pytest.fixture
+def seeing(mini: Bundle) -> Bundle:
+    """mini with a detector of four objects."""
+    file = File(GRAPH, 69688296, SHA256)
+    return replace(
+        mini,
+        vision=replace(mini.vision, image_size=300),
+        objects=ObjectsSpec("ssd-mobilenet-v2", file, vectors=4, min_score=0.35),
+        projection=replace(mini.projection, inputs=2373, image_tokens=19),
+    )
+
+
+def test_the_tower_gives_objects_and_then_its_own_vectors(
+    seeing: Bundle, mini: Bundle, mini_home: Path, examples: Path
+) -> None:
+    if not (mini_home / "data" / "bundles" / "mini" / GRAPH).is_file():
+        pytest.skip(f"{GRAPH} is not among mini's files")
+    tower, before = load_tower(seeing), load_tower(mini)
+    image = open_picture(examples / "chelsea.png").image
+    vision = seeing.vision
+    pixels = torch.from_numpy(to_pixels(image, 300, vision.mean, vision.std))[None]
+    stages = tower.stages(pixels)
+    assert stages.objects_BKD is not None
+    assert classes_of(stages.objects_BKD[0].numpy())[0] == "cat"
+    features_ND = stages.features_BND[0]
+    assert features_ND.shape == (tower.tokens, tower.width) == (19, 2373)
+    assert not features_ND[:4, :2280].any() and not features_ND[4:, 2280:].any()
+    torch.testing.assert_close(features_ND[:4, 2280:], stages.objects_BKD[0])
+    # The reduced pixels are nearly those that the tower is given without a detector.
+    own = before.encode(torch.from_numpy(to_pixels(image, 260, vision.mean, vision.std))[None])[0]
+    assert (features_ND[4:9, 1280:2280] - own[:5, 1280:]).abs().max() < 0.1
+    assert tower.named_columns[2280] == "person"
+
+
+def test_a_missing_graph_is_named_with_the_command_that_fetches_it(seeing: Bundle) -> None:
+    assert seeing.objects is not None
+    elsewhere = replace(seeing, objects=replace(seeing.objects, file=File("none.pb", 1, "0" * 64)))
+    with pytest.raises(BundleError, match=r"none\.pb is not here; fetch it with `minigpt4 models pull mini`"):
+        load_tower(elsewhere)
+
+
+def test_a_detector_changes_the_fingerprint_and_so_do_its_settings(seeing: Bundle, mini: Bundle) -> None:
+    assert seeing.objects is not None
+    changed = [
+        mini,
+        seeing,
+        replace(seeing, objects=replace(seeing.objects, vectors=5)),
+        replace(seeing, objects=replace(seeing.objects, min_score=0.2)),
+    ]
+    assert len({tower_fingerprint(bundle) for bundle in changed}) == 4
+
+
+def test_the_detector_counts_in_the_memory_that_is_needed(seeing: Bundle, mini: Bundle) -> None:
+    assert memory_needed(seeing, "fp32")["detector"] == 67_272_828
+    assert "detector" not in memory_needed(mini, "fp32")
+
+
+def test_a_detector_needs_its_own_pixels_and_the_tower_that_it_stands_beside(seeing: Bundle) -> None:
+    smaller = replace(seeing, vision=replace(seeing.vision, image_size=260))
+    assert (
+        "vision.image_size",
+        "is 260, but the detector of 'objects' reads 300",
+    ) in smaller.contradictions()
+    other = replace(seeing, vision=replace(seeing.vision, architecture="eva-vit-g"))
+    assert [key for key, _ in other.contradictions()] == ["objects"]
+
+
+def test_an_earlier_projection_is_named_as_such(seeing: Bundle) -> None:
+    assert seeing.projection.path is not None
+    with pytest.raises(BundleError, match="this projection was trained for mini before it had a detector"):
+        load_projection(seeing.projection.path, 2373, 576)
