@@ -23,6 +23,7 @@ class Detector:
 
     def __call__(self, pixels_BCHW: Tensor, *, min_score: float = MIN_SCORE) -> list[Detections]:
         """The objects of each picture of the batch: RGB (B, 3, 300, 300), from 0 to 1."""
+        # Channels last: 0.9 of the time, the same boxes. bfloat16 takes ten times as long on such a CPU.
         pixels_BCHW = pixels_BCHW.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             offsets_BA4, logits_BAC = self.network(pixels_BCHW * 2 - 1)
