@@ -16,7 +16,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.dataclass_toml import bounded
 from minigpt4.core.weights.run_projection import reshaped
 
-SourceKind = Literal["captions", "imagenet", "labels"]
+SourceKind = Literal["captions", "imagenet", "labels", "objects"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4"]
 Prompt = Literal["none", "instruction", "chat"]
 CaptionForm = Literal["written", "blip", "raw"]
@@ -37,7 +37,7 @@ class Source:
 
     kind: SourceKind
     """`captions`: people's own sentences. `imagenet`: keys begin with a WordNet id, which names a
-    class. `labels`: captions made from a label."""
+    class. `labels`: captions made from a label. `objects`: nothing but the objects in them, with boxes."""
 
     weight: float = bounded(0)
     """How often the source is drawn from, relative to the others."""
@@ -104,6 +104,20 @@ class Recipe:
 
     details_per_photo: float = bounded(0, default=0.0)
     """Prompt `chat`, stage 2: instructions to describe the photo, answered by a paragraph."""
+
+    object_questions_per_photo: float = bounded(0, default=0.0)
+    """Prompt `chat`, stage 2: questions per sample about what a photo's boxes show: whether, how many, where.
+    Boxes are people's own where the data have them, else the detector's."""
+
+    object_details_per_photo: float = bounded(0, default=0.0)
+    """Prompt `chat`, stage 2: instructions to describe the photo, answered by what captions and boxes both
+    support; a sample whose photo does not support enough has none."""
+
+    object_present: float = bounded(0, 1, default=0.6)
+    """The detector's score from which a thing is taught as being there."""
+
+    object_absent: float = bounded(0, 1, default=0.15)
+    """The detector's score above which a thing is not taught as being absent."""
 
     precise_names: float = bounded(0, 1, default=0.0)
     """The fraction of precise names ("golden retriever", not "dog") if a photo has only a class."""
@@ -200,6 +214,11 @@ class Recipe:
     validation: Validation
     """What is measured."""
 
+    @property
+    def asks_about_objects(self) -> bool:
+        """Whether samples are made from boxes."""
+        return self.object_questions_per_photo + self.object_details_per_photo > 0
+
     def allows_skipped(self, skipped: int, photos: int) -> bool:
         """Whether so many of the photos may be skipped; FEW_SKIPPED always may."""
         return skipped <= max(self.bad_share * photos, FEW_SKIPPED)
@@ -264,10 +283,23 @@ def _source_contradictions(recipe: Recipe) -> Iterator[str]:
 
 def _prompt_contradictions(recipe: Recipe) -> Iterator[str]:
     questions = recipe.questions_per_photo + recipe.details_per_photo
-    if questions and (recipe.stage == 1 or recipe.prompt != "chat"):
+    about_objects = recipe.object_questions_per_photo + recipe.object_details_per_photo
+    if recipe.stage == 1 or recipe.prompt != "chat":
         form = "stage 1" if recipe.stage == 1 else f"the prompt '{recipe.prompt}'"
-        yield f"{form} has no questions; 'questions_per_photo' and 'details_per_photo' must be 0."
-    elif recipe.captions_per_photo + questions < 1:
+        if questions:
+            yield f"{form} has no questions; 'questions_per_photo' and 'details_per_photo' must be 0."
+        if about_objects:
+            yield (
+                f"{form} has no questions; 'object_questions_per_photo' and 'object_details_per_photo' "
+                "must be 0."
+            )
+    questions += about_objects
+    if recipe.object_absent >= recipe.object_present:
+        yield (
+            f"'object_absent' is {recipe.object_absent:g}, not below 'object_present' "
+            f"({recipe.object_present:g}); a thing would be taught as absent and as there."
+        )
+    if recipe.captions_per_photo + questions < 1:
         yield "a sample has less than one caption or question; raise 'captions_per_photo'."
     if recipe.prompt == "instruction" and not recipe.instructions:
         yield "the prompt 'instruction' needs 'instructions' to draw from."

@@ -10,8 +10,23 @@ from random import Random
 from typing import Any
 
 from minigpt4.core.errors import DataError
+from minigpt4.train.batches.scenes import certainty_of
 from minigpt4.train.captions.cleaning import cleaned
-from minigpt4.train.captions.labels import ImageNetClass, label_caption, label_question_answers, load_classes
+from minigpt4.train.captions.labels import (
+    ImageNetClass,
+    label_caption,
+    label_question_answers,
+    label_texts,
+    load_classes,
+)
+from minigpt4.train.captions.objects.description import object_description
+from minigpt4.train.captions.objects.object_questions import (
+    WHICH_OBJECTS,
+    object_questions,
+    objects_sentence,
+)
+from minigpt4.train.captions.objects.scene import Scene, SceneObject
+from minigpt4.train.captions.objects.statistics import LabelStatistics
 from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS, paragraph
 from minigpt4.train.captions.questions import QuestionAnswer, question_answers
 from minigpt4.train.data.dataset import captions_in
@@ -39,14 +54,25 @@ _SIDED = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Annotations:
-    """The annotations of one photo: people's captions, or only a label (a class or a phrase)."""
+    """The annotations of one photo: people's captions, or only a label (a class or a phrase), or neither.
+
+    `objects` are those in it, as the sample shows it; None if nobody looked for any, or they do not matter.
+    """
 
     captions: tuple[str, ...] = ()
     labels: tuple[ImageNetClass | str, ...] = ()
+    objects: tuple[SceneObject, ...] | None = None
 
     def flipped(self) -> Annotations:
         """The annotations that still hold for the mirrored photo."""
         return Annotations(tuple(text for text in self.captions if not _SIDED.search(text)), self.labels)
+
+    def scene(self, recipe: Recipe) -> Scene | None:
+        """What is known of the objects, in view of captions and labels."""
+        if self.objects is None:
+            return None
+        texts = self.captions or tuple(text for label in self.labels for text in label_texts(label))
+        return Scene.of(self.objects, texts, certainty_of(recipe))
 
     def __bool__(self) -> bool:
         """Whether there is anything to learn from."""
@@ -83,8 +109,28 @@ def blip_caption(text: str) -> str:
     return " ".join(words[:BLIP_WORDS])
 
 
-def examples(photo: Annotations, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
-    """Draw the questions and answers of one sample; at least one pair."""
+def examples(
+    photo: Annotations, recipe: Recipe, rng: Random, known: LabelStatistics | None = None
+) -> list[QuestionAnswer]:
+    """Draw the questions and answers of one sample: at least one pair, if the photo has a caption or label.
+
+    `known` is what the photo's source shows how often, for questions about its objects.
+    """
+    scene = photo.scene(recipe)
+    if photo.captions or photo.labels:
+        asked = _about_photo(photo, recipe, rng)
+    else:
+        asked = _about_list(scene, recipe, rng)
+    if scene is None or known is None:
+        return asked
+    asked = [(question, answer) for question, answer in asked if not scene.denies(answer)]
+    about_objects = _about_objects(scene, known, recipe, rng, least=0 if asked else 1)
+    before = {question for question, _ in asked}
+    return asked + [pair for pair in about_objects if pair[0] not in before]
+
+
+def _about_photo(photo: Annotations, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
+    """The examples that are made from captions or a label; at least one pair."""
     if recipe.prompt == "instruction":
         return [(rng.choice(recipe.instructions), line) for line in _captions(photo, recipe, rng)]
     if recipe.stage == 1 or recipe.prompt == "none":
@@ -100,6 +146,32 @@ def examples(photo: Annotations, recipe: Recipe, rng: Random) -> list[QuestionAn
             asked.append((rng.choice(STAGE2_INSTRUCTIONS), description))
     lines = _captions(photo, recipe, rng, least=0 if asked else 1)
     return asked + [(rng.choice(CAPTION_REQUESTS), line) for line in lines]
+
+
+def _about_list(scene: Scene | None, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
+    """What stands in for the caption of a photo of which only the objects are known: their list."""
+    sentence = objects_sentence(scene) if scene else None
+    if sentence is None:
+        return []
+    (line,) = in_form((sentence,), recipe.caption_form) or (sentence,)
+    if recipe.prompt == "instruction":
+        return [(rng.choice(recipe.instructions), line)]
+    if recipe.stage == 1 or recipe.prompt == "none":
+        return [(CAPTION_QUESTIONS[1], line)]
+    return [] if recipe.asks_about_objects else [(rng.choice(WHICH_OBJECTS), line)]
+
+
+def _about_objects(
+    scene: Scene, known: LabelStatistics, recipe: Recipe, rng: Random, least: int
+) -> list[QuestionAnswer]:
+    """The questions and descriptions made from boxes: as many as the recipe draws, if there are so many."""
+    count = max(least, _count(recipe.object_questions_per_photo, rng))
+    asked = object_questions(scene, known, count, rng)
+    for _ in range(_count(recipe.object_details_per_photo, rng)):
+        description = object_description(scene, rng)
+        if description is not None:
+            asked.append((rng.choice(STAGE2_INSTRUCTIONS), description))
+    return asked
 
 
 def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> list[QuestionAnswer]:

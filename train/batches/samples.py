@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -17,13 +17,17 @@ from torch import Tensor
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.examples import Annotations, annotations_of, examples
+from minigpt4.train.batches.scenes import Detections, SourceObjects, certainty_of, source_statistics
 from minigpt4.train.batches.shuffle import Order
+from minigpt4.train.captions.objects.statistics import LabelStatistics
 from minigpt4.train.captions.questions import QuestionAnswer
 from minigpt4.train.data.dataset import NO_CAPTION, PhotoError, first_reasons
 from minigpt4.train.data.subset import Selection
 from minigpt4.train.events import PhotoSkipped
 from minigpt4.train.features.crops import is_flipped
 from minigpt4.train.recipe import Recipe, SourceKind
+
+NO_OBJECTS = "no object that is clear enough"
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,18 @@ def indices_of_step(step: int, batch_size: int, rank: int = 0, world_size: int =
 class TrainingSamples:
     """Draws the samples of a run by index."""
 
-    def __init__(self, recipe: Recipe, sources: Sequence[Selection]) -> None:
-        """`sources` are the recipe's, in its order; those of weight 0 are never read."""
+    def __init__(
+        self, recipe: Recipe, sources: Sequence[Selection], detections: Detections | None = None
+    ) -> None:
+        """`sources` are the recipe's, in its order; those of weight 0 are never read.
+
+        `detections` are the objects of photos of which people marked none. Raises DataError if the recipe
+        asks about objects and none are known.
+        """
         self._recipe = recipe
         self._sources = sources
+        self._objects = [SourceObjects(photos, detections) for photos in sources]
+        self._statistics = source_statistics(recipe, self._objects)
         weights = [source.weight for source in recipe.source]
         self._order = Order(recipe.seed, [len(source) for source in sources], weights)
 
@@ -96,19 +108,31 @@ class TrainingSamples:
         # The order of the draws from this generator decides every loss of a run: append, never reorder.
         rng = Random(f"{recipe.seed}/{index}")
         crop = rng.randrange(1, source.views) if rng.random() < source.cropped else 0
-        if is_flipped(crop):
+        if is_flipped(crop) and known:
             # If every caption mentions left or right, the whole photo is shown instead.
             crop, known = (crop, known.flipped()) if known.flipped() else (0, known)
         hidden = rng.random() < source.hidden
-        drawn = tuple(examples(known, recipe, rng))
+        try:
+            known = _with_objects(known, self._objects[place.source], place.photo, crop, recipe)
+        except PhotoError as error:
+            return Skipped(source.name, key, error.reason, index)
+        drawn = tuple(examples(known, recipe, rng, self._statistics[place.source]))
+        if not drawn:
+            return Skipped(source.name, key, NO_OBJECTS, index)
         return Sample(place.source, place.photo, crop, drawn, index, hidden, key)
 
 
-def validation_samples(recipe: Recipe, photos: Selection) -> list[Sample]:
+def validation_samples(
+    recipe: Recipe, photos: Selection, detections: Detections | None = None
+) -> list[Sample]:
     """The samples of the validation loss: the first photos with a caption, with fixed questions.
 
     Raises DataError if there is none.
     """
+    objects = SourceObjects(photos, detections)
+    statistics: LabelStatistics | None = None
+    if recipe.asks_about_objects:
+        statistics = objects.statistics(certainty_of(recipe))
     samples: list[Sample] = []
     skipped: list[PhotoSkipped] = []
     for place in range(len(photos)):
@@ -116,10 +140,14 @@ def validation_samples(recipe: Recipe, photos: Selection) -> list[Sample]:
             break
         try:
             known = _annotations(photos, place, recipe.validation.kind, recipe)
+            known = _with_objects(known, objects, place, 0, recipe)
         except PhotoError as error:
             skipped.append(PhotoSkipped(photos.name, error.key, error.reason))
             continue
-        drawn = tuple(examples(known, recipe, Random(f"validation/{place}")))
+        drawn = tuple(examples(known, recipe, Random(f"validation/{place}"), statistics))
+        if not drawn:
+            skipped.append(PhotoSkipped(photos.name, photos.key(place), NO_OBJECTS))
+            continue
         samples.append(Sample(0, place, 0, drawn, key=photos.key(place)))
     if not samples:
         raise DataError(
@@ -130,11 +158,22 @@ def validation_samples(recipe: Recipe, photos: Selection) -> list[Sample]:
 
 
 def _annotations(photos: Selection, place: int, kind: SourceKind, recipe: Recipe) -> Annotations:
+    if kind == "objects":
+        return Annotations()
     key = photos.key(place)
     known = annotations_of(key, photos.meta(place), kind, recipe.caption_form)
     if not known:
         raise PhotoError(photos.name, key, NO_CAPTION)
     return known
+
+
+def _with_objects(
+    known: Annotations, objects: SourceObjects, place: int, crop: int, recipe: Recipe
+) -> Annotations:
+    """The annotations with the objects that the crop shows, if samples are made from them."""
+    if known and not recipe.asks_about_objects:
+        return known
+    return replace(known, objects=objects.of(place, crop))
 
 
 def drop_features(features_BND: Tensor, samples: Sequence[Sample], recipe: Recipe, columns: slice) -> None:

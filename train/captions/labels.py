@@ -75,6 +75,11 @@ def label_caption(label: ImageNetClass | str, rng: Random, *, precise: float = 0
     return written(f"{rng.choice(leads)}{phrase}")
 
 
+_MORE_ANIMALS = frozenset(
+    "kangaroo emu gerenuk ibis okapi platypus rhino cougar dolphin beaver stegosaurus brontosaurus trilobite "
+    "dalmatian octopus".split()
+)
+
 # A photo of one animal shows none of the others.
 _OTHER_ANIMALS = ("dog", "cat", "horse", "bird", "cow", "elephant", "sheep")
 
@@ -101,6 +106,23 @@ def label_question_answers(
         phrase = f"{article_for(other)} {other}"
         asked.append((f"Is there {phrase} in the picture?", f"No, there is no {other}."))
     return asked
+
+
+@cache
+def _animals() -> frozenset[str]:
+    """Names of animals: ImageNet's first 398 classes, and those of Caltech-101 that it lacks."""
+    names = {one.basic.split()[-1].lower() for one in load_classes()[:398]}
+    return ANIMAL_NOUNS | names | _MORE_ANIMALS
+
+
+def label_texts(label: ImageNetClass | str) -> tuple[str, ...]:
+    """What a label says is in the photo, for comparing it with a detector: "a tabby cat, an animal."
+
+    All that it is called, and whether it is an animal, of which a detector knows only some.
+    """
+    phrases = dict.fromkeys((label_phrase(label), label_phrase(label, basic=False)))
+    is_animal = any(phrase.split(",")[0].split()[-1].lower() in _animals() for phrase in phrases)
+    return tuple(written(f"{phrase}{', an animal' * is_animal}") for phrase in phrases)
 
 
 def _this_is(phrase: str) -> str:

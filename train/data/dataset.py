@@ -56,6 +56,10 @@ class PhotoSet(Protocol):
         """
         ...
 
+    def content(self, index: int) -> Mapping[str, Any]:
+        """The same, with or without captions; raises PhotoError if it cannot be read."""
+        ...
+
     def read(self, index: int) -> bytes:
         """The encoded image (JPEG or the like). Raises PhotoError if it cannot be read."""
         ...

@@ -101,6 +101,10 @@ class FilePhotos:
         """Its captions."""
         return {"captions": self._photos[index].captions}
 
+    def content(self, index: int) -> Mapping[str, Any]:
+        """The same: every photo has captions."""
+        return self.meta(index)
+
     def read(self, index: int) -> bytes:
         """The file's content; raises PhotoError."""
         photo = self._photos[index]

@@ -59,6 +59,11 @@ class Selection:
         whole, there = self.origin(place)
         return whole.meta(there)
 
+    def content(self, place: int) -> Mapping[str, Any]:
+        """The same, with or without captions; raises PhotoError."""
+        whole, there = self.origin(place)
+        return whole.content(there)
+
     def read(self, place: int) -> bytes:
         """The encoded picture; raises PhotoError."""
         whole, there = self.origin(place)

@@ -154,9 +154,11 @@ def this_device() -> Device:
 def tokens_per_photo(recipe: Recipe) -> tuple[float, float]:
     """Mean text tokens and label tokens of one sample."""
     answer = DESCRIPTION_TOKENS if recipe.prompt == "instruction" else CAPTION_TOKENS
-    answers = recipe.captions_per_photo * _cut(answer, recipe) + recipe.questions_per_photo * CAPTION_TOKENS
-    answers += recipe.details_per_photo * _cut(DESCRIPTION_TOKENS // 2, recipe)
-    questions = recipe.captions_per_photo + recipe.questions_per_photo + recipe.details_per_photo
+    short = recipe.questions_per_photo + recipe.object_questions_per_photo
+    details = recipe.details_per_photo + recipe.object_details_per_photo
+    answers = recipe.captions_per_photo * _cut(answer, recipe) + short * CAPTION_TOKENS
+    answers += details * _cut(DESCRIPTION_TOKENS // 2, recipe)
+    questions = recipe.captions_per_photo + short + details
     if recipe.prompt == "none":
         headers = 0.0
     elif recipe.stage == 1:

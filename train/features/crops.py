@@ -26,6 +26,18 @@ def is_flipped(crop: int) -> bool:
     return crop % 2 == 1
 
 
+def box_of_crop(size: tuple[int, int], key: str, crop: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom, in pixels, of a crop of a photo of that size; `crop_of` has more."""
+    if crop == 0:
+        return 0, 0, *size
+    rng = Random(f"{key}/{crop}")
+    scale = rng.uniform(LEAST_AREA, 1) ** 0.5
+    width = max(1, int(size[0] * scale * rng.uniform(LEAST_SIDE, 1)))
+    height = max(1, int(size[1] * scale * rng.uniform(LEAST_SIDE, 1)))
+    left, top = rng.randint(0, size[0] - width), rng.randint(0, size[1] - height)
+    return left, top, left + width, top + height
+
+
 def crop_of(photo: Image.Image, key: str, crop: int) -> Image.Image:
     """Crop 0 is the photo itself; the others are drawn by `key` and `crop`, odd ones mirrored.
 
@@ -34,12 +46,7 @@ def crop_of(photo: Image.Image, key: str, crop: int) -> Image.Image:
     """
     if crop == 0:
         return photo
-    rng = Random(f"{key}/{crop}")
-    scale = rng.uniform(LEAST_AREA, 1) ** 0.5
-    width = max(1, int(photo.width * scale * rng.uniform(LEAST_SIDE, 1)))
-    height = max(1, int(photo.height * scale * rng.uniform(LEAST_SIDE, 1)))
-    left, top = rng.randint(0, photo.width - width), rng.randint(0, photo.height - height)
-    cropped = photo.crop((left, top, left + width, top + height))
+    cropped = photo.crop(box_of_crop(photo.size, key, crop))
     return cropped.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if is_flipped(crop) else cropped
 
 

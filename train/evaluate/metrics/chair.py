@@ -15,26 +15,35 @@ from importlib import resources
 from minigpt4.train.evaluate.metrics.english import plural
 from minigpt4.train.evaluate.metrics.ptb_tokenizer import words
 
-_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
+ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
+
+
+@cache
+def _words() -> dict[str, dict[str, str]]:
+    text = (
+        resources.files("minigpt4.train.evaluate.metrics").joinpath("coco_synonyms.toml").read_text("utf-8")
+    )
+    return tomllib.loads(text)
 
 
 @cache
 def _tables() -> tuple[dict[str, str], dict[str, str]]:
     """By word or pair of words, singular or plural, the kind of object; by other pairs the same, or ""."""
-    text = (
-        resources.files("minigpt4.train.evaluate.metrics").joinpath("coco_synonyms.toml").read_text("utf-8")
-    )
-    table = tomllib.loads(text)
     kinds = {
         form: kind
-        for kind, synonyms in table["words"].items()
+        for kind, synonyms in _words()["words"].items()
         for word in (kind, *filter(None, synonyms.split(", ")))
         for form in (word, plural(word).lower())
     }
-    pairs = dict(table["pairs"]) | {f"{age} {one}": one for age in ("baby", "adult") for one in _ANIMALS}
+    pairs = dict(_words()["pairs"]) | {f"{age} {one}": one for age in ("baby", "adult") for one in ANIMALS}
     return kinds, {
         form: kinds.get(word, "") for pair, word in pairs.items() for form in (pair, plural(pair).lower())
     }
+
+
+def coco_kinds() -> Collection[str]:
+    """The names of COCO's 80 kinds of objects."""
+    return _words()["words"].keys()
 
 
 def kind_of(label: str) -> str:

@@ -1,0 +1,1 @@
+"""Questions and descriptions made by rule from a photo's objects, checked against its captions."""
