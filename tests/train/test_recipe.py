@@ -106,6 +106,14 @@ def test_every_bundle_of_minigpt4_has_the_training_prompt_of_stage_2(bundle: str
             {"stage": 2, "prompt": "none", "details_per_photo": 1.0},
             "the prompt 'none' has no questions; 'questions_per_photo' and",
         ),
+        (
+            {"object_questions_per_photo": 1.0},
+            "stage 1 has no questions; 'object_questions_per_photo' and 'object_details_per_photo' must be 0",
+        ),
+        (
+            {"stage": 2, "object_absent": 0.6},
+            r"'object_absent' is 0\.6, not below 'object_present' \(0\.6\)",
+        ),
         ({"captions_per_photo": 0.5}, "a sample has less than one caption or question"),
         ({"prompt": "instruction"}, "the prompt 'instruction' needs 'instructions' to draw from"),
         ({"instructions": ("Look.",)}, "'instructions' are not used with the prompt 'chat'; leave"),

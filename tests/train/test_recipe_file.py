@@ -107,7 +107,7 @@ TEXTS = 'it must be a list of texts, as in ["One.", "Two."].'
         (
             'kind = "captions"',
             'kind = "caption"',
-            "'source[0].kind' is 'caption'; it must be one of captions, imagenet, labels; "
+            "'source[0].kind' is 'caption'; it must be one of captions, imagenet, labels, objects; "
             "did you mean 'captions'?",
         ),
     ],
@@ -200,7 +200,10 @@ def test_a_setting_without_a_key_and_a_value_is_refused(tiny_recipe: MakeRecipe,
         ),
         ("source.people.weigth=1", "'weigth' is not a known key; did you mean 'weight'?"),
         ("source.persons.weight=1", "there is no source 'persons'; there are people, things."),
-        ("source.people.kind=words", "'kind' is 'words'; it must be one of captions, imagenet, labels."),
+        (
+            "source.people.kind=words",
+            "'kind' is 'words'; it must be one of captions, imagenet, labels, objects.",
+        ),
         (
             "source=people",
             "'source' is a table; set one of its own keys, as in 'source.NAME.weight=0.5'.",
@@ -221,7 +224,7 @@ def test_an_invalid_setting_is_quoted_in_its_error(
 
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-kinds = st.sampled_from(["captions", "imagenet", "labels"])
+kinds = st.sampled_from(["captions", "imagenet", "labels", "objects"])
 shares = st.floats(0, 1)
 sources = st.builds(
     Source, name=names, kind=kinds, weight=st.floats(0.001, 1e9), views=st.integers(2, 64), cropped=shares

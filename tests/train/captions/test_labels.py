@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from minigpt4.train.captions.labels import load_classes
+from minigpt4.train.captions.labels import label_texts, load_classes
+from minigpt4.train.captions.objects.scene import Scene, SceneObject
 
 # Words whose first letter and first sound disagree.
 SOUNDS_LIKE_CONSONANT = ("one-", "unicycle", "unicorn", "uniform")
@@ -69,3 +70,17 @@ def test_a_and_an_follow_the_sound_of_the_next_word() -> None:
 )  # fmt: skip
 def test_basic_words_are_the_everyday_ones(index: int, basic_phrase: str) -> None:
     assert load_classes()[index].basic_phrase == basic_phrase
+
+
+def test_a_label_is_compared_with_detections_by_all_its_names() -> None:
+    assert label_texts(load_classes()[281]) == ("A cat, an animal.", "A tabby cat, an animal.")
+    assert label_texts("a photo of a kangaroo.") == ("A kangaroo, an animal.",)
+    assert label_texts("a photo of a grand piano.") == ("A grand piano.",)
+
+
+def test_a_detector_s_dog_in_a_photo_of_another_animal_is_not_taught() -> None:
+    dog = SceneObject("dog", (0.1, 0.1, 0.9, 0.9), 0.9)
+    for label in (load_classes()[281], load_classes()[333], "a photo of a kangaroo."):
+        assert not Scene.of([dog], label_texts(label)).things
+    assert Scene.of([dog], label_texts("a photo of a dalmatian.")).things
+    assert Scene.of([dog], label_texts("a photo of a chair.")).things

@@ -134,15 +134,14 @@ def _pairs(scene: Scene, named: dict[str, Noun]) -> list[str]:
 def _relations(scene: Scene, named: dict[str, Noun], rng: Random) -> list[str]:
     """ "The dog is to the left of the bench.": two things of which there is one each."""
     alone = [kind for kind in named if scene.numbers.get(kind) == 1 and scene.things[kind][0].box]
-    found = []
+    found: dict[str, str] = {}
     for one, other in combinations(alone, 2):
         first, second = scene.things[one][0].box, scene.things[other][0].box
         relation = relation_of(first, second) if first and second else None
         if relation:
             noun = named[one]
-            found.append(f"The {noun.name} {noun.be} {relation} the {named[other].name}.")
-    rng.shuffle(found)
-    return found[:2]
+            found[other] = f"The {noun.name} {noun.be} {relation} the {named[other].name}."
+    return rng.sample(list(found.values()), min(2, len(found)))
 
 
 def _size(scene: Scene, named: dict[str, Noun]) -> str | None:
