@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Container
 from random import Random
 
 from minigpt4.train.captions import lexicon
@@ -113,6 +114,9 @@ def object_questions(scene: Scene, known: LabelStatistics, count: int, rng: Rand
         # others: its answers would no longer be balanced.
         for one in (kind,) if kind == "presence" else dict.fromkeys((kind, "place", "objects")):
             made = _asked(one, scene, known, rng, about)
+            if one == "presence" and made is not None and made[0] in asked:
+                # Another wording: a repeated question would be lost, and "yes" is repeated more often.
+                made = _reworded(*made, asked, rng)
             if made is not None:
                 asked.setdefault(*made)
                 break
@@ -127,11 +131,12 @@ def objects_sentence(scene: Scene) -> str | None:
 
 
 def phrase_of(scene: Scene, kind: str, noun: Noun | None = None) -> str:
-    """ "a dog", "two dogs", "several dogs", "some dogs": by the number, if it is known."""
+    """ "a dog", "two dogs", "several dogs", "some dogs": by the number if known, else as captions say."""
     number, found = scene.numbers.get(kind), len(scene.things[kind])
-    if number is None and found >= MANY:
+    stated = scene.stated.get(kind)
+    if number is None and found >= MANY and stated != 1:
         number = found
-    is_one = found == 1 and not scene.things[kind][0].is_crowd
+    is_one = stated == 1 or (stated is None and found == 1 and not scene.things[kind][0].is_crowd)
     return (noun or noun_of(kind)).phrase(number, is_one=is_one)
 
 
@@ -180,6 +185,18 @@ def _presence(scene: Scene, known: LabelStatistics, rng: Random, about: set[str]
         return question, _yes(scene, kind, noun) if is_yes else f"No, there are no {noun.many}."
     question = rng.choice(IS_THERE).format(one=noun.any if noun.is_mass else noun.one)
     return question, f"Yes, there is {noun.one}." if is_yes else f"No, there is no {noun.name}."
+
+
+def _reworded(question: str, answer: str, asked: Container[str], rng: Random) -> QuestionAnswer:
+    """The question in a wording that was not asked before, if there is one, with the same answer."""
+    for wordings, slot in ((IS_THERE, "{one}"), (ARE_THERE, "{many}")):
+        for wording in wordings:
+            before, _, after = wording.partition(slot)
+            thing = question.removeprefix(before).removesuffix(after)
+            if before + thing + after == question:
+                fresh = [new for one in wordings if (new := one.replace(slot, thing)) not in asked]
+                return (rng.choice(fresh) if fresh else question), answer
+    return question, answer
 
 
 def _yes(scene: Scene, kind: str, noun: Noun) -> str:
@@ -261,7 +278,7 @@ def _place(scene: Scene, rng: Random, about: set[str]) -> QuestionAnswer | None:
         return None
     kind = rng.choice(list(places))
     about.add(f"place {kind}")
-    noun, place = noun_of(kind, rng), places[kind]
+    noun, place = _own_noun(scene, kind) or noun_of(kind, rng), places[kind]
     question = rng.choice(WHERE).format(be=noun.be, name=noun.name)
     return question, written(rng.choice((place, f"the {noun.name} {noun.be} {place}")))
 
@@ -297,7 +314,11 @@ def main_subject(scene: Scene) -> str | None:
 
 def _called(scene: Scene, kind: str) -> str:
     """The phrase of a subject, by the captions' own noun if most use the same: "a man", not "a person"."""
+    return phrase_of(scene, kind, _own_noun(scene, kind))
+
+
+def _own_noun(scene: Scene, kind: str) -> Noun | None:
+    """The noun of most captions' subjects, if it is of this kind."""
     nouns = Counter(one.subject.noun for one in scene.parsed if one.subject)
-    noun, votes = nouns.most_common(1)[0]
-    own = Noun(noun) if kind_of(noun) == kind and 2 * votes > len(scene.parsed) else None
-    return phrase_of(scene, kind, own)
+    noun, votes = next(iter(nouns.most_common(1)), ("", 0))
+    return Noun(noun) if kind_of(noun) == kind and 2 * votes > len(scene.parsed) else None

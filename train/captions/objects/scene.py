@@ -94,13 +94,15 @@ class Scene:
 
     `things` are sure to be there: by kind, the boxes, the largest first. `numbers` has the kinds of which
     all are known. Of the `open` kinds it is not known whether they are there; all others are absent, as far
-    as somebody looked for them. `seen` are all that were detected at all.
+    as somebody looked for them. `seen` are all that were detected at all. `stated` are the numbers that
+    captions begin with, 0 for several.
     """
 
     things: Mapping[str, tuple[SceneObject, ...]]
     numbers: Mapping[str, int]
     open: frozenset[str]
     seen: frozenset[str]
+    stated: Mapping[str, int]
     parsed: tuple[ParsedCaption, ...] = ()
 
     @classmethod
@@ -133,7 +135,9 @@ class Scene:
         unsure = (doubtful.keys() | said.kinds.keys() | wrong | said.negated) - things.keys()
         if said.hints_at_people and "person" not in things:
             unsure.add("person")
-        return cls(things, numbers, frozenset(unsure), frozenset(sure.keys() | doubtful.keys()), said.parsed)
+        stated = {kind: number for kind in things if (number := said.number(kind)) is not None}
+        seen = frozenset(sure.keys() | doubtful.keys())
+        return cls(things, numbers, frozenset(unsure), seen, stated, said.parsed)
 
     @property
     def captions(self) -> list[str]:
@@ -267,13 +271,15 @@ class _Said:
         """The numbers that captions state of a kind."""
         return self._stated.get(kind, Counter())
 
+    def number(self, kind: str) -> int | None:
+        """The number that most captions state, 0 for several; None if none does."""
+        stated = self.numbers(kind)
+        return max(stated, key=lambda number: (stated[number], number != 0)) if stated else None
+
     def allows(self, kind: str, number: int) -> bool:
         """Whether the number is the one that most captions state, if any states one."""
-        stated = self.numbers(kind)
-        if not stated:
-            return True
-        most, _ = max(stated.items(), key=lambda item: (item[1], item[0] != 0))
-        return number == most or (most == 0 and number > 1) or number >= MANY <= most
+        most = self.number(kind)
+        return most is None or number == most or (most == 0 and number > 1) or number >= MANY <= most
 
     def denies(self, kind: str, detected: Collection[str]) -> bool:
         """Whether captions call a detected thing otherwise: they name its like, and that was not detected."""

@@ -206,6 +206,29 @@ def test_a_place_is_where_the_box_is(box: tuple[float, float, float, float], pla
     assert answers == written
 
 
+def test_a_person_has_the_captions_name() -> None:
+    captions = ("A woman runs.", "A woman is running.", "Someone runs.")
+    scene = photo("person", "bench", captions=captions)
+    known = LabelStatistics.of([scene], KINDS)
+    asked = [pair for seed in range(80) for pair in object_questions(scene, known, 4, Random(seed))]
+    assert {question for question, _ in asked if question.startswith("Where is")} >= {"Where is the woman?"}
+    assert not any(question.startswith("Where is the person") for question, _ in asked)
+
+
+def test_a_question_that_is_asked_again_has_other_words() -> None:
+    known = LabelStatistics.of([photo("dog")] * 9, KINDS)
+    for seed in range(40):
+        asked = object_questions(photo("dog"), known, 14, Random(seed))
+        assert sum(answer.startswith(("Yes", "No,")) for _, answer in asked) >= 3
+    says = Counter(
+        answer[:3]
+        for seed in range(400)
+        for _, answer in object_questions(photo("dog"), known, 8, Random(seed))
+        if answer.startswith(("Yes", "No,"))
+    )
+    assert says["Yes"] / says.total() == pytest.approx(0.5, abs=0.04)
+
+
 def test_the_place_of_one_of_several_is_not_asked() -> None:
     scene = photo("dog", "dog", "dog")
     known = LabelStatistics.of([scene], KINDS)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigpt4.train.captions.objects.object_questions import phrase_of
 from minigpt4.train.captions.objects.scene import Certainty, Scene, SceneObject, in_crop
 
 LEFT, MIDDLE, RIGHT = (0.05, 0.3, 0.3, 0.7), (0.4, 0.4, 0.6, 0.6), (0.7, 0.3, 0.95, 0.7)
@@ -111,6 +112,21 @@ def test_a_number_that_captions_state_otherwise_is_not_taught(
     captions: list[str], number: int | None
 ) -> None:
     assert Scene.of([dog(LEFT), dog(RIGHT)], captions).numbers.get("dog") == number
+
+
+@pytest.mark.parametrize(
+    ("captions", "phrase"),
+    [
+        (["A man runs.", "A man is running."], "a person"),
+        (["Four men run.", "Four men are running."], "some people"),
+        ([], "some people"),
+    ],
+)
+def test_whether_there_are_several_is_as_captions_say(captions: list[str], phrase: str) -> None:
+    people = [SceneObject("person", LEFT, 0.9), SceneObject("person", RIGHT, 0.9)]
+    scene = Scene.of([*people, SceneObject("person", MIDDLE, 0.5)], captions)
+    assert scene.numbers == {}
+    assert phrase_of(scene, "person") == phrase
 
 
 def test_captions_settle_a_doubtful_number() -> None:
