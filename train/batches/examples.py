@@ -124,9 +124,18 @@ def examples(
     if scene is None or known is None:
         return asked
     asked = [(question, answer) for question, answer in asked if not scene.denies(answer)]
+    if photo.labels:
+        asked = _in_balance(asked)
     about_objects = _about_objects(scene, known, recipe, rng, least=0 if asked else 1)
     before = {question for question, _ in asked}
     return asked + [pair for pair in about_objects if pair[0] not in before]
+
+
+def _in_balance(asked: list[QuestionAnswer]) -> list[QuestionAnswer]:
+    """Without what a label answers with yes, unless it answers as many with no: most labels have no "no"."""
+    says_no = sum(answer.startswith("No,") for _, answer in asked)
+    says_yes = [pair for pair in asked if pair[1].startswith("Yes,")]
+    return [pair for pair in asked if pair not in says_yes[says_no:]]
 
 
 def _about_photo(photo: Annotations, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:

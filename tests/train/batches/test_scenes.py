@@ -135,6 +135,16 @@ def test_captions_and_the_detector_make_questions_together(
     assert "Yes, there is a cat." in by_photo[1]
 
 
+def test_labels_add_no_yes_without_a_no(tiny_recipe: MakeRecipe, shard: Callable[..., Selection]) -> None:
+    photos = shard({"caption": "a photo of a grand piano."}, {"caption": "a photo of a cat."})
+    recipe = about_objects(tiny_recipe, "labels", questions_per_photo=3.0)
+    found = drawn(TrainingSamples(recipe, (photos,), Detector()), 400)
+    answers = [answer for sample in found for _, answer in sample.examples]
+    says_yes, says_no = (sum(one.startswith(word) for one in answers) for word in ("Yes,", "No,"))
+    assert says_yes / (says_yes + says_no) == pytest.approx(0.5, abs=0.06)
+    assert not any("piano" in one for one in answers if one.startswith("Yes,"))
+
+
 def test_boxes_are_cut_and_mirrored_with_their_crop(shard: Callable[..., Selection]) -> None:
     objects = SourceObjects(shard({"objects": [{"label": "dog", "box": [0, 0, 1, 1]}, BUS]}), None)
     for crop in range(1, 6):
