@@ -24,7 +24,7 @@ conversation's own settings override both, and command-line options override eve
 An invalid value is reported and ignored. The app keeps comments when it writes to the file.
 
 `minigpt4 chat`, `ask` and `caption` use these settings. Training, evaluation and the model commands do not:
-they depend on their command line alone.
+they depend on their command line alone, but for the endpoint that `eval` asks.
 
     # settings.toml
     theme = "paper"

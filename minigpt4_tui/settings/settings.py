@@ -55,6 +55,7 @@ def _with_key_lists(table: object) -> object:
 _LOOK: dict[str, Any] = {"group": "Look"}
 _MODEL: dict[str, Any] = {"group": "Model", "per_conversation": True}
 _ANSWERS: dict[str, Any] = {"group": "Answers", "per_conversation": True}
+_JUDGE: dict[str, Any] = {"group": "Evaluation"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,12 @@ class Settings:
     system_prompt: str | None = _setting(
         None, "System prompt, for models whose template has one.", **_ANSWERS
     )
+    judge_url: str | None = _setting(
+        None,
+        "Address of the OpenAI-compatible endpoint that `eval` asks, such as http://localhost:8000/v1.",
+        **_JUDGE,
+    )
+    judge_model: str | None = _setting(None, "Name of the model that `eval` asks there.", **_JUDGE)
     keys: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict,
         metadata={

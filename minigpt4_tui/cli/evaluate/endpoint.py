@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from minigpt4.core.errors import UsageError
-from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.settings.settings import load_settings
+from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.train.evaluate.judges.client import Request
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 KEYS = ("MINIGPT4_JUDGE_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the key, the first one that is set; it is no setting, so in no file."""
 
-URLS = ("MINIGPT4_JUDGE_URL", "OPENAI_BASE_URL")
-MODELS = ("MINIGPT4_JUDGE_MODEL",)
+URL = "OPENAI_BASE_URL"
+"""The environment variable of the address if neither an option nor a setting names one."""
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,20 @@ class EndpointFlags(EndpointLimits):
 
     model: Annotated[
         str | None,
-        typer.Option("--model", help="Endpoint: name of the model; by default MINIGPT4_JUDGE_MODEL."),
+        typer.Option("--model", help="Endpoint: name of the model; by default the setting judge_model."),
     ] = None
 
     def load(self, base_url: str | None) -> EndpointModel:
         """The model; raises UsageError for what does not fit together, ModelError without the client."""
         from minigpt4.train.evaluate.judges.endpoint import OPENAI_URL
 
-        model = self.model or first_set(MODELS)
+        loaded = load_settings()
+        for problem in loaded.problems:
+            say(f"minigpt4: {printable(problem)}")
+        model = self.model or loaded.settings.judge_model
         if model is None:
-            raise UsageError("Which model of the endpoint? Give --model, or set MINIGPT4_JUDGE_MODEL.")
-        return self.model_at(base_url or first_set(URLS) or OPENAI_URL, model)
+            raise UsageError("Which model of the endpoint? Give --model, or the setting judge_model.")
+        return self.model_at(base_url or loaded.settings.judge_url or first_set([URL]) or OPENAI_URL, model)
 
 
 LIMITS = EndpointLimits()

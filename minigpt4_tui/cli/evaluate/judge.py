@@ -41,8 +41,8 @@ def judge(
         typer.Option(
             "--base-url",
             metavar="URL",
-            help="The endpoint's address, such as http://localhost:8000/v1; by default MINIGPT4_JUDGE_URL, "
-            "OPENAI_BASE_URL or OpenAI's.",
+            help="The endpoint's address, such as http://localhost:8000/v1; by default the setting "
+            "judge_url, OPENAI_BASE_URL or OpenAI's.",
         ),
     ] = None,
     judge_bundle: Annotated[

@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 
+from minigpt4.core.errors import UsageError
+from minigpt4.train.evaluate.judges.endpoint import OPENAI_URL
+from minigpt4.tui.cli.evaluate.endpoint import EndpointFlags
+from minigpt4.tui.settings.settings import save_setting
+
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -84,3 +89,27 @@ def test_choices_are_part_of_the_question(run: Run, serve: Any, examples: Path, 
     assert code == 0, err
     values = {score["name"]: score["value"] for score in json.loads(out)["scores"]}
     assert values == {"A-OKVQA, multiple choice": 1.0, "A-OKVQA, direct answer": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("option", "url", "variable", "found"),
+    [
+        ("http://a/v1", "http://b/v1", "http://c/v1", "http://a/v1"),
+        (None, "http://b/v1", "http://c/v1", "http://b/v1"),
+        (None, None, "http://c/v1", "http://c/v1"),
+        (None, None, None, OPENAI_URL),
+    ],
+)
+def test_options_go_before_settings_and_these_before_openais_variable(
+    option: str | None, url: str | None, variable: str | None, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_setting("judge_model", "small")
+    save_setting("judge_url", url)
+    monkeypatch.setenv("OPENAI_BASE_URL", variable or "")
+    assert EndpointFlags().load(option).name == f"small @ {found}"
+    assert EndpointFlags(model="large").load(option).name == f"large @ {found}"
+
+
+def test_without_any_model_the_setting_is_named() -> None:
+    with pytest.raises(UsageError, match="the setting judge_model"):
+        EndpointFlags().load("http://a/v1")
