@@ -18,6 +18,8 @@ from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.language.torch import TorchLanguageModel
 from minigpt4.core.prompt import template_named
 from minigpt4.core.vision.base import VisionTower
+from minigpt4.core.vision.fingerprint import detector_fingerprint
+from minigpt4.core.vision.tower import detector_of
 from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.core.weights.locate import language_digest
 from minigpt4.train.adapter import (
@@ -34,8 +36,9 @@ from minigpt4.train.batches.samples import Batch, Sample, TrainingSamples, valid
 from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.estimate.estimate import utilisation_of
 from minigpt4.train.events import ModelLoading, Note, Report
-from minigpt4.train.features.cache import Features, cached_features
+from minigpt4.train.features.cache import Features, FeatureSet, cached_features
 from minigpt4.train.features.compute import compute_missing_features
+from minigpt4.train.features.detections import BOXES, COLUMNS, CachedDetections, DetectionTower
 from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import Layout, layout_for
 from minigpt4.train.precision import precision_on
@@ -65,11 +68,12 @@ def build(
     """
     device = str(process_group.device)
     load_tower = cache(partial(tower_for, recipe, bundle, device))
+    detections = _detections(recipe, bundle, data, device, workers=workers, report=report)
     features = _features(recipe, bundle, data, device, load_tower, workers=workers, report=report)
     if features is not None:
         load_tower.cache_clear()  # its features are cached, and its gigabytes the language model's now
     with Loader(
-        TrainingSamples(recipe, data.sources).sample,
+        TrainingSamples(recipe, data.sources, detections).sample,
         data,
         features,
         bundle.vision,
@@ -83,7 +87,7 @@ def build(
         model, tokens = _language_model(recipe, bundle, device, report), load_tokens(bundle)
         language = TorchLanguageModel(model, tokens, context=bundle.language.context, device=device)
         layout = layout_for(recipe, template_named(bundle.template), language.tokenize)
-        validation = validation_samples(recipe, data.validation)
+        validation = validation_samples(recipe, data.validation, detections)
         trainer = Trainer(
             recipe,
             _adapter(recipe, bundle, start, language, model.get_input_embeddings().weight, load_tower),
@@ -128,7 +132,32 @@ def _features(
     )
     if not is_worth_caching(recipe, plan):
         return None
-    compute_missing_features(plan, load_tower, report, device=device, workers=workers)
+    return _computed(plan, load_tower, device, workers=workers, report=report)
+
+
+def _detections(
+    recipe: Recipe, bundle: Bundle, data: RunData, device: str, *, workers: int, report: Report
+) -> CachedDetections | None:
+    """What the bundle's detector finds in all photos, if samples are made of it."""
+    spec = bundle.objects
+    if spec is None or not recipe.asks_about_objects:
+        return None
+    plan = feature_plan(
+        data, bundle.vision, detector_fingerprint(spec, bundle), (BOXES, COLUMNS), kind="objects"
+    )
+
+    def load() -> DetectionTower:
+        return DetectionTower(detector_of(bundle, spec, device), bundle.vision)
+
+    found = _computed(plan, load, device, workers=workers, report=report)
+    return CachedDetections([photos for photos, _ in data.photo_sets], found)
+
+
+def _computed(
+    plan: Sequence[FeatureSet], load: Callable[[], VisionTower], device: str, *, workers: int, report: Report
+) -> list[Features]:
+    """The planned features, from the cache; what it lacks is computed now."""
+    compute_missing_features(plan, load, report, device=device, workers=workers)
     found = []
     for wanted in plan:
         features = cached_features(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.bundle import Bundle, ObjectsSpec
 from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import digest_of
 from minigpt4.core.dtypes import AUTO, default_dtype, dtype_for
@@ -39,11 +39,20 @@ def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
     if spec.architecture not in FLOAT32_ONLY:
         parts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
     if (objects := bundle.objects) is not None:
-        parts += [OBJECTS_VERSION, objects.architecture, _digest(objects.file, bundle)]
-        parts += [objects.vectors, objects.min_score]
+        parts += [*_detector_parts(objects, bundle), objects.vectors, objects.min_score]
     if qformer is not None:
         parts += [_digest(qformer.file, bundle), dict(sorted(vars(qformer.options).items()))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def detector_fingerprint(objects: ObjectsSpec, bundle: Bundle) -> str:
+    """Equal for two detectors only if they find the same in equal pictures; raises as `tower_fingerprint`."""
+    parts = [*_detector_parts(objects, bundle), bundle.vision.image_size]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _detector_parts(objects: ObjectsSpec, bundle: Bundle) -> list[object]:
+    return [OBJECTS_VERSION, objects.architecture, _digest(objects.file, bundle)]
 
 
 def _digest(file: File, bundle: Bundle) -> str:

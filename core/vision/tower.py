@@ -89,16 +89,18 @@ def load_tower(
                     f"The vision tower of the bundle '{bundle.name}' computes in fp32 only, not in {dtype}."
                 )
             tower = _load_efficientnet(bundle, home)
-            return tower if bundle.objects is None else _with_objects(tower, bundle, bundle.objects, home)
+            if (spec := bundle.objects) is None:
+                return tower
+            return TowerWithObjects(tower, detector_of(bundle, spec, home), spec, bundle.vision)
         case "eva-vit-g":
             # transformers' BLIP-2 takes 1.7 s to import, which mini does without.
             from minigpt4.core.vision.eva import load_eva
 
-            spec, qformer = bundle.vision, bundle.qformer
+            vision, qformer = bundle.vision, bundle.qformer
             return load_eva(
-                (path_of(spec.file, bundle), spec.options),
+                (path_of(vision.file, bundle), vision.options),
                 (path_of(qformer.file, bundle), qformer.options) if qformer else None,
-                image_size=spec.image_size,
+                image_size=vision.image_size,
                 dtype=dtype_for(dtype, device),
                 device=home,
                 bundle=bundle.name,
@@ -110,9 +112,9 @@ def load_tower(
             )
 
 
-def _with_objects(tower: VisionTower, bundle: Bundle, spec: ObjectsSpec, device: str) -> VisionTower:
-    path = made_detector(path_of(spec.file, bundle), bundle.name)
-    return TowerWithObjects(tower, load_detector(path, device), spec, bundle.vision)
+def detector_of(bundle: Bundle, spec: ObjectsSpec, device: str) -> Detector:
+    """The bundle's detector; raises BundleError if its file is missing or damaged."""
+    return load_detector(made_detector(path_of(spec.file, bundle), bundle.name), device)
 
 
 def _load_efficientnet(bundle: Bundle, device: str) -> EfficientNetTower:

@@ -106,13 +106,13 @@ def count_photos(recipe: Recipe, places: Mapping[str, str]) -> int | None:
 
 
 def feature_plan(
-    data: RunData, vision: VisionSpec, tower: str, shape: tuple[int, int]
+    data: RunData, vision: VisionSpec, tower: str, shape: tuple[int, int], *, kind: str = ""
 ) -> tuple[FeatureSet, ...]:
     """The feature sets of all the photos, (N, D) = `shape` for each crop.
 
-    `tower` is the fingerprint of the tower that computes them (core/vision/fingerprint.py).
+    `tower` is the fingerprint of what computes them (core/vision/fingerprint.py); `kind` as in FeatureSet.
     """
-    return tuple(FeatureSet(photos, crops, tower, *shape, vision) for photos, crops in data.photo_sets)
+    return tuple(FeatureSet(photos, crops, tower, *shape, vision, kind) for photos, crops in data.photo_sets)
 
 
 def is_worth_caching(recipe: Recipe, plan: Sequence[FeatureSet]) -> bool:

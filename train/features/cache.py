@@ -55,11 +55,18 @@ class FeatureSet:
     tokens: int
     width: int
     vision: VisionSpec
+    kind: str = ""
+    """What they are, in their folder's name, unless they are the tower's."""
 
     @property
     def name(self) -> str:
         """The name of the photo set."""
         return self.photos.name
+
+    @property
+    def folder_name(self) -> str:
+        """The beginning of their folder's name."""
+        return _slug(f"{self.name} {self.kind}")
 
     @cached_property
     def dependencies(self) -> Mapping[str, object]:
@@ -79,7 +86,7 @@ class FeatureSet:
     @property
     def folder(self) -> Path:
         """Their folder in the cache."""
-        return cache_home() / "features" / f"{_slug(self.name)}-{self.fingerprint[:16]}"
+        return cache_home() / "features" / f"{self.folder_name}-{self.fingerprint[:16]}"
 
     @property
     def photo_bytes(self) -> int:
@@ -195,8 +202,8 @@ def stale_folders(wanted: FeatureSet) -> Iterator[tuple[Path, str]]:
 
     Another number of crops belongs to another recipe and is not listed.
     """
-    for folder in sorted(wanted.folder.parent.glob(f"{_slug(wanted.name)}-*")):
-        is_ours = re.fullmatch(r"[0-9a-f]{16}", folder.name.removeprefix(f"{_slug(wanted.name)}-"))
+    for folder in sorted(wanted.folder.parent.glob(f"{wanted.folder_name}-*")):
+        is_ours = re.fullmatch(r"[0-9a-f]{16}", folder.name.removeprefix(f"{wanted.folder_name}-"))
         header = _header(folder)
         if is_ours and header is None:
             yield folder, "an older form of the cache"
