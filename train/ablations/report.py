@@ -21,6 +21,7 @@ def as_record(run: AblationRun, plan: Plan) -> dict[str, Any]:
         "steps": plan.steps or full.steps,
         "recipe_steps": full.steps,
         "batch_size": full.batch_size,
+        "settings": run.header["settings"],
         "limit": run.header["limit"],
         "data": short_places(run.header, "data"),
         "eval_data": short_places(run.header, "eval_data"),
@@ -63,12 +64,14 @@ def as_markdown(record: Mapping[str, Any]) -> str:
 
 
 def _how(record: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"`{one}`" for one in record["settings"])
+    changed = f" Both recipes were changed: {settings}." if settings else ""
     return (
         f"Stage 1 has {record['steps']} steps of {record['batch_size']} pictures of "
         f"{', '.join(record['data'])} (its recipe: {record['recipe_steps']} steps), and stage 2 is as much "
-        f"shorter. Evaluated on {record['limit']} pictures at most of {', '.join(record['eval_data'])}, from "
-        "which no row learnt; brackets hold 95 % intervals. The paper's figures are of its own models and "
-        "measures: compare the order of the rows, not the values."
+        f"shorter.{changed} Evaluated on {record['limit']} pictures at most of "
+        f"{', '.join(record['eval_data'])}, from which no row learnt; brackets hold 95 % intervals. The "
+        "paper's figures are of its own models and measures: compare the order of the rows, not the values."
     )
 
 

@@ -84,6 +84,7 @@ async def test_down_that_is_pressed_before_the_screen_is_there_counts(play: Play
 
 async def test_down_while_the_bundles_are_being_read_waits_for_them(play: Play) -> None:
     async with play() as on:
+        await on.until(lambda: on.app.engine.state != "off")  # the start has work of its own
         waiting: list[Any] = []
         on.app.in_background = lambda work, then, failed=None: waiting.append((work, then))
         on.app.push_screen(ModelsScreen())
@@ -125,6 +126,7 @@ async def test_down_and_enter_typed_ahead_of_a_search_are_meant_for_what_it_find
         await on.pilot.press("ctrl+f")
         await on.until(lambda: isinstance(on.app.screen, SearchScreen))
         screen = on.app.screen
+        await on.until(lambda: on.app.engine.state != "off")  # the start has work of its own
         waiting: list[Any] = []
         on.app.in_background = lambda work, then, failed=None: waiting.append((work, then))
         await on.pilot.press(*"harbour", "down", "enter")
@@ -154,6 +156,7 @@ async def test_down_in_the_picker_goes_from_the_first_picture_to_the_second(
         await on.until(lambda: tree.highlighted_picture is not None)
         await on.pilot.press("down")
         assert tree.highlighted_picture.name == "b.png"
+        await on.until(lambda: on.app.engine.state != "off")  # the start has work of its own
         waiting: list[Any] = []
         on.app.in_background = lambda work, then, failed=None: waiting.append((work, then))
         tree.fill(tmp_path)
