@@ -105,6 +105,7 @@ def test_the_ablations_have_a_page_of_their_own(docs: tuple[ModuleType, ModuleTy
         "steps": 100,
         "recipe_steps": 1600,
         "batch_size": 16,
+        "settings": ["batch_size=16"],
         "limit": 50,
         "data": ["photos/train"],
         "eval_data": ["photos/val"],
@@ -116,7 +117,8 @@ def test_the_ablations_have_a_page_of_their_own(docs: tuple[ModuleType, ModuleTy
     page = reproducing.ablations_page(tmp_path)
     assert page.startswith("# Ablations of mini\n")
     assert "Stage 1 has 100 steps of 16 pictures of photos/train (its recipe: 1600 steps)" in page
-    assert "Evaluated on 50 pictures at most of photos/val" in page
+    assert "Both recipes were changed: `batch_size=16`. Evaluated on 50 pictures at most" in page
+    assert " of photos/val, from which no row learnt" in page
     assert "| single layer | 0.250 (0.200 to 0.300) | GQA 32.2 |" in page
     assert "- no Q-Former: left out, it has none." in page
     assert "Mini's are in [ablations.md](ablations.md)." in reproducing.reproducing_page(tmp_path)

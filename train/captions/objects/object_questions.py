@@ -189,11 +189,13 @@ def _presence(scene: Scene, known: LabelStatistics, rng: Random, about: set[str]
 
 def _reworded(question: str, answer: str, asked: Container[str], rng: Random) -> QuestionAnswer:
     """The question in a wording that was not asked before, if there is one, with the same answer."""
-    for wordings, slot in ((IS_THERE, "{one}"), (ARE_THERE, "{many}")):
+    # "Do you see any dogs?" has the form of both, and so has "Do you see any broccoli?".
+    for wordings, slot in ((ARE_THERE, "{many}"), (IS_THERE, "{one}")):
         for wording in wordings:
             before, _, after = wording.partition(slot)
             thing = question.removeprefix(before).removesuffix(after)
-            if before + thing + after == question:
+            is_slot = slot == "{one}" or not Noun(thing).is_mass
+            if is_slot and before + thing + after == question:
                 fresh = [new for one in wordings if (new := one.replace(slot, thing)) not in asked]
                 return (rng.choice(fresh) if fresh else question), answer
     return question, answer
