@@ -40,10 +40,7 @@ REST = 3
 
 TYPING_PAUSE_S = 0.15
 MAX_REST_S = 0.5
-"""Seconds without a key that count as a pause in typing; longest rest between paints, in seconds."""
-
-TYPING_REST = 5
-"""While keys are typed, paints are that many times as far apart: 19 of 20 keys should not meet one."""
+"""Seconds without a key that count as a pause in typing; longest wait for one, in seconds."""
 
 ECHO_S, NEXT_KEY_S = 0.015, 0.05
 """Seconds after a key: it is echoed by the first, and the next key rarely comes before the second."""
@@ -191,7 +188,7 @@ class MessageView(Vertical, can_focus=True):
         """Whether this falls between two keys: a key pressed during a paint would be shown late."""
         now = time.monotonic()
         since_key = now - cast("BaseApp", self.app).key_at
-        waited = (now - self._painted_at) / max(MAX_REST_S, TYPING_REST * self._rest_s)
+        waited = (now - self._painted_at) / MAX_REST_S
         return (
             since_key >= TYPING_PAUSE_S or (waited >= 1 and ECHO_S <= since_key <= NEXT_KEY_S) or waited >= 2
         )
