@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,9 +45,23 @@ from minigpt4.core.prompt import (
 )
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.trim import trim
-from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
-Encoder = Callable[[Picture], NDArray[np.float32]]
+PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
+
+
+class Encoder(Protocol):
+    """What reads pictures for an engine; see `ImageEncoder`."""
+
+    def __call__(self, picture: Picture, /) -> NDArray[np.float32]:
+        """The picture's embedding (N, D_llm)."""
+        ...
+
+    def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
+        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
+        ...
+
 
 SEGMENTS_REMEMBERED = 4096
 """Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
@@ -76,6 +90,8 @@ class Engine:
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
         self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
+        vectors = bundle.objects.vectors if bundle.objects else 0
+        self._boxes = ArrayCache(f"{fingerprint}-objects", (vectors, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
@@ -149,24 +165,32 @@ class Engine:
         engine.choices = choices_made(options)
         return engine
 
-    def look(self, source: Picture | str | os.PathLike[str] | bytes | Image.Image) -> ImageEmbedding:
+    def look(self, source: PictureSource) -> ImageEmbedding:
         """Encode a picture for the language model, or read its embedding from the disk cache.
 
         A cached one is read and hashed but not decoded. Raises ImageError for what is not a picture.
         """
         picture = open_picture(source)
-        cached = (self._cache.get(key) for key in picture.keys)
-        tokens_ND = next((found for found in cached if found is not None), None)
-        if tokens_ND is None:
-            if self._encoder is None:
-                self._encoder = self._make_encoder()
-            square = self._squares.get(picture.key)
-            if square is not None:
-                picture.take_pixels(square)
-            tokens_ND = self._encoder(picture)
-            self._cache.put(picture.key, tokens_ND)
+
+        def encoded(encoder: Encoder) -> NDArray[np.float32]:
+            tokens_ND = encoder(picture)
             self._squares.remove(picture.key)
+            return tokens_ND
+
+        tokens_ND = self._cached(self._cache, picture, encoded)
         return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
+
+    def objects(self, source: PictureSource) -> list[FoundObject]:
+        """The objects that a picture's embedding tells the language model of, as it tells them: in this
+        order, and no more of them. Cached as the embedding is.
+
+        None for a bundle without a detector. Raises ImageError for what is not a picture.
+        """
+        if self.bundle.objects is None:
+            return []
+        picture = open_picture(source)
+        boxes_K6 = self._cached(self._boxes, picture, lambda encoder: encoder.object_boxes(picture))
+        return found_objects(boxes_K6)
 
     def reply(
         self,
@@ -243,6 +267,22 @@ class Engine:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _cached(
+        self, cache: ArrayCache, picture: Picture, compute: Callable[[Encoder], NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """The picture's array from the cache, or computed and put there."""
+        found = next((one for key in picture.keys if (one := cache.get(key)) is not None), None)
+        if found is not None:
+            return found
+        if self._encoder is None:
+            self._encoder = self._make_encoder()
+        square = self._squares.get(picture.key)
+        if square is not None:
+            picture.take_pixels(square)
+        computed = compute(self._encoder)
+        cache.put(picture.key, computed)
+        return computed
 
     def _pieces(self, messages: Sequence[Message]) -> list[PromptPiece]:
         return prompt_pieces(self._template.segments(messages), self._tokenize)

@@ -28,6 +28,17 @@ class ImageEmbedding:
         return int(self.tokens_ND.shape[0])
 
 
+@dataclass(frozen=True)
+class FoundObject:
+    """An object that a bundle's detector found in a picture, in the way that the model is told of it."""
+
+    name: str
+    score: float
+    """0 to 1."""
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom, as fractions of the picture's width and height."""
+
+
 PromptPiece = int | ImageEmbedding
 """One token id, or a whole picture."""
 

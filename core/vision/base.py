@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from minigpt4.core.vision.objects import BOX_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,10 @@ class VisionTower(ABC):
         """The features, and what the tower computes before them, if that is a row of tokens."""
         features_BND = self.encode(pixels_BCHW)
         return VisionStages(features_BND, None, features_BND)
+
+    def object_boxes(self, pixels_BCHW: Tensor) -> NDArray[np.float32]:
+        """The boxes (B, K, 6) of the objects that a detector finds, as `objects.object_boxes` has them.
+
+        Without a detector K is 0.
+        """
+        return np.zeros((len(pixels_BCHW), 0, BOX_COLUMNS), np.float32)

@@ -60,12 +60,22 @@ class ImageEncoder:
 
     def __call__(self, picture: Picture) -> NDArray[np.float32]:
         """The picture's embedding (N, D_llm); raises BackendError if the tower overflows."""
-        vision = self._vision
-        pixels_CHW = to_pixels(picture.image, vision.image_size, vision.mean, vision.std)
         with self._tower_on_device(), torch.inference_mode():
-            features_BND = self._tower.encode(torch.from_numpy(pixels_CHW)[None].to(self._device))
+            features_BND = self._tower.encode(self._pixels(picture))
             image_ND: Tensor = self._projection(features_BND)[0]
         return np.ascontiguousarray(image_ND.cpu().numpy(), dtype=np.float32)
+
+    def object_boxes(self, picture: Picture) -> NDArray[np.float32]:
+        """The boxes (K, 6) of the objects that the model is told of, see `objects.object_boxes`."""
+        with self._tower_on_device(), torch.inference_mode():
+            boxes_K6: NDArray[np.float32] = self._tower.object_boxes(self._pixels(picture))[0]
+        return boxes_K6
+
+    def _pixels(self, picture: Picture) -> Tensor:
+        """The tower's input (1, 3, H, W) on its device."""
+        vision = self._vision
+        pixels_CHW = to_pixels(picture.image, vision.image_size, vision.mean, vision.std)
+        return torch.from_numpy(pixels_CHW)[None].to(self._device)
 
     def trace(self, pixels_BCHW: Tensor) -> dict[str, NDArray[np.float32]]:
         """Encode normalised pixels (B, 3, H, W) and keep the output of each step, float32.

@@ -11,12 +11,17 @@ After a change of the vectors, raise OBJECTS_VERSION in fingerprint.py.
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt4.core.types import FoundObject
 from minigpt4.core.vision.coco_classes import NAMES
-from minigpt4.core.vision.detections import Detections
+
+if TYPE_CHECKING:
+    # It imports torch, which an engine that finds all it needs in its caches does without.
+    from minigpt4.core.vision.detections import Detections
 
 PLACE = ("center x", "center y", "width", "height", "area")
 COUNTS = ("one", "two", "three", "four", "several")
@@ -45,7 +50,7 @@ def object_vectors(found: Detections, vectors: int) -> NDArray[np.float32]:
     dog out; then, if there is room, what remains, by size.
     """
     rows = np.zeros((vectors, WIDTH), np.float32)
-    order = [place for place in _by_size(found) if int(found.classes_K[place]) in NAMES][:vectors]
+    order = _chosen(found, vectors)
     rows[len(order) :, IS_EMPTY] = 1
     if not order:
         return rows
@@ -62,6 +67,38 @@ def object_vectors(found: Detections, vectors: int) -> NDArray[np.float32]:
         row[place, COUNT_COLUMNS.start + min(counts[number], len(COUNTS)) - 1] = 1
     row[:, IS_OBJECT] = 1
     return rows
+
+
+BOX_COLUMNS = 6
+"""Of `object_boxes`: COCO's number of the class, the score, then left, top, right and bottom."""
+
+
+def object_boxes(found: Detections, vectors: int) -> NDArray[np.float32]:
+    """What people can be shown of the objects that have a vector: (K, 6), in the same order.
+
+    Sides are fractions of the picture. Rows that are left over are zero.
+    """
+    rows = np.zeros((vectors, BOX_COLUMNS), np.float32)
+    order = _chosen(found, vectors)
+    row = rows[: len(order)]
+    row[:, 0] = found.classes_K[order]
+    row[:, 1] = found.scores_K[order]
+    row[:, 2:] = found.boxes_K4[order][:, [1, 0, 3, 2]]
+    return rows
+
+
+def found_objects(rows_K6: NDArray[np.float32]) -> list[FoundObject]:
+    """The objects of `object_boxes`."""
+    return [
+        FoundObject(NAMES[int(number)], score, (left, top, right, bottom))
+        for number, score, left, top, right, bottom in rows_K6.astype(float).tolist()
+        if int(number) in NAMES
+    ]
+
+
+def _chosen(found: Detections, vectors: int) -> list[int]:
+    """The places of the objects that have a vector, in order; a class without a name has none."""
+    return [place for place in _by_size(found) if int(found.classes_K[place]) in NAMES][:vectors]
 
 
 def _by_size(found: Detections) -> list[int]:

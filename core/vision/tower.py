@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,9 +13,10 @@ from minigpt4.core.download.fetch import path_of
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.vision.base import VisionStages, VisionTower
+from minigpt4.core.vision.detections import Detections
 from minigpt4.core.vision.detector import Detector, load_detector, made_detector
 from minigpt4.core.vision.efficientnet import IMAGE_SIZE, EfficientNetLite2
-from minigpt4.core.vision.objects import NAMED_COLUMNS, object_vectors
+from minigpt4.core.vision.objects import NAMED_COLUMNS, object_boxes, object_vectors
 from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
 
@@ -60,16 +62,23 @@ class TowerWithObjects(VisionTower):
 
     def stages(self, pixels_BCHW: Tensor) -> VisionStages:
         """The features, and those of the objects alone."""
-        found = self._detector(
-            pixels_BCHW * self._std.to(pixels_BCHW) + self._mean.to(pixels_BCHW),
-            min_score=self._spec.min_score,
-        )
+        found = self._found(pixels_BCHW)
         rows_BKD = np.stack([object_vectors(one, self._spec.vectors) for one in found])
         objects_BKD = torch.from_numpy(rows_BKD).to(pixels_BCHW.device)
         smaller = F.interpolate(pixels_BCHW, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True)
         tower_BND = self._tower.encode(smaller)
         features = [F.pad(objects_BKD, (self._tower.width, 0)), F.pad(tower_BND, (0, OBJECT_WIDTH))]
         return VisionStages(tower_BND, None, torch.cat(features, dim=1), objects_BKD)
+
+    def object_boxes(self, pixels_BCHW: Tensor) -> NDArray[np.float32]:
+        """The boxes (B, K, 6) of the objects that have a vector; only the detector runs."""
+        return np.stack([object_boxes(one, self._spec.vectors) for one in self._found(pixels_BCHW)])
+
+    def _found(self, pixels_BCHW: Tensor) -> list[Detections]:
+        return self._detector(
+            pixels_BCHW * self._std.to(pixels_BCHW) + self._mean.to(pixels_BCHW),
+            min_score=self._spec.min_score,
+        )
 
 
 def load_tower(

@@ -33,6 +33,7 @@ from minigpt4.core.worker.messages import (
     CountTokens,
     Event,
     Failed,
+    FindObjects,
     Finished,
     Generate,
     Load,
@@ -42,6 +43,8 @@ from minigpt4.core.worker.messages import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.types import Sampling
 
@@ -115,6 +118,12 @@ class Worker:
         """Send the ContextUsage of the messages; of several waiting counts only the newest is answered."""
         self._request(CountTokens(request, tuple(messages), sampling))
 
+    def find_objects(self, request: str, picture: Path) -> None:
+        """Send the ObjectsFound of a picture, or Failed; of several waiting requests only the newest is
+        answered, and none if the process ends before it.
+        """
+        self._request(FindObjects(request, picture))
+
     def cancel(self, request: str) -> None:
         """End an answer, begun or waiting; Finished ("cancelled") follows.
 
@@ -142,7 +151,7 @@ class Worker:
         child = self._child
         return child is not None and not child.has_ended
 
-    def _request(self, command: Generate | CountTokens) -> None:
+    def _request(self, command: Generate | CountTokens | FindObjects) -> None:
         with self._lock:
             if self._child is None or not self._child.send(command):
                 self._emit(Failed(command.request, NOT_RUNNING))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from minigpt4.core.engine_options import EngineOptions
-from minigpt4.core.types import Sampling
+from minigpt4.core.types import FoundObject, Sampling
 
 MAX_MESSAGE_BYTES = 256 * 2**20
 """Four bytes of stray text, read as a length, are nearly always more than this."""
@@ -69,6 +69,14 @@ class CountTokens(Command):
     request: str
     messages: tuple[ChatMessage, ...]
     sampling: Sampling | None = None
+
+
+@dataclass(frozen=True)
+class FindObjects(Command):
+    """Say which objects the model is told of in this picture; of several waiting ones only the newest."""
+
+    request: str
+    picture: Path
 
 
 class Event:
@@ -148,6 +156,14 @@ class Finished(Event):
     answer_tokens: int = 0
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ObjectsFound(Event):
+    """The objects of a picture; none as well if the bundle has no detector."""
+
+    request: str
+    objects: tuple[FoundObject, ...]
 
 
 @dataclass(frozen=True)

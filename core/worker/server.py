@@ -36,10 +36,12 @@ from minigpt4.core.worker.messages import (
     DownloadProgress,
     Event,
     Failed,
+    FindObjects,
     Finished,
     Generate,
     Load,
     Notice,
+    ObjectsFound,
     Phase,
     ProtocolError,
     Ready,
@@ -115,6 +117,7 @@ class Server:
         self._requests: set[str] = set()
         self._cancelled: set[str] = set()
         self._newest_count: CountTokens | None = None
+        self._newest_find: FindObjects | None = None
         self._embeddings: OrderedDict[tuple[object, ...], ImageEmbedding] = OrderedDict()
         self._counter: TokenCounter | None = None
 
@@ -129,6 +132,8 @@ class Server:
                 self._requests.add(request)
             case CountTokens():
                 self._newest_count = command
+            case FindObjects():
+                self._newest_find = command
         self._commands.put(command)
 
     def serve(self) -> NoReturn:
@@ -141,8 +146,8 @@ class Server:
                     self._report_errors(command.request, partial(self._generate, command))
                     self._requests.discard(command.request)
                     self._cancelled.discard(command.request)
-                case CountTokens():
-                    self._count_newest()
+                case CountTokens() | FindObjects():
+                    self._answer_newest()
 
     def _send(self, event: Event) -> None:
         send(self._events, event)
@@ -216,7 +221,7 @@ class Server:
                 self._send(Phase(request, "decode"))
                 is_decoding = True
             self._send(TextDelta(request, piece.text, reply.first_token_s, reply.tokens_per_s))
-            self._count_newest()
+            self._answer_newest()
         self._send(
             Finished(
                 request,
@@ -250,11 +255,20 @@ class Server:
             self._embeddings.popitem(last=False)
         return None if command.request in self._cancelled else conversation
 
-    def _count_newest(self) -> None:
-        """Answer the newest count, also between two tokens of an answer, which it does not disturb."""
-        command, self._newest_count = self._newest_count, None
-        if command is not None:
-            self._report_errors(command.request, partial(self._count, command))
+    def _answer_newest(self) -> None:
+        """Answer the newest count and the newest search for objects, also between two tokens of an answer,
+        which they do not disturb.
+        """
+        count, self._newest_count = self._newest_count, None
+        if count is not None:
+            self._report_errors(count.request, partial(self._count, count))
+        find, self._newest_find = self._newest_find, None
+        if find is not None:
+            self._report_errors(find.request, partial(self._find, find))
+
+    def _find(self, command: FindObjects) -> None:
+        found = self._loaded().objects(command.picture)
+        self._send(ObjectsFound(command.request, tuple(found)))
 
     def _count(self, command: CountTokens) -> None:
         engine = self._loaded()

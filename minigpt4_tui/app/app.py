@@ -34,7 +34,7 @@ from minigpt4.tui.settings.settings import Loaded, Settings, entry, save_setting
 if TYPE_CHECKING:
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.worker.client import Worker
-    from minigpt4.core.worker.messages import Event
+    from minigpt4.core.worker.messages import Event, Failed, ObjectsFound
 
 MODEL_FIELDS = ("bundle", "backend", "device", "quant", "gpu_layers", "threads", "context")
 GC_THRESHOLDS = (2_000, 10, 1_000)
@@ -83,6 +83,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.conversations_changed: Signal[str] = Signal(self, "conversations_changed")
         self.conversation_opened: Signal[str] = Signal(self, "conversation_opened")
         self.settings_changed: Signal[str] = Signal(self, "settings_changed")
+        self.objects_found: Signal[ObjectsFound | Failed] = Signal(self, "objects_found")
         self.engine_changed: Signal[EngineStatus] = Signal(self, "engine_changed")
         self._apply_motion()
         self.chat = ChatScreen(self, pictures, is_empty=conversation is None)
@@ -221,7 +222,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     @on(EngineEvents)
     def _handle_engine_events(self, events: EngineEvents) -> None:
-        from minigpt4.core.worker.messages import Notice, Ready
+        from minigpt4.core.worker.messages import Failed, Notice, ObjectsFound, Ready
 
         for event in events.take():
             after = self.engine.after(event)
@@ -231,6 +232,8 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
                 self.say(event.sentence)
             elif isinstance(event, Ready):
                 self.guarded(self.conversation.measure)
+            elif isinstance(event, ObjectsFound | Failed):
+                self.objects_found.publish(event)
             self.guarded(lambda event=event: self.conversation.handle(event), rarely=True)  # type: ignore[misc]
 
     def switch_model(self, options: EngineOptions, *, here: bool = False, keep: bool = True) -> None:

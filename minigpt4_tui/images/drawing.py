@@ -13,6 +13,7 @@ from rich.segment import ControlType, Segment
 from textual.strip import Strip
 
 from minigpt4.tui.images.block_fit import HALVES, QUADRANTS, SEXTANTS
+from minigpt4.tui.images.boxes import Label, draw_labels, labelled, with_boxes
 from minigpt4.tui.images.early_preview import EarlyPreview
 from minigpt4.tui.images.half_blocks import dots, half_blocks
 from minigpt4.tui.images.mosaic import mosaic
@@ -23,16 +24,21 @@ from minigpt4.tui.images.terminal_protocol import CellSize, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from minigpt4.core.types import FoundObject
+
 COLUMNS, ROWS = 60, 20
 """The largest size, in cells, of a picture that is shown among text."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What is drawn: the image itself, or, with a `bundle`, the input of the bundle's vision tower."""
+    """What is drawn: the image itself, or, with a `bundle`, the input of the bundle's vision tower; over it
+    the boxes of `objects`.
+    """
 
     source: Path | bytes | EarlyPreview
     bundle: str | None = None
+    objects: tuple[FoundObject, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,27 @@ def draw(request: DrawRequest) -> Drawing:
         return _early(source, request)
     opened = preview(source, _longest(request)) if bundle is None else model_input(source, bundle)
     if request.colors is None:
-        return Drawing(opened.pixels, dots(opened.image, columns, rows, dark=request.dark))
+        image, labels = _with_boxes(opened.image, request, (2, 4))
+        lines = dots(image, columns, rows, dark=request.dark)
+        return Drawing(opened.pixels, labelled(lines, labels, in_color=False))
     drawing = Drawing(opened.pixels, _cells(opened.image, request))
     with suppress(GraphicsError):
+        if request.protocol in ("sixel", "kitty"):
+            image, labels = _with_boxes(opened.image, request, (cell.width, cell.height))
+            draw_labels(image, labels, (cell.width, cell.height))
         if request.protocol == "sixel":
-            return replace(drawing, pixels=sixel_strips(opened.image, columns, rows, cell))
+            return replace(drawing, pixels=sixel_strips(image, columns, rows, cell))
         if request.protocol == "kitty":
-            kitty = kitty_picture(opened.image, columns, rows, cell)
+            kitty = kitty_picture(image, columns, rows, cell)
             return replace(drawing, pixels=kitty.strips, send=kitty.send, forget=kitty.forget)
     return drawing
+
+
+def _with_boxes(image: Image, request: DrawRequest, cell: tuple[int, int]) -> tuple[Image, list[Label]]:
+    """The image as it is if there are no objects; otherwise with their boxes, in so many pixels a cell."""
+    if not request.view.objects:
+        return image, []
+    return with_boxes(image, request.view.objects, (request.columns, request.rows), cell)
 
 
 def _early(source: EarlyPreview, request: DrawRequest) -> Drawing:
@@ -108,13 +126,13 @@ def _longest(request: DrawRequest) -> int:
 
 
 def _cells(image: Image, request: DrawRequest) -> list[Strip]:
-    match request.protocol:
-        case "quadrant":
-            strips = mosaic(image, request.columns, request.rows, QUADRANTS)
-        case "sextant":
-            strips = mosaic(image, request.columns, request.rows, SEXTANTS)
-        case _:
-            strips = half_blocks(image, request.columns, request.rows)
+    blocks = {"quadrant": QUADRANTS, "sextant": SEXTANTS}.get(request.protocol, HALVES)
+    image, labels = _with_boxes(image, request, (blocks.across, blocks.down))
+    if blocks is HALVES:
+        strips = half_blocks(image, request.columns, request.rows)
+    else:
+        strips = mosaic(image, request.columns, request.rows, blocks)
+    strips = labelled(strips, labels)
     _prepare(strips, request.colors or "")
     return strips
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,13 +13,19 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widgets import Static
 
+from minigpt4.core.errors import Minigpt4Error
 from minigpt4.tui.history.records import StoredPicture
+from minigpt4.tui.images.boxes import object_list
 from minigpt4.tui.images.drawing import View
 from minigpt4.tui.screens.dialog import Overlay, hints
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.picture import PictureArea, size_of
+
+if TYPE_CHECKING:
+    from minigpt4.core.types import FoundObject
+    from minigpt4.core.worker.messages import Failed, ObjectsFound
 
 
 class ZoomScreen(Overlay[None]):
@@ -32,7 +39,8 @@ class ZoomScreen(Overlay[None]):
         #room { height: 1fr; width: 100%; align: center middle; padding: 1 2; }
         #error { width: auto; max-width: 60; padding: 1 3; background: $surface; color: $text-error; }
         #error { display: none; }
-        #caption { width: 100%; height: auto; text-align: center; padding: 0 2; }
+        #caption, #objects { width: 100%; height: auto; text-align: center; padding: 0 2; }
+        #objects { display: none; }
         #keys { width: 100%; height: 1; text-align: center; color: $text-muted; text-wrap: nowrap;
                 text-overflow: ellipsis; }
     }
@@ -43,17 +51,33 @@ class ZoomScreen(Overlay[None]):
         self.pictures = list(pictures)
         self.index = max(0, min(index, len(self.pictures) - 1))
         self.is_model_view = False
+        self._found: dict[int, tuple[FoundObject, ...]] = {}
+        """The objects of pictures that were looked at, by their places."""
+        self._request = ""
+        self._model_pixels: tuple[int, int] | None = None
 
     def compose(self) -> ComposeResult:
         with Container(id="room"):
             yield PictureArea()
             yield Static(id="error", markup=False)
         yield Static(id="caption", markup=False)
+        yield Static(id="objects", markup=False)
         yield KeyLine(id="keys")
 
     def on_mount(self) -> None:
         """Show the first one."""
+        self.host.objects_found.subscribe(self, self._objects_found)
+        self.host.engine_changed.subscribe(self, self._engine_changed)
         self._draw()
+
+    def on_resize(self) -> None:
+        """Fit the list of objects into its lines again."""
+        if self.index in self._found:
+            self._look_for_objects()
+
+    def _engine_changed(self, _: object) -> None:
+        self._found.clear()  # it may have another detector
+        self._look_for_objects()
 
     def action_model_view(self) -> None:
         """Switch between the image and the model's input."""
@@ -81,13 +105,61 @@ class ZoomScreen(Overlay[None]):
         area.display = True
         self.query_one("#error").display = False
         if self.is_model_view:
-            area.show(View(picture.path, self.host.settings.bundle))
+            objects = self._found.get(self.index, ())
+            area.show(View(picture.path, self.host.settings.bundle, objects), self._model_pixels)
         else:
             area.show(View(picture.path), (picture.width, picture.height))
         if self.host.settings.images == "off":
             self._show_error("Pictures are not drawn: the setting images is off.")
         self._caption(size_of(picture))
+        self._look_for_objects()
         self._keys()
+
+    def _look_for_objects(self) -> None:
+        """Show the list of the picture's objects, or ask the engine for them; nothing without a detector."""
+        self._request = ""
+        line = self.query_one("#objects", Static)
+        line.display = self.is_model_view and bool(self.pictures) and self._has_detector()
+        if not line.display:
+            return
+        found, engine = self._found.get(self.index), self.host.engine
+        bundle = sanitize_line(self.host.settings.bundle, 30)
+        if found is not None:
+            none = f"{bundle}'s detector finds no object that it knows."
+            line.update(object_list(found, self.app.size.width - 4) or none)
+        elif engine.state == "dead":
+            key = self.host.key("restart_engine")
+            line.update(f"Its objects are unknown: no model is running; {key} in the chat starts it.")
+        elif engine.options is None or engine.options.bundle != self.host.settings.bundle:
+            line.update(f"Its objects are shown once {bundle} is loaded, which your next question does.")
+        elif engine.state != "ready":
+            line.update("Its objects are shown once the model is loaded.")
+        else:
+            line.update("Looking for objects…")
+            self._request = uuid.uuid4().hex
+            self.host.worker.find_objects(self._request, self.pictures[self.index].path)
+
+    def _has_detector(self) -> bool:
+        from minigpt4.core.bundles.bundle import load_bundle
+
+        try:
+            return load_bundle(self.host.settings.bundle).objects is not None
+        except Minigpt4Error:
+            return False  # drawing the picture says what is wrong with it
+
+    def _objects_found(self, event: ObjectsFound | Failed) -> None:
+        from minigpt4.core.worker.messages import Failed
+
+        if event.request != self._request:
+            return
+        if isinstance(event, Failed):
+            self.query_one("#objects", Static).update(sanitize(event.sentence))
+            return
+        self._found[self.index] = event.objects
+        self._look_for_objects()
+        if event.objects and self.query_one(PictureArea).display:
+            view = View(self.pictures[self.index].path, self.host.settings.bundle, event.objects)
+            self.query_one(PictureArea).show(view, self._model_pixels, keeps_drawing=True)
 
     def _caption(self, about: str) -> None:
         picture = self.pictures[self.index]
@@ -115,11 +187,12 @@ class ZoomScreen(Overlay[None]):
     @on(PictureArea.Opened)
     def _opened(self, event: PictureArea.Opened) -> None:
         if self.is_model_view:
-            wide, high = event.pixels
+            wide, high = self._model_pixels = event.pixels
             bundle = sanitize_line(self.host.settings.bundle, 30)
             self._caption(f"as {bundle} sees it: squashed to {wide} × {high}")
 
     @on(PictureArea.Failed)
     def _failed(self, event: PictureArea.Failed) -> None:
+        self.query_one("#objects").display = False
         path = self.pictures[self.index].path
         self._show_error(event.sentence if path.exists() else "The picture's file is gone from the disk.")

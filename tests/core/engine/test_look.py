@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile
 
 from minigpt4.core import pixels
-from minigpt4.core.bundles.bundle import load_bundle
-from minigpt4.core.embedding_cache import ArrayCache
+from minigpt4.core.bundles.bundle import ObjectsSpec, load_bundle
+from minigpt4.core.bundles.source import File
+from minigpt4.core.embedding_cache import ArrayCache, SquareCache
 from minigpt4.core.engine import Encoder, Engine
 from minigpt4.core.errors import ImageError
-from minigpt4.core.pixels import Picture
+from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import User
 from minigpt4.tui.images.attachments import attachment
 
@@ -49,6 +50,7 @@ class CountingEncoder:
     def __init__(self) -> None:
         self.made = 0
         self.asked = 0
+        self.searched = 0
 
     def make(self) -> Encoder:
         self.made += 1
@@ -58,16 +60,24 @@ class CountingEncoder:
         self.asked += 1
         return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
 
+    def object_boxes(self, picture: Picture) -> NDArray[np.float32]:
+        """A dog as sure as the picture is bright, and two rows that are left over."""
+        self.searched += 1
+        brightness = float(np.asarray(picture.image).mean()) / 255
+        empty = [0.0] * 6
+        return np.array([[DOG, brightness, 0, 0.25, 0.5, 1], empty, empty], np.float32)
+
 
 @pytest.fixture
 def encoder() -> CountingEncoder:
     return CountingEncoder()
 
 
-def engine_of(encoder: CountingEncoder) -> Engine:
+def engine_of(encoder: CountingEncoder, objects: ObjectsSpec | None = None) -> Engine:
     mini = load_bundle("mini")
     shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
-    return Engine(replace(mini, projection=shape), cast("Any", OneAnswer()), encoder.make, "fingerprint")
+    bundle = replace(mini, projection=shape, objects=objects)
+    return Engine(bundle, cast("Any", OneAnswer()), encoder.make, "fingerprint")
 
 
 def grey(value: int) -> Image.Image:
@@ -90,6 +100,45 @@ def test_the_encoder_is_made_at_the_first_unknown_picture_and_only_once(encoder:
     for value in (1, 2, 1):
         engine.look(grey(value))
     assert (encoder.made, encoder.asked) == (1, 2)
+
+
+THREE = ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), vectors=3, min_score=0.3)
+DOG = 18
+
+
+def test_the_objects_of_a_picture_are_found_once_and_then_read_from_disk(encoder: CountingEncoder) -> None:
+    (dog,) = engine_of(encoder, THREE).objects(grey(102))
+    assert (dog.name, dog.box) == ("dog", (0, 0.25, 0.5, 1))
+    assert dog.score == pytest.approx(0.4)
+    assert engine_of(encoder, THREE).objects(grey(102)) == [dog]
+    assert engine_of(encoder, THREE).objects(grey(103)) != [dog]
+    assert (encoder.searched, encoder.asked) == (2, 0), "no embedding is needed for them"
+
+
+def test_objects_of_what_is_no_picture_are_an_error(encoder: CountingEncoder) -> None:
+    with pytest.raises(ImageError):
+        engine_of(encoder, THREE).objects(b"no picture")
+
+
+def test_a_bundle_without_a_detector_has_no_objects_and_loads_nothing_for_them(
+    encoder: CountingEncoder,
+) -> None:
+    assert engine_of(encoder).objects(grey(7)) == []
+    assert (encoder.made, encoder.searched) == (0, 0)
+
+
+def test_pixels_that_the_app_left_serve_both_the_objects_and_the_embedding(
+    encoder: CountingEncoder, tmp_path: Path, decoded: list[object]
+) -> None:
+    grey(51).save(tmp_path / "a.png")
+    engine = engine_of(encoder, THREE)
+    size = engine.bundle.vision.image_size
+    key = open_picture(tmp_path / "a.png").key
+    SquareCache(size).put(key, np.full((size, size, 3), 51, np.uint8))
+    assert engine.objects(tmp_path / "a.png")[0].score == pytest.approx(0.2)
+    engine.look(tmp_path / "a.png")
+    assert decoded == []
+    assert SquareCache(size).get(key) is None
 
 
 def test_the_same_file_under_another_name_is_the_same_picture(

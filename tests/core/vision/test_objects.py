@@ -26,6 +26,8 @@ from minigpt4.core.vision.objects import (
     PLACE_COLUMNS,
     SCORE_COLUMN,
     WIDTH,
+    found_objects,
+    object_boxes,
     object_vectors,
 )
 from minigpt4.core.vision.tower import load_tower
@@ -85,6 +87,21 @@ def test_no_object_and_a_class_without_a_name_leave_empty_vectors() -> None:
     assert classes_of(object_vectors(found((12, 0.9, [0, 0, 1, 1])), 2)) == ["", ""]
 
 
+def test_people_are_shown_the_objects_that_have_a_vector_in_the_same_order() -> None:
+    crowd = [(PERSON, 0.9, [0.0, 0.1 * x, 0.5 + 0.01 * x, 0.1 * x + 0.1]) for x in range(5)]
+    many = found(*crowd, (12, 0.9, [0, 0, 1, 1]), (DOG, 0.5, [0.75, 0.5, 1.0, 0.875]))
+    shown = found_objects(object_boxes(many, 4))
+    assert [one.name for one in shown] == classes_of(object_vectors(many, 4))
+    assert (shown[0].score, shown[0].box) == (0.5, (0.5, 0.75, 0.875, 1.0)), "left, top, right, bottom"
+    assert len(found_objects(object_boxes(many, 8))) == 6
+
+
+def test_of_200_objects_no_more_are_shown_than_have_a_vector() -> None:
+    many = found(*[(CAT, 0.9, [0.0, 0.0, 0.1, 0.1])] * 200)
+    assert len(found_objects(object_boxes(many, 6))) == 6
+    assert found_objects(object_boxes(found(), 6)) == []
+
+
 @pytest.fixture
 def seeing(mini: Bundle) -> Bundle:
     """mini with a detector of four objects."""
@@ -117,6 +134,14 @@ def test_the_tower_gives_objects_and_then_its_own_vectors(
     own = before.encode(torch.from_numpy(to_pixels(image, 260, vision.mean, vision.std))[None])[0]
     assert (features_ND[4:9, 1280:2280] - own[:5, 1280:]).abs().max() < 0.1
     assert tower.named_columns[2280] == "person"
+    boxes_BK6 = tower.object_boxes(pixels)
+    assert boxes_BK6.shape == (1, 4, 6)
+    places_K5 = features_ND[:4, 2280:].numpy()[:, PLACE_COLUMNS]
+    np.testing.assert_allclose(boxes_BK6[0, :, 4] - boxes_BK6[0, :, 2], places_K5[:, 2], atol=1e-6)
+    assert found_objects(boxes_BK6[0])[0].name == "cat"
+    assert before.object_boxes(pixels).shape == (1, 0, 6)
+    for flat in (torch.zeros(1, 3, 300, 300), torch.ones(1, 3, 300, 300)):
+        assert found_objects(tower.object_boxes(flat)[0]) == [], "a picture of one color"
 
 
 def test_a_missing_graph_is_named_with_the_command_that_fetches_it(seeing: Bundle) -> None:

@@ -19,9 +19,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.bundles.bundle import ObjectsSpec, load_bundle
+from minigpt4.core.bundles.source import File
 from minigpt4.core.download.fetch import FetchProgress
-from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.engine import Engine
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError
 from minigpt4.core.pixels import Picture
@@ -155,13 +156,20 @@ def end(how: str) -> None:
             raise ModuleNotFoundError("No module named 'nosuchmodel'")
 
 
-def encoder(name: str) -> Callable[[], Encoder]:
-    def look(picture: Picture) -> NDArray[np.float32]:
-        if name == "never-encodes":
+class ScriptedEncoder:
+    """Sees the mean grey of a picture, and in it a dog that fills the left half."""
+
+    def __init__(self, bundle: str) -> None:
+        self._bundle = bundle
+
+    def __call__(self, picture: Picture) -> NDArray[np.float32]:
+        if self._bundle == "never-encodes":
             wait_for_ever()
         return np.full((TOKENS, WIDTH), np.asarray(picture.image).mean(), dtype=np.float32)
 
-    return lambda: look
+    def object_boxes(self, picture: Picture) -> NDArray[np.float32]:
+        brightness = np.asarray(picture.image).mean() / 255
+        return np.array([[18, brightness, 0, 0, 0.5, 1]], np.float32)
 
 
 def load_engine(
@@ -178,11 +186,12 @@ def load_engine(
     bundle = replace(
         mini,
         name=choice.bundle,
+        objects=ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), vectors=1, min_score=0.1),
         projection=replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH),
         sampling=ResolvedSampling(max_tokens=CONTEXT, temperature=0.0),
     )
     language = ScriptedLanguageModel(choice.context or CONTEXT)
-    return Engine(bundle, language, encoder(choice.bundle), "fingerprint")
+    return Engine(bundle, language, lambda: ScriptedEncoder(choice.bundle), "fingerprint")
 
 
 if __name__ == "__main__":

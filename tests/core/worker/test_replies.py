@@ -14,6 +14,7 @@ from minigpt4.core.worker.messages import (
     ChatMessage,
     ContextUsage,
     Finished,
+    ObjectsFound,
     Phase,
     Ready,
     TextDelta,
@@ -207,3 +208,34 @@ def test_a_count_tells_how_much_a_full_context_leaves_out(worker: Worker, heard:
     assert 0 < counted.positions <= counted.context - 50
     worker.count("never fits", [user("x" * 500)])
     assert heard.until(ContextUsage, lambda one: one.request == "never fits").positions > 400
+
+
+def objects_of(heard: Any, request: str) -> list[tuple[str, float]]:
+    event = heard.until(ObjectsFound, lambda one: one.request == request)
+    return [(one.name, round(one.score, 2)) for one in event.objects]
+
+
+def test_the_objects_of_a_picture_are_told_again_when_the_file_changes(
+    shared: Shared, tmp_path: Path
+) -> None:
+    worker, heard = shared
+    photo = grey(tmp_path / "dog.png", 204)
+    worker.find_objects("finds", photo)
+    assert objects_of(heard, "finds") == [("dog", 0.8)]
+    grey(photo, 102)
+    worker.find_objects("finds again", photo)
+    assert objects_of(heard, "finds again") == [("dog", 0.4)]
+    photo.unlink()
+    worker.find_objects("finds nothing", photo)
+    assert "dog.png" in heard.failed("finds nothing").sentence
+    assert worker.is_alive
+
+
+def test_objects_do_not_wait_for_the_end_of_an_answer(shared: Shared, tmp_path: Path) -> None:
+    worker, heard = shared
+    worker.reply("goes on and on", [user("endless:")])
+    heard.until(TextDelta, lambda one: one.request == "goes on and on")
+    worker.find_objects("found meanwhile", grey(tmp_path / "dog.png", 255))
+    assert objects_of(heard, "found meanwhile") == [("dog", 1.0)]
+    worker.cancel("goes on and on")
+    heard.finished("goes on and on")

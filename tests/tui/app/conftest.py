@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 from textual.pilot import Pilot
 
+from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.pixels import open_picture
+from minigpt4.core.storage.paths import config_home
 from minigpt4.core.worker.client import Worker
 from minigpt4.core.worker.messages import (
     ChatMessage,
@@ -31,6 +33,22 @@ from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.settings.settings import load_settings
 
+DETECTOR = """
+[objects]
+architecture = "ssd-mobilenet-v2"
+vectors = 6
+min_score = 0.3
+
+[objects.file]
+name = "detector.pb"
+bytes = 1
+
+[[objects.file.sources]]
+kind = "url"
+url = "https://example.org/detector.pb"
+"""
+"""The table of a manifest."""
+
 
 @dataclass
 class FakeWorker:
@@ -41,6 +59,7 @@ class FakeWorker:
     loaded: list[EngineOptions] = field(default_factory=list)
     asked: list[tuple[str, tuple[ChatMessage, ...], Any]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    searched: list[tuple[str, Path]] = field(default_factory=list)
     stopped: int = 0
 
     def load(self, choice: EngineOptions) -> None:
@@ -53,6 +72,9 @@ class FakeWorker:
 
     def count(self, request: str, messages: Sequence[ChatMessage]) -> None:
         self.on_event(ContextUsage(request, 10 * len(messages), 1000, 0))
+
+    def find_objects(self, request: str, picture: Path) -> None:
+        self.searched.append((request, picture))
 
     def cancel(self, request: str) -> None:
         self.cancelled.append(request)
@@ -144,6 +166,21 @@ def _png(size: tuple[int, int]) -> bytes:
 def png() -> Callable[[tuple[int, int]], bytes]:
     """The bytes of a picture of that size."""
     return _png
+
+
+@pytest.fixture
+def seeing() -> dict[str, str]:
+    """Settings with a bundle that has a detector."""
+    manifest = (SHIPPED_BUNDLES / "mini.toml").read_text().partition("[objects]")[0]
+    if "[language]" not in manifest:  # mini has a detector of its own
+        return {"images": "halfblock", "bundle": "mini"}
+    path = config_home() / "bundles" / "seeing.toml"
+    path.parent.mkdir(parents=True)
+    projection = SHIPPED_BUNDLES / "mini-projection.safetensors"
+    manifest = manifest.replace("image_size = 260", "image_size = 300")
+    manifest = manifest.replace('"mini-projection.safetensors"', f'"{projection}"')
+    path.write_text(manifest + DETECTOR)
+    return {"images": "halfblock", "bundle": "seeing"}
 
 
 @pytest.fixture

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.pixels import open_picture
+from minigpt4.core.types import FoundObject
+from minigpt4.core.worker.messages import Exited, Failed, ObjectsFound
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.images.preview import model_input
 from minigpt4.tui.screens.zoom import ZoomScreen
 from minigpt4.tui.widgets.picture import PictureArea
 
+Look = Callable[..., Awaitable[None]]
 Play = Any
 Now = Any
 """What `play` gives: the app, its pilot, and ways to look at it."""
@@ -121,3 +125,106 @@ async def test_a_file_that_is_gone_is_reported_and_the_others_are_shown(
         await now.pilot.press("right")
         await shows(now, "high.png")
         assert "gone" not in now.text()
+
+
+DOG = FoundObject("dog", 0.931, (0.1, 0.2, 0.6, 0.9))
+
+
+async def test_the_objects_of_a_detector_are_drawn_and_listed(
+    play: Play, pictures: list[StoredPicture], seeing: dict[str, str]
+) -> None:
+    async with play(seeing) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await shows(now, "200 × 50")
+        assert not now.engine.searched
+        await now.pilot.press("m")
+        await shows(now, "Looking for objects…")
+        request, path = now.engine.searched[-1]
+        assert path == pictures[0].path
+        now.engine.on_event(ObjectsFound(request, (DOG, FoundObject("person", 0.81, (0, 0, 1, 1)))))
+        await shows(now, "dog 0.93 · person 0.81")
+        await shows(now, "▀ dog ▀")
+        await now.pilot.press("m")
+        await shows(now, "m shows what the model sees")
+        assert "dog" not in now.text()
+        await now.pilot.press("m")
+        await shows(now, "dog 0.93 · person 0.81")
+        assert len(now.engine.searched) == 1
+
+
+async def test_a_picture_without_objects_is_told_in_a_sentence(
+    play: Play, pictures: list[StoredPicture], seeing: dict[str, str]
+) -> None:
+    async with play(seeing) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await now.pilot.press("m")
+        await now.until(lambda: now.engine.searched)
+        now.engine.on_event(ObjectsFound(now.engine.searched[-1][0], ()))
+        await shows(now, f"{seeing['bundle']}'s detector finds no object that it knows.")
+
+
+async def test_objects_of_the_picture_before_are_not_shown_for_this_one(
+    play: Play, pictures: list[StoredPicture], seeing: dict[str, str]
+) -> None:
+    async with play(seeing) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await now.pilot.press("m", "right")
+        await now.until(lambda: len(now.engine.searched) == 2)
+        (first, _), (second, path) = now.engine.searched
+        assert path == pictures[1].path
+        now.engine.on_event(ObjectsFound(first, (DOG,)))
+        now.engine.on_event(Failed(second, "The picture's [/] header is damaged."))
+        await shows(now, "The picture's [/] header is damaged.")
+        assert "dog" not in now.text()
+
+
+async def test_without_a_running_model_its_absence_is_told(
+    play: Play, pictures: list[StoredPicture], seeing: dict[str, str]
+) -> None:
+    async with play(seeing, loads=False) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await now.pilot.press("m")
+        await shows(now, "Its objects are shown once the model is loaded.")
+        now.engine.on_event(Exited("It ended.", "Start it again."))
+        await shows(now, "no model is running; F8 in the chat starts it.")
+        assert not now.engine.searched
+        now.engine.loads = True
+        now.app.restart_engine()
+        await now.until(lambda: now.engine.searched)
+
+
+async def test_a_bundle_without_a_detector_is_not_asked_for_objects(
+    play: Play, pictures: list[StoredPicture]
+) -> None:
+    async with play({"images": "halfblock", "bundle": "minigpt4-vicuna-7b"}) as now:
+        await now.app.push_screen(ZoomScreen(pictures, 0))
+        await now.pilot.press("m")
+        await shows(now, "squashed to 224 × 224")
+        assert not now.engine.searched and not now.app.screen.query_one("#objects").display
+
+
+async def test_how_the_objects_look(
+    play: Play, store: Store, seeing: dict[str, str], look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TEXTUAL_COLOR_SYSTEM"):
+        monkeypatch.delenv(name, raising=False)
+    meadow = Image.new("RGB", (64, 48), "#8fc1de")
+    pen = ImageDraw.Draw(meadow)
+    pen.rectangle((0, 24, 63, 47), "#3f6b35")
+    pen.rectangle((8, 18, 27, 39), "#2f2a26")
+    pen.rectangle((44, 32, 51, 39), "#f4efe6")
+    out = BytesIO()
+    meadow.save(out, "PNG")
+    picture = store.keep_picture(open_picture(out.getvalue()), "meadow.png")
+    found = (
+        FoundObject("dog", 0.934, (0.12, 0.36, 0.45, 0.84)),
+        FoundObject("sports ball", 0.607, (0.68, 0.66, 0.82, 0.84)),
+        FoundObject("person", 0.31, (0.0, 0.0, 0.06, 0.2)),
+    )
+    async with play(seeing) as now:
+        await now.app.push_screen(ZoomScreen([picture, picture], 0))
+        await now.pilot.press("m")
+        await now.until(lambda: now.engine.searched)
+        now.engine.on_event(ObjectsFound(now.engine.searched[-1][0], found))
+        await shows(now, "dog 0.93 · sports ball 0.61 · person 0.31")
+        await look(now, "objects")
