@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from rich.color import Color
@@ -30,10 +31,12 @@ COLORS: tuple[Rgb, ...] = (
 )
 """Bright ones and dark ones; against any gray, white or black has a contrast of 4.5 or more."""
 
-DISTINCT = 3.0
-"""The least contrast of a graphical object (WCAG 2.2, success criterion 1.4.11)."""
+DISTINCT = 2.0
+"""The least contrast of a line. WCAG asks graphical objects for 3 (success criterion 1.4.11), which over the
+middle tones of most photos leaves black or white only, and then boxes cannot be told from each other.
+"""
 
-BLURRED_PERCENT = 20
+BLURRED_PERCENT = 33
 """The part of a line that may stand out less, where it crosses another tone of the picture."""
 
 LINE_PIXELS = 160
@@ -63,7 +66,9 @@ def with_boxes(
     drawn = image.resize(size, Resampling.LANCZOS, reducing_gap=2)
     tones_HW = _luminance(drawn)
     boxes = [_corners(one, size) for one in objects]
-    colors = [_color(tones_HW, box, place) for place, box in enumerate(boxes)]
+    colors: list[Rgb] = []
+    for box in boxes:
+        colors.append(_color(tones_HW, box, colors))
     pen = ImageDraw.Draw(drawn)
     for box, color in reversed(list(zip(boxes, colors, strict=True))):
         pen.rectangle(box, outline=color, width=max(1, min(size) // LINE_PIXELS))
@@ -134,8 +139,8 @@ def _corners(one: FoundObject, size: tuple[int, int]) -> tuple[int, int, int, in
     return left, top, max(left, right), max(top, bottom)
 
 
-def _color(tones_HW: NDArray[np.float64], box: tuple[int, int, int, int], place: int) -> Rgb:
-    """A color that stands out along the box; of several such ones the next in turn."""
+def _color(tones_HW: NDArray[np.float64], box: tuple[int, int, int, int], used: list[Rgb]) -> Rgb:
+    """A color that stands out along the box; of several such ones that which fewest boxes have."""
     import numpy as np
 
     left, top, right, bottom = box
@@ -144,7 +149,7 @@ def _color(tones_HW: NDArray[np.float64], box: tuple[int, int, int, int], place:
     under = np.concatenate([rows.ravel(), columns.ravel()])
     contrasts = [float(np.percentile(_contrast(under, _tone(one)), BLURRED_PERCENT)) for one in COLORS]
     good = [one for one, contrast in zip(COLORS, contrasts, strict=True) if contrast >= DISTINCT]
-    return good[place % len(good)] if good else COLORS[int(np.argmax(contrasts))]
+    return min(good, key=used.count) if good else COLORS[int(np.argmax(contrasts))]
 
 
 def _luminance(image: Image) -> NDArray[np.float64]:
@@ -157,6 +162,7 @@ def _luminance(image: Image) -> NDArray[np.float64]:
     return tones
 
 
+@cache
 def _tone(color: Rgb) -> float:
     from PIL import Image
 

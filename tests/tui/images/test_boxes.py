@@ -36,6 +36,12 @@ def test_every_box_stands_out_from_a_picture_of_one_color(color: tuple[int, int,
         assert contrast(one, color) >= DISTINCT - 0.01
 
 
+def test_boxes_have_colors_of_their_own_as_long_as_there_are_enough() -> None:
+    boxes = [FoundObject("cat", 0.5, (0.2 * at, 0.2, 0.2 * at + 0.1, 0.8)) for at in range(5)]
+    _, labels = with_boxes(Image.new("RGB", (30, 30), (20, 20, 20)), boxes, (60, 30), (1, 2))
+    assert len({label.color for label in labels}) == 5
+
+
 def test_a_box_is_where_its_object_is() -> None:
     drawn, _ = with_boxes(Image.new("RGB", (300, 300)), [DOG], (40, 20), (1, 2))
     across, down = np.nonzero(np.asarray(drawn).any(2))[::-1]
