@@ -171,15 +171,12 @@ def png() -> Callable[[tuple[int, int]], bytes]:
 @pytest.fixture
 def seeing() -> dict[str, str]:
     """Settings with a bundle that has a detector."""
-    manifest = (SHIPPED_BUNDLES / "mini.toml").read_text().partition("[objects]")[0]
-    if "[language]" not in manifest:  # mini has a detector of its own
-        return {"images": "halfblock", "bundle": "mini"}
+    manifest = (SHIPPED_BUNDLES / "mini.toml").read_text()
+    if "[objects]" not in manifest:
+        manifest = manifest.replace("image_size = 260", "image_size = 300") + DETECTOR
     path = config_home() / "bundles" / "seeing.toml"
     path.parent.mkdir(parents=True)
-    projection = SHIPPED_BUNDLES / "mini-projection.safetensors"
-    manifest = manifest.replace("image_size = 260", "image_size = 300")
-    manifest = manifest.replace('"mini-projection.safetensors"', f'"{projection}"')
-    path.write_text(manifest + DETECTOR)
+    path.write_text(manifest)
     return {"images": "halfblock", "bundle": "seeing"}
 
 
