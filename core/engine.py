@@ -181,10 +181,9 @@ class Engine:
         return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
 
     def objects(self, source: PictureSource) -> list[FoundObject]:
-        """The objects that a picture's embedding tells the language model of, as it tells them: in this
-        order, and no more of them. Cached as the embedding is.
+        """The objects that a picture's embedding holds, in its order. Cached as the embedding is.
 
-        None for a bundle without a detector. Raises ImageError for what is not a picture.
+        An empty list for a bundle without a detector. Raises ImageError for what is not a picture.
         """
         if self.bundle.objects is None:
             return []

@@ -30,7 +30,7 @@ class ImageEmbedding:
 
 @dataclass(frozen=True)
 class FoundObject:
-    """An object that a bundle's detector found in a picture, in the way that the model is told of it."""
+    """An object that a bundle's detector found in a picture."""
 
     name: str
     score: float

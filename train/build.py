@@ -19,6 +19,7 @@ from minigpt4.core.language.torch import TorchLanguageModel
 from minigpt4.core.prompt import template_named
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.fingerprint import detector_fingerprint
+from minigpt4.core.vision.objects import BOX_COLUMNS
 from minigpt4.core.vision.tower import detector_of
 from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.core.weights.locate import language_digest
@@ -38,7 +39,7 @@ from minigpt4.train.estimate.estimate import utilisation_of
 from minigpt4.train.events import ModelLoading, Note, Report
 from minigpt4.train.features.cache import Features, FeatureSet, cached_features
 from minigpt4.train.features.compute import compute_missing_features
-from minigpt4.train.features.detections import BOXES, COLUMNS, CachedDetections, DetectionTower
+from minigpt4.train.features.detections import BOXES, CachedDetections, DetectionTower
 from minigpt4.train.packing.loss import LanguageModelLoss
 from minigpt4.train.packing.sequence import Layout, layout_for
 from minigpt4.train.precision import precision_on
@@ -143,7 +144,7 @@ def _detections(
     if spec is None or not recipe.asks_about_objects:
         return None
     plan = feature_plan(
-        data, bundle.vision, detector_fingerprint(spec, bundle), (BOXES, COLUMNS), kind="objects"
+        data, bundle.vision, detector_fingerprint(spec, bundle), (BOXES, BOX_COLUMNS), kind="objects"
     )
 
     def load() -> DetectionTower:

@@ -66,7 +66,7 @@ class ImageEncoder:
         return np.ascontiguousarray(image_ND.cpu().numpy(), dtype=np.float32)
 
     def object_boxes(self, picture: Picture) -> NDArray[np.float32]:
-        """The boxes (K, 6) of the objects that the model is told of, see `objects.object_boxes`."""
+        """The boxes (K, 6) of the objects that the embedding holds, see `objects.object_boxes`."""
         with self._tower_on_device(), torch.inference_mode():
             boxes_K6: NDArray[np.float32] = self._tower.object_boxes(self._pixels(picture))[0]
         return boxes_K6

@@ -11,7 +11,8 @@ After a change of the vectors, raise OBJECTS_VERSION in fingerprint.py.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,25 +71,29 @@ def object_vectors(found: Detections, vectors: int) -> NDArray[np.float32]:
 
 
 BOX_COLUMNS = 6
-"""Of `object_boxes`: COCO's number of the class, the score, then left, top, right and bottom."""
+"""Of `box_rows`: COCO's number of the class, the score, then left, top, right and bottom."""
 
 
-def object_boxes(found: Detections, vectors: int) -> NDArray[np.float32]:
-    """What people can be shown of the objects that have a vector: (K, 6), in the same order.
+def box_rows(found: Detections, order: Sequence[int], rows: int) -> NDArray[np.float32]:
+    """What is known of the objects at the places `order`, apart from their vectors: (rows, 6).
 
     Sides are fractions of the picture. Rows that are left over are zero.
     """
-    rows = np.zeros((vectors, BOX_COLUMNS), np.float32)
-    order = _chosen(found, vectors)
-    row = rows[: len(order)]
+    result = np.zeros((rows, BOX_COLUMNS), np.float32)
+    row = result[: len(order)]
     row[:, 0] = found.classes_K[order]
     row[:, 1] = found.scores_K[order]
     row[:, 2:] = found.boxes_K4[order][:, [1, 0, 3, 2]]
-    return rows
+    return result
 
 
-def found_objects(rows_K6: NDArray[np.float32]) -> list[FoundObject]:
-    """The objects of `object_boxes`."""
+def object_boxes(found: Detections, vectors: int) -> NDArray[np.float32]:
+    """The rows (K, 6) of the objects that have a vector, in the same order."""
+    return box_rows(found, _chosen(found, vectors), vectors)
+
+
+def found_objects(rows_K6: NDArray[np.floating[Any]]) -> list[FoundObject]:
+    """The objects of `box_rows`; a class without a name is none."""
     return [
         FoundObject(NAMES[int(number)], score, (left, top, right, bottom))
         for number, score, left, top, right, bottom in rows_K6.astype(float).tolist()

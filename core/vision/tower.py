@@ -52,9 +52,7 @@ class TowerWithObjects(VisionTower):
         self.tokens = spec.vectors + tower.tokens
         self.class_columns = tower.class_columns
         self.named_columns = {tower.width + column: word for column, word in NAMED_COLUMNS.items()}
-        self._tower, self._detector, self._spec = tower, detector, spec
-        self._mean = torch.tensor(vision.mean)[:, None, None]
-        self._std = torch.tensor(vision.std)[:, None, None]
+        self._tower, self._detector, self._spec, self._vision = tower, detector, spec, vision
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Pixels (B, 3, 300, 300) -> features (B, K + N, D), float32."""
@@ -75,10 +73,13 @@ class TowerWithObjects(VisionTower):
         return np.stack([object_boxes(one, self._spec.vectors) for one in self._found(pixels_BCHW)])
 
     def _found(self, pixels_BCHW: Tensor) -> list[Detections]:
-        return self._detector(
-            pixels_BCHW * self._std.to(pixels_BCHW) + self._mean.to(pixels_BCHW),
-            min_score=self._spec.min_score,
-        )
+        return self._detector(unnormalised(pixels_BCHW, self._vision), min_score=self._spec.min_score)
+
+
+def unnormalised(pixels_BCHW: Tensor, vision: VisionSpec) -> Tensor:
+    """Pixels from 0 to 1, as a detector reads them, of those that are normalised for the tower."""
+    mean, std = (pixels_BCHW.new_tensor(values)[:, None, None] for values in (vision.mean, vision.std))
+    return pixels_BCHW * std + mean
 
 
 def load_tower(

@@ -73,7 +73,7 @@ class CountTokens(Command):
 
 @dataclass(frozen=True)
 class FindObjects(Command):
-    """Say which objects the model is told of in this picture; of several waiting ones only the newest."""
+    """Send the objects of a picture; of several waiting requests only the newest is answered."""
 
     request: str
     picture: Path

@@ -178,7 +178,7 @@ class _Repairer:
 
     @contextmanager
     def loaded(self, requests: Sequence[Request]) -> Iterator[TextModel]:
-        """The model, ready to be asked; what the requests take at an endpoint is told before."""
+        """The model, ready to be asked; an endpoint's estimate is printed first."""
         from minigpt4.core.engine_options import EngineOptions
         from minigpt4.train.evaluate.judges.client import BundleModel
 

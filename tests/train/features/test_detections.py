@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from minigpt4.core.bundles.bundle import VisionSpec, load_bundle
 from minigpt4.core.vision.detections import Detections
 from minigpt4.core.vision.detector import Detector
+from minigpt4.core.vision.objects import BOX_COLUMNS
 from minigpt4.train.captions.objects.scene import SceneObject
 from minigpt4.train.data.dataset import PhotoError, PhotoSet
 from minigpt4.train.data.open import open_photos
@@ -25,7 +26,6 @@ from minigpt4.train.features.crops import box_of_crop, is_flipped
 from minigpt4.train.features.detections import (
     BELOW_TRUE,
     BOXES,
-    COLUMNS,
     MIN_SCORE,
     CachedDetections,
     DetectionTower,
@@ -83,7 +83,7 @@ def photos(write_shard: Callable[..., Path]) -> PhotoSet:
 
 def test_each_crop_has_its_own_boxes_as_it_shows_them(photos: PhotoSet, vision: VisionSpec) -> None:
     detector = FindsRed()
-    wanted = FeatureSet(photos, CROPS, "detector", BOXES, COLUMNS, vision, kind="objects")
+    wanted = FeatureSet(photos, CROPS, "detector", BOXES, BOX_COLUMNS, vision, kind="objects")
     compute_missing_features([wanted], lambda: DetectionTower(detector, vision), lambda _: None)
     assert detector.seen == 2 * CROPS
     cached = cached_features(wanted)
@@ -105,13 +105,13 @@ def test_each_crop_has_its_own_boxes_as_it_shows_them(photos: PhotoSet, vision: 
 def test_they_lie_beside_the_tower_s_features_and_do_not_make_these_stale(
     photos: PhotoSet, vision: VisionSpec
 ) -> None:
-    tower_s = FeatureSet(photos, 1, "tower", 1, COLUMNS, vision)
+    tower_s = FeatureSet(photos, 1, "tower", 1, BOX_COLUMNS, vision)
     events: list[object] = []
     for wanted in (replace(tower_s, tower="detector", tokens=BOXES, kind="objects"), tower_s):
         tower = DetectionTower(FindsRed(), vision)
         tower.tokens = wanted.tokens
         if wanted is tower_s:
-            tower.encode = lambda pixels_BCHW: torch.zeros(len(pixels_BCHW), 1, COLUMNS)  # type: ignore[method-assign]
+            tower.encode = lambda pixels_BCHW: torch.zeros(len(pixels_BCHW), 1, BOX_COLUMNS)  # type: ignore[method-assign]
         compute_missing_features([wanted], lambda tower=tower: tower, events.append)
     assert not [event for event in events if type(event).__name__ == "FeaturesStale"]
     assert cached_features(tower_s) is not None

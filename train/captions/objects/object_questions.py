@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from random import Random
 
 from minigpt4.train.captions import lexicon
@@ -113,10 +113,7 @@ def object_questions(scene: Scene, known: LabelStatistics, count: int, rng: Rand
         # A kind that cannot be asked makes place for another, but never for presence, nor presence for
         # others: its answers would no longer be balanced.
         for one in (kind,) if kind == "presence" else dict.fromkeys((kind, "place", "objects")):
-            made = _asked(one, scene, known, rng, about)
-            if one == "presence" and made is not None and made[0] in asked:
-                # Another wording: a repeated question would be lost, and "yes" is repeated more often.
-                made = _reworded(*made, asked, rng)
+            made = _asked(one, scene, known, rng, about, asked)
             if made is not None:
                 asked.setdefault(*made)
                 break
@@ -141,11 +138,16 @@ def phrase_of(scene: Scene, kind: str, noun: Noun | None = None) -> str:
 
 
 def _asked(
-    kind: str, scene: Scene, known: LabelStatistics, rng: Random, about: set[str]
+    kind: str,
+    scene: Scene,
+    known: LabelStatistics,
+    rng: Random,
+    about: set[str],
+    asked: Container[str],
 ) -> QuestionAnswer | None:
     match kind:
         case "presence":
-            return _presence(scene, known, rng, about)
+            return _presence(scene, known, rng, about, asked)
         case "count":
             return _count(scene, known, rng, about)
         case "place":
@@ -166,39 +168,36 @@ def _about_subject(subject: str, rng: Random) -> QuestionAnswer:
     return rng.choice(MAIN_SUBJECT), written(f"{lead}{subject}")
 
 
-def _presence(scene: Scene, known: LabelStatistics, rng: Random, about: set[str]) -> QuestionAnswer | None:
-    """A question whose answer is drawn first; `about` are the kinds that were asked about before."""
+def _presence(
+    scene: Scene, known: LabelStatistics, rng: Random, about: set[str], asked: Container[str]
+) -> QuestionAnswer | None:
+    """A question whose answer is drawn first; `about` are the kinds that were `asked` about before."""
     absent = known.absent(scene, rng, about) or known.absent(scene, rng)
     if absent is None:
         return None
     is_yes = bool(scene.things) and rng.random() < known.yes_rate
     if not scene.things and rng.random() >= known.no_rate:
         return None
-    if rng.random() < GROUP_RATE and (found := _group(scene, rng, is_yes=is_yes)):
+    if rng.random() < GROUP_RATE and (found := _group(scene, rng, asked, is_yes=is_yes)):
         return found
     fresh = [one for one in scene.things if one not in about]
     kind = known.rare(fresh or list(scene.things), rng) if is_yes else absent
     about.add(kind)
     noun = noun_of(kind, rng)
     if noun.is_plural or (noun.is_counted and rng.random() < PLURAL_RATE):
-        question = rng.choice(ARE_THERE).format(many=noun.many)
+        question = _fresh(ARE_THERE, rng, asked, many=noun.many)
         return question, _yes(scene, kind, noun) if is_yes else f"No, there are no {noun.many}."
-    question = rng.choice(IS_THERE).format(one=noun.any if noun.is_mass else noun.one)
+    question = _fresh(IS_THERE, rng, asked, one=noun.any if noun.is_mass else noun.one)
     return question, f"Yes, there is {noun.one}." if is_yes else f"No, there is no {noun.name}."
 
 
-def _reworded(question: str, answer: str, asked: Container[str], rng: Random) -> QuestionAnswer:
-    """The question in a wording that was not asked before, if there is one, with the same answer."""
-    # "Do you see any dogs?" has the form of both, and so has "Do you see any broccoli?".
-    for wordings, slot in ((ARE_THERE, "{many}"), (IS_THERE, "{one}")):
-        for wording in wordings:
-            before, _, after = wording.partition(slot)
-            thing = question.removeprefix(before).removesuffix(after)
-            is_slot = slot == "{one}" or not Noun(thing).is_mass
-            if is_slot and before + thing + after == question:
-                fresh = [new for one in wordings if (new := one.replace(slot, thing)) not in asked]
-                return (rng.choice(fresh) if fresh else question), answer
-    return question, answer
+def _fresh(wordings: Sequence[str], rng: Random, asked: Container[str], **slot: str) -> str:
+    """The question in a wording that was not asked before, if there is one.
+
+    A repeated question would be lost, and "yes" is repeated more often.
+    """
+    worded = [wording.format(**slot) for wording in wordings]
+    return rng.choice([one for one in worded if one not in asked] or worded)
 
 
 def _yes(scene: Scene, kind: str, noun: Noun) -> str:
@@ -207,7 +206,7 @@ def _yes(scene: Scene, kind: str, noun: Noun) -> str:
     return f"Yes, there {be} {phrase}."
 
 
-def _group(scene: Scene, rng: Random, *, is_yes: bool) -> QuestionAnswer | None:
+def _group(scene: Scene, rng: Random, asked: Container[str], *, is_yes: bool) -> QuestionAnswer | None:
     """ "Are there any animals in the image?", and the like for vehicles, people and text."""
     if is_yes:
         able = [name for name, kinds in GROUPS.items() if not scene.things.keys().isdisjoint(kinds)]
@@ -219,9 +218,9 @@ def _group(scene: Scene, rng: Random, *, is_yes: bool) -> QuestionAnswer | None:
         return None
     name = rng.choice(able)
     if name == "text":
-        question = rng.choice(IS_THERE).format(one="any text")
+        question = _fresh(IS_THERE, rng, asked, one="any text")
         return question, "Yes, there is some text." if is_yes else "No, I see no text."
-    question = rng.choice(ARE_THERE).format(many=name)
+    question = _fresh(ARE_THERE, rng, asked, many=name)
     if not is_yes:
         return question, f"No, I see no {name}."
     kind = next(one for one in scene.things if one in GROUPS[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,3 +32,39 @@ def run(
         return done.returncode, done.stdout, done.stderr
 
     return run
+
+
+@pytest.fixture
+def captioned(tmp_path: Path, examples: Path) -> Path:
+    """Two example photos with captions, and one that cannot be opened."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name, caption in (("chelsea.png", "A cat looks up."), ("coffee.jpg", "A cup of coffee.")):
+        (folder / name).write_bytes((examples / name).read_bytes())
+        (folder / name).with_suffix(".txt").write_text(caption)
+    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.txt").write_text("Nothing.")
+    return folder
+
+
+@pytest.fixture
+def aokvqa(tmp_path: Path, examples: Path) -> Callable[[str, list[str], int], Path]:
+    """Write a folder with one question of A-OKVQA about a photo: its text, its choices, the right one."""
+
+    def write(question: str, choices: list[str], right: int) -> Path:
+        row = {
+            "image_id": 7,
+            "question_id": "a",
+            "question": question,
+            "choices": choices,
+            "correct_choice_idx": right,
+            "direct_answers": ["cat"] * 10,
+            "difficult_direct_answer": False,
+        }
+        folder = tmp_path / "data"
+        folder.mkdir()
+        (folder / "aokvqa_v1p0_val.json").write_text(json.dumps([row]))
+        (folder / "000000000007.jpg").write_bytes((examples / "coffee.jpg").read_bytes())
+        return folder
+
+    return write

@@ -74,18 +74,7 @@ def save_blip2(folder: Path, language: str) -> Path:
 
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def data(tmp_path: Path, examples: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for name, caption in (("chelsea.png", "A cat looks up."), ("coffee.jpg", "A cup of coffee.")):
-        (folder / name).write_bytes((examples / name).read_bytes())
-        (folder / name).with_suffix(".txt").write_text(caption)
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "broken.txt").write_text("Nothing.")
-    return folder
+AOkvqa = Callable[[str, list[str], int], Path]
 
 
 def by_transformers(folder: Path, picture: Path, prompt: str | None, max_tokens: int) -> str:
@@ -105,14 +94,14 @@ def by_transformers(folder: Path, picture: Path, prompt: str | None, max_tokens:
 
 @pytest.mark.parametrize("language", ["opt", "t5"])
 def test_blip2_answers_a_suite_as_its_own_generate_does_and_the_run_resumes(
-    run: Run, data: Path, tmp_path: Path, language: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, captioned: Path, tmp_path: Path, language: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minigpt4.train.evaluate.blip2.default_dtype", lambda _device: "fp32")
     folder = save_blip2(tmp_path / "tiny", language)
     arguments = [
         "subjects",
         "--data",
-        data,
+        captioned,
         "--blip2",
         folder,
         "--output",
@@ -128,7 +117,7 @@ def test_blip2_answers_a_suite_as_its_own_generate_does_and_the_run_resumes(
     answers = {one.photo: one for one in EvalRun.open(tmp_path / "run").records() if not one.error}
     prompt = "Question: What is in this picture? Answer:"
     expected = {
-        name: by_transformers(folder, data / name, prompt, 6) for name in ("chelsea.png", "coffee.jpg")
+        name: by_transformers(folder, captioned / name, prompt, 6) for name in ("chelsea.png", "coffee.jpg")
     }
     assert {Path(key).name: one.answer for key, one in answers.items()} == expected
     assert len(set(expected.values())) == 2, "the picture decides"
@@ -146,24 +135,17 @@ def test_blip2_answers_a_suite_as_its_own_generate_does_and_the_run_resumes(
 
 @pytest.mark.parametrize("language", ["opt", "t5"])
 def test_blip2_takes_the_choice_that_it_finds_likeliest(
-    run: Run, examples: Path, tmp_path: Path, language: str, monkeypatch: pytest.MonkeyPatch
+    run: Run,
+    aokvqa: AOkvqa,
+    examples: Path,
+    tmp_path: Path,
+    language: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("minigpt4.train.evaluate.blip2.default_dtype", lambda _device: "fp32")
     folder = save_blip2(tmp_path / "tiny", language)
     choices = ["dog", "cat", "a cup of dog", "picture"]
-    row = {
-        "image_id": 7,
-        "question_id": "a",
-        "question": "what is this?",
-        "choices": choices,
-        "correct_choice_idx": likeliest(folder, examples / "coffee.jpg", choices),
-        "direct_answers": ["cat"] * 10,
-        "difficult_direct_answer": False,
-    }
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "aokvqa_v1p0_val.json").write_text(json.dumps([row]))
-    (data / "000000000007.jpg").write_bytes((examples / "coffee.jpg").read_bytes())
+    data = aokvqa("what is this?", choices, likeliest(folder, examples / "coffee.jpg", choices))
     code, out, err = run("vqa", "--data", data, "--blip2", folder, "--device", "cpu", "--json")
     assert code == 0, err
     values = {score["name"]: score["value"] for score in json.loads(out)["scores"]}
@@ -194,7 +176,7 @@ def likeliest(folder: Path, picture: Path, choices: Sequence[str]) -> int:
 
 
 def test_a_model_in_hugging_faces_cache_is_found_by_name_and_computes_in_bfloat16(
-    run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, captioned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("minigpt4.train.evaluate.blip2.default_dtype", lambda _device: "bf16")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -202,13 +184,13 @@ def test_a_model_in_hugging_faces_cache_is_found_by_name_and_computes_in_bfloat1
     save_blip2(kept / "snapshots" / "0123abcd", "opt")
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("0123abcd")
-    code, out, err = run("captions", "--data", data, "--blip2", "some/blip2", "--stage", "1", "--json")
+    code, out, err = run("captions", "--data", captioned, "--blip2", "some/blip2", "--stage", "1", "--json")
     assert code == 0, err
     model = json.loads(out)["model"]
     assert (model["blip2"], model["revision"], model["dtype"]) == ("some/blip2", "0123abcd", "bf16")
 
 
-def test_what_is_no_blip2_is_refused_in_one_sentence(run: Run, data: Path, tmp_path: Path) -> None:
+def test_what_is_no_blip2_is_refused_in_one_sentence(run: Run, captioned: Path, tmp_path: Path) -> None:
     empty, other, bare, cut = (tmp_path / name for name in ("empty", "other", "bare", "cut"))
     for folder, kind in ((empty, None), (other, "bert"), (bare, "blip-2"), (cut, "blip-2")):
         folder.mkdir()
@@ -222,9 +204,9 @@ def test_what_is_no_blip2_is_refused_in_one_sentence(run: Run, data: Path, tmp_p
         cut: f"The BLIP-2 in '{cut}' cannot be loaded: ",
     }
     for folder, sentence in sentences.items():
-        code, out, err = run("subjects", "--data", data, "--blip2", folder, "--output", tmp_path / "run")
+        code, out, err = run("subjects", "--data", captioned, "--blip2", folder, "--output", tmp_path / "run")
         assert (code, out) == (1, "")
         assert sentence in err.splitlines()[-1]
-    code, _, err = run("subjects", "--data", data, "--blip2", "nobody/no-such-blip2")
+    code, _, err = run("subjects", "--data", captioned, "--blip2", "nobody/no-such-blip2")
     assert code == 2
     assert 'download it with "hf download nobody/no-such-blip2' in err

@@ -16,25 +16,14 @@ from minigpt4.tui.cli.evaluate.endpoint import EndpointFlags
 from minigpt4.tui.settings.settings import save_setting
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def data(tmp_path: Path, examples: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for name, caption in (("chelsea.png", "A cat looks up."), ("coffee.jpg", "A cup of coffee.")):
-        (folder / name).write_bytes((examples / name).read_bytes())
-        (folder / name).with_suffix(".txt").write_text(caption)
-    (folder / "broken.png").write_bytes(b"no picture")
-    (folder / "broken.txt").write_text("Nothing.")
-    return folder
+AOkvqa = Callable[[str, list[str], int], Path]
 
 
 def test_a_model_behind_an_endpoint_answers_a_suite_and_the_run_resumes(
-    run: Run, serve: Any, data: Path, tmp_path: Path
+    run: Run, serve: Any, captioned: Path, tmp_path: Path
 ) -> None:
     server = serve(lambda _prompt: "A cat looks at a cup of coffee.")
-    arguments = ["subjects", "--data", data, "--endpoint", server.url, "--model", "eyes"]
+    arguments = ["subjects", "--data", captioned, "--endpoint", server.url, "--model", "eyes"]
     arguments += ["--output", tmp_path / "run"]
     code, out, err = run(*arguments, "--json", "--max-requests", "1")
     assert (code, out) == (1, "")
@@ -48,42 +37,32 @@ def test_a_model_behind_an_endpoint_answers_a_suite_and_the_run_resumes(
     assert (whole["scores"][0]["name"], whole["scores"][0]["value"]) == ("subject rate", 1.0)
     sent = {one["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2] for one in server.requests}
     assert {base64.b64decode(one) for one in sent} == {
-        (data / name).read_bytes() for name in ("chelsea.png", "coffee.jpg")
+        (captioned / name).read_bytes() for name in ("chelsea.png", "coffee.jpg")
     }
     assert set(server.prompts) == {"What is in this picture?"} and len(server.prompts) == 2
     header = json.loads((tmp_path / "run" / "run.json").read_text())
     assert header["sampling"] == {"temperature": 0.0}
 
 
-def test_another_model_does_not_go_on_with_a_run(run: Run, serve: Any, data: Path, tmp_path: Path) -> None:
+def test_another_model_does_not_go_on_with_a_run(
+    run: Run, serve: Any, captioned: Path, tmp_path: Path
+) -> None:
     server = serve(lambda _prompt: "A cat.")
-    arguments = ["subjects", "--data", data, "--endpoint", server.url, "--output", tmp_path / "run"]
+    arguments = ["subjects", "--data", captioned, "--endpoint", server.url, "--output", tmp_path / "run"]
     assert run(*arguments, "--model", "eyes")[0] == 0
     code, _, err = run(*arguments, "--model", "other")
     assert code == 2
     assert "another model.model" in err
 
 
-def test_an_endpoint_needs_the_name_of_a_model(run: Run, data: Path) -> None:
-    code, _, err = run("subjects", "--data", data, "--endpoint", "http://localhost:1/v1")
+def test_an_endpoint_needs_the_name_of_a_model(run: Run, captioned: Path) -> None:
+    code, _, err = run("subjects", "--data", captioned, "--endpoint", "http://localhost:1/v1")
     assert code == 2
     assert "give --model" in err.lower()
 
 
-def test_choices_are_part_of_the_question(run: Run, serve: Any, examples: Path, tmp_path: Path) -> None:
-    row = {
-        "image_id": 7,
-        "question_id": "a",
-        "question": "What looks up?",
-        "choices": ["dog", "cat", "bird", "cow"],
-        "correct_choice_idx": 1,
-        "direct_answers": ["cat"] * 10,
-        "difficult_direct_answer": False,
-    }
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "aokvqa_v1p0_val.json").write_text(json.dumps([row]))
-    (data / "000000000007.jpg").write_bytes((examples / "coffee.jpg").read_bytes())
+def test_choices_are_part_of_the_question(run: Run, serve: Any, aokvqa: AOkvqa) -> None:
+    data = aokvqa("What looks up?", ["dog", "cat", "bird", "cow"], 1)
     server = serve(lambda prompt: "Cat." if "dog; cat; bird; cow" in prompt else "A kitten")
     code, out, err = run("vqa", "--data", data, "--endpoint", server.url, "--model", "eyes", "--json")
     assert code == 0, err
