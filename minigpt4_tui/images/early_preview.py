@@ -54,6 +54,7 @@ class EarlyPreview:
             start_new_session=True,
         )
 
+        self._one_request = threading.Lock()
         self._pixels: tuple[int, int] | None = None
         self._opened = threading.Thread(target=self._open, daemon=True, name="early-preview")
         self._opened.start()
@@ -74,10 +75,12 @@ class EarlyPreview:
         """The image in true or in 256 colors, one text with escape codes per line; raises ImageError."""
         self.wait()  # the first line is the size, which another thread reads
         request = (columns, rows, *astuple(blocks), is_true)
-        # An ended child is noticed below.
-        with suppress(OSError, ValueError):
-            print(json.dumps(request), file=self._child.stdin, flush=True)
-        return self._receive()
+        # Two sizes are asked for at once if the layout changes meanwhile; each must get its own reply.
+        with self._one_request:
+            # An ended child is noticed below.
+            with suppress(OSError, ValueError):
+                print(json.dumps(request), file=self._child.stdin, flush=True)
+            return self._receive()
 
     def close(self) -> None:
         """End the child; a call that waits for it fails."""

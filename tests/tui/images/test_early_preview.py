@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,17 @@ def test_it_draws_again_at_another_size(early: EarlyPreview) -> None:
     for columns, rows in ((12, 4), (1, 1), (83, 28)):
         lines = early.lines(columns, rows, QUADRANTS, is_true=True)
         assert [len(cells(line)) for line in lines] == [columns] * rows
+
+
+def test_sizes_asked_for_at_once_get_their_own_drawings(early: EarlyPreview) -> None:
+    sizes = [(columns, rows) for columns in range(20, 60, 2) for rows in (5, 9)]
+
+    def drawn(size: tuple[int, int]) -> tuple[int, int]:
+        lines = early.lines(*size, HALVES, is_true=True)
+        return len(cells(lines[0])), len(lines)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(drawn, sizes)) == sizes
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", EXAMPLE.read_bytes()[:200]])
