@@ -49,6 +49,13 @@ def _parser() -> MarkdownIt:
 class AnswerText(Markdown):
     """Markdown from a model: its links are not opened, its HTML is text."""
 
+    # Blocks above the growing one keep their place: a vertical layout arranges all of them for every paint.
+    DEFAULT_CSS = """
+    AnswerText {
+        layout: stream;
+    }
+    """
+
     # As Textual declares it, mypy takes it for an instance field.
     BLOCKS: dict[str, type[MarkdownBlock]] = {  # noqa: RUF012
         **Markdown.BLOCKS,
