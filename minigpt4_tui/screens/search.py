@@ -18,7 +18,7 @@ from minigpt4.tui.widgets.option_rows import OptionRows
 PAGE = 50
 """Hits of the first search, and how many more are searched near the end of the list."""
 
-SPEAKERS = {"user": "You", "assistant": "minigpt4", None: "Title"}
+SPEAKERS = {"user": "You", "assistant": "Answer", None: "Title"}
 
 
 class SearchScreen(ListDialog[None]):

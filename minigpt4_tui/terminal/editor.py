@@ -75,3 +75,6 @@ def _run(command: list[str], file: Path) -> None:
     if code:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with the exit code {code}"
         raise EditorError(f"{named} {how}; your text is as it was.")
+    # Reading a pipe or a device would not end.
+    if not file.is_file():
+        raise EditorError(f"{named} left no file behind; your text is as it was.")

@@ -70,7 +70,8 @@ def test_visual_comes_before_editor_and_may_have_options(
         ("no-such-editor -w", "The editor 'no-such-editor -w' cannot be started: No such file or directory."),
         ("false", "The editor 'false' ended with the exit code 1; your text is as it was."),
         ("'vi", "$EDITOR is ''vi', which is no command"),
-        ("rm", "The text cannot be edited in"),
+        ("rm", "The editor 'rm' left no file behind; your text is as it was."),
+        ("sh -c 'rm $0 && mkfifo $0'", "The editor 'sh -c 'rm $0 && mkfifo $0'' left no file behind"),
     ],
 )
 def test_an_editor_that_fails_is_one_sentence(
