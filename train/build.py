@@ -73,8 +73,9 @@ def build(
     features = _features(recipe, bundle, data, device, load_tower, workers=workers, report=report)
     if features is not None:
         load_tower.cache_clear()  # its features are cached, and its gigabytes the language model's now
+    samples = _samples(recipe, data, detections, report)
     with Loader(
-        TrainingSamples(recipe, data.sources, detections).sample,
+        samples.sample,
         data,
         features,
         bundle.vision,
@@ -152,6 +153,22 @@ def _detections(
 
     found = _computed(plan, load, device, workers=workers, report=report)
     return CachedDetections([photos for photos, _ in data.photo_sets], found)
+
+
+def _samples(
+    recipe: Recipe, data: RunData, detections: CachedDetections | None, report: Report
+) -> TrainingSamples:
+    """The samples to learn from; tells which photos are asked nothing about the objects in them."""
+    samples = TrainingSamples(recipe, data.sources, detections)
+    if without := samples.sources_without_objects:
+        names = ", ".join(f"'{name}'" for name in without)
+        report(
+            Note(
+                f"No objects are known in the photos of {names}, so no questions are made about them; "
+                "'objects' in KEY.json or a bundle with a detector would tell."
+            )
+        )
+    return samples
 
 
 def _computed(

@@ -95,6 +95,14 @@ class TrainingSamples:
         weights = [source.weight for source in recipe.source]
         self._order = Order(recipe.seed, [len(source) for source in sources], weights)
 
+    @property
+    def sources_without_objects(self) -> list[str]:
+        """The sources of whose photos no objects are known, if the recipe asks about objects."""
+        if not self._recipe.asks_about_objects:
+            return []
+        sources = zip(self._recipe.source, self._statistics, strict=True)
+        return [source.name for source, known in sources if source.weight and known is None]
+
     def sample(self, index: int) -> Sample | Skipped:
         """Sample `index` (from 0) of the run; safe to call from several threads."""
         recipe = self._recipe

@@ -181,6 +181,16 @@ def test_a_recipe_about_objects_needs_some(tiny_recipe: MakeRecipe, shard: Calla
         TrainingSamples(about_objects(tiny_recipe, "captions"), (photos,))
 
 
+def test_sources_without_objects_are_named(tiny_recipe: MakeRecipe, shard: Callable[..., Selection]) -> None:
+    marked, silent = shard({"objects": [DOG]}), shard({"captions": CAPTIONS}, name="silent")
+    sources = tuple(Source(name=name, kind="captions", weight=1.0) for name in ("marked", "silent"))
+    recipe = about_objects(tiny_recipe, source=sources)
+    assert TrainingSamples(recipe, (marked, silent)).sources_without_objects == ["silent"]
+    assert TrainingSamples(recipe, (marked, marked)).sources_without_objects == []
+    silenced = about_objects(tiny_recipe, source=sources, object_questions_per_photo=0.0)
+    assert TrainingSamples(silenced, (marked, silent)).sources_without_objects == []
+
+
 def test_validation_asks_about_objects_too(tiny_recipe: MakeRecipe, shard: Callable[..., Selection]) -> None:
     photos = shard({"captions": CAPTIONS, "objects": [DOG]}, {"captions": CAPTIONS, "objects": [DOG, BUS]})
     recipe = about_objects(tiny_recipe, "captions")
