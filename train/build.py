@@ -165,7 +165,7 @@ def _samples(
         report(
             Note(
                 f"No objects are known in the photos of {names}, so no questions are made about them; "
-                "'objects' in KEY.json or a bundle with a detector would tell."
+                "give data with 'objects' in KEY.json, or train a bundle with a detector."
             )
         )
     return samples

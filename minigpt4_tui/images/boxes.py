@@ -33,7 +33,7 @@ COLORS: tuple[Rgb, ...] = (
 
 DISTINCT = 2.0
 """The least contrast of a line. WCAG asks graphical objects for 3 (success criterion 1.4.11), which over the
-middle tones of most photos leaves black or white only, and then boxes cannot be told from each other.
+middle tones of most photos leaves black or white only, and then boxes look alike.
 """
 
 BLURRED_PERCENT = 33

@@ -49,7 +49,7 @@ def _parser() -> MarkdownIt:
 class AnswerText(Markdown):
     """Markdown from a model: its links are not opened, its HTML is text."""
 
-    # Blocks above the growing one keep their place: a vertical layout arranges all of them for every paint.
+    # While an answer grows, a vertical layout asks all blocks for their sizes at every paint; this, the last.
     DEFAULT_CSS = """
     AnswerText {
         layout: stream;

@@ -38,17 +38,12 @@ PAINT_S = 0.05
 REST = 3
 """Pause after a paint, in multiples of the time it took, so that keys get through in a long answer."""
 
-TYPING_PAUSE_S = 0.4
+TYPING_PAUSE_S = 0.15
 MAX_REST_S = 0.5
-"""Seconds without a key that count as a pause in typing (at 0.15 s the next key is about to come); longest
-wait for one, in seconds."""
+"""Seconds without a key that count as a pause in typing; longest wait for one, in seconds."""
 
-ECHO_S, NEXT_KEY_S = 0.012, 0.03
-"""Seconds after a key: it is echoed by the first, and a paint that begins by the second is done before the
-next key, or soon after."""
-
-POLL_S = 0.004
-"""Seconds between two looks for such a moment."""
+ECHO_S, NEXT_KEY_S = 0.015, 0.05
+"""Seconds after a key: it is echoed by the first, and the next key rarely comes before the second."""
 
 
 class MessageView(Vertical, can_focus=True):
@@ -185,7 +180,7 @@ class MessageView(Vertical, can_focus=True):
         while self._pending:
             await asyncio.sleep(self._rest_s)
             while not self._may_paint():
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(ECHO_S)
             await self._paint()
         self._painter = None
 

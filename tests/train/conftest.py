@@ -226,16 +226,19 @@ def small_photo(seed: int) -> bytes:
 def write_shard(tmp_path: Path) -> Callable[..., Path]:
     """Write a shard below `tmp_path`: each key's photo with its caption.
 
-    `photos` holds the bytes of those that are to be others than a small JPEG of its own.
+    `photos` holds the bytes of those that are to be others than a small JPEG of its own; `more` stands in
+    the metadata of every photo.
     """
 
-    def write(name: str, captions: Mapping[str, str], photos: Mapping[str, bytes] | None = None) -> Path:
+    def write(
+        name: str, captions: Mapping[str, str], photos: Mapping[str, bytes] | None = None, **more: Any
+    ) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, "w") as archive:
             for place, (key, caption) in enumerate(captions.items()):
                 photo = (photos or {}).get(key) or small_photo(place)
-                meta = json.dumps({"caption": caption}).encode()
+                meta = json.dumps({"caption": caption, **more}).encode()
                 for suffix, content in (("jpg", photo), ("json", meta)):
                     member = tarfile.TarInfo(f"{key}.{suffix}")
                     member.size = len(content)

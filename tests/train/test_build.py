@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from minigpt4.train.batches.samples import Batch
 from minigpt4.train.build import build, run_fingerprints
 from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.events import Event, FeaturesMissing, Note, StepDone
-from minigpt4.train.recipe import Recipe, bundle_for
+from minigpt4.train.recipe import Recipe, Source, bundle_for
 from minigpt4.train.recipe_file import read_recipe, recipe_path, with_settings
 from minigpt4.train.trainer import Trainer
 
@@ -166,6 +166,36 @@ def test_a_processor_without_bfloat16_computes_with_the_same_weights_in_float32(
     for name, weight in exact.state_dict().items():
         assert torch.equal(weight, rounded.state_dict()[name].float()), name
     assert runs[False].losses == pytest.approx(runs[True].losses, rel=0.05)
+
+
+def test_photos_are_asked_about_their_objects_and_those_without_any_are_named(
+    import_tiny: Any, write_shard: Callable[..., Path], tmp_path: Path
+) -> None:
+    captions = {str(number): f"a dog with the number {number}" for number in range(8)}
+    dog = {"label": "dog", "box": [0.1, 0.1, 0.9, 0.9]}
+    write_shard("data/marked/00000.tar", captions, objects=[dog])
+    write_shard("data/silent/00000.tar", captions)
+    recipe = with_settings(read_recipe(recipe_path("stage2")), [*SHRUNK, *QUICK, "validation.name=marked"])
+    recipe = replace(
+        recipe,
+        prompt="chat",
+        instructions=(),
+        object_questions_per_photo=4.0,
+        source=tuple(Source(name=name, kind="captions", weight=1.0) for name in ("marked", "silent")),
+    )
+    bundle = bundle_for(recipe, tiny(import_tiny, recipe, has_qformer=True))
+    events: list[Event] = []
+    data = open_data(recipe, locate(recipe, [str(tmp_path / "data")]), events.append)
+    with build(recipe, data, bundle, ProcessGroup(), start=None, workers=1, report=events.append) as (
+        trainer,
+        _,
+    ):
+        samples = [sample for number in range(3) for sample in trainer.loader.batch(number).samples]
+        assert trainer.step(0).loss > 0
+    notes = [event.sentence for event in events if isinstance(event, Note)]
+    assert [note for note in notes if note.startswith("No objects are known in the photos of 'silent', ")]
+    asked = {recipe.source[sample.source].name: len(sample.examples) for sample in samples}
+    assert asked["silent"] == 1 < asked["marked"]
 
 
 def test_cached_features_and_pixels_give_equal_losses(

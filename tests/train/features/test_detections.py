@@ -103,7 +103,7 @@ def test_each_crop_has_its_own_boxes_as_it_shows_them(photos: PhotoSet, vision: 
 
 
 def test_they_lie_beside_the_tower_s_features_and_do_not_make_these_stale(
-    photos: PhotoSet, vision: VisionSpec
+    photos: PhotoSet, vision: VisionSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tower_s = FeatureSet(photos, 1, "tower", 1, BOX_COLUMNS, vision)
     events: list[object] = []
@@ -111,7 +111,7 @@ def test_they_lie_beside_the_tower_s_features_and_do_not_make_these_stale(
         tower = DetectionTower(FindsRed(), vision)
         tower.tokens = wanted.tokens
         if wanted is tower_s:
-            tower.encode = lambda pixels_BCHW: torch.zeros(len(pixels_BCHW), 1, BOX_COLUMNS)  # type: ignore[method-assign]
+            monkeypatch.setattr(tower, "encode", lambda pixels: torch.zeros(len(pixels), 1, BOX_COLUMNS))
         compute_missing_features([wanted], lambda tower=tower: tower, events.append)
     assert not [event for event in events if type(event).__name__ == "FeaturesStale"]
     assert cached_features(tower_s) is not None

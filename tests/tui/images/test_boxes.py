@@ -14,7 +14,7 @@ from minigpt4.core.types import FoundObject
 from minigpt4.tui.images.boxes import DISTINCT, labelled, object_list, with_boxes
 from minigpt4.tui.images.drawing import DrawRequest, View, draw
 from minigpt4.tui.images.half_blocks import half_blocks
-from minigpt4.tui.images.terminal_protocol import CellSize
+from minigpt4.tui.images.terminal_protocol import CellSize, Protocol
 from minigpt4.tui.textual_theme import contrast
 
 DOG = FoundObject("dog", 0.931, (0.25, 0.25, 0.75, 0.75))
@@ -76,13 +76,13 @@ def test_of_200_objects_no_two_names_overlap() -> None:
 @pytest.mark.parametrize("protocol", ["halfblock", "quadrant", "sextant", "kitty", "sixel"])
 @pytest.mark.parametrize("colors", ["truecolor", None])
 @pytest.mark.parametrize("size", [(1, 1), (640, 480)])
-def test_all_terminals_draw_them(protocol: str, colors: str | None, size: tuple[int, int]) -> None:
+def test_all_terminals_draw_them(protocol: Protocol, colors: str | None, size: tuple[int, int]) -> None:
     out = BytesIO()
     Image.new("RGB", size, (200, 200, 200)).save(out, "PNG")
 
     def drawn(*objects: FoundObject) -> tuple[list[str], object]:
         view = View(out.getvalue(), "mini", objects)
-        drawing = draw(DrawRequest(view, 40, 20, protocol, CellSize(10, 20), colors, True))  # type: ignore[arg-type]
+        drawing = draw(DrawRequest(view, 40, 20, protocol, CellSize(10, 20), colors, True))
         pixels = [strip.text for strip in drawing.pixels or []] if protocol == "sixel" else drawing.send
         return [strip.text for strip in drawing.cells], pixels
 

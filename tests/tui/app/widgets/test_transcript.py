@@ -6,8 +6,11 @@ import time
 from typing import Any
 
 import pytest
+from textual.widget import Widget
+from textual.widgets.markdown import MarkdownBlock
 
 from minigpt4.tui.history.store import Store, StoredPicture
+from minigpt4.tui.widgets.answer import AnswerText
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.transcript import WINDOW
 
@@ -107,6 +110,34 @@ async def test_typing_stays_quick_in_a_long_conversation(play: Play, long_conver
         assert app.chat.composer.text == "a question typed"
         # The processor's time, of which a busy machine takes none away; all that an answer costs is in it.
         assert (time.process_time() - spent) / 16 < 0.25
+
+
+async def test_while_an_answer_grows_its_finished_blocks_are_not_asked_for_their_sizes(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[Widget] = set()
+    for name in ("_get_box_model", "get_content_height"):
+        original = getattr(Widget, name)
+
+        def noting(widget: Widget, *sizes: Any, original: Any = original, **options: Any) -> Any:
+            asked.add(widget)
+            return original(widget, *sizes, **options)
+
+        monkeypatch.setattr(Widget, name, noting)
+    async with play() as now:
+        await now.ask("Tell me a story.")
+        now.engine.begin("\n\n".join(f"Paragraph {number}" for number in range(9)))
+        await now.until(lambda: "Paragraph 8" in now.text())
+        now.engine.begin(" goes on")
+        await now.until(lambda: "Paragraph 8 goes on" in now.text())
+        (answer,) = now.app.chat.query(AnswerText)
+        *finished, last = answer.query_children(MarkdownBlock)
+        asked.clear()
+        now.engine.begin(" and on.")
+        await now.until(lambda: "Paragraph 8 goes on and on." in now.text())
+        assert len(finished) == 8
+        assert last in asked
+        assert asked.isdisjoint(finished)
 
 
 async def test_a_conversation_that_leaves_room_stands_at_the_top_while_the_foot_grows_and_shrinks(
