@@ -67,6 +67,7 @@ class Composer(TextArea):
         self.questions = questions
         self._take_back = take_back
         self._completed = ""
+        self._offered_for = ""
 
     def render_line(self, y: int) -> Strip:
         """A line; blank without a column to wrap the placeholder to, which Textual cannot do."""
@@ -210,6 +211,12 @@ class Composer(TextArea):
 
     def on_text_area_changed(self) -> None:
         """Offer commands while one is typed; what Tab offered stays until the text changes."""
+        self._offer_commands()
+
+    def _offer_commands(self) -> None:
+        if self.text == self._offered_for:
+            return
+        self._offered_for = self.text
         if self.text != self._completed:
             self._completed = ""
             found: Sequence[Choice] = ()
@@ -221,6 +228,9 @@ class Composer(TextArea):
 
     async def _on_key(self, event: events.Key) -> None:
         """Handle the app's keys before the text area's, in the order in which they are pressed."""
+        # Keys that arrive at once overtake the message of the change: the list would still be that of the
+        # first letters, and Enter would take its row instead of the text.
+        self._offer_commands()
         if self._choices.is_open and event.key in LIST_KEYS:
             event.stop()
             event.prevent_default()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual import events
 
 from minigpt4.tui.conversation.slash_commands import choices_for
 from minigpt4.tui.screens.help import HelpScreen
@@ -54,6 +55,18 @@ async def test_enter_runs_the_command_under_the_cursor(play: Play) -> None:
         await now.until(lambda: isinstance(now.app.screen, HelpScreen))
         await press(now, "escape")
         assert now.app.chat.composer.text == ""
+
+
+async def test_enter_right_after_a_burst_of_keys_sends_what_is_typed(play: Play) -> None:
+    async with play() as now:
+        assert await press(now, "/", "t") == "/t"
+        assert chosen(now) == "/themes"
+        composer = now.app.chat.composer
+        # One burst: Enter is handled before the message that the text has changed.
+        composer.insert("mp/none.png what is this?")
+        await composer._on_key(events.Key("enter", "\r"))
+        await now.until(lambda: "/tmp/none.png" in now.text())
+        assert now.app.screen is now.app.chat
 
 
 async def test_enter_on_a_command_that_needs_a_path_waits_for_it(play: Play) -> None:
