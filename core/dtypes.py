@@ -49,12 +49,20 @@ def dtype_for(name: str, device: str) -> str:
     return SPELLINGS[name]
 
 
-@cache
 def has_bf16() -> bool:
     """Whether this processor multiplies bfloat16 itself."""
+    return not BF16_FLAGS.isdisjoint(_cpu_flags())
+
+
+def has_amx() -> bool:
+    """Whether it multiplies whole tiles of bfloat16, which is faster than float32 for any size of matrix."""
+    return "amx_bf16" in _cpu_flags()
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
     try:
         facts = CPU_INFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    flags = next((line for line in facts.splitlines() if line.startswith("flags")), "")
-    return not BF16_FLAGS.isdisjoint(flags.split())
+        return frozenset()
+    return frozenset(next((line for line in facts.splitlines() if line.startswith("flags")), "").split())

@@ -90,8 +90,8 @@ class Engine:
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
         self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
-        vectors = bundle.objects.vectors if bundle.objects else 0
-        self._boxes = ArrayCache(f"{fingerprint}-objects", (vectors, BOX_COLUMNS), np.float32)
+        objects = bundle.objects.limit if bundle.objects else 0
+        self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None

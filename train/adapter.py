@@ -7,10 +7,9 @@ bundle's Q-Former.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +25,10 @@ from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.types import Text, Tokenize
 from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.vision.fingerprint import tower_fingerprint
+from minigpt4.core.vision.objects import IS_EMPTY, IS_OBJECT, PROMPT_SCALE
+from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.tower import load_tower
+from minigpt4.core.weights.released import projection_tensors
 from minigpt4.core.weights.run_projection import PROJECTION, QFORMER, checkpoint_folders
 from minigpt4.train.captions.labels import load_classes
 from minigpt4.train.recipe import Recipe
@@ -54,6 +56,18 @@ class Adapter(nn.Module):
         self.qformer = qformer
         self.norm = dict(norm or {})
         self.eval().requires_grad_(True)
+
+    def train_only(self, columns: slice) -> None:
+        """Keep all weights of the projection but those of these input columns."""
+
+        def kept(gradient: Tensor) -> Tensor:
+            part = torch.zeros_like(gradient)
+            part[:, columns] = gradient[:, columns]
+            return part
+
+        linear = self.projection.linear
+        linear.weight.register_hook(kept)  # type: ignore[no-untyped-call]
+        linear.bias.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
     def forward(self, features_BND: Tensor) -> Tensor:
         """Features, or the inputs of a trainable Q-Former -> image embeddings."""
@@ -85,7 +99,7 @@ def initial_adapter(recipe: Recipe, bundle: Bundle, start: Path | None) -> Adapt
         initialise(projection, noise=recipe.initial_std, seed=recipe.seed)
     else:
         check_start(start, recipe, bundle)
-        projection = load_projection(_files(start)[0], spec.inputs, spec.outputs, spec.layers)
+        projection = _start_projection(_files(start)[0], bundle)
     if recipe.qformer != "trained":
         return Adapter(projection)
     own = _files(start)[1] if start is not None else None
@@ -106,8 +120,22 @@ def check_start(start: Path | None, recipe: Recipe, bundle: Bundle) -> None:
             f"The projection in {start} was trained together with its Q-Former ({qformer.name}), which the "
             f"recipe's qformer = '{recipe.qformer}' would not use; add --set qformer=trained."
         )
+    _start_projection(projection, bundle)
+
+
+def _start_projection(path: Path, bundle: Bundle) -> Projection:
+    """A trained projection; one from before the bundle had a detector gets empty columns for its vectors."""
     spec = bundle.projection
-    load_projection(projection, spec.inputs, spec.outputs, spec.layers)
+    added = OBJECT_WIDTH + bundle.objects.soft_prompt if bundle.objects is not None else 0
+    weight = projection_tensors(path).get("weight")
+    if not added or weight is None or weight.ndim != 2 or weight.shape[1] != spec.inputs - added:
+        return load_projection(path, spec.inputs, spec.outputs, spec.layers)
+    earlier = load_projection(path, spec.inputs - added, spec.outputs)
+    projection = Projection(spec.inputs, spec.outputs)
+    with torch.no_grad():
+        projection.linear.weight.zero_()[:, : earlier.inputs] = earlier.linear.weight
+        projection.linear.bias.copy_(earlier.linear.bias)
+    return projection
 
 
 def save_adapter(folder: Path, adapter: Adapter) -> None:
@@ -243,7 +271,6 @@ def name_classes(
     projection: Projection,
     *,
     class_columns: slice,
-    named_columns: Mapping[int, str] = MappingProxyType({}),
     token_embeddings_VD: Tensor,
     tokenize: Tokenize,
     scale: float,
@@ -253,8 +280,7 @@ def name_classes(
     mini's features end in the probabilities of 1,000 ImageNet classes; this way a class maps to its name
     from the first step, even if training shows one photo of it or none. Column c of `class_columns`
     becomes `scale` times the mean of two embeddings: of the class's own name ("tabby cat") and of its
-    everyday word ("cat"), each the mean over its tokens. A detector's `named_columns` become their word's.
-    Raises UsageError if the projection has later
+    everyday word ("cat"), each the mean over its tokens. Raises UsageError if the projection has later
     layers, which would scramble the names, or the tower no classes.
     """
     if projection.deeper:
@@ -268,14 +294,53 @@ def name_classes(
             f"class_name_scale is {scale:g}, but this bundle's vision tower names no classes; give "
             "--set class_name_scale=0."
         )
-    embeddings_VD = token_embeddings_VD.detach().float().cpu()
-
-    def embedding_of(*names: str) -> Tensor:
-        found = [embeddings_VD[list(tokenize(Text(f" {name}")))].mean(0) for name in names]
-        return scale * torch.stack(found).mean(0)
-
+    embedding_of = _word_embeddings(token_embeddings_VD, tokenize)
     with torch.no_grad():
         for column, of_class in zip(columns, load_classes(), strict=True):
-            projection.linear.weight[:, column] = embedding_of(of_class.name, of_class.basic)
-        for column, word in named_columns.items():
-            projection.linear.weight[:, column] = embedding_of(word)
+            both = torch.stack([embedding_of(of_class.name), embedding_of(of_class.basic)])
+            projection.linear.weight[:, column] = scale * both.mean(0)
+
+
+def name_objects(
+    projection: Projection,
+    tower: VisionTower,
+    *,
+    token_embeddings_VD: Tensor,
+    tokenize: Tokenize,
+    soft_prompt: str,
+) -> None:
+    """Initialise the weight columns of a detector's vectors with the embeddings of what they stand for.
+
+    An object's vector starts at the mean of its name's tokens plus that of its number, an empty one at a
+    full stop, and the soft prompt at the tokens of `soft_prompt`, if that is not empty. The projection's
+    bias, which the tower's vectors have learned, is taken off. Raises UsageError if the projection has
+    later layers, or the words are not as many tokens as the soft prompt has vectors.
+    """
+    if projection.deeper:
+        raise UsageError(
+            f"A projection of {projection.layers} layers has no columns that stand for a detector's "
+            "classes; give --set layers=1, or take a bundle without 'objects'."
+        )
+    embedding_of = _word_embeddings(token_embeddings_VD, tokenize)
+    prompt = range(*tower.prompt_columns.indices(projection.inputs))
+    tokens = list(tokenize(Text(soft_prompt))) if soft_prompt else []
+    if tokens and len(tokens) != len(prompt):
+        raise UsageError(
+            f"'soft_prompt' is '{soft_prompt}', which is {len(tokens)} tokens, and the bundle's soft prompt "
+            f"has {len(prompt)} vectors; change the words, or 'objects.soft_prompt' in its manifest."
+        )
+    weight, bias = projection.linear.weight, projection.linear.bias
+    with torch.no_grad():
+        weight[:, tower.object_columns] = 0
+        for column, word in tower.named_columns.items():
+            weight[:, column] = embedding_of(word)
+        weight[:, tower.prompt_columns.start + IS_OBJECT] = -bias
+        weight[:, tower.prompt_columns.start + IS_EMPTY] = embedding_of(".") - bias
+        for column, token in zip(prompt, tokens, strict=False):
+            weight[:, column] = (token_embeddings_VD[token].float().cpu() - bias) / PROMPT_SCALE
+
+
+def _word_embeddings(token_embeddings_VD: Tensor, tokenize: Tokenize) -> Callable[[str], Tensor]:
+    """The mean embedding of a word's tokens, as it stands inside a sentence."""
+    embeddings_VD = token_embeddings_VD.detach().float().cpu()
+    return lambda word: embeddings_VD[list(tokenize(Text(f" {word}")))].mean(0)

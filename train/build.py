@@ -29,11 +29,19 @@ from minigpt4.train.adapter import (
     features_fingerprint,
     initial_adapter,
     name_classes,
+    name_objects,
     tower_for,
 )
 from minigpt4.train.batches.loader import Loader
 from minigpt4.train.batches.run_data import RunData, feature_plan, is_worth_caching
-from minigpt4.train.batches.samples import Batch, Sample, TrainingSamples, validation_samples
+from minigpt4.train.batches.samples import (
+    NO_COLUMNS,
+    Batch,
+    FeatureColumns,
+    Sample,
+    TrainingSamples,
+    validation_samples,
+)
 from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.estimate.estimate import utilisation_of
 from minigpt4.train.events import ModelLoading, Note, Report
@@ -199,7 +207,9 @@ def _language_model(recipe: Recipe, bundle: Bundle, device: str, report: Report)
     )
     float32_bytes = sum(weight.numel() for weight in model.parameters()) * torch.float32.itemsize
     if precision_on(device, recipe.precision, float32_bytes) != recipe.precision:
-        report(Note("This processor cannot multiply bfloat16: the language model computes in float32."))
+        report(
+            Note("float32 is faster than bfloat16 on this processor, so the language model computes in it.")
+        )
         model = model.float()
     return model
 
@@ -213,25 +223,42 @@ def _adapter(
     load_tower: LoadTower,
 ) -> Adapter:
     adapter = initial_adapter(recipe, bundle, start)
+    projection = adapter.projection
     if start is None and recipe.class_name_scale:
         name_classes(
-            adapter.projection,
+            projection,
             class_columns=load_tower().class_columns,
-            named_columns=load_tower().named_columns,
             token_embeddings_VD=token_embeddings_VD,
             tokenize=language.tokenize,
             scale=recipe.class_name_scale,
         )
+    if bundle.objects is None:
+        return adapter
+    columns = load_tower().object_columns
+    if start is None or not projection.linear.weight[:, columns].any():
+        name_objects(
+            projection,
+            load_tower(),
+            token_embeddings_VD=token_embeddings_VD,
+            tokenize=language.tokenize,
+            soft_prompt=recipe.soft_prompt,
+        )
+    if recipe.trained_columns == "objects":
+        adapter.train_only(columns)
     return adapter
 
 
-def _feature_columns(recipe: Recipe, load_tower: LoadTower) -> slice:
-    """The columns subject to feature dropout: all but the class probabilities."""
-    if not recipe.feature_dropout and not any(source.hidden for source in recipe.source):
-        return slice(0, 0)
+def _feature_columns(recipe: Recipe, load_tower: LoadTower) -> FeatureColumns:
+    """The columns that the recipe changes; all but the class probabilities are subject to dropout."""
+    if not recipe.feature_dropout and not any(one.hidden or one.renamed for one in recipe.source):
+        return NO_COLUMNS
     tower = load_tower()
     classes = tower.class_columns
-    return slice(0, classes.start if classes.stop > classes.start else tower.width)
+    own = tower.object_columns.start or tower.width
+    return FeatureColumns(
+        features=slice(0, classes.start if classes.stop > classes.start else own),
+        names=tower.object_names,
+    )
 
 
 def _sample_answers(

@@ -22,6 +22,8 @@ Prompt = Literal["none", "instruction", "chat"]
 CaptionForm = Literal["written", "blip", "raw"]
 CosineOver = Literal["all", "rest"]
 Layers = Literal[0, 1, 3]
+ObjectKind = Literal["presence", "count", "place", "objects", "subject"]
+TrainedColumns = Literal["all", "objects"]
 QFormerUse = Literal["frozen", "none", "trained"]
 
 FEW_SKIPPED = 8
@@ -51,6 +53,11 @@ class Source:
     hidden: float = bounded(0, 1, default=0.0)
     """The fraction of samples that see what the tower calls the photo (its class vectors) and nothing of the
     photo itself, so that a class is learnt as such and not as the few photos that show it."""
+
+    renamed: float = bounded(0, 1, default=0.0)
+    """The fraction of samples whose objects are renamed at random, in their vectors as in the questions: an
+    answer must then be read from the objects' vectors, as guessing from what photos mostly show does not
+    help. Such samples have no captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +115,9 @@ class Recipe:
     object_questions_per_photo: float = bounded(0, default=0.0)
     """Prompt `chat`, stage 2: questions per sample about what a photo's boxes show: whether, how many, where.
     Boxes are people's own where the data have them, else the detector's."""
+
+    object_kinds: tuple[ObjectKind, ...] = ()
+    """Which questions about objects are asked; empty: all, in the shares of object_questions.py."""
 
     object_details_per_photo: float = bounded(0, default=0.0)
     """Prompt `chat`, stage 2: instructions to describe the photo, answered by what captions and boxes both
@@ -183,6 +193,14 @@ class Recipe:
     """How strongly the weights of the tower's class probabilities start at the class's name in the
     language model's own embeddings; 0 leaves them random."""
 
+    soft_prompt: str = ""
+    """The words whose embeddings the bundle's soft prompt starts at: as many tokens as it has vectors.
+    Empty starts it at random."""
+
+    trained_columns: TrainedColumns = "all"
+    """`objects`: only the weights of the detector's vectors are trained, and what the projection makes of
+    the tower's own stays as it was."""
+
     layers: Layers = 0
     """Linear layers of the projection: 1, or 3 as in the paper's ablation. 0: as many as the bundle has."""
 
@@ -242,12 +260,20 @@ def bundle_for(recipe: Recipe, bundle: Bundle) -> Bundle:
             f"The recipe trains the Q-Former, and the bundle '{bundle.name}' has none; choose another "
             "--bundle, or --set qformer=frozen."
         )
+    if bundle.objects is None and (recipe.soft_prompt or recipe.trained_columns == "objects"):
+        key = "soft_prompt" if recipe.soft_prompt else "trained_columns"
+        raise UsageError(
+            f"The recipe's '{key}' is about a detector's objects, and the bundle '{bundle.name}' has no "
+            "detector; choose another --bundle, or --set soft_prompt= and trained_columns=all."
+        )
     return reshaped(bundle, recipe.layers, recipe.qformer)
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
     yield from _source_contradictions(recipe)
     yield from _prompt_contradictions(recipe)
+    if recipe.trained_columns == "objects" and recipe.weight_decay:
+        yield "with 'trained_columns' = 'objects' the other weights must not decay; set 'weight_decay' to 0."
     for key in ("warmup_rate", "floor_rate"):
         rate = getattr(recipe, key)
         if rate > recipe.learning_rate:

@@ -17,7 +17,7 @@ from minigpt4.core.vision.base import VisionTower
 from minigpt4.core.weights.bnb_quantize import QUANTS
 from minigpt4.train.adapter import Adapter
 from minigpt4.train.batches.loader import Loader
-from minigpt4.train.batches.samples import Batch, Sample, Skipped, drop_features
+from minigpt4.train.batches.samples import NO_COLUMNS, Batch, FeatureColumns, Sample, Skipped, change_features
 from minigpt4.train.distributed.process_group import ProcessGroup
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.estimate.estimate import Utilisation
@@ -73,14 +73,14 @@ class Trainer:
         validation: Callable[[], Iterable[Batch]],
         process_group: ProcessGroup | None = None,
         tower: VisionTower | None = None,
-        feature_columns: slice = slice(0, 0),
+        feature_columns: FeatureColumns = NO_COLUMNS,
         threads: int = 1,
         utilisation: Utilisation = lambda _work, _seconds: None,
         sample_answers: SampleAnswers | None = None,
     ) -> None:
         """`loader` and `validation` give this process's batches, the latter the same at every call.
 
-        `tower` is needed if batches hold pixels. `feature_columns` are subject to feature dropout. On a
+        `tower` is needed if batches hold pixels. `feature_columns` are those that a recipe changes. On a
         CPU, `threads` threads compute parts of a micro-batch in parallel. `utilisation` computes the MFU
         of a step; `sample_answers` generates answers about fixed photos.
         """
@@ -285,7 +285,7 @@ class Trainer:
             pixels_BCHW = batch.pixels_BCHW[rows].to(device, non_blocking=True)
             # Autograd refuses inference tensors; a copy is a normal one.
             features_BND = self._tower.encode(pixels_BCHW).clone()
-        drop_features(features_BND, batch.samples[rows], self.recipe, self._feature_columns)
+        change_features(features_BND, batch.samples[rows], self.recipe, self._feature_columns)
         return features_BND
 
     def _all_reduce(self, loss: Tensor) -> None:

@@ -65,16 +65,18 @@ class QFormerSpec:
 
 @dataclass(frozen=True)
 class ObjectsSpec:
-    """The frozen detector beside the tower, whose objects are vectors of their own before the tower's.
+    """The frozen detector beside the tower, whose objects are vectors of their own after the tower's.
 
-    It sees the tower's pixels. `vectors` is K, how many objects a picture can have at most; `min_score`
-    is the least score of an object, 0 to 1.
+    It sees the tower's pixels. `limit` is K, how many objects a picture can have at most; `min_score`
+    is the least score of an object, 0 to 1. `soft_prompt` is how many vectors introduce the objects: the
+    same for every picture and learned with the rest (Lester et al. 2021, arXiv 2104.08691).
     """
 
     architecture: str = field(metadata={"choices": tuple(DETECTOR_SIZES)})
     file: File
-    vectors: int = bounded(1, 100)
+    limit: int = bounded(1, 100)
     min_score: float = bounded(0.01, 1)
+    soft_prompt: int = bounded(0, 100, default=0)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class VisionStages:
     """Input of the projection."""
 
     objects_BKD: Tensor | None = None
-    """The vectors of a detector's objects, which are the first K of the features; None without one."""
+    """The vectors of a detector's objects, the last of the features, two an object; None without one."""
 
 
 class VisionTower(ABC):
@@ -48,6 +48,15 @@ class VisionTower(ABC):
 
     named_columns: Mapping[int, str] = MappingProxyType({})
     """Other columns of D that stand for a word: a detector's classes, and numbers of objects."""
+
+    object_columns: slice = slice(0, 0)
+    """Columns of D that a detector's vectors have to themselves, the last of all; empty without one."""
+
+    object_names: slice = slice(0, 0)
+    """Those of them that hold an object's class."""
+
+    prompt_columns: slice = slice(0, 0)
+    """Those of them that are a soft prompt, one for each of its vectors."""
 
     @abstractmethod
     def encode(self, pixels_BCHW: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ both are computed again when this number changes. A change that only pictures wi
 raises `PIXELS_VERSION` (pixels.py) instead, and leaves the embeddings of all others cached.
 """
 
-OBJECTS_VERSION = 1
+OBJECTS_VERSION = 2
 """The same for the vectors of a detector's objects, which only bundles with one have."""
 
 FLOAT32_ONLY = ("efficientnet-lite2",)
@@ -39,7 +39,8 @@ def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
     if spec.architecture not in FLOAT32_ONLY:
         parts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
     if (objects := bundle.objects) is not None:
-        parts += [*_detector_parts(objects, bundle), objects.vectors, objects.min_score]
+        parts += [*_detector_parts(objects, bundle), objects.limit, objects.min_score]
+        parts.append(objects.soft_prompt)
     if qformer is not None:
         parts += [_digest(qformer.file, bundle), dict(sorted(vars(qformer.options).items()))]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,9 +1,11 @@
 """A detector's objects as vectors that one linear layer can read.
 
-A vector has a column for every class of COCO (the scores of that box for all of them), then for its place
-(center, from -1 to 1; width, height and area as fractions of the picture's), its score, how many objects
-of its class were found (one, two, three, four or more, each a column of its own), and whether it is an
-object. A picture has K such vectors; those left over say that there is nothing more.
+An object has two vectors, as a sentence would have two words: its number and its name. The first has
+columns for how many objects of its class were found (one, two, three, four or more, each a column apart),
+for its place (center, from -1 to 1; width, height and area as fractions of the picture's) and for its score;
+the second has a column for every class of COCO. In one vector together they are read far worse: of presence
+the AUC after 40 steps of the same training was 0.82 apart and 0.6 together. A picture has K such pairs; those
+left over say that there is nothing more.
 
 After a change of the vectors, raise OBJECTS_VERSION in fingerprint.py.
 """
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
 
 PLACE = ("center x", "center y", "width", "height", "area")
 COUNTS = ("one", "two", "three", "four", "several")
+VECTORS = 2
+"""Of an object."""
+
 IS_OBJECT, IS_EMPTY = -2, -1
-"""The last two columns."""
+"""The last two columns; one of them is 1 in every vector."""
 
 PLACE_COLUMNS = slice(len(NAMES), len(NAMES) + len(PLACE))
 SCORE_COLUMN = PLACE_COLUMNS.stop
@@ -41,32 +46,43 @@ NAMED_COLUMNS = {
 }
 """The words that columns stand for."""
 
-_PROBABILITIES = [number - 1 for number in NAMES]
+NAME_COLUMNS = slice(0, len(NAMES))
+
+PROMPT_SCALE = 20.0
+"""The value of a soft prompt's column in its own vector, all others being zero.
+
+AdamW moves every weight by about the learning rate, so a prompt's vector moves 20 times as fast as a class's.
+At one rate for both the names were gone before the prompt was found: presence stayed at chance (AUC 0.52 and
+0.82 after as many steps).
+"""
+
+_COLUMN_OF = {number: column for column, number in enumerate(NAMES)}
 
 
-def object_vectors(found: Detections, vectors: int) -> NDArray[np.float32]:
-    """The vectors (K, 93) of one picture's objects.
+def object_vectors(found: Detections, objects: int) -> NDArray[np.float32]:
+    """The vectors (2 K, 93) of one picture's K objects, each its number and then its name.
 
     First the largest object of each class, the largest class first, so that a crowd does not keep the
     dog out; then, if there is room, what remains, by size.
     """
-    rows = np.zeros((vectors, WIDTH), np.float32)
-    order = _chosen(found, vectors)
-    rows[len(order) :, IS_EMPTY] = 1
+    rows = np.zeros((VECTORS * objects, WIDTH), np.float32)
+    order = _chosen(found, objects)
+    rows[VECTORS * len(order) :, IS_EMPTY] = 1
     if not order:
         return rows
+    row = rows[: VECTORS * len(order)]
+    row[:, IS_OBJECT] = 1
+    number, name = row[::VECTORS], row[1::VECTORS]
     counts = Counter(found.classes_K.tolist())
     top, left, bottom, right = found.boxes_K4[order].T
     width, height = right - left, bottom - top
-    row = rows[: len(order)]
-    row[:, : len(NAMES)] = found.probabilities_KC[order][:, _PROBABILITIES]
-    row[:, PLACE_COLUMNS] = np.stack(
+    number[:, PLACE_COLUMNS] = np.stack(
         [left + right - 1, top + bottom - 1, width, height, width * height], axis=1
     )
-    row[:, SCORE_COLUMN] = found.scores_K[order]
-    for place, number in enumerate(found.classes_K[order].tolist()):
-        row[place, COUNT_COLUMNS.start + min(counts[number], len(COUNTS)) - 1] = 1
-    row[:, IS_OBJECT] = 1
+    number[:, SCORE_COLUMN] = found.scores_K[order]
+    for place, of_class in enumerate(found.classes_K[order].tolist()):
+        number[place, COUNT_COLUMNS.start + min(counts[of_class], len(COUNTS)) - 1] = 1
+        name[place, _COLUMN_OF[of_class]] = 1
     return rows
 
 

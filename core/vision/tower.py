@@ -16,7 +16,14 @@ from minigpt4.core.vision.base import VisionStages, VisionTower
 from minigpt4.core.vision.detections import Detections
 from minigpt4.core.vision.detector import Detector, load_detector, made_detector
 from minigpt4.core.vision.efficientnet import IMAGE_SIZE, EfficientNetLite2
-from minigpt4.core.vision.objects import NAMED_COLUMNS, object_boxes, object_vectors
+from minigpt4.core.vision.objects import (
+    NAME_COLUMNS,
+    NAMED_COLUMNS,
+    PROMPT_SCALE,
+    VECTORS,
+    object_boxes,
+    object_vectors,
+)
 from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
 
@@ -41,36 +48,44 @@ class EfficientNetTower(VisionTower):
 
 
 class TowerWithObjects(VisionTower):
-    """A tower and a detector, which see the same pixels: the vectors of objects, then the tower's.
+    """A tower and a detector, which see the same pixels: the tower's vectors, a soft prompt, the objects'.
 
-    A vector of one kind is zero in the columns of the other, so that the projection keeps them apart.
+    A vector of one kind is zero in the columns of the others, so that the projection keeps them apart.
     """
 
     def __init__(self, tower: VisionTower, detector: Detector, spec: ObjectsSpec, vision: VisionSpec) -> None:
         self.network = nn.ModuleList([tower.network, detector.network])
-        self.width = tower.width + OBJECT_WIDTH
-        self.tokens = spec.vectors + tower.tokens
+        own, prompt = tower.width + OBJECT_WIDTH, spec.soft_prompt
+        self.width = own + prompt
+        self.tokens = tower.tokens + prompt + VECTORS * spec.limit
         self.class_columns = tower.class_columns
         self.named_columns = {tower.width + column: word for column, word in NAMED_COLUMNS.items()}
+        self.object_columns = slice(tower.width, self.width)
+        self.object_names = slice(tower.width + NAME_COLUMNS.start, tower.width + NAME_COLUMNS.stop)
+        self.prompt_columns = slice(own, self.width)
         self._tower, self._detector, self._spec, self._vision = tower, detector, spec, vision
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        """Pixels (B, 3, 300, 300) -> features (B, K + N, D), float32."""
+        """Pixels (B, 3, 300, 300) -> features (B, N + P + K, D), float32."""
         return self.stages(pixels_BCHW).features_BND
 
     def stages(self, pixels_BCHW: Tensor) -> VisionStages:
         """The features, and those of the objects alone."""
         found = self._found(pixels_BCHW)
-        rows_BKD = np.stack([object_vectors(one, self._spec.vectors) for one in found])
+        rows_BKD = np.stack([object_vectors(one, self._spec.limit) for one in found])
         objects_BKD = torch.from_numpy(rows_BKD).to(pixels_BCHW.device)
         smaller = F.interpolate(pixels_BCHW, (IMAGE_SIZE, IMAGE_SIZE), mode="bicubic", antialias=True)
         tower_BND = self._tower.encode(smaller)
-        features = [F.pad(objects_BKD, (self._tower.width, 0)), F.pad(tower_BND, (0, OBJECT_WIDTH))]
-        return VisionStages(tower_BND, None, torch.cat(features, dim=1), objects_BKD)
+        features_BND = tower_BND.new_zeros(len(found), self.tokens, self.width)
+        first, prompt = self._tower.tokens, self._spec.soft_prompt
+        features_BND[:, :first, : self._tower.width] = tower_BND
+        features_BND[:, first : first + prompt, self.prompt_columns] = PROMPT_SCALE * torch.eye(prompt)
+        features_BND[:, first + prompt :, self._tower.width : self.prompt_columns.start] = objects_BKD
+        return VisionStages(tower_BND, None, features_BND, objects_BKD)
 
     def object_boxes(self, pixels_BCHW: Tensor) -> NDArray[np.float32]:
         """The boxes (B, K, 6) of the objects that have a vector; only the detector runs."""
-        return np.stack([object_boxes(one, self._spec.vectors) for one in self._found(pixels_BCHW)])
+        return np.stack([object_boxes(one, self._spec.limit) for one in self._found(pixels_BCHW)])
 
     def _found(self, pixels_BCHW: Tensor) -> list[Detections]:
         return self._detector(unnormalised(pixels_BCHW, self._vision), min_score=self._spec.min_score)

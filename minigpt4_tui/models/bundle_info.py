@@ -133,7 +133,7 @@ def has_language(bundle: Bundle) -> bool:
 def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
     vision, projection, language = bundle.vision, bundle.projection, bundle.language
     qformer = f", Q-Former of {bundle.qformer.options.queries} queries" if bundle.qformer else ""
-    objects = f", {bundle.objects.vectors} objects of {bundle.objects.architecture}" if bundle.objects else ""
+    objects = f", {bundle.objects.limit} objects of {bundle.objects.architecture}" if bundle.objects else ""
     return (
         (
             "Vision",

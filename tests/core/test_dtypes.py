@@ -7,32 +7,36 @@ import pytest
 
 from minigpt4.core import dtypes as precision
 from minigpt4.core.bundles.geometry import ViTGeometry
-from minigpt4.core.dtypes import default_dtype, dtype_for, has_bf16
+from minigpt4.core.dtypes import default_dtype, dtype_for
 from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.train.precision import precision_on
 
 VISION = {"width": 1408, "depth": 39, "heads": 16, "mlp": 6144, "patch": 14}
 
 
 @pytest.fixture(autouse=True)
 def _ask_the_processor_again() -> Iterator[None]:
-    has_bf16.cache_clear()
+    precision._cpu_flags.cache_clear()
     yield
-    has_bf16.cache_clear()
+    precision._cpu_flags.cache_clear()
 
 
-@pytest.mark.parametrize(("flags", "expected"), [
-    ("fpu avx2 avx512f", "fp32"),
-    ("fpu avx512f avx512_bf16", "bf16"),
-    ("fpu amx_tile amx_bf16", "bf16"),
+@pytest.mark.parametrize(("flags", "expected", "trained"), [
+    ("fpu avx2 avx512f", "fp32", "fp32"),
+    ("fpu avx512f avx512_bf16", "bf16", "fp32"),
+    ("fpu amx_tile amx_bf16", "bf16", "bf16"),
 ])  # fmt: skip
 def test_a_cpu_computes_in_bf16_if_it_has_instructions_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str, expected: str, trained: str
 ) -> None:
     facts = tmp_path / "cpuinfo"
     facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t: amx_bf16\n")
     monkeypatch.setattr(precision, "CPU_INFO", facts)
     assert default_dtype("cpu") == dtype_for("auto", "cpu") == expected
     assert default_dtype("cuda") == default_dtype("cuda:1") == "fp16"
+    assert precision_on("cpu", "bf16", 100 << 20) == trained
+    assert precision_on("cpu", "bf16", 20 << 30) == "bf16", "it would not fit"
+    assert precision_on("cuda", "bf16", 100 << 20) == "bf16"
 
 
 def test_an_unknown_processor_computes_in_fp32(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

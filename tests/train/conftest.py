@@ -23,6 +23,7 @@ from minigpt4.train.adapter import Adapter
 from minigpt4.train.batches.loader import Loader
 from minigpt4.train.batches.samples import (
     Batch,
+    FeatureColumns,
     Sample,
     Skipped,
     TrainingSamples,
@@ -38,7 +39,7 @@ from minigpt4.train.recipe import Recipe, Source, Validation
 from minigpt4.train.trainer import Trainer
 
 WIDTH, FEATURES, IMAGE_TOKENS, VIEWS = 16, 6, 2, 3
-FEATURE_COLUMNS = slice(0, 4)
+FEATURE_COLUMNS = FeatureColumns(slice(0, 4))
 """The other two columns represent class probabilities."""
 VOCABULARY = 131
 CAPTIONS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ import torch
 from minigpt4.core.errors import UsageError
 from minigpt4.core.projection import Projection
 from minigpt4.core.types import Text
-from minigpt4.train.adapter import initialise, name_classes
+from minigpt4.core.vision.base import VisionTower
+from minigpt4.core.vision.objects import IS_EMPTY, IS_OBJECT, PROMPT_SCALE, WIDTH
+from minigpt4.train.adapter import initialise, name_classes, name_objects
 from minigpt4.train.captions.labels import load_classes
 
 
@@ -72,11 +74,52 @@ def test_a_class_starts_as_the_mean_of_its_two_names() -> None:
     assert weight[:, :10].abs().max() < 1010**-0.5
 
 
-def test_a_detectors_columns_start_as_their_words() -> None:
-    weight = named(named_columns={3: "cat", 7: "two"}).linear.weight
-    for column, word in ((3, "cat"), (7, "two")):
-        mean = sum(letters_as_tokens(Text(f" {word}"))) / (len(word) + 1)
-        assert weight[:, column].tolist() == pytest.approx([2 * mean] * 8)
+class Seeing:
+    """The columns of a tower of 3 features beside a detector, with a soft prompt of two vectors."""
+
+    named_columns: ClassVar = {3: "cat", 83 + 6: "one"}
+    object_columns = slice(3, 3 + WIDTH + 2)
+    prompt_columns = slice(3 + WIDTH, 3 + WIDTH + 2)
+
+
+def with_objects(soft_prompt: str = "ab", layers: int = 1) -> Projection:
+    projection = Projection(3 + WIDTH + 2, 8, layers)
+    initialise(projection, noise=0.0, seed=0)
+    name_objects(
+        projection,
+        cast(VisionTower, Seeing()),
+        token_embeddings_VD=torch.arange(50.0)[:, None].expand(50, 8),
+        tokenize=letters_as_tokens,
+        soft_prompt=soft_prompt,
+    )
+    return projection
+
+
+def test_an_objects_vector_starts_as_its_name_and_number() -> None:
+    projection = with_objects()
+    row = torch.zeros(3 + WIDTH + 2)
+    row[[3, 89, 3 + WIDTH + IS_OBJECT]] = 1
+    words = [sum(letters_as_tokens(Text(f" {word}"))) / (len(word) + 1) for word in ("cat", "one")]
+    assert projection(row).tolist() == pytest.approx([sum(words)] * 8, rel=1e-5)
+    empty = torch.zeros(3 + WIDTH + 2)
+    empty[3 + WIDTH + IS_EMPTY] = 1
+    assert projection(empty).tolist() == pytest.approx([sum(letters_as_tokens(Text(" ."))) / 2] * 8, rel=1e-5)
+
+
+def test_a_soft_prompt_starts_as_its_words() -> None:
+    projection = with_objects("ab")
+    for place, letter in enumerate("ab"):
+        row = torch.zeros(3 + WIDTH + 2)
+        row[3 + WIDTH + place] = PROMPT_SCALE
+        assert projection(row).tolist() == pytest.approx([ord(letter) % 50] * 8, rel=1e-4)
+    assert not with_objects("").linear.weight[:, 3 + WIDTH :].any(), "the tower's bias alone"
+
+
+def test_a_soft_prompt_of_other_length_or_a_deeper_projection_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"'soft_prompt' is 'abc', which is 3 tokens, .* has 2 vectors"):
+        with_objects("abc")
+    with pytest.raises(UsageError, match=r"projection of 3 layers has no columns .*--set layers=1"):
+        with_objects(layers=3)
 
 
 def test_class_names_need_a_projection_of_one_layer() -> None:

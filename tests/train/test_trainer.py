@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minigpt4.core.vision.base import VisionStages
 from minigpt4.train.batches.loader import Loader
-from minigpt4.train.batches.samples import Batch, Skipped
+from minigpt4.train.batches.samples import Batch, FeatureColumns, Skipped
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.estimate.flops import Work
 from minigpt4.train.events import Answer, StepDone
@@ -307,7 +307,7 @@ class Doubling:
 
 def rebuilt(trainer: Trainer, **changes: Any) -> Trainer:
     """The same trainer with other settings of its constructor."""
-    settings: dict[str, Any] = {"validation": lambda: (), "feature_columns": slice(0, 4)}
+    settings: dict[str, Any] = {"validation": lambda: (), "feature_columns": FeatureColumns(slice(0, 4))}
     return Trainer(
         trainer.recipe,
         trainer.adapter,

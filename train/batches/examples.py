@@ -175,7 +175,7 @@ def _about_objects(
 ) -> list[QuestionAnswer]:
     """The questions and descriptions made from boxes: as many as the recipe draws, if there are so many."""
     count = max(least, _count(recipe.object_questions_per_photo, rng))
-    asked = object_questions(scene, known, count, rng)
+    asked = object_questions(scene, known, count, rng, recipe.object_kinds)
     for _ in range(_count(recipe.object_details_per_photo, rng)):
         description = object_description(scene, rng)
         if description is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.examples import Annotations, annotations_of, examples
+from minigpt4.train.batches.renaming import STATISTICS, Renaming, draw_renaming, rename_columns, renamed
 from minigpt4.train.batches.scenes import Detections, SourceObjects, certainty_of, source_statistics
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.captions.objects.statistics import LabelStatistics
@@ -34,7 +35,8 @@ NO_OBJECTS = "no object that is clear enough"
 class Sample:
     """One photo in one crop, with its questions and answers.
 
-    `index` is the sample's position in the run; of a `hidden` photo only the class columns are seen.
+    `index` is the sample's position in the run; of a `hidden` photo only the class columns are seen, those
+    with a `renaming` show their objects under other names.
     """
 
     source: int
@@ -44,6 +46,7 @@ class Sample:
     index: int = 0
     hidden: bool = False
     key: str = ""
+    renaming: Renaming = ()
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,16 @@ class TrainingSamples:
             known = _with_objects(known, self._objects[place.source], place.photo, crop, recipe)
         except PhotoError as error:
             return Skipped(source.name, key, error.reason, index)
-        drawn = tuple(examples(known, recipe, rng, self._statistics[place.source]))
+        statistics = self._statistics[place.source]
+        renaming: Renaming = ()
+        # No draw is made where there is nothing to rename: the losses of earlier recipes stay the same.
+        if source.renamed and known.objects and rng.random() < source.renamed:
+            renaming, statistics = draw_renaming(rng), STATISTICS
+            known = Annotations(objects=renamed(known.objects, renaming))
+        drawn = tuple(examples(known, recipe, rng, statistics))
         if not drawn:
             return Skipped(source.name, key, NO_OBJECTS, index)
-        return Sample(place.source, place.photo, crop, drawn, index, hidden, key)
+        return Sample(place.source, place.photo, crop, drawn, index, hidden, key, renaming)
 
 
 def validation_samples(
@@ -184,14 +193,36 @@ def _with_objects(
     return replace(known, objects=objects.of(place, crop))
 
 
-def drop_features(features_BND: Tensor, samples: Sequence[Sample], recipe: Recipe, columns: slice) -> None:
-    """Apply the recipe's feature dropout to `columns`, in place; hidden photos lose all of them.
+NONE = slice(0, 0)
+
+
+@dataclass(frozen=True)
+class FeatureColumns:
+    """What the columns of a tower's features hold, as far as training changes them."""
+
+    features: slice
+    """Features of the photo itself, subject to dropout."""
+
+    names: slice = field(default_factory=lambda: NONE)
+    """The classes of a detector's objects."""
+
+
+NO_COLUMNS = FeatureColumns(NONE)
+
+
+def change_features(
+    features_BND: Tensor, samples: Sequence[Sample], recipe: Recipe, columns: FeatureColumns
+) -> None:
+    """Apply the recipe's dropout and the samples' renaming, in place; hidden photos lose all features.
 
     The mask depends on the recipe's seed and the sample's index alone. Dropped features become 0, the
     mean of a standardised feature, and the rest is scaled up to keep the expected sum.
     """
     p = recipe.feature_dropout
-    for features_ND, sample in zip(features_BND[..., columns], samples, strict=True):
+    for row_ND, sample in zip(features_BND, samples, strict=True):
+        features_ND = row_ND[:, columns.features]
+        if sample.renaming:
+            rename_columns(row_ND, sample.renaming, columns.names)
         if sample.hidden:
             features_ND.zero_()
         elif p:

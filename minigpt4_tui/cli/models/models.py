@@ -209,7 +209,7 @@ def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
         yield "q-former", f"{options.layers} layers, {options.queries} queries of {options.width}"
     if bundle.objects is not None:
         objects = bundle.objects
-        yield "objects", f"{objects.architecture}, up to {objects.vectors} scored {objects.min_score} or more"
+        yield "objects", f"{objects.architecture}, up to {objects.limit} scored {objects.min_score} or more"
     layers = ", three layers" if projection.layers == 3 else ""
     yield (
         "projection",

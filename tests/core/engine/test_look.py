@@ -102,7 +102,7 @@ def test_the_encoder_is_made_at_the_first_unknown_picture_and_only_once(encoder:
     assert (encoder.made, encoder.asked) == (1, 2)
 
 
-THREE = ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), vectors=3, min_score=0.3)
+THREE = ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), limit=3, min_score=0.3)
 DOG = 18
 
 

@@ -22,6 +22,7 @@ from minigpt4.core.vision.objects import (
     COUNT_COLUMNS,
     IS_EMPTY,
     IS_OBJECT,
+    NAME_COLUMNS,
     NAMED_COLUMNS,
     PLACE_COLUMNS,
     SCORE_COLUMN,
@@ -51,34 +52,37 @@ def found(*objects: tuple[int, float, list[float]]) -> Detections:
 
 
 def classes_of(rows: np.ndarray) -> list[str]:
-    """The class of each vector; empty for one that says that there is nothing."""
+    """The class of each object; empty for vectors that say that there is nothing."""
     names = list(NAMES.values())
-    return ["" if row[IS_EMPTY] else names[row[: len(names)].argmax()] for row in rows]
+    assert (rows[::2, IS_EMPTY] == rows[1::2, IS_EMPTY]).all()
+    return ["" if row[IS_EMPTY] else names[row[: len(names)].argmax()] for row in rows[1::2]]
 
 
 def test_the_largest_of_each_class_comes_first_and_then_the_rest_by_size() -> None:
     crowd = [(PERSON, 0.9, [0.0, 0.1 * x, 0.5 + 0.01 * x, 0.1 * x + 0.1]) for x in range(5)]
     rows = object_vectors(found(*crowd, (DOG, 0.5, [0.9, 0.9, 1.0, 1.0])), 4)
     assert classes_of(rows) == ["person", "dog", "person", "person"]
-    heights = rows[:, PLACE_COLUMNS][:, 3]
+    heights = rows[::2, PLACE_COLUMNS][:, 3]
     assert heights[0] == pytest.approx(0.54) and heights[2] == pytest.approx(0.53)
 
 
-def test_a_vector_has_place_score_and_count_of_its_object() -> None:
+def test_an_objects_number_place_and_score_come_before_its_name() -> None:
     one, other = [0.25, 0.0, 0.75, 0.5], [0.5, 0.5, 0.6, 0.6]
     rows = object_vectors(found((CAT, 0.75, one), (CAT, 0.5, other)), 3)
-    assert rows.shape == (3, WIDTH) == (3, 93)
+    assert rows.shape == (6, WIDTH) == (6, 93)
+    number, name = rows[:2]
     # The center is half way to the left and at the middle of the height.
-    assert rows[0, PLACE_COLUMNS].tolist() == pytest.approx([-0.5, 0.0, 0.5, 0.5, 0.25])
-    assert rows[0, SCORE_COLUMN] == 0.75
-    assert rows[:2, COUNT_COLUMNS].tolist() == [[0, 1, 0, 0, 0]] * 2
-    assert rows[:, IS_OBJECT].tolist() == [1, 1, 0]
-    assert rows[2, IS_EMPTY] == 1 and np.count_nonzero(rows[2]) == 1
+    assert number[PLACE_COLUMNS].tolist() == pytest.approx([-0.5, 0.0, 0.5, 0.5, 0.25])
+    assert number[SCORE_COLUMN] == 0.75 and not number[NAME_COLUMNS].any()
+    assert rows[[0, 2], COUNT_COLUMNS].tolist() == [[0, 1, 0, 0, 0]] * 2
+    assert np.flatnonzero(name).tolist() == [list(NAMES).index(CAT), WIDTH + IS_OBJECT]
+    assert rows[:, IS_OBJECT].tolist() == [1, 1, 1, 1, 0, 0]
+    assert (rows[4:, IS_EMPTY] == 1).all() and np.count_nonzero(rows[4:]) == 2
 
 
 def test_more_than_four_are_several() -> None:
     rows = object_vectors(found(*[(CAT, 0.9, [0.0, 0.0, 0.1, 0.1])] * 200), 8)
-    assert (rows[:, COUNT_COLUMNS.stop - 1] == 1).all()
+    assert (rows[::2, COUNT_COLUMNS.stop - 1] == 1).all()
     assert NAMED_COLUMNS[COUNT_COLUMNS.stop - 1] == "several"
 
 
@@ -109,12 +113,12 @@ def seeing(mini: Bundle) -> Bundle:
     return replace(
         mini,
         vision=replace(mini.vision, image_size=300),
-        objects=ObjectsSpec("ssd-mobilenet-v2", file, vectors=4, min_score=0.35),
-        projection=replace(mini.projection, inputs=2373, image_tokens=19),
+        objects=ObjectsSpec("ssd-mobilenet-v2", file, limit=4, min_score=0.35, soft_prompt=2),
+        projection=replace(mini.projection, inputs=2375, image_tokens=25),
     )
 
 
-def test_the_tower_gives_objects_and_then_its_own_vectors(
+def test_the_tower_gives_its_own_vectors_then_a_soft_prompt_and_the_objects(
     seeing: Bundle, mini: Bundle, mini_home: Path, examples: Path
 ) -> None:
     if not (mini_home / "data" / "bundles" / "mini" / GRAPH).is_file():
@@ -127,16 +131,18 @@ def test_the_tower_gives_objects_and_then_its_own_vectors(
     assert stages.objects_BKD is not None
     assert classes_of(stages.objects_BKD[0].numpy())[0] == "cat"
     features_ND = stages.features_BND[0]
-    assert features_ND.shape == (tower.tokens, tower.width) == (19, 2373)
-    assert not features_ND[:4, :2280].any() and not features_ND[4:, 2280:].any()
-    torch.testing.assert_close(features_ND[:4, 2280:], stages.objects_BKD[0])
+    assert features_ND.shape == (tower.tokens, tower.width) == (25, 2375)
+    assert not features_ND[:15, 2280:].any() and not features_ND[15:, :2280].any()
+    assert features_ND[15:17].nonzero().tolist() == [[0, 2373], [1, 2374]]
+    torch.testing.assert_close(features_ND[17:, tower.object_columns][:, :93], stages.objects_BKD[0])
     # The reduced pixels are nearly those that the tower is given without a detector.
     own = before.encode(torch.from_numpy(to_pixels(image, 260, vision.mean, vision.std))[None])[0]
-    assert (features_ND[4:9, 1280:2280] - own[:5, 1280:]).abs().max() < 0.1
+    assert (features_ND[:5, 1280:2280] - own[:5, 1280:]).abs().max() < 0.1
     assert tower.named_columns[2280] == "person"
+    assert [tower.object_names, tower.prompt_columns] == [slice(2280, 2360), slice(2373, 2375)]
     boxes_BK6 = tower.object_boxes(pixels)
     assert boxes_BK6.shape == (1, 4, 6)
-    places_K5 = features_ND[:4, 2280:].numpy()[:, PLACE_COLUMNS]
+    places_K5 = features_ND[17::2, 2280:].numpy()[:, PLACE_COLUMNS]
     np.testing.assert_allclose(boxes_BK6[0, :, 4] - boxes_BK6[0, :, 2], places_K5[:, 2], atol=1e-6)
     assert found_objects(boxes_BK6[0])[0].name == "cat"
     assert before.object_boxes(pixels).shape == (1, 0, 6)
@@ -156,10 +162,11 @@ def test_a_detector_changes_the_fingerprint_and_so_do_its_settings(seeing: Bundl
     changed = [
         mini,
         seeing,
-        replace(seeing, objects=replace(seeing.objects, vectors=5)),
+        replace(seeing, objects=replace(seeing.objects, limit=5)),
         replace(seeing, objects=replace(seeing.objects, min_score=0.2)),
+        replace(seeing, objects=replace(seeing.objects, soft_prompt=3)),
     ]
-    assert len({tower_fingerprint(bundle) for bundle in changed}) == 4
+    assert len({tower_fingerprint(bundle) for bundle in changed}) == 5
 
 
 def test_the_detector_counts_in_the_memory_that_is_needed(seeing: Bundle, mini: Bundle) -> None:
@@ -180,4 +187,4 @@ def test_a_detector_needs_its_own_pixels_and_the_tower_that_it_stands_beside(see
 def test_an_earlier_projection_is_named_as_such(seeing: Bundle) -> None:
     assert seeing.projection.path is not None
     with pytest.raises(BundleError, match="this projection was trained for mini before it had a detector"):
-        load_projection(seeing.projection.path, 2373, 576)
+        load_projection(seeing.projection.path, 2382, 576)

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.samples import (
+    FeatureColumns,
     Sample,
     Skipped,
     TrainingSamples,
-    drop_features,
+    change_features,
     indices_of_step,
     validation_samples,
 )
@@ -172,7 +173,7 @@ def test_feature_dropout_has_the_recipe_s_probability_and_spares_classes(tiny_re
     recipe = tiny_recipe(feature_dropout=0.3)
     seen = [Sample(0, 0, 0, (), number) for number in range(8)]
     batch_BND = torch.ones(8, 50, 60)
-    drop_features(batch_BND, seen, recipe, slice(0, 40))
+    change_features(batch_BND, seen, recipe, FeatureColumns(slice(0, 40)))
     features, classes = batch_BND[..., :40], batch_BND[..., 40:]
     assert (features == 0).float().mean().item() == pytest.approx(0.3, abs=0.02)
     assert features[features != 0].unique().tolist() == pytest.approx([1 / 0.7])
@@ -183,7 +184,7 @@ def test_dropped_features_depend_only_on_seed_and_sample(tiny_recipe: MakeRecipe
     def dropped(number: int, seed: int) -> torch.Tensor:
         batch_BND = torch.ones(1, 50, 60)
         recipe = tiny_recipe(feature_dropout=0.3, seed=seed)
-        drop_features(batch_BND, [Sample(0, 0, 0, (), number)], recipe, slice(0, 60))
+        change_features(batch_BND, [Sample(0, 0, 0, (), number)], recipe, FeatureColumns(slice(0, 60)))
         return batch_BND
 
     assert torch.equal(dropped(5, seed=1), dropped(5, seed=1))
@@ -194,6 +195,11 @@ def test_dropped_features_depend_only_on_seed_and_sample(tiny_recipe: MakeRecipe
 def test_a_hidden_photo_keeps_only_its_class_columns(tiny_recipe: MakeRecipe) -> None:
     batch_BND = torch.ones(2, 3, 6)
     hidden = Sample(0, 0, 0, (), 1, hidden=True)
-    drop_features(batch_BND, [hidden, Sample(0, 0, 0, ())], tiny_recipe(feature_dropout=0.0), slice(0, 4))
+    change_features(
+        batch_BND,
+        [hidden, Sample(0, 0, 0, ())],
+        tiny_recipe(feature_dropout=0.0),
+        FeatureColumns(slice(0, 4)),
+    )
     assert batch_BND[0].tolist() == [[0, 0, 0, 0, 1, 1]] * 3
     assert (batch_BND[1] == 1).all()

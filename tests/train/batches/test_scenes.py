@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from minigpt4.core.errors import DataError
+from minigpt4.train.batches.renaming import LABELS
 from minigpt4.train.batches.samples import NO_OBJECTS, Sample, Skipped, TrainingSamples, validation_samples
 from minigpt4.train.batches.scenes import SourceObjects
 from minigpt4.train.captions.objects.scene import SceneObject
@@ -200,3 +201,23 @@ def test_validation_asks_about_objects_too(tiny_recipe: MakeRecipe, shard: Calla
         about_objects(tiny_recipe, "captions", object_questions_per_photo=0.0), photos
     )
     assert [len(one.examples) for one in found] > [len(one.examples) for one in before]
+
+
+def test_renamed_objects_are_asked_about_by_their_new_names(
+    tiny_recipe: MakeRecipe, shard: Callable[..., Selection]
+) -> None:
+    photos = shard({"objects": [DOG, BUS]}, {"objects": [DOG]})
+    source = Source(name="boxes", kind="objects", weight=1.0, renamed=1.0)
+    recipe = about_objects(
+        tiny_recipe, source=(source,), object_questions_per_photo=4.0, object_kinds=("presence",)
+    )
+    answers = set()
+    for sample in drawn(TrainingSamples(recipe, (photos,))):
+        old = ["dog", "bus"] if sample.photo == 0 else ["dog"]
+        there = {LABELS[sample.renaming[LABELS.index(label)]] for label in old}
+        for _, answer in sample.examples:
+            answers.add(answer.partition(",")[0])
+            named = answer.rstrip(".").removeprefix("Yes, there is a ").removeprefix("No, there is no ")
+            if named in LABELS:
+                assert (named in there) == answer.startswith("Yes")
+    assert answers == {"Yes", "No"}

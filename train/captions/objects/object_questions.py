@@ -100,19 +100,25 @@ _TEXT_CARRIERS = frozenset(
 )
 
 
-def object_questions(scene: Scene, known: LabelStatistics, count: int, rng: Random) -> list[QuestionAnswer]:
+def object_questions(
+    scene: Scene, known: LabelStatistics, count: int, rng: Random, kinds: Sequence[str] = ()
+) -> list[QuestionAnswer]:
     """Up to `count` questions about a scene, with answers; fewer if it supports fewer.
+
+    They are of these `kinds`, or of all that KINDS has.
 
     Over all photos of the set that `known` describes, "yes" and "no" are equally frequent, and of the
     numbers none is much more than the others. Only a thing's presence is asked about twice, in other words.
     """
     asked: dict[str, str] = {}
     about: set[str] = set()
+    drawn = {kind: KINDS[kind] for kind in kinds or KINDS}
     for _ in range(count):
-        kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+        kind = rng.choices(list(drawn), list(drawn.values()))[0]
         # A kind that cannot be asked makes place for another, but never for presence, nor presence for
         # others: its answers would no longer be balanced.
-        for one in (kind,) if kind == "presence" else dict.fromkeys((kind, "place", "objects")):
+        others = (one for one in ("place", "objects") if one in drawn)
+        for one in (kind,) if kind == "presence" else dict.fromkeys((kind, *others)):
             made = _asked(one, scene, known, rng, about, asked)
             if made is not None:
                 asked.setdefault(*made)
