@@ -207,9 +207,7 @@ def _language_model(recipe: Recipe, bundle: Bundle, device: str, report: Report)
     )
     float32_bytes = sum(weight.numel() for weight in model.parameters()) * torch.float32.itemsize
     if precision_on(device, recipe.precision, float32_bytes) != recipe.precision:
-        report(
-            Note("float32 is faster than bfloat16 on this processor, so the language model computes in it.")
-        )
+        report(Note("bfloat16 is slow on this processor: the language model computes in float32."))
         model = model.float()
     return model
 

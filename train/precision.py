@@ -10,8 +10,8 @@ def precision_on(device: str, precision: Precision, float32_bytes: int) -> Preci
     """A recipe's precision as `device` computes it: bfloat16 in float32 on a CPU without AMX.
 
     There it is the faster type: of mini's matrix products 5 times with AVX2, and 1.8 times (290 and 163
-    GFLOP/s, two cores) with AVX512-BF16. Weights of more than 2 GiB in float32 stay as they are, as memory
-    is what they lack.
+    GFLOP/s, two cores) with AVX512-BF16, where a step of 16 photos takes 3.3 s and not 5.1. Weights of more
+    than 2 GiB in float32 stay as they are, as memory is what they lack.
     """
     is_slow = device == "cpu" and precision == "bf16" and not has_amx()
     return "fp32" if is_slow and float32_bytes <= SMALL_BYTES else precision

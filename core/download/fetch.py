@@ -184,6 +184,8 @@ def ensure(
     if local is not None:
         found = _found_in(local, bundle)
         wanted = [replace(file, sources=(*found.get(file.name, ()), *file.sources)) for file in wanted]
+    # Bundles share files; a link to one that is here costs nothing, and its checksum is verified like any.
+    wanted = [replace(file, sources=(*_of_other_bundles(file, bundle), *file.sources)) for file in wanted]
     inquire = functools.cache(remote_file)
     try:
         planned = _plan(wanted, bundle, inquire)
@@ -232,6 +234,8 @@ def _plan(wanted: list[File], bundle: Bundle, inquire: Inquire) -> FetchPlan:
     """Ask for unknown sizes, and refuse before the first byte a download that the disk cannot hold."""
     needed = here = 0
     for file in wanted:
+        if any(_of_other_bundles(file, bundle)):
+            continue
         size = _remote_bytes(file, bundle, inquire) if file.bytes is None else file.bytes
         arrived = min(bytes_so_far(_hidden(file, bundle)), size)
         needed, here = needed + size - arrived, here + arrived
@@ -239,6 +243,18 @@ def _plan(wanted: list[File], bundle: Bundle, inquire: Inquire) -> FetchPlan:
         raise FetchError(f"The bundle '{bundle.name}' cannot be fetched: {problem}.")
     folder = bundles_folder() / bundle.name
     return FetchPlan(bundle.name, len(wanted), needed, free_bytes(folder), folder, here)
+
+
+def _of_other_bundles(file: File, bundle: Bundle) -> tuple[Source, ...]:
+    """The same file among those that were fetched for other bundles; its SHA-256 must be known."""
+    if file.sha256 is None or file.bytes is None:
+        return ()
+    found = bundles_folder().glob(f"*/{glob.escape(file.name)}")
+    return tuple(
+        Source(kind="path", path=path)
+        for path in sorted(found)
+        if path != path_of(file, bundle) and path.is_file() and path.stat().st_size == file.bytes
+    )
 
 
 def _remote_bytes(file: File, bundle: Bundle, inquire: Inquire) -> int:

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.bundles.bundle import Bundle, ObjectsSpec, load_bundle
+from minigpt4.core.bundles.source import File
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.projection import Projection, load_projection, save_projection
+from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.tower import load_tower
 from minigpt4.core.weights.released import qformer_tensors
 from minigpt4.train.adapter import (
@@ -112,6 +114,29 @@ def test_a_start_of_another_shape_is_an_error(tiny_recipe: MakeRecipe, tmp_path:
     save_projection(tmp_path / "other.safetensors", Projection(5, 3))
     with pytest.raises(BundleError, match=r"has the shape \(3, 5\) and \(3, 4\) is wanted"):
         initial_adapter(tiny_recipe(), small_bundle(), tmp_path / "other.safetensors")
+
+
+def test_only_the_columns_that_are_to_be_trained_get_a_gradient() -> None:
+    adapter = filled(1.0)
+    adapter.train_only(slice(2, 4))
+    adapter(torch.ones(2, 5, 4)).sum().backward()
+    linear = adapter.projection.linear
+    assert linear.weight.grad is not None and linear.bias.grad is not None
+    assert linear.weight.grad.tolist() == [[0, 0, 10, 10]] * 3
+    assert not linear.bias.grad.any()
+
+
+def test_a_projection_from_before_the_detector_gets_empty_columns_for_it(
+    tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    mini = small_bundle()
+    objects = ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), limit=2, min_score=0.3, soft_prompt=1)
+    seeing = replace(mini, objects=objects, projection=replace(mini.projection, inputs=4 + OBJECT_WIDTH + 1))
+    start = saved(tmp_path / "run", filled(2.0))
+    linear = initial_adapter(tiny_recipe(), seeing, start).projection.linear
+    assert (linear.weight[:, :4] == 2).all() and (linear.bias == 2).all()
+    assert linear.weight.shape == (3, 4 + OBJECT_WIDTH + 1) and not linear.weight[:, 4:].any()
+    check_start(start, tiny_recipe(), seeing)
 
 
 def test_weight_decay_applies_to_matrices_only() -> None:

@@ -141,7 +141,7 @@ def test_a_quantized_language_model_gives_nearly_the_same_losses(
     train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("bitsandbytes")
-    monkeypatch.setattr("minigpt4.train.precision.has_bf16", lambda: True)
+    monkeypatch.setattr("minigpt4.train.precision.has_amx", lambda: True)
     exact = train_tiny("stage1").losses
     for precision in ("bf16", "int8", "nf4"):
         coarse = train_tiny("stage1", f"precision={precision}")
@@ -152,15 +152,15 @@ def test_a_quantized_language_model_gives_nearly_the_same_losses(
         assert coarse.trainer.loss_fn.language_model.dtype == torch.bfloat16
 
 
-def test_a_processor_without_bfloat16_computes_with_the_same_weights_in_float32(
+def test_a_processor_without_amx_computes_with_the_same_weights_in_float32(
     train_tiny: TrainTiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = {}
-    for has_bf16 in (True, False):
-        monkeypatch.setattr("minigpt4.train.precision.has_bf16", lambda has_bf16=has_bf16: has_bf16)
-        runs[has_bf16] = train_tiny("stage1", "precision=bf16", f"bad_share={0.1 + 0.1 * has_bf16}")
-        notes = [event.sentence for event in runs[has_bf16].events if isinstance(event, Note)]
-        assert any("computes in float32" in sentence for sentence in notes) is not has_bf16
+    for has_amx in (True, False):
+        monkeypatch.setattr("minigpt4.train.precision.has_amx", lambda has_amx=has_amx: has_amx)
+        runs[has_amx] = train_tiny("stage1", "precision=bf16", f"bad_share={0.1 + 0.1 * has_amx}")
+        notes = [event.sentence for event in runs[has_amx].events if isinstance(event, Note)]
+        assert any("computes in float32" in sentence for sentence in notes) is not has_amx
     rounded, exact = (runs[one].trainer.loss_fn.language_model for one in (True, False))
     assert (rounded.dtype, exact.dtype) == (torch.bfloat16, torch.float32)
     for name, weight in exact.state_dict().items():

@@ -117,6 +117,7 @@ def test_every_bundle_of_minigpt4_has_the_training_prompt_of_stage_2(bundle: str
         ({"captions_per_photo": 0.5}, "a sample has less than one caption or question"),
         ({"prompt": "instruction"}, "the prompt 'instruction' needs 'instructions' to draw from"),
         ({"instructions": ("Look.",)}, "'instructions' are not used with the prompt 'chat'; leave"),
+        ({"trained_columns": "objects", "weight_decay": 0.1}, "set 'weight_decay' to 0"),
         ({"floor_rate": 0.02}, r"'floor_rate' is 0\.02, above the highest rate 'learning_rate' \(0\.01\)"),
         ({"warmup_rate": 0.02}, r"'warmup_rate' is 0\.02, above the highest rate"),
         ({"sample_every": 3}, "'sample_every' is 3 and 'sample_photos' 0; for answers"),
@@ -195,3 +196,12 @@ def test_a_recipe_s_layers_replace_the_bundle_s(tiny_recipe: MakeRecipe, vicuna:
 def test_a_missing_q_former_cannot_be_trained(tiny_recipe: MakeRecipe) -> None:
     with pytest.raises(UsageError, match=r"trains the Q-Former, and the bundle 'mini' has none; choose"):
         bundle_for(tiny_recipe(qformer="trained"), load_bundle("mini"))
+
+
+@pytest.mark.parametrize("change", [{"soft_prompt": "Objects:"}, {"trained_columns": "objects"}])
+def test_what_is_about_a_detector_needs_one(tiny_recipe: MakeRecipe, change: dict[str, Any]) -> None:
+    (key,) = change
+    with pytest.raises(
+        UsageError, match=rf"'{key}' is about a detector's objects, and the bundle 'mini' has"
+    ):
+        bundle_for(tiny_recipe(**change), load_bundle("mini"))

@@ -11,8 +11,16 @@ from typing import Any
 
 import pytest
 
-from minigpt4.core.bundles.bundle import Bundle
-from minigpt4.core.download.fetch import FetchProgress, ensure, is_present, is_whole, missing, path_of
+from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.download.fetch import (
+    FetchProgress,
+    ensure,
+    is_present,
+    is_whole,
+    missing,
+    path_of,
+    plan_fetch,
+)
 from minigpt4.core.errors import FetchError
 
 LANGUAGE = random.Random(2).randbytes(3_000_000)
@@ -50,6 +58,28 @@ def test_a_bundle_is_fetched_whole_and_reports_progress(url_bundle: Bundle) -> N
     assert done[0] == 0
     assert done == sorted(done)
     assert done[-1] == len(LANGUAGE) == seen[-1].total
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_file_that_another_bundle_has_is_not_fetched_again(
+    url_bundle: Bundle, served: Served, write_bundle: Any, vision_file: Path, damaged: bool
+) -> None:
+    ensure(url_bundle)
+    write_bundle(
+        "other",
+        vision=vision_file.read_bytes(),
+        vision_sources=[{"kind": "path", "path": str(vision_file)}],
+        language=LANGUAGE,
+        language_sources=[{"kind": "url", "url": served.url}],
+    )
+    other = load_bundle("other")
+    if damaged:
+        language_path(url_bundle).write_bytes(bytes(len(LANGUAGE)))
+    else:
+        assert plan_fetch(other).bytes == 0
+    ensure(other)
+    assert language_path(other).read_bytes() == LANGUAGE
+    assert served.ranges == [None] * (1 + damaged)
 
 
 def test_existing_files_are_not_requested_again(url_bundle: Bundle, served: Served) -> None:

@@ -93,7 +93,7 @@ def test_small_weights_take_float32_on_a_processor_without_bfloat16(
     recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
-    for has_bf16 in (True, False):
-        monkeypatch.setattr("minigpt4.train.precision.has_bf16", lambda has_bf16=has_bf16: has_bf16)
-        found[has_bf16] = estimated(recipe, device="cpu").memory["language model"]
+    for has_amx in (True, False):
+        monkeypatch.setattr("minigpt4.train.precision.has_amx", lambda has_amx=has_amx: has_amx)
+        found[has_amx] = estimated(recipe, device="cpu").memory["language model"]
     assert found[False] == pytest.approx((2 if recipe == "mini-stage1" else 1) * found[True], rel=0.01)

@@ -74,6 +74,26 @@ def test_yes_and_no_are_equally_frequent_over_all_photos(share: float) -> None:
     assert says["Yes"] / says.total() == pytest.approx(0.5, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "answers"),
+    [
+        (("presence",), ("Yes, ", "No, ")),
+        (("count",), ("There ",)),
+        (("presence", "count"), ("Yes, ", "No, ", "There ")),
+    ],
+)
+def test_only_the_kinds_that_are_wanted_are_asked(kinds: tuple[str, ...], answers: tuple[str, ...]) -> None:
+    photos = some_photos(80, share=0.9)
+    known = LabelStatistics.of(photos, KINDS)
+    found = [
+        pair
+        for seed, one in enumerate(photos)
+        for pair in object_questions(one, known, 4, Random(seed), kinds)
+    ]
+    begun = {answer for answer in answers for _, said in found if said.startswith(answer)}
+    assert begun == set(answers) and all(said.startswith(answers) for _, said in found)
+
+
 def test_one_is_not_more_frequent_than_other_numbers() -> None:
     photos = some_photos(1500, 1.0)
     known = LabelStatistics.of(photos)

@@ -63,9 +63,9 @@ async def test_enter_right_after_a_burst_of_keys_sends_what_is_typed(play: Play)
         assert chosen(now) == "/themes"
         composer = now.app.chat.composer
         # One burst: Enter is handled before the message that the text has changed.
-        composer.insert("mp/none.png what is this?")
+        composer.insert("rip/none.png what is this?")
         await composer._on_key(events.Key("enter", "\r"))
-        await now.until(lambda: "/tmp/none.png" in now.text())
+        await now.until(lambda: "/trip/none.png" in now.text())
         assert now.app.screen is now.app.chat
 
 
