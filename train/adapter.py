@@ -128,7 +128,8 @@ def _start_projection(path: Path, bundle: Bundle) -> Projection:
     spec = bundle.projection
     added = OBJECT_WIDTH + bundle.objects.soft_prompt if bundle.objects is not None else 0
     weight = projection_tensors(path).get("weight")
-    if not added or weight is None or weight.ndim != 2 or weight.shape[1] != spec.inputs - added:
+    is_earlier = weight is not None and weight.ndim == 2 and weight.shape[1] == spec.inputs - added
+    if not added or spec.layers != 1 or not is_earlier:
         return load_projection(path, spec.inputs, spec.outputs, spec.layers)
     earlier = load_projection(path, spec.inputs - added, spec.outputs)
     projection = Projection(spec.inputs, spec.outputs)

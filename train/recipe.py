@@ -300,6 +300,11 @@ def _source_contradictions(recipe: Recipe) -> Iterator[str]:
     if not any(source.weight for source in recipe.source):
         yield "every source has the weight 0; give one of them more."
     for source in recipe.source:
+        if source.renamed and not recipe.asks_about_objects:
+            yield (
+                f"the source '{source.name}' has 'renamed' objects, and nothing is asked about objects; raise "
+                "'object_questions_per_photo', or set 'renamed' to 0."
+            )
         if source.cropped and source.views < 2:
             yield (
                 f"the source '{source.name}' has no crops ('views' is 1); "

@@ -66,7 +66,7 @@ class TowerWithObjects(VisionTower):
         self._tower, self._detector, self._spec, self._vision = tower, detector, spec, vision
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
-        """Pixels (B, 3, 300, 300) -> features (B, N + P + K, D), float32."""
+        """Pixels (B, 3, 300, 300) -> features (B, N + P + 2 K, D), float32."""
         return self.stages(pixels_BCHW).features_BND
 
     def stages(self, pixels_BCHW: Tensor) -> VisionStages:
