@@ -302,7 +302,7 @@ def _source_contradictions(recipe: Recipe) -> Iterator[str]:
     for source in recipe.source:
         if source.renamed and not recipe.asks_about_objects:
             yield (
-                f"the source '{source.name}' has 'renamed' objects, and nothing is asked about objects; raise "
+                f"the source '{source.name}' has 'renamed' objects, and nothing is asked about any; raise "
                 "'object_questions_per_photo', or set 'renamed' to 0."
             )
         if source.cropped and source.views < 2:
