@@ -141,7 +141,8 @@ def test_a_head_that_is_the_embedding_is_shared(folder: Path, library: Any, quan
     del tensors["lm_head.weight"]
     save_file(tensors, folder / "model.safetensors")
     plain = load_llama(folder, dtype=torch.float32, device="cpu")
-    assert relative(logits_of(load(folder, quant)), logits_of(plain)) < 0.2
+    # nf4: below 0.2 with AVX2, and 0.23 by the kernels that bitsandbytes has for AVX512-BF16.
+    assert relative(logits_of(load(folder, quant)), logits_of(plain)) < 0.3
 
 
 @pytest.mark.parametrize("quant", QUANTS)

@@ -36,7 +36,7 @@ from minigpt4.tui.settings.settings import load_settings
 DETECTOR = """
 [objects]
 architecture = "ssd-mobilenet-v2"
-vectors = 6
+limit = 6
 min_score = 0.3
 
 [objects.file]
