@@ -31,6 +31,14 @@ COUNTS = ("one", "two", "three", "four", "several")
 VECTORS = 2
 """Of an object."""
 
+COUNTED_SCORE = 0.2
+"""The score from which an object counts as one of its class.
+
+Fainter ones tell whether a class is there at all (presence on COCO's photos: at most 0.81 with objects from
+0.3, 0.88 from 0.15), but count some things twice. Mean of the exact rates of one, two, and three or four on
+coco128: 0.45 from 0.15, 0.50 from 0.2, 0.47 from 0.3 (on coco80: 0.43, 0.45, 0.40).
+"""
+
 IS_OBJECT, IS_EMPTY = -2, -1
 """The last two columns; one of them is 1 in every vector."""
 
@@ -62,8 +70,8 @@ _COLUMN_OF = {number: column for column, number in enumerate(NAMES)}
 def object_vectors(found: Detections, objects: int) -> NDArray[np.float32]:
     """The vectors (2 K, 93) of one picture's K objects, each its number and then its name.
 
-    First the largest object of each class, the largest class first, so that a crowd does not keep the
-    dog out; then, if there is room, what remains, by size.
+    First the clearest object of each class, the clearest class first, so that a crowd does not keep the
+    dog out; then, if there is room, what remains.
     """
     rows = np.zeros((VECTORS * objects, WIDTH), np.float32)
     order = _chosen(found, objects)
@@ -73,7 +81,7 @@ def object_vectors(found: Detections, objects: int) -> NDArray[np.float32]:
     row = rows[: VECTORS * len(order)]
     row[:, IS_OBJECT] = 1
     number, name = row[::VECTORS], row[1::VECTORS]
-    counts = Counter(found.classes_K.tolist())
+    counts = Counter(found.classes_K[found.scores_K >= COUNTED_SCORE].tolist())
     top, left, bottom, right = found.boxes_K4[order].T
     width, height = right - left, bottom - top
     number[:, PLACE_COLUMNS] = np.stack(
@@ -81,7 +89,8 @@ def object_vectors(found: Detections, objects: int) -> NDArray[np.float32]:
     )
     number[:, SCORE_COLUMN] = found.scores_K[order]
     for place, of_class in enumerate(found.classes_K[order].tolist()):
-        number[place, COUNT_COLUMNS.start + min(counts[of_class], len(COUNTS)) - 1] = 1
+        # One that is too faint to count is still one.
+        number[place, COUNT_COLUMNS.start + min(max(counts[of_class], 1), len(COUNTS)) - 1] = 1
         name[place, _COLUMN_OF[of_class]] = 1
     return rows
 
@@ -119,12 +128,17 @@ def found_objects(rows_K6: NDArray[np.floating[Any]]) -> list[FoundObject]:
 
 def _chosen(found: Detections, vectors: int) -> list[int]:
     """The places of the objects that have a vector, in order; a class without a name has none."""
-    return [place for place in _by_size(found) if int(found.classes_K[place]) in NAMES][:vectors]
+    return [place for place in _by_clarity(found) if int(found.classes_K[place]) in NAMES][:vectors]
 
 
-def _by_size(found: Detections) -> list[int]:
-    """The places of the objects: one of each class first, and both parts from large to small."""
-    sizes = (found.boxes_K4[:, 2:] - found.boxes_K4[:, :2]).prod(1)
-    largest = np.argsort(-sizes, kind="stable").tolist()
-    firsts = {int(found.classes_K[place]): place for place in reversed(largest)}
-    return sorted(largest, key=lambda place: firsts[int(found.classes_K[place])] != place)
+def _by_clarity(found: Detections) -> list[int]:
+    """The places of the objects: one of each class first, and both parts by score and size.
+
+    The first is what the captions of 600 photos of flickr8k begin with in 0.81 of them by the score times the
+    square root of a side, in 0.79 by score alone, in 0.72 by area alone, which puts tables first.
+    """
+    height, width = (found.boxes_K4[:, 2:] - found.boxes_K4[:, :2]).T
+    clarity = found.scores_K * np.maximum(height * width, 0) ** 0.25
+    clearest = np.argsort(-clarity, kind="stable").tolist()
+    firsts = {int(found.classes_K[place]): place for place in reversed(clearest)}
+    return sorted(clearest, key=lambda place: firsts[int(found.classes_K[place])] != place)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from minigpt4.core.vision.coco_classes import NAMES
-from minigpt4.train.captions.objects.nouns import MANY
 from minigpt4.train.captions.objects.scene import SceneObject
 from minigpt4.train.captions.objects.statistics import LabelStatistics
 
@@ -25,8 +24,10 @@ LABELS = tuple(NAMES.values())
 Renaming = tuple[int, ...]
 """For each label, in order, the place of the label that it becomes."""
 
-STATISTICS = LabelStatistics(tuple(sorted(LABELS)), {}, {}, dict.fromkeys(range(1, MANY + 1), 1), share=1.0)
-"""Of renamed photos: nothing is more frequent than anything else."""
+
+def statistics_of_renamed(known: LabelStatistics) -> LabelStatistics:
+    """Of a source's renamed photos: its numbers, and nothing more frequent than anything else."""
+    return LabelStatistics(tuple(sorted(LABELS)), {}, {}, known.numbers, share=1.0)
 
 
 def draw_renaming(rng: Random) -> Renaming:

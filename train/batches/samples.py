@@ -17,7 +17,13 @@ from torch import Tensor
 
 from minigpt4.core.errors import DataError
 from minigpt4.train.batches.examples import Annotations, annotations_of, examples
-from minigpt4.train.batches.renaming import STATISTICS, Renaming, draw_renaming, rename_columns, renamed
+from minigpt4.train.batches.renaming import (
+    Renaming,
+    draw_renaming,
+    rename_columns,
+    renamed,
+    statistics_of_renamed,
+)
 from minigpt4.train.batches.scenes import Detections, SourceObjects, certainty_of, source_statistics
 from minigpt4.train.batches.shuffle import Order
 from minigpt4.train.captions.objects.statistics import LabelStatistics
@@ -130,8 +136,8 @@ class TrainingSamples:
         statistics = self._statistics[place.source]
         renaming: Renaming = ()
         # No draw is made where there is nothing to rename: the losses of earlier recipes stay the same.
-        if source.renamed and known.objects and rng.random() < source.renamed:
-            renaming, statistics = draw_renaming(rng), STATISTICS
+        if source.renamed and known.objects and statistics and rng.random() < source.renamed:
+            renaming, statistics = draw_renaming(rng), statistics_of_renamed(statistics)
             known = Annotations(objects=renamed(known.objects, renaming))
         drawn = tuple(examples(known, recipe, rng, statistics))
         if not drawn:

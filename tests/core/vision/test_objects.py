@@ -58,12 +58,30 @@ def classes_of(rows: np.ndarray) -> list[str]:
     return ["" if row[IS_EMPTY] else names[row[: len(names)].argmax()] for row in rows[1::2]]
 
 
-def test_the_largest_of_each_class_comes_first_and_then_the_rest_by_size() -> None:
+def test_the_clearest_of_each_class_comes_first_and_then_the_rest() -> None:
     crowd = [(PERSON, 0.9, [0.0, 0.1 * x, 0.5 + 0.01 * x, 0.1 * x + 0.1]) for x in range(5)]
     rows = object_vectors(found(*crowd, (DOG, 0.5, [0.9, 0.9, 1.0, 1.0])), 4)
     assert classes_of(rows) == ["person", "dog", "person", "person"]
     heights = rows[::2, PLACE_COLUMNS][:, 3]
     assert heights[0] == pytest.approx(0.54) and heights[2] == pytest.approx(0.53)
+
+
+def test_a_large_faint_object_comes_after_a_smaller_clear_one() -> None:
+    table, cup = (67, 0.3, [0.0, 0.0, 1.0, 1.0]), (47, 0.9, [0.4, 0.4, 0.6, 0.6])
+    assert classes_of(object_vectors(found(table, cup), 2)) == ["cup", "dining table"]
+    sure = (67, 0.9, [0.0, 0.0, 1.0, 1.0])
+    assert classes_of(object_vectors(found(sure, cup), 2)) == ["dining table", "cup"]
+    no_area = (CAT, 0.9, [0.5, 0.5, 0.5, 0.4])
+    assert classes_of(object_vectors(found(no_area, table), 2)) == ["dining table", "cat"]
+
+
+def test_a_faint_object_is_there_but_not_counted() -> None:
+    cats = [(CAT, score, [0.1, 0.1, 0.5, 0.5]) for score in (0.9, 0.5, 0.19)]
+    faint = (DOG, 0.16, [0.5, 0.5, 0.9, 0.9])
+    rows = object_vectors(found(*cats, faint), 4)
+    assert classes_of(rows) == ["cat", "dog", "cat", "cat"]
+    assert rows[[0, 4, 6], COUNT_COLUMNS].tolist() == [[0, 1, 0, 0, 0]] * 3, "two of three"
+    assert rows[2, COUNT_COLUMNS].tolist() == [1, 0, 0, 0, 0], "one, though none counts"
 
 
 def test_an_objects_number_place_and_score_come_before_its_name() -> None:
@@ -93,10 +111,10 @@ def test_no_object_and_a_class_without_a_name_leave_empty_vectors() -> None:
 
 def test_people_are_shown_the_objects_that_have_a_vector_in_the_same_order() -> None:
     crowd = [(PERSON, 0.9, [0.0, 0.1 * x, 0.5 + 0.01 * x, 0.1 * x + 0.1]) for x in range(5)]
-    many = found(*crowd, (12, 0.9, [0, 0, 1, 1]), (DOG, 0.5, [0.75, 0.5, 1.0, 0.875]))
+    many = found((DOG, 0.5, [0.25, 0.0, 1.0, 0.875]), (12, 0.9, [0, 0, 1, 1]), *crowd)
     shown = found_objects(object_boxes(many, 4))
     assert [one.name for one in shown] == classes_of(object_vectors(many, 4))
-    assert (shown[0].score, shown[0].box) == (0.5, (0.5, 0.75, 0.875, 1.0)), "left, top, right, bottom"
+    assert (shown[0].score, shown[0].box) == (0.5, (0.0, 0.25, 0.875, 1.0)), "left, top, right, bottom"
     assert len(found_objects(object_boxes(many, 8))) == 6
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,9 +14,16 @@ from hypothesis import strategies as st
 from minigpt4.core.vision.coco_classes import NAMES
 from minigpt4.core.vision.detections import Detections
 from minigpt4.core.vision.objects import NAME_COLUMNS, WIDTH, object_vectors
-from minigpt4.train.batches.renaming import LABELS, draw_renaming, rename_columns, renamed
+from minigpt4.train.batches.renaming import (
+    LABELS,
+    draw_renaming,
+    rename_columns,
+    renamed,
+    statistics_of_renamed,
+)
 from minigpt4.train.batches.samples import FeatureColumns, Sample, change_features
 from minigpt4.train.captions.objects.scene import SceneObject
+from minigpt4.train.captions.objects.statistics import LabelStatistics
 from minigpt4.train.recipe import Recipe
 
 MakeRecipe = Callable[..., Recipe]
@@ -51,6 +59,15 @@ def test_what_no_detector_knows_is_left_out_under_new_names() -> None:
     objects = [SceneObject("unicorn", None), SceneObject("dog", None, 0.7)]
     (one,) = renamed(objects, draw_renaming(Random(0)))
     assert one.score == 0.7 and one.label in LABELS
+
+
+def test_numbers_are_as_rare_under_new_names_as_in_their_source() -> None:
+    numbers = {1: 90, 2: 8, 3: 2}
+    known = LabelStatistics(("dog",), {"dog": 90}, {}, numbers, share=0.9)
+    new = statistics_of_renamed(known)
+    assert (new.labels, new.share) == (tuple(sorted(LABELS)), 1.0)
+    assert new.count_rate(1) == known.count_rate(1) == pytest.approx(5 / 90)
+    assert not new.frequency and not new.together
 
 
 def test_only_the_names_of_a_renamed_photo_are_changed(tiny_recipe: MakeRecipe) -> None:

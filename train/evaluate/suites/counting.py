@@ -15,10 +15,12 @@ from minigpt4.train.evaluate.scores import Score
 from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Verdict
 
 QUESTION = "How many {objects} are there in the image?"
-MANY = 4
-"""True numbers from here on are one group."""
+GROUPS = ("1", "2", "3 or 4", "5 or more")
+"""Groups of true numbers: of larger ones there are few, and people do not tell them at a glance either."""
 
-GROUPS = (*map(str, range(1, MANY)), f"{MANY} or more")
+AVERAGED = 3
+"""The mean over numbers is that of the first groups, up to four."""
+
 Sums = NDArray[np.float64]
 
 
@@ -57,9 +59,12 @@ class Counting(Suite):
             found += [
                 Score(name, own, _pooled, is_share=True),
                 Score(f"{name}, always 'one'", ones, _pooled, better=None),
-                Score(f"{name}, mean over numbers", own, _mean_over_numbers),
-                Score(f"{name}, mean over numbers, always 'one'", ones, _mean_over_numbers, better=None),
             ]
+            if any(sum(sums[1 : 2 * AVERAGED : 2]) for sums in own.values()):
+                found += [
+                    Score(f"{name}, mean over numbers", own, _mean_over_numbers),
+                    Score(f"{name}, mean over numbers, always 'one'", ones, _mean_over_numbers, better=None),
+                ]
             found += [
                 Score(
                     f"{name}, of {group}", {key: sums[2 * place : 2 * place + 2] for key, sums in own.items()}
@@ -82,10 +87,14 @@ def _parts(
     for record in records:
         truth, answer = int(record.truth["number"]), answered(record)
         sums = parts.setdefault(record.photo, [0.0] * (2 * len(GROUPS)))
-        place = 2 * (min(truth, MANY) - 1)
+        place = 2 * _group_of(truth)
         sums[place] += answer is not None and abs(answer - truth) <= tolerance
         sums[place + 1] += 1
     return {key: tuple(sums) for key, sums in parts.items()}
+
+
+def _group_of(number: int) -> int:
+    return min(number - (number > 3), len(GROUPS)) - 1
 
 
 def _pooled(sums: Sums) -> Sums:
@@ -94,8 +103,9 @@ def _pooled(sums: Sums) -> Sums:
 
 
 def _mean_over_numbers(sums: Sums) -> Sums:
-    """The mean of the groups' rates, over the groups that there are."""
-    hits, tries = sums[..., 0::2], sums[..., 1::2]
+    """The mean of the averaged groups' rates, over those of them that there are."""
+    hits, tries = sums[..., 0 : 2 * AVERAGED : 2], sums[..., 1 : 2 * AVERAGED : 2]
     rates = np.divide(hits, tries, out=np.zeros_like(hits), where=tries > 0)
-    mean: Sums = rates.sum(-1) / (tries > 0).sum(-1)
+    with np.errstate(invalid="ignore"):
+        mean: Sums = rates.sum(-1) / (tries > 0).sum(-1)
     return mean

@@ -81,12 +81,31 @@ def test_scores_stand_beside_what_always_one_gets() -> None:
     assert values["exact"] == pytest.approx(2 / 5)
     assert values["exact, always 'one'"] == pytest.approx(3 / 5)
     assert values["exact, of 1"] == pytest.approx(2 / 3)
-    assert values["exact, of 2"] == values["exact, of 4 or more"] == 0
-    assert "exact, of 3" not in values
-    assert values["exact, mean over numbers"] == pytest.approx((2 / 3 + 0 + 0) / 3)
-    assert values["exact, mean over numbers, always 'one'"] == pytest.approx(1 / 3)
+    assert values["exact, of 2"] == values["exact, of 5 or more"] == 0
+    assert "exact, of 3 or 4" not in values
+    assert values["exact, mean over numbers"] == pytest.approx((2 / 3 + 0) / 2)
+    assert values["exact, mean over numbers, always 'one'"] == pytest.approx(1 / 2)
     assert values["within one"] == pytest.approx(4 / 5)
     assert values["within one, always 'one'"] == pytest.approx(4 / 5)
-    assert values["within one, of 4 or more"] == 1
-    assert values["within one, mean over numbers"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+    assert values["within one, of 5 or more"] == 1
+    assert values["within one, mean over numbers"] == pytest.approx((2 / 3 + 1) / 2)
     assert values["no number in the answer"] == pytest.approx(1 / 5)
+
+
+def test_the_mean_is_over_one_two_and_three_or_four() -> None:
+    answers = [(1, "One."), (2, "Two."), (3, "Three."), (4, "Three."), (7, "One.")]
+    records = [
+        Record(str(n), str(n), "set", "", "", answer, truth={"number": number})
+        for n, (number, answer) in enumerate(answers)
+    ]
+    values = {score.name: score.value for score in Counting().scores(records)}
+    assert values["exact, of 3 or 4"] == pytest.approx(1 / 2)
+    assert values["exact, mean over numbers"] == pytest.approx((1 + 1 + 1 / 2) / 3)
+    assert values["exact, mean over numbers, always 'one'"] == pytest.approx(1 / 3)
+
+
+def test_without_numbers_up_to_four_there_is_no_mean() -> None:
+    names = {
+        one.name for one in Counting().scores([Record("a", "a", "set", "", "", "One.", truth={"number": 7})])
+    }
+    assert "exact, of 5 or more" in names and "exact, mean over numbers" not in names
