@@ -111,7 +111,7 @@ COUNTING = {
     "within one": "within one",
     "within one, mean over true numbers": "within one, mean over numbers",
 }
-TRUE_NUMBERS = ("1", "2", "3", "4 or more")
+TRUE_NUMBERS = ("1", "2", "3 or 4", "5 or more")
 FORM = {
     "description failed": "detail: failed",
     "words of the description": "detail: mean length (words)",

@@ -26,7 +26,7 @@ def bundle(examples: Path) -> Bundle:
     return load_bundle("mini-objects")
 
 
-@pytest.fixture(params=["presence", "numbers"])
+@pytest.fixture(params=["presence", "numbers", "everything", "recall"])
 def recipe(examples: Path, request: pytest.FixtureRequest) -> Recipe:
     return read_recipe(examples / "detector" / f"{request.param}.toml")
 

@@ -66,7 +66,7 @@ def test_numbers_are_as_rare_under_new_names_as_in_their_source() -> None:
     known = LabelStatistics(("dog",), {"dog": 90}, {}, numbers, share=0.9)
     new = statistics_of_renamed(known)
     assert (new.labels, new.share) == (tuple(sorted(LABELS)), 1.0)
-    assert new.count_rate(1) == known.count_rate(1) == pytest.approx(5 / 90)
+    assert new.count_rate(1) == known.count_rate(1) == pytest.approx(10 / 90)
     assert not new.frequency and not new.together
 
 

@@ -63,9 +63,12 @@ class LabelStatistics:
         return min(1.0, self.share / (1 - self.share)) if self.share < 1 else 1.0
 
     def count_rate(self, number: int) -> float:
-        """How often a number may be asked for, so that none is more frequent than two and three."""
+        """How often a number may be asked for, so that none is more frequent than two and three.
+
+        One is asked for as often as these together, as it stands alone against all others.
+        """
         found = self.numbers.get(min(number, MANY), 0)
-        fair = (self.numbers.get(2, 0) + self.numbers.get(3, 0)) / 2
+        fair = (self.numbers.get(2, 0) + self.numbers.get(3, 0)) / (1 if number == 1 else 2)
         return min(1.0, fair / found) if found and fair else 1.0
 
     def rare(self, kinds: Sequence[str], rng: Random) -> str:

@@ -74,12 +74,15 @@ def test_yes_and_no_are_equally_frequent_over_all_photos(share: float) -> None:
     assert says["Yes"] / says.total() == pytest.approx(0.5, abs=0.04)
 
 
+NUMBERS = ("No ", "One ", "Two ", "Three ", "Four ", "Several ")
+
+
 @pytest.mark.parametrize(
     ("kinds", "answers"),
     [
         (("presence",), ("Yes, ", "No, ")),
-        (("count",), ("There ",)),
-        (("presence", "count"), ("Yes, ", "No, ", "There ")),
+        (("count",), NUMBERS),
+        (("presence", "count"), ("Yes, ", "No, ", *NUMBERS)),
     ],
 )
 def test_only_the_kinds_that_are_wanted_are_asked(kinds: tuple[str, ...], answers: tuple[str, ...]) -> None:
@@ -94,7 +97,7 @@ def test_only_the_kinds_that_are_wanted_are_asked(kinds: tuple[str, ...], answer
     assert begun == set(answers) and all(said.startswith(answers) for _, said in found)
 
 
-def test_one_is_not_more_frequent_than_other_numbers() -> None:
+def test_one_is_about_as_frequent_as_two_and_three_together() -> None:
     photos = some_photos(1500, 1.0)
     known = LabelStatistics.of(photos)
     assert known.numbers[1] > 3 * known.numbers[2]
@@ -102,11 +105,12 @@ def test_one_is_not_more_frequent_than_other_numbers() -> None:
     for place, scene in enumerate(photos):
         for question, answer in object_questions(scene, known, 4, Random(place)):
             if question.startswith(("How many", "Count")):
-                numbers[answer.split()[2]] += 1
+                numbers[answer.split()[0].lower()] += 1
     assert set(numbers) == {"no", "one", "two", "three", "four", "several"}
-    assert numbers["one"] < 1.3 * numbers["two"]
-    assert numbers["one"] / numbers.total() < 0.3
-    assert 0.08 < numbers["no"] / numbers.total() < 0.3
+    few = numbers["two"] + numbers["three"]
+    assert 0.7 * few < numbers["one"] < 1.3 * few, numbers
+    assert numbers["one"] / numbers.total() < 0.45
+    assert 0.04 < numbers["no"] / numbers.total() < 0.2
 
 
 def test_absent_things_are_chosen_at_random_by_frequency_and_by_company() -> None:
@@ -135,15 +139,15 @@ def test_answers_are_true_and_never_contradict_each_other(
         assert re.fullmatch(r"[A-Z][^\n.]*[?.]", question)
         assert re.fullmatch(r"[A-Z][^\n]*[a-zV]\.", answer)
         named = set(objects_named(answer))
-        if answer.startswith(("No,", "There are no")):
+        if answer.startswith(("No,", "No ")):
             assert all(map(scene.is_absent, named))
         else:
             assert named <= set(scene.things)
-        if question.startswith(("How many", "Count")) and "no " not in answer:
+        if question.startswith(("How many", "Count")) and not answer.startswith("No "):
             (kind,) = named
             exact = sum(one.label == kind and one.score >= 0.6 for one in objects)
             assert exact == scene.numbers[kind]
-            assert ("several" in answer) == (exact >= MANY)
+            assert answer.startswith("Several ") == (exact >= MANY)
             assert exact >= MANY or number_in(answer) == exact
 
 
@@ -166,7 +170,6 @@ def test_every_label_is_asked_about_in_good_english(kind: str) -> None:
         r"\b(?:two|any|many|are there|there are) (?:broccolis|sheeps|persons|mouses)\b", text
     )
     assert not re.search(r"\b(?:a|an|two|several|many) broccoli\b", text)
-    assert all(" one " in answer for _, answer in asked if answer.startswith("There is"))
     noun = noun_of(kind)
     assert {
         f"Yes, there {noun.be} {noun.one}.",
