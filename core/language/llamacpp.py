@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
@@ -22,7 +23,7 @@ from minigpt4.core.language.base import CHUNK, END_TOKENS, LanguageModel, Positi
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
-from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library, processors
+from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class LlamaCppLanguageModel(LanguageModel):
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
         self.context = context
-        self._context = self._new_context(model, threads or processors())
+        self._context = self._new_context(model, threads_for(threads))
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._token_batch = self._api.llama_batch_init(CHUNK, 0, 1)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from minigpt4.core.cores import use_torch_threads
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import LanguageModel, Positions
@@ -42,8 +43,7 @@ class TorchLanguageModel(LanguageModel):
         super().__init__()
         from transformers.cache_utils import DynamicCache
 
-        if threads is not None:
-            torch.set_num_threads(threads)
+        use_torch_threads(threads)
         self._model = model
         self._device = device
         self._new_cache = DynamicCache
