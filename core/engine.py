@@ -74,11 +74,18 @@ class Engine:
     """A loaded bundle: its language model, and its vision tower and projection, loaded on first use."""
 
     def __init__(
-        self, bundle: Bundle, language: LanguageModel, encoder: Callable[[], Encoder], fingerprint: str
+        self,
+        bundle: Bundle,
+        language: LanguageModel,
+        encoder: Callable[[], Encoder],
+        fingerprint: str,
+        *,
+        cache: bool = True,
     ) -> None:
         """From existing parts; `load` is the usual way.
 
-        `encoder` creates the part that encodes pictures and is called at most once.
+        `encoder` creates the part that encodes pictures and is called at most once. Without `cache` nothing
+        is read from the disk cache or kept there.
         """
         shape = bundle.projection
         if language.width != shape.outputs:
@@ -96,6 +103,7 @@ class Engine:
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
+        self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
@@ -120,6 +128,7 @@ class Engine:
         gpu_layers: int | None = None,
         dtype: str | None = None,
         offload: bool = False,
+        cache: bool = True,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
@@ -130,7 +139,7 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload, cache
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -164,7 +173,8 @@ class Engine:
                 offload=options.offload,
             )
 
-        engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
+        language = load_language_model(options, notice=notice)
+        engine = cls(bundle, language, encoder, fingerprint, cache=options.cache)
         engine.choices = choices_made(options)
         return engine
 
@@ -177,7 +187,8 @@ class Engine:
 
         def encoded(encoder: Encoder) -> NDArray[np.float32]:
             tokens_ND = encoder(picture)
-            self._squares.remove(picture.key)
+            if self._is_caching:
+                self._squares.remove(picture.key)
             return tokens_ND
 
         tokens_ND = self._cached(self._cache, picture, encoded)
@@ -290,11 +301,14 @@ class Engine:
         self, cache: ArrayCache, picture: Picture, compute: Callable[[Encoder], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """The picture's array from the cache, or computed and put there."""
-        found = next((one for key in picture.keys if (one := cache.get(key)) is not None), None)
-        if found is not None:
-            return found
+        if self._is_caching:
+            for key in picture.keys:
+                if (found := cache.get(key)) is not None:
+                    return found
         if self._encoder is None:
             self._encoder = self._make_encoder()
+        if not self._is_caching:
+            return compute(self._encoder)
         square = self._squares.get(picture.key)
         if square is not None:
             picture.take_pixels(square)
