@@ -20,6 +20,7 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import CHUNK, END_TOKENS, LanguageModel, Positions, Run, encodable
 from minigpt4.core.language.llama_tokenizer import LlamaText
+from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
 from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library, processors
@@ -51,6 +52,9 @@ AVX-512, in processor time: on four layers of 7B's width the copy and plain atte
 Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. A whole 7B
 in Q4_0 is 11 % faster with the copy: there the kernel for two beats the one for a single position.
 """
+
+SLOTS_BYTES = 512 << 20
+"""Most memory for the KV caches of answers that are decoded together; a quarter of what is free, if less."""
 
 LEAST_BATCH = 2
 """Fewest positions, and rows of logits, computed at once; a lone position is followed by a copy,
@@ -92,6 +96,7 @@ class LlamaCppLanguageModel(LanguageModel):
         model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
         native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
+        self._model = model
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
         self.is_sentencepiece = self._api.llama_vocab_type(self._vocabulary) == self._api.LLAMA_VOCAB_TYPE_SPM
@@ -101,7 +106,8 @@ class LlamaCppLanguageModel(LanguageModel):
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
         self.context = context
-        self._context = self._new_context(model, threads or processors())
+        self._threads = threads or processors()
+        self._context = self._new_context(context, 1)
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._token_batch = self._api.llama_batch_init(CHUNK, 0, 1)
@@ -189,6 +195,37 @@ class LlamaCppLanguageModel(LanguageModel):
         # Not llama_vocab_is_eog, which accepts any token spelt like some family's end, even <reponame>.
         return token in self._ends
 
+    def slots(self, count: int, positions: int) -> LlamaCppSlots | None:
+        from minigpt4.core.memory import free_memory
+
+        positions = min(positions, self.context)
+        room = min(SLOTS_BYTES, (free_memory() or SLOTS_BYTES) // 4)
+        count = min(count, room // (self._position_bytes() * (positions + 1)))
+        if count < 2:
+            return None
+        try:
+            context = self._new_context(positions, count)
+        except BackendError:
+            return None
+        native = [(self._api.llama_free, context)]
+        return LlamaCppSlots(
+            self._api,
+            context,
+            weakref.finalize(self, _free, native),
+            count=count,
+            positions=positions,
+            width=self.width,
+            vocabulary_size=self.vocabulary_size,
+            least_batch=self._least_batch,
+            positions_of=self._positions,
+        )
+
+    def _position_bytes(self) -> int:
+        """Bytes of the KV cache that a position takes, in 16 bits."""
+        api, model = self._api, self._model
+        heads = api.llama_model_n_head_kv(model) / api.llama_model_n_head(model)
+        return int(4 * api.llama_model_n_layer(model) * self.width * heads)
+
     def close(self) -> None:
         self._cached.clear()
         self._close()
@@ -252,17 +289,21 @@ class LlamaCppLanguageModel(LanguageModel):
             )
         return model
 
-    def _new_context(self, model: Any, threads: int) -> Any:
+    def _new_context(self, positions: int, sequences: int) -> Any:
+        """A context in which each of the sequences has a KV cache of its own, for so many positions."""
         parameters = self._api.llama_context_default_params()
-        parameters.n_ctx = self.context + 1  # one more for the copy after a lone last position
+        # One more for the copy after a lone last position.
+        parameters.n_ctx = (positions + 1) * sequences
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = False
         if not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
-        parameters.n_threads = parameters.n_threads_batch = threads
-        context = self._api.llama_init_from_model(model, parameters)
+        parameters.n_threads = parameters.n_threads_batch = self._threads
+        context = self._api.llama_init_from_model(self._model, parameters)
         if not context:
             raise BackendError(
-                f"llama.cpp cannot make a context of {self.context} positions; memory may be short."
+                f"llama.cpp cannot make a context of {positions} positions; memory may be short."
                 f"{last_error()}"
             )
         return context
