@@ -70,7 +70,7 @@ class Figure:
 
 
 class Bench:
-    """Measures one bundle, in this process. Its pictures are random; the disk cache forgets them in the end."""
+    """Measures one bundle, in this process. Its pictures are random, and the disk cache forgets them."""
 
     def __init__(self, load: Callable[[EngineOptions], Engine], options: EngineOptions) -> None:
         self._load, self._options = load, options
