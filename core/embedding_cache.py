@@ -114,7 +114,7 @@ class ArrayCache:
             self._tell("%s could not be removed (%s).", path, error)
 
     def _tell(self, sentence: str, path: Path, error: Exception) -> None:
-        """Log a problem; only the first one is a warning, as a run may be over a thousand pictures."""
+        """Log a problem; only the first is a warning: a run over a thousand pictures has more to print."""
         level = logging.DEBUG if self._root in _told else logging.WARNING
         _told.add(self._root)
         log.log(level, sentence, path, error)

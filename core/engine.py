@@ -44,7 +44,7 @@ from minigpt4.core.prompt import (
     template_named,
 )
 from minigpt4.core.reply import Piece, Reply
-from minigpt4.core.trim import trim
+from minigpt4.core.trim import Trimmed, trim
 from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
@@ -62,6 +62,9 @@ class Encoder(Protocol):
         """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
         ...
 
+
+ANY_TEXTS = ("What is it?", "1")
+"""Questions that begin differently for any tokenizer: what their prompts share is before the text."""
 
 SEGMENTS_REMEMBERED = 4096
 """Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
@@ -227,15 +230,9 @@ class Engine:
         context, and the reply BackendError if llama.cpp is asked for beams.
         """
         resolved = (sampling or Sampling()).over(self.bundle.sampling)
-        self._check(conversation, resolved)
         if beams != 1:
             check_beams(resolved, beams)
-        kept = trim(
-            conversation,
-            lambda messages: prompt_positions(self._pieces(messages)),
-            context=self.language.context,
-            max_tokens=resolved.max_tokens,
-        )
+        kept = self._trimmed(conversation, resolved)
         return Reply(
             self.language,
             self._pieces(kept.messages),
@@ -247,6 +244,28 @@ class Engine:
             cancelled=cancelled or (lambda: False),
             on_start=self._starting,
         )
+
+    def prepare(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Compute ahead what a reply to the last message, a User's, needs before that message's text.
+
+        So it can be called while the text is being typed: whatever it will be, `reply` computes the rest.
+        Nothing is computed if the oldest messages would be dropped, as their number depends on the text.
+        False if it was cancelled; `cancelled` is called about every 10 ms. Raises as `reply` does.
+        """
+        resolved = (sampling or Sampling()).over(self.bundle.sampling)
+        *before, last = conversation
+        asked = [[*before, replace(last, text=text)] for text in ANY_TEXTS]
+        if self._trimmed(asked[0], resolved).dropped:
+            return True
+        self._cancel_reply()
+        prompt, other = map(self._pieces, asked)
+        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
@@ -316,6 +335,15 @@ class Engine:
         if pieces is not None:
             pieces.close()
         self._current = None
+
+    def _trimmed(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> Trimmed:
+        self._check(conversation, sampling)
+        return trim(
+            conversation,
+            lambda messages: prompt_positions(self._pieces(messages)),
+            context=self.language.context,
+            max_tokens=sampling.max_tokens,
+        )
 
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         last = conversation[-1] if conversation else None

@@ -129,8 +129,13 @@ class _Batch:
             answer = _Answer(self, reply)
             reply.decoded_by(answer, answer.clock)
             slot = self._free.pop()
-            logits_V, answer.computed = self._slots.prefill(slot, reply.prompt)
-            self._take(slot, answer, logits_V)
+            computed = self._slots.prefill(slot, reply.prompt, self._cancelled)
+            if computed is None:
+                answer.is_done = True
+                self._free.append(slot)
+            else:
+                logits_V, answer.computed = computed
+                self._take(slot, answer, logits_V)
 
     def _take(self, slot: int, answer: _Answer, logits_V: NDArray[np.float32]) -> None:
         answer.take(logits_V)

@@ -119,6 +119,6 @@ def test_without_memory_for_two_they_are_decoded_one_by_one(
 ) -> None:
     asked = [[User("What is it?", images=[one])] for one in pictures[:2]]
     alone = [told(engine.reply(one, GREEDY)) for one in asked]
-    monkeypatch.setattr("minigpt4.core.memory.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("minigpt4.core.language.llamacpp_slots.free_memory", lambda: 1 << 20)
     assert engine.language.slots(SLOTS, 100) is None
     assert [told(one) for one in replies(engine, asked, GREEDY) if isinstance(one, Reply)] == alone
