@@ -205,6 +205,12 @@ class Engine:
         boxes_K6 = self._cached(self._boxes, picture, lambda encoder: encoder.object_boxes(picture))
         return found_objects(boxes_K6)
 
+    def forget(self, source: PictureSource) -> None:
+        """Remove what the disk cache has of a picture; raises ImageError for what is not a picture."""
+        for key in open_picture(source).keys:
+            for cache in (self._cache, self._boxes, self._squares):
+                cache.remove(key)
+
     def reply(
         self,
         conversation: Sequence[Message],

@@ -29,8 +29,9 @@ from minigpt4.core.language.base import (
     encodable,
 )
 from minigpt4.core.language.kept_states import has_room
-from minigpt4.core.language.llama_abort import Abort
+from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
+from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
 from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
-ABORTED = 2
-
 WITHOUT_GPU = (
     "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
     "`--gpu-layers` out."
@@ -104,6 +103,7 @@ class LlamaCppLanguageModel(LanguageModel):
         model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
         native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
+        self._model = model
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
         self.is_sentencepiece = self._api.llama_vocab_type(self._vocabulary) == self._api.LLAMA_VOCAB_TYPE_SPM
@@ -112,7 +112,8 @@ class LlamaCppLanguageModel(LanguageModel):
         self._ends = {self._api.llama_vocab_eos(self._vocabulary)} | {e[0] for e in ends if len(e) == 1}
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
-        self._context = self._new_context(model, threads_for(threads))
+        self._threads = threads_for(threads)
+        self._context = self._new_context(context, 1)
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._abort = Abort(self._api, self._context)
@@ -201,6 +202,17 @@ class LlamaCppLanguageModel(LanguageModel):
         # Not llama_vocab_is_eog, which accepts any token spelt like some family's end, even <reponame>.
         return token in self._ends
 
+    def slots(self, count: int, positions: int) -> LlamaCppSlots | None:
+        return LlamaCppSlots.open(
+            self._api,
+            self._model,
+            self._new_context,
+            self._positions,
+            count=count,
+            positions=min(positions, self.context),
+            least_batch=self._least_batch,
+        )
+
     def close(self) -> None:
         self._cached.clear()
         self._states.clear()
@@ -285,17 +297,21 @@ class LlamaCppLanguageModel(LanguageModel):
             )
         return model
 
-    def _new_context(self, model: Any, threads: int) -> Any:
+    def _new_context(self, positions: int, sequences: int) -> Any:
+        """A context in which each of the sequences has a KV cache of its own, for so many positions."""
         parameters = self._api.llama_context_default_params()
-        parameters.n_ctx = self.context + 1  # one more for the copy after a lone last position
+        # One more for the copy after a lone last position.
+        parameters.n_ctx = (positions + 1) * sequences
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = False
         if not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
-        parameters.n_threads = parameters.n_threads_batch = threads
-        context = self._api.llama_init_from_model(model, parameters)
+        parameters.n_threads = parameters.n_threads_batch = self._threads
+        context = self._api.llama_init_from_model(self._model, parameters)
         if not context:
             raise BackendError(
-                f"llama.cpp cannot make a context of {self.context} positions; memory may be short."
+                f"llama.cpp cannot make a context of {positions} positions; memory may be short."
                 f"{last_error()}"
             )
         return context
