@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -89,12 +91,15 @@ class Engine:
         """What was chosen for options that were left to the machine, by their names."""
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
-        self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
+        self._cache = _embedding_cache(bundle, fingerprint)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
+        self._loading: Future[Encoder] | None = None
+        """The encoder, if it has been loading since before the language model was."""
+
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
 
         @lru_cache(SEGMENTS_REMEMBERED)
@@ -139,8 +144,13 @@ class Engine:
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
         begin: Callable[[fetch.FetchPlan], None] | None = None,
+        pictures: Sequence[Picture] = (),
     ) -> Self:
-        """`load` with its options as one value; `begin` is called before a download, and may refuse it."""
+        """`load` with its options as one value; `begin` is called before a download, and may refuse it.
+
+        If one of the `pictures`, which are to be looked at, is not cached, the vision tower loads on a thread
+        of its own while the language model does; what goes wrong with it is raised by `look`.
+        """
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
@@ -161,8 +171,16 @@ class Engine:
                 offload=options.offload,
             )
 
-        engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
+        loading: Future[Encoder] | None = None
+        cache = _embedding_cache(bundle, fingerprint)
+        if not all(any(cache.get(key) is not None for key in picture.keys) for picture in pictures):
+            thread = ThreadPoolExecutor(1, "vision-tower")
+            loading = thread.submit(encoder)
+            thread.shutdown(wait=False)
+        language = load_language_model(options, notice=notice)
+        engine = cls(bundle, language, loading.result if loading else encoder, fingerprint)
         engine.choices = choices_made(options)
+        engine._loading = loading
         return engine
 
     def look(self, source: PictureSource) -> ImageEmbedding:
@@ -190,6 +208,20 @@ class Engine:
         picture = open_picture(source)
         boxes_K6 = self._cached(self._boxes, picture, lambda encoder: encoder.object_boxes(picture))
         return found_objects(boxes_K6)
+
+    def prefill_opening(self, conversation: Sequence[Message]) -> None:
+        """Compute what comes before the pictures of the last message, a User's, while the tower still loads.
+
+        The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
+        """
+        if self._loading is None or self._loading.done():
+            return
+        unseen = ImageEmbedding(np.zeros((1, self.language.width), np.float32), key="")
+        *before, last = conversation
+        assert isinstance(last, User)
+        prompt = self._pieces([*before, replace(last, images=(unseen,))])
+        if opening := list(takewhile(lambda piece: isinstance(piece, int), prompt)):
+            self.language.logits(opening)
 
     def reply(
         self,
@@ -312,6 +344,11 @@ class Engine:
                         f"A picture in the conversation has vectors of width {width} and the language model "
                         f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
                     )
+
+
+def _embedding_cache(bundle: Bundle, fingerprint: str) -> ArrayCache:
+    shape = bundle.projection
+    return ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
 
 
 def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:

@@ -107,7 +107,7 @@ class Asking:
         """
         pictures = [*(one.open() for one in attachments), *self.question.open()]
         labels = [one.label for one in (*attachments, *self.question.pictures)]
-        with options.load_engine(self.chosen.model) as engine:
+        with options.load_engine(self.chosen.model, pictures=pictures) as engine:
             self._answer(engine, pictures, labels)
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
@@ -125,7 +125,7 @@ class Asking:
                     failures += 1
                     continue
                 if engine is None:
-                    engine = options.load_engine(self.chosen.model)
+                    engine = options.load_engine(self.chosen.model, pictures=[picture])
                 if not self.as_json and len(attachments) > 1:
                     print(f"{shown_name(one.label)}: ", end="", flush=True)
                 self._answer(engine, [picture], [one.label])
@@ -144,6 +144,8 @@ class Asking:
         system = [System(self.chosen.system_prompt)] if self.chosen.system_prompt else []
         begun = time.perf_counter()
         with stopping_on_interrupt() as interrupted:
+            if pictures:
+                engine.prefill_opening([*system, User(self.question.text)])
             embeddings = [engine.look(picture) for picture in pictures]
             reply = engine.reply(
                 [*system, User(self.question.text, images=embeddings)],
