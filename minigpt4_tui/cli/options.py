@@ -17,6 +17,7 @@ from minigpt4.tui.terminal.messages import say
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
     from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.pixels import Picture
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
@@ -192,19 +193,27 @@ SAMPLING_FROM_SETTINGS = SamplingFlags()
 
 def fetch_files(options: EngineOptions, *, bars: bool = True) -> None:
     """Fetch the missing files, unless memory would not hold the model (BackendError)."""
+    from minigpt4.core.download.fetch import is_present
     from minigpt4.core.language.load import check_memory, needed_files
-    from minigpt4.tui.cli.models.models import pull_with_progress
 
     check_memory(options)
-    pull_with_progress(options.loaded_bundle(), needed_files(options), bars=bars)
+    bundle, files = options.loaded_bundle(), needed_files(options)
+    if all(is_present(file, bundle) for file in files):
+        return
+    from minigpt4.tui.cli.models.models import pull_with_progress
+
+    pull_with_progress(bundle, files, bars=bars)
 
 
-def load_engine(options: EngineOptions, *, bars: bool = True) -> Engine:
-    """The engine; missing files are fetched first, with progress (`bars`) on stderr."""
+def load_engine(options: EngineOptions, *, bars: bool = True, pictures: Sequence[Picture] = ()) -> Engine:
+    """The engine; missing files are fetched first, with progress (`bars`) on stderr.
+
+    For `pictures` that are in no cache the vision tower loads beside the language model.
+    """
     from minigpt4.core.engine import Engine
 
     fetch_files(options, bars=bars)
-    return Engine.from_options(options, notice=say)
+    return Engine.from_options(options, notice=say, pictures=pictures)
 
 
 @dataclass(frozen=True)
