@@ -116,6 +116,7 @@ class Engine:
         quant: str = "auto",
         gpu_layers: int | None = None,
         dtype: str | None = None,
+        repack: bool = True,
         offload: bool = False,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
@@ -127,7 +128,7 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, repack, offload
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -162,7 +163,7 @@ class Engine:
             )
 
         engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
-        engine.choices = choices_made(options)
+        engine.choices = choices_made(options, engine.language)
         return engine
 
     def look(self, source: PictureSource) -> ImageEmbedding:

@@ -98,6 +98,12 @@ class Settings:
     context: int | None = _setting(
         None, "Context length in tokens, if shorter than the bundle's; saves memory.", least=1, **_MODEL
     )
+    repack: bool = _setting(
+        True,
+        "Let llama.cpp repack weights for this processor, where that works: faster, but the system cannot "
+        "drop them when memory is short.",
+        **_MODEL,
+    )
     max_tokens: int | None = _setting(
         None,
         "Maximum length of an answer in tokens; a word is one or two.",
