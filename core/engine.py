@@ -163,7 +163,7 @@ class Engine:
             )
 
         engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
-        engine.choices = choices_made(options, engine.language)
+        engine.choices = {**choices_made(options), **engine.language.choices}
         return engine
 
     def look(self, source: PictureSource) -> ImageEmbedding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -115,6 +115,11 @@ class LanguageModel(ABC):
     @abstractmethod
     def _crop_cache(self, length: int) -> None:
         """Remove everything from position `length` on from the KV cache."""
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """What the model has chosen while it was loaded, by the names of the options."""
+        return {}
 
     @property
     def computed(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -182,6 +183,10 @@ class LlamaCppLanguageModel(LanguageModel):
                 f"The language model {path} has a vocabulary of {self.vocabulary_size} tokens, but the "
                 f"bundle '{bundle.name}' says {tokens}."
             )
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        return {"repack": str(self.repack)}
 
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()

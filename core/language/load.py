@@ -62,11 +62,11 @@ def check_memory(options: EngineOptions) -> None:
     require_memory(replace(options, device=device, quant=quant))
 
 
-def choices_made(options: EngineOptions, model: LanguageModel) -> dict[str, str]:
+def choices_made(options: EngineOptions) -> dict[str, str]:
     """What "auto" and None mean for these options on this machine, by the name of the option.
 
-    `model` is what they have loaded. The number of `gpu_layers` is llama.cpp's, and `repack` tells why if
-    it is off.
+    For options whose model is loaded: it imports what that imported. The number of `gpu_layers` is
+    llama.cpp's.
     """
     bundle, backend = options.loaded_bundle(), choose_backend(options)
     if backend == "torch":
@@ -81,10 +81,8 @@ def choices_made(options: EngineOptions, model: LanguageModel) -> dict[str, str]
             "threads": str(torch.get_num_threads()),
             "gpu_layers": "all" if device != "cpu" else "none",
         }
-    from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
     from minigpt4.core.weights.llama_library import load_library, processors
 
-    assert isinstance(model, LlamaCppLanguageModel)
     is_on_gpu = options.device != "cpu" and bool(load_library().llama_supports_gpu_offload())
     return {
         "backend": backend,
@@ -92,7 +90,6 @@ def choices_made(options: EngineOptions, model: LanguageModel) -> dict[str, str]
         "quant": options.quant if options.quant != "auto" else _gguf_quant(bundle),
         "threads": str(options.threads or processors()),
         "gpu_layers": "all" if is_on_gpu else "none",
-        "repack": str(model.repack),
     }
 
 

@@ -50,7 +50,7 @@ def small(path: Path, quant: str, write_llama: WriteLlama) -> Path:
             content=lambda name, size, kind: ggml_tensor(0, name, size, kind),
         )
     else:
-        convert(write_llama(path.parent / quant, width=256, rows=TOKENS, tokens=TOKENS), path, quant)
+        convert(write_llama(path.parent / quant, width=768, rows=TOKENS, tokens=TOKENS), path, quant)
     return path
 
 
