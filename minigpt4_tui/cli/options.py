@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "repack")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -82,6 +82,13 @@ class ModelFlags:
     context: Annotated[
         int | None,
         typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
+    ] = None
+    repack: Annotated[
+        bool | None,
+        typer.Option(
+            "--repack/--no-repack",
+            help="llama.cpp: repack weights for this processor if it can and memory allows; by default.",
+        ),
     ] = None
     offload_vision: Annotated[
         bool,
