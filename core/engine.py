@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -31,6 +33,7 @@ from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fin
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
+from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
@@ -44,7 +47,7 @@ from minigpt4.core.prompt import (
     template_named,
 )
 from minigpt4.core.reply import Piece, Reply
-from minigpt4.core.trim import trim
+from minigpt4.core.trim import Trimmed, trim
 from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
@@ -63,6 +66,9 @@ class Encoder(Protocol):
         ...
 
 
+ANY_TEXTS = ("What is it?", "1")
+"""Questions that begin differently for any tokenizer: what their prompts share is before the text."""
+
 SEGMENTS_REMEMBERED = 4096
 """Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
 
@@ -71,11 +77,18 @@ class Engine:
     """A loaded bundle: its language model, and its vision tower and projection, loaded on first use."""
 
     def __init__(
-        self, bundle: Bundle, language: LanguageModel, encoder: Callable[[], Encoder], fingerprint: str
+        self,
+        bundle: Bundle,
+        language: LanguageModel,
+        encoder: Callable[[], Encoder],
+        fingerprint: str,
+        *,
+        cache: bool = True,
     ) -> None:
         """From existing parts; `load` is the usual way.
 
-        `encoder` creates the part that encodes pictures and is called at most once.
+        `encoder` creates the part that encodes pictures and is called at most once. Without `cache` nothing
+        is read from the disk cache or kept there.
         """
         shape = bundle.projection
         if language.width != shape.outputs:
@@ -89,12 +102,16 @@ class Engine:
         """What was chosen for options that were left to the machine, by their names."""
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
-        self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
+        self._cache = _embedding_cache(bundle, fingerprint)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
+        self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
+        self._loading: Future[Encoder] | None = None
+        """The encoder, if it has been loading since before the language model was."""
+
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
 
         @lru_cache(SEGMENTS_REMEMBERED)
@@ -118,6 +135,7 @@ class Engine:
         dtype: str | None = None,
         repack: bool = True,
         offload: bool = False,
+        cache: bool = True,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
@@ -128,7 +146,18 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, repack, offload
+            bundle,
+            backend,
+            device,
+            projection,
+            threads,
+            quant,
+            gpu_layers,
+            context,
+            dtype,
+            repack,
+            offload,
+            cache,
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -140,8 +169,13 @@ class Engine:
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
         begin: Callable[[fetch.FetchPlan], None] | None = None,
+        pictures: Sequence[Picture] = (),
     ) -> Self:
-        """`load` with its options as one value; `begin` is called before a download, and may refuse it."""
+        """`load` with its options as one value; `begin` is called before a download, and may refuse it.
+
+        If one of the `pictures`, which are to be looked at, is not cached, the vision tower loads on a thread
+        of its own while the language model does; what goes wrong with it is raised by `look`.
+        """
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
@@ -162,8 +196,19 @@ class Engine:
                 offload=options.offload,
             )
 
-        engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
-        engine.choices = {**choices_made(options), **engine.language.choices}
+        loading: Future[Encoder] | None = None
+        known = _embedding_cache(bundle, fingerprint)
+        if not all(
+            options.cache and any(known.get(key) is not None for key in picture.keys) for picture in pictures
+        ):
+            thread = ThreadPoolExecutor(1, "vision-tower")
+            loading = thread.submit(encoder)
+            thread.shutdown(wait=False)
+        language = load_language_model(options, notice=notice)
+        make_encoder = loading.result if loading else encoder
+        engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
+        engine.choices = {**choices_made(options), **language.choices}
+        engine._loading = loading
         return engine
 
     def look(self, source: PictureSource) -> ImageEmbedding:
@@ -175,7 +220,8 @@ class Engine:
 
         def encoded(encoder: Encoder) -> NDArray[np.float32]:
             tokens_ND = encoder(picture)
-            self._squares.remove(picture.key)
+            if self._is_caching:
+                self._squares.remove(picture.key)
             return tokens_ND
 
         tokens_ND = self._cached(self._cache, picture, encoded)
@@ -191,6 +237,26 @@ class Engine:
         picture = open_picture(source)
         boxes_K6 = self._cached(self._boxes, picture, lambda encoder: encoder.object_boxes(picture))
         return found_objects(boxes_K6)
+
+    def forget(self, source: PictureSource) -> None:
+        """Remove what the disk cache has of a picture; raises ImageError for what is not a picture."""
+        for key in open_picture(source).keys:
+            for cache in (self._cache, self._boxes, self._squares):
+                cache.remove(key)
+
+    def prefill_opening(self, conversation: Sequence[Message]) -> None:
+        """Compute what comes before the pictures of the last message, a User's, while the tower still loads.
+
+        The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
+        """
+        if self._loading is None or self._loading.done():
+            return
+        unseen = ImageEmbedding(np.zeros((1, self.language.width), np.float32), key="")
+        *before, last = conversation
+        assert isinstance(last, User)
+        prompt = self._pieces([*before, replace(last, images=(unseen,))])
+        if opening := list(takewhile(lambda piece: isinstance(piece, int), prompt)):
+            self.language.logits(opening)
 
     def reply(
         self,
@@ -211,15 +277,9 @@ class Engine:
         context, and the reply BackendError if llama.cpp is asked for beams.
         """
         resolved = (sampling or Sampling()).over(self.bundle.sampling)
-        self._check(conversation, resolved)
         if beams != 1:
             check_beams(resolved, beams)
-        kept = trim(
-            conversation,
-            lambda messages: prompt_positions(self._pieces(messages)),
-            context=self.language.context,
-            max_tokens=resolved.max_tokens,
-        )
+        kept = self._trimmed(conversation, resolved)
         return Reply(
             self.language,
             self._pieces(kept.messages),
@@ -232,6 +292,28 @@ class Engine:
             on_start=self._starting,
         )
 
+    def prepare(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Compute ahead what a reply to the last message, a User's, needs before that message's text.
+
+        So it can be called while the text is being typed: whatever it will be, `reply` computes the rest.
+        Nothing is computed if the oldest messages would be dropped, as their number depends on the text.
+        False if it was cancelled; `cancelled` is called about every 10 ms. Raises as `reply` does.
+        """
+        resolved = (sampling or Sampling()).over(self.bundle.sampling)
+        *before, last = conversation
+        asked = [[*before, replace(last, text=text)] for text in ANY_TEXTS]
+        if self._trimmed(asked[0], resolved).dropped:
+            return True
+        self._cancel_reply()
+        prompt, other = map(self._pieces, asked)
+        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
+
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
 
@@ -243,7 +325,7 @@ class Engine:
         prompt = self._pieces(conversation)
         whole = [self._pieces([*conversation, Assistant(answer)]) for answer in answers]
         # Tokens may run over the border of prompt and answer: all answers are counted from the same place.
-        shared = min((_shared(prompt, pieces) for pieces in whole), default=0)
+        shared = min((shared_length(prompt, pieces) for pieces in whole), default=0)
         return [
             self.language.log_likelihood(
                 prompt[:shared], [piece for piece in pieces[shared:] if isinstance(piece, int)]
@@ -272,11 +354,14 @@ class Engine:
         self, cache: ArrayCache, picture: Picture, compute: Callable[[Encoder], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """The picture's array from the cache, or computed and put there."""
-        found = next((one for key in picture.keys if (one := cache.get(key)) is not None), None)
-        if found is not None:
-            return found
+        if self._is_caching:
+            for key in picture.keys:
+                if (found := cache.get(key)) is not None:
+                    return found
         if self._encoder is None:
             self._encoder = self._make_encoder()
+        if not self._is_caching:
+            return compute(self._encoder)
         square = self._squares.get(picture.key)
         if square is not None:
             picture.take_pixels(square)
@@ -298,6 +383,15 @@ class Engine:
             pieces.close()
         self._current = None
 
+    def _trimmed(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> Trimmed:
+        self._check(conversation, sampling)
+        return trim(
+            conversation,
+            lambda messages: prompt_positions(self._pieces(messages)),
+            context=self.language.context,
+            max_tokens=sampling.max_tokens,
+        )
+
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         last = conversation[-1] if conversation else None
         if last is None or isinstance(last, System):
@@ -315,6 +409,6 @@ class Engine:
                     )
 
 
-def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:
-    """How many pieces both begin with."""
-    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+def _embedding_cache(bundle: Bundle, fingerprint: str) -> ArrayCache:
+    shape = bundle.projection
+    return ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import importlib.util
 import mmap
-import os
+import sys
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from minigpt4.core.errors import BackendError
 
 INSTALL = "pip install 'minigpt4[llama]'"
+PACKAGE = "llama_cpp"
 LOG_ERROR = 4
 
 SAME_KERNELS = {"GGML_CPU_TILED_MM": "0"}
@@ -34,7 +36,7 @@ _callbacks: list[Any] = []
 def load_library() -> Any:
     """llama-cpp-python's C interface, silenced; raises BackendError if it cannot be imported."""
     try:
-        library = importlib.import_module("llama_cpp.llama_cpp")
+        library = _c_interface()
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
         raise BackendError(
             f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
@@ -47,9 +49,22 @@ def load_library() -> Any:
     return library
 
 
-def processors() -> int:
-    """CPUs that this process may use, if the system says so (not macOS and Windows)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _c_interface() -> Any:
+    """The package's module of C functions, without the package itself if nobody has imported that yet.
+
+    Its `__init__` imports classes, a template engine and a database, none of which is used here: a tenth of
+    the time to a first word. Who imports the package later gets the whole.
+    """
+    if PACKAGE in sys.modules:
+        return importlib.import_module(f"{PACKAGE}.llama_cpp")
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named '{PACKAGE}'")
+    sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"{PACKAGE}.llama_cpp")
+    finally:
+        del sys.modules[PACKAGE]
 
 
 def _keep_error(level: int, text: bytes, user_data: object) -> None:
