@@ -69,8 +69,10 @@ LARGE_BYTES = 1 << 30
 
 Then a lone position goes alone and attention is the library's own choice. Measured on one core with
 AVX-512, in processor time: on four layers of 7B's width the copy and plain attention together cost
-Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. A whole 7B
-in Q4_0 is 11 % faster with the copy: there the kernel for two beats the one for a single position.
+Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. Repacked
+kernels take the positions of a small batch one by one, so that a copy costs them as much again. A
+whole 7B in Q4_0 that is not repacked is 11 % faster with the copy: there the kernel for two beats
+the one for a single position.
 """
 
 LEAST_BATCH = 2
@@ -80,8 +82,10 @@ which is dropped straight after. Models of LARGE_BYTES go without.
 A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
 in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
 attention off, logits are the same bit for bit however a prompt is cut, so a reused cache never
-changes a greedy answer. It costs mini a quarter of the decoding speed (35 instead of 47 tokens a
-second on one core).
+changes a greedy answer. On AVX-512 this holds for every type that `models quantize` makes and for mini's,
+with SAME_KERNELS; repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread
+0.5), which the trial of core/weights/repacking.py finds out. It costs mini a quarter of the decoding
+speed (35 instead of 47 tokens a second on one core).
 """
 
 
