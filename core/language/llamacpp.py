@@ -38,10 +38,12 @@ from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
 from minigpt4.core.weights.llama_library import (
     SAME_KERNELS,
+    copy_sequence,
     forget_errors,
     forget_mapped_pages,
     last_error,
     load_library,
+    restore_sequence,
 )
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
@@ -254,17 +256,10 @@ class LlamaCppLanguageModel(LanguageModel):
 
     def _copy_cache(self) -> NDArray[np.uint8] | None:
         size = int(self._api.llama_state_seq_get_size(self._context, SEQUENCE))
-        if not has_room(size):
-            return None
-        copy = np.empty(size, np.uint8)
-        written = self._api.llama_state_seq_get_data(self._context, _bytes_of(copy), size, SEQUENCE)
-        return copy if written == size else None
+        return copy_sequence(self._context, SEQUENCE, size) if has_room(size) else None
 
     def _restore_cache(self, copy: NDArray[np.uint8]) -> bool:
-        # Not `llama_memory_seq_cp` from other sequences: with cells at other places logits differ by up to
-        # 0.85, as activations are rounded to 8 bits. This one fills the cache from its first cell on.
-        read = self._api.llama_state_seq_set_data(self._context, _bytes_of(copy), copy.size, SEQUENCE)
-        if read == copy.size:
+        if restore_sequence(self._context, SEQUENCE, copy):
             return True
         self._crop_cache(0)
         return False
@@ -394,10 +389,6 @@ def _metadata(api: Any, model: Any, key: str) -> str:
     buffer = ctypes.create_string_buffer(256)
     count = api.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
-
-
-def _bytes_of(array: NDArray[np.uint8]) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _free(native: list[tuple[Any, Any]]) -> None:
