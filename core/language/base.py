@@ -61,7 +61,7 @@ class Slots(Protocol):
     def prefill(
         self, slot: int, prompt: Sequence[PromptPiece], cancelled: Cancelled
     ) -> tuple[NDArray[np.float32], int] | None:
-        """Logits (V,) after a prompt, which takes the place of what the slot held, and how many were computed.
+        """Logits (V,) after a prompt, which replaces what the slot held, and the positions computed.
 
         What it begins with in common with a slot is not. None if it was cancelled. Raises as
         `LanguageModel.generate`.
