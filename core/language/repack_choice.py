@@ -55,7 +55,7 @@ def reason_against(verdict: Repacking, *, is_large: bool) -> str:
     if verdict.problem:
         return f"a trial in another process {verdict.problem}"
     if not verdict.types:
-        return "llama.cpp has no repacked form of these weights for this processor"
+        return "llama.cpp has no repacked form of these weights here"
     return "" if is_large or verdict.keeps_bits else DIFFERENT_BITS
 
 
