@@ -33,14 +33,12 @@ from minigpt4.core.language.kept_states import has_room
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
-from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
+from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
 from minigpt4.core.types import Text
-from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
+from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.llama_library import (
     SAME_KERNELS,
     copy_sequence,
-    forget_errors,
-    forget_mapped_pages,
     last_error,
     load_library,
     restore_sequence,
@@ -120,8 +118,8 @@ class LlamaCppLanguageModel(LanguageModel):
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
-        self.repack = repack
-        model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
+        layers = ALL_LAYERS if gpu_layers is None else gpu_layers
+        model, self.repack = open_model(gguf, layers, repack)
         native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
         self._model = model
@@ -306,24 +304,6 @@ class LlamaCppLanguageModel(LanguageModel):
         if not self._close.alive:
             raise BackendError("The language model has been closed; load it again.")
         return self._vocabulary
-
-    def _load_model(self, gguf: Path, gpu_layers: int) -> Any:
-        forget_errors()
-        parameters = self._api.llama_model_default_params()
-        parameters.n_gpu_layers = gpu_layers
-        parameters.use_extra_bufts = self.repack.is_on
-        model = self._api.llama_model_load_from_file(os.fsencode(gguf), parameters)
-        if not model and self.repack.is_on:
-            self.repack = RepackChoice(False, f"the copy was not made.{last_error()}")
-            return self._load_model(gguf, gpu_layers)
-        if self.repack.is_on:
-            forget_mapped_pages(gguf)
-        if not model:
-            raise BundleError(
-                f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
-                f"installed llama.cpp does not know. {fetch_again(gguf)}{last_error()}"
-            )
-        return model
 
     def _new_context(self, positions: int, sequences: int) -> Any:
         """A context in which each of the sequences has a KV cache of its own, for so many positions."""
