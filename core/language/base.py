@@ -168,6 +168,11 @@ class LanguageModel(ABC):
         """Replace the KV cache, bit for bit, by a copy of it; False if that failed, and it is empty."""
 
     @property
+    def choices(self) -> Mapping[str, str]:
+        """What the model has chosen while it was loaded, by the names of the options."""
+        return {}
+
+    @property
     def computed(self) -> int:
         """Positions computed by the last `generate` or `logits` call, cached ones not counted."""
         return self._computed

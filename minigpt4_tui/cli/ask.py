@@ -108,7 +108,7 @@ class Asking:
         """
         pictures = [*(one.open() for one in attachments), *self.question.open()]
         labels = [one.label for one in (*attachments, *self.question.pictures)]
-        with options.load_engine(self.chosen.model) as engine:
+        with options.load_engine(self.chosen.model, pictures=pictures) as engine:
             self._answer(engine, pictures, labels)
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
@@ -124,7 +124,7 @@ class Asking:
                 failures += 1
                 continue
             # Only now: without a good picture there is no need for a model.
-            with options.load_engine(self.chosen.model) as engine:
+            with options.load_engine(self.chosen.model, pictures=[first]) as engine:
                 opened = [_opening(first), *(one.open for one in attachments[place + 1 :])]
                 failures += self._about_opened(engine, opened, attachments[place:], len(attachments) > 1)
             break
@@ -183,6 +183,8 @@ class Asking:
         system = [System(self.chosen.system_prompt)] if self.chosen.system_prompt else []
         begun = time.perf_counter()
         with stopping_on_interrupt() as interrupted:
+            if pictures:
+                engine.prefill_opening([*system, User(self.question.text)])
             embeddings = [engine.look(picture) for picture in pictures]
             reply = engine.reply(
                 [*system, User(self.question.text, images=embeddings)],
