@@ -312,7 +312,7 @@ class Engine:
             return True
         self._cancel_reply()
         prompt, other = map(self._pieces, asked)
-        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
+        return self.language.prefill(prompt[: shared_length(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
