@@ -105,6 +105,39 @@ def converter_names(name: str, *, swapped: bool) -> str | None:
     return name if name.startswith(("v.", "mm.")) and "post_layernorm" not in name else None
 
 
+def converter_metadata(model: Any, blocks: int) -> dict[str, Any]:
+    vision = model.config.vision_config
+    return {
+        "clip.has_vision_encoder": True,
+        "clip.projector_type": "mlp",
+        "clip.vision.image_size": SIZE,
+        "clip.vision.patch_size": PATCH,
+        "clip.vision.embedding_length": WIDTH,
+        "clip.vision.feed_forward_length": vision.intermediate_size,
+        "clip.vision.projection_dim": OUTPUTS,
+        "clip.vision.attention.head_count": vision.num_attention_heads,
+        "clip.vision.attention.layer_norm_epsilon": float(vision.layer_norm_eps),
+        "clip.vision.block_count": blocks,
+        "clip.vision.image_mean": list(MEAN),
+        "clip.vision.image_std": list(STD),
+        "clip.use_gelu": vision.hidden_act.startswith("gelu"),
+    }
+
+
+def add(writer: GGUFWriter, key: str, value: Any) -> None:
+    match value:
+        case bool():
+            writer.add_bool(key, value)
+        case int():
+            writer.add_uint32(key, value)
+        case float():
+            writer.add_float32(key, value)
+        case str():
+            writer.add_string(key, value)
+        case _:
+            writer.add_array(key, value)
+
+
 @pytest.fixture
 def write_mmproj(tmp_path: Path) -> WriteMmproj:
     """Write a model's mmproj; `blocks` are those kept, `feature_layer` the key's value if there is one."""
@@ -120,38 +153,13 @@ def write_mmproj(tmp_path: Path) -> WriteMmproj:
         without: str = "",
     ) -> Path:
         path = tmp_path / "mmproj.gguf"
-        vision = model.config.vision_config
-        metadata: dict[str, Any] = {
-            "clip.has_vision_encoder": True,
-            "clip.projector_type": "mlp",
-            "clip.vision.image_size": SIZE,
-            "clip.vision.patch_size": PATCH,
-            "clip.vision.embedding_length": WIDTH,
-            "clip.vision.feed_forward_length": vision.intermediate_size,
-            "clip.vision.projection_dim": OUTPUTS,
-            "clip.vision.attention.head_count": vision.num_attention_heads,
-            "clip.vision.attention.layer_norm_epsilon": float(vision.layer_norm_eps),
-            "clip.vision.block_count": blocks,
-            "clip.vision.image_mean": list(MEAN),
-            "clip.vision.image_std": list(STD),
-            "clip.use_gelu": vision.hidden_act.startswith("gelu"),
-        }
+        metadata = converter_metadata(model, blocks)
         if feature_layer:
             metadata["clip.vision.feature_layer"] = list(feature_layer)
         change(metadata)
         writer = GGUFWriter(path, "clip")
         for key, value in metadata.items():
-            match value:
-                case bool():
-                    writer.add_bool(key, value)
-                case int():
-                    writer.add_uint32(key, value)
-                case float():
-                    writer.add_float32(key, value)
-                case str():
-                    writer.add_string(key, value)
-                case _:
-                    writer.add_array(key, value)
+            add(writer, key, value)
         for name, tensor in model.state_dict().items():
             own = converter_names(name, swapped=swapped)
             if (
