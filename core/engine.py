@@ -92,7 +92,7 @@ class Engine:
         self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
-        self._squares = SquareCache(bundle.vision.image_size)
+        self._squares = SquareCache(bundle.vision.image_size, bundle.vision.fit)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
