@@ -129,6 +129,8 @@ def _form(folder: Path) -> _Form:
             "(LlavaForConditionalGeneration), such as llava-hf/llava-1.5-7b-hf."
         )
     vision = settings.get("vision_config") or {}
+    if not isinstance(vision, dict):
+        raise BundleError(f"{path}: 'vision_config' is {vision!r}, and must be a table; it is damaged.")
     kind = vision.get("model_type", "clip_vision_model")
     if kind not in TOWERS:
         raise BundleError(
