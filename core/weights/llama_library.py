@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import os
 from collections import deque
 from typing import Any
 
@@ -46,11 +45,6 @@ def load_mtmd() -> Any:
     library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
     library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
     return library
-
-
-def processors() -> int:
-    """CPUs that this process may use, if the system says so (not macOS and Windows)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keep_error(level: int, text: bytes, user_data: object) -> None:
