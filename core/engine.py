@@ -104,7 +104,7 @@ class Engine:
         self._cache = _embedding_cache(bundle, fingerprint)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
-        self._squares = SquareCache(bundle.vision.image_size)
+        self._squares = SquareCache(bundle.vision.image_size, bundle.vision.fit)
         self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None

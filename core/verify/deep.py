@@ -19,10 +19,8 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
-    BOS,
     Assistant,
     Message,
-    MiniGPT4Chat,
     PromptTemplate,
     User,
     prompt_pieces,
@@ -63,8 +61,7 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
 
 def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
     """The perplexity of a plain English sentence."""
-    opening = (BOS,) if isinstance(template, MiniGPT4Chat) else ()
-    tokens = model.tokenize(*opening, Text(SENTENCE))
+    tokens = model.tokenize(*template.begin, Text(SENTENCE))
     loss, vocabulary = mean_loss(model, tokens, start=1)
     return _loss_check("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
 

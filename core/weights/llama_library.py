@@ -71,6 +71,16 @@ def _c_interface() -> Any:
         del sys.modules[PACKAGE]
 
 
+@functools.cache
+def load_mtmd() -> Any:
+    """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
+    load_library()
+    library = importlib.import_module("llama_cpp.mtmd_cpp")
+    library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
+    library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
+    return library
+
+
 def _keep_error(level: int, text: bytes, user_data: object) -> None:
     if level == LOG_ERROR:
         _errors.append(text.decode("utf-8", "replace").strip())

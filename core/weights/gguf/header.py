@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MAGIC = b"GGUF"
@@ -36,11 +37,15 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """`lengths` is how many items the lists among the metadata have; their content is skipped."""
+    """`lengths` is how many items the lists among the metadata have.
+
+    Their content is skipped, but for those that `read_header` was asked for, which are in `lists`.
+    """
 
     metadata: dict[str, Value]
     lengths: dict[str, int]
     tensors: dict[str, GgufTensor]
+    lists: dict[str, list[Value]] = field(default_factory=dict)
 
     @property
     def end(self) -> int:
@@ -48,11 +53,14 @@ class GgufHeader:
         return max((tensor.start + tensor.length for tensor in self.tensors.values()), default=0)
 
 
-def read_header(path: Path) -> GgufHeader:
-    """Raises ValueError, with what is wrong, for a damaged header, OSError for an unreadable file."""
+def read_header(path: Path, lists: Collection[str] = ()) -> GgufHeader:
+    """The header, with the content of the metadata `lists` of these names.
+
+    Raises ValueError, with what is wrong, for a damaged header, OSError for an unreadable file.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return _Reader(data).header()
+            return _Reader(data, lists).header()
         except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
             raise ValueError("its header is cut short or damaged") from error
 
@@ -60,8 +68,9 @@ def read_header(path: Path) -> GgufHeader:
 class _Reader:
     """Steps through the header; raises at once for a count that is impossible in a file of this size."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: mmap.mmap, wanted: Collection[str]) -> None:
         self._data = data
+        self._wanted = wanted
         self._place = 0
 
     def header(self) -> GgufHeader:
@@ -72,13 +81,17 @@ class _Reader:
             raise ValueError(f"its version is {version}, not {' or '.join(map(str, VERSIONS))}")
         metadata: dict[str, Value] = {}
         lengths: dict[str, int] = {}
+        lists: dict[str, list[Value]] = {}
         for _ in range(int(metadata_count)):
             key, kind = self._string(), int(self._unpack("I"))
-            if kind == _ARRAY:
+            if kind == _ARRAY and key in self._wanted:
+                lists[key] = self._list()
+                lengths[key] = len(lists[key])
+            elif kind == _ARRAY:
                 lengths[key] = self._skip_list()
             else:
                 metadata[key] = self._string() if kind == _STRING else self._unpack(self._code(kind))
-        return GgufHeader(metadata, lengths, self._tensors(int(tensor_count), metadata))
+        return GgufHeader(metadata, lengths, self._tensors(int(tensor_count), metadata), lists)
 
     def _tensors(self, count: int, metadata: dict[str, Value]) -> dict[str, GgufTensor]:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -117,6 +130,13 @@ class _Reader:
         if kind not in _SCALARS:
             raise ValueError(f"its metadata has a value of the unknown type {kind}")
         return _SCALARS[kind]
+
+    def _list(self) -> list[Value]:
+        kind, count = int(self._unpack("I")), int(self._unpack("Q"))
+        if kind == _STRING:
+            return [self._string() for _ in range(count)]
+        packed = self._take(struct.calcsize(f"<{self._code(kind)}") * count)
+        return list(struct.unpack(f"<{count}{self._code(kind)}", packed))
 
     def _skip_list(self) -> int:
         kind, count = int(self._unpack("I")), int(self._unpack("Q"))
