@@ -225,6 +225,7 @@ class Engine:
             replace(resolved, max_tokens=kept.room),
             stop=self._template.stop,
             opening=self._template.opening,
+            reasoning=None if _is_begun(kept.messages[-1]) else self._template.reasoning,
             beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
@@ -312,6 +313,11 @@ class Engine:
                         f"A picture in the conversation has vectors of width {width} and the language model "
                         f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
                     )
+
+
+def _is_begun(last: Message) -> bool:
+    """Whether the message is an answer that is continued."""
+    return isinstance(last, Assistant) and bool(last.text.strip())
 
 
 def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:
