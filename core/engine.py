@@ -44,7 +44,7 @@ from minigpt4.core.prompt import (
     template_named,
 )
 from minigpt4.core.reply import Piece, Reply
-from minigpt4.core.trim import trim
+from minigpt4.core.trim import Trimmed, trim
 from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
@@ -63,6 +63,9 @@ class Encoder(Protocol):
         ...
 
 
+ANY_TEXTS = ("What is it?", "1")
+"""Questions that begin differently for any tokenizer: what their prompts share is before the text."""
+
 SEGMENTS_REMEMBERED = 4096
 """Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
 
@@ -71,11 +74,18 @@ class Engine:
     """A loaded bundle: its language model, and its vision tower and projection, loaded on first use."""
 
     def __init__(
-        self, bundle: Bundle, language: LanguageModel, encoder: Callable[[], Encoder], fingerprint: str
+        self,
+        bundle: Bundle,
+        language: LanguageModel,
+        encoder: Callable[[], Encoder],
+        fingerprint: str,
+        *,
+        cache: bool = True,
     ) -> None:
         """From existing parts; `load` is the usual way.
 
-        `encoder` creates the part that encodes pictures and is called at most once.
+        `encoder` creates the part that encodes pictures and is called at most once. Without `cache` nothing
+        is read from the disk cache or kept there.
         """
         shape = bundle.projection
         if language.width != shape.outputs:
@@ -93,6 +103,7 @@ class Engine:
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
+        self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
@@ -117,6 +128,7 @@ class Engine:
         gpu_layers: int | None = None,
         dtype: str | None = None,
         offload: bool = False,
+        cache: bool = True,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
@@ -127,7 +139,7 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload, cache
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -161,7 +173,8 @@ class Engine:
                 offload=options.offload,
             )
 
-        engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
+        language = load_language_model(options, notice=notice)
+        engine = cls(bundle, language, encoder, fingerprint, cache=options.cache)
         engine.choices = choices_made(options)
         return engine
 
@@ -174,7 +187,8 @@ class Engine:
 
         def encoded(encoder: Encoder) -> NDArray[np.float32]:
             tokens_ND = encoder(picture)
-            self._squares.remove(picture.key)
+            if self._is_caching:
+                self._squares.remove(picture.key)
             return tokens_ND
 
         tokens_ND = self._cached(self._cache, picture, encoded)
@@ -210,15 +224,9 @@ class Engine:
         context, and the reply BackendError if llama.cpp is asked for beams.
         """
         resolved = (sampling or Sampling()).over(self.bundle.sampling)
-        self._check(conversation, resolved)
         if beams != 1:
             check_beams(resolved, beams)
-        kept = trim(
-            conversation,
-            lambda messages: prompt_positions(self._pieces(messages)),
-            context=self.language.context,
-            max_tokens=resolved.max_tokens,
-        )
+        kept = self._trimmed(conversation, resolved)
         return Reply(
             self.language,
             self._pieces(kept.messages),
@@ -231,6 +239,28 @@ class Engine:
             cancelled=cancelled or (lambda: False),
             on_start=self._starting,
         )
+
+    def prepare(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Compute ahead what a reply to the last message, a User's, needs before that message's text.
+
+        So it can be called while the text is being typed: whatever it will be, `reply` computes the rest.
+        Nothing is computed if the oldest messages would be dropped, as their number depends on the text.
+        False if it was cancelled; `cancelled` is called about every 10 ms. Raises as `reply` does.
+        """
+        resolved = (sampling or Sampling()).over(self.bundle.sampling)
+        *before, last = conversation
+        asked = [[*before, replace(last, text=text)] for text in ANY_TEXTS]
+        if self._trimmed(asked[0], resolved).dropped:
+            return True
+        self._cancel_reply()
+        prompt, other = map(self._pieces, asked)
+        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
@@ -272,11 +302,14 @@ class Engine:
         self, cache: ArrayCache, picture: Picture, compute: Callable[[Encoder], NDArray[np.float32]]
     ) -> NDArray[np.float32]:
         """The picture's array from the cache, or computed and put there."""
-        found = next((one for key in picture.keys if (one := cache.get(key)) is not None), None)
-        if found is not None:
-            return found
+        if self._is_caching:
+            for key in picture.keys:
+                if (found := cache.get(key)) is not None:
+                    return found
         if self._encoder is None:
             self._encoder = self._make_encoder()
+        if not self._is_caching:
+            return compute(self._encoder)
         square = self._squares.get(picture.key)
         if square is not None:
             picture.take_pixels(square)
@@ -297,6 +330,15 @@ class Engine:
         if pieces is not None:
             pieces.close()
         self._current = None
+
+    def _trimmed(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> Trimmed:
+        self._check(conversation, sampling)
+        return trim(
+            conversation,
+            lambda messages: prompt_positions(self._pieces(messages)),
+            context=self.language.context,
+            max_tokens=sampling.max_tokens,
+        )
 
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         last = conversation[-1] if conversation else None

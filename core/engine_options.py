@@ -53,6 +53,9 @@ class EngineOptions:
     offload: bool = False
     """Keep the vision tower off the GPU except while it encodes."""
 
+    cache: bool = True
+    """Read image embeddings from the disk cache, and keep new ones there."""
+
     @property
     def bundle_name(self) -> str:
         """The bundle's name."""

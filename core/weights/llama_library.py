@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import os
 from collections import deque
 from typing import Any
 
@@ -36,11 +35,6 @@ def load_library() -> Any:
     library.llama_log_set(callback, ctypes.c_void_p(0))
     library.llama_backend_init()
     return library
-
-
-def processors() -> int:
-    """CPUs that this process may use, if the system says so (not macOS and Windows)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _keep_error(level: int, text: bytes, user_data: object) -> None:

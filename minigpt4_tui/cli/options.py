@@ -32,6 +32,10 @@ _QUANT = typer.Option(
     "Q5_K_M, Q4_K_M or Q4_0 (llama.cpp); auto: what is downloaded and suits the device.",
 )
 
+_NO_CACHE = typer.Option(
+    "--no-cache", help="Read no picture's embedding from the cache on disk, and keep none there."
+)
+
 R = TypeVar("R")
 
 BundleName = Annotated[str, _BUNDLE]
@@ -82,10 +86,11 @@ class ModelFlags:
         bool,
         typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it encodes."),
     ] = False
+    no_cache: Annotated[bool, _NO_CACHE] = False
 
     def given(self) -> dict[str, Any]:
         """The settings given on the command line."""
-        return _given(self, MODEL)
+        return _given(self, MODEL) | ({"cache": False} if self.no_cache else {})
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,20 @@ class FixedModelFlags:
         from minigpt4.core.engine_options import EngineOptions
 
         return EngineOptions(bundle, **vars(self))
+
+
+@dataclass(frozen=True)
+class FixedEngineFlags(FixedModelFlags):
+    """The same of a command that looks at pictures through the disk cache."""
+
+    no_cache: Annotated[bool, _NO_CACHE] = False
+
+    def options(self, bundle: str) -> EngineOptions:
+        """The options of a bundle; its files are not read yet."""
+        from minigpt4.core.engine_options import EngineOptions
+
+        flags = dict(vars(self))
+        return EngineOptions(bundle, cache=not flags.pop("no_cache"), **flags)
 
 
 @dataclass(frozen=True)
@@ -167,7 +186,7 @@ def with_option_sets(command: Callable[..., R]) -> Callable[..., R]:
 
 
 MODEL_FROM_SETTINGS = ModelFlags()
-FIXED_MODEL = FixedModelFlags()
+FIXED_MODEL = FixedEngineFlags()
 SAMPLING_FROM_SETTINGS = SamplingFlags()
 
 

@@ -98,6 +98,9 @@ class Settings:
     context: int | None = _setting(
         None, "Context length in tokens, if shorter than the bundle's; saves memory.", least=1, **_MODEL
     )
+    cache: bool = _setting(
+        True, "Keep what the model sees of a picture on disk, so that it is encoded once.", group="Model"
+    )
     max_tokens: int | None = _setting(
         None,
         "Maximum length of an answer in tokens; a word is one or two.",
