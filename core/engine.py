@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -31,6 +33,7 @@ from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fin
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
+from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
@@ -99,13 +102,16 @@ class Engine:
         """What was chosen for options that were left to the machine, by their names."""
         self._template = template_named(bundle.template)
         self._fingerprint = fingerprint
-        self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
+        self._cache = _embedding_cache(bundle, fingerprint)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = SquareCache(bundle.vision.image_size)
         self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
+        self._loading: Future[Encoder] | None = None
+        """The encoder, if it has been loading since before the language model was."""
+
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
 
         @lru_cache(SEGMENTS_REMEMBERED)
@@ -127,6 +133,7 @@ class Engine:
         quant: str = "auto",
         gpu_layers: int | None = None,
         dtype: str | None = None,
+        repack: bool = True,
         offload: bool = False,
         cache: bool = True,
         progress: fetch.Progress | None = None,
@@ -139,7 +146,18 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload, cache
+            bundle,
+            backend,
+            device,
+            projection,
+            threads,
+            quant,
+            gpu_layers,
+            context,
+            dtype,
+            repack,
+            offload,
+            cache,
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -151,8 +169,13 @@ class Engine:
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
         begin: Callable[[fetch.FetchPlan], None] | None = None,
+        pictures: Sequence[Picture] = (),
     ) -> Self:
-        """`load` with its options as one value; `begin` is called before a download, and may refuse it."""
+        """`load` with its options as one value; `begin` is called before a download, and may refuse it.
+
+        If one of the `pictures`, which are to be looked at, is not cached, the vision tower loads on a thread
+        of its own while the language model does; what goes wrong with it is raised by `look`.
+        """
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
@@ -173,9 +196,19 @@ class Engine:
                 offload=options.offload,
             )
 
+        loading: Future[Encoder] | None = None
+        known = _embedding_cache(bundle, fingerprint)
+        if not all(
+            options.cache and any(known.get(key) is not None for key in picture.keys) for picture in pictures
+        ):
+            thread = ThreadPoolExecutor(1, "vision-tower")
+            loading = thread.submit(encoder)
+            thread.shutdown(wait=False)
         language = load_language_model(options, notice=notice)
-        engine = cls(bundle, language, encoder, fingerprint, cache=options.cache)
-        engine.choices = choices_made(options)
+        make_encoder = loading.result if loading else encoder
+        engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
+        engine.choices = {**choices_made(options), **language.choices}
+        engine._loading = loading
         return engine
 
     def look(self, source: PictureSource) -> ImageEmbedding:
@@ -204,6 +237,26 @@ class Engine:
         picture = open_picture(source)
         boxes_K6 = self._cached(self._boxes, picture, lambda encoder: encoder.object_boxes(picture))
         return found_objects(boxes_K6)
+
+    def forget(self, source: PictureSource) -> None:
+        """Remove what the disk cache has of a picture; raises ImageError for what is not a picture."""
+        for key in open_picture(source).keys:
+            for cache in (self._cache, self._boxes, self._squares):
+                cache.remove(key)
+
+    def prefill_opening(self, conversation: Sequence[Message]) -> None:
+        """Compute what comes before the pictures of the last message, a User's, while the tower still loads.
+
+        The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
+        """
+        if self._loading is None or self._loading.done():
+            return
+        unseen = ImageEmbedding(np.zeros((1, self.language.width), np.float32), key="")
+        *before, last = conversation
+        assert isinstance(last, User)
+        prompt = self._pieces([*before, replace(last, images=(unseen,))])
+        if opening := list(takewhile(lambda piece: isinstance(piece, int), prompt)):
+            self.language.logits(opening)
 
     def reply(
         self,
@@ -260,7 +313,7 @@ class Engine:
             return True
         self._cancel_reply()
         prompt, other = map(self._pieces, asked)
-        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
+        return self.language.prefill(prompt[: shared_length(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
@@ -273,7 +326,7 @@ class Engine:
         prompt = self._pieces(conversation)
         whole = [self._pieces([*conversation, Assistant(answer)]) for answer in answers]
         # Tokens may run over the border of prompt and answer: all answers are counted from the same place.
-        shared = min((_shared(prompt, pieces) for pieces in whole), default=0)
+        shared = min((shared_length(prompt, pieces) for pieces in whole), default=0)
         return [
             self.language.log_likelihood(
                 prompt[:shared], [piece for piece in pieces[shared:] if isinstance(piece, int)]
@@ -362,6 +415,6 @@ def _is_begun(last: Message) -> bool:
     return isinstance(last, Assistant) and bool(last.text.strip())
 
 
-def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:
-    """How many pieces both begin with."""
-    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+def _embedding_cache(bundle: Bundle, fingerprint: str) -> ArrayCache:
+    shape = bundle.projection
+    return ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,11 +30,19 @@ from minigpt4.core.language.base import (
     encodable,
 )
 from minigpt4.core.language.kept_states import has_room
-from minigpt4.core.language.llama_abort import Abort
+from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
+from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
+from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
-from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library
+from minigpt4.core.weights.llama_library import (
+    SAME_KERNELS,
+    forget_errors,
+    forget_mapped_pages,
+    last_error,
+    load_library,
+)
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
 ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
-ABORTED = 2
+NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
 
 WITHOUT_GPU = (
     "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
@@ -60,8 +69,10 @@ LARGE_BYTES = 1 << 30
 
 Then a lone position goes alone and attention is the library's own choice. Measured on one core with
 AVX-512, in processor time: on four layers of 7B's width the copy and plain attention together cost
-Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. A whole 7B
-in Q4_0 is 11 % faster with the copy: there the kernel for two beats the one for a single position.
+Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. Repacked
+kernels take the positions of a small batch one by one, so that a copy costs them as much again. A
+whole 7B in Q4_0 that is not repacked is 11 % faster with the copy: there the kernel for two beats
+the one for a single position.
 """
 
 LEAST_BATCH = 2
@@ -71,8 +82,10 @@ which is dropped straight after. Models of LARGE_BYTES go without.
 A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
 in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
 attention off, logits are the same bit for bit however a prompt is cut, so a reused cache never
-changes a greedy answer. It costs mini a quarter of the decoding speed (35 instead of 47 tokens a
-second on one core).
+changes a greedy answer. On AVX-512 this holds for every type that `models quantize` makes and for mini's,
+with SAME_KERNELS; repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread
+0.5), which the trial of core/weights/repacking.py finds out. It costs mini a quarter of the decoding
+speed (35 instead of 47 tokens a second on one core).
 """
 
 
@@ -88,6 +101,7 @@ class LlamaCppLanguageModel(LanguageModel):
         context: int,
         threads: int | None = None,
         gpu_layers: int | None = 0,
+        repack: RepackChoice = NOT_REPACKED,
         expected_bytes: int | None = None,
     ) -> None:
         """`gpu_layers=None` puts all layers on the GPU.
@@ -99,11 +113,16 @@ class LlamaCppLanguageModel(LanguageModel):
         self._api = load_library()
         if gpu_layers != 0 and not self._api.llama_supports_gpu_offload():
             raise BackendError(WITHOUT_GPU)
-        self._is_large = gguf.stat().st_size >= LARGE_BYTES
+        self._is_large = is_large(gguf)
         self._least_batch = 1 if self._is_large else LEAST_BATCH
+        if not self._is_large:
+            for name, value in SAME_KERNELS.items():
+                os.environ.setdefault(name, value)
+        self.repack = repack
         model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
         native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
+        self._model = model
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
         self.is_sentencepiece = self._api.llama_vocab_type(self._vocabulary) == self._api.LLAMA_VOCAB_TYPE_SPM
@@ -112,7 +131,8 @@ class LlamaCppLanguageModel(LanguageModel):
         self._ends = {self._api.llama_vocab_eos(self._vocabulary)} | {e[0] for e in ends if len(e) == 1}
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
-        self._context = self._new_context(model, threads_for(threads))
+        self._threads = threads_for(threads)
+        self._context = self._new_context(context, 1)
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._abort = Abort(self._api, self._context)
@@ -135,12 +155,19 @@ class LlamaCppLanguageModel(LanguageModel):
         is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
         if is_on_gpu and gpu_layers != 0 and not has_gpu:
             raise BackendError(WITHOUT_GPU)  # before a folder is converted, which takes minutes
-        path = _gguf(bundle, options.quant, notice or (lambda _: None))
+        notice = notice or (lambda _: None)
+        path = _gguf(bundle, options.quant, notice)
+        repack = NOT_REPACKED  # a file that is not there is reported below
+        if path.is_file():
+            repack = choose_repacking(
+                options, path, is_on_gpu=is_on_gpu, is_large=is_large(path), notice=notice
+            )
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
             gpu_layers=gpu_layers if is_on_gpu else 0,
+            repack=repack,
             expected_bytes=_expected_bytes(bundle, path),
         )
         try:
@@ -174,6 +201,10 @@ class LlamaCppLanguageModel(LanguageModel):
                 f"bundle '{bundle.name}' says {tokens}."
             )
 
+    @property
+    def choices(self) -> Mapping[str, str]:
+        return {"repack": str(self.repack)}
+
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()
         if self._llama_text is not None:
@@ -200,6 +231,17 @@ class LlamaCppLanguageModel(LanguageModel):
     def is_end(self, token: int) -> bool:
         # Not llama_vocab_is_eog, which accepts any token spelt like some family's end, even <reponame>.
         return token in self._ends
+
+    def slots(self, count: int, positions: int) -> LlamaCppSlots | None:
+        return LlamaCppSlots.open(
+            self._api,
+            self._model,
+            self._new_context,
+            self._positions,
+            count=count,
+            positions=min(positions, self.context),
+            least_batch=self._least_batch,
+        )
 
     def close(self) -> None:
         self._cached.clear()
@@ -274,10 +316,13 @@ class LlamaCppLanguageModel(LanguageModel):
         forget_errors()
         parameters = self._api.llama_model_default_params()
         parameters.n_gpu_layers = gpu_layers
-        # Repacked for a CPU with AMX, Q4_0 and Q4_1 crash the process (llama-cpp-python 0.3.36); and
-        # a repacked copy beside the mapped file would take its size in memory once more.
-        parameters.use_extra_bufts = False
+        parameters.use_extra_bufts = self.repack.is_on
         model = self._api.llama_model_load_from_file(os.fsencode(gguf), parameters)
+        if not model and self.repack.is_on:
+            self.repack = RepackChoice(False, f"the copy was not made.{last_error()}")
+            return self._load_model(gguf, gpu_layers)
+        if self.repack.is_on:
+            forget_mapped_pages(gguf)
         if not model:
             raise BundleError(
                 f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
@@ -285,20 +330,29 @@ class LlamaCppLanguageModel(LanguageModel):
             )
         return model
 
-    def _new_context(self, model: Any, threads: int) -> Any:
+    def _new_context(self, positions: int, sequences: int) -> Any:
+        """A context in which each of the sequences has a KV cache of its own, for so many positions."""
         parameters = self._api.llama_context_default_params()
-        parameters.n_ctx = self.context + 1  # one more for the copy after a lone last position
+        # One more for the copy after a lone last position.
+        parameters.n_ctx = (positions + 1) * sequences
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = False
         if not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
-        parameters.n_threads = parameters.n_threads_batch = threads
-        context = self._api.llama_init_from_model(model, parameters)
+        parameters.n_threads = parameters.n_threads_batch = self._threads
+        context = self._api.llama_init_from_model(self._model, parameters)
         if not context:
             raise BackendError(
-                f"llama.cpp cannot make a context of {self.context} positions; memory may be short."
+                f"llama.cpp cannot make a context of {positions} positions; memory may be short."
                 f"{last_error()}"
             )
         return context
+
+
+def is_large(gguf: Path) -> bool:
+    """Whether speed counts more than the same bits from every cut of a prompt."""
+    return gguf.stat().st_size >= LARGE_BYTES
 
 
 def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:

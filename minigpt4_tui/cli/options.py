@@ -17,10 +17,11 @@ from minigpt4.tui.terminal.messages import say
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
     from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.pixels import Picture
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "repack")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -81,6 +82,13 @@ class ModelFlags:
     context: Annotated[
         int | None,
         typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
+    ] = None
+    repack: Annotated[
+        bool | None,
+        typer.Option(
+            "--repack/--no-repack",
+            help="llama.cpp: repack weights for this processor if it can and memory allows; by default.",
+        ),
     ] = None
     offload_vision: Annotated[
         bool,
@@ -192,19 +200,27 @@ SAMPLING_FROM_SETTINGS = SamplingFlags()
 
 def fetch_files(options: EngineOptions, *, bars: bool = True) -> None:
     """Fetch the missing files, unless memory would not hold the model (BackendError)."""
+    from minigpt4.core.download.fetch import is_present
     from minigpt4.core.language.load import check_memory, needed_files
-    from minigpt4.tui.cli.models.models import pull_with_progress
 
     check_memory(options)
-    pull_with_progress(options.loaded_bundle(), needed_files(options), bars=bars)
+    bundle, files = options.loaded_bundle(), needed_files(options)
+    if all(is_present(file, bundle) for file in files):
+        return
+    from minigpt4.tui.cli.models.models import pull_with_progress
+
+    pull_with_progress(bundle, files, bars=bars)
 
 
-def load_engine(options: EngineOptions, *, bars: bool = True) -> Engine:
-    """The engine; missing files are fetched first, with progress (`bars`) on stderr."""
+def load_engine(options: EngineOptions, *, bars: bool = True, pictures: Sequence[Picture] = ()) -> Engine:
+    """The engine; missing files are fetched first, with progress (`bars`) on stderr.
+
+    For `pictures` that are in no cache the vision tower loads beside the language model.
+    """
     from minigpt4.core.engine import Engine
 
     fetch_files(options, bars=bars)
-    return Engine.from_options(options, notice=say)
+    return Engine.from_options(options, notice=say, pictures=pictures)
 
 
 @dataclass(frozen=True)

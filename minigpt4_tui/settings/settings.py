@@ -98,6 +98,12 @@ class Settings:
     context: int | None = _setting(
         None, "Context length in tokens, if shorter than the bundle's; saves memory.", least=1, **_MODEL
     )
+    repack: bool = _setting(
+        True,
+        "Let llama.cpp repack weights for this processor, where that works: faster, but the system cannot "
+        "drop them when memory is short.",
+        **_MODEL,
+    )
     cache: bool = _setting(
         True, "Keep what the model sees of a picture on disk, so that it is encoded once.", group="Model"
     )

@@ -73,9 +73,7 @@ def encoder() -> CountingEncoder:
     return CountingEncoder()
 
 
-def engine_of(
-    encoder: CountingEncoder, objects: ObjectsSpec | None = None, *, cache: bool = True
-) -> Engine:
+def engine_of(encoder: CountingEncoder, objects: ObjectsSpec | None = None, *, cache: bool = True) -> Engine:
     mini = load_bundle("mini")
     shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
     bundle = replace(mini, projection=shape, objects=objects)
