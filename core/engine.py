@@ -281,6 +281,7 @@ class Engine:
             replace(resolved, max_tokens=kept.room),
             stop=self._template.stop,
             opening=self._template.opening,
+            reasoning=None if _is_begun(kept.messages[-1]) else self._template.reasoning,
             beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
@@ -390,6 +391,11 @@ class Engine:
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         check_sampling(sampling)
         check_conversation(conversation, self.language.width, self.bundle.name)
+
+
+def _is_begun(last: Message) -> bool:
+    """Whether the message is an answer that is continued."""
+    return isinstance(last, Assistant) and bool(last.text.strip())
 
 
 def _embedding_cache(bundle: Bundle, fingerprint: str) -> ArrayCache:
