@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,13 @@ from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fin
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
-from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
+from minigpt4.core.language.load import (
+    check_memory,
+    choices_made,
+    load_language_model,
+    load_pair_language,
+    needed_files,
+)
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import (
@@ -41,11 +47,11 @@ from minigpt4.core.prompt import (
     User,
     prompt_pieces,
     prompt_positions,
-    template_named,
 )
 from minigpt4.core.reply import Piece, Reply
+from minigpt4.core.template import template_of
 from minigpt4.core.trim import trim
-from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import FoundObject, ImageEmbedding, LaidOut, PromptPiece, ResolvedSampling, Sampling, Text
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
@@ -54,12 +60,24 @@ PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
 class Encoder(Protocol):
     """What reads pictures for an engine; see `ImageEncoder`."""
 
-    def __call__(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The picture's embedding (N, D_llm)."""
+    def __call__(self, picture: Picture, /) -> NDArray[np.float32] | LaidOut:
+        """The picture's embedding (N, D_llm), with its layout if it is more than a row of vectors."""
         ...
 
     def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
         """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
+        ...
+
+
+class Cache(Protocol):
+    """What an encoder gave of pictures, on disk; see `ArrayCache`."""
+
+    def get(self, key: str, /) -> Any:
+        """The value of the picture with this key, or None."""
+        ...
+
+    def put(self, key: str, value: Any, /) -> None:
+        """Keep the value of a picture."""
         ...
 
 
@@ -77,22 +95,22 @@ class Engine:
 
         `encoder` creates the part that encodes pictures and is called at most once.
         """
-        shape = bundle.projection
-        if language.width != shape.outputs:
+        width = language.width if bundle.mmproj is not None else bundle.projection.outputs
+        if language.width != width:
             raise BundleError(
                 f"The bundle '{bundle.name}' does not fit together: its projection gives vectors of width "
-                f"{shape.outputs} and its language model reads {language.width}; correct its manifest."
+                f"{width} and its language model reads {language.width}; correct its manifest."
             )
         self.bundle = bundle
         self.language = language
         self.choices: Mapping[str, str] = {}
         """What was chosen for options that were left to the machine, by their names."""
-        self._template = template_named(bundle.template)
+        self._template = template_of(bundle, language)
         self._fingerprint = fingerprint
-        self._cache = ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
+        self._cache = _embedding_cache(bundle, fingerprint, width)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
-        self._squares = SquareCache(bundle.vision.image_size)
+        self._squares = None if bundle.mmproj is not None else SquareCache(bundle.vision.image_size)
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
@@ -144,6 +162,8 @@ class Engine:
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
+        if bundle.mmproj is not None:
+            return cls._of_pair(options, bundle, progress=progress, notice=notice, begin=begin)
         path = options.projection or fetch.projection_path(bundle)
         fetch.ensure(bundle, progress=progress, notice=notice, begin=begin, files=needed_files(options))
         dtype = options.dtype or AUTO
@@ -165,6 +185,26 @@ class Engine:
         engine.choices = choices_made(options)
         return engine
 
+    @classmethod
+    def _of_pair(
+        cls,
+        options: EngineOptions,
+        bundle: Bundle,
+        *,
+        progress: fetch.Progress | None,
+        notice: fetch.Notice | None,
+        begin: Callable[[fetch.FetchPlan], None] | None,
+    ) -> Self:
+        """An engine of two GGUF files: libmtmd encodes pictures for the language model that is loaded."""
+        from minigpt4.core.mtmd.encoder import mmproj_fingerprint, pair_encoder
+
+        fetch.ensure(bundle, progress=progress, notice=notice, begin=begin, files=needed_files(options))
+        language = load_pair_language(options)
+        fingerprint = mmproj_fingerprint(bundle, language, options.image_tokens)
+        engine = cls(bundle, language, lambda: pair_encoder(options, language), fingerprint)
+        engine.choices = choices_made(options)
+        return engine
+
     def look(self, source: PictureSource) -> ImageEmbedding:
         """Encode a picture for the language model, or read its embedding from the disk cache.
 
@@ -172,13 +212,15 @@ class Engine:
         """
         picture = open_picture(source)
 
-        def encoded(encoder: Encoder) -> NDArray[np.float32]:
-            tokens_ND = encoder(picture)
-            self._squares.remove(picture.key)
-            return tokens_ND
+        def encoded(encoder: Encoder) -> Any:
+            embedding = encoder(picture)
+            if self._squares is not None:
+                self._squares.remove(picture.key)
+            return embedding
 
-        tokens_ND = self._cached(self._cache, picture, encoded)
-        return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
+        found = self._cached(self._cache, picture, encoded)
+        tokens_ND, layout = found if isinstance(found, tuple) else (found, ())
+        return ImageEmbedding(tokens_ND, f"{self._fingerprint}/{picture.digest}", layout)
 
     def objects(self, source: PictureSource) -> list[FoundObject]:
         """The objects that a picture's embedding holds, in its order. Cached as the embedding is.
@@ -267,16 +309,14 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _cached(
-        self, cache: ArrayCache, picture: Picture, compute: Callable[[Encoder], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """The picture's array from the cache, or computed and put there."""
+    def _cached(self, cache: Cache, picture: Picture, compute: Callable[[Encoder], Any]) -> Any:
+        """What the cache holds of the picture, or computed and put there."""
         found = next((one for key in picture.keys if (one := cache.get(key)) is not None), None)
         if found is not None:
             return found
         if self._encoder is None:
             self._encoder = self._make_encoder()
-        square = self._squares.get(picture.key)
+        square = self._squares.get(picture.key) if self._squares is not None else None
         if square is not None:
             picture.take_pixels(square)
         computed = compute(self._encoder)
@@ -312,6 +352,14 @@ class Engine:
                         f"A picture in the conversation has vectors of width {width} and the language model "
                         f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
                     )
+
+
+def _embedding_cache(bundle: Bundle, fingerprint: str, width: int) -> Cache:
+    if bundle.mmproj is None:
+        return ArrayCache(fingerprint, (bundle.projection.image_tokens, width), np.float32)
+    from minigpt4.core.mtmd.layout_cache import LayoutCache
+
+    return LayoutCache(fingerprint, width)
 
 
 def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:

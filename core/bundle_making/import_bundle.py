@@ -6,7 +6,6 @@ the language model, by far the largest, is used in place. Nothing appears before
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
@@ -18,8 +17,8 @@ from pathlib import Path
 from torch import Tensor
 
 from minigpt4.core.bundle_making.geometry_file import TowerGeometry, read_geometry
+from minigpt4.core.bundle_making.new_name import check_name
 from minigpt4.core.bundles.bundle import (
-    SHIPPED_BUNDLES,
     Bundle,
     LanguageGeometry,
     ProjectionSpec,
@@ -50,7 +49,6 @@ RELEASED_WITHOUT_QFORMER = "minigpt4-llama2-7b"
 """The shipped bundles whose widths, picture statistics, context and sampling apply by default."""
 
 VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "projection.safetensors"
-LONGEST_NAME = 64
 
 STALE_SECONDS = 3600.0
 """An unfinished folder older than this belongs to a process that was killed; an import takes minutes."""
@@ -83,7 +81,7 @@ def import_bundle(
     Raises UsageError for an invalid name or an unknown template, BundleError if a file is of another
     kind or does not fit the others, BackendError if the disk is too small.
     """
-    _check_name(name, force)
+    check_name(name, force=force)
     _check_template(originals.template)
     released = load_bundle(RELEASED if originals.qformer else RELEASED_WITHOUT_QFORMER)
     geometry = _geometry(originals, released)
@@ -106,22 +104,6 @@ def import_bundle(
             "or set MINIGPT4_HOME to a folder of your own."
         ) from error
     return load_bundle(name)
-
-
-def _check_name(name: str, force: bool) -> None:
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None or len(name) > LONGEST_NAME:
-        raise UsageError(
-            f"'{name}' cannot be a bundle's name; use letters, digits and . _ -, a letter or digit first, "
-            f"at most {LONGEST_NAME}."
-        )
-    if (SHIPPED_BUNDLES / f"{name}.toml").exists():
-        raise UsageError(f"'{name}' is a bundle that comes with minigpt4; choose another name.")
-    taken = next((path for path in (own_manifest(name), bundles_folder() / name) if path.exists()), None)
-    if taken is not None and not force:
-        raise UsageError(
-            f"There is a bundle '{name}' already ({taken}); choose another name, or give --force to "
-            "replace it."
-        )
 
 
 def _check_template(template: str) -> None:

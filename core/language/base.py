@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
 from minigpt4.core.language.sampling import Sampler
-from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
+from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Stretch, Text
 
 CHUNK = 256
 """Positions of a prompt computed at once; cancelling takes effect between two chunks."""
@@ -21,10 +21,30 @@ END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """Control tokens that end an answer besides the model's own end token."""
 
 
-Key = int | tuple[str, int]
-"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content."""
+Key = int | tuple[str, int] | tuple[str, int, int]
+"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content.
 
-Run = list[int] | NDArray[np.float32]
+A third number is that of positions that a whole image takes: it is computed and dropped only as a whole.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRun:
+    """Vectors (N, D) of an image that is whole (`Stretch.is_whole`), from its vector `first` on."""
+
+    stretch: Stretch
+    vectors_ND: NDArray[np.float32]
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.vectors_ND)
+
+    def __getitem__(self, part: slice) -> ImageRun:
+        start, _, _ = part.indices(len(self))
+        return ImageRun(self.stretch, self.vectors_ND[part], self.first + start)
+
+
+Run = list[int] | NDArray[np.float32] | ImageRun
 """Neighbouring positions of one kind: token ids, or the vectors (N, D) of an image embedding."""
 
 
@@ -216,6 +236,14 @@ class LanguageModel(ABC):
     def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
         keys: list[Key] = []
         runs: list[Run] = []
+
+        def add_tokens(tokens: Sequence[int]) -> None:
+            keys.extend(tokens)
+            if runs and isinstance(last := runs[-1], list):
+                last.extend(tokens)
+            elif tokens:
+                runs.append(list(tokens))
+
         for piece in prompt:
             if isinstance(piece, ImageEmbedding):
                 if piece.tokens_ND.ndim != 2 or piece.tokens_ND.shape[1] != self.width:
@@ -223,14 +251,15 @@ class LanguageModel(ABC):
                         f"An image embedding has the shape {piece.tokens_ND.shape}, but the language model "
                         f"reads vectors of width {self.width}; projection and language model do not fit."
                     )
-                keys += [(piece.key, index) for index in range(len(piece))]
-                runs.append(piece.tokens_ND)
+                for place, part in enumerate(piece.parts()):
+                    if isinstance(part[0], Stretch):
+                        stretch, vectors_ND = part
+                        keys += _image_keys(f"{piece.key}#{place}" if piece.layout else piece.key, stretch)
+                        runs.append(ImageRun(stretch, vectors_ND) if stretch.is_whole else vectors_ND)
+                    else:
+                        add_tokens(part)
             else:
-                keys.append(piece)
-                if runs and isinstance(last := runs[-1], list):
-                    last.append(piece)
-                else:
-                    runs.append([piece])
+                add_tokens((piece,))
         positions = Positions(keys, runs)
         if not positions:
             raise UsageError("The prompt is empty; there is nothing to answer.")
@@ -251,6 +280,7 @@ class LanguageModel(ABC):
             if cached != key:
                 break
             shared += 1
+        shared -= _within_whole(prompt.keys[shared])
         if shared < len(self._cached):
             del self._cached[shared:]
             try:
@@ -259,15 +289,19 @@ class LanguageModel(ABC):
                 self.reset()
                 raise
         self._computed = 0
-        return prompt[shared:]
+        return prompt[len(self._cached) :]  # all of it, if this model's cache could only be emptied
+
+    def _chunks(self, positions: Positions) -> Iterator[Positions]:
+        """The positions in parts that are computed at once."""
+        for start in range(0, len(positions), CHUNK):
+            yield positions[start : start + CHUNK]
 
     def _prefill(self, positions: Positions, cancelled: Callable[[], bool]) -> NDArray[np.float32] | None:
         """Compute positions chunk by chunk, a prompt's or one decoded token; None if cancelled in between."""
         logits_V: NDArray[np.float32] | None = None
-        for start in range(0, len(positions), CHUNK):
+        for chunk in self._chunks(positions):
             if cancelled():
                 return None
-            chunk = positions[start : start + CHUNK]
             try:
                 logits_V = self._forward(chunk)
                 self._cached += chunk.keys
@@ -277,6 +311,17 @@ class LanguageModel(ABC):
                 raise
             self._computed += len(chunk)
         return logits_V
+
+
+def _image_keys(name: str, stretch: Stretch) -> list[Key]:
+    if stretch.is_whole:
+        return [(name, index, stretch.positions) for index in range(stretch.vectors)]
+    return [(name, index) for index in range(stretch.vectors)]
+
+
+def _within_whole(key: Key) -> int:
+    """How many positions before this one begins the image that can only be dropped as a whole; else 0."""
+    return key[1] if isinstance(key, tuple) and len(key) == 3 else 0
 
 
 def encodable(text: str) -> str:

@@ -90,7 +90,9 @@ class LlamaCppLanguageModel(LanguageModel):
         self._is_large = gguf.stat().st_size >= LARGE_BYTES
         self._least_batch = 1 if self._is_large else LEAST_BATCH
         model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
-        native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
+        self.model = model
+        """The library's own handle."""
+        self._native = native = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
@@ -101,7 +103,8 @@ class LlamaCppLanguageModel(LanguageModel):
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
         self.context = context
-        self._context = self._new_context(model, threads or processors())
+        self._threads = threads or processors()
+        self._context = self._new_context(model, self._threads)
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._token_batch = self._api.llama_batch_init(CHUNK, 0, 1)
@@ -114,21 +117,14 @@ class LlamaCppLanguageModel(LanguageModel):
 
         `notice` is called before the one-time conversion of a small Hugging Face folder.
         """
-        bundle, device, gpu_layers = options.loaded_bundle(), options.device, options.gpu_layers
-        if device == "cpu" and gpu_layers:
-            raise BackendError(
-                f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
-            )
-        has_gpu = load_library().llama_supports_gpu_offload()
-        is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
-        if is_on_gpu and gpu_layers != 0 and not has_gpu:
-            raise BackendError(WITHOUT_GPU)  # before a folder is converted, which takes minutes
+        bundle = options.loaded_bundle()
+        gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
         path = _gguf(bundle, options.quant, notice or (lambda _: None))
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
-            gpu_layers=gpu_layers if is_on_gpu else 0,
+            gpu_layers=gpu_layers,
             expected_bytes=_expected_bytes(bundle, path),
         )
         try:
@@ -252,6 +248,9 @@ class LlamaCppLanguageModel(LanguageModel):
             )
         return model
 
+    def _tune(self, parameters: Any) -> None:
+        """Change a new context's parameters for models that need other ones."""
+
     def _new_context(self, model: Any, threads: int) -> Any:
         parameters = self._api.llama_context_default_params()
         parameters.n_ctx = self.context + 1  # one more for the copy after a lone last position
@@ -259,6 +258,7 @@ class LlamaCppLanguageModel(LanguageModel):
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
         parameters.n_threads = parameters.n_threads_batch = threads
+        self._tune(parameters)
         context = self._api.llama_init_from_model(model, parameters)
         if not context:
             raise BackendError(
@@ -266,6 +266,20 @@ class LlamaCppLanguageModel(LanguageModel):
                 f"{last_error()}"
             )
         return context
+
+
+def layers_on_gpu(options: EngineOptions) -> int | None:
+    """How many layers go on a GPU (None: all); raises BackendError for an impossible wish."""
+    device, gpu_layers = options.device, options.gpu_layers
+    if device == "cpu" and gpu_layers:
+        raise BackendError(
+            f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
+        )
+    has_gpu = load_library().llama_supports_gpu_offload()
+    is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
+    if is_on_gpu and gpu_layers != 0 and not has_gpu:
+        raise BackendError(WITHOUT_GPU)
+    return gpu_layers if is_on_gpu else 0
 
 
 def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:

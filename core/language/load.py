@@ -10,9 +10,11 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.memory import memory_needed, require_memory
+from minigpt4.core.weights.gguf.pair_memory import pair_quants
 from minigpt4.core.weights.locate import TORCH_QUANTS, choose_gguf, gguf_quant
 
 if TYPE_CHECKING:
+    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
     from minigpt4.core.bundles.bundle import Bundle
     from minigpt4.core.bundles.source import File
 
@@ -29,6 +31,8 @@ def load_language_model(
     options.check()
     check_memory(options)
     if choose_backend(options) == "llamacpp":
+        if options.loaded_bundle().mmproj is not None:
+            return load_pair_language(options)
         from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 
         return LlamaCppLanguageModel.load(options, notice=notice)
@@ -40,6 +44,14 @@ def load_language_model(
     from minigpt4.core.language.torch import TorchLanguageModel
 
     return TorchLanguageModel.load(replace(options, device=_torch_device(options.device)), notice=notice)
+
+
+def load_pair_language(options: EngineOptions) -> LlamaCppWithImages:
+    """The language model of a bundle of two GGUF files; raises as `load_language_model` does."""
+    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
+
+    choose_backend(options)  # refuses torch
+    return LlamaCppWithImages.load(options)
 
 
 def check_memory(options: EngineOptions) -> None:
@@ -96,6 +108,8 @@ def choices_made(options: EngineOptions) -> dict[str, str]:
 def _gguf_quant(bundle: Bundle) -> str:
     """The meaning of "auto" in llama.cpp; a small folder is converted to F16."""
     gguf, own = choose_gguf(bundle), bundle.language.gguf
+    if bundle.mmproj is not None:
+        return pair_quants(bundle)[0]
     if gguf is not None:
         return gguf_quant(gguf.name)
     return "F16" if own is None else gguf_quant(own.name)
@@ -117,11 +131,18 @@ def choose_backend(options: EngineOptions) -> str:
     "auto" is llama.cpp if it is installed and a GGUF of the bundle exists, otherwise torch, unless the
     quantisation belongs to one of them.
     """
+    bundle = options.loaded_bundle()
+    if bundle.mmproj is not None:
+        if options.backend == "torch" or options.quant in TORCH_QUANTS:
+            wish = "--backend torch" if options.backend == "torch" else f"--quant {options.quant}"
+            raise BackendError(
+                f"The bundle '{bundle.name}' is two GGUF files, which only llama.cpp reads; leave `{wish}` out."
+            )
+        return "llamacpp"
     if options.backend != "auto":
         return options.backend
     if options.quant != "auto":
         return "torch" if options.quant in TORCH_QUANTS else "llamacpp"
-    bundle = options.loaded_bundle()
     if bundle.language.gguf is None and choose_gguf(bundle) is None:
         return "torch"
     from minigpt4.core.weights.llama_library import load_library

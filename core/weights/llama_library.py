@@ -38,6 +38,16 @@ def load_library() -> Any:
     return library
 
 
+@functools.cache
+def load_mtmd() -> Any:
+    """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
+    load_library()
+    library = importlib.import_module("llama_cpp.mtmd_cpp")
+    library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
+    library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
+    return library
+
+
 def processors() -> int:
     """CPUs that this process may use, if the system says so (not macOS and Windows)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
