@@ -51,7 +51,15 @@ from minigpt4.core.prompt import (
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.template import template_of
 from minigpt4.core.trim import trim
-from minigpt4.core.types import FoundObject, ImageEmbedding, LaidOut, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import (
+    FoundObject,
+    ImageEmbedding,
+    LaidOut,
+    PromptPiece,
+    ResolvedSampling,
+    Sampling,
+    Text,
+)
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image

@@ -115,4 +115,6 @@ def _stacked(images: Sequence[ImageEmbedding]) -> np.ndarray:  # type: ignore[ty
 def _plain(piece: PromptPiece) -> object:
     if isinstance(piece, int):
         return piece
-    return [[part.vectors, part.positions] if isinstance(part, Stretch) else list(part) for part in piece.layout]
+    return [
+        [part.vectors, part.positions] if isinstance(part, Stretch) else list(part) for part in piece.layout
+    ]

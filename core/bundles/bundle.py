@@ -280,6 +280,11 @@ class Bundle:
             yield "vision.image_size", f"is {vision.image_size}, but the detector of 'objects' reads {size}"
 
     @property
+    def image_tokens(self) -> int:
+        """How many places of the context a picture takes; about, if its mmproj decides."""
+        return self.mmproj.image_tokens if self.mmproj is not None else self.projection.image_tokens
+
+    @property
     def files(self) -> tuple[File, ...]:
         """The files to be fetched, in the order of the parts."""
         return (*self.picture_files, *self.language.files)

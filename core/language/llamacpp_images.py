@@ -100,6 +100,19 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
             raise
         return model
 
+    def _check_fits(self, bundle: Bundle, path: Path) -> None:
+        """Raise BundleError if the file is of another model than the bundle's."""
+        language = bundle.language
+        for what, found, wanted in (
+            ("architecture", self.architecture, language.architecture),
+            ("width", self.facts.width, language.width),
+        ):
+            if found != wanted:
+                raise BundleError(
+                    f"The language model {path} has the {what} {found}, but the bundle '{bundle.name}' says "
+                    f"{wanted}; import it again with `minigpt4 models import {bundle.name} --force`."
+                )
+
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()
         return self._gguf_text(*texts)

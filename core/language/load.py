@@ -11,7 +11,7 @@ from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.memory import memory_needed, require_memory
 from minigpt4.core.weights.gguf.pair_memory import pair_quants
-from minigpt4.core.weights.locate import TORCH_QUANTS, choose_gguf, gguf_quant
+from minigpt4.core.weights.locate import TORCH_QUANTS, check_own_files, choose_gguf, gguf_quant
 
 if TYPE_CHECKING:
     from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
@@ -51,6 +51,7 @@ def load_pair_language(options: EngineOptions) -> LlamaCppWithImages:
     from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
 
     choose_backend(options)  # refuses torch
+    check_own_files(options.loaded_bundle())
     return LlamaCppWithImages.load(options)
 
 

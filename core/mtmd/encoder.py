@@ -14,10 +14,10 @@ from PIL import Image
 
 from minigpt4.core.download.fetch import digest_of
 from minigpt4.core.engine_options import EngineOptions
-from minigpt4.core.errors import BundleError
+from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.mtmd.library import Mmproj, library_version
 from minigpt4.core.pixels import Picture
-from minigpt4.core.types import LaidOut
+from minigpt4.core.types import LaidOut, Stretch
 from minigpt4.core.weights.gguf.facts import MmprojFacts, mmproj_facts
 from minigpt4.core.weights.gguf.pair import check_pair
 from minigpt4.core.weights.llama_library import processors
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 CODE_VERSION = 1
 """To be raised whenever this folder's code gives other vectors or another layout of the same picture."""
+
+PHOTO = (640, 480)
+TILE_SLACK = 1.5
+"""Tiles are whole: of a wish for 6 tokens, tiles of 4 make 8."""
 
 LLAVA_PROJECTORS = ("mlp", "mlp_norm", "ldp", "ldpv2")
 """Projectors behind libmtmd's graph of LLaVA, which misplaces a class row (llama.cpp issue 25814)."""
@@ -49,10 +53,13 @@ class MmprojEncoder:
         """Raises BundleError if the file is damaged or another model's."""
         facts = mmproj_facts(path)
         check_pair(language.facts, facts, language.has_token)
-        self._encode: Callable[[Image.Image], LaidOut]
-        self._encode = _true_tower(facts) or Mmproj(
-            facts, language, threads=threads or processors(), use_gpu=use_gpu, image_tokens=image_tokens
-        ).encode
+        self._encode = _true_tower(facts)
+        if self._encode is None:
+            threads = threads or processors()
+            mmproj = Mmproj(facts, language, threads=threads, use_gpu=use_gpu, image_tokens=image_tokens)
+            self._encode = mmproj.encode
+            if image_tokens is not None:
+                _check_image_tokens(mmproj, image_tokens)
 
     def __call__(self, picture: Picture) -> LaidOut:
         """The picture's vectors (N, D_llm) and their layout."""
@@ -110,6 +117,17 @@ def _true_tower(facts: MmprojFacts) -> Callable[[Image.Image], LaidOut] | None:
         f"{facts.path} has a CLIP tower with a class row, which the installed llama.cpp computes wrongly (its "
         "issue 25814); it cannot be used yet."
     )
+
+
+def _check_image_tokens(mmproj: Mmproj, wanted: int) -> None:
+    """Raise UsageError if the model's pictures take much more than was asked for."""
+    layout = mmproj.layout(Image.new("RGB", PHOTO))
+    taken = sum(part.vectors for part in layout if isinstance(part, Stretch))
+    if taken > wanted * TILE_SLACK:
+        raise UsageError(
+            f"--image-tokens is {wanted}, but a picture of this model takes at least {taken}; leave it out, or "
+            "give more."
+        )
 
 
 def needs_true_tower(facts: MmprojFacts) -> bool:

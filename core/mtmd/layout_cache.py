@@ -76,7 +76,12 @@ def _plain(part: tuple[int, ...] | Stretch) -> Any:
     if isinstance(part, tuple):
         return list(part)
     offsets = None if part.offsets_4N is None else part.offsets_4N.tolist()
-    return {"vectors": part.vectors, "positions": part.positions, "offsets": offsets, "causal": part.is_causal}
+    return {
+        "vectors": part.vectors,
+        "positions": part.positions,
+        "offsets": offsets,
+        "causal": part.is_causal,
+    }
 
 
 def _part(written: Any) -> tuple[int, ...] | Stretch:

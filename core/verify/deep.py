@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
@@ -28,6 +29,7 @@ from minigpt4.core.prompt import (
     prompt_pieces,
     template_named,
 )
+from minigpt4.core.template import template_of
 from minigpt4.core.types import PromptPiece, Text
 from minigpt4.core.verify.finding import Check, State
 
@@ -49,6 +51,9 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
 
     Raises what loading raises (BundleError, BackendError).
     """
+    if bundle.mmproj is not None:
+        yield from _pair_checks(bundle)
+        return
     yield _picture_check(bundle)
     from minigpt4.core.language.load import load_language_model
 
@@ -59,6 +64,20 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
         yield answer_check(model, template)
     finally:
         model.close()
+
+
+def _pair_checks(bundle: Bundle) -> Iterator[Check]:
+    """The same for two GGUF files, whose vision side is opened beside the language model."""
+    from minigpt4.core.language.load import load_pair_language
+    from minigpt4.core.mtmd.encoder import pair_encoder
+
+    options = EngineOptions(bundle)
+    with load_pair_language(options) as model:
+        tokens_ND, _ = pair_encoder(options, model)(open_picture(Image.linear_gradient("L").convert("RGB")))
+        yield _spread_check(tokens_ND)
+        template = template_of(bundle, model)
+        yield sentence_check(model, template)
+        yield answer_check(model, template)
 
 
 def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
@@ -128,6 +147,10 @@ def _picture_check(bundle: Bundle) -> Check:
 
     encoder = ImageEncoder(bundle, projection_path(bundle))
     image_ND = encoder(open_picture(Image.linear_gradient("L").convert("RGB")))
+    return _spread_check(image_ND)
+
+
+def _spread_check(image_ND: NDArray[np.float32]) -> Check:
     if not np.isfinite(image_ND).all():
         return Check("picture", "problem", "The picture's embedding has values that are no numbers.")
     spread = float(image_ND.std())

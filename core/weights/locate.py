@@ -113,6 +113,17 @@ def mmproj_path(bundle: Bundle) -> Path:
     return spec.path
 
 
+def check_own_files(bundle: Bundle) -> None:
+    """Raise BundleError if a GGUF that a bundle of two uses where it lies is gone."""
+    own = (bundle.language.path, bundle.mmproj.path if bundle.mmproj else None)
+    for path in own:
+        if path is not None and not path.is_file():
+            raise BundleError(
+                f"{path}, which the bundle '{bundle.name}' uses where it lies, is not there; put it back, or import "
+                "the bundle again with `minigpt4 models import --force`."
+            )
+
+
 def gguf_quant(name: str) -> str:
     """The quantisation that a GGUF's file name ends with; NAMELESS if there is none."""
     match = _QUANT_IN_NAME.search(name)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "image_tokens")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -77,6 +77,14 @@ class ModelFlags:
     context: Annotated[
         int | None,
         typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
+    ] = None
+    image_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--image-tokens",
+            metavar="N",
+            help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
+        ),
     ] = None
     offload_vision: Annotated[
         bool,

@@ -83,19 +83,25 @@ def remember(path: Path, picture: Picture, bundle: str) -> None:
     # Pixels alone do not tell the engine that the file is cut off, so that it decodes such a file itself.
     if picture.missing is None and not is_cached(picture.key):
         with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
-            size = load_bundle(bundle).vision.image_size
+            found = load_bundle(bundle)
+            if found.mmproj is not None:  # its pictures are not squashed
+                return
+            size = found.vision.image_size
             SquareCache(size).put(picture.key, np.asarray(squashed(picture.image, size)))
 
 
 def model_input(source: Path | bytes, bundle: str) -> Preview:
     """The square input of the bundle's vision tower: the image squashed, not cropped.
 
-    Raises ImageError, and BundleError or UsageError for an unknown bundle.
+    Of a bundle of two GGUF files the image itself: its mmproj may take it in any shape, and in tiles. Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.pixels import squashed
 
-    size = load_bundle(bundle).vision.image_size
+    found = load_bundle(bundle)
+    if found.mmproj is not None:
+        return preview(source, LARGE)
+    size = found.vision.image_size
     with _decoding:
         return _squashed.get(
             (*_key(source), size), lambda: Preview(squashed(_opened(source), size), (size, size))

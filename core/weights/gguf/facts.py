@@ -58,7 +58,9 @@ class LanguageFacts:
 
     def cache_bytes(self, context: int, number_bytes: int) -> int:
         """Bytes of the key/value cache of so many positions."""
-        return self.layers * self.key_value_heads * (self.key_width + self.value_width) * context * number_bytes
+        return (
+            self.layers * self.key_value_heads * (self.key_width + self.value_width) * context * number_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def language_facts(path: Path, header: GgufHeader | None = None) -> LanguageFact
     vocabulary = header.lengths.get("tokenizer.ggml.tokens", 0)
     if not architecture or not width or not vocabulary:
         missing = "architecture" if not architecture else "width" if not width else "vocabulary"
-        raise BundleError(f"{path} does not state its {missing}; it is no language model that can be used here.")
+        raise BundleError(
+            f"{path} does not state its {missing}; it is no language model that can be used here."
+        )
     parts = split_files(path, header)
     headers = [header, *(checked_header(part) for part in parts[1:])]
     return LanguageFacts(
@@ -198,10 +202,14 @@ def split_files(path: Path, header: GgufHeader) -> list[Path]:
         )
     if int(match["number"]) != 1:
         raise BundleError(f"{path} is part {int(match['number'])} of {count}; give the first part.")
-    parts = [path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+    parts = [
+        path.with_name(f"{match['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)
+    ]
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
-        raise BundleError(f"{path} is one of {count} parts, and {missing[0]} is not beside it; fetch all of them.")
+        raise BundleError(
+            f"{path} is one of {count} parts, and {missing[0]} is not beside it; fetch all of them."
+        )
     return parts
 
 

@@ -87,7 +87,9 @@ def find_pair(folder: Path) -> tuple[Path, Path]:
         raise BundleError(f"{folder} holds no language model as a GGUF.{listed}")
     mmprojs = [one for one in mmprojs if one.has_vision]
     if not mmprojs:
-        raise BundleError(f"{folder} holds no mmproj for pictures, the vision side of the model: {WHERE}.{listed}")
+        raise BundleError(
+            f"{folder} holds no mmproj for pictures, the vision side of the model: {WHERE}.{listed}"
+        )
     pairs = [(one, two) for one in languages for two in mmprojs if two.width in (None, one.width)]
     best = max((_kinship(one.name, two.name) for one, two in pairs), default=0)
     pairs = [(one, two) for one, two in pairs if _kinship(one.name, two.name) == best]
@@ -97,7 +99,9 @@ def find_pair(folder: Path) -> tuple[Path, Path]:
         raise BundleError(
             f"{folder} holds several models; name the two files with --gguf FILE and --mmproj FILE.{listed}"
         )
-    language, mmproj = min(pairs, key=lambda pair: (_rank(pair[0].quant, GGUF_PREFERRED), _rank(pair[1].quant, MMPROJ_PREFERRED)))
+    language, mmproj = min(
+        pairs, key=lambda pair: (_rank(pair[0].quant, GGUF_PREFERRED), _rank(pair[1].quant, MMPROJ_PREFERRED))
+    )
     return language.path, mmproj.path
 
 
@@ -129,7 +133,11 @@ def _kinship(one: str, other: str) -> int:
 def _words(name: str) -> tuple[str, ...]:
     """A model's name in words, without the words that its files differ in."""
     words = re.findall(r"[a-z0-9.]+", name.lower())
-    return tuple(word for word in words if word not in ("mmproj", "gguf", "model") and not re.match(r"i?q\d|b?f(16|32)$", word))
+    return tuple(
+        word
+        for word in words
+        if word not in ("mmproj", "gguf", "model") and not re.match(r"i?q\d|b?f(16|32)$", word)
+    )
 
 
 def _rank(quant: str, order: Sequence[str]) -> int:

@@ -89,7 +89,9 @@ def import_files(
     if gguf is not None or mmproj is not None:
         mixed = [flag for flag, value in released.items() if value is not None]
         if gguf is None or mixed or qformer or no_qformer or geometry:
-            fault = f"leave {mixed[0]} out" if mixed else "give --gguf FILE, and none of the other form's options"
+            fault = (
+                f"leave {mixed[0]} out" if mixed else "give --gguf FILE, and none of the other form's options"
+            )
             raise UsageError(f"A bundle of two GGUF files is made of --gguf and --mmproj alone; {fault}.")
         _import_pair(name, gguf, mmproj, template, force)
         return
