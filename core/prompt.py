@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
@@ -269,6 +270,24 @@ def _role(message: Message) -> str:
             return "user"
         case Assistant():
             return "assistant"
+
+
+class ChatForm(Protocol):
+    """What an engine needs of a prompt template: those below, and the chat templates of GGUF files."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer besides the model's own end token."""
+        ...
+
+    @property
+    def opening(self) -> str | None:
+        """A prefix to strip from answers, with white space around them; None: answers stay as they are."""
+        ...
+
+    def segments(self, conversation: Sequence[Message], /) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
+        ...
 
 
 PromptTemplate = SmolLM2 | MiniGPT4Chat

@@ -35,7 +35,7 @@ SHIPPED_BUNDLES = Path(__file__).parent
 OWN_TEMPLATE = "gguf"
 """In place of a prompt template's name: the chat template that the language GGUF brings."""
 
-TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".txt")
+TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".txt", ".json")
 
 DETECTOR_SIZES = {"ssd-mobilenet-v2": 300}
 """The side of the pixels that a detector reads, by architecture."""
@@ -47,8 +47,10 @@ Scalar = int | float | str | bool
 
 
 def is_own_template(name: str) -> bool:
-    """Whether `name` is no template of ours, but the GGUF's own or the path of a file."""
-    return name == OWN_TEMPLATE or name.endswith(TEMPLATE_SUFFIXES)
+    """Whether `name` is the GGUF's own template, one of those for GGUF files, or the path of a file."""
+    from minigpt4.core.chat_template.named_templates import template_names
+
+    return name == OWN_TEMPLATE or name in template_names() or name.endswith(TEMPLATE_SUFFIXES)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from minigpt4.core.download.fetch import Notice
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import CHUNK, ImageRun, Key, Positions
-from minigpt4.core.language.gguf_tokenizer import GgufText
+from minigpt4.core.language.gguf_vocabulary import GgufVocabulary
 from minigpt4.core.language.llamacpp import SEQUENCE, LlamaCppLanguageModel, layers_on_gpu
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Stretch, Text
 from minigpt4.core.weights.gguf.facts import LanguageFacts, language_facts
@@ -39,11 +39,7 @@ SMALL_CACHE = 64 << 20
 """A key/value cache that takes no more than this in float32 is one; 16 bits move logits by up to 2e-3."""
 
 GGML_TYPE_F32 = 0
-CONTROL, USER_DEFINED = 3, 4
-"""Kinds of tokens in `tokenizer.ggml.token_type`."""
-
 TOKENS = "tokenizer.ggml.tokens"
-TOKEN_KINDS = "tokenizer.ggml.token_type"
 MROPE = ("LLAMA_ROPE_TYPE_MROPE", "LLAMA_ROPE_TYPE_IMROPE")
 
 
@@ -55,7 +51,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
     ) -> None:
         """Raises as the base does."""
         check_gguf(gguf)
-        header = read_header(gguf, (TOKEN_KINDS,))
+        header = read_header(gguf)
         self.facts: LanguageFacts = language_facts(gguf, header)
         self.vocabulary_digest = _list_digest(gguf, header, TOKENS)
         """Names the vocabulary."""
@@ -68,13 +64,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         }
         if self._api.llama_model_is_recurrent(self.model) or self._api.llama_model_is_hybrid(self.model):
             self._least_batch = 1  # its state cannot go back by the copy of a lone position
-        self._ends |= {token for token in (self._api.llama_vocab_eot(self._vocabulary),) if token >= 0}
-        kinds = header.lists.get(TOKEN_KINDS, [])
-        self._gguf_text = GgufText(
-            lambda text: self._cut(text, False),
-            [(self._spelling(token), token) for token, kind in enumerate(kinds) if kind == CONTROL],
-            [self._spelling(token) for token, kind in enumerate(kinds) if kind == USER_DEFINED],
-        )
+        self.vocabulary = GgufVocabulary(self._api, self._vocabulary)
 
     @classmethod
     def load(cls, options: EngineOptions, *, notice: Notice | None = None) -> Self:
@@ -115,7 +105,10 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
 
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()
-        return self._gguf_text(*texts)
+        return self.vocabulary.tokenize(*texts)
+
+    def is_end(self, token: int) -> bool:
+        return self.vocabulary.is_end(token)
 
     def raw_tokens(self, text: str, *, is_first: bool) -> list[int]:
         """A part of a raw prompt between two pictures, as libmtmd reads it: control tokens as such.
@@ -236,10 +229,6 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
     def _drop(self, place: int) -> bool:
         """Remove everything from a position on; whether that was possible."""
         return bool(self._api.llama_memory_seq_rm(self._memory, SEQUENCE, place, -1))
-
-    def _spelling(self, token: int) -> str:
-        text = self._api.llama_vocab_get_text(self._vocabulary, token)
-        return text.decode("utf-8", "replace") if text else ""
 
     def _tune(self, parameters: Any) -> None:
         parameters.n_batch = parameters.n_ubatch = self._most_at_once

@@ -113,10 +113,19 @@ def _true_tower(facts: MmprojFacts) -> Callable[[Image.Image], LaidOut] | None:
     """The tower computed in torch, if it has a class row and the installed libmtmd misplaces that."""
     if not needs_true_tower(facts):
         return None
-    raise BundleError(
-        f"{facts.path} has a CLIP tower with a class row, which the installed llama.cpp computes wrongly (its "
-        "issue 25814); it cannot be used yet."
-    )
+    from minigpt4.core.llava.class_row import library_is_right
+
+    if library_is_right():
+        return None
+    from minigpt4.core.llava.encoder import LlavaEncoder
+
+    tower = LlavaEncoder(facts.path)
+
+    def encode(image: Image.Image) -> LaidOut:
+        tokens_ND = tower(image)
+        return tokens_ND, (Stretch(len(tokens_ND), len(tokens_ND)),)
+
+    return encode
 
 
 def _check_image_tokens(mmproj: Mmproj, wanted: int) -> None:

@@ -23,8 +23,8 @@ from minigpt4.core.prompt import (
     BOS,
     Assistant,
     Message,
+    ChatForm,
     MiniGPT4Chat,
-    PromptTemplate,
     User,
     prompt_pieces,
     template_named,
@@ -80,7 +80,7 @@ def _pair_checks(bundle: Bundle) -> Iterator[Check]:
         yield answer_check(model, template)
 
 
-def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
+def sentence_check(model: LanguageModel, template: ChatForm) -> Check:
     """The perplexity of a plain English sentence."""
     opening = (BOS,) if isinstance(template, MiniGPT4Chat) else ()
     tokens = model.tokenize(*opening, Text(SENTENCE))
@@ -88,7 +88,7 @@ def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
     return _loss_check("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
 
 
-def answer_check(model: LanguageModel, template: PromptTemplate) -> Check:
+def answer_check(model: LanguageModel, template: ChatForm) -> Check:
     """The loss on a right answer in the bundle's own chat form, without a picture."""
 
     def pieces(*conversation: Message) -> list[PromptPiece]:
