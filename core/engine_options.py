@@ -134,11 +134,13 @@ class EngineOptions:
         ):
             if is_given:
                 raise UsageError(
-                    f"'{bundle.name}' is two GGUF files, which llama.cpp uses as they are; leave `{wish}` out."
+                    f"'{bundle.name}' is two GGUF files, which llama.cpp uses as they are; leave `{wish}` "
+                    "out."
                 )
         if self.image_tokens is not None and not 1 <= self.image_tokens <= bundle.language.context:
             raise UsageError(
-                f"--image-tokens is {self.image_tokens}; it must be from 1 to the context of '{bundle.name}', "
+                f"--image-tokens is {self.image_tokens}; it must be from 1 to the context of "
+                f"'{bundle.name}', "
                 f"{bundle.language.context}."
             )
 

@@ -63,7 +63,8 @@ def trace_pair(
         positions = prompt_positions(prompt)
         if positions + greedy > language.context:
             raise ContextError(
-                f"The prompt takes {positions} positions and {greedy} are asked for, but the language model has "
+                f"The prompt takes {positions} positions and {greedy} are asked for, but the language model "
+                "has "
                 f"{language.context}; ask for fewer."
             )
         logits_V = language.logits(prompt)

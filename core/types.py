@@ -34,7 +34,7 @@ class Stretch:
 
 
 Layout = tuple[tuple[int, ...] | Stretch, ...]
-"""A picture in the prompt, in order: its vectors, and the ids of tokens that mark its beginning or its tiles."""
+"""A picture in the prompt, in order: its vectors, and ids of tokens that mark its beginning or its tiles."""
 
 
 LaidOut = tuple["NDArray[np.float32]", Layout]

@@ -21,7 +21,7 @@ from minigpt4.core.weights.gguf.facts import LanguageFacts, checked_header, lang
 from minigpt4.core.weights.gguf.pair import check_pair, find_mmproj, find_pair
 
 MOST_CONTEXT = 8192
-"""Positions of an imported model's context at most: more takes gigabytes, and `--context` can only lower it."""
+"""Positions of an imported model's context at most: more takes gigabytes."""
 
 TOKENS = "tokenizer.ggml.tokens"
 
@@ -69,7 +69,8 @@ def import_pair(
         write_manifest(bundle, path)
     except OSError as error:
         raise BackendError(
-            f"'{name}' cannot be written: {path}: {error.strerror or error}; mend that, or set MINIGPT4_HOME to a "
+            f"'{name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
+            "MINIGPT4_HOME to a "
             "folder of your own."
         ) from error
     return load_bundle(name)
@@ -79,7 +80,8 @@ def _template(wanted: str | None, language: LanguageFacts) -> str:
     if wanted is None:
         if not language.template:
             raise BundleError(
-                f"{language.path} brings no chat template, so it is not known how its prompts are written; give "
+                f"{language.path} brings no chat template, so it is not known how its prompts are written; "
+                "give "
                 f"--template NAME ({', '.join(template_names())}) or --template FILE with a Jinja template."
             )
         wanted = OWN_TEMPLATE

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from minigpt4.core.bundles.geometry import QFormerGeometry, size_mismatch
 from minigpt4.core.bundles.source import File
@@ -132,7 +132,7 @@ class MmprojSpec:
 
 
 class InsideMmproj:
-    """Stands for the vision tower and the projection of a bundle whose mmproj holds both: it has no fields."""
+    """Stands for the vision tower and the projection of a bundle whose mmproj holds both."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -148,6 +148,9 @@ class InsideMmproj:
 
     def __hash__(self) -> int:
         return hash(InsideMmproj)
+
+
+IN_MMPROJ: Any = InsideMmproj()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,10 +221,10 @@ class Bundle:
     name: str
     summary: str = text()
     license: str = text()
-    vision: VisionSpec = cast("VisionSpec", InsideMmproj())
+    vision: VisionSpec = IN_MMPROJ
     qformer: QFormerSpec | None = None
     objects: ObjectsSpec | None = None
-    projection: ProjectionSpec = cast("ProjectionSpec", InsideMmproj())
+    projection: ProjectionSpec = IN_MMPROJ
     mmproj: MmprojSpec | None = None
     """In place of `vision` and `projection`, which a bundle of two GGUF files has not."""
     language: LanguageSpec

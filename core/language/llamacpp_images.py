@@ -120,7 +120,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         return bos + (self._cut(text, True) if text else [])
 
     def compute_lone_positions_alone(self) -> None:
-        """Give up that logits are the same however a prompt is cut (LEAST_BATCH), for those of other programs."""
+        """Compute as other programs do; logits then depend on how a prompt is cut (LEAST_BATCH)."""
         self._least_batch = 1
 
     def __enter__(self) -> Self:

@@ -14,9 +14,9 @@ from minigpt4.core.weights.gguf.pair_memory import pair_quants
 from minigpt4.core.weights.locate import TORCH_QUANTS, check_own_files, choose_gguf, gguf_quant
 
 if TYPE_CHECKING:
-    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
     from minigpt4.core.bundles.bundle import Bundle
     from minigpt4.core.bundles.source import File
+    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
 
 
 def load_language_model(
@@ -137,7 +137,8 @@ def choose_backend(options: EngineOptions) -> str:
         if options.backend == "torch" or options.quant in TORCH_QUANTS:
             wish = "--backend torch" if options.backend == "torch" else f"--quant {options.quant}"
             raise BackendError(
-                f"The bundle '{bundle.name}' is two GGUF files, which only llama.cpp reads; leave `{wish}` out."
+                f"The bundle '{bundle.name}' is two GGUF files, which only llama.cpp reads; leave `{wish}` "
+                "out."
             )
         return "llamacpp"
     if options.backend != "auto":

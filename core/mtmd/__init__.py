@@ -1,1 +1,1 @@
-"""Pictures of any family through libmtmd, llama.cpp's library for them: an mmproj GGUF beside a language GGUF."""
+"""Pictures of any family through libmtmd, llama.cpp's library for them: an mmproj beside a language GGUF."""

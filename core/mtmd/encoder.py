@@ -134,7 +134,8 @@ def _check_image_tokens(mmproj: Mmproj, wanted: int) -> None:
     taken = sum(part.vectors for part in layout if isinstance(part, Stretch))
     if taken > wanted * TILE_SLACK:
         raise UsageError(
-            f"--image-tokens is {wanted}, but a picture of this model takes at least {taken}; leave it out, or "
+            f"--image-tokens is {wanted}, but a picture of this model takes at least {taken}; leave it out, "
+            "or "
             "give more."
         )
 

@@ -6,7 +6,6 @@ import ctypes
 import os
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 from minigpt4.core.errors import BackendError, BundleError, ContextError, ImageError
 from minigpt4.core.types import LaidOut, Layout, Stretch
 from minigpt4.core.weights.gguf.facts import MmprojFacts
-from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library, load_mtmd
+from minigpt4.core.weights.llama_library import forget_errors, last_error, load_mtmd
 
 if TYPE_CHECKING:
     from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
@@ -66,7 +65,8 @@ class Mmproj:
         self._context = self._api.mtmd_init_from_file(os.fsencode(facts.path), language.model, parameters)
         if not self._context:
             raise BundleError(
-                f"llama.cpp cannot use {facts.path} with this language model: it is of a kind that the installed "
+                f"llama.cpp cannot use {facts.path} with this language model: it is of a kind that the "
+                "installed "
                 f"one does not know, or belongs to another model.{last_error()}"
             )
         self._close = weakref.finalize(self, self._api.mtmd_free, self._context)
@@ -76,7 +76,8 @@ class Mmproj:
             self.close()
             raise BundleError(
                 f"{facts.path} and {language.facts.path} belong to different models: one of them has M-RoPE, "
-                "whose pictures lie on a grid of positions, and the other has not; take both from one release."
+                "whose pictures lie on a grid of positions, and the other has not; take both from one "
+                "release."
             )
 
     def close(self) -> None:
@@ -98,7 +99,8 @@ class Mmproj:
         tokens_ND = np.concatenate(vectors)
         if not np.isfinite(tokens_ND).all():
             raise BackendError(
-                f"The vision side {self._facts.path} gave values that are no numbers; its weights are damaged: "
+                f"The vision side {self._facts.path} gave values that are no numbers; its weights are "
+                "damaged: "
                 "fetch it again."
             )
         return tokens_ND, layout
@@ -138,8 +140,10 @@ class Mmproj:
             each = max(taken // tiles, 1)
             in_tiles = f" in {tiles} tiles, of which {self._room // each} fit" if tiles > 1 else ""
             raise ContextError(
-                f"A picture of {image.width}x{image.height} pixels takes {taken} tokens{in_tiles}; the context has "
-                f"{self._room}. Give a larger `--context`, `--image-tokens {self._room // 2}` or a smaller picture."
+                f"A picture of {image.width}x{image.height} pixels takes {taken} tokens{in_tiles}; the "
+                "context has "
+                f"{self._room}. Give a larger `--context`, `--image-tokens {self._room // 2}` or a smaller "
+                "picture."
             )
 
     def _tokenize(self, image: Image.Image, chunks: Any) -> None:
@@ -155,7 +159,8 @@ class Mmproj:
             api.mtmd_bitmap_free(bitmap)
         if status != 0:
             raise ImageError(
-                f"The model's vision side cannot take a picture of {image.width}x{image.height} pixels; scale or "
+                f"The model's vision side cannot take a picture of {image.width}x{image.height} pixels; "
+                "scale or "
                 f"crop it.{last_error()}"
             )
 

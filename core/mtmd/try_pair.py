@@ -21,7 +21,7 @@ ROOM = 64
 
 
 def try_pair(language: Path, mmproj: Path) -> int:
-    """How many tokens a photo takes; raises BundleError if llama.cpp cannot open the two, or crashes on them."""
+    """How many tokens a photo takes; raises BundleError if llama.cpp refuses the two, or crashes on them."""
     # -P: a file called json.py in the working folder must not become Python's `json`.
     command = (sys.executable, "-P", "-m", __name__, str(language), str(mmproj))
     tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -30,7 +30,8 @@ def try_pair(language: Path, mmproj: Path) -> int:
     except (ValueError, IndexError):
         ended = f"signal {signal.Signals(-tried.returncode).name}" if tried.returncode < 0 else "an error"
         raise BundleError(
-            f"llama.cpp ended with {ended} when it opened {language} and {mmproj}; one of them is damaged or of a "
+            f"llama.cpp ended with {ended} when it opened {language} and {mmproj}; one of them is damaged "
+            "or of a "
             "kind that the installed llama.cpp does not know: fetch them again, or update llama-cpp-python."
         ) from None
     if "error" in answer:

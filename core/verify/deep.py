@@ -22,8 +22,8 @@ from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
     BOS,
     Assistant,
-    Message,
     ChatForm,
+    Message,
     MiniGPT4Chat,
     User,
     prompt_pieces,

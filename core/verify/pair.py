@@ -16,7 +16,7 @@ from minigpt4.core.weights.locate import check_own_files, choose_gguf, mmproj_pa
 
 
 def pair_checks(bundle: Bundle) -> Iterator[Check]:
-    """Headers, weights, and llama.cpp itself in a process of its own; raises BundleError for what is wrong."""
+    """Headers, weights, and llama.cpp in a process of its own; raises BundleError for what is wrong."""
     check_own_files(bundle)
     path, mmproj = choose_gguf(bundle), mmproj_path(bundle)
     if path is None or not mmproj.is_file():

@@ -93,7 +93,8 @@ def remember(path: Path, picture: Picture, bundle: str) -> None:
 def model_input(source: Path | bytes, bundle: str) -> Preview:
     """The square input of the bundle's vision tower: the image squashed, not cropped.
 
-    Of a bundle of two GGUF files the image itself: its mmproj may take it in any shape, and in tiles. Raises ImageError, and BundleError or UsageError for an unknown bundle.
+    Of a bundle of two GGUF files the image itself: its mmproj may take it in any shape, and in tiles.
+    Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.pixels import squashed

@@ -99,7 +99,8 @@ def language_facts(path: Path, header: GgufHeader | None = None) -> LanguageFact
     header = header or checked_header(path)
     if is_mmproj(header):
         raise BundleError(
-            f"{path} is an mmproj, the vision side of a model, not its language model; give it as --mmproj and "
+            f"{path} is an mmproj, the vision side of a model, not its language model; give it as --mmproj "
+            "and "
             "the language model as --gguf."
         )
     metadata = header.metadata

@@ -36,7 +36,8 @@ MMPROJ_PREFERRED = ("F16", "BF16", "Q8_0", "F32")
 """Which of a model's mmprojs is taken: half precision is what they are published in."""
 
 WHERE = (
-    "a model's mmproj lies beside its GGUF files in the repository they come from (its name begins with mmproj); "
+    "a model's mmproj lies beside its GGUF files in the repository they come from (its name begins with "
+    "mmproj); "
     "https://huggingface.co/ggml-org has such pairs"
 )
 
@@ -49,12 +50,14 @@ def check_pair(language: LanguageFacts, mmproj: MmprojFacts, has_token: Callable
     """
     if not mmproj.has_vision:
         raise BundleError(
-            f"{mmproj.path} reads {'sound' if mmproj.has_audio else 'no pictures'} only; audio and video are not "
+            f"{mmproj.path} reads {'sound' if mmproj.has_audio else 'no pictures'} only; audio and video "
+            "are not "
             "supported: take an mmproj with a vision encoder."
         )
     if mmproj.width is not None and mmproj.width != language.width:
         raise BundleError(
-            f"{mmproj.path} gives vectors of width {mmproj.width} and {language.path} reads {language.width}: they "
+            f"{mmproj.path} gives vectors of width {mmproj.width} and {language.path} reads "
+            f"{language.width}: they "
             "belong to different models; take both from one release."
         )
     mark = MARKS.get(mmproj.projector)
@@ -62,7 +65,8 @@ def check_pair(language: LanguageFacts, mmproj: MmprojFacts, has_token: Callable
     theirs = [kind for kind, token in ONLY_WITH.items() if kind != mmproj.projector and has_token(token)]
     if (mark and not has_token(mark)) or mmproj.projector not in allowed or theirs:
         raise BundleError(
-            f"{mmproj.path} ('{mmproj.projector}', {mmproj.name}) and {language.path} ('{language.architecture}', "
+            f"{mmproj.path} ('{mmproj.projector}', {mmproj.name}) and {language.path} "
+            f"('{language.architecture}', "
             f"{language.name}) are of different families; take both from one release."
         )
 
@@ -106,21 +110,23 @@ def find_pair(folder: Path) -> tuple[Path, Path]:
 
 
 def find_mmproj(gguf: Path) -> Path:
-    """The mmproj beside a language GGUF; raises BundleError if there is none, or several that may be meant."""
+    """The mmproj beside a language GGUF; raises BundleError for none, or several that may be meant."""
     own = language_facts(gguf)
     beside = [path for path in sorted(gguf.parent.glob("*.gguf")) if path != gguf]
     mmprojs = [mmproj_facts(path) for path in beside if is_mmproj(checked_header(path))]
     fitting = [one for one in mmprojs if one.has_vision and one.width in (None, own.width)]
     if not fitting:
         raise BundleError(
-            f"{gguf} is a language model alone; the file with its vision side is missing: {WHERE}. Give it as "
+            f"{gguf} is a language model alone; the file with its vision side is missing: {WHERE}. Give it "
+            "as "
             "--mmproj FILE."
         )
     best = max(_kinship(own.name, one.name) for one in fitting)
     fitting = [one for one in fitting if _kinship(own.name, one.name) == best]
     if len({_words(one.name) for one in fitting}) > 1:
         raise BundleError(
-            f"Several mmprojs beside {gguf} have its width; name one with --mmproj FILE.{_listed([], fitting)}"
+            f"Several mmprojs beside {gguf} have its width; name one with --mmproj "
+            f"FILE.{_listed([], fitting)}"
         )
     return min(fitting, key=lambda one: _rank(one.quant, MMPROJ_PREFERRED)).path
 

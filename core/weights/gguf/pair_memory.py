@@ -1,4 +1,4 @@
-"""The memory that a bundle of two GGUF files needs, from their headers or, before they are here, the manifest."""
+"""The memory that a bundle of two GGUF files needs, from their headers or from the manifest."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ def import_files(
         typer.Option(
             "--gguf",
             metavar="FILE",
-            help="A language model as GGUF (the first part, if it is split), or a folder with its mmproj; used in "
+            help="A language model as GGUF (the first part, if it is split), or a folder with its mmproj; "
+            "used in "
             "place.",
         ),
     ] = None,
@@ -60,7 +61,8 @@ def import_files(
         typer.Option(
             "--template",
             metavar="NAME|FILE",
-            help="The prompt's form: vicuna-v0 or llama2; with --gguf a name or a Jinja file, else the GGUF's own.",
+            help="The prompt's form: vicuna-v0 or llama2; with --gguf a name or a Jinja file, else the "
+            "GGUF's own.",
         ),
     ] = None,
     qformer: Annotated[
@@ -120,7 +122,8 @@ def _import_pair(name: str, gguf: Path, mmproj: Path | None, template: str | Non
     print_path(manifest_path(name))
     assert bundle.mmproj is not None
     say(
-        f"{bundle.language.path} with {bundle.mmproj.path}; a photo takes about {bundle.mmproj.image_tokens} tokens. "
+        f"{bundle.language.path} with {bundle.mmproj.path}; a photo takes about "
+        f"{bundle.mmproj.image_tokens} tokens. "
         f"`minigpt4 ask --bundle {name} -i PICTURE` uses it."
     )
 

@@ -35,8 +35,8 @@ from minigpt4.core.language.load import needed_files
 from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
 from minigpt4.core.weights.locate import gguf_files
 from minigpt4.tui.cli.models import import_export as model_files
-from minigpt4.tui.cli.models.pair_lines import own_file_lines, pair_facts, pair_lines
 from minigpt4.tui.cli.models import quantize as model_making
+from minigpt4.tui.cli.models.pair_lines import own_file_lines, pair_facts, pair_lines
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.models.bundle_info import bytes_of, has_language, size_of, state_of
 from minigpt4.tui.terminal.messages import printable, say, shown_name

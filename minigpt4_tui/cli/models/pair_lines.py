@@ -26,7 +26,8 @@ def pair_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
         template = "brings a chat template" if language.template else "brings no chat template"
         yield (
             "model",
-            f"{language.name}: {language.layers} layers of {language.width}, {language.vocabulary} tokens, made for "
+            f"{language.name}: {language.layers} layers of {language.width}, {language.vocabulary} tokens, "
+            "made for "
             f"{language.context} positions, {language.quant}, {template}",
         )
 

@@ -168,7 +168,8 @@ def trace_question(
         typer.Option(
             "--raw",
             metavar="PROMPT",
-            help="In place of a question, for a bundle of two GGUF files: the whole prompt as it stands, with "
+            help="In place of a question, for a bundle of two GGUF files: the whole prompt as it stands, "
+            "with "
             "<__media__> where each picture goes.",
         ),
     ] = None,
