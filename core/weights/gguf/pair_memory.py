@@ -50,17 +50,17 @@ def smaller_quants(bundle: Bundle) -> tuple[str, ...]:
 
 
 def _from_manifest(bundle: Bundle, context: int) -> dict[str, int]:
+    """The same before the files are here; without the cache if the manifest states no geometry."""
     language, geometry = bundle.language, bundle.language.geometry
     sizes = [file.bytes for file in language.files]
     vision = _stated(bundle)
-    if vision is None or geometry is None or not sizes or None in sizes:
+    if vision is None or not sizes or None in sizes:
         return {}
-    width = language.width * geometry.key_value_heads // geometry.heads
-    return {
-        "vision side": vision,
-        "language model": sum(size for size in sizes if size is not None),
-        "key/value cache": 2 * geometry.layers * width * context * HALF_BYTES,
-    }
+    parts = {"vision side": vision, "language model": sum(size for size in sizes if size is not None)}
+    if geometry is not None:
+        width = language.width * geometry.key_value_heads // geometry.heads
+        parts["key/value cache"] = 2 * geometry.layers * width * context * HALF_BYTES
+    return parts
 
 
 def _stated(bundle: Bundle) -> int | None:
