@@ -16,8 +16,7 @@ from minigpt4.core.errors import BundleError, ContextError
 from minigpt4.core.language.base import ImageRun
 from minigpt4.core.mtmd.layout_cache import LayoutCache
 from minigpt4.core.pixels import open_picture
-from minigpt4.core.prompt import Assistant, Message, User, prompt_pieces
-from minigpt4.core.template import template_of
+from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Stretch
 
 from tests.core.mtmd.conftest import FAMILIES, Family
@@ -32,8 +31,7 @@ def loaded(family: Family, context: int = 1024) -> Engine:
 
 
 def pieces(engine: Engine, conversation: list[Message]) -> list[PromptPiece]:
-    form = template_of(engine.bundle, engine.language)
-    return prompt_pieces(form.segments(conversation), engine.language.tokenize)
+    return engine._pieces(conversation)
 
 
 def random_turns(rng: random.Random, pictures: list[ImageEmbedding]) -> list[list[Message]]:
