@@ -275,6 +275,7 @@ class Engine:
             replace(resolved, max_tokens=kept.room),
             stop=self._template.stop,
             opening=self._template.opening,
+            reasoning=None if _is_begun(kept.messages[-1]) else self._template.reasoning,
             beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
@@ -368,6 +369,11 @@ def _embedding_cache(bundle: Bundle, fingerprint: str, width: int) -> Cache:
     from minigpt4.core.mtmd.layout_cache import LayoutCache
 
     return LayoutCache(fingerprint, width)
+
+
+def _is_begun(last: Message) -> bool:
+    """Whether the message is an answer that is continued."""
+    return isinstance(last, Assistant) and bool(last.text.strip())
 
 
 def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Protocol
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Reasoning, Text, Tokenize
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,9 @@ class SmolLM2:
     training: TrainingPrompt | None = None
     """The prompt of the paper's stage 2; None for a model family that was never trained with it."""
 
+    reasoning: Reasoning | None = None
+    """How answers begin with what the model thinks; None: they do not."""
+
     system: str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
@@ -139,6 +142,7 @@ class MiniGPT4Chat:
     begin: tuple[Text, ...] = (BOS,)
     opening: str | None = "Assistant:"
     stop: tuple[str, ...] = ("###",)
+    reasoning: Reasoning | None = None
     system: str = (
         "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I "
         "provide it to you. Please answer my questions."
@@ -283,6 +287,11 @@ class ChatForm(Protocol):
     @property
     def opening(self) -> str | None:
         """A prefix to strip from answers, with white space around them; None: answers stay as they are."""
+        ...
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """How answers begin with what the model thinks; None: they do not."""
         ...
 
     def segments(self, conversation: Sequence[Message], /) -> list[Segment]:

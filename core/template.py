@@ -29,6 +29,8 @@ def template_of(bundle: Bundle, language: LanguageModel) -> ChatForm:
         words=ControlWords(vocabulary.bos, vocabulary.eos, vocabulary.adds_bos),
     )
     vocabulary.end_answers_at(template.stop)
+    if template.reasoning is not None:
+        vocabulary.show(mark for pair in template.reasoning.marks for mark in pair)
     return template
 
 

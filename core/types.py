@@ -92,6 +92,18 @@ class Text:
     control: bool = False
 
 
+@dataclass(frozen=True)
+class Reasoning:
+    """How a model marks what it thinks before it answers.
+
+    `marks` are pairs of what begins and ends it; `closing` ends what the prompt itself has begun, and is
+    empty if it begins nothing.
+    """
+
+    marks: tuple[tuple[str, str], ...]
+    closing: str = ""
+
+
 class Tokenize(Protocol):
     """A tokenizer of adjacent texts; see `LanguageModel.tokenize`."""
 

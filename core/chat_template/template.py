@@ -8,10 +8,11 @@ from functools import cached_property, lru_cache
 
 from minigpt4.core.chat_template.dialect import WORD, Dialect, Turn, find_dialect, rendered_parts
 from minigpt4.core.chat_template.marks import Marks, Place, Typed
+from minigpt4.core.chat_template.reasoning import MARKS
 from minigpt4.core.chat_template.sandbox import Renderer, RenderError
 from minigpt4.core.errors import BundleError
 from minigpt4.core.prompt import Assistant, Image, Joined, Message, Segment, System, User
-from minigpt4.core.types import ImageEmbedding, Text
+from minigpt4.core.types import ImageEmbedding, Reasoning, Text
 
 MOST_SOURCE = 1 << 18
 """Characters of a template; the longest of the families that are known here has about 20,000."""
@@ -92,6 +93,17 @@ class ChatTemplate:
         ending = last.strip() if isinstance(last, str) else ""
         word = WORD.match(ending)
         return (word[0] if word else ending,) if ending else ()
+
+    @cached_property
+    def reasoning(self) -> Reasoning | None:
+        """How answers begin with what the model thinks, be it that the prompt has begun it already."""
+        try:
+            parts = self._parts((Turn("user", self._marks.text(0)),), True)
+        except BundleError:
+            return Reasoning(MARKS)
+        last = parts[-1]
+        end = last.rstrip() if isinstance(last, str) else ""
+        return Reasoning(MARKS, next((closing for opening, closing in MARKS if end.endswith(opening)), ""))
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
         """The whole prompt, up to where the answer begins; all text between two pictures is one segment.

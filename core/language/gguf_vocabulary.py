@@ -29,6 +29,7 @@ class GgufVocabulary:
         files = (api.llama_vocab_fim_pad, api.llama_vocab_fim_rep, api.llama_vocab_fim_sep)
         self._of_code = {int(token(vocabulary)) for token in (*fill_in, *files)}
         self._ends: set[int] = set()
+        self._shown: set[int] = set()
 
     @property
     def bos(self) -> str:
@@ -47,10 +48,18 @@ class GgufVocabulary:
 
     def end_answers_at(self, texts: Iterable[str]) -> None:
         """Let control tokens of these texts end an answer too: those that the template writes after one."""
-        for text in texts:
-            tokens = self._cut(text, control=True)
-            if len(tokens) == 1 and self._is_control(tokens[0]):
-                self._ends.add(tokens[0])
+        self._ends |= self._control_tokens(texts)
+
+    def show(self, texts: Iterable[str]) -> None:
+        """Let `piece` give the bytes of these control tokens: those that stand around reasoning."""
+        self._shown |= self._control_tokens(texts)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; none for control tokens that are not shown."""
+        buffer = ctypes.create_string_buffer(LONGEST_TOKEN)
+        is_shown = token in self._shown
+        count = self._api.llama_token_to_piece(self._vocabulary, token, buffer, len(buffer), 0, is_shown)
+        return buffer.raw[: max(count, 0)]
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends an answer.
@@ -89,6 +98,10 @@ class GgufVocabulary:
                         yield before
                         yield token
             yield rest
+
+    def _control_tokens(self, texts: Iterable[str]) -> set[int]:
+        cuts = [self._cut(text, control=True) for text in texts]
+        return {cut[0] for cut in cuts if len(cut) == 1 and self._is_control(cut[0])}
 
     def _cut(self, text: str, *, control: bool) -> list[int]:
         if not text:

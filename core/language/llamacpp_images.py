@@ -107,6 +107,10 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         self._open_vocabulary()
         return self.vocabulary.tokenize(*texts)
 
+    def piece(self, token: int) -> bytes:
+        self._open_vocabulary()
+        return self.vocabulary.piece(token)
+
     def is_end(self, token: int) -> bool:
         return self.vocabulary.is_end(token)
 

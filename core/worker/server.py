@@ -220,7 +220,8 @@ class Server:
             if not is_decoding:
                 self._send(Phase(request, "decode"))
                 is_decoding = True
-            self._send(TextDelta(request, piece.text, reply.first_token_s, reply.tokens_per_s))
+            timings = reply.first_token_s, reply.tokens_per_s
+            self._send(TextDelta(request, piece.text, *timings, piece.is_reasoning))
             self._answer_newest()
         self._send(
             Finished(

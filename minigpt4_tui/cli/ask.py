@@ -155,7 +155,7 @@ class Asking:
                 # Only now: a question that cannot be answered gets one sentence, its error.
                 say(f"({NO_PICTURE}; give one with -i PICTURE.)")
             for piece in reply:
-                if not self.as_json:
+                if not self.as_json and not piece.is_reasoning:
                     print_answer(piece.text)
         if self.as_json:
             total = time.perf_counter() - begun
@@ -181,6 +181,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "answer": reply.text,
+        **({"reasoning": reply.reasoning} if reply.reasoning else {}),
         "images": list(labels),
         "finish": reply.finish,
         "tokens": {

@@ -206,9 +206,9 @@ class ChatView(Screen[None]):
         if not self.is_running or self.host.is_leaving:
             return
         match update:
-            case TextAdded(message, text, first_token_s, tokens_per_s):
+            case TextAdded(message, text, first_token_s, tokens_per_s, is_reasoning):
                 if view := self.transcript.view(message):
-                    view.grow(text)
+                    view.grow(text, is_reasoning=is_reasoning)
                 self.status.update_speed(Speed(first_token_s, tokens_per_s))
             case PhaseChanged(phase):
                 self.status.phase = phase

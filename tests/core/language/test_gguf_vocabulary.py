@@ -157,3 +157,12 @@ def test_answers_end_at_ends_of_turns_and_not_between_files(vocabulary: GgufVoca
 def test_no_text_is_no_tokens(vocabulary: GgufVocabulary) -> None:
     assert vocabulary.tokenize() == vocabulary.tokenize(Text("")) == []
     assert vocabulary.tokenize(Text("\ud800 lone")) == vocabulary.tokenize(Text("? lone"))
+
+
+def test_control_tokens_have_no_text_unless_they_are_shown(vocabulary: GgufVocabulary) -> None:
+    (image,) = vocabulary._cut("<image>", control=True)
+    (end,) = vocabulary._cut("<|im_end|>", control=True)
+    assert b"".join(map(vocabulary.piece, vocabulary._cut("the cat", control=False))).strip() == b"the cat"
+    assert vocabulary.piece(image) == b""
+    vocabulary.show(["<image>", "no token"])
+    assert (vocabulary.piece(image), vocabulary.piece(end)) == (b"<image>", b"")
