@@ -35,7 +35,6 @@ from minigpt4.core.language.load import (
     check_memory,
     choices_made,
     load_language_model,
-    load_pair_language,
     needed_files,
 )
 from minigpt4.core.language.sampling import check_beams, check_sampling
@@ -50,7 +49,7 @@ from minigpt4.core.prompt import (
 )
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.template import template_of
-from minigpt4.core.trim import trim
+from minigpt4.core.trim import Trimmed, trim
 from minigpt4.core.types import (
     FoundObject,
     ImageEmbedding,
@@ -88,6 +87,9 @@ class Cache(Protocol):
         """Keep the value of a picture."""
         ...
 
+
+ANY_TEXTS = ("What is it?", "1")
+"""Questions that begin differently for any tokenizer: what their prompts share is before the text."""
 
 SEGMENTS_REMEMBERED = 4096
 """Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
@@ -170,10 +172,15 @@ class Engine:
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
-        if bundle.mmproj is not None:
-            return cls._of_pair(options, bundle, progress=progress, notice=notice, begin=begin)
-        path = options.projection or fetch.projection_path(bundle)
+        is_pair = bundle.mmproj is not None
+        path = Path() if is_pair else options.projection or fetch.projection_path(bundle)
         fetch.ensure(bundle, progress=progress, notice=notice, begin=begin, files=needed_files(options))
+        if is_pair:
+            from minigpt4.core.mtmd.encoder import load_pair
+
+            engine = cls(bundle, *load_pair(options))
+            engine.choices = choices_made(options)
+            return engine
         dtype = options.dtype or AUTO
         fingerprint = embedding_fingerprint(bundle, path, dtype)
 
@@ -190,26 +197,6 @@ class Engine:
             )
 
         engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
-        engine.choices = choices_made(options)
-        return engine
-
-    @classmethod
-    def _of_pair(
-        cls,
-        options: EngineOptions,
-        bundle: Bundle,
-        *,
-        progress: fetch.Progress | None,
-        notice: fetch.Notice | None,
-        begin: Callable[[fetch.FetchPlan], None] | None,
-    ) -> Self:
-        """An engine of two GGUF files: libmtmd encodes pictures for the language model that is loaded."""
-        from minigpt4.core.mtmd.encoder import mmproj_fingerprint, pair_encoder
-
-        fetch.ensure(bundle, progress=progress, notice=notice, begin=begin, files=needed_files(options))
-        language = load_pair_language(options)
-        fingerprint = mmproj_fingerprint(bundle, language, options.image_tokens)
-        engine = cls(bundle, language, lambda: pair_encoder(options, language), fingerprint)
         engine.choices = choices_made(options)
         return engine
 
@@ -260,15 +247,9 @@ class Engine:
         context, and the reply BackendError if llama.cpp is asked for beams.
         """
         resolved = (sampling or Sampling()).over(self.bundle.sampling)
-        self._check(conversation, resolved)
         if beams != 1:
             check_beams(resolved, beams)
-        kept = trim(
-            conversation,
-            lambda messages: prompt_positions(self._pieces(messages)),
-            context=self.language.context,
-            max_tokens=resolved.max_tokens,
-        )
+        kept = self._trimmed(conversation, resolved)
         return Reply(
             self.language,
             self._pieces(kept.messages),
@@ -281,6 +262,28 @@ class Engine:
             cancelled=cancelled or (lambda: False),
             on_start=self._starting,
         )
+
+    def prepare(
+        self,
+        conversation: Sequence[Message],
+        sampling: Sampling | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Compute ahead what a reply to the last message, a User's, needs before that message's text.
+
+        So it can be called while the text is being typed: whatever it will be, `reply` computes the rest.
+        Nothing is computed if the oldest messages would be dropped, as their number depends on the text.
+        False if it was cancelled; `cancelled` is called about every 10 ms. Raises as `reply` does.
+        """
+        resolved = (sampling or Sampling()).over(self.bundle.sampling)
+        *before, last = conversation
+        asked = [[*before, replace(last, text=text)] for text in ANY_TEXTS]
+        if self._trimmed(asked[0], resolved).dropped:
+            return True
+        self._cancel_reply()
+        prompt, other = map(self._pieces, asked)
+        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
@@ -345,6 +348,15 @@ class Engine:
         if pieces is not None:
             pieces.close()
         self._current = None
+
+    def _trimmed(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> Trimmed:
+        self._check(conversation, sampling)
+        return trim(
+            conversation,
+            lambda messages: prompt_positions(self._pieces(messages)),
+            context=self.language.context,
+            max_tokens=sampling.max_tokens,
+        )
 
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         last = conversation[-1] if conversation else None

@@ -5,27 +5,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
+from minigpt4.core.language.kept_states import KeptState, KeptStates, Key, pays, shared_length, within_whole
 from minigpt4.core.language.sampling import Sampler
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Stretch, Text
 
 CHUNK = 256
-"""Positions of a prompt computed at once; cancelling takes effect between two chunks."""
+"""Positions of a prompt computed at once; 6 s of a 7B model on two cores, so a cancel interrupts them."""
 
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """Control tokens that end an answer besides the model's own end token."""
 
-
-Key = int | tuple[str, int] | tuple[str, int, int]
-"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content.
-
-A third number is that of positions that a whole image takes: it is computed and dropped only as a whole.
-"""
+Cancelled = Callable[[], bool]
+"""Whether to stop; asked between tokens, and many times during a prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +71,8 @@ class LanguageModel(ABC):
     """A frozen language model whose KV cache lives from one call to the next, over a backend's operations.
 
     `_cached` holds the keys of exactly the positions that are in the backend's KV cache, in order;
-    an error while that is uncertain empties both.
+    an error while that is uncertain empties both. What a prompt would remove from it is copied first
+    if computing it again would cost more, and restored for a prompt that shares more with the copy.
     """
 
     backend: ClassVar[str]
@@ -86,8 +84,11 @@ class LanguageModel(ABC):
     context: int
     """Most positions (tokens and image embedding vectors) that a prompt and its answer may take."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: int) -> None:
+        self.context = context
         self._cached: list[Key] = []
+        # Half a context: three to five conversations about a picture, in 512 MiB for a 7B model.
+        self._states = KeptStates(context // 2)
         self._computed = 0
         self._call = 0
 
@@ -129,12 +130,24 @@ class LanguageModel(ABC):
         )
 
     @abstractmethod
-    def _forward(self, positions: Positions) -> NDArray[np.float32]:
-        """Append at most CHUNK positions to the KV cache; logits (V,) after the last one."""
+    def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
+        """Append at most CHUNK positions to the KV cache; logits (V,) after the last one.
+
+        None if it was cancelled, which takes effect within one matrix product; some of the positions
+        may then be in the cache, but no other damage is.
+        """
 
     @abstractmethod
     def _crop_cache(self, length: int) -> None:
         """Remove everything from position `length` on from the KV cache."""
+
+    @abstractmethod
+    def _copy_cache(self) -> Any | None:
+        """A copy of the whole KV cache in main memory; None if there is too little of it."""
+
+    @abstractmethod
+    def _restore_cache(self, copy: Any) -> bool:
+        """Replace the KV cache, bit for bit, by a copy of it; False if that failed, and it is empty."""
 
     @property
     def computed(self) -> int:
@@ -142,20 +155,32 @@ class LanguageModel(ABC):
         return self._computed
 
     def reset(self) -> None:
-        """Empty the KV cache."""
-        self._cached.clear()
-        self._crop_cache(0)
+        """Empty the KV cache, and forget the copies of it."""
+        self._states.clear()
+        self._empty_cache()
+
+    def prefill(self, prompt: Sequence[PromptPiece], cancelled: Cancelled = lambda: False) -> bool:
+        """Compute the beginning of a later prompt ahead; False if it was cancelled.
+
+        Raises as `generate` does.
+        """
+        positions = self._positions(prompt)
+        self._call += 1
+        self._computed = 0
+        if shared_length(self._cached, positions.keys) == len(positions):
+            return True
+        return self._prefill(self._reuse_cache(positions), cancelled) is not None
 
     def generate(
         self,
         prompt: Sequence[PromptPiece],
         sampling: ResolvedSampling,
-        cancelled: Callable[[], bool] = lambda: False,
+        cancelled: Cancelled = lambda: False,
     ) -> Iterator[int]:
         """Yield token ids, without the end token, until it, `max_tokens`, a full context or a cancel.
 
-        Only the part after the longest prefix shared with the cache is computed; `cancelled` is called
-        before every token and between chunks of the prompt.
+        Only the part after the longest prefix shared with the cache, or with a copy of it, is computed;
+        `cancelled` is called before every token, and about every 10 ms during the prompt.
         Raises at once, not at the first token: UsageError for an empty prompt or a setting outside
         its range, ContextError for a prompt that fills the context, BundleError for an image
         embedding of another width. A generator must not be continued after another call began.
@@ -208,7 +233,7 @@ class LanguageModel(ABC):
         prompt: Positions,
         sampler: Sampler,
         max_tokens: int,
-        cancelled: Callable[[], bool],
+        cancelled: Cancelled,
         call: int,
     ) -> Iterator[int]:
         self._computed = 0
@@ -271,43 +296,78 @@ class LanguageModel(ABC):
         return positions
 
     def _reuse_cache(self, prompt: Positions) -> Positions:
-        """Crop the KV cache to the prefix that it shares with the prompt; the rest is left to compute.
+        """Make the KV cache the longest known beginning of the prompt; the rest is left to compute.
 
         The last position is always computed again, for its logits.
         """
-        shared = 0
-        for cached, key in zip(self._cached, prompt.keys[:-1], strict=False):
-            if cached != key:
-                break
-            shared += 1
-        shared -= _within_whole(prompt.keys[shared])
-        if shared < len(self._cached):
-            del self._cached[shared:]
-            try:
-                self._crop_cache(shared)
-            except BaseException:
-                self.reset()
-                raise
         self._computed = 0
+        keys = prompt.keys[:-1]
+        shared = shared_length(self._cached, keys)
+        try:
+            nearest = self._states.nearest(keys)
+            if nearest is not None and pays(nearest[1] - shared, copied=len(nearest[0].keys)):
+                shared = self._restore(*nearest)
+            else:
+                self._keep_cache(shared)
+            self._crop(shared - within_whole(prompt.keys[shared]))
+        except BaseException:
+            self._empty_cache()
+            raise
         return prompt[len(self._cached) :]  # all of it, if this model's cache could only be emptied
+
+    def _restore(self, state: KeptState, shared: int) -> int:
+        """Put a kept state in the place of the KV cache; how many of its `shared` positions that gave."""
+        self._states.use(state)
+        self._keep_cache(0)
+        self._cached.clear()
+        if not self._restore_cache(state.copy):
+            self._states.forget(state)
+            return 0
+        self._cached = list(state.keys)
+        return shared
+
+    def _keep_cache(self, remaining: int) -> None:
+        """Copy the KV cache before all but its first `remaining` positions are lost, if that pays."""
+        most = self._states.most_positions
+        if most < len(self._cached):
+            most -= within_whole(self._cached[most])
+        keys = self._cached[:most]
+        nearest = self._states.nearest(keys)
+        known = max(remaining, nearest[1] if nearest is not None else 0)
+        if pays(len(keys) - known, copied=len(keys)):
+            self._crop(len(keys))
+            if (copy := self._copy_cache()) is not None:
+                self._states.keep(KeptState(keys, copy))
+
+    def _crop(self, length: int) -> None:
+        if length < len(self._cached):
+            del self._cached[length:]
+            self._crop_cache(length)
+
+    def _empty_cache(self) -> None:
+        self._cached.clear()
+        self._crop_cache(0)
 
     def _chunks(self, positions: Positions) -> Iterator[Positions]:
         """The positions in parts that are computed at once."""
         for start in range(0, len(positions), CHUNK):
             yield positions[start : start + CHUNK]
 
-    def _prefill(self, positions: Positions, cancelled: Callable[[], bool]) -> NDArray[np.float32] | None:
-        """Compute positions chunk by chunk, a prompt's or one decoded token; None if cancelled in between."""
+    def _prefill(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
+        """Compute positions chunk by chunk, a prompt's or one decoded token; None if cancelled."""
         logits_V: NDArray[np.float32] | None = None
         for chunk in self._chunks(positions):
             if cancelled():
                 return None
             try:
-                logits_V = self._forward(chunk)
+                logits_V = self._forward(chunk, cancelled)
+                if logits_V is None:
+                    self._crop_cache(len(self._cached))
+                    return None
                 self._cached += chunk.keys
             except BaseException:
                 # Layers may disagree about their length after an interrupt or a lack of memory.
-                self.reset()
+                self._empty_cache()
                 raise
             self._computed += len(chunk)
         return logits_V
@@ -317,11 +377,6 @@ def _image_keys(name: str, stretch: Stretch) -> list[Key]:
     if stretch.is_whole:
         return [(name, index, stretch.positions) for index in range(stretch.vectors)]
     return [(name, index) for index in range(stretch.vectors)]
-
-
-def _within_whole(key: Key) -> int:
-    """How many positions before this one begins the image that can only be dropped as a whole; else 0."""
-    return key[1] if isinstance(key, tuple) and len(key) == 3 else 0
 
 
 def encodable(text: str) -> str:

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from minigpt4.core.download.fetch import Notice
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import CHUNK, ImageRun, Key, Positions
+from minigpt4.core.language.base import CHUNK, Cancelled, ImageRun, Positions
 from minigpt4.core.language.gguf_vocabulary import GgufVocabulary
-from minigpt4.core.language.llamacpp import SEQUENCE, LlamaCppLanguageModel, layers_on_gpu
+from minigpt4.core.language.kept_states import Key
+from minigpt4.core.language.llama_abort import Abort
+from minigpt4.core.language.llamacpp import ABORTED, SEQUENCE, LlamaCppLanguageModel, layers_on_gpu
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Stretch, Text
 from minigpt4.core.weights.gguf.facts import LanguageFacts, language_facts
 from minigpt4.core.weights.gguf.header import GgufHeader, read_header
@@ -166,6 +168,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
             raise
         self._native.insert(place, (self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
+        self._abort = Abort(self._api, self._context)
 
     def _chunks(self, positions: Positions) -> Iterator[Positions]:
         """Parts of CHUNK positions, longer only where a picture that is not causal must not be cut."""
@@ -181,35 +184,41 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         if start < len(positions):
             yield from super()._chunks(positions[start:])
 
-    def _forward(self, positions: Positions) -> NDArray[np.float32]:
+    def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         self._open_vocabulary()
         place = self._next_place()
         for run in positions.runs:
             size = max(len(run), self._least_batch)
             if isinstance(run, ImageRun):
-                self._compute_image(run, place - run.stretch.positions if run.first else place)
-                place += 0 if run.first else run.stretch.positions
+                first = place - run.stretch.positions if run.first else place
+                if not self._compute_image(run, first, cancelled):
+                    return None
+                place = first + run.stretch.positions
                 continue
-            self._compute(self._batch(run, place, size), len(run))
+            if not self._compute(self._batch(run, place, size), len(run), cancelled):
+                return None
             place += len(run)
             if size > len(run):
                 self._drop(place)
         logits = self._api.llama_get_logits_ith(self._context, len(run) - 1)
         return np.ctypeslib.as_array(logits, shape=(self.vocabulary_size,)).copy()
 
-    def _compute(self, batch: Any, positions: int) -> None:
-        status = self._api.llama_decode(self._context, batch)
-        if status != 0:
+    def _compute(self, batch: Any, positions: int, cancelled: Cancelled) -> bool:
+        """Whether the batch was computed, and not cancelled."""
+        with self._abort.when(cancelled, positions):
+            status = self._api.llama_decode(self._context, batch)
+        if status not in (0, ABORTED):
             raise BackendError(f"llama.cpp failed to compute {positions} positions ({status}).{last_error()}")
+        return bool(status == 0)
 
-    def _compute_image(self, run: ImageRun, place: int) -> None:
-        """A picture, or a part of one, whose first vector of all is at `place`."""
+    def _compute_image(self, run: ImageRun, place: int, cancelled: Cancelled) -> bool:
+        """A picture, or a part of one, whose first vector of all is at `place`; False if it was cancelled."""
+        image = _ImageBatch(self._api, run, place)
         if run.stretch.is_causal:
-            self._compute(_ImageBatch(self._api, run, place).batch, len(run))
-            return
+            return self._compute(image.batch, len(run), cancelled)
         self._api.llama_set_causal_attn(self._context, False)
         try:
-            self._compute(_ImageBatch(self._api, run, place).batch, len(run))
+            return self._compute(image.batch, len(run), cancelled)
         finally:
             self._api.llama_set_causal_attn(self._context, True)
 
@@ -222,6 +231,10 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
             self._cached.clear()
             self._counted = (0, 0)
             self._api.llama_memory_clear(self._memory, True)
+
+    def _restore_cache(self, copy: NDArray[np.uint8]) -> bool:
+        self._counted = (0, 0)
+        return super()._restore_cache(copy)
 
     def _next_place(self) -> int:
         """The position after all cells; only those since the last call are counted."""

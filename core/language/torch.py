@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import LanguageModel, Positions
+from minigpt4.core.language.base import Cancelled, LanguageModel, Positions
 from minigpt4.core.language.beam_search import beam_search
 from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
+from minigpt4.core.language.kept_states import has_room
 from minigpt4.core.language.sampling import check_beams
 from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
+
+LEAST_STOPPED = 16
+"""Fewest positions of a chunk that a cancel interrupts; a decoded token is not worth the hooks."""
 
 
 class TorchLanguageModel(LanguageModel):
@@ -39,7 +45,7 @@ class TorchLanguageModel(LanguageModel):
         threads: int | None = None,
     ) -> None:
         """`model` is what `load_causal_lm` gives; `threads` sets torch's number for the whole process."""
-        super().__init__()
+        super().__init__(context)
         from transformers.cache_utils import DynamicCache
 
         if threads is not None:
@@ -51,7 +57,6 @@ class TorchLanguageModel(LanguageModel):
         self._tokens = tokens
         self._ends = tokens.ends | _ends(model.config.eos_token_id)
         self.width = int(model.config.hidden_size)
-        self.context = context
 
     @classmethod
     def load(
@@ -113,22 +118,42 @@ class TorchLanguageModel(LanguageModel):
 
     def close(self) -> None:
         self._cached.clear()
+        self._states.clear()
         self._model = None
         self._cache = self._new_cache()
 
     def _crop_cache(self, length: int) -> None:
         if length == 0:
             self._cache = self._new_cache()
-        else:
+            return
+        for layer in self._layers:  # after a cancel only the first ones are too long
             # `crop` takes how many to remove, as a negative number; a positive one it refuses.
-            self._cache.crop(length - self._cache.get_seq_length())
+            layer.crop(min(length - layer.get_seq_length(), 0))
 
     @torch.inference_mode()
-    def _forward(self, positions: Positions) -> NDArray[np.float32]:
+    def _copy_cache(self) -> list[tuple[Tensor, Tensor]] | None:
+        pairs: list[tuple[Tensor, Tensor]] = [(layer.keys, layer.values) for layer in self._layers]
+        if not has_room(sum(one.nbytes for pair in pairs for one in pair)):
+            return None
+        return [(keys.to("cpu", copy=True), values.to("cpu", copy=True)) for keys, values in pairs]
+
+    @torch.inference_mode()
+    def _restore_cache(self, copy: list[tuple[Tensor, Tensor]]) -> bool:
+        self._cache = self._new_cache()
+        for place, (keys, values) in enumerate(copy):
+            self._cache.update(keys.to(self._device), values.to(self._device), place)
+        return True
+
+    @torch.inference_mode()
+    def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         model = self._open_model()
-        output = model.model(
-            inputs_embeds=self._embed(positions)[None], past_key_values=self._cache, use_cache=True
-        )
+        try:
+            with _stopping(model, cancelled, len(positions)):
+                output = model.model(
+                    inputs_embeds=self._embed(positions)[None], past_key_values=self._cache, use_cache=True
+                )
+        except _StoppedError:
+            return None
         # Not the model's own `logits_to_keep`: its slice of three dimensions makes torch copy the whole
         # head in bfloat16, 2 s for each prompt of a 7B model.
         logits_V: NDArray[np.float32] = (
@@ -141,7 +166,7 @@ class TorchLanguageModel(LanguageModel):
         inputs_SD: NDArray[np.float32] = self._embed(positions).float().cpu().numpy()
         return inputs_SD
 
-    def _embed(self, positions: Positions) -> torch.Tensor:
+    def _embed(self, positions: Positions) -> Tensor:
         """Input embeddings (S, D): the tokens' own, and the image embeddings as they are."""
         table = self._open_model().get_input_embeddings()
         weight = table.weight
@@ -154,10 +179,36 @@ class TorchLanguageModel(LanguageModel):
             ]
         )
 
+    @property
+    def _layers(self) -> list[Any]:
+        """The KV cache of each layer, a DynamicLayer."""
+        return list(self._cache.layers)
+
     def _open_model(self) -> Any:
         if self._model is None:
             raise BackendError("The language model has been closed; load it again.")
         return self._model
+
+
+class _StoppedError(Exception):
+    """A forward pass was cancelled."""
+
+
+@contextmanager
+def _stopping(model: Any, cancelled: Cancelled, size: int) -> Iterator[None]:
+    """Inside, `model` asks before each matrix product whether to go on, if the chunk's size is worth it."""
+
+    def ask(_module: nn.Module, _inputs: object) -> None:
+        if cancelled():
+            raise _StoppedError
+
+    products = [one for one in model.modules() if isinstance(one, nn.Linear)] if size >= LEAST_STOPPED else []
+    hooks = [product.register_forward_pre_hook(ask) for product in products]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _ends(configured: int | list[int] | None) -> frozenset[int]:

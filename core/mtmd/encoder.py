@@ -70,6 +70,15 @@ class MmprojEncoder:
         raise BundleError("A bundle of two GGUF files has no detector of objects.")
 
 
+def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
+    """The language model of a bundle of two GGUF files, what opens its encoder, and the fingerprint of that."""
+    from minigpt4.core.language.load import load_pair_language
+
+    language = load_pair_language(options)
+    fingerprint = mmproj_fingerprint(options.loaded_bundle(), language, options.image_tokens)
+    return language, lambda: pair_encoder(options, language), fingerprint
+
+
 def pair_encoder(options: EngineOptions, language: LlamaCppWithImages) -> MmprojEncoder:
     """The encoder of the bundle of these options."""
     from minigpt4.core.weights.llama_library import load_library

@@ -37,6 +37,7 @@ from minigpt4.core.worker.messages import (
     Finished,
     Generate,
     Load,
+    Prepare,
     ProtocolError,
     receive,
     send,
@@ -108,6 +109,15 @@ class Worker:
         TextDelta, and at the end Finished or Failed.
         """
         self._request(Generate(request, tuple(messages), sampling, beams))
+
+    def prepare(self, messages: Sequence[ChatMessage], sampling: Sampling | None = None) -> None:
+        """Compute ahead what an answer to the last message needs, all but its text; nothing is sent.
+
+        It stops for an answer that it is of no use to. Ignored if there is no process.
+        """
+        with self._lock:
+            if self._child is not None:
+                self._child.send(Prepare(tuple(messages), sampling))
 
     def count(
         self,

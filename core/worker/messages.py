@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -53,6 +53,22 @@ class Generate(Command):
     messages: tuple[ChatMessage, ...]
     sampling: Sampling | None = None
     beams: int = 1
+
+
+@dataclass(frozen=True)
+class Prepare(Command):
+    """Compute ahead what an answer to the last message needs, all but its text, which is not typed yet.
+
+    Nothing is sent. A newer one takes its place, and an answer that it is of no use to.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling | None = None
+
+    def is_of_use_to(self, messages: tuple[ChatMessage, ...]) -> bool:
+        """Whether the prompt of these messages begins with what is computed for this."""
+        untyped = tuple(replace(one, text="") for one in messages[-1:])
+        return (*messages[:-1], *untyped) == self.messages
 
 
 @dataclass(frozen=True)

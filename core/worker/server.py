@@ -43,6 +43,7 @@ from minigpt4.core.worker.messages import (
     Notice,
     ObjectsFound,
     Phase,
+    Prepare,
     ProtocolError,
     Ready,
     TextDelta,
@@ -116,6 +117,7 @@ class Server:
         self._commands: SimpleQueue[Command] = SimpleQueue()
         self._requests: set[str] = set()
         self._cancelled: set[str] = set()
+        self._newest_prepare: Prepare | None = None
         self._newest_count: CountTokens | None = None
         self._newest_find: FindObjects | None = None
         self._embeddings: OrderedDict[tuple[object, ...], ImageEmbedding] = OrderedDict()
@@ -127,9 +129,15 @@ class Server:
             case Cancel(request):
                 if request in self._requests:
                     self._cancelled.add(request)
+                    self._newest_prepare = None
                 return
-            case Generate(request):
+            case Generate(request, messages):
                 self._requests.add(request)
+                prepare = self._newest_prepare
+                if prepare is not None and not prepare.is_of_use_to(messages):
+                    self._newest_prepare = None
+            case Prepare():
+                self._newest_prepare = command
             case CountTokens():
                 self._newest_count = command
             case FindObjects():
@@ -146,6 +154,8 @@ class Server:
                     self._report_errors(command.request, partial(self._generate, command))
                     self._requests.discard(command.request)
                     self._cancelled.discard(command.request)
+                case Prepare() as command:
+                    self._prepare(command)
                 case CountTokens() | FindObjects():
                     self._answer_newest()
 
@@ -201,16 +211,17 @@ class Server:
 
     def _generate(self, command: Generate) -> None:
         request, engine = command.request, self._loaded()
-        conversation = self._conversation(engine, command)
+
+        def is_cancelled() -> bool:
+            return request in self._cancelled
+
+        conversation = self._conversation(
+            engine, command.messages, is_cancelled, lambda: self._send(Phase(request, "encode"))
+        )
         if conversation is None:
             self._send(Finished(request, "cancelled"))
             return
-        reply = engine.reply(
-            conversation,
-            command.sampling,
-            beams=command.beams,
-            cancelled=lambda: request in self._cancelled,
-        )
+        reply = engine.reply(conversation, command.sampling, beams=command.beams, cancelled=is_cancelled)
         self._send(
             ContextUsage(request, reply.prompt_tokens, engine.language.context, reply.dropped_messages)
         )
@@ -234,27 +245,57 @@ class Server:
             )
         )
 
-    def _conversation(self, engine: Engine, command: Generate) -> list[Message] | None:
-        """The messages with their image embeddings; None if that was cancelled."""
+    def _conversation(
+        self,
+        engine: Engine,
+        messages: Sequence[ChatMessage],
+        is_cancelled: Callable[[], bool],
+        on_encode: Callable[[], None] = lambda: None,
+    ) -> list[Message] | None:
+        """The messages with their image embeddings; None if that was cancelled.
+
+        `on_encode` is called before the first picture is encoded.
+        """
         conversation: list[Message] = []
         is_encoding = False
-        for message in command.messages:
+        for message in messages:
             images: list[ImageEmbedding] = []
             for path in message.pictures:
                 key = _file_identity(path)
                 if key not in self._embeddings:
                     if not is_encoding:
-                        self._send(Phase(command.request, "encode"))
+                        on_encode()
                         is_encoding = True
                     self._embeddings[key] = engine.look(path)
                 self._embeddings.move_to_end(key)
                 images.append(self._embeddings[key])
-                if command.request in self._cancelled:
+                if is_cancelled():
                     return None
             conversation.append(_prompt_message(message, images))
         while len(self._embeddings) > CACHED_EMBEDDINGS:
             self._embeddings.popitem(last=False)
-        return None if command.request in self._cancelled else conversation
+        return None if is_cancelled() else conversation
+
+    def _prepare(self, command: Prepare) -> None:
+        """Compute ahead; what the parent waits for interrupts it, but not an answer that needs the same."""
+
+        def is_interrupted() -> bool:
+            waiting = self._newest_count, self._newest_find
+            return command is not self._newest_prepare or any(one is not None for one in waiting)
+
+        while command is self._newest_prepare:
+            self._answer_newest()
+            try:
+                engine = self._loaded()
+                conversation = self._conversation(engine, command.messages, is_interrupted)
+                if conversation is None:
+                    continue
+                if engine.prepare(conversation, command.sampling, cancelled=is_interrupted):
+                    return
+            except Exception as error:  # the question itself will meet it, and report it
+                if not isinstance(error, Minigpt4Error):
+                    traceback.print_exc()
+                return
 
     def _answer_newest(self) -> None:
         """Answer the newest count and the newest search for objects, also between two tokens of an answer,

@@ -11,10 +11,11 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from minigpt4.tui.conversation.answering import Answering, reasoning_of
 from minigpt4.tui.conversation.autosave import Autosave
+from minigpt4.tui.conversation.request import chat_messages, question_begun, varied
 from minigpt4.tui.conversation.updates import (
     MessageAdded,
     MessageChanged,
@@ -27,17 +28,12 @@ from minigpt4.tui.conversation.updates import (
 from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoredPicture
 
 if TYPE_CHECKING:
-    from minigpt4.core.types import ResolvedSampling, Sampling
+    from minigpt4.core.types import Sampling
     from minigpt4.core.worker.client import Worker
     from minigpt4.core.worker.messages import ChatMessage, Event, Finished, TextDelta
 
-AnySampling = TypeVar("AnySampling", "Sampling", "ResolvedSampling")
-
 FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
-
-REGENERATE_TEMPERATURE = 0.7
-"""Used in place of temperature 0 when an answer is regenerated: a greedy one would be the same."""
 
 
 @dataclass(frozen=True)
@@ -219,6 +215,15 @@ class Conversation:
             self._count_request = uuid.uuid4().hex
             self._engine().count(self._count_request, self._messages())
 
+    def prepare(self, pictures: Sequence[StoredPicture], editing: str | None = None) -> None:
+        """Have the engine compute what comes before the text of a question that is being typed.
+
+        With `editing`, the id of a question on the path, it takes that one's place, as in `edit`.
+        """
+        options = self._options()
+        messages = question_begun(self.path, pictures, editing, options.system_prompt)
+        self._engine().prepare(messages, options.sampling)
+
     # Events of the engine
 
     def handle(self, event: Event) -> None:
@@ -360,25 +365,7 @@ class Conversation:
             self._send(PathOpened())
 
     def _messages(self) -> list[ChatMessage]:
-        """The path as the input of the engine, without empty answers."""
-        from minigpt4.core.worker.messages import ChatMessage
-
-        system = self._options().system_prompt
-        messages = [ChatMessage("system", system)] if system else []
-        included = (message for message in self.path if message.role == "user" or message.text)
-        return messages + [
-            ChatMessage(one.role, one.text, tuple(kept.path for kept in one.pictures)) for one in included
-        ]
-
-
-def varied(sampling: AnySampling, temperature: float, earlier: int) -> AnySampling:
-    """Sampling with which a regenerated answer can differ: a temperature above 0 and another seed.
-
-    `temperature` is the one in force; `earlier` counts the answers that the question has.
-    """
-    if temperature == 0:
-        sampling = replace(sampling, temperature=REGENERATE_TEMPERATURE)
-    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + earlier)
+        return chat_messages(self.path, self._options().system_prompt)
 
 
 def _stats(event: Finished, bundle: str) -> dict[str, float | int | str]:

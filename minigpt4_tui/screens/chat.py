@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import BindingType
+from textual.widgets import TextArea
 
+from minigpt4.tui.conversation.draft import opened
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.images.attachments import Attachment, attachments_in
 from minigpt4.tui.prompts.prompts import PromptError
@@ -17,12 +19,14 @@ from minigpt4.tui.screens.chat_draft import ChatDraft
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.widgets.composer import MAX_CHARACTERS, Composer
+from minigpt4.tui.widgets.footer import ChatFooter
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.option_rows import OptionRows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
+    from minigpt4.tui.conversation.engine_status import EngineStatus
     from minigpt4.tui.widgets.answer import CodeBlock
     from minigpt4.tui.widgets.picture_row import Thumbnail
 
@@ -48,6 +52,7 @@ class ChatScreen(ChatDraft):
         self._early = next(filter(None, previews), None) if is_empty else None
         self._copied = ("", -1)
         self._interrupted_at = 0.0
+        self._prepared: tuple[object, ...] | None = None
 
     # The start
 
@@ -81,6 +86,31 @@ class ChatScreen(ChatDraft):
                 return
 
     # Asking
+
+    def show_engine(self, engine: EngineStatus) -> None:
+        """Show the engine's state; once it is ready, it begins with the question that is typed already."""
+        super().show_engine(engine)
+        self._prepare()
+
+    @on(TextArea.Changed, "#composer")
+    @on(ChatFooter.DraftShown)
+    def _prepare(self) -> None:
+        """Once the next question has begun, have its pictures encoded and all before its text computed."""
+        if self.host.engine.state != "ready" or self.conversation.answering or self.draft.held:
+            self._prepared = None
+            return
+        text, pictures = self.composer.text, self.draft.pictures
+        is_begun = bool(pictures) or (bool(text.strip()) and not text.startswith("/"))
+        if not is_begun or any(one.is_opening for one in pictures):
+            return
+        edited = self.conversation.message(self.footer.editing or "")
+        if edited is not None and edited.role == "assistant":
+            return
+        last, stored = self.conversation.path[-1:], opened(pictures)
+        question = [one.id for one in (*last, edited) if one is not None], [one.path for one in stored]
+        if question != self._prepared:
+            self._prepared = question
+            self.conversation.prepare(stored, edited.id if edited is not None else None)
 
     @on(Composer.Submitted)
     def _submitted(self, event: Composer.Submitted) -> None:

@@ -26,7 +26,7 @@ from minigpt4.tui.cli.chat.plain_pictures import Waiting, asked_by_you, attach_l
 from minigpt4.tui.cli.chat.reply_report import cut_short, left_out, reply_stats, telling_reasoning
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
-from minigpt4.tui.conversation.conversation import varied
+from minigpt4.tui.conversation.request import varied
 from minigpt4.tui.conversation.slash_commands import plain_commands, unknown_command, with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import Attachment, names_files

@@ -98,6 +98,48 @@ def test_a_follow_up_computes_only_what_is_new(engine: Engine, examples: Path) -
     assert again.computed_tokens == 1
 
 
+def test_what_is_computed_while_the_question_is_typed_is_not_computed_again(
+    engine: Engine, examples: Path
+) -> None:
+    cat = engine.look(examples / "chelsea.png")
+    one_token = replace(GREEDY, max_tokens=1)
+    conversation: list[Message] = []
+    for question in ("What is this?", "42, or what?"):
+        assert engine.prepare([*conversation, User("", images=[cat])], one_token)
+        ahead = engine.language.computed
+        conversation.append(User(question, images=[cat]))
+        reply = engine.reply(conversation, one_token)
+        answer = reply.read()
+        assert ahead > len(cat)
+        # The rest is the question and the marks around it.
+        assert reply.computed_tokens < 20
+        engine.language.reset()
+        assert engine.reply(conversation, one_token).read() == answer
+        conversation.append(Assistant(answer))
+    assert not engine.prepare([User("Another"), User("")], cancelled=lambda: True)
+
+
+def test_what_depends_on_the_questions_length_is_not_computed_ahead(engine: Engine) -> None:
+    long: list[Message] = [User("red green blue " * 60), Assistant("Yes. " * 60), User("")]
+    before = engine.reply([User("Hi")], replace(GREEDY, max_tokens=1))
+    before.read()
+    assert engine.prepare(long)
+    assert engine.language.computed == before.computed_tokens, "nothing was computed since"
+
+
+def test_the_twentieth_turn_computes_little_more_than_the_second(engine: Engine, examples: Path) -> None:
+    cat = engine.look(examples / "chelsea.png")
+    conversation: list[Message] = []
+    computed = []
+    for turn in range(20):
+        conversation.append(User("And now?", images=[] if turn else [cat]))
+        reply = engine.reply(conversation, replace(GREEDY, max_tokens=4))
+        conversation.append(Assistant(reply.read()))
+        assert reply.dropped_messages == 0
+        computed.append(reply.computed_tokens)
+    assert max(computed[2:]) <= 1.5 * computed[1] < computed[0]
+
+
 def test_another_picture_in_the_same_place_is_not_mistaken_for_the_first(
     engine: Engine, examples: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -33,7 +34,7 @@ def llamacpp_model(mini: Bundle) -> Iterator[LanguageModel]:
 
 
 @pytest.fixture(params=BACKENDS)
-def model(request: pytest.FixtureRequest) -> LanguageModel:
+def model(request: pytest.FixtureRequest, mini_home: Path) -> LanguageModel:
     """Each backend in turn, its cache empty."""
     model: LanguageModel = request.getfixturevalue(f"{request.param}_model")
     model.reset()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 import unicodedata
 
 import numpy as np
@@ -13,7 +15,9 @@ from hypothesis import strategies as st
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError
+from minigpt4.core.language import kept_states
 from minigpt4.core.language.base import CHUNK, LanguageModel
+from minigpt4.core.language.kept_states import LEAST_GAIN, KeptStates
 from minigpt4.core.prompt import prompt_positions
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
 
@@ -183,17 +187,118 @@ def test_a_picture_of_another_content_is_not_taken_for_the_cached_one(model: Lan
     assert np.abs(model.logits(chat(model, picture(1), "What is it?")) - first).max() < 1e-3
 
 
-def test_a_cancelled_prompt_can_be_taken_up_again(model: LanguageModel) -> None:
-    prompt = model.tokenize(Text(STORY * 16))
-    assert len(prompt) > CHUNK
+def test_a_cancel_interrupts_a_chunk_and_the_prompt_can_be_taken_up_again(model: LanguageModel) -> None:
+    prompt = model.tokenize(Text(STORY * 30))
+    assert len(prompt) > 2 * CHUNK - 50
     sampling = ResolvedSampling(max_tokens=4).greedy()
     expected = list(model.generate(prompt, sampling))
     model.reset()
-    questions = iter([False, True])
-    assert list(model.generate(prompt, sampling, lambda: next(questions))) == []
-    assert model.computed == CHUNK
+    begun = time.perf_counter()
+    model.prefill(prompt[:CHUNK])
+    of_a_chunk = time.perf_counter() - begun
+    asked = itertools.count()
+    begun = time.perf_counter()
+    # It is asked before a chunk, and every 10 ms in it; a chunk takes 0.3 s on two quiet cores.
+    assert list(model.generate(prompt, sampling, lambda: next(asked) >= 2)) == []
+    assert time.perf_counter() - begun < of_a_chunk / 2
+    assert model.computed == 0
     assert list(model.generate(prompt, sampling)) == expected
     assert model.computed == len(prompt) - CHUNK + len(expected) - 1
+
+
+def test_what_interrupts_a_chunk_is_not_lost(model: LanguageModel) -> None:
+    prompt = model.tokenize(Text(STORY * 10))
+    times = itertools.count()
+
+    def interrupt() -> bool:
+        if next(times) == 2:
+            raise KeyboardInterrupt
+        return False
+
+    whole = model.logits(prompt)
+    model.reset()
+    with pytest.raises(KeyboardInterrupt):
+        model.prefill(prompt, interrupt)
+    assert np.array_equal(model.logits(prompt), whole)
+    assert model.computed == len(prompt)
+
+
+def test_nothing_is_kept_without_free_memory(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_states, "free_memory", lambda: 1000)
+    first, second = (chat(model, picture(seed), STORY * 3) for seed in (1, 2))
+    whole = model.logits(first)
+    model.logits(second)
+    assert model._states.positions == 0
+    assert np.abs(model.logits(first) - whole).max() < 1e-3
+    assert model.computed > LEAST_GAIN
+
+
+def test_a_restored_state_is_the_same_bit_for_bit(model: LanguageModel) -> None:
+    first, second = (chat(model, picture(seed), STORY * 3) for seed in (1, 2))
+    model.logits(first)
+    before = model.logits(first)  # as the last position alone gives them
+    model.logits(second)
+    assert np.array_equal(model.logits(first), before)
+    assert model.computed == 1
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[int, ...]]:
+    """Conversations as the questions in them, each after another by what people do in the app."""
+    asked: list[tuple[int, ...]] = []
+    for _ in range(draw(st.integers(3, 7))):
+        # The next question of any conversation, or another one in the place of an earlier.
+        before = draw(st.sampled_from([(), *asked]))
+        kept = before[: draw(st.sampled_from([len(before), draw(st.integers(0, len(before)))]))]
+        asked.append((*kept[:4], draw(st.integers(0, 3))))
+    return asked
+
+
+def test_answers_are_the_same_with_and_without_kept_states(
+    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 50 conversations with turns, edits, branches, switches and pictures."""
+    monkeypatch.setattr(model, "_states", KeptStates(250))
+    restored: list[object] = []
+    restore = model._restore_cache
+    monkeypatch.setattr(model, "_restore_cache", lambda copy: (restored.append(copy), restore(copy))[1])
+    questions = [
+        chat(model, picture(1), "What is in this picture?"),
+        chat(model, picture(2), picture(3, length=5), STORY),
+        chat(model, STORY * 2),
+        chat(model, "Why?"),
+    ]
+    end = model.tokenize(Text("<|im_end|>\n", control=True))
+    fresh: dict[tuple[int, ...], tuple[list[int], bytes]] = {}
+
+    def prompt(history: tuple[int, ...]) -> list[PromptPiece]:
+        if not history[:-1]:
+            return list(questions[history[-1]])
+        before = prompt(history[:-1])
+        return [*before, *expected(history[:-1])[0], *end, *questions[history[-1]]]
+
+    def answer(pieces: list[PromptPiece]) -> tuple[list[int], bytes]:
+        # Logits are equal bit for bit however a prompt is cut only on llama.cpp.
+        logits = model.logits(pieces).tobytes() if model.backend == "llamacpp" else b""
+        return list(model.generate(pieces, ResolvedSampling(max_tokens=4).greedy())), logits
+
+    def expected(history: tuple[int, ...]) -> tuple[list[int], bytes]:
+        if history not in fresh:
+            pieces = prompt(history)
+            model.reset()
+            fresh[history] = answer(pieces)
+        return fresh[history]
+
+    @given(histories())
+    @settings(max_examples=50)
+    def check(asked: list[tuple[int, ...]]) -> None:
+        prompts = [(prompt(history), expected(history)) for history in asked]
+        model.reset()
+        for pieces, alone in prompts:
+            assert answer(pieces) == alone
+
+    check()
+    assert len(restored) > 20
 
 
 def test_a_full_context_ends_the_answer_and_not_the_program(mini: Bundle) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.language.base import CHUNK, Key, LanguageModel, Positions
+from minigpt4.core.language.base import CHUNK, Cancelled, LanguageModel, Positions
+from minigpt4.core.language.kept_states import Key
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
 
 VOCABULARY = 7
@@ -23,8 +24,7 @@ class Arithmetic(LanguageModel):
     width = 2
 
     def __init__(self, context: int = 2000) -> None:
-        super().__init__()
-        self.context = context
+        super().__init__(context)
         self.cache: list[Key] = []
         self.break_after: int | None = None
 
@@ -42,9 +42,18 @@ class Arithmetic(LanguageModel):
     def _crop_cache(self, length: int) -> None:
         del self.cache[length:]
 
-    def _forward(self, positions: Positions) -> NDArray[np.float32]:
+    def _copy_cache(self) -> list[Key]:
+        return list(self.cache)
+
+    def _restore_cache(self, copy: list[Key]) -> bool:
+        self.cache = list(copy)
+        return True
+
+    def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         assert len(positions) == len(positions.keys) == sum(map(len, positions.runs)) <= CHUNK
         for key in positions.keys:
+            if cancelled():
+                return None
             if self.break_after is not None and len(self.cache) >= self.break_after:
                 raise KeyboardInterrupt
             self.cache.append(key)
@@ -105,11 +114,25 @@ def test_the_next_turn_reuses_the_answer_too() -> None:
     assert model.computed <= 3
 
 
-def test_a_cancel_stops_between_chunks_of_the_prompt() -> None:
+@pytest.mark.parametrize("position", [0, 1, CHUNK, 3 * CHUNK - 1])
+def test_a_cancel_interrupts_the_prompt_and_leaves_the_chunks_before_it(position: int) -> None:
     model = Arithmetic(context=10 * CHUNK)
-    questions = iter([False, False, True])
-    assert list(model.generate([1] * (5 * CHUNK), GREEDY, lambda: next(questions))) == []
-    assert model.computed == 2 * CHUNK
+    prompt = [1] * (5 * CHUNK)
+    assert list(model.generate(prompt, GREEDY, lambda: len(model.cache) >= position)) == []
+    assert model.computed == len(model.cache) == position // CHUNK * CHUNK
+    assert model.is_consistent()
+    assert list(model.generate(prompt, GREEDY)) == list(Arithmetic(10 * CHUNK).generate(prompt, GREEDY))
+
+
+def test_a_prompt_computed_ahead_is_not_computed_again() -> None:
+    model = Arithmetic()
+    assert model.prefill([1, 2, 3])
+    assert model.computed == 3
+    model.logits([1, 2, 3, 4, 5])
+    assert model.computed == 2
+    assert model.prefill([1, 2, 3])
+    assert (model.computed, len(model.cache)) == (0, 5), "it is there, and what follows it stays"
+    assert not model.prefill([4] * CHUNK, lambda: True)
     assert model.is_consistent()
 
 
@@ -196,8 +219,8 @@ def test_prompts_that_cannot_be_answered_are_refused_before_any_token() -> None:
 
 def test_logits_that_are_not_numbers_leave_no_damage_behind() -> None:
     class Broken(Arithmetic):
-        def _forward(self, positions: Positions) -> NDArray[np.float32]:
-            return super()._forward(positions) * np.float32(np.nan)
+        def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32]:
+            return np.full(VOCABULARY, np.nan, np.float32)
 
     model = Broken()
     with pytest.raises(BackendError, match="not numbers"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.core.mtmd.conftest import FAMILIES, Family
 
 from minigpt4.core.engine import Engine
 from minigpt4.core.engine_options import EngineOptions
@@ -18,8 +19,6 @@ from minigpt4.core.mtmd.layout_cache import LayoutCache
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Stretch
-
-from tests.core.mtmd.conftest import FAMILIES, Family
 
 ALL = [*FAMILIES, "llava"]
 GREEDY = ResolvedSampling(max_tokens=6, temperature=0.0, repetition_penalty=1.0)
@@ -130,7 +129,7 @@ def test_a_known_picture_is_not_encoded_again_in_another_process(families: dict[
     with loaded(family) as engine:
         known = engine.look(family.folder / "exact.png")
     program = (
-        "import sys; from minigpt4.core.engine import Engine; from minigpt4.core.engine_options import EngineOptions\n"
+        "import sys\n"
         "from tests.core.mtmd.test_caches import loaded; from tests.core.mtmd.conftest import Family\n"
         "from pathlib import Path\n"
         "engine = loaded(Family('smolvlm', Path(sys.argv[1]), {}, {}))\n"
@@ -140,9 +139,8 @@ def test_a_known_picture_is_not_encoded_again_in_another_process(families: dict[
         "print(found.key, len(found), found.tokens_ND.sum())\n"
     )
     root = Path(__file__).parents[3]
-    told = subprocess.run(
-        [sys.executable, "-c", program, str(family.folder)], cwd=root, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", program, str(family.folder)]
+    told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     assert told.stdout.split() == [known.key, str(len(known)), str(known.tokens_ND.sum())]
 
@@ -169,7 +167,8 @@ def test_a_picture_that_is_not_causal_is_never_cut(
 
 
 def test_layouts_survive_the_disk_and_damage_is_noticed(tmp_path: Path) -> None:
-    layout = ((5, 6), Stretch(3, 2, np.arange(12, dtype=np.int32).reshape(4, 3)), (7,), Stretch(1, 1, None, False))
+    offsets_4N = np.arange(12, dtype=np.int32).reshape(4, 3)
+    layout = ((5, 6), Stretch(3, 2, offsets_4N), (7,), Stretch(1, 1, None, False))
     tokens_ND = np.arange(16, dtype=np.float32).reshape(4, 4)
     cache = LayoutCache("name", 4, tmp_path)
     cache.put("key", (tokens_ND, layout))
@@ -180,7 +179,7 @@ def test_layouts_survive_the_disk_and_damage_is_noticed(tmp_path: Path) -> None:
     first, second = found[1][1], found[1][3]
     assert isinstance(first, Stretch) and isinstance(second, Stretch)
     assert (first.vectors, first.positions, first.is_causal) == (3, 2, True)
-    assert np.array_equal(first.offsets_4N, layout[1].offsets_4N)  # type: ignore[union-attr, arg-type]
+    assert first.offsets_4N is not None and np.array_equal(first.offsets_4N, offsets_4N)
     assert not second.is_causal
     assert LayoutCache("name", 8, tmp_path).get("key") is None  # of another width; it is removed
     cache.put("key", (tokens_ND, layout))
@@ -194,11 +193,12 @@ def test_an_mmproj_of_another_family_is_refused(families: dict[str, Family]) -> 
 
     from minigpt4.core.bundles.bundle import MmprojSpec
 
-    for name, foreign in (("gemma3", "llava_siglip"), ("llava_siglip", "gemma3"), ("smolvlm", "llava_siglip")):
+    pairs = ("gemma3", "llava_siglip"), ("llava_siglip", "gemma3"), ("smolvlm", "llava_siglip")
+    for name, foreign in pairs:
         bundle = replace(families[name].bundle(), mmproj=MmprojSpec(families[foreign].mmproj, None))
-        with Engine.from_options(EngineOptions(bundle, device="cpu", threads=1)) as engine:
-            with pytest.raises(BundleError, match="different families"):
-                engine.look(families[name].folder / "exact.png")
+        options = EngineOptions(bundle, device="cpu", threads=1)
+        with Engine.from_options(options) as engine, pytest.raises(BundleError, match="different families"):
+            engine.look(families[name].folder / "exact.png")
 
 
 def test_runs_of_a_whole_image_keep_their_place() -> None:

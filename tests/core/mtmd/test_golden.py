@@ -10,14 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from safetensors import safe_open
 from tests.conftest import RunMinigpt4
+from tests.core.mtmd.conftest import FAMILIES, Family
 
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
 from minigpt4.core.pair_trace import trace_pair
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.types import ImageEmbedding
-
-from tests.core.mtmd.conftest import FAMILIES, Family
 
 IMAGE, LOGITS, LANGUAGE = 2e-3, {"gemma3": 1e-2}, {"gemma3": 1e-2}
 SAME_LIBRARY = 1e-3

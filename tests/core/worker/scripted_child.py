@@ -61,6 +61,15 @@ class ScriptedLanguageModel:
     def is_end(self, token: int) -> bool:
         return token == CONTROL
 
+    def prefill(self, prompt: Sequence[PromptPiece], cancelled: Callable[[], bool]) -> bool:
+        """Takes for ever after the text "endless" of the conversation, unless it is cancelled."""
+        pause = threading.Event()
+        while last_question(prompt) == "endless":
+            if cancelled():
+                return False
+            pause.wait(0.001)
+        return True
+
     def generate(
         self,
         prompt: Sequence[PromptPiece],

@@ -60,6 +60,7 @@ class FakeWorker:
     asked: list[tuple[str, tuple[ChatMessage, ...], Any]] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     searched: list[tuple[str, Path]] = field(default_factory=list)
+    prepared: list[tuple[ChatMessage, ...]] = field(default_factory=list)
     stopped: int = 0
 
     def load(self, choice: EngineOptions) -> None:
@@ -69,6 +70,9 @@ class FakeWorker:
 
     def reply(self, request: str, messages: Sequence[ChatMessage], sampling: Any = None) -> None:
         self.asked.append((request, tuple(messages), sampling))
+
+    def prepare(self, messages: Sequence[ChatMessage], sampling: Any = None) -> None:
+        self.prepared.append(tuple(messages))
 
     def count(self, request: str, messages: Sequence[ChatMessage]) -> None:
         self.on_event(ContextUsage(request, 10 * len(messages), 1000, 0))

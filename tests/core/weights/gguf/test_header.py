@@ -17,7 +17,9 @@ from minigpt4.core.weights.gguf.facts import checked_header, language_facts, mmp
 from minigpt4.core.weights.gguf.header import read_header
 
 
-def small(path: Path, *, architecture: str = "llama", extra: Callable[[GGUFWriter], None] | None = None) -> Path:
+def small(
+    path: Path, *, architecture: str = "llama", extra: Callable[[GGUFWriter], None] | None = None
+) -> Path:
     writer = GGUFWriter(path, architecture)
     writer.add_context_length(64)
     writer.add_embedding_length(8)
@@ -52,8 +54,12 @@ ENTRY = text(b"a") + struct.pack("<II", 4, 7)
 
 HOSTILE = {
     "a text longer than the file": header_of(metadata=struct.pack("<Q", 1 << 62), entries=1),
-    "a list longer than the file": header_of(metadata=text(b"a") + struct.pack("<IIQ", 9, 4, 1 << 61), entries=1),
-    "a list of texts without end": header_of(metadata=text(b"a") + struct.pack("<IIQ", 9, 8, 1 << 62), entries=1),
+    "a list longer than the file": header_of(
+        metadata=text(b"a") + struct.pack("<IIQ", 9, 4, 1 << 61), entries=1
+    ),
+    "a list of texts without end": header_of(
+        metadata=text(b"a") + struct.pack("<IIQ", 9, 8, 1 << 62), entries=1
+    ),
     "a list of lists": header_of(metadata=text(b"a") + struct.pack("<IIQ", 9, 9, 1), entries=1),
     "a value of no type": header_of(metadata=text(b"a") + struct.pack("<I", 99), entries=1),
     "a key twice": header_of(metadata=ENTRY * 2, entries=2),
@@ -105,7 +111,10 @@ def test_no_change_of_a_header_is_anything_but_a_sentence(tmp_path: Path, place:
 def test_lists_are_read_on_request_and_have_their_places(tmp_path: Path) -> None:
     path = small(tmp_path / "small.gguf")
     header = read_header(path, ("tokenizer.ggml.tokens", "tokenizer.ggml.token_type"))
-    assert header.lists == {"tokenizer.ggml.tokens": ["<s>", "a", "b"], "tokenizer.ggml.token_type": [3, 1, 1]}
+    assert header.lists == {
+        "tokenizer.ggml.tokens": ["<s>", "a", "b"],
+        "tokenizer.ggml.token_type": [3, 1, 1],
+    }
     start, end = header.places["tokenizer.ggml.tokens"]
     assert b"<s>" in path.read_bytes()[start:end]
     assert read_header(path).lists == {}

@@ -20,7 +20,8 @@ from minigpt4.core.worker.messages import (
     Phase,
     TextDelta,
 )
-from minigpt4.tui.conversation.conversation import REGENERATE_TEMPERATURE, Conversation, RequestOptions
+from minigpt4.tui.conversation.conversation import Conversation, RequestOptions
+from minigpt4.tui.conversation.request import REGENERATE_TEMPERATURE
 from minigpt4.tui.conversation.updates import (
     MessageAdded,
     MessageChanged,
