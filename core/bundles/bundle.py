@@ -306,8 +306,8 @@ class Bundle:
 
 
 def bundle_names() -> list[str]:
-    """Names of the shipped and the user's bundles, in order; their manifests are not read."""
-    return sorted(_manifests())
+    """Names of the shipped and the user's bundles, the default first; their manifests are not read."""
+    return sorted(_manifests(), key=lambda name: (name != DEFAULT_BUNDLE, name))
 
 
 def manifest_path(name: str) -> Path:

@@ -71,7 +71,7 @@ class MmprojEncoder:
 
 
 def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
-    """The language model of a bundle of two GGUF files, what opens its encoder, and the fingerprint of that."""
+    """The language model of two GGUF files, what opens their encoder, and the fingerprint of that."""
     from minigpt4.core.language.load import load_pair_language
 
     language = load_pair_language(options)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
+from minigpt4.tui.cli.crash_guard import continue_in_child
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
@@ -193,6 +194,8 @@ def load_engine(options: EngineOptions, *, bars: bool = True) -> Engine:
     from minigpt4.core.engine import Engine
 
     fetch_files(options, bars=bars)
+    if options.loaded_bundle().mmproj is not None:
+        continue_in_child(options.bundle_name)
     return Engine.from_options(options, notice=say)
 
 

@@ -151,7 +151,7 @@ def test_all_parts_of_a_split_model_must_be_there(tmp_path: Path) -> None:
         return small(tmp_path / f"model-{number + 1:05}-of-00002.gguf", extra=extra)
 
     first = split(0)
-    with pytest.raises(BundleError, match="model-00002-of-00002.gguf is not beside it"):
+    with pytest.raises(BundleError, match=r"model-00002-of-00002\.gguf is not beside it"):
         language_facts(first)
     second = split(1)
     assert split_files(first, checked_header(first)) == [first, second]
