@@ -208,9 +208,9 @@ class LanguageSpec:
     def file(self) -> File:
         """The first of the files; raises BundleError if there is none."""
         if not self.files:
-            raise BundleError(
-                f"The language model lies in {self.folder or self.path}; it is not a file to be fetched."
-            )
+            if self.path is not None:
+                raise BundleError(f"The language model is {self.path}; it is not fetched.")
+            raise BundleError(f"The language model lies in the folder {self.folder}; it is not one file.")
         return self.files[0]
 
 
@@ -315,7 +315,7 @@ def manifest_path(name: str) -> Path:
     manifests = _manifests()
     if name in manifests:
         return manifests[name]
-    raise UsageError(f"There is no bundle '{name}'; {suggestion(name, sorted(manifests))}")
+    raise UsageError(f"There is no bundle '{name}'; {suggestion(name, bundle_names())}")
 
 
 def own_manifest(name: str) -> Path:
