@@ -4,8 +4,10 @@
     cache_home()/embeddings/pixels-<size>/<key>.npy         uint8 (size, size, 3)
 
 The fingerprint names everything before the language model, `Picture.key` the picture's content:
-an entry is never wrong, only absent. The cache is a convenience, so a problem with its folder
-never fails an answer; it is logged and the embedding is computed again.
+an entry is never wrong, only absent. Processes share the folder without a lock: an entry appears whole,
+by a rename, and ends with its CRC-32, so that one that was damaged since is computed again.
+
+The cache is a convenience, so a problem with its folder never fails an answer; a process logs the first one.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import hashlib
 import json
 import logging
 import os
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +37,13 @@ LIMIT_BYTES = 512 * 1024**2
 KEPT_FRACTION = 0.9
 """Fraction of the limit that a clean-up leaves, so that not every new picture needs one."""
 
+RECOUNTED_FRACTION = 0.1
+"""Fraction of the limit after which a process lists the folder again, to which others may write as well."""
+
 log = logging.getLogger(__name__)
+
+_told: set[Path] = set()
+"""Folders of whose problems this process has told."""
 
 
 class ArrayCache:
@@ -50,13 +60,13 @@ class ArrayCache:
         folder: Path | None = None,
         limit: int = LIMIT_BYTES,
     ) -> None:
-        self._root = folder or cache_home() / "embeddings"
+        self._root = folder or embeddings_folder()
         self._folder = self._root / name
         self._shape = shape
         self._dtype = np.dtype(dtype)
         self._limit = limit
-        self._total: int | None = None
-        self._has_failed = False
+        self._uncounted: int | None = None
+        """Bytes written since the folder was last listed; None before that."""
 
     def get(self, key: str) -> NDArray[Any] | None:
         """The array of the picture with this key, if it is cached and intact."""
@@ -65,33 +75,49 @@ class ArrayCache:
             # Not np.load, which opens a file that begins like a zip archive as one, with other errors.
             with path.open("rb") as file:
                 array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+                checksum = file.read()
             self._check(array)
-        except FileNotFoundError:
+            # Entries of earlier versions have none.
+            if checksum and checksum != _checksum(array):
+                raise ValueError("its checksum is another")
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, EOFError) as error:
-            log.warning("The cached image embedding %s is unusable (%s); it is computed again.", path, error)
-            _remove(path)
+            self._tell("The cached image embedding %s is unusable (%s); it is computed again.", path, error)
+            self.remove(key)
             return None
         _touch(path)
         return array
 
     def put(self, key: str, array: NDArray[Any]) -> None:
-        """Store an array; a folder that cannot be written costs one log line."""
+        """Store an array, if the folder can be written."""
         self._check(array)
         path = self._path(key)
         try:
             with replacing(path) as draft, draft.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
+                file.write(_checksum(array))
             self._bound(path.stat().st_size)
         except OSError as error:
-            # Logged once: a run over a thousand pictures has better things to print.
-            level = logging.DEBUG if self._has_failed else logging.WARNING
-            log.log(level, "Image embeddings cannot be kept in %s (%s).", self._folder, error)
-            self._has_failed = True
+            self._tell("Image embeddings cannot be kept in %s (%s).", self._folder, error)
 
     def remove(self, key: str) -> None:
         """Remove the picture's array, if it is cached."""
-        _remove(self._path(key))
+        self._remove(self._path(key))
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            pass  # nothing is cached where the folder should be
+        except OSError as error:
+            self._tell("%s could not be removed (%s).", path, error)
+
+    def _tell(self, sentence: str, path: Path, error: Exception) -> None:
+        """Log a problem; only the first is a warning: a run over a thousand pictures has more to print."""
+        level = logging.DEBUG if self._root in _told else logging.WARNING
+        _told.add(self._root)
+        log.log(level, sentence, path, error)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.npy"
@@ -105,17 +131,20 @@ class ArrayCache:
 
     def _bound(self, written: int) -> None:
         """Remove the least recently used arrays once all caches together pass the limit."""
-        # Listing 15,000 files takes longer than a picture; between clean-ups a sum is enough.
-        self._total = _size(self._root) if self._total is None else self._total + written
-        if self._total <= self._limit:
+        # Listing 15,000 files takes longer than a picture, so it is not done for each.
+        if self._uncounted is not None and self._uncounted + written <= self._limit * RECOUNTED_FRACTION:
+            self._uncounted += written
             return
-        self._total = 0
+        self._uncounted = 0
         by_use = sorted(_entries(self._root), key=lambda entry: entry[1], reverse=True)
+        if sum(size for _, _, size in by_use) <= self._limit:
+            return
+        kept = 0
         for path, _, size in by_use:
-            if self._total + size > self._limit * KEPT_FRACTION:
-                _remove(path)
+            if kept + size > self._limit * KEPT_FRACTION:
+                self._remove(path)
             else:
-                self._total += size
+                kept += size
 
 
 class SquareCache(ArrayCache):
@@ -132,7 +161,7 @@ class SquareCache(ArrayCache):
 
 def is_cached(key: str) -> bool:
     """Whether the picture with this key has been decoded before, and is therefore intact."""
-    return any((cache_home() / "embeddings").glob(f"*/{key}.npy"))
+    return any(embeddings_folder().glob(f"*/{key}.npy"))
 
 
 def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -> str:
@@ -152,20 +181,30 @@ def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _entries(root: Path) -> list[tuple[Path, float, int]]:
+def cached_bytes() -> tuple[int, int]:
+    """How many files the cache has, and their bytes."""
+    sizes = [size for _, _, size in _entries(embeddings_folder())]
+    return len(sizes), sum(sizes)
+
+
+def embeddings_folder() -> Path:
+    """The folder that all caches share."""
+    return cache_home() / "embeddings"
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, float, int]]:
     """Every cached file with its time of last use and size; files that vanish meanwhile are skipped."""
-    entries: list[tuple[Path, float, int]] = []
     for path in root.glob("*/*"):
         try:
             status = path.stat()
         except FileNotFoundError:
             continue
-        entries.append((path, status.st_mtime, status.st_size))
-    return entries
+        yield path, status.st_mtime, status.st_size
 
 
-def _size(root: Path) -> int:
-    return sum(size for _, _, size in _entries(root))
+def _checksum(array: NDArray[Any]) -> bytes:
+    """The array's CRC-32, which follows it in its file."""
+    return zlib.crc32(np.ascontiguousarray(array)).to_bytes(4, "little")
 
 
 def _touch(path: Path) -> None:
@@ -173,10 +212,3 @@ def _touch(path: Path) -> None:
         os.utime(path)
     except OSError as error:
         log.debug("The time of last use of %s could not be updated (%s).", path, error)
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s could not be removed (%s).", path, error)

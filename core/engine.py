@@ -14,8 +14,10 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -31,12 +33,8 @@ from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fin
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
-from minigpt4.core.language.load import (
-    check_memory,
-    choices_made,
-    load_language_model,
-    needed_files,
-)
+from minigpt4.core.language.kept_states import shared_length
+from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import (
@@ -87,6 +85,10 @@ class Cache(Protocol):
         """Keep the value of a picture."""
         ...
 
+    def remove(self, key: str, /) -> None:
+        """Remove the value of a picture, if it is there."""
+        ...
+
 
 ANY_TEXTS = ("What is it?", "1")
 """Questions that begin differently for any tokenizer: what their prompts share is before the text."""
@@ -99,11 +101,18 @@ class Engine:
     """A loaded bundle: its language model, and its vision tower and projection, loaded on first use."""
 
     def __init__(
-        self, bundle: Bundle, language: LanguageModel, encoder: Callable[[], Encoder], fingerprint: str
+        self,
+        bundle: Bundle,
+        language: LanguageModel,
+        encoder: Callable[[], Encoder],
+        fingerprint: str,
+        *,
+        cache: bool = True,
     ) -> None:
         """From existing parts; `load` is the usual way.
 
-        `encoder` creates the part that encodes pictures and is called at most once.
+        `encoder` creates the part that encodes pictures and is called at most once. Without `cache` nothing
+        is read from the disk cache or kept there.
         """
         width = language.width if bundle.mmproj is not None else bundle.projection.outputs
         if language.width != width:
@@ -121,8 +130,12 @@ class Engine:
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = None if bundle.mmproj is not None else SquareCache(bundle.vision.image_size)
+        self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
+        self._loading: Future[Encoder] | None = None
+        """The encoder, if it has been loading since before the language model was."""
+
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
 
         @lru_cache(SEGMENTS_REMEMBERED)
@@ -145,6 +158,7 @@ class Engine:
         gpu_layers: int | None = None,
         dtype: str | None = None,
         offload: bool = False,
+        cache: bool = True,
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
@@ -155,7 +169,7 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload, cache
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -167,8 +181,13 @@ class Engine:
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
         begin: Callable[[fetch.FetchPlan], None] | None = None,
+        pictures: Sequence[Picture] = (),
     ) -> Self:
-        """`load` with its options as one value; `begin` is called before a download, and may refuse it."""
+        """`load` with its options as one value; `begin` is called before a download, and may refuse it.
+
+        If one of the `pictures`, which are to be looked at, is not cached, the vision tower loads on a thread
+        of its own while the language model does; what goes wrong with it is raised by `look`.
+        """
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
@@ -178,7 +197,7 @@ class Engine:
         if is_pair:
             from minigpt4.core.mtmd.encoder import load_pair
 
-            engine = cls(bundle, *load_pair(options))
+            engine = cls(bundle, *load_pair(options), cache=options.cache)
             engine.choices = choices_made(options)
             return engine
         dtype = options.dtype or AUTO
@@ -196,8 +215,19 @@ class Engine:
                 offload=options.offload,
             )
 
-        engine = cls(bundle, load_language_model(options, notice=notice), encoder, fingerprint)
+        loading: Future[Encoder] | None = None
+        known = _embedding_cache(bundle, fingerprint, bundle.projection.outputs)
+        if not all(
+            options.cache and any(known.get(key) is not None for key in picture.keys) for picture in pictures
+        ):
+            thread = ThreadPoolExecutor(1, "vision-tower")
+            loading = thread.submit(encoder)
+            thread.shutdown(wait=False)
+        language = load_language_model(options, notice=notice)
+        make_encoder = loading.result if loading else encoder
+        engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
         engine.choices = choices_made(options)
+        engine._loading = loading
         return engine
 
     def look(self, source: PictureSource) -> ImageEmbedding:
@@ -209,7 +239,7 @@ class Engine:
 
         def encoded(encoder: Encoder) -> Any:
             embedding = encoder(picture)
-            if self._squares is not None:
+            if self._is_caching and self._squares is not None:
                 self._squares.remove(picture.key)
             return embedding
 
@@ -227,6 +257,27 @@ class Engine:
         picture = open_picture(source)
         boxes_K6 = self._cached(self._boxes, picture, lambda encoder: encoder.object_boxes(picture))
         return found_objects(boxes_K6)
+
+    def forget(self, source: PictureSource) -> None:
+        """Remove what the disk cache has of a picture; raises ImageError for what is not a picture."""
+        for key in open_picture(source).keys:
+            for cache in (self._cache, self._boxes, self._squares):
+                if cache is not None:
+                    cache.remove(key)
+
+    def prefill_opening(self, conversation: Sequence[Message]) -> None:
+        """Compute what comes before the pictures of the last message, a User's, while the tower still loads.
+
+        The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
+        """
+        if self._loading is None or self._loading.done():
+            return
+        unseen = ImageEmbedding(np.zeros((1, self.language.width), np.float32), key="")
+        *before, last = conversation
+        assert isinstance(last, User)
+        prompt = self._pieces([*before, replace(last, images=(unseen,))])
+        if opening := list(takewhile(lambda piece: isinstance(piece, int), prompt)):
+            self.language.logits(opening)
 
     def reply(
         self,
@@ -296,7 +347,7 @@ class Engine:
         prompt = self._pieces(conversation)
         whole = [self._pieces([*conversation, Assistant(answer)]) for answer in answers]
         # Tokens may run over the border of prompt and answer: all answers are counted from the same place.
-        shared = min((_shared(prompt, pieces) for pieces in whole), default=0)
+        shared = min((shared_length(prompt, pieces) for pieces in whole), default=0)
         return [
             self.language.log_likelihood(
                 prompt[:shared], [piece for piece in pieces[shared:] if isinstance(piece, int)]
@@ -323,11 +374,14 @@ class Engine:
 
     def _cached(self, cache: Cache, picture: Picture, compute: Callable[[Encoder], Any]) -> Any:
         """What the cache holds of the picture, or computed and put there."""
-        found = next((one for key in picture.keys if (one := cache.get(key)) is not None), None)
-        if found is not None:
-            return found
+        if self._is_caching:
+            for key in picture.keys:
+                if (found := cache.get(key)) is not None:
+                    return found
         if self._encoder is None:
             self._encoder = self._make_encoder()
+        if not self._is_caching:
+            return compute(self._encoder)
         square = self._squares.get(picture.key) if self._squares is not None else None
         if square is not None:
             picture.take_pixels(square)
@@ -386,8 +440,3 @@ def _embedding_cache(bundle: Bundle, fingerprint: str, width: int) -> Cache:
 def _is_begun(last: Message) -> bool:
     """Whether the message is an answer that is continued."""
     return isinstance(last, Assistant) and bool(last.text.strip())
-
-
-def _shared(one: Sequence[PromptPiece], other: Sequence[PromptPiece]) -> int:
-    """How many pieces both begin with."""
-    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))

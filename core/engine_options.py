@@ -55,6 +55,8 @@ class EngineOptions:
 
     image_tokens: int | None = None
     """About how many tokens a picture takes at most, of a bundle of two GGUF files; None: its own rule."""
+    cache: bool = True
+    """Read image embeddings from the disk cache, and keep new ones there."""
 
     @property
     def bundle_name(self) -> str:

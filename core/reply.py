@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from minigpt4.core.chat_template.reasoning import ReasoningSplitter
 from minigpt4.core.language.base import LanguageModel
@@ -25,6 +25,21 @@ class Piece:
     is_reasoning: bool = False
 
 
+class Decoder(Protocol):
+    """What generates a reply's tokens: a language model, or one that decodes several answers together."""
+
+    @property
+    def computed(self) -> int:
+        """Positions computed for the answer."""
+        ...
+
+    def generate(
+        self, prompt: Sequence[PromptPiece], sampling: ResolvedSampling, cancelled: Callable[[], bool], /
+    ) -> Iterator[int]:
+        """As `LanguageModel.generate`."""
+        ...
+
+
 class Reply:
     """An answer, generated while it is read: iterate once for its pieces, or `read()` all of it.
 
@@ -39,6 +54,13 @@ class Reply:
 
     finish: Finish | None
     """Why it ended: the model or a stop string, `max_tokens` or the context, a cancel; None before."""
+
+    prompt: Sequence[PromptPiece]
+
+    sampling: ResolvedSampling
+
+    stop: tuple[str, ...]
+    """Texts that end the answer."""
 
     prompt_tokens: int
     """Positions of the prompt, image embeddings included."""
@@ -87,10 +109,12 @@ class Reply:
         self.dropped_messages = dropped_messages
         self.first_token_s = None
         self.tokens_per_s = None
+        self.prompt = prompt
+        self.sampling = sampling
+        self.stop = tuple(stop)
         self._language = language
-        self._prompt = prompt
-        self._sampling = sampling
-        self._stop = tuple(stop)
+        self._decoder: Decoder = language
+        self._clock = time.perf_counter
         self._beams = beams
         self._stream = Detokenizer(stop, opening=opening)
         self._splitter = ReasoningSplitter(reasoning)
@@ -98,6 +122,10 @@ class Reply:
         self._was_cancelled = False
         self._on_start = on_start
         self._is_read = False
+
+    def decoded_by(self, decoder: Decoder, clock: Callable[[], float]) -> None:
+        """Take the tokens from another decoder, whose `clock` tells in seconds when the last was ready."""
+        self._decoder, self._clock = decoder, clock
 
     def __iter__(self) -> Iterator[Piece]:
         if self._is_read:
@@ -126,7 +154,7 @@ class Reply:
             finish = self._finish_reason()
         finally:
             self.finish = finish
-            self.computed_tokens = self._language.computed
+            self.computed_tokens = self._decoder.computed
 
     def _append(self, text: str, *, is_last: bool = False) -> Iterator[Piece]:
         for part, is_reasoning in self._splitter.feed(text, is_last=is_last):
@@ -142,9 +170,9 @@ class Reply:
         tokens = self._beam_search() if self._beams > 1 else self._sample()
         try:
             while True:
-                started = time.perf_counter()
+                started = self._clock()
                 token = next(tokens, None)
-                spent += time.perf_counter() - started
+                spent += self._clock() - started
                 if token is None:
                     return
                 self.answer_tokens += 1
@@ -160,12 +188,12 @@ class Reply:
                 close()
 
     def _sample(self) -> Iterator[int]:
-        return self._language.generate(self._prompt, self._sampling, self._check_cancelled)
+        return self._decoder.generate(self.prompt, self.sampling, self._check_cancelled)
 
     def _beam_search(self) -> Iterator[int]:
         """A beam search yields nothing before its end, so a cancel is checked only before it starts."""
         if not self._check_cancelled():
-            yield from self._language.beams(self._prompt, self._sampling, self._beams, stop=self._stop)
+            yield from self._language.beams(self.prompt, self.sampling, self._beams, stop=self.stop)
 
     def _check_cancelled(self) -> bool:
         self._was_cancelled = self._was_cancelled or self._cancelled()
@@ -176,4 +204,4 @@ class Reply:
             return "stop"
         if self._was_cancelled:
             return "cancelled"
-        return "length" if self.answer_tokens >= self._sampling.max_tokens else "stop"
+        return "length" if self.answer_tokens >= self.sampling.max_tokens else "stop"

@@ -241,8 +241,8 @@ def _adapter(
             tokenize=language.tokenize,
             soft_prompt=recipe.soft_prompt,
         )
-    if recipe.trained_columns == "objects":
-        adapter.train_only(columns)
+    if recipe.trained_columns != "all":
+        adapter.train_only(columns if recipe.trained_columns == "objects" else slice(columns.start))
     return adapter
 
 

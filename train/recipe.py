@@ -23,7 +23,7 @@ CaptionForm = Literal["written", "blip", "raw"]
 CosineOver = Literal["all", "rest"]
 Layers = Literal[0, 1, 3]
 ObjectKind = Literal["presence", "count", "place", "objects", "subject"]
-TrainedColumns = Literal["all", "objects"]
+TrainedColumns = Literal["all", "objects", "tower"]
 QFormerUse = Literal["frozen", "none", "trained"]
 
 FEW_SKIPPED = 8
@@ -198,8 +198,8 @@ class Recipe:
     Empty starts it at random."""
 
     trained_columns: TrainedColumns = "all"
-    """`objects`: only the weights of the detector's vectors are trained, and what the projection makes of
-    the tower's own stays as it was."""
+    """Which weights of the projection are trained in a bundle with a detector. `objects`: those of the
+    detector's vectors. `tower`: those of the tower's own. The others, and the bias, stay as they were."""
 
     layers: Layers = 0
     """Linear layers of the projection: 1, or 3 as in the paper's ablation. 0: as many as the bundle has."""
@@ -260,7 +260,7 @@ def bundle_for(recipe: Recipe, bundle: Bundle) -> Bundle:
             f"The recipe trains the Q-Former, and the bundle '{bundle.name}' has none; choose another "
             "--bundle, or --set qformer=frozen."
         )
-    if bundle.objects is None and (recipe.soft_prompt or recipe.trained_columns == "objects"):
+    if bundle.objects is None and (recipe.soft_prompt or recipe.trained_columns != "all"):
         key = "soft_prompt" if recipe.soft_prompt else "trained_columns"
         raise UsageError(
             f"The recipe's '{key}' is about a detector's objects, and the bundle '{bundle.name}' has no "
@@ -272,8 +272,11 @@ def bundle_for(recipe: Recipe, bundle: Bundle) -> Bundle:
 def _contradictions(recipe: Recipe) -> Iterator[str]:
     yield from _source_contradictions(recipe)
     yield from _prompt_contradictions(recipe)
-    if recipe.trained_columns == "objects" and recipe.weight_decay:
-        yield "with 'trained_columns' = 'objects' the other weights must not decay; set 'weight_decay' to 0."
+    if recipe.trained_columns != "all" and recipe.weight_decay:
+        yield (
+            f"with 'trained_columns' = '{recipe.trained_columns}' the other weights must not decay; set "
+            "'weight_decay' to 0."
+        )
     for key in ("warmup_rate", "floor_rate"):
         rate = getattr(recipe, key)
         if rate > recipe.learning_rate:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import re
-import urllib.error
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 
@@ -69,20 +66,25 @@ def _on_hub(source: Source) -> tuple[int, str]:
 
 def _at_url(source: Source) -> tuple[int, str]:
     """Send HEAD, and if a server does not support that, request the first byte alone."""
+    from http.client import HTTPException
+    from urllib.error import HTTPError, URLError
+
     try:
         try:
             return _size_and_stamp(source, "HEAD", {})
-        except (urllib.error.HTTPError, SourceError):
+        except (HTTPError, SourceError):
             return _size_and_stamp(source, "GET", {"Range": "bytes=0-0"})
-    except urllib.error.URLError as problem:
+    except URLError as problem:
         raise SourceError(url_reason(problem)) from problem
-    except (http.client.HTTPException, OSError) as problem:
+    except (HTTPException, OSError) as problem:
         raise SourceError(f"the connection broke: {first_line(problem)}") from problem
 
 
 def _size_and_stamp(source: Source, method: str, extra: dict[str, str]) -> tuple[int, str]:
-    request = urllib.request.Request(source.url, headers={**HEADERS, **extra}, method=method)
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+    from urllib.request import Request, urlopen
+
+    request = Request(source.url, headers={**HEADERS, **extra}, method=method)
+    with urlopen(request, timeout=TIMEOUT_S) as answer:
         headers = answer.headers
         # A sharing site's notice about a quota, or a proxy's login page, is not a model.
         if headers.get_content_type() == "text/html":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,33 @@ class Positions:
                 runs.append(piece)
             first += len(run)
         return Positions(self.keys[start:stop], runs)
+
+
+class Slots(Protocol):
+    """Places for several answers that are decoded together; see `LanguageModel.slots`."""
+
+    count: int
+
+    positions: int
+    """Most positions of a prompt and its answer in one of them."""
+
+    def prefill(
+        self, slot: int, prompt: Sequence[PromptPiece], cancelled: Cancelled
+    ) -> tuple[NDArray[np.float32], int] | None:
+        """Logits (V,) after a prompt, which takes the place of what the slot held, and the positions computed.
+
+        What it begins with in common with a slot is not. None if it was cancelled. Raises as
+        `LanguageModel.generate`.
+        """
+        ...
+
+    def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
+        """Append a token to each of these slots, and return the logits (V,) after it."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory."""
+        ...
 
 
 class LanguageModel(ABC):
@@ -128,6 +155,14 @@ class LanguageModel(ABC):
         raise BackendError(
             "Beam search needs the torch backend: choose `--backend torch`, or leave `--beams` out."
         )
+
+    def slots(self, count: int, positions: int) -> Slots | None:
+        """Up to `count` places for answers that are decoded together, each of so many positions.
+
+        None if the backend decodes one answer at a time, or memory has no room for two. They share the
+        weights and nothing else, and must be closed before the model.
+        """
+        return None
 
     @abstractmethod
     def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:

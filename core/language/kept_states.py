@@ -95,8 +95,8 @@ def has_room(size: int) -> bool:
     return free is None or size * FREE_TIMES <= free
 
 
-def shared_length(one: Sequence[Key], other: Sequence[Key]) -> int:
-    """How many keys both begin with."""
+def shared_length(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many keys, or pieces of a prompt, both begin with."""
     return next(
         (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
         min(len(one), len(other)),

@@ -9,6 +9,8 @@ from typing import Any
 
 from minigpt4.core.language.base import Cancelled
 
+ABORTED = 2
+
 LEAST_ABORTED = 16
 """Fewest positions of a batch that can be aborted: asking costs mini 1 ms, and one token takes 20."""
 

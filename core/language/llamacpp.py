@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
@@ -28,11 +29,12 @@ from minigpt4.core.language.base import (
     encodable,
 )
 from minigpt4.core.language.kept_states import has_room
-from minigpt4.core.language.llama_abort import Abort
+from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
+from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
-from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library, processors
+from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
 ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
-ABORTED = 2
-
 WITHOUT_GPU = (
     "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
     "`--gpu-layers` out."
@@ -101,8 +101,7 @@ class LlamaCppLanguageModel(LanguageModel):
         self._is_large = gguf.stat().st_size >= LARGE_BYTES
         self._least_batch = 1 if self._is_large else LEAST_BATCH
         model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
-        self.model = model
-        """The library's own handle."""
+        self._model = model
         self._native = native = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
         self._vocabulary = self._api.llama_model_get_vocab(model)
@@ -113,8 +112,8 @@ class LlamaCppLanguageModel(LanguageModel):
         self._ends = {self._api.llama_vocab_eos(self._vocabulary)} | {e[0] for e in ends if len(e) == 1}
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
-        self._threads = threads or processors()
-        self._context = self._new_context(model, self._threads)
+        self._threads = threads_for(threads)
+        self._context = self._new_context(context, 1)
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._abort = Abort(self._api, self._context)
@@ -195,6 +194,17 @@ class LlamaCppLanguageModel(LanguageModel):
     def is_end(self, token: int) -> bool:
         # Not llama_vocab_is_eog, which accepts any token spelt like some family's end, even <reponame>.
         return token in self._ends
+
+    def slots(self, count: int, positions: int) -> LlamaCppSlots | None:
+        return LlamaCppSlots.open(
+            self._api,
+            self._model,
+            self._new_context,
+            self._positions,
+            count=count,
+            positions=min(positions, self.context),
+            least_batch=self._least_batch,
+        )
 
     def close(self) -> None:
         self._cached.clear()
@@ -283,18 +293,22 @@ class LlamaCppLanguageModel(LanguageModel):
     def _tune(self, parameters: Any) -> None:
         """Change a new context's parameters for models that need other ones."""
 
-    def _new_context(self, model: Any, threads: int) -> Any:
+    def _new_context(self, positions: int, sequences: int) -> Any:
+        """A context in which each of the sequences has a KV cache of its own, for so many positions."""
         parameters = self._api.llama_context_default_params()
-        parameters.n_ctx = self.context + 1  # one more for the copy after a lone last position
+        # One more for the copy after a lone last position.
+        parameters.n_ctx = (positions + 1) * sequences
+        parameters.n_seq_max = sequences
+        parameters.kv_unified = False
         if not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
-        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.n_threads = parameters.n_threads_batch = self._threads
         self._tune(parameters)
-        context = self._api.llama_init_from_model(model, parameters)
+        context = self._api.llama_init_from_model(self._model, parameters)
         if not context:
             raise BackendError(
-                f"llama.cpp cannot make a context of {self.context} positions; memory may be short."
+                f"llama.cpp cannot make a context of {positions} positions; memory may be short."
                 f"{last_error()}"
             )
         return context

@@ -60,11 +60,11 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         self._most_at_once = CHUNK
         self._counted = (0, 0)
         super().__init__(gguf, context=context, threads=threads, gpu_layers=gpu_layers)
-        self.width = int(self._api.llama_model_n_embd_inp(self.model))
-        self.has_grid_positions = self._api.llama_model_rope_type(self.model) in {
+        self.width = int(self._api.llama_model_n_embd_inp(self._model))
+        self.has_grid_positions = self._api.llama_model_rope_type(self._model) in {
             getattr(self._api, name) for name in MROPE
         }
-        if self._api.llama_model_is_recurrent(self.model) or self._api.llama_model_is_hybrid(self.model):
+        if self._api.llama_model_is_recurrent(self._model) or self._api.llama_model_is_hybrid(self._model):
             self._least_batch = 1  # its state cannot go back by the copy of a lone position
         self.vocabulary = GgufVocabulary(self._api, self._vocabulary)
 
@@ -104,6 +104,15 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
                     f"The language model {path} has the {what} {found}, but the bundle '{bundle.name}' says "
                     f"{wanted}; import it again with `minigpt4 models import {bundle.name} --force`."
                 )
+
+    @property
+    def model(self) -> Any:
+        """The library's own handle."""
+        self._open_vocabulary()
+        return self._model
+
+    def slots(self, count: int, positions: int) -> None:
+        """None: answers to pictures with layouts are not computed side by side."""
 
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()
@@ -162,7 +171,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         place = next(place for place, (_, thing) in enumerate(self._native) if thing is self._context)
         self._api.llama_free(self._native.pop(place)[1])
         try:
-            self._context = self._new_context(self.model, self._threads)
+            self._context = self._new_context(self.context, 1)
         except BackendError:
             self.close()
             raise

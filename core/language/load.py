@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from minigpt4.core.cores import threads_for, too_many_threads
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.language.base import LanguageModel
@@ -24,12 +25,14 @@ def load_language_model(
 ) -> LanguageModel:
     """The bundle's language model on the backend and device of the options.
 
-    `notice` is called before work that is done once, such as quantising.
+    `notice` is called before work that is done once, such as quantising, and about threads that are too many.
     Raises UsageError for an impossible option, BackendError for a missing package, GPU or memory,
     BundleError for damaged files.
     """
     options.check()
     check_memory(options)
+    if notice is not None and (sentence := too_many_threads(options.threads)):
+        notice(sentence)
     if choose_backend(options) == "llamacpp":
         if options.loaded_bundle().mmproj is not None:
             return load_pair_language(options)
@@ -94,14 +97,14 @@ def choices_made(options: EngineOptions) -> dict[str, str]:
             "threads": str(torch.get_num_threads()),
             "gpu_layers": "all" if device != "cpu" else "none",
         }
-    from minigpt4.core.weights.llama_library import load_library, processors
+    from minigpt4.core.weights.llama_library import load_library
 
     is_on_gpu = options.device != "cpu" and bool(load_library().llama_supports_gpu_offload())
     return {
         "backend": backend,
         "device": "cuda" if is_on_gpu else "cpu",
         "quant": options.quant if options.quant != "auto" else _gguf_quant(bundle),
-        "threads": str(options.threads or processors()),
+        "threads": str(threads_for(options.threads)),
         "gpu_layers": "all" if is_on_gpu else "none",
     }
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from minigpt4.core.cores import use_torch_threads
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import Cancelled, LanguageModel, Positions
@@ -48,8 +49,7 @@ class TorchLanguageModel(LanguageModel):
         super().__init__(context)
         from transformers.cache_utils import DynamicCache
 
-        if threads is not None:
-            torch.set_num_threads(threads)
+        use_torch_threads(threads)
         self._model = model
         self._device = device
         self._new_cache = DynamicCache

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import digest_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
@@ -20,7 +21,6 @@ from minigpt4.core.pixels import Picture
 from minigpt4.core.types import LaidOut, Stretch
 from minigpt4.core.weights.gguf.facts import MmprojFacts, mmproj_facts
 from minigpt4.core.weights.gguf.pair import check_pair
-from minigpt4.core.weights.llama_library import processors
 from minigpt4.core.weights.locate import mmproj_path
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class MmprojEncoder:
         check_pair(language.facts, facts, language.has_token)
         self._encode = _true_tower(facts)
         if self._encode is None:
-            threads = threads or processors()
-            mmproj = Mmproj(facts, language, threads=threads, use_gpu=use_gpu, image_tokens=image_tokens)
+            most = threads_for(threads)
+            mmproj = Mmproj(facts, language, threads=most, use_gpu=use_gpu, image_tokens=image_tokens)
             self._encode = mmproj.encode
             if image_tokens is not None:
                 _check_image_tokens(mmproj, image_tokens)

@@ -35,6 +35,10 @@ class LayoutCache:
         """Store vectors and layout; a folder that cannot be written costs one log line."""
         self._packed.put(key, _packed(*value))
 
+    def remove(self, key: str) -> None:
+        """Remove what is stored of the picture, if it is."""
+        self._packed.remove(key)
+
 
 class _PackedCache(ArrayCache):
     """Arrays of bytes that hold vectors and a layout."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.cores import use_torch_threads
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.pixels import Picture, to_pixels
@@ -39,8 +40,7 @@ class ImageEncoder:
         transfer and leaves 2 GB of GPU memory to the language model. `threads` sets torch's number
         for the whole process.
         """
-        if threads is not None:
-            torch.set_num_threads(threads)
+        use_torch_threads(threads)
         if device == "auto" or not torch.cuda.is_available():
             # llama.cpp may reach a GPU that this torch cannot; the tower is then small enough for the CPU.
             device = "cuda" if torch.cuda.is_available() else "cpu"

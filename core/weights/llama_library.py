@@ -5,13 +5,15 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
-import os
+import importlib.util
+import sys
 from collections import deque
 from typing import Any
 
 from minigpt4.core.errors import BackendError
 
 INSTALL = "pip install 'minigpt4[llama]'"
+PACKAGE = "llama_cpp"
 LOG_ERROR = 4
 
 _errors: deque[str] = deque(maxlen=3)
@@ -25,7 +27,7 @@ _callbacks: list[Any] = []
 def load_library() -> Any:
     """llama-cpp-python's C interface, silenced; raises BackendError if it cannot be imported."""
     try:
-        library = importlib.import_module("llama_cpp.llama_cpp")
+        library = _c_interface("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
         raise BackendError(
             f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
@@ -42,15 +44,28 @@ def load_library() -> Any:
 def load_mtmd() -> Any:
     """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
     load_library()
-    library = importlib.import_module("llama_cpp.mtmd_cpp")
+    library = _c_interface("mtmd_cpp")
     library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
     library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
     return library
 
 
-def processors() -> int:
-    """CPUs that this process may use, if the system says so (not macOS and Windows)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _c_interface(module: str) -> Any:
+    """The package's module of C functions, without the package itself if nobody has imported that yet.
+
+    Its `__init__` imports classes, a template engine and a database, none of which is used here: a tenth of
+    the time to a first word. Who imports the package later gets the whole.
+    """
+    if PACKAGE in sys.modules:
+        return importlib.import_module(f"{PACKAGE}.{module}")
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
+        raise ModuleNotFoundError(f"No module named '{PACKAGE}'")
+    sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
+    try:
+        return importlib.import_module(f"{PACKAGE}.{module}")
+    finally:
+        del sys.modules[PACKAGE]
 
 
 def _keep_error(level: int, text: bytes, user_data: object) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from minigpt4.core.errors import ImageError
 from minigpt4.tui.captioning.journal import Journal
 from minigpt4.tui.captioning.output import CaptionError, Existing, Output
 from minigpt4.tui.images.attachments import Attachment
 
-if TYPE_CHECKING:
-    from minigpt4.core.pixels import Picture
-
-Describe = Callable[["Picture", Path], str | None]
-"""The caption of an opened picture; None once it was interrupted."""
+Describe = Callable[[Sequence[Path]], Generator[str | ImageError, None, None]]
+"""The caption of each picture, or why it cannot be used; fewer if it was interrupted."""
 
 
 @dataclass
@@ -58,7 +55,7 @@ class CaptionRun:
 
     def has_work(self) -> bool:
         """Whether one of the waiting pictures can be opened, so that a model is needed."""
-        return any(map(_opens, self.waiting))
+        return any(fault_of(path) is None for path in self.waiting)
 
     def run(self, describe: Describe, advance: Callable[[str], object]) -> bool:
         """Caption the waiting pictures; False if it was interrupted.
@@ -66,26 +63,32 @@ class CaptionRun:
         `advance` is called after each, with what is to be said about it. Raises what concerns all pictures:
         OSError for a full disk, and errors of the model.
         """
-        for path in self.waiting:
-            said = ""
-            try:
-                caption = describe(_attachment(path).open(), path)
+        with closing(describe(self.waiting)) as captions:
+            for path in self.waiting:
+                caption = next(captions, None)
                 if caption is None:
                     return False
-                if not caption:
-                    raise CaptionError(f"The model says nothing about '{path}'; try another --prompt.")
-                self._output.write(path, caption)
-            except (ImageError, CaptionError) as error:
-                self.fail(str(error))
-            else:
-                said = f"{path}: {caption}"
-                self.tally.written += 1
-                self._captioned.append(path)
-                if self._existing != "skip":
-                    self._journal.add(path)
-            advance(said)
+                said = ""
+                try:
+                    self._keep(path, caption)
+                except (ImageError, CaptionError) as error:
+                    self.fail(str(error))
+                else:
+                    said = f"{path}: {caption}"
+                advance(said)
         self._is_complete = True
         return True
+
+    def _keep(self, path: Path, caption: str | ImageError) -> None:
+        if isinstance(caption, ImageError):
+            raise caption
+        if not caption:
+            raise CaptionError(f"The model says nothing about '{path}'; try another --prompt.")
+        self._output.write(path, caption)
+        self.tally.written += 1
+        self._captioned.append(path)
+        if self._existing != "skip":
+            self._journal.add(path)
 
     def fail(self, sentence: str) -> None:
         """Report and count a failure."""
@@ -113,13 +116,15 @@ class CaptionRun:
         return True
 
 
-def _attachment(picture: Path) -> Attachment:
+def attachment_of(picture: Path) -> Attachment:
+    """The picture, called by its path."""
     return Attachment(picture, str(picture))
 
 
-def _opens(picture: Path) -> bool:
+def fault_of(picture: Path) -> ImageError | None:
+    """Why the picture cannot be opened."""
     try:
-        _attachment(picture).open()
-    except ImageError:
-        return False
-    return True
+        attachment_of(picture).open()
+    except ImageError as error:
+        return error
+    return None

@@ -38,11 +38,15 @@ def _run(given: list[str], closed: list[str], edge: Edge) -> int:
 
     require_surroundings(given, closed)
     if given[:1] == ["chat"] and not any(word.startswith("-") for word in given):
+        import gc
+
+        gc.disable()  # see open_app; the imports that lead there are another 7 ms of collecting
         from minigpt4.tui.cli.chat.app import chat_without_options, is_at_screen
 
         # Without options there is nothing to parse, and typer delays the first frame by 25 ms.
         if is_at_screen():
             return chat_without_options(given[1:])
+        gc.enable()
     from minigpt4.tui.cli.commands import run_command
 
     run_command(given, edge)

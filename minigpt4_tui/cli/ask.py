@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -107,33 +108,71 @@ class Asking:
         """
         pictures = [*(one.open() for one in attachments), *self.question.open()]
         labels = [one.label for one in (*attachments, *self.question.pictures)]
-        with options.load_engine(self.chosen.model) as engine:
+        with options.load_engine(self.chosen.model, pictures=pictures) as engine:
             self._answer(engine, pictures, labels)
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
         """Each picture separately, in order. A bad one is reported and makes the exit code 1 at the end."""
         if not attachments:
             raise UsageError("--each asks about pictures one by one, but none is given; add -i PICTURE.")
-        engine: Engine | None = None
         failures = 0
-        try:
-            for one in attachments:
-                try:
-                    picture = one.open()
-                except ImageError as error:
-                    say_error(error)
-                    failures += 1
-                    continue
-                if engine is None:
-                    engine = options.load_engine(self.chosen.model)
-                if not self.as_json and len(attachments) > 1:
-                    print(f"{shown_name(one.label)}: ", end="", flush=True)
-                self._answer(engine, [picture], [one.label])
-        finally:
-            if engine is not None:
-                engine.close()
+        for place, one in enumerate(attachments):
+            try:
+                first = one.open()
+            except ImageError as error:
+                say_error(error)
+                failures += 1
+                continue
+            # Only now: without a good picture there is no need for a model.
+            with options.load_engine(self.chosen.model, pictures=[first]) as engine:
+                opened = [_opening(first), *(one.open for one in attachments[place + 1 :])]
+                failures += self._about_opened(engine, opened, attachments[place:], len(attachments) > 1)
+            break
         if failures:
             raise typer.Exit(FAILED)
+
+    def _about_opened(
+        self,
+        engine: Engine,
+        pictures: Sequence[Callable[[], Picture]],
+        attachments: Sequence[Attachment],
+        is_named: bool,
+    ) -> int:
+        """Print an answer about each picture, `is_named` with its label; how many cannot be used."""
+        from minigpt4.core.batch.ask import answers
+
+        failures = 0
+        with (
+            stopping_on_interrupt() as interrupted,
+            closing(
+                answers(
+                    engine,
+                    pictures,
+                    self.question.text,
+                    self.chosen.system_prompt,
+                    self.chosen.sampling,
+                    beams=self.beams,
+                    cancelled=interrupted,
+                )
+            ) as answered,
+        ):
+            begun = time.perf_counter()
+            for one, answer in zip(attachments, answered, strict=False):
+                if isinstance(answer, ImageError):
+                    say_error(answer)
+                    failures += 1
+                    continue
+                if is_named and not self.as_json:
+                    print(f"{shown_name(one.label)}: ", end="", flush=True)
+                notices = [f"{one.label}: {notice}" for notice in answer.notices]
+                for notice in notices:
+                    say(printable(notice))
+                self._stream(answer.reply)
+                self._finish(engine, answer.reply, [one.label], notices, begun)
+                begun = time.perf_counter()
+            if interrupted():
+                raise typer.Exit(INTERRUPTED)
+        return failures
 
     def _answer(self, engine: Engine, pictures: Sequence[Picture], labels: Sequence[str]) -> None:
         from minigpt4.core.prompt import System, User
@@ -144,6 +183,8 @@ class Asking:
         system = [System(self.chosen.system_prompt)] if self.chosen.system_prompt else []
         begun = time.perf_counter()
         with stopping_on_interrupt() as interrupted:
+            if pictures:
+                engine.prefill_opening([*system, User(self.question.text)])
             embeddings = [engine.look(picture) for picture in pictures]
             reply = engine.reply(
                 [*system, User(self.question.text, images=embeddings)],
@@ -154,9 +195,19 @@ class Asking:
             if not pictures:
                 # Only now: a question that cannot be answered gets one sentence, its error.
                 say(f"({NO_PICTURE}; give one with -i PICTURE.)")
-            for piece in reply:
-                if not self.as_json and not piece.is_reasoning:
-                    print_answer(piece.text)
+            self._stream(reply)
+        self._finish(engine, reply, labels, notices, begun)
+
+    def _stream(self, reply: Reply) -> None:
+        """Print the answer while it is generated, unless it will be a part of a JSON object."""
+        for piece in reply:
+            if not self.as_json and not piece.is_reasoning:
+                print_answer(piece.text)
+
+    def _finish(
+        self, engine: Engine, reply: Reply, labels: Sequence[str], notices: Sequence[str], begun: float
+    ) -> None:
+        """Print what follows an answer; raises typer.Exit if it was interrupted."""
         if self.as_json:
             total = time.perf_counter() - begun
             print(json_text(_record(engine, reply, labels, notices, total)), flush=True)
@@ -166,6 +217,10 @@ class Asking:
             say(cut_short(reply, self.chosen.sampling))
         if reply.finish == "cancelled":
             raise typer.Exit(INTERRUPTED)
+
+
+def _opening(picture: Picture) -> Callable[[], Picture]:
+    return lambda: picture
 
 
 def _picture_notices(pictures: Sequence[Picture], labels: Sequence[str]) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from minigpt4.core.errors import UsageError
+from minigpt4.core.errors import ImageError, UsageError
 from minigpt4.tui.captioning.output import Existing, Output
 from minigpt4.tui.cli import options
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED
@@ -22,7 +23,7 @@ from minigpt4.tui.terminal.messages import printable, say
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
-    from minigpt4.core.pixels import Picture
+    from minigpt4.core.reply import Reply
     from minigpt4.tui.captioning.run import CaptionRun, Tally
 
 PROMPT = "Describe this image in one short sentence."
@@ -190,19 +191,25 @@ def _list_file(output: Path, pictures: Sequence[Path], mode: Existing) -> Output
 def _caption(run: CaptionRun, captions: Captions) -> bool:
     """Caption what waits; False if it was interrupted."""
     if not run.has_work():
-        return run.run(lambda _picture, _path: None, lambda _said: None)
+        return run.run(_faults, lambda _said: None)
     with (
         options.load_engine(captions.chosen.model) as engine,
         stopping_on_interrupt() as is_interrupted,
         timing_pictures("Captioning", len(run.waiting)) as advance,
     ):
-        is_complete = run.run(lambda one, path: captions.of(one, path, engine, is_interrupted), advance)
+        is_complete = run.run(lambda paths: captions.of(paths, engine, is_interrupted), advance)
     if captions.cut:
         say(
             f"{captions.cut} of the answers ended at {captions.chosen.sampling.max_tokens} tokens and are "
             "kept up to their last whole sentence; --max-tokens allows more."
         )
     return is_complete
+
+
+def _faults(paths: Sequence[Path]) -> Generator[ImageError, None, None]:
+    from minigpt4.tui.captioning.run import fault_of
+
+    yield from filter(None, map(fault_of, paths))
 
 
 @dataclass
@@ -216,22 +223,31 @@ class Captions:
     """Answers that were cut off by the token limit."""
 
     def of(
-        self, picture: Picture, path: Path, engine: Engine, is_interrupted: Callable[[], bool]
-    ) -> str | None:
-        """The caption, perhaps empty; None after Ctrl+C. Raises ImageError and the engine's errors."""
-        from minigpt4.core.prompt import System, User
+        self, paths: Sequence[Path], engine: Engine, is_interrupted: Callable[[], bool]
+    ) -> Generator[str | ImageError, None, None]:
+        """Each caption, perhaps empty, or why there is none, until Ctrl+C. Raises the engine's errors."""
+        from minigpt4.core.batch.ask import answers
+        from minigpt4.tui.captioning.run import attachment_of
+
+        pictures = [attachment_of(path).open for path in paths]
+        system, sampling = self.chosen.system_prompt, self.chosen.sampling
+        asked = answers(engine, pictures, self.prompt, system, sampling, cancelled=is_interrupted)
+        with closing(asked):
+            for path, answer in zip(paths, asked, strict=False):
+                if isinstance(answer, ImageError):
+                    yield answer
+                    continue
+                for notice in answer.notices:
+                    say(printable(f"{path}: {notice}"))
+                text = answer.reply.read()
+                if is_interrupted():
+                    return
+                yield self._caption(text, answer.reply)
+
+    def _caption(self, text: str, reply: Reply) -> str:
         from minigpt4.tui.captioning.sentences import alt_text, as_caption, whole_sentences
 
-        if is_interrupted():
-            return None
-        for notice in picture.info.notices:
-            say(printable(f"{path}: {notice}"))
-        system = [System(self.chosen.system_prompt)] if self.chosen.system_prompt else []
-        question = User(self.prompt, images=[engine.look(picture)])
-        reply = engine.reply([*system, question], self.chosen.sampling, cancelled=is_interrupted)
-        answer = as_caption(reply.read())
-        if is_interrupted():
-            return None
+        answer = as_caption(text)
         if reply.finish == "length":
             self.cut += 1
             answer = whole_sentences(answer)

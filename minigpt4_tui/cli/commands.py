@@ -43,6 +43,7 @@ COMMANDS = {
     "prompts": Command("prompts", "prompts_app", "List and show named prompts, such as /poem."),
     "config": Command("config", "config_app", "Show and check the settings."),
     "doctor": Command("doctor", "doctor", "Check this machine for problems, and say how to fix them."),
+    "bench": Command("bench", "bench", "Measure how fast a bundle is here, and how fast it could be."),
     "eval": Command("evaluate.app", "eval_app", "Measure how well a bundle answers."),
     "curate": Command("curate", "curate", "Describe your own pictures for stage 2, and keep the good texts."),
     "completion": Command(

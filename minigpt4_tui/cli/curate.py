@@ -121,7 +121,7 @@ def curate(
     filters: FilterFlags = FILTERS,
     limits: EndpointLimits = LIMITS,
     bundle: options.BundleName = "mini",
-    model: options.FixedModelFlags = options.FIXED_MODEL,
+    model: options.FixedEngineFlags = options.FIXED_MODEL,
     sampling: options.SamplingFlags = options.SAMPLING_FROM_SETTINGS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:

@@ -18,6 +18,7 @@ from minigpt4.tui.terminal.messages import say
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
     from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.pixels import Picture
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
@@ -31,6 +32,10 @@ _QUANT = typer.Option(
     "--quant",
     help="Quantisation of the language model's weights: fp32, bf16, fp16, int8 or nf4 (torch); F16, Q8_0, "
     "Q5_K_M, Q4_K_M or Q4_0 (llama.cpp); auto: what is downloaded and suits the device.",
+)
+
+_NO_CACHE = typer.Option(
+    "--no-cache", help="Read no picture's embedding from the cache on disk, and keep none there."
 )
 
 R = TypeVar("R")
@@ -91,10 +96,11 @@ class ModelFlags:
         bool,
         typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it encodes."),
     ] = False
+    no_cache: Annotated[bool, _NO_CACHE] = False
 
     def given(self) -> dict[str, Any]:
         """The settings given on the command line."""
-        return _given(self, MODEL)
+        return _given(self, MODEL) | ({"cache": False} if self.no_cache else {})
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,20 @@ class FixedModelFlags:
         from minigpt4.core.engine_options import EngineOptions
 
         return EngineOptions(bundle, **vars(self))
+
+
+@dataclass(frozen=True)
+class FixedEngineFlags(FixedModelFlags):
+    """The same of a command that looks at pictures through the disk cache."""
+
+    no_cache: Annotated[bool, _NO_CACHE] = False
+
+    def options(self, bundle: str) -> EngineOptions:
+        """The options of a bundle; its files are not read yet."""
+        from minigpt4.core.engine_options import EngineOptions
+
+        flags = dict(vars(self))
+        return EngineOptions(bundle, cache=not flags.pop("no_cache"), **flags)
 
 
 @dataclass(frozen=True)
@@ -176,27 +196,35 @@ def with_option_sets(command: Callable[..., R]) -> Callable[..., R]:
 
 
 MODEL_FROM_SETTINGS = ModelFlags()
-FIXED_MODEL = FixedModelFlags()
+FIXED_MODEL = FixedEngineFlags()
 SAMPLING_FROM_SETTINGS = SamplingFlags()
 
 
 def fetch_files(options: EngineOptions, *, bars: bool = True) -> None:
     """Fetch the missing files, unless memory would not hold the model (BackendError)."""
+    from minigpt4.core.download.fetch import is_present
     from minigpt4.core.language.load import check_memory, needed_files
-    from minigpt4.tui.cli.models.models import pull_with_progress
 
     check_memory(options)
-    pull_with_progress(options.loaded_bundle(), needed_files(options), bars=bars)
+    bundle, files = options.loaded_bundle(), needed_files(options)
+    if all(is_present(file, bundle) for file in files):
+        return
+    from minigpt4.tui.cli.models.models import pull_with_progress
+
+    pull_with_progress(bundle, files, bars=bars)
 
 
-def load_engine(options: EngineOptions, *, bars: bool = True) -> Engine:
-    """The engine; missing files are fetched first, with progress (`bars`) on stderr."""
+def load_engine(options: EngineOptions, *, bars: bool = True, pictures: Sequence[Picture] = ()) -> Engine:
+    """The engine; missing files are fetched first, with progress (`bars`) on stderr.
+
+    For `pictures` that are in no cache the vision tower loads beside the language model.
+    """
     from minigpt4.core.engine import Engine
 
     fetch_files(options, bars=bars)
     if options.loaded_bundle().mmproj is not None:
         continue_in_child(options.bundle_name)
-    return Engine.from_options(options, notice=say)
+    return Engine.from_options(options, notice=say, pictures=pictures)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def folders() -> Iterator[Finding]:
     for name, folder in (("config", config_home()), ("data", data_home()), ("cache", cache_home())):
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         free = shutil.disk_usage(existing).free
-        detail = f"{folder}, {free / 1e9:.1f} GB free"
+        detail = f"{folder}, {free / 1e9:.1f} GB free{_embeddings() if name == 'cache' else ''}"
         or_move = f"or set {HOME_VARIABLE} to another folder"
         if not existing.is_dir():
             yield Finding(name, "problem", f"{existing} is a file", f"move it, {or_move}")
@@ -86,6 +86,16 @@ def folders() -> Iterator[Finding]:
             yield Finding(name, state, detail, f"free some space, {or_move} on another disk")
         else:
             yield Finding(name, "ok", detail)
+
+
+def _embeddings() -> str:
+    """How much of the cache embeddings take, as the end of a line; nothing before the first one."""
+    from minigpt4.core.embedding_cache import LIMIT_BYTES, cached_bytes
+
+    files, size = cached_bytes()
+    if not files:
+        return ""
+    return f"; embeddings of pictures: {files} in {size / 1e6:.1f} MB of at most {LIMIT_BYTES / 1e6:.0f} MB"
 
 
 def settings() -> Iterator[Finding]:

@@ -67,8 +67,8 @@ def preview(source: Path | bytes, longest: int) -> Preview:
         return cache.get(_key(source), lambda: _reduced(_opened(source), size))
 
 
-def remember(path: Path, picture: Picture, bundle: str) -> None:
-    """Cache the thumbnail and the vision tower's input of an image that is already decoded.
+def remember(path: Path, picture: Picture, bundle: str | None) -> None:
+    """Cache the thumbnail and, with a bundle, its vision tower's input of an image that is already decoded.
 
     It is then decoded neither for its message nor by the engine.
     """
@@ -81,7 +81,7 @@ def remember(path: Path, picture: Picture, bundle: str) -> None:
     with _decoding:
         _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
     # Pixels alone do not tell the engine that the file is cut off, so that it decodes such a file itself.
-    if picture.missing is None and not is_cached(picture.key):
+    if bundle is not None and picture.missing is None and not is_cached(picture.key):
         with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
             found = load_bundle(bundle)
             if found.mmproj is not None:  # its pictures are not squashed

@@ -178,7 +178,8 @@ class ChatDraft(ChatView):
         with self._opening:
             picture = source.open()
             stored = self.host.store.keep_picture(picture, name)
-            remember(stored.path, picture, self.host.settings.bundle)
+            settings = self.host.settings
+            remember(stored.path, picture, settings.bundle if settings.cache else None)
             return stored, picture.info.notices
 
     def _opened(self, picture: DraftPicture, stored: StoredPicture, notices: Sequence[str]) -> None:

@@ -78,7 +78,8 @@ class ChatView(Screen[None]):
         # Textual sets these at the first Resize, which comes after a first frame without them.
         breakpoints = self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS
         for points, size in zip(breakpoints, self.app.size, strict=True):
-            self.add_class(max(point for point in points if point[0] <= size)[1])
+            # Only what is in the screen is styled by them, and is mounted later: an update would take 5 ms.
+            self.add_class(max(point for point in points if point[0] <= size)[1], update=False)
         still = self.host.settings.reduced_motion
         with Horizontal(id="body"):
             if self.shows_sidebar:

@@ -104,6 +104,9 @@ class Settings:
         least=1,
         **_MODEL,
     )
+    cache: bool = _setting(
+        True, "Keep what the model sees of a picture on disk, so that it is encoded once.", group="Model"
+    )
     max_tokens: int | None = _setting(
         None,
         "Maximum length of an answer in tokens; a word is one or two.",

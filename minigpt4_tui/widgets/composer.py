@@ -59,7 +59,6 @@ class Composer(TextArea):
             id="composer",
             soft_wrap=True,
             show_line_numbers=False,
-            compact=True,
             highlight_cursor_line=False,
             placeholder="Ask about a picture, or drop one here",
         )

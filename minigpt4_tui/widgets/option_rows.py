@@ -83,7 +83,7 @@ class OptionRows(WaitingKeys, OptionList):
     def __init__(self, *, is_driven: bool = False, **named: Any) -> None:
         super().__init__(markup=False, **named)
         self.can_focus = not is_driven
-        self.set_class(is_driven, "-driven")
+        self.set_class(is_driven, "-driven", update=False)  # it has no styles yet
 
     def fill(self, rows: list[Option], *, keep: str | None = None) -> None:
         """Show these rows, the cursor on the one whose id is `keep`, else on the first enabled one."""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,13 @@ from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.download.fetch import path_of
-from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fingerprint, is_cached
+from minigpt4.core.embedding_cache import (
+    ArrayCache,
+    SquareCache,
+    cached_bytes,
+    embedding_fingerprint,
+    is_cached,
+)
 from minigpt4.core.errors import BundleError
 from minigpt4.core.vision.fingerprint import CODE_VERSION, tower_fingerprint
 
@@ -77,6 +85,7 @@ def test_the_default_folder_is_in_the_cache_home(tmp_path: Path, monkeypatch: py
         pytest.param("cut", id="cut off"),
         pytest.param("nan", id="not finite"),
         pytest.param("shape", id="another shape"),
+        pytest.param("bit", id="a changed bit"),
         pytest.param("pickle", id="a pickle"),
     ],
 )
@@ -93,6 +102,10 @@ def test_a_damaged_entry_is_removed_and_can_be_written_again(
             np.save(path, np.full_like(VALUES, np.nan))
         case "shape":
             np.save(path, VALUES[:1])
+        case "bit":
+            content = bytearray(path.read_bytes())
+            content[-5 - VALUES.nbytes // 2] ^= 1
+            path.write_bytes(content)
         case "pickle":
             np.save(path, np.array([print], dtype=object), allow_pickle=True)
         case bytes():
@@ -107,11 +120,77 @@ def test_a_damaged_entry_is_removed_and_can_be_written_again(
 def test_a_folder_that_cannot_be_written_costs_one_log_line_and_no_more(
     closed_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cache = cache_in(closed_folder)
-    cache.put("picture", VALUES)
-    cache.put("another", VALUES)
-    levels = [record.levelno for record in caplog.records if "cannot be kept" in record.message]
-    assert levels == [logging.WARNING]
+    for name in ("one", "another"):
+        cache = cache_in(closed_folder, name)
+        for key in ("first", "second"):
+            assert cache.get(key) is None
+            cache.put(key, VALUES)
+            cache.remove(key)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "cannot be kept" in caplog.text
+
+
+def test_many_damaged_entries_cost_one_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = cache_in(tmp_path)
+    for key in ("one", "two", "three"):
+        cache.put(key, VALUES)
+        (tmp_path / "f" / f"{key}.npy").write_bytes(b"noise")
+        assert cache.get(key) is None
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_an_entry_of_an_earlier_version_has_no_checksum_and_is_read(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    np.save(tmp_path / "f" / "picture.npy", VALUES)
+    found = cache_in(tmp_path).get("picture")
+    assert found is not None and found.tobytes() == VALUES.tobytes()
+
+
+FILLING = """
+import sys
+from pathlib import Path
+import numpy as np
+from minigpt4.core.embedding_cache import ArrayCache
+folder, process, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+cache = ArrayCache("f", (2, 4), np.float32, folder, limit)
+for number in range(150):
+    for key, value in ((f"own{process}-{number}", process), (f"shared{number % 7}", number % 7)):
+        found = cache.get(key)
+        assert found is None or (found == value).all(), (key, found)
+        cache.put(key, np.full((2, 4), value, np.float32))
+"""
+
+
+def test_processes_that_share_a_folder_read_only_whole_entries_and_keep_its_limit(tmp_path: Path) -> None:
+    cache_in(tmp_path).put("size", VALUES)
+    size = (tmp_path / "f" / "size.npy").stat().st_size
+    limit = 40 * size
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-c", FILLING, str(tmp_path), str(process), str(limit)],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(3)
+    ]
+    for program in programs:
+        _, said = program.communicate(timeout=120)
+        assert (program.returncode, said) == (0, "")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix != ".npy"], "nothing is left half written"
+    # Each may have written a tenth of the limit since it last listed the folder.
+    assert 0 < sum(path.stat().st_size for path in files) <= limit * 1.3
+
+
+def test_what_the_cache_takes_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path))
+    assert cached_bytes() == (0, 0)
+    cache = ArrayCache("f", (TOKENS, WIDTH), np.float32)
+    cache.put("one", VALUES)
+    cache.put("two", VALUES)
+    files, size = cached_bytes()
+    assert files == 2
+    assert size == sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*.npy"))
 
 
 def test_a_full_disk_leaves_no_half_written_entry(

@@ -118,6 +118,7 @@ def test_every_bundle_of_minigpt4_has_the_training_prompt_of_stage_2(bundle: str
         ({"prompt": "instruction"}, "the prompt 'instruction' needs 'instructions' to draw from"),
         ({"instructions": ("Look.",)}, "'instructions' are not used with the prompt 'chat'; leave"),
         ({"trained_columns": "objects", "weight_decay": 0.1}, "set 'weight_decay' to 0"),
+        ({"trained_columns": "tower", "weight_decay": 0.1}, "'tower' the other weights must not decay"),
         ({"floor_rate": 0.02}, r"'floor_rate' is 0\.02, above the highest rate 'learning_rate' \(0\.01\)"),
         ({"warmup_rate": 0.02}, r"'warmup_rate' is 0\.02, above the highest rate"),
         ({"sample_every": 3}, "'sample_every' is 3 and 'sample_photos' 0; for answers"),
@@ -200,7 +201,9 @@ def test_a_missing_q_former_cannot_be_trained(tiny_recipe: MakeRecipe) -> None:
         bundle_for(tiny_recipe(qformer="trained"), load_bundle("mini"))
 
 
-@pytest.mark.parametrize("change", [{"soft_prompt": "Objects:"}, {"trained_columns": "objects"}])
+@pytest.mark.parametrize(
+    "change", [{"soft_prompt": "Objects:"}, {"trained_columns": "objects"}, {"trained_columns": "tower"}]
+)
 def test_what_is_about_a_detector_needs_one(tiny_recipe: MakeRecipe, change: dict[str, Any]) -> None:
     (key,) = change
     with pytest.raises(

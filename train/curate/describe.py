@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from minigpt4.core.batch.look_ahead import Look
 from minigpt4.core.errors import ContextError, ImageError
 from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.train.curate.run_folder import DESCRIBED, CurationRun, Description
-from minigpt4.train.evaluate.answering import Look, looked_at
+from minigpt4.train.evaluate.answering import looked_at
 from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.inspection.perceptual_hash import perceptual_hash
 

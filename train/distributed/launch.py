@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from minigpt4.core.cores import threads_for
 from minigpt4.core.errors import UsageError
 
 RENDEZVOUS = "MINIGPT4_RENDEZVOUS"
@@ -108,7 +109,7 @@ def launch(command: Sequence[str], count: int, *, stdout: int | None = None) -> 
             "WORLD_SIZE": str(count),
             "LOCAL_WORLD_SIZE": str(count),
             RENDEZVOUS: (Path(folder) / "meeting").as_uri(),
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, _cores() // count))),
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads_for(None, processes=count))),
         }
         # A session of their own: Ctrl+C in the terminal must reach them once, through this process. Their
         # stdin is a pipe that only this process holds, so that they end with it even if it is killed.
@@ -138,10 +139,6 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

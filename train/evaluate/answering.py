@@ -6,12 +6,12 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Protocol
 
+from minigpt4.core.batch.look_ahead import Look, look_ahead
 from minigpt4.core.errors import ContextError, ImageError
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import User
@@ -23,9 +23,6 @@ from minigpt4.train.evaluate.suite import Record, Task
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
-
-AHEAD = 2
-"""Pictures encoded ahead of the one that is asked about."""
 
 
 class Answerer(Protocol):
@@ -82,34 +79,15 @@ class BundleAnswerer:
         return answered(task, digest, text, reply.answer_tokens, reply.finish or "stop", seconds)
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
-    """A picture and its embedding; `picture.digest` names its file in a run."""
-
-    picture: Picture
-    embedding: ImageEmbedding
-
-
 def looked_at(engine: Engine, photos: Sequence[EvalPhoto]) -> Generator[Look | str, None, None]:
     """Each picture, encoded on another thread ahead of its use, or the sentence why it cannot be used."""
 
-    def look(photo: EvalPhoto) -> Look | str:
-        try:
-            picture = open_picture(photo.read(), name=photo.key)
-            return Look(picture, engine.look(picture))
-        except (PhotoError, ImageError) as error:
-            return str(error)
+    def opening(photo: EvalPhoto) -> Callable[[], Picture]:
+        return lambda: open_picture(photo.read(), name=photo.key)
 
-    with ThreadPoolExecutor(1, "encoder") as pool:
-        ahead: list[Future[Look | str]] = []
-        try:
-            for place in range(len(photos)):
-                for later in photos[place + len(ahead) : place + 1 + AHEAD]:
-                    ahead.append(pool.submit(look, later))
-                yield ahead.pop(0).result()
-        finally:
-            for one in ahead:
-                one.cancel()
+    with closing(look_ahead(engine, map(opening, photos), faults=(PhotoError, ImageError))) as looks:
+        for look in looks:
+            yield look if isinstance(look, Look) else str(look)
 
 
 def answered(task: Task, digest: str, text: str, tokens: int, finish: str, seconds: float) -> Record:

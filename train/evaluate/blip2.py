@@ -12,6 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from minigpt4.core.cores import use_torch_threads
 from minigpt4.core.dtypes import default_dtype
 from minigpt4.core.errors import BundleError, ImageError, UsageError
 from minigpt4.core.pixels import open_picture
@@ -143,8 +144,7 @@ class Blip2Answerer:
         from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        if threads is not None:
-            torch.set_num_threads(threads)
+        use_torch_threads(threads)
         self.identity = folder.identity
         self._device = folder.device
         self._speaks_only = folder.speaks_only

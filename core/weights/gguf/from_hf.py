@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
@@ -19,7 +20,7 @@ from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
 from minigpt4.core.weights.hf_folder import LlamaFolder
-from minigpt4.core.weights.llama_library import last_error, load_library, processors
+from minigpt4.core.weights.llama_library import last_error, load_library
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
 
 ROWS_BYTES = 256 << 20
@@ -118,7 +119,7 @@ def _quantise(
     library = load_library()
     parameters = library.llama_model_quantize_default_params()
     parameters.ftype = FILE_TYPES[quant]
-    parameters.nthread = threads or processors()
+    parameters.nthread = threads_for(threads)
     parameters.max_buf_size = ROWS_BYTES
     results: list[int] = []
 

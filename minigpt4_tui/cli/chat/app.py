@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from minigpt4.core.cores import usable_cores
 from minigpt4.core.errors import Minigpt4Error, UsageError
-from minigpt4.core.weights.llama_library import processors
 from minigpt4.tui.cli.signals import end_on_signals
 from minigpt4.tui.images.attachments import STANDARD_INPUT, Attachment, attachment, is_file
 from minigpt4.tui.settings.settings import Loaded, load_settings
@@ -89,7 +89,9 @@ def open_app(
 def with_early_preview(files: Sequence[Attachment]) -> tuple[Sequence[Attachment], EarlyPreview | None]:
     """The pictures, the first with its early preview if it is a file and there is more than one CPU."""
     # Not a FIFO, which can be read once.
-    if not files or not isinstance(files[0].source, Path) or not is_file(files[0].source) or processors() < 2:
+    if not files or not isinstance(files[0].source, Path) or not is_file(files[0].source):
+        return files, None
+    if usable_cores() < 2:
         return files, None
     from minigpt4.tui.images.early_preview import EarlyPreview
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minigpt4.core.cores import usable_cores
 from minigpt4.core.errors import DataError
 from minigpt4.tui.cli.progress import counting_photos, opening_photos
 from minigpt4.tui.terminal.messages import say, shown_name
@@ -66,7 +66,7 @@ def inspect(
     sets = _opened(places, skipped)
     with counting_photos("inspect", sum(map(len, sets)), every=PHOTOS_A_LINE) as advance:
         found = inspect_photos(
-            sets, lengths, skipped=skipped, workers=workers or os.cpu_count() or 1, advance=advance
+            sets, lengths, skipped=skipped, workers=workers or usable_cores(), advance=advance
         )
     if not found.photos:
         first = found.skipped[0]

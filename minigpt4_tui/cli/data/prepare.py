@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from minigpt4.core.cores import usable_cores
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
@@ -84,7 +84,7 @@ def prepare(
         check_program()
     end_on_signals()  # by an exception: img2dataset, too, is stopped
     prepared = _prepared(folder, choice)
-    wanted = downloads(prepared, processes or os.cpu_count() or 1)
+    wanted = downloads(prepared, processes or usable_cores())
     if not run:
         _print_fetched(wanted)
         _print_disk_space(folder, wanted)

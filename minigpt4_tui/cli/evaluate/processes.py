@@ -93,7 +93,7 @@ def share_of_machine(choice: EngineOptions) -> EngineOptions:
     ranks = assigned_ranks()
     if ranks is None:
         return choice
-    from minigpt4.core.weights.llama_library import processors
+    from minigpt4.core.cores import threads_for
     from minigpt4.train.distributed.distributed_group import device_of
 
     if ":" in choice.device:
@@ -102,5 +102,5 @@ def share_of_machine(choice: EngineOptions) -> EngineOptions:
             "own GPU."
         )
     device = device_of(choice.device, ranks.local_rank)
-    threads = choice.threads or max(1, processors() // ranks.local_world_size)
+    threads = choice.threads or threads_for(None, processes=ranks.local_world_size)
     return replace(choice, device=str(device), threads=threads)

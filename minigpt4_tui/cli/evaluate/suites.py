@@ -22,7 +22,7 @@ from minigpt4.tui.cli.evaluate.processes import (
     share_of_machine,
     start_processes,
 )
-from minigpt4.tui.cli.options import FixedModelFlags
+from minigpt4.tui.cli.options import FixedEngineFlags
 from minigpt4.tui.cli.progress import counting_skipped, timing_pictures
 from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.results import json_text
@@ -116,7 +116,7 @@ def _command(name: str) -> Callable[..., None]:
                 "--devices", min=1, help="Processes that share the pictures, one a GPU; on a CPU its cores."
             ),
         ] = 1,
-        fixed: FixedModelFlags = options.FIXED_MODEL,
+        fixed: FixedEngineFlags = options.FIXED_MODEL,
         url: EndpointUrl = None,
         endpoint: EndpointFlags = ENDPOINT,
         blip2: Blip2Model = None,
@@ -146,15 +146,19 @@ def _command(name: str) -> Callable[..., None]:
     return run
 
 
-def _require_one_model(models: Mapping[str, str | None], fixed: FixedModelFlags, devices: int) -> None:
+def _require_one_model(models: Mapping[str, str | None], fixed: FixedEngineFlags, devices: int) -> None:
     """Raise UsageError for two models, or options of a bundle for another one."""
     given = [option for option, value in models.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{given[0]} and {given[1]} contradict each other; give one of them.")
     if models["--blip2"] is None:
         return
-    if fixed.projection is not None or fixed.backend != "auto":
-        wrong = "--projection" if fixed.projection is not None else "--backend"
+    given_of_bundle = {
+        "--projection": fixed.projection is not None,
+        "--backend": fixed.backend != "auto",
+        "--no-cache": fixed.no_cache,
+    }
+    if wrong := next((option for option, is_given in given_of_bundle.items() if is_given), None):
         raise UsageError(f"{wrong} is for a bundle, and --blip2 names another model; give one of them.")
     if devices > 1:
         raise UsageError(f"BLIP-2 answers in one process, and --devices is {devices}; leave it out.")
@@ -217,7 +221,7 @@ class Survey:
         answerer = EndpointAnswerer(model)
         self._run_one(lambda: answerer, answerer.identity, self._tasks(), announce, as_json=as_json)
 
-    def run_blip2(self, place: str, fixed: FixedModelFlags, *, as_json: bool) -> None:
+    def run_blip2(self, place: str, fixed: FixedEngineFlags, *, as_json: bool) -> None:
         """`run` with a BLIP-2."""
         from minigpt4.train.evaluate.blip2 import Blip2Answerer, find_blip2
 

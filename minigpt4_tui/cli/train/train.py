@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -290,8 +290,8 @@ def _train(plan: Plan, device: str, *, threads: int | None, workers: int, tensor
             f"There are {assignment.world_size} processes and a step has {plan.recipe.batch_size} photos; "
             "start fewer, or give more photos with --set batch_size=N."
         )
-    _use_threads(threads)
     is_first = assignment is None or assignment.rank == 0
+    _use_threads(threads, assignment.local_world_size if assignment else 1, say if is_first else None)
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignals(is_quiet=not is_first))
         where = device_of(device, assignment.local_rank if assignment else 0)
@@ -365,15 +365,16 @@ def _run(
         return run.train(data.photos)
 
 
-def _use_threads(threads: int | None) -> None:
-    import torch
-
+def _use_threads(threads: int | None, processes: int, notice: Callable[[str], None] | None) -> None:
+    """Set torch up in one of `processes` of this machine; too many `threads` are told of."""
+    from minigpt4.core.cores import too_many_threads, use_torch_threads
     from minigpt4.core.torch_memory import bound_shape_caches, keep_freed_memory
 
     bound_shape_caches()
     keep_freed_memory()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    use_torch_threads(threads, processes=processes)
+    if notice is not None and (sentence := too_many_threads(threads)):
+        notice(sentence)
 
 
 def _to_resume(plan: Plan, threads: int | None) -> list[str]:

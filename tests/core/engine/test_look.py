@@ -73,11 +73,11 @@ def encoder() -> CountingEncoder:
     return CountingEncoder()
 
 
-def engine_of(encoder: CountingEncoder, objects: ObjectsSpec | None = None) -> Engine:
+def engine_of(encoder: CountingEncoder, objects: ObjectsSpec | None = None, *, cache: bool = True) -> Engine:
     mini = load_bundle("mini")
     shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
     bundle = replace(mini, projection=shape, objects=objects)
-    return Engine(bundle, cast("Any", OneAnswer()), encoder.make, "fingerprint")
+    return Engine(bundle, cast("Any", OneAnswer()), encoder.make, "fingerprint", cache=cache)
 
 
 def grey(value: int) -> Image.Image:
@@ -92,6 +92,23 @@ def test_a_picture_is_encoded_once_and_then_read_from_disk(encoder: CountingEnco
     assert first.tokens_ND.tobytes() == again.tokens_ND.tobytes()
     assert first.key == again.key != other.key
     assert encoder.asked == 2
+
+
+def test_without_the_cache_nothing_is_read_from_it_and_nothing_is_kept(
+    encoder: CountingEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path))
+    uncached = engine_of(encoder, THREE, cache=False)
+    first = uncached.look(grey(7))
+    assert len(uncached.objects(grey(7))) == 1
+    assert not (tmp_path / "cache").exists()
+    wrong = np.zeros((TOKENS, WIDTH), np.float32)
+    ArrayCache("fingerprint", wrong.shape, np.float32).put(Picture.of_image(grey(7)).key, wrong)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npy")}
+    assert uncached.look(grey(7)).tokens_ND.tobytes() == first.tokens_ND.tobytes()
+    assert encoder.asked == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.npy")} == before
+    assert (engine_of(encoder).look(grey(7)).tokens_ND == 0).all(), "the entry was there to be found"
 
 
 def test_the_encoder_is_made_at_the_first_unknown_picture_and_only_once(encoder: CountingEncoder) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.cores import threads_for
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
@@ -21,7 +22,7 @@ from minigpt4.core.language.load import (
     needed_files,
 )
 from minigpt4.core.language.torch import TorchLanguageModel
-from minigpt4.core.weights.llama_library import load_library, processors
+from minigpt4.core.weights.llama_library import load_library
 from minigpt4.core.weights.locate import gguf_path
 
 
@@ -52,10 +53,10 @@ def test_what_auto_means_with_llama_cpp_is_told() -> None:
         "backend": "llamacpp",
         "device": "cpu",
         "quant": "Q4_1",
-        "threads": str(processors()),
+        "threads": str(threads_for(None)),
         "gpu_layers": "none",
     }
-    assert choices_made(EngineOptions("mini", device="cpu", threads=3))["threads"] == "3"
+    assert choices_made(EngineOptions("mini", device="cpu", threads=1))["threads"] == "1"
 
 
 def test_what_auto_means_without_llama_cpp_is_told(

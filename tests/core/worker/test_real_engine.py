@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +82,27 @@ def test_mini_answers_about_a_photo_in_its_own_process(mini_home: Path, examples
         quick_stop(worker)
     finally:
         worker.stop()
+
+
+@needs_llama
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="what is loaded is read from /proc")
+def test_a_picture_seen_before_is_answered_without_loading_torch(
+    mini_home: Path, examples: Path, heard: Any
+) -> None:
+    """By a process that knows only the cache on disk, as after a new start of the app."""
+    asked = [user("What is in this picture?", examples / "chelsea.png")]
+    for request in ("first", "later"):
+        worker = Worker(heard)
+        try:
+            worker.load(EngineOptions("mini", backend="llamacpp", device="cpu", threads=1, context=512))
+            worker.reply(request, asked, Sampling(max_tokens=2, temperature=0.0))
+            heard.finished(request)
+            children = [task.read_text() for task in Path("/proc/self/task").glob("*/children")]
+            loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in " ".join(children).split()]
+        finally:
+            worker.stop()
+    assert any("libllama" in maps for maps in loaded)
+    assert not any("libtorch" in maps for maps in loaded)
 
 
 def test_the_process_starts_in_a_folder_that_was_deleted_meanwhile(

@@ -33,7 +33,8 @@ REPOSITORY = Path(__file__).parents[3]
 IS_PINNING = bool(os.environ.get("PIN"))
 
 COMMANDS = {
-    "": "chat ask caption history models train data themes prompts config doctor eval curate completion",
+    "": "chat ask caption history models train data themes prompts config doctor bench eval curate "
+    "completion",
     "history": "list search show export import delete restore rename pin unpin",
     "models": "list show pull path import export verify quantize synth trace",
     "data": "prepare inspect",

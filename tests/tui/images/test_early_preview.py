@@ -128,7 +128,7 @@ def test_only_a_file_given_first_has_one_and_all_pictures_wait_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
-    monkeypatch.setattr(chat, "processors", lambda: 2)
+    monkeypatch.setattr(chat, "usable_cores", lambda: 2)
     for source in (tmp_path, tmp_path / "pipe", "https://example.org/photo.jpg", b"bytes"):
         given = [Attachment(source, "first"), Attachment(EXAMPLE, "second")]
         assert chat.with_early_preview(given) == (given, None)
@@ -137,5 +137,5 @@ def test_only_a_file_given_first_has_one_and_all_pictures_wait_for_it(
     assert [one.early for one in files] == [early, None]
     assert [one.opens_after for one in files] == [early.was_shown] * 2
     early.close()
-    monkeypatch.setattr(chat, "processors", lambda: 1)
+    monkeypatch.setattr(chat, "usable_cores", lambda: 1)
     assert chat.with_early_preview(files)[1] is None

@@ -1,0 +1,1 @@
+"""Many pictures: encoded ahead of their use, and their answers decoded together."""
