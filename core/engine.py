@@ -157,6 +157,7 @@ class Engine:
         quant: str = "auto",
         gpu_layers: int | None = None,
         dtype: str | None = None,
+        repack: bool = True,
         offload: bool = False,
         cache: bool = True,
         progress: fetch.Progress | None = None,
@@ -169,7 +170,18 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype, offload, cache
+            bundle,
+            backend,
+            device,
+            projection,
+            threads,
+            quant,
+            gpu_layers,
+            context,
+            dtype,
+            repack,
+            offload,
+            cache,
         )
         return cls.from_options(options, progress=progress, notice=notice)
 
@@ -226,7 +238,7 @@ class Engine:
         language = load_language_model(options, notice=notice)
         make_encoder = loading.result if loading else encoder
         engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
-        engine.choices = choices_made(options)
+        engine.choices = {**choices_made(options), **language.choices}
         engine._loading = loading
         return engine
 

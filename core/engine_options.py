@@ -50,6 +50,9 @@ class EngineOptions:
     dtype: str | None = None
     """fp32, bf16 or fp16: the type that the vision tower and torch compute in."""
 
+    repack: bool = True
+    """Let llama.cpp repack weights for the CPU, where a trial finds that it can and memory allows it."""
+
     offload: bool = False
     """Keep the vision tower off the GPU except while it encodes."""
 

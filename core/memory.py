@@ -34,6 +34,9 @@ GIB = 1 << 30
 WORKING_ROOM = GIB // 2
 """An estimate for the interpreter, the libraries and the activations."""
 
+COPY_MARGIN = 1 / 4
+"""Fraction of a language model that has to stay free beside its repacked weights."""
+
 DETECTOR_BYTES = 4 * 16_818_207
 """SSD with MobileNetV2 in float32."""
 
@@ -127,6 +130,23 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
         f"The bundle '{bundle.name}' in {quant} needs {gib(wanted)} of memory and {gib(free)} are free "
         f"{place}; {advice}.".replace(" ;", ";")
     )
+
+
+def lack_of_room_for_copy(options: EngineOptions, gguf: Path, *, free: int | None = None) -> str:
+    """What is missing for repacking the weights of `gguf` in memory, as a sentence without a stop, or "".
+
+    The copy takes the place of the file's pages, so that as much is needed as without it; but the system
+    can drop a file's pages and read them again, a copy's not. A quarter more therefore has to be free.
+    If either number is unknown, nothing is missing.
+    """
+    bundle, free = options.loaded_bundle(), free if free is not None else free_memory()
+    parts = memory_needed(
+        bundle, gguf_quant(gguf.name), tower_dtype=options.dtype or AUTO, context=options.context
+    )
+    if free is None or not parts:
+        return ""
+    needed = sum(parts.values()) + round(COPY_MARGIN * parts["language model"])
+    return "" if needed <= free else f"{gib(needed)} would have to be free, and {gib(free)} are"
 
 
 def free_memory(device: str = "cpu") -> int | None:

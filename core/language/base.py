@@ -78,7 +78,7 @@ class Slots(Protocol):
     def prefill(
         self, slot: int, prompt: Sequence[PromptPiece], cancelled: Cancelled
     ) -> tuple[NDArray[np.float32], int] | None:
-        """Logits (V,) after a prompt, which takes the place of what the slot held, and the positions computed.
+        """Logits (V,) after a prompt, which takes the place of what the slot held, and how many were computed.
 
         What it begins with in common with a slot is not. None if it was cancelled. Raises as
         `LanguageModel.generate`.
@@ -183,6 +183,11 @@ class LanguageModel(ABC):
     @abstractmethod
     def _restore_cache(self, copy: Any) -> bool:
         """Replace the KV cache, bit for bit, by a copy of it; False if that failed, and it is empty."""
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        """What the model has chosen while it was loaded, by the names of the options."""
+        return {}
 
     @property
     def computed(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,9 +33,16 @@ from minigpt4.core.language.kept_states import has_room
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
+from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
-from minigpt4.core.weights.llama_library import forget_errors, last_error, load_library
+from minigpt4.core.weights.llama_library import (
+    SAME_KERNELS,
+    forget_errors,
+    forget_mapped_pages,
+    last_error,
+    load_library,
+)
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
 if TYPE_CHECKING:
@@ -43,6 +51,8 @@ if TYPE_CHECKING:
 ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
+NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
+
 WITHOUT_GPU = (
     "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
     "`--gpu-layers` out."
@@ -87,6 +97,7 @@ class LlamaCppLanguageModel(LanguageModel):
         context: int,
         threads: int | None = None,
         gpu_layers: int | None = 0,
+        repack: RepackChoice = NOT_REPACKED,
         expected_bytes: int | None = None,
     ) -> None:
         """`gpu_layers=None` puts all layers on the GPU.
@@ -98,8 +109,12 @@ class LlamaCppLanguageModel(LanguageModel):
         self._api = load_library()
         if gpu_layers != 0 and not self._api.llama_supports_gpu_offload():
             raise BackendError(WITHOUT_GPU)
-        self._is_large = gguf.stat().st_size >= LARGE_BYTES
+        self._is_large = is_large(gguf)
         self._least_batch = 1 if self._is_large else LEAST_BATCH
+        if not self._is_large:
+            for name, value in SAME_KERNELS.items():
+                os.environ.setdefault(name, value)
+        self.repack = repack
         model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
         self._model = model
         self._native = native = [(self._api.llama_model_free, model)]
@@ -127,14 +142,20 @@ class LlamaCppLanguageModel(LanguageModel):
 
         `notice` is called before the one-time conversion of a small Hugging Face folder.
         """
-        bundle = options.loaded_bundle()
+        bundle, notice = options.loaded_bundle(), notice or (lambda _: None)
         gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
-        path = _gguf(bundle, options.quant, notice or (lambda _: None))
+        path = _gguf(bundle, options.quant, notice)
+        repack = NOT_REPACKED  # a file that is not there is reported below
+        if path.is_file():
+            repack = choose_repacking(
+                options, path, is_on_gpu=gpu_layers != 0, is_large=is_large(path), notice=notice
+            )
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
             gpu_layers=gpu_layers,
+            repack=repack,
             expected_bytes=_expected_bytes(bundle, path),
         )
         try:
@@ -167,6 +188,10 @@ class LlamaCppLanguageModel(LanguageModel):
                 f"The language model {path} has a vocabulary of {self.vocabulary_size} tokens, but the "
                 f"bundle '{bundle.name}' says {tokens}."
             )
+
+    @property
+    def choices(self) -> Mapping[str, str]:
+        return {"repack": str(self.repack)}
 
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()
@@ -279,10 +304,13 @@ class LlamaCppLanguageModel(LanguageModel):
         forget_errors()
         parameters = self._api.llama_model_default_params()
         parameters.n_gpu_layers = gpu_layers
-        # Repacked for a CPU with AMX, Q4_0 and Q4_1 crash the process (llama-cpp-python 0.3.36); and
-        # a repacked copy beside the mapped file would take its size in memory once more.
-        parameters.use_extra_bufts = False
+        parameters.use_extra_bufts = self.repack.is_on
         model = self._api.llama_model_load_from_file(os.fsencode(gguf), parameters)
+        if not model and self.repack.is_on:
+            self.repack = RepackChoice(False, f"the copy was not made.{last_error()}")
+            return self._load_model(gguf, gpu_layers)
+        if self.repack.is_on:
+            forget_mapped_pages(gguf)
         if not model:
             raise BundleError(
                 f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
@@ -326,6 +354,11 @@ def layers_on_gpu(options: EngineOptions) -> int | None:
     if is_on_gpu and gpu_layers != 0 and not has_gpu:
         raise BackendError(WITHOUT_GPU)
     return gpu_layers if is_on_gpu else 0
+
+
+def is_large(gguf: Path) -> bool:
+    """Whether speed counts more than the same bits from every cut of a prompt."""
+    return gguf.stat().st_size >= LARGE_BYTES
 
 
 def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:

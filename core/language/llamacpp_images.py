@@ -23,7 +23,15 @@ from minigpt4.core.language.base import CHUNK, Cancelled, ImageRun, Positions
 from minigpt4.core.language.gguf_vocabulary import GgufVocabulary
 from minigpt4.core.language.kept_states import Key
 from minigpt4.core.language.llama_abort import Abort
-from minigpt4.core.language.llamacpp import ABORTED, SEQUENCE, LlamaCppLanguageModel, layers_on_gpu
+from minigpt4.core.language.llamacpp import (
+    ABORTED,
+    NOT_REPACKED,
+    SEQUENCE,
+    LlamaCppLanguageModel,
+    is_large,
+    layers_on_gpu,
+)
+from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Stretch, Text
 from minigpt4.core.weights.gguf.facts import LanguageFacts, language_facts
 from minigpt4.core.weights.gguf.header import GgufHeader, read_header
@@ -49,7 +57,13 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
     """A language GGUF whose pictures come from its mmproj."""
 
     def __init__(
-        self, gguf: Path, *, context: int, threads: int | None = None, gpu_layers: int | None = 0
+        self,
+        gguf: Path,
+        *,
+        context: int,
+        threads: int | None = None,
+        gpu_layers: int | None = 0,
+        repack: RepackChoice = NOT_REPACKED,
     ) -> None:
         """Raises as the base does."""
         check_gguf(gguf)
@@ -59,7 +73,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         """Names the vocabulary."""
         self._most_at_once = CHUNK
         self._counted = (0, 0)
-        super().__init__(gguf, context=context, threads=threads, gpu_layers=gpu_layers)
+        super().__init__(gguf, context=context, threads=threads, gpu_layers=gpu_layers, repack=repack)
         self.width = int(self._api.llama_model_n_embd_inp(self._model))
         self.has_grid_positions = self._api.llama_model_rope_type(self._model) in {
             getattr(self._api, name) for name in MROPE
@@ -79,11 +93,15 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
                 f"`minigpt4 models pull {bundle.name}`, or import it again if it was a file of your own."
             )
         gpu_layers = layers_on_gpu(options)
+        is_on_gpu, quiet = gpu_layers != 0, lambda _: None
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
             gpu_layers=gpu_layers,
+            repack=choose_repacking(
+                options, path, is_on_gpu=is_on_gpu, is_large=is_large(path), notice=notice or quiet
+            ),
         )
         try:
             model._check_fits(bundle, path)

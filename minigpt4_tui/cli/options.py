@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "image_tokens")
+MODEL = (
+    "bundle",
+    "backend",
+    "device",
+    "threads",
+    "quant",
+    "gpu_layers",
+    "context",
+    "image_tokens",
+    "repack",
+)
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -90,6 +100,13 @@ class ModelFlags:
             "--image-tokens",
             metavar="N",
             help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
+        ),
+    ] = None
+    repack: Annotated[
+        bool | None,
+        typer.Option(
+            "--repack/--no-repack",
+            help="llama.cpp: repack weights for this processor if it can and memory allows; by default.",
         ),
     ] = None
     offload_vision: Annotated[

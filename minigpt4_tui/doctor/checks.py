@@ -5,6 +5,7 @@ A check never changes anything and never raises: an error inside it becomes its 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -19,6 +20,8 @@ from minigpt4.core.errors import Minigpt4Error
 from minigpt4.core.storage.paths import HOME_VARIABLE, cache_home, config_home, data_home
 from minigpt4.tui.doctor.finding import Finding, State
 
+COMPILE = "compile llama-cpp-python again with GCC 14 or Clang; docs/models.md tells more"
+
 LOW_SPACE = 1_000_000_000
 NO_SPACE = 100_000_000
 """Free bytes below which a bundle hardly fits, and below which even a conversation may not."""
@@ -30,7 +33,7 @@ def examine() -> Iterator[Finding]:
     from minigpt4.tui.doctor.terminal import clipboard, pictures, terminal
 
     quick = [python, packages, terminal, pictures, clipboard]
-    quick += [folders, settings, themes, prompts, bundles, memory, conversations]
+    quick += [folders, settings, themes, prompts, bundles, memory, repacking, conversations]
     with TorchProbe() as torch, ImportProbe() as imports, LlamaProbe() as llama:
         for check in quick:
             yield from safely(check.__name__, check)
@@ -192,6 +195,42 @@ def memory() -> Iterator[Finding]:
         yield Finding("memory", "warning", detail, "close other programs, or choose a smaller bundle")
     else:
         yield Finding("memory", "ok", f"{gib(free)} free")
+
+
+def repacking() -> Iterator[Finding]:
+    """Whether llama.cpp repacks the chosen bundle's weights, tried out in another process if need be."""
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.weights.locate import choose_gguf
+    from minigpt4.tui.settings.settings import load_settings
+
+    chosen = load_settings().settings
+    bundle = load_bundle(chosen.bundle)
+    gguf = choose_gguf(bundle)
+    if gguf is None or importlib.util.find_spec("llama_cpp") is None:
+        return
+    if not chosen.repack:
+        yield Finding("repacking", "ok", "off, as set")
+        return
+    from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.language.llamacpp import is_large
+    from minigpt4.core.language.repack_choice import reason_against
+    from minigpt4.core.memory import gib, lack_of_room_for_copy
+    from minigpt4.core.weights.repacking import known_repacking, probe
+
+    verdict = known_repacking(gguf) or probe(gguf)
+    reason = reason_against(verdict, is_large=is_large(gguf))
+    lack = "" if reason else lack_of_room_for_copy(EngineOptions(bundle, context=chosen.context), gguf)
+    if verdict.problem:
+        advice = COMPILE if verdict.is_settled else "it is tried again after a day"
+        yield Finding("repacking", "warning", f"off for '{bundle.name}': {reason}", advice)
+    elif lack:
+        advice = "close other programs; repacked weights are read faster"
+        yield Finding("repacking", "warning", f"off for '{bundle.name}': {lack}", advice)
+    elif reason:
+        yield Finding("repacking", "ok", f"off for '{bundle.name}': {reason}")
+    else:
+        copied = f"{gib(verdict.copied)} of {', '.join(verdict.types)}"
+        yield Finding("repacking", "ok", f"on for '{bundle.name}': {copied} in memory that cannot be dropped")
 
 
 def conversations() -> Iterator[Finding]:

@@ -104,6 +104,12 @@ class Settings:
         least=1,
         **_MODEL,
     )
+    repack: bool = _setting(
+        True,
+        "Let llama.cpp repack weights for this processor, where that works: faster, but the system cannot "
+        "drop them when memory is short.",
+        **_MODEL,
+    )
     cache: bool = _setting(
         True, "Keep what the model sees of a picture on disk, so that it is encoded once.", group="Model"
     )

@@ -34,6 +34,7 @@ from minigpt4.core.errors import BundleError, FetchError
 from minigpt4.core.language.load import needed_files
 from minigpt4.core.memory import GIB, gib, memory_needed, quants_of
 from minigpt4.core.weights.locate import gguf_files
+from minigpt4.core.weights.repacking import known_repacking
 from minigpt4.tui.cli.models import import_export as model_files
 from minigpt4.tui.cli.models import quantize as model_making
 from minigpt4.tui.cli.models.pair_lines import own_file_lines, pair_facts, pair_lines
@@ -247,8 +248,16 @@ def _memory_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     here = gguf_files(bundle)
     for quant, parts in _memory(bundle).items():
         detail = ", ".join(f"{part} {size / GIB:.1f}" for part, size in parts.items())
-        state = ", GGUF here" if quant in here else ""
+        state = f", GGUF here{_repacked(here[quant])}" if quant in here else ""
         yield "memory", f"{quant:<6} {gib(sum(parts.values())):>9} ({detail}{state})"
+
+
+def _repacked(gguf: Path) -> str:
+    """How much of a GGUF was found to be repacked on this machine, if that is known and anything is."""
+    verdict = known_repacking(gguf)
+    if verdict is None or verdict.problem or not verdict.types:
+        return ""
+    return f", {verdict.copied / GIB:.1f} of it repacked, which cannot be dropped"
 
 
 def _memory(bundle: Bundle) -> dict[str, dict[str, int]]:

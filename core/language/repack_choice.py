@@ -1,0 +1,54 @@
+"""Whether llama.cpp repacks a model's weights: what is asked, what a trial found and what memory allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from minigpt4.core.download.fetch import Notice
+from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.memory import lack_of_room_for_copy
+from minigpt4.core.weights.repacking import Repacking, repacking
+
+DIFFERENT_BITS = "its answers would depend on what the cache holds"
+"""For small models alone, whose logits are the same bit for bit however a prompt is cut."""
+
+
+@dataclass(frozen=True)
+class RepackChoice:
+    """Whether weights are repacked; `reason` says why not."""
+
+    is_on: bool
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """As `Engine.choices` has it."""
+        return "on" if self.is_on else f"off: {self.reason}"
+
+
+def choose_repacking(
+    options: EngineOptions, gguf: Path, *, is_on_gpu: bool, is_large: bool, notice: Notice
+) -> RepackChoice:
+    """The choice for a file; what has not been tried on this machine yet is tried, which takes a second.
+
+    `notice` is called if memory is all that is missing.
+    """
+    if not options.repack:
+        return RepackChoice(False, "as asked")
+    if is_on_gpu:
+        # Batches that a GPU took over from repacked layers on the CPU crashed (llama.cpp's issue 11115).
+        return RepackChoice(False, "layers are on a GPU")
+    reason = reason_against(repacking(gguf), is_large=is_large)
+    if not reason and (lack := lack_of_room_for_copy(options, gguf)):
+        notice(f"The weights are not repacked for this processor, which would be faster: {lack}.")
+        reason = f"too little memory: {lack}"
+    return RepackChoice(not reason, reason)
+
+
+def reason_against(verdict: Repacking, *, is_large: bool) -> str:
+    """What the verdict says against repacking, or nothing."""
+    if verdict.problem:
+        return f"a trial in another process {verdict.problem}"
+    if not verdict.types:
+        return "llama.cpp has no repacked form of these weights for this processor"
+    return "" if is_large or verdict.keeps_bits else DIFFERENT_BITS

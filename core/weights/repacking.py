@@ -1,0 +1,169 @@
+"""Whether llama.cpp may repack a GGUF's weights on this machine, found out by a probe and remembered.
+
+Repacked weights are a copy in the order in which the processor's widest kernels read them: a 7B in
+Q4_0 decodes a third faster with them and reads a prompt twice as fast. Some builds crash on some
+processors (docs/models.md), so no list decides but a trial: a child process that loads, prefills and
+decodes (`repack_probe`). Its verdict is kept for the library's build, the processor and the file's
+type:
+
+    cache_home()/repacking/<key>.json
+
+A folder that cannot be written means no trial and no repacking: every start would pay for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.storage.paths import cache_home
+from minigpt4.core.weights.locate import gguf_quant
+
+COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.weights.repack_probe")
+
+LIMIT_S = 20
+"""Longest time for a probe, which takes 0.4 s of processor time."""
+
+RETRY_S = 24 * 3600
+"""Seconds after which a trial that was killed or hung is repeated; a busy machine may be the cause."""
+
+CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT")
+"""Signals that a kernel sends itself; any other came from outside."""
+
+CPUINFO = Path("/proc/cpuinfo")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Repacking:
+    """The verdict about one kind of file."""
+
+    problem: str = ""
+    """Why its weights must not be repacked, as the end of a sentence about the trial; empty if they may."""
+
+    types: tuple[str, ...] = ()
+    """ggml's types of those of its weights that are copied; none: the processor has no such kernels."""
+
+    copied: int = 0
+    """Their bytes in the file, which is about what the copy takes."""
+
+    keeps_bits: bool = False
+    """Whether logits are the same bit for bit however a prompt is cut, as small models promise."""
+
+    is_settled: bool = True
+    """False for a trial without a result, which is repeated after RETRY_S."""
+
+
+def repacking(gguf: Path) -> Repacking:
+    """The verdict about a file, remembered or found out by a probe, which is waited for."""
+    record = _record(gguf)
+    known = _read(record)
+    if known is not None:
+        return known
+    begun = Repacking("has not ended", is_settled=False)
+    try:
+        _write(record, begun)  # first: a machine that the trial takes down must not try again at once
+    except OSError as error:
+        problem = f"was not made, as {record.parent} cannot be written ({error.strerror or error})"
+        return replace(begun, problem=problem)
+    try:
+        verdict = probe(gguf)
+        with suppress(OSError):
+            _write(record, verdict)
+    except BaseException:  # Ctrl+C says nothing about the kernels
+        with suppress(OSError):
+            record.unlink()
+        raise
+    return verdict
+
+
+def known_repacking(gguf: Path) -> Repacking | None:
+    """The verdict about a file if it is remembered; nothing is tried."""
+    return _read(_record(gguf))
+
+
+def _record(gguf: Path) -> Path:
+    """Quantisation and size stand for the types in a file: reading its header would take 0.2 s each time."""
+    made_for = (_library(), _processor(), gguf_quant(gguf.name), gguf.stat().st_size)
+    return cache_home() / "repacking" / f"{hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]}.json"
+
+
+def _library() -> list[tuple[str, int, int]]:
+    """Names, sizes and times of llama.cpp's libraries; importing them could end this process."""
+    own = importlib.util.find_spec("llama_cpp")
+    folder = os.environ.get("LLAMA_CPP_LIB_PATH") or (own and own.origin and Path(own.origin).parent / "lib")
+    paths = sorted(Path(folder).iterdir()) if folder and Path(folder).is_dir() else []
+    return [(path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in paths]
+
+
+def _processor() -> str:
+    """Model and features of the first processor; without Linux' list, what Python knows."""
+    try:
+        first, _, _ = CPUINFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    named = ("model name", "flags", "Features", "CPU part", "isa", "uarch")
+    return "\n".join(line for line in first.splitlines() if line.startswith(named))
+
+
+def _read(record: Path) -> Repacking | None:
+    try:
+        age_s = time.time() - record.stat().st_mtime
+        verdict = _parsed(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        log.debug("The verdict %s is unusable (%s); it is found out again.", record, error)
+        return None
+    return verdict if verdict.is_settled or age_s < RETRY_S else None
+
+
+def _parsed(text: str) -> Repacking:
+    """Raises ValueError, TypeError or LookupError for what is no verdict."""
+    found = json.loads(text)
+    return Repacking(**{**found, "types": tuple(found["types"])})
+
+
+def _write(record: Path, verdict: Repacking) -> None:
+    with replacing(record) as draft:
+        draft.write_text(json.dumps(asdict(verdict), indent=2), encoding="utf-8")
+
+
+def probe(gguf: Path) -> Repacking:
+    """The verdict of a trial that is made now and not remembered."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="minigpt4-repack-") as folder:
+            done = subprocess.run(
+                [*COMMAND, gguf.absolute(), str(LIMIT_S)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                cwd=folder,
+                timeout=LIMIT_S,
+                check=False,
+            )
+    except subprocess.TimeoutExpired:
+        return Repacking(f"did not end within {LIMIT_S} s", is_settled=False)
+    except OSError as error:
+        return Repacking(f"could not be made ({error.strerror or error})", is_settled=False)
+    if done.returncode < 0:
+        name = signal.Signals(-done.returncode).name
+        return Repacking(f"ended with {name}", is_settled=name in CRASHES)
+    try:
+        return _parsed(done.stdout.splitlines()[-1].decode("utf-8"))
+    except (ValueError, TypeError, LookupError):
+        last = (done.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"])[-1]
+        return Repacking(f"failed ({last})", is_settled=False)
