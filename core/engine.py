@@ -14,22 +14,22 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download import fetch
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fingerprint
+from minigpt4.core.encoding import Cache, Encoder, are_known, embedding_cache, load_ahead
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
@@ -37,58 +37,14 @@ from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
-from minigpt4.core.prompt import (
-    Assistant,
-    Message,
-    System,
-    User,
-    prompt_pieces,
-    prompt_positions,
-)
+from minigpt4.core.prompt import Assistant, Message, System, User, prompt_pieces, prompt_positions
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.template import template_of
 from minigpt4.core.trim import Trimmed, trim
-from minigpt4.core.types import (
-    FoundObject,
-    ImageEmbedding,
-    LaidOut,
-    PromptPiece,
-    ResolvedSampling,
-    Sampling,
-    Text,
-)
+from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
-
-
-class Encoder(Protocol):
-    """What reads pictures for an engine; see `ImageEncoder`."""
-
-    def __call__(self, picture: Picture, /) -> NDArray[np.float32] | LaidOut:
-        """The picture's embedding (N, D_llm), with its layout if it is more than a row of vectors."""
-        ...
-
-    def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
-        ...
-
-
-class Cache(Protocol):
-    """What an encoder gave of pictures, on disk; see `ArrayCache`."""
-
-    def get(self, key: str, /) -> Any:
-        """The value of the picture with this key, or None."""
-        ...
-
-    def put(self, key: str, value: Any, /) -> None:
-        """Keep the value of a picture."""
-        ...
-
-    def remove(self, key: str, /) -> None:
-        """Remove the value of a picture, if it is there."""
-        ...
-
 
 ANY_TEXTS = ("What is it?", "1")
 """Questions that begin differently for any tokenizer: what their prompts share is before the text."""
@@ -126,7 +82,7 @@ class Engine:
         """What was chosen for options that were left to the machine, by their names."""
         self._template = template_of(bundle, language)
         self._fingerprint = fingerprint
-        self._cache = _embedding_cache(bundle, fingerprint, width)
+        self._cache = embedding_cache(bundle, fingerprint, width)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
         self._squares = None if bundle.mmproj is not None else SquareCache(bundle.vision.image_size)
@@ -227,14 +183,9 @@ class Engine:
                 offload=options.offload,
             )
 
-        loading: Future[Encoder] | None = None
-        known = _embedding_cache(bundle, fingerprint, bundle.projection.outputs)
-        if not all(
-            options.cache and any(known.get(key) is not None for key in picture.keys) for picture in pictures
-        ):
-            thread = ThreadPoolExecutor(1, "vision-tower")
-            loading = thread.submit(encoder)
-            thread.shutdown(wait=False)
+        known = embedding_cache(bundle, fingerprint, bundle.projection.outputs)
+        is_needed = bool(pictures) and not (options.cache and are_known(known, pictures))
+        loading = load_ahead(encoder) if is_needed else None
         language = load_language_model(options, notice=notice)
         make_encoder = loading.result if loading else encoder
         engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
@@ -346,7 +297,7 @@ class Engine:
             return True
         self._cancel_reply()
         prompt, other = map(self._pieces, asked)
-        return self.language.prefill(prompt[: _shared(prompt, other)], cancelled or (lambda: False))
+        return self.language.prefill(prompt[: shared_length(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
         """The natural logarithm of each answer's probability as the beginning of what the model would say.
@@ -439,14 +390,6 @@ class Engine:
                         f"A picture in the conversation has vectors of width {width} and the language model "
                         f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
                     )
-
-
-def _embedding_cache(bundle: Bundle, fingerprint: str, width: int) -> Cache:
-    if bundle.mmproj is None:
-        return ArrayCache(fingerprint, (bundle.projection.image_tokens, width), np.float32)
-    from minigpt4.core.mtmd.layout_cache import LayoutCache
-
-    return LayoutCache(fingerprint, width)
 
 
 def _is_begun(last: Message) -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import ContextError, UsageError
-from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
-from minigpt4.core.language.load import load_pair_language
+from minigpt4.core.language.load import check_memory
 from minigpt4.core.mtmd.encoder import pair_encoder
+from minigpt4.core.mtmd.language import LlamaCppWithImages
 from minigpt4.core.mtmd.library import MARKER
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Image, User, prompt_pieces, prompt_positions
@@ -49,7 +49,8 @@ def trace_pair(
             "where each of them goes."
         )
     bundle = options.loaded_bundle()
-    with load_pair_language(options) as language:
+    check_memory(options)
+    with LlamaCppWithImages.load(options) as language:
         # The same batches as other programs make: logits are then equal bit for bit.
         language.compute_lone_positions_alone()
         encoder = pair_encoder(options, language)

@@ -8,7 +8,7 @@ from minigpt4.core.bundles.bundle import OWN_TEMPLATE, Bundle
 from minigpt4.core.chat_template import named_templates
 from minigpt4.core.chat_template.template import ChatTemplate, ControlWords
 from minigpt4.core.language.base import LanguageModel
-from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
+from minigpt4.core.mtmd.language import LlamaCppWithImages
 from minigpt4.core.prompt import TEMPLATES, ChatForm, template_named
 from minigpt4.core.weights.gguf.facts import LanguageFacts
 

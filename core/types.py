@@ -58,15 +58,13 @@ class ImageEmbedding:
         marks = sum(len(part) for part in self.layout if isinstance(part, tuple))
         return int(self.tokens_ND.shape[0]) + marks
 
-    def parts(self) -> Iterator[tuple[int, ...] | tuple[Stretch, NDArray[np.float32]]]:
-        """The layout, each stretch with its vectors."""
+    def parts(self) -> Iterator[tuple[tuple[int, ...] | Stretch, NDArray[np.float32]]]:
+        """The layout, each part with its vectors: none for tokens."""
         first = 0
         for part in self.layout or (Stretch(len(self), len(self)),):
-            if isinstance(part, tuple):
-                yield part
-            else:
-                yield part, self.tokens_ND[first : first + part.vectors]
-                first += part.vectors
+            count = part.vectors if isinstance(part, Stretch) else 0
+            yield part, self.tokens_ND[first : first + count]
+            first += count
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
+from minigpt4.core.errors import BackendError, ContextError, UsageError
 from minigpt4.core.language.kept_states import KeptState, KeptStates, Key, pays, shared_length, within_whole
+from minigpt4.core.language.positions import Positions, positions_of
 from minigpt4.core.language.sampling import Sampler
-from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Stretch, Text
+from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
 
 CHUNK = 256
 """Positions of a prompt computed at once; 6 s of a 7B model on two cores, so a cancel interrupts them."""
@@ -23,48 +23,6 @@ END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 
 Cancelled = Callable[[], bool]
 """Whether to stop; asked between tokens, and many times during a prompt."""
-
-
-@dataclass(frozen=True, eq=False)
-class ImageRun:
-    """Vectors (N, D) of an image that is whole (`Stretch.is_whole`), from its vector `first` on."""
-
-    stretch: Stretch
-    vectors_ND: NDArray[np.float32]
-    first: int = 0
-
-    def __len__(self) -> int:
-        return len(self.vectors_ND)
-
-    def __getitem__(self, part: slice) -> ImageRun:
-        start, _, _ = part.indices(len(self))
-        return ImageRun(self.stretch, self.vectors_ND[part], self.first + start)
-
-
-Run = list[int] | NDArray[np.float32] | ImageRun
-"""Neighbouring positions of one kind: token ids, or the vectors (N, D) of an image embedding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Positions:
-    """Some positions of the context, in order: the key of each, and the same as input of the model."""
-
-    keys: list[Key]
-    runs: list[Run]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, part: slice) -> Positions:
-        start, stop, _ = part.indices(len(self))
-        runs: list[Run] = []
-        first = 0
-        for run in self.runs:
-            piece = run[max(start - first, 0) : max(stop - first, 0)]
-            if len(piece):
-                runs.append(piece)
-            first += len(run)
-        return Positions(self.keys[start:stop], runs)
 
 
 class Slots(Protocol):
@@ -78,7 +36,7 @@ class Slots(Protocol):
     def prefill(
         self, slot: int, prompt: Sequence[PromptPiece], cancelled: Cancelled
     ) -> tuple[NDArray[np.float32], int] | None:
-        """Logits (V,) after a prompt, which takes the place of what the slot held, and how many were computed.
+        """Logits (V,) after a prompt, which takes the place of what the slot held; how many were computed.
 
         What it begins with in common with a slot is not. None if it was cancelled. Raises as
         `LanguageModel.generate`.
@@ -299,33 +257,7 @@ class LanguageModel(ABC):
             pending = Positions([token], [[token]])
 
     def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
-        keys: list[Key] = []
-        runs: list[Run] = []
-
-        def add_tokens(tokens: Sequence[int]) -> None:
-            keys.extend(tokens)
-            if runs and isinstance(last := runs[-1], list):
-                last.extend(tokens)
-            elif tokens:
-                runs.append(list(tokens))
-
-        for piece in prompt:
-            if isinstance(piece, ImageEmbedding):
-                if piece.tokens_ND.ndim != 2 or piece.tokens_ND.shape[1] != self.width:
-                    raise BundleError(
-                        f"An image embedding has the shape {piece.tokens_ND.shape}, but the language model "
-                        f"reads vectors of width {self.width}; projection and language model do not fit."
-                    )
-                for place, part in enumerate(piece.parts()):
-                    if isinstance(part[0], Stretch):
-                        stretch, vectors_ND = part
-                        keys += _image_keys(f"{piece.key}#{place}" if piece.layout else piece.key, stretch)
-                        runs.append(ImageRun(stretch, vectors_ND) if stretch.is_whole else vectors_ND)
-                    else:
-                        add_tokens(part)
-            else:
-                add_tokens((piece,))
-        positions = Positions(keys, runs)
+        positions = positions_of(prompt, self.width)
         if not positions:
             raise UsageError("The prompt is empty; there is nothing to answer.")
         if len(positions) > self.context:
@@ -411,12 +343,6 @@ class LanguageModel(ABC):
                 raise
             self._computed += len(chunk)
         return logits_V
-
-
-def _image_keys(name: str, stretch: Stretch) -> list[Key]:
-    if stretch.is_whole:
-        return [(name, index, stretch.positions) for index in range(stretch.vectors)]
-    return [(name, index) for index in range(stretch.vectors)]
 
 
 def encodable(text: str) -> str:

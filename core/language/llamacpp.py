@@ -20,19 +20,13 @@ from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import (
-    CHUNK,
-    END_TOKENS,
-    Cancelled,
-    LanguageModel,
-    Positions,
-    Run,
-    encodable,
-)
+from minigpt4.core.language.base import CHUNK, END_TOKENS, Cancelled, LanguageModel, encodable
 from minigpt4.core.language.kept_states import has_room
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
+from minigpt4.core.language.load import WITHOUT_GPU, layers_on_gpu
+from minigpt4.core.language.positions import Positions, Run
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
@@ -52,11 +46,6 @@ ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
-
-WITHOUT_GPU = (
-    "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
-    "`--gpu-layers` out."
-)
 
 MOST_CONVERTED_BYTES = 2_000_000_000
 """An F16 file smaller than this is created without asking; it takes seconds."""
@@ -340,20 +329,6 @@ class LlamaCppLanguageModel(LanguageModel):
                 f"{last_error()}"
             )
         return context
-
-
-def layers_on_gpu(options: EngineOptions) -> int | None:
-    """How many layers go on a GPU (None: all); raises BackendError for an impossible wish."""
-    device, gpu_layers = options.device, options.gpu_layers
-    if device == "cpu" and gpu_layers:
-        raise BackendError(
-            f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
-        )
-    has_gpu = load_library().llama_supports_gpu_offload()
-    is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
-    if is_on_gpu and gpu_layers != 0 and not has_gpu:
-        raise BackendError(WITHOUT_GPU)
-    return gpu_layers if is_on_gpu else 0
 
 
 def is_large(gguf: Path) -> bool:

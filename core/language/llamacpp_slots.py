@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError
-from minigpt4.core.language.base import CHUNK, Cancelled, Positions, Run
+from minigpt4.core.language.base import CHUNK, Cancelled
 from minigpt4.core.language.kept_states import Key, shared_length
 from minigpt4.core.language.llama_abort import ABORTED, Abort
+from minigpt4.core.language.positions import Positions, Run
 from minigpt4.core.memory import free_memory
 from minigpt4.core.types import PromptPiece
 from minigpt4.core.weights.llama_library import last_error

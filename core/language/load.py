@@ -12,12 +12,17 @@ from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.memory import memory_needed, require_memory
 from minigpt4.core.weights.gguf.pair_memory import pair_quants
-from minigpt4.core.weights.locate import TORCH_QUANTS, check_own_files, choose_gguf, gguf_quant
+from minigpt4.core.weights.locate import TORCH_QUANTS, choose_gguf, gguf_quant
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
     from minigpt4.core.bundles.source import File
-    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
+
+
+WITHOUT_GPU = (
+    "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
+    "`--gpu-layers` out."
+)
 
 
 def load_language_model(
@@ -34,8 +39,6 @@ def load_language_model(
     if notice is not None and (sentence := too_many_threads(options.threads)):
         notice(sentence)
     if choose_backend(options) == "llamacpp":
-        if options.loaded_bundle().mmproj is not None:
-            return load_pair_language(options)
         from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
 
         return LlamaCppLanguageModel.load(options, notice=notice)
@@ -47,15 +50,6 @@ def load_language_model(
     from minigpt4.core.language.torch import TorchLanguageModel
 
     return TorchLanguageModel.load(replace(options, device=_torch_device(options.device)), notice=notice)
-
-
-def load_pair_language(options: EngineOptions) -> LlamaCppWithImages:
-    """The language model of a bundle of two GGUF files; raises as `load_language_model` does."""
-    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
-
-    choose_backend(options)  # refuses torch
-    check_own_files(options.loaded_bundle())
-    return LlamaCppWithImages.load(options)
 
 
 def check_memory(options: EngineOptions) -> None:
@@ -177,3 +171,19 @@ def _torch_device(device: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def layers_on_gpu(options: EngineOptions) -> int | None:
+    """How many layers go on a GPU (None: all); raises BackendError for an impossible wish."""
+    device, gpu_layers = options.device, options.gpu_layers
+    if device == "cpu" and gpu_layers:
+        raise BackendError(
+            f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
+        )
+    from minigpt4.core.weights.llama_library import load_library
+
+    has_gpu = load_library().llama_supports_gpu_offload()
+    is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
+    if is_on_gpu and gpu_layers != 0 and not has_gpu:
+        raise BackendError(WITHOUT_GPU)
+    return gpu_layers if is_on_gpu else 0

@@ -25,7 +25,7 @@ from minigpt4.core.weights.locate import mmproj_path
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
-    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
 
 CODE_VERSION = 1
 """To be raised whenever this folder's code gives other vectors or another layout of the same picture."""
@@ -72,9 +72,9 @@ class MmprojEncoder:
 
 def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
     """The language model of two GGUF files, what opens their encoder, and the fingerprint of that."""
-    from minigpt4.core.language.load import load_pair_language
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
 
-    language = load_pair_language(options)
+    language = LlamaCppWithImages.load(options)
     fingerprint = mmproj_fingerprint(options.loaded_bundle(), language, options.image_tokens)
     return language, lambda: pair_encoder(options, language), fingerprint
 

@@ -18,7 +18,7 @@ from minigpt4.core.weights.gguf.facts import MmprojFacts
 from minigpt4.core.weights.llama_library import forget_errors, last_error, load_mtmd
 
 if TYPE_CHECKING:
-    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
 
 MARKER = b"<__media__>"
 

@@ -41,7 +41,7 @@ def try_pair(language: Path, mmproj: Path) -> int:
 
 
 def _open(language: Path, mmproj: Path) -> int:
-    from minigpt4.core.language.llamacpp_images import LlamaCppWithImages
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
     from minigpt4.core.mtmd.library import Mmproj
     from minigpt4.core.types import Stretch
     from minigpt4.core.weights.gguf.facts import mmproj_facts

@@ -68,11 +68,11 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
 
 def _pair_checks(bundle: Bundle) -> Iterator[Check]:
     """The same for two GGUF files, whose vision side is opened beside the language model."""
-    from minigpt4.core.language.load import load_pair_language
     from minigpt4.core.mtmd.encoder import pair_encoder
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
 
     options = EngineOptions(bundle)
-    with load_pair_language(options) as model:
+    with LlamaCppWithImages.load(options) as model:
         tokens_ND, _ = pair_encoder(options, model)(open_picture(Image.linear_gradient("L").convert("RGB")))
         yield _spread_check(tokens_ND)
         template = template_of(bundle, model)

@@ -14,7 +14,7 @@ from tests.core.mtmd.conftest import FAMILIES, Family
 from minigpt4.core.engine import Engine
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, ContextError
-from minigpt4.core.language.base import ImageRun
+from minigpt4.core.language.base import CHUNK, ImageRun
 from minigpt4.core.mtmd.layout_cache import LayoutCache
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, Message, User
@@ -163,7 +163,7 @@ def test_a_picture_that_is_not_causal_is_never_cut(
         wanted_V = engine.language.logits(prompt)
         engine.language._most_at_once = 4  # type: ignore[attr-defined]
         assert np.array_equal(engine.language.logits(prompt), wanted_V)
-        assert engine.language._most_at_once == 9  # type: ignore[attr-defined]
+        assert engine.language._most_at_once == CHUNK  # type: ignore[attr-defined]
 
 
 def test_layouts_survive_the_disk_and_damage_is_noticed(tmp_path: Path) -> None:

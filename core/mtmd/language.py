@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from minigpt4.core.download.fetch import Notice
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import CHUNK, Cancelled, ImageRun, Positions
+from minigpt4.core.language.base import CHUNK, Cancelled
 from minigpt4.core.language.gguf_vocabulary import GgufVocabulary
 from minigpt4.core.language.kept_states import Key
 from minigpt4.core.language.llama_abort import Abort
@@ -29,15 +29,16 @@ from minigpt4.core.language.llamacpp import (
     SEQUENCE,
     LlamaCppLanguageModel,
     is_large,
-    layers_on_gpu,
 )
+from minigpt4.core.language.load import choose_backend, layers_on_gpu
+from minigpt4.core.language.positions import ImageRun, Positions
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Stretch, Text
 from minigpt4.core.weights.gguf.facts import LanguageFacts, language_facts
 from minigpt4.core.weights.gguf.header import GgufHeader, read_header
 from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.llama_library import last_error
-from minigpt4.core.weights.locate import choose_gguf
+from minigpt4.core.weights.locate import check_own_files, choose_gguf
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
@@ -86,6 +87,8 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
     def load(cls, options: EngineOptions, *, notice: Notice | None = None) -> Self:
         """The language model of a bundle of two GGUF files; raises BundleError if it is another than said."""
         bundle = options.loaded_bundle()
+        choose_backend(options)  # refuses torch
+        check_own_files(bundle)
         path = choose_gguf(bundle, options.quant)
         if path is None:
             raise BundleError(
@@ -185,7 +188,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         llama.cpp ends the process for a picture that is not causal and larger than its batch.
         """
         self.reset()
-        self._most_at_once = vectors
+        self._most_at_once = max(vectors, CHUNK)
         place = next(place for place, (_, thing) in enumerate(self._native) if thing is self._context)
         self._api.llama_free(self._native.pop(place)[1])
         try:
