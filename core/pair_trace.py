@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import ContextError, UsageError
@@ -54,7 +55,9 @@ def trace_pair(
         # The same batches as other programs make: logits are then equal bit for bit.
         language.compute_lone_positions_alone()
         encoder = pair_encoder(options, language)
-        images = [ImageEmbedding(*_named(encoder(one), n)) for n, one in enumerate(pictures)]
+        images = []
+        for number, (tokens_ND, layout) in enumerate(map(encoder, pictures)):
+            images.append(ImageEmbedding(tokens_ND, f"picture {number}", layout))
         if raw is None:
             segments = template_of(bundle, language).segments([User(question or "", images=images)])
             prompt = prompt_pieces(segments, language.tokenize)
@@ -82,11 +85,6 @@ def trace_pair(
     return Trace(arrays, metadata | ({"greedy_ids": ids} if greedy else {}))
 
 
-def _named(encoded: tuple[np.ndarray, tuple], number: int) -> tuple[np.ndarray, str, tuple]:  # type: ignore[type-arg]
-    tokens_ND, layout = encoded
-    return tokens_ND, f"picture {number}", layout
-
-
 def _raw_prompt(
     raw: str, images: Sequence[ImageEmbedding], language: LlamaCppWithImages
 ) -> list[PromptPiece]:
@@ -107,7 +105,7 @@ def _greedy_ids(
     return ids
 
 
-def _stacked(images: Sequence[ImageEmbedding]) -> np.ndarray:  # type: ignore[type-arg]
+def _stacked(images: Sequence[ImageEmbedding]) -> NDArray[np.float32]:
     vectors = [one.tokens_ND for one in images]
     if len({len(tokens_ND) for tokens_ND in vectors}) == 1:
         return np.stack(vectors)

@@ -26,7 +26,7 @@ from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
 from minigpt4.core.language.load import WITHOUT_GPU, layers_on_gpu
-from minigpt4.core.language.positions import Positions, Run
+from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
@@ -274,7 +274,8 @@ class LlamaCppLanguageModel(LanguageModel):
                 batch.token[place] = token
         else:
             batch = self._vector_batch
-            vectors_ND = np.ascontiguousarray(np.resize(run, (size, self.width)), dtype=np.float32)
+            given_ND = run.vectors_ND if isinstance(run, ImageRun) else run
+            vectors_ND = np.ascontiguousarray(np.resize(given_ND, (size, self.width)), dtype=np.float32)
             ctypes.memmove(batch.embd, vectors_ND.ctypes.data, vectors_ND.nbytes)
         batch.n_tokens = size
         for place in range(size):

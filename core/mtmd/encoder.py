@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CODE_VERSION = 1
 """To be raised whenever this folder's code gives other vectors or another layout of the same picture."""
 
+Encode = Callable[[Image.Image], LaidOut]
+
 PHOTO = (640, 480)
 TILE_SLACK = 1.5
 """Tiles are whole: of a wish for 6 tokens, tiles of 4 make 8."""
@@ -53,13 +55,10 @@ class MmprojEncoder:
         """Raises BundleError if the file is damaged or another model's."""
         facts = mmproj_facts(path)
         check_pair(language.facts, facts, language.has_token)
-        self._encode = _true_tower(facts)
-        if self._encode is None:
-            most = threads_for(threads)
-            mmproj = Mmproj(facts, language, threads=most, use_gpu=use_gpu, image_tokens=image_tokens)
-            self._encode = mmproj.encode
-            if image_tokens is not None:
-                _check_image_tokens(mmproj, image_tokens)
+        self._encode = _true_tower(facts) or _opened(
+            Mmproj(facts, language, threads=threads_for(threads), use_gpu=use_gpu, image_tokens=image_tokens),
+            image_tokens,
+        )
 
     def __call__(self, picture: Picture) -> LaidOut:
         """The picture's vectors (N, D_llm) and their layout."""
@@ -118,7 +117,7 @@ def _head_digest(path: Path) -> str:
         return hashlib.sha256(file.read(1 << 20)).hexdigest()
 
 
-def _true_tower(facts: MmprojFacts) -> Callable[[Image.Image], LaidOut] | None:
+def _true_tower(facts: MmprojFacts) -> Encode | None:
     """The tower computed in torch, if it has a class row and the installed libmtmd misplaces that."""
     if not needs_true_tower(facts):
         return None
@@ -137,16 +136,17 @@ def _true_tower(facts: MmprojFacts) -> Callable[[Image.Image], LaidOut] | None:
     return encode
 
 
-def _check_image_tokens(mmproj: Mmproj, wanted: int) -> None:
-    """Raise UsageError if the model's pictures take much more than was asked for."""
-    layout = mmproj.layout(Image.new("RGB", PHOTO))
-    taken = sum(part.vectors for part in layout if isinstance(part, Stretch))
-    if taken > wanted * TILE_SLACK:
-        raise UsageError(
-            f"--image-tokens is {wanted}, but a picture of this model takes at least {taken}; leave it out, "
-            "or "
-            "give more."
-        )
+def _opened(mmproj: Mmproj, image_tokens: int | None) -> Encode:
+    """What encodes pictures; raises UsageError if they take much more tokens than was asked for."""
+    if image_tokens is not None:
+        layout = mmproj.layout(Image.new("RGB", PHOTO))
+        taken = sum(part.vectors for part in layout if isinstance(part, Stretch))
+        if taken > image_tokens * TILE_SLACK:
+            raise UsageError(
+                f"--image-tokens is {image_tokens}, but a picture of this model takes at least {taken}; leave "
+                "it out, or give more."
+            )
+    return mmproj.encode
 
 
 def needs_true_tower(facts: MmprojFacts) -> bool:

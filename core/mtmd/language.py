@@ -298,7 +298,8 @@ class _ImageBatch:
         self._positions = np.ascontiguousarray(positions)
         self._counts = np.ones(count, np.int32)
         self._sequence = (ctypes.c_int32 * 1)(SEQUENCE)
-        self._sequences = (ctypes.POINTER(ctypes.c_int32) * count)(*[self._sequence] * count)
+        sequence = ctypes.cast(self._sequence, ctypes.POINTER(ctypes.c_int32))
+        self._sequences = (ctypes.POINTER(ctypes.c_int32) * count)(*[sequence] * count)
         self._logits = np.zeros(count, np.int8)
         self._logits[-1] = 1
 

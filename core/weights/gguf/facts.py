@@ -237,8 +237,9 @@ def _quant(metadata: dict[str, Value]) -> str:
     """The quantisation by its usual name; "GGUF" if the file does not say or llama.cpp has a newer one."""
     from gguf import LlamaFileType
 
+    number = metadata.get("general.file_type", -1)
     try:
-        kind = LlamaFileType(metadata.get("general.file_type", -1))
+        kind = LlamaFileType(number if isinstance(number, int) else -1)
     except ValueError:
         return "GGUF"
     return kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
