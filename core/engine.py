@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
@@ -28,8 +28,13 @@ from PIL import Image
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download import fetch
 from minigpt4.core.dtypes import AUTO
-from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fingerprint
-from minigpt4.core.encoding import Cache, Encoder, are_known, embedding_cache, load_ahead
+from minigpt4.core.embedding_cache import (
+    ArrayCache,
+    Cache,
+    SquareCache,
+    embedding_cache,
+    embedding_fingerprint,
+)
 from minigpt4.core.engine_options import Backend, EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
@@ -37,12 +42,30 @@ from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
 from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
-from minigpt4.core.prompt import Assistant, Message, System, User, prompt_pieces, prompt_positions
+from minigpt4.core.prompt import (
+    Assistant,
+    ChatForm,
+    Message,
+    System,
+    User,
+    is_begun,
+    prompt_pieces,
+    prompt_positions,
+    template_named,
+)
 from minigpt4.core.reply import Piece, Reply
-from minigpt4.core.template import template_of
 from minigpt4.core.trim import Trimmed, trim
-from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import (
+    Encoder,
+    FoundObject,
+    ImageEmbedding,
+    PromptPiece,
+    ResolvedSampling,
+    Sampling,
+    Text,
+)
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
+from minigpt4.core.vision.open_encoder import tower_encoder
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
 
@@ -80,7 +103,12 @@ class Engine:
         self.language = language
         self.choices: Mapping[str, str] = {}
         """What was chosen for options that were left to the machine, by their names."""
-        self._template = template_of(bundle, language)
+        if bundle.mmproj is None:
+            self.template: ChatForm = template_named(bundle.template)
+        else:
+            from minigpt4.core.mtmd.template import template_of
+
+            self.template = template_of(bundle, language)
         self._fingerprint = fingerprint
         self._cache = embedding_cache(bundle, fingerprint, width)
         objects = bundle.objects.limit if bundle.objects else 0
@@ -126,19 +154,9 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle,
-            backend,
-            device,
-            projection,
-            threads,
-            quant,
-            gpu_layers,
-            context,
-            dtype,
-            repack,
-            offload,
-            cache,
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype
         )
+        options = replace(options, repack=repack, offload=offload, cache=cache)
         return cls.from_options(options, progress=progress, notice=notice)
 
     @classmethod
@@ -168,24 +186,14 @@ class Engine:
             engine = cls(bundle, *load_pair(options), cache=options.cache)
             engine.choices = choices_made(options)
             return engine
-        dtype = options.dtype or AUTO
-        fingerprint = embedding_fingerprint(bundle, path, dtype)
-
-        def encoder() -> Encoder:
-            from minigpt4.core.vision.encoder import ImageEncoder
-
-            return ImageEncoder(
-                bundle,
-                path,
-                device=options.device,
-                threads=options.threads,
-                dtype=dtype,
-                offload=options.offload,
-            )
-
+        fingerprint = embedding_fingerprint(bundle, path, options.dtype or AUTO)
+        encoder = tower_encoder(options, path)
         known = embedding_cache(bundle, fingerprint, bundle.projection.outputs)
-        is_needed = bool(pictures) and not (options.cache and are_known(known, pictures))
-        loading = load_ahead(encoder) if is_needed else None
+        loading: Future[Encoder] | None = None
+        if any(not options.cache or all(known.get(key) is None for key in one.keys) for one in pictures):
+            thread = ThreadPoolExecutor(1, "vision-tower")
+            loading = thread.submit(encoder)
+            thread.shutdown(wait=False)
         language = load_language_model(options, notice=notice)
         make_encoder = loading.result if loading else encoder
         engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
@@ -268,9 +276,9 @@ class Engine:
             self.language,
             self._pieces(kept.messages),
             replace(resolved, max_tokens=kept.room),
-            stop=self._template.stop,
-            opening=self._template.opening,
-            reasoning=None if _is_begun(kept.messages[-1]) else self._template.reasoning,
+            stop=self.template.stop,
+            opening=self.template.opening,
+            reasoning=None if is_begun(kept.messages[-1]) else self.template.reasoning,
             beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
@@ -353,7 +361,7 @@ class Engine:
         return computed
 
     def _pieces(self, messages: Sequence[Message]) -> list[PromptPiece]:
-        return prompt_pieces(self._template.segments(messages), self._tokenize)
+        return prompt_pieces(self.template.segments(messages), self._tokenize)
 
     def _starting(self, pieces: Generator[Piece, None, None]) -> None:
         # Two answers cannot share one key/value cache: the newer one ends the older.
@@ -390,8 +398,3 @@ class Engine:
                         f"A picture in the conversation has vectors of width {width} and the language model "
                         f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
                     )
-
-
-def _is_begun(last: Message) -> bool:
-    """Whether the message is an answer that is continued."""
-    return isinstance(last, Assistant) and bool(last.text.strip())

@@ -247,6 +247,11 @@ LLAMA2 = MiniGPT4Chat(
 )
 
 
+def is_begun(last: Message) -> bool:
+    """Whether the message is an answer that is continued."""
+    return isinstance(last, Assistant) and bool(last.text.strip())
+
+
 def prompt_pieces(segments: Sequence[Segment], tokenize: Tokenize) -> list[PromptPiece]:
     """Segments as token ids and pictures, each segment tokenised on its own."""
     pieces: list[PromptPiece] = []

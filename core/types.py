@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from minigpt4.core.pixels import Picture
+
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
@@ -39,6 +41,18 @@ Layout = tuple[tuple[int, ...] | Stretch, ...]
 
 LaidOut = tuple["NDArray[np.float32]", Layout]
 """A picture's vectors (N, D) and their layout."""
+
+
+class Encoder(Protocol):
+    """What reads pictures for an engine; see `ImageEncoder`."""
+
+    def __call__(self, picture: Picture, /) -> NDArray[np.float32] | LaidOut:
+        """The picture's embedding (N, D_llm), with its layout if it is more than a row of vectors."""
+        ...
+
+    def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
+        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

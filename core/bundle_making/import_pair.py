@@ -15,8 +15,8 @@ from minigpt4.core.bundles.bundle import (
     write_manifest,
 )
 from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.mtmd.template import check_template, template_names
 from minigpt4.core.mtmd.try_pair import try_pair
-from minigpt4.core.template import check_template, template_names
 from minigpt4.core.weights.gguf.facts import LanguageFacts, checked_header, language_facts, mmproj_facts
 from minigpt4.core.weights.gguf.pair import check_pair, find_mmproj, find_pair
 

@@ -143,8 +143,8 @@ def _opened(mmproj: Mmproj, image_tokens: int | None) -> Encode:
         taken = sum(part.vectors for part in layout if isinstance(part, Stretch))
         if taken > image_tokens * TILE_SLACK:
             raise UsageError(
-                f"--image-tokens is {image_tokens}, but a picture of this model takes at least {taken}; leave "
-                "it out, or give more."
+                f"--image-tokens is {image_tokens}, but a picture of this model takes at least {taken}; "
+                "leave it out, or give more."
             )
     return mmproj.encode
 

@@ -22,9 +22,8 @@ from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import CHUNK, Cancelled
 from minigpt4.core.language.gguf_vocabulary import GgufVocabulary
 from minigpt4.core.language.kept_states import Key
-from minigpt4.core.language.llama_abort import Abort
+from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llamacpp import (
-    ABORTED,
     NOT_REPACKED,
     SEQUENCE,
     LlamaCppLanguageModel,

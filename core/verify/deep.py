@@ -18,6 +18,7 @@ from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language.base import LanguageModel
+from minigpt4.core.mtmd.template import template_of
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
     BOS,
@@ -29,7 +30,6 @@ from minigpt4.core.prompt import (
     prompt_pieces,
     template_named,
 )
-from minigpt4.core.template import template_of
 from minigpt4.core.types import PromptPiece, Text
 from minigpt4.core.verify.finding import Check, State
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from minigpt4.core.errors import ContextError
 from minigpt4.core.prompt import Message, prompt_pieces, prompt_positions
-from minigpt4.core.template import template_of
 from minigpt4.core.trim import trim
 from minigpt4.core.types import ImageEmbedding, Text
 
@@ -33,7 +32,7 @@ class TokenCounter:
         self.placeholder = ImageEmbedding(zeros_ND, key="any")
         self._context = engine.language.context
         self._language = engine.language
-        self._template = template_of(engine.bundle, engine.language)
+        self._template = engine.template
         self._cached = lru_cache(CACHED_TEXTS)(self._language.tokenize)
 
     def count(self, conversation: Sequence[Message], max_tokens: int) -> tuple[int, int]:

@@ -220,7 +220,7 @@ def _traced(
     if not is_pair and (pixels is None) == (not image):
         raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")
     if is_pair:
-        from minigpt4.core.pair_trace import trace_pair
+        from minigpt4.core.mtmd.trace import trace_pair
 
         choice = choice.resolved()
         pictures = [attachment(one).open() for one in image]

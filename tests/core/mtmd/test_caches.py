@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from tests.core.mtmd.conftest import FAMILIES, Family
 
+from minigpt4.core.embedding_cache import LayoutCache
 from minigpt4.core.engine import Engine
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, ContextError
 from minigpt4.core.language.base import CHUNK
 from minigpt4.core.language.positions import ImageRun
-from minigpt4.core.mtmd.layout_cache import LayoutCache
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Stretch

@@ -14,7 +14,7 @@ from tests.core.mtmd.conftest import FAMILIES, Family
 
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.mtmd.language import LlamaCppWithImages
-from minigpt4.core.pair_trace import trace_pair
+from minigpt4.core.mtmd.trace import trace_pair
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.types import ImageEmbedding
 

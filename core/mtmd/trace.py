@@ -21,9 +21,9 @@ from minigpt4.core.language.load import check_memory
 from minigpt4.core.mtmd.encoder import pair_encoder
 from minigpt4.core.mtmd.language import LlamaCppWithImages
 from minigpt4.core.mtmd.library import MARKER
+from minigpt4.core.mtmd.template import template_of
 from minigpt4.core.pixels import Picture
 from minigpt4.core.prompt import Image, User, prompt_pieces, prompt_positions
-from minigpt4.core.template import template_of
 from minigpt4.core.trace import PICTURE_MARK, Trace, text_of, versions
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Stretch
 
