@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.geometry import Fit
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.atomic import replacing
@@ -156,15 +157,16 @@ class ArrayCache:
 
 
 class SquareCache(ArrayCache):
-    """Pictures squashed to the vision tower's `size`, passed to the engine's process.
+    """Pictures as squares of the vision tower's `size`, passed to the engine's process.
 
     The app decodes an attached picture for its thumbnail, long before the engine encodes it; the
-    engine then decodes nothing, and removes the square once the embedding is cached. Squashed pixels
+    engine then decodes nothing, and removes the square once the embedding is cached. Such pixels
     pass through `to_pixels` unchanged, so the embedding is the same bit for bit.
     """
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"pixels-{size}", (size, size, 3), np.uint8)
+    def __init__(self, size: int, fit: Fit = "squashed") -> None:
+        name = f"pixels-{size}" if fit == "squashed" else f"pixels-{size}-{fit}"
+        super().__init__(name, (size, size, 3), np.uint8)
 
 
 class Cache(Protocol):

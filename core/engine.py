@@ -113,7 +113,7 @@ class Engine:
         self._cache = embedding_cache(bundle, fingerprint, width)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
-        self._squares = None if bundle.mmproj is not None else SquareCache(bundle.vision.image_size)
+        self._squares = None if bundle.mmproj else SquareCache(bundle.vision.image_size, bundle.vision.fit)
         self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None

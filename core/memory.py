@@ -15,11 +15,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
-from minigpt4.core.bundles.geometry import ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.bundles.geometry import (
+    ClipGeometry,
+    ViTGeometry,
+    clip_shapes,
+    qformer_shapes,
+    vision_shapes,
+)
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.weights.gguf.pair_memory import pair_memory, pair_quants, smaller_quants
+from minigpt4.core.weights.llava_folder import language_settings
 from minigpt4.core.weights.locate import (
     CONFIG,
     GGUF_QUANTS,
@@ -175,7 +182,7 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
     if folder is None:
         return None
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = language_settings(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
         heads = int(config["num_attention_heads"])
         return LanguageGeometry(
             layers=int(config["num_hidden_layers"]),
@@ -185,7 +192,7 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
             key_value_heads=int(config.get("num_key_value_heads") or heads),
             shared_embedding=bool(config.get("tie_word_embeddings", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -194,6 +201,9 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
 
 def _vision_bytes(bundle: Bundle, float_bytes: int) -> int:
     vision = bundle.vision
+    if vision.architecture == "clip-vit":
+        clip = ClipGeometry.parse(vision.options, bundle.name)
+        return _count(clip_shapes(clip, vision.image_size)) * float_bytes
     if vision.architecture != "eva-vit-g":  # a small tower computes in the float32 of its file
         return vision.file.bytes or 0
     shapes = vision_shapes(ViTGeometry.parse(vision.options, bundle.name), vision.image_size)

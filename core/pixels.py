@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from minigpt4.core.bundles.geometry import Fit
 from minigpt4.core.errors import ImageError
 from minigpt4.core.image_file.color import ProfileError, srgb_conversion, to_srgb
 from minigpt4.core.image_file.decode import decode
@@ -31,9 +32,6 @@ from minigpt4.core.storage.regular_file import NO_FILES, open_file_or_pipe
 
 if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
-
-Fit = Literal["squashed", "letterboxed"]
-"""How a picture becomes a square."""
 
 MAX_FILE_BYTES = 256 * 2**20
 """Most bytes a picture file may hold; a longer one is a video or a disk image, not a picture."""

@@ -252,6 +252,56 @@ def is_begun(last: Message) -> bool:
     return isinstance(last, Assistant) and bool(last.text.strip())
 
 
+LLAVA_SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the human's questions."
+)
+
+
+@dataclass(frozen=True)
+class Llava:
+    """The chat form of LLaVA-1.5 (`conv_vicuna_v1` in conversation.py of haotian-liu/LLaVA).
+
+    A message begins with its pictures, each on a line of its own. All text between two pictures is one
+    segment.
+    """
+
+    name: str = "llava-1.5"
+    begin: tuple[Text, ...] = (BOS,)
+    opening: str | None = None
+    stop: tuple[str, ...] = ("</s>",)
+    reasoning: Reasoning | None = None
+    system: str = LLAVA_SYSTEM
+    training: TrainingPrompt | None = TrainingPrompt(f"{LLAVA_SYSTEM} USER: ", "\n", " ASSISTANT:")
+
+    def segments(self, conversation: Sequence[Message]) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
+        messages = list(conversation)
+        if not messages or not isinstance(messages[0], System):
+            messages.insert(0, System(self.system))
+        parts: list[Text | Image] = [BOS]
+        for message in messages:
+            match message:
+                case System(text):
+                    parts += [Text(text), Text(" ", control=True)] if text else []
+                case User(text, images):
+                    parts.append(Text("USER: ", control=True))
+                    for embedding in images:
+                        parts += [Image(embedding), Text("\n", control=True)]
+                    parts += [Text(text), Text(" ", control=True)]
+                case Assistant(text):
+                    parts += [Text("ASSISTANT: ", control=True), Text(text), Text("</s>", control=True)]
+        if isinstance(messages[-1], Assistant):
+            parts.pop()
+        else:
+            parts.append(Text("ASSISTANT:", control=True))
+        return _joined(parts)
+
+    def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        """An answer and its end, adjacent as a model learns them."""
+        return (Text(answer), Text("</s>", control=True))
+
+
 def prompt_pieces(segments: Sequence[Segment], tokenize: Tokenize) -> list[PromptPiece]:
     """Segments as token ids and pictures, each segment tokenised on its own."""
     pieces: list[PromptPiece] = []
@@ -285,6 +335,11 @@ class ChatForm(Protocol):
     """What an engine needs of a prompt template: those below, and the chat templates of GGUF files."""
 
     @property
+    def begin(self) -> tuple[Text, ...]:
+        """Texts that the model expects at the beginning of any prompt."""
+        ...
+
+    @property
     def stop(self) -> tuple[str, ...]:
         """Texts that end an answer besides the model's own end token."""
         ...
@@ -304,11 +359,11 @@ class ChatForm(Protocol):
         ...
 
 
-PromptTemplate = SmolLM2 | MiniGPT4Chat
+PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava
 """How one model family marks turns."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
-    template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2)
+    template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2, Llava())
 }
 
 

@@ -129,7 +129,9 @@ def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy:
 def pixels_of(pictures: Sequence[Picture], bundle: Bundle) -> Pixels:
     """Pictures as input of the bundle's tower: (B, 3, H, W), normalised."""
     vision = bundle.vision
-    return np.stack([to_pixels(p.image, vision.image_size, vision.mean, vision.std) for p in pictures])
+    return np.stack(
+        [to_pixels(p.image, vision.image_size, vision.mean, vision.std, vision.fit) for p in pictures]
+    )
 
 
 def read_pixels(path: Path) -> Pixels:

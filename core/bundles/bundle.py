@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minigpt4.core.bundles.geometry import QFormerGeometry, size_mismatch
+from minigpt4.core.bundles.geometry import Fit, QFormerGeometry, size_mismatch
 from minigpt4.core.bundles.source import File
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.prompt import TEMPLATES
@@ -57,7 +57,8 @@ def is_own_template(name: str) -> bool:
 class VisionSpec:
     """The frozen vision tower: pixels (B, 3, image_size, image_size) scaled to 0..1, then (x - mean) / std.
 
-    `options` are the tower's own settings (mini: `grid`, the side of its grid of features).
+    `options` are the tower's own settings (mini: `grid`, the side of its grid of features). `fit` is how a
+    picture becomes that square.
     """
 
     architecture: str
@@ -66,6 +67,7 @@ class VisionSpec:
     mean: tuple[float, float, float] = bounded(0, 1)
     std: tuple[float, float, float] = bounded(1e-6, 1)
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    fit: Fit = "squashed"
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class ProjectionSpec:
     """The trained layer (B, N=image_tokens, D=inputs) -> (B, N, D=outputs).
 
     It is either the local file at `path` (absolute) or fetched as `file`:
-    see `fetch.projection_path`. `layers` is 1, or 3 for the paper's ablation.
+    see `fetch.projection_path`. `layers` is 1, 2 in LLaVA, or 3 for the paper's ablation.
     """
 
     path: Path | None = field(metadata={"key": "file", "only": str})
@@ -105,7 +107,7 @@ class ProjectionSpec:
     inputs: int = bounded(1)
     outputs: int = bounded(1)
     image_tokens: int = bounded(1)
-    layers: int = field(default=1, metadata={"choices": (1, 3)})
+    layers: int = field(default=1, metadata={"choices": (1, 2, 3)})
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """No file at all."""

@@ -18,6 +18,9 @@ T = TypeVar("T")
 Options = Mapping[str, int | float | str | bool]
 PATCHES_JOINED = "patches_joined"
 
+Fit = Literal["squashed", "letterboxed"]
+"""How a picture becomes a tower's square: without its proportions, or with a border."""
+
 LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
 """Language models by the width of their embeddings."""
 

@@ -21,11 +21,9 @@ from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.mtmd.template import template_of
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
-    BOS,
     Assistant,
     ChatForm,
     Message,
-    MiniGPT4Chat,
     User,
     prompt_pieces,
     template_named,
@@ -82,8 +80,7 @@ def _pair_checks(bundle: Bundle) -> Iterator[Check]:
 
 def sentence_check(model: LanguageModel, template: ChatForm) -> Check:
     """The perplexity of a plain English sentence."""
-    opening = (BOS,) if isinstance(template, MiniGPT4Chat) else ()
-    tokens = model.tokenize(*opening, Text(SENTENCE))
+    tokens = model.tokenize(*template.begin, Text(SENTENCE))
     loss, vocabulary = mean_loss(model, tokens, start=1)
     return _loss_check("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
 

@@ -7,15 +7,19 @@ The features are a block's output as it is: LLaVA omits the final norm (`post_la
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel, SiglipVisionConfig, SiglipVisionModel
 
-from minigpt4.core.bundles.geometry import ClipGeometry
-from minigpt4.core.errors import BackendError
+from minigpt4.core.bundles.geometry import ClipGeometry, Options, clip_shapes
+from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.vision.base import VisionTower
+from minigpt4.core.weights.read_tensors import read_tensors
+
+TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ClipTower(VisionTower):
@@ -48,6 +52,41 @@ class ClipTower(VisionTower):
         return features_BND
 
 
+def load_clip(
+    path: Path, options: Options, *, image_size: int, dtype: str, device: str = "cpu", bundle: str = ""
+) -> ClipTower:
+    """Read a tower from its file; `dtype` is fp32, bf16 or fp16.
+
+    Raises BundleError if the file or an option is wrong, or they do not fit.
+    """
+    geometry = ClipGeometry.parse(options, bundle)
+    tensors = clip_tensors(path, geometry, image_size)
+    return clip_tower(tensors, geometry, image_size, dtype=TORCH_TYPES[dtype], device=device)
+
+
+def clip_tensors(path: Path, geometry: ClipGeometry, image_size: int) -> Mapping[str, Tensor]:
+    """The tower's tensors in a file, each read when asked for; raises BundleError for a wrong one."""
+    tensors = read_tensors(path, what="vision tower's file")
+    check_clip(path, tensors, geometry, image_size)
+    return tensors
+
+
+def check_clip(path: Path, tensors: Mapping[str, Tensor], geometry: ClipGeometry, image_size: int) -> None:
+    """Raise BundleError unless every tensor is there in its shape; there may be more (later blocks)."""
+    shapes = clip_shapes(geometry, image_size)
+    if missing := sorted(shapes.keys() - tensors.keys()):
+        raise BundleError(
+            f"The vision tower in {path} lacks {len(missing)} tensors (the first is '{missing[0]}'); it is "
+            "another model's, or does not have the sizes that are stated for it."
+        )
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise BundleError(
+                f"The vision tower in {path} does not fit: its '{name}' has the shape "
+                f"{tuple(tensors[name].shape)} and {shape} is wanted."
+            )
+
+
 def clip_tower(
     tensors: Mapping[str, Tensor],
     geometry: ClipGeometry,
@@ -59,9 +98,8 @@ def clip_tower(
     """The tower of these tensors, whose names and shapes are those of `clip_shapes`."""
     with torch.device("meta"):
         network = _network(geometry, image_size)
-    network.load_state_dict(
-        {name: tensor.to(device, dtype) for name, tensor in tensors.items()}, assign=True, strict=False
-    )
+    names = clip_shapes(geometry, image_size)
+    network.load_state_dict({name: tensors[name].to(device, dtype) for name in names}, assign=True)
     # They hold positions 0, 1, 2, ... and are no weights; on "meta" they would have no values.
     embeddings = network.embeddings
     rows = geometry.patches(image_size) + geometry.class_row

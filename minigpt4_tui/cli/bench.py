@@ -70,7 +70,7 @@ def bench(
 def _measured(choice: EngineOptions) -> Result:
     from minigpt4.core.engine import Engine
     from minigpt4.core.language.load import choices_made
-    from minigpt4.core.weights.llama_library import processors
+    from minigpt4.core.cores import usable_cores
     from minigpt4.train.evaluate.identity import versions
     from minigpt4.tui.bench.figures import Bench, Figure
     from minigpt4.tui.bench.machine import measured, needs_of
@@ -79,7 +79,7 @@ def _measured(choice: EngineOptions) -> Result:
     bundle = choice.loaded_bundle()
     figures: list[Figure] = []
     measuring = Bench(lambda one: Engine.from_options(one, notice=say), choice)
-    for figure in measuring.figures(processors()):
+    for figure in measuring.figures(usable_cores()):
         say(f"{figure.name} ...")
         figures.append(figure)
     choices = choices_made(choice)

@@ -222,7 +222,7 @@ def _tower_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if bundle.objects is not None:
         objects = bundle.objects
         yield "objects", f"{objects.architecture}, up to {objects.limit} scored {objects.min_score} or more"
-    layers = ", three layers" if projection.layers == 3 else ""
+    layers = {1: "", 2: ", two layers", 3: ", three layers"}[projection.layers]
     yield (
         "projection",
         f"{projection.inputs} -> {projection.outputs}, {projection.image_tokens} image tokens{layers}",

@@ -1,7 +1,8 @@
-"""Tiny LLaVA models of transformers with random weights, and their mmproj GGUF as converters write it."""
+"""Tiny LLaVA models of transformers with random weights: folders, and mmproj GGUFs as converters write."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from transformers import (
     SiglipVisionConfig,
 )
 
+from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary, sentencepiece_bytes
+
 SIZE, PATCH, WIDTH, OUTPUTS, BLOCKS = 56, 14, 32, 48, 3
+VOCABULARY = 32_000
 MEAN, STD = (0.48, 0.45, 0.4), (0.27, 0.26, 0.28)
 
 WriteMmproj = Callable[..., Path]
 
 
-def tiny_llava(*, class_row: bool) -> Any:
+def tiny_llava(*, class_row: bool, vocabulary: int = 300) -> Any:
     """LLaVA with CLIP's tower, or SigLIP's, whose features are those of the second to last layer."""
     sizes: dict[str, Any] = {
         "hidden_size": WIDTH,
@@ -43,7 +47,7 @@ def tiny_llava(*, class_row: bool) -> Any:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
-        vocab_size=300,
+        vocab_size=vocabulary,
         max_position_embeddings=512,
     )
     config = LlavaConfig(
@@ -51,7 +55,7 @@ def tiny_llava(*, class_row: bool) -> Any:
         text_config=text,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default" if class_row else "full",
-        image_token_index=299,
+        image_token_index=vocabulary - 1,
     )
     torch.manual_seed(0)
     model = LlavaForConditionalGeneration(config)
@@ -67,6 +71,16 @@ def tiny_llava(*, class_row: bool) -> Any:
             if "position_embedding" in name:
                 tensor.mul_(tensor.shape[-1] ** 0.5)
     return model.eval()
+
+
+def save_llava(folder: Path, *, class_row: bool) -> Any:
+    """A model's Hugging Face folder, as transformers writes it, with a vocabulary; the model."""
+    model = tiny_llava(class_row=class_row, vocabulary=VOCABULARY)
+    model.save_pretrained(folder)
+    (folder / "tokenizer.model").write_bytes(sentencepiece_bytes(made_up_vocabulary(VOCABULARY)))
+    colors = {"image_mean": MEAN, "image_std": STD}
+    (folder / "preprocessor_config.json").write_text(json.dumps(colors))
+    return model
 
 
 def reference_embedding(model: Any, picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
