@@ -68,9 +68,9 @@ def bench(
 
 
 def _measured(choice: EngineOptions) -> Result:
+    from minigpt4.core.cores import usable_cores
     from minigpt4.core.engine import Engine
     from minigpt4.core.language.load import choices_made
-    from minigpt4.core.cores import usable_cores
     from minigpt4.train.evaluate.identity import versions
     from minigpt4.tui.bench.figures import Bench, Figure
     from minigpt4.tui.bench.machine import measured, needs_of
