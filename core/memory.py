@@ -25,6 +25,7 @@ from minigpt4.core.bundles.geometry import (
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.weights.gguf.pair_memory import pair_memory, pair_quants, smaller_quants
 from minigpt4.core.weights.llava_folder import language_settings
 from minigpt4.core.weights.locate import (
     CONFIG,
@@ -62,6 +63,8 @@ CGROUP = Path("/sys/fs/cgroup")
 def quants_of(bundle: Bundle) -> tuple[str, ...]:
     """The quantisations that a bundle's language model can be used in, the finest first."""
     own = bundle.language.gguf
+    if bundle.mmproj is not None:
+        return pair_quants(bundle)
     if own is not None:
         return ("fp32", gguf_quant(own.name))
     return ("bf16", *GGUF_QUANTS[:1], "int8", *GGUF_QUANTS[1:-1], "nf4", *GGUF_QUANTS[-1:])
@@ -76,6 +79,9 @@ def memory_needed(
     for `context` positions (None: all of the bundle's). Empty if the manifest states no geometry and
     the files are not here. Raises UsageError for an unknown name or type.
     """
+    if bundle.mmproj is not None:
+        parts = pair_memory(bundle, quant, context or bundle.language.context)
+        return parts | {"working room": WORKING_ROOM} if parts else {}
     check_quant(quant)
     geometry = geometry_of(bundle)
     if geometry is None:
@@ -112,7 +118,14 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
         return
     others = {name: needed(name) for name in quants_of(bundle) if needed(name) < wanted}
     fitting = next((name for name, size in others.items() if size <= free), None)
-    if fitting is not None:
+    smaller = {name: needed(name) for name in smaller_quants(bundle)} if bundle.mmproj else {}
+    offered = next((name for name, size in smaller.items() if size <= free), None)
+    if offered is not None:
+        advice = (
+            f"its language model in {offered} would fit with {gib(smaller[offered])}: import a file of that "
+            "quantisation, or choose a shorter `--context`"
+        )
+    elif fitting is not None:
         advice = f"{fitting} would fit with {gib(others[fitting])}: choose `--quant {fitting}`"
     elif others:
         least = min(others, key=others.__getitem__)

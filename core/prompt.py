@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Reasoning, Text, Tokenize
@@ -246,6 +247,11 @@ LLAMA2 = MiniGPT4Chat(
 )
 
 
+def is_begun(last: Message) -> bool:
+    """Whether the message is an answer that is continued."""
+    return isinstance(last, Assistant) and bool(last.text.strip())
+
+
 LLAVA_SYSTEM = (
     "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
     "detailed, and polite answers to the human's questions."
@@ -264,6 +270,7 @@ class Llava:
     begin: tuple[Text, ...] = (BOS,)
     opening: str | None = None
     stop: tuple[str, ...] = ("</s>",)
+    reasoning: Reasoning | None = None
     system: str = LLAVA_SYSTEM
     training: TrainingPrompt | None = TrainingPrompt(f"{LLAVA_SYSTEM} USER: ", "\n", " ASSISTANT:")
 
@@ -338,6 +345,34 @@ def _role(message: Message) -> str:
             return "user"
         case Assistant():
             return "assistant"
+
+
+class ChatForm(Protocol):
+    """What an engine needs of a prompt template: those below, and the chat templates of GGUF files."""
+
+    @property
+    def begin(self) -> tuple[Text, ...]:
+        """Texts that the model expects at the beginning of any prompt."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer besides the model's own end token."""
+        ...
+
+    @property
+    def opening(self) -> str | None:
+        """A prefix to strip from answers, with white space around them; None: answers stay as they are."""
+        ...
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """How answers begin with what the model thinks; None: they do not."""
+        ...
+
+    def segments(self, conversation: Sequence[Message], /) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
+        ...
 
 
 PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava

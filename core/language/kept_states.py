@@ -8,8 +8,11 @@ from typing import Any
 
 from minigpt4.core.memory import free_memory
 
-Key = int | tuple[str, int]
-"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content."""
+Key = int | tuple[str, int] | tuple[str, int, int]
+"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content.
+
+A third number is that of positions that a whole image takes: it is computed and dropped only as a whole.
+"""
 
 LEAST_GAIN = 32
 """Fewest positions worth a copy: less than the marks of a turn and a short question take."""
@@ -75,6 +78,11 @@ class KeptStates:
     def clear(self) -> None:
         """Drop all states."""
         self._states.clear()
+
+
+def within_whole(key: Key) -> int:
+    """How many keys before this one begins the image that can only be dropped as a whole; else 0."""
+    return key[1] if isinstance(key, tuple) and len(key) == 3 else 0
 
 
 def pays(gained: int, *, copied: int) -> bool:

@@ -20,19 +20,13 @@ from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import (
-    CHUNK,
-    END_TOKENS,
-    Cancelled,
-    LanguageModel,
-    Positions,
-    Run,
-    encodable,
-)
+from minigpt4.core.language.base import CHUNK, END_TOKENS, Cancelled, LanguageModel, encodable
 from minigpt4.core.language.kept_states import has_room
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
+from minigpt4.core.language.load import WITHOUT_GPU, layers_on_gpu
+from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf
@@ -52,11 +46,6 @@ ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
-
-WITHOUT_GPU = (
-    "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
-    "`--gpu-layers` out."
-)
 
 MOST_CONVERTED_BYTES = 2_000_000_000
 """An F16 file smaller than this is created without asking; it takes seconds."""
@@ -120,9 +109,9 @@ class LlamaCppLanguageModel(LanguageModel):
                 os.environ.setdefault(name, value)
         layers = ALL_LAYERS if gpu_layers is None else gpu_layers
         model, self.repack = open_model(gguf, layers, repack)
-        native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
-        self._close = weakref.finalize(self, _free, native)
         self._model = model
+        self._native = native = [(self._api.llama_model_free, model)]
+        self._close = weakref.finalize(self, _free, native)
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
         self.is_sentencepiece = self._api.llama_vocab_type(self._vocabulary) == self._api.LLAMA_VOCAB_TYPE_SPM
@@ -146,27 +135,19 @@ class LlamaCppLanguageModel(LanguageModel):
 
         `notice` is called before the one-time conversion of a small Hugging Face folder.
         """
-        bundle, device, gpu_layers = options.loaded_bundle(), options.device, options.gpu_layers
-        if device == "cpu" and gpu_layers:
-            raise BackendError(
-                f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
-            )
-        has_gpu = load_library().llama_supports_gpu_offload()
-        is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
-        if is_on_gpu and gpu_layers != 0 and not has_gpu:
-            raise BackendError(WITHOUT_GPU)  # before a folder is converted, which takes minutes
-        notice = notice or (lambda _: None)
+        bundle, notice = options.loaded_bundle(), notice or (lambda _: None)
+        gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
         path = _gguf(bundle, options.quant, notice)
         repack = NOT_REPACKED  # a file that is not there is reported below
         if path.is_file():
             repack = choose_repacking(
-                options, path, is_on_gpu=is_on_gpu, is_large=is_large(path), notice=notice
+                options, path, is_on_gpu=gpu_layers != 0, is_large=is_large(path), notice=notice
             )
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
-            gpu_layers=gpu_layers if is_on_gpu else 0,
+            gpu_layers=gpu_layers,
             repack=repack,
             expected_bytes=_expected_bytes(bundle, path),
         )
@@ -290,7 +271,8 @@ class LlamaCppLanguageModel(LanguageModel):
                 batch.token[place] = token
         else:
             batch = self._vector_batch
-            vectors_ND = np.ascontiguousarray(np.resize(run, (size, self.width)), dtype=np.float32)
+            given_ND = run.vectors_ND if isinstance(run, ImageRun) else run
+            vectors_ND = np.ascontiguousarray(np.resize(given_ND, (size, self.width)), dtype=np.float32)
             ctypes.memmove(batch.embd, vectors_ND.ctypes.data, vectors_ND.nbytes)
         batch.n_tokens = size
         for place in range(size):
@@ -305,6 +287,9 @@ class LlamaCppLanguageModel(LanguageModel):
             raise BackendError("The language model has been closed; load it again.")
         return self._vocabulary
 
+    def _tune(self, parameters: Any) -> None:
+        """Change a new context's parameters for models that need other ones."""
+
     def _new_context(self, positions: int, sequences: int) -> Any:
         """A context in which each of the sequences has a KV cache of its own, for so many positions."""
         parameters = self._api.llama_context_default_params()
@@ -316,6 +301,7 @@ class LlamaCppLanguageModel(LanguageModel):
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
         parameters.n_threads = parameters.n_threads_batch = self._threads
+        self._tune(parameters)
         context = self._api.llama_init_from_model(self._model, parameters)
         if not context:
             raise BackendError(

@@ -40,7 +40,7 @@ _callbacks: list[Any] = []
 def load_library() -> Any:
     """llama-cpp-python's C interface, silenced; raises BackendError if it cannot be imported."""
     try:
-        library = _c_interface()
+        library = _c_interface("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
         raise BackendError(
             f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
@@ -53,32 +53,32 @@ def load_library() -> Any:
     return library
 
 
-def _c_interface() -> Any:
+@functools.cache
+def load_mtmd() -> Any:
+    """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
+    load_library()
+    library = _c_interface("mtmd_cpp")
+    library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
+    library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
+    return library
+
+
+def _c_interface(module: str) -> Any:
     """The package's module of C functions, without the package itself if nobody has imported that yet.
 
     Its `__init__` imports classes, a template engine and a database, none of which is used here: a tenth of
     the time to a first word. Who imports the package later gets the whole.
     """
     if PACKAGE in sys.modules:
-        return importlib.import_module(f"{PACKAGE}.llama_cpp")
+        return importlib.import_module(f"{PACKAGE}.{module}")
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
         raise ModuleNotFoundError(f"No module named '{PACKAGE}'")
     sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
     try:
-        return importlib.import_module(f"{PACKAGE}.llama_cpp")
+        return importlib.import_module(f"{PACKAGE}.{module}")
     finally:
         del sys.modules[PACKAGE]
-
-
-@functools.cache
-def load_mtmd() -> Any:
-    """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
-    load_library()
-    library = importlib.import_module("llama_cpp.mtmd_cpp")
-    library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
-    library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
-    return library
 
 
 def _keep_error(level: int, text: bytes, user_data: object) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
+from minigpt4.tui.cli.crash_guard import continue_in_child
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context")
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "image_tokens")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -82,6 +83,14 @@ class ModelFlags:
     context: Annotated[
         int | None,
         typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
+    ] = None
+    image_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--image-tokens",
+            metavar="N",
+            help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
+        ),
     ] = None
     no_repack: Annotated[
         bool,
@@ -221,6 +230,8 @@ def load_engine(options: EngineOptions, *, bars: bool = True, pictures: Sequence
     from minigpt4.core.engine import Engine
 
     fetch_files(options, bars=bars)
+    if options.loaded_bundle().mmproj is not None:
+        continue_in_child(options.bundle_name)
     return Engine.from_options(options, notice=say, pictures=pictures)
 
 

@@ -83,7 +83,10 @@ def remember(path: Path, picture: Picture, bundle: str | None) -> None:
     # Pixels alone do not tell the engine that the file is cut off, so that it decodes such a file itself.
     if bundle is not None and picture.missing is None and not is_cached(picture.key):
         with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
-            vision = load_bundle(bundle).vision
+            found = load_bundle(bundle)
+            if found.mmproj is not None:  # its pictures are not squashed
+                return
+            vision = found.vision
             square = FITS[vision.fit](picture.image, vision.image_size)
             SquareCache(vision.image_size, vision.fit).put(picture.key, np.asarray(square))
 
@@ -91,12 +94,16 @@ def remember(path: Path, picture: Picture, bundle: str | None) -> None:
 def model_input(source: Path | bytes, bundle: str) -> Preview:
     """The square input of the bundle's vision tower: the image squashed or letterboxed, not cropped.
 
+    Of a bundle of two GGUF files the image itself: its mmproj may take it in any shape, and in tiles.
     Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.pixels import FITS
 
-    vision = load_bundle(bundle).vision
+    found = load_bundle(bundle)
+    if found.mmproj is not None:
+        return preview(source, LARGE)
+    vision = found.vision
     size, fit = vision.image_size, vision.fit
     with _decoding:
         return _squares.get(

@@ -30,6 +30,20 @@ def register(models_app: typer.Typer) -> None:
 
 def import_files(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the new bundle is to be called.")],
+    gguf: Annotated[
+        Path | None,
+        typer.Option(
+            "--gguf",
+            metavar="FILE",
+            help="A language model as GGUF (the first part, if it is split), or a folder with its mmproj; "
+            "used in "
+            "place.",
+        ),
+    ] = None,
+    mmproj: Annotated[
+        Path | None,
+        typer.Option("--mmproj", metavar="FILE", help="The GGUF's vision side; else found beside it."),
+    ] = None,
     llava: Annotated[
         Path | None,
         typer.Option(
@@ -49,7 +63,13 @@ def import_files(
         typer.Option("--llm", metavar="DIR", help="The LLaMA's Hugging Face folder; used in place."),
     ] = None,
     template: Annotated[
-        str | None, typer.Option("--template", metavar="NAME", help="The prompt's form: vicuna-v0 or llama2.")
+        str | None,
+        typer.Option(
+            "--template",
+            metavar="NAME|FILE",
+            help="The prompt's form: vicuna-v0 or llama2; with --gguf a name or a Jinja file, else the "
+            "GGUF's own.",
+        ),
     ] = None,
     qformer: Annotated[
         Path | None,
@@ -68,19 +88,33 @@ def import_files(
         bool, typer.Option("--force", help="Replace a bundle of yours that has this name.")
     ] = False,
 ) -> None:
-    """Make a bundle of your own from MiniGPT-4's released files, or from a LLaVA's folder.
+    """Make a bundle of your own: of a GGUF and its mmproj, a LLaVA's folder, or MiniGPT-4's released files.
 
-    Checkpoints are read without running anything in them. Prints the new bundle's manifest.
+    GGUF files are used where they lie. Checkpoints are read without running anything in them. Prints the new
+    bundle's manifest.
     """
-    released = {"--vit": vit, "--projection": projection, "--llm": llm, "--template": template}
+    released = {"--vit": vit, "--projection": projection, "--llm": llm}
+    others = released | {"--qformer": qformer, "--geometry": geometry}
+    mixed = [flag for flag, value in others.items() if value is not None]
+    if gguf is not None or mmproj is not None:
+        if llava is not None:
+            mixed.append("--llava")
+        if gguf is None or mixed or no_qformer:
+            fault = f"leave {mixed[0]} out" if mixed else "give --gguf FILE"
+            raise UsageError(f"A bundle of two GGUF files is made of --gguf and --mmproj alone; {fault}.")
+        _import_pair(name, gguf, mmproj, template, force)
+        return
     if llava is not None:
-        others = released | {"--qformer": qformer, "--geometry": geometry}
-        if mixed := [flag for flag, value in others.items() if value is not None]:
-            raise UsageError(f"--llava is a whole model, and {mixed[0]} a part of another; leave one out.")
+        if mixed or template is not None:
+            part = mixed[0] if mixed else "--template"
+            raise UsageError(f"--llava is a whole model, and {part} a part of another; leave one out.")
         _import_llava(name, llava, force=force)
         return
-    if missing := [flag for flag, value in released.items() if value is None]:
-        raise UsageError(f"{' and '.join(missing)} must be given, too; or --llava DIR for a LLaVA.")
+    if missing := [flag for flag, value in {**released, "--template": template}.items() if value is None]:
+        raise UsageError(
+            f"{' and '.join(missing)} must be given, too; or --gguf FILE for a GGUF with its mmproj, or "
+            "--llava DIR for a LLaVA."
+        )
     assert vit is not None and projection is not None and llm is not None and template is not None
     if no_qformer == (qformer is not None):
         raise UsageError("Give either --qformer FILE or --no-qformer, as the projection was trained.")
@@ -92,6 +126,19 @@ def import_files(
     import_bundle(name, originals, force=force, progress=_say_once)
     print_path(manifest_path(name))
     say(f"`minigpt4 models verify {name}` checks its parts; `ask --bundle {name}` uses it.")
+
+
+def _import_pair(name: str, gguf: Path, mmproj: Path | None, template: str | None, force: bool) -> None:
+    from minigpt4.core.bundle_making.import_pair import import_pair
+
+    bundle = import_pair(name, gguf, mmproj, template=template, force=force)
+    print_path(manifest_path(name))
+    assert bundle.mmproj is not None
+    say(
+        f"{bundle.language.path} with {bundle.mmproj.path}; a photo takes about "
+        f"{bundle.mmproj.image_tokens} tokens. "
+        f"`minigpt4 ask --bundle {name} -i PICTURE` uses it."
+    )
 
 
 def _import_llava(name: str, folder: Path, *, force: bool) -> None:

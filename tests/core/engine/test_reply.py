@@ -348,7 +348,7 @@ def test_closing_ends_the_answer_and_frees_the_model() -> None:
 
 def test_reasoning_is_told_from_the_answer_and_a_continued_answer_has_none() -> None:
     engine = engine_of(ScriptedLanguageModel(b"<think>\nA dog?\n</think>\n\nA cat."))
-    engine._template = replace(SmolLM2(), reasoning=Reasoning(MARKS))
+    engine.template = replace(SmolLM2(), reasoning=Reasoning(MARKS))
     reply = engine.reply([User("What?")])
     pieces = list(reply)
     assert "".join(piece.text for piece in pieces if piece.is_reasoning) == reply.reasoning == "A dog?"
@@ -361,6 +361,6 @@ def test_reasoning_is_told_from_the_answer_and_a_continued_answer_has_none() -> 
 
 def test_reasoning_that_was_cut_off_leaves_no_answer() -> None:
     engine = engine_of(ScriptedLanguageModel(b"A dog? Or</thi"))
-    engine._template = replace(SmolLM2(), reasoning=Reasoning(MARKS, "</think>"))
+    engine.template = replace(SmolLM2(), reasoning=Reasoning(MARKS, "</think>"))
     reply = engine.reply([User("What?")], Sampling(max_tokens=14))
     assert (reply.read(), reply.reasoning, reply.finish) == ("", "A dog? Or</thi", "length")
