@@ -34,7 +34,7 @@ _QUANT_IN_NAME = re.compile(
 def check_quant(quant: str) -> None:
     """Raise UsageError for a name that is no quantisation, with the nearest that is one."""
     known = ("auto", *TORCH_QUANTS, *GGUF_QUANTS)
-    if quant in known or gguf_quant(f".{quant}.gguf") == quant != NAMELESS:
+    if quant in known or gguf_quant(f".{quant}.gguf") == quant:
         return
     raise UsageError(f"There is no quantisation '{quant}'; {suggestion(quant, known)}")
 
