@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from minigpt4.tui.conversation.answering import Answering, reasoning_of
+from minigpt4.tui.conversation.answering import REASONING, Answering, reasoning_of
 from minigpt4.tui.conversation.autosave import Autosave
 from minigpt4.tui.conversation.request import chat_messages, question_begun, varied
 from minigpt4.tui.conversation.updates import (
@@ -307,7 +307,8 @@ class Conversation:
         if message.state != "writing" or message.stats != stats:
             self.store.update_text(message.id, message.text, "writing", stats)
             self._autosave.discard(message.id)
-        self.answering = Answering(request, message.id, message.text, self._clock(), **thought)
+        reasoning = thought.get(REASONING, "")
+        self.answering = Answering(request, message.id, message.text, self._clock(), reasoning)
         self._send(MessageChanged(self._replace(message.id, state="writing", stats=stats)))
         self._send(PhaseChanged(self.answering.phase))
         self._engine().reply(request, self._messages(), sampling)
