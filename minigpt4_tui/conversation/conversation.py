@@ -307,8 +307,8 @@ class Conversation:
         if message.state != "writing" or message.stats != stats:
             self.store.update_text(message.id, message.text, "writing", stats)
             self._autosave.discard(message.id)
-        reasoning = thought.get(REASONING, "")
-        self.answering = Answering(request, message.id, message.text, self._clock(), reasoning)
+        thinking = thought.get(REASONING, "")
+        self.answering = Answering(request, message.id, message.text, self._clock(), thinking)
         self._send(MessageChanged(self._replace(message.id, state="writing", stats=stats)))
         self._send(PhaseChanged(self.answering.phase))
         self._engine().reply(request, self._messages(), sampling)
