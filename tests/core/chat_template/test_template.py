@@ -62,7 +62,7 @@ def test_two_questions_in_a_row_reach_models_that_want_roles_to_alternate(name: 
 anything = st.text() | st.lists(st.sampled_from([*CONTROL, " ", "\n", "a"])).map("".join)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @pytest.mark.parametrize("name", FAMILIES)
 @given(data=st.data())
 def test_what_is_typed_is_there_once_in_order_and_never_control(name: str, data: st.DataObject) -> None:
@@ -98,6 +98,13 @@ def test_white_space_around_a_text_is_there_unless_the_template_trims() -> None:
     question = [User("  What? \n", [A])]
     assert "[a]  What? \n<|im_end|>" in written(opened("qwen2-vl").segments(question))
     assert "\n\nWhat?<end_of_turn>" in written(opened("gemma 3").segments(question))
+
+
+def test_much_white_space_around_a_text_is_a_part_of_it() -> None:
+    text = " " * 5000 + "What?"
+    segments = opened("gemma 3").segments([User(text, [A])])
+    assert [text.text for text in texts_of(segments) if not text.control] == [text]
+    assert "Answer" in written(opened("gemma 3").segments([User(" " * 5000), Assistant("Answer"), User("x")]))
 
 
 def test_the_first_token_is_there_once_if_the_vocabulary_adds_it() -> None:
