@@ -271,7 +271,7 @@ def _entries(root: Path) -> Iterator[tuple[Path, float, int]]:
 
 def _checksum(array: NDArray[Any]) -> bytes:
     """The array's CRC-32, which follows it in its file."""
-    return zlib.crc32(np.ascontiguousarray(array)).to_bytes(4, "little")
+    return zlib.crc32(array.tobytes()).to_bytes(4, "little")
 
 
 def _touch(path: Path) -> None:

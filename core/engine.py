@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,7 +35,7 @@ from minigpt4.core.embedding_cache import (
     embedding_fingerprint,
 )
 from minigpt4.core.engine_options import Backend, EngineOptions
-from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.errors import BundleError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
@@ -46,8 +45,8 @@ from minigpt4.core.prompt import (
     Assistant,
     ChatForm,
     Message,
-    System,
     User,
+    check_conversation,
     is_begun,
     prompt_pieces,
     prompt_positions,
@@ -241,14 +240,10 @@ class Engine:
 
         The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
         """
-        if self._loading is None or self._loading.done():
-            return
-        unseen = ImageEmbedding(np.zeros((1, self.language.width), np.float32), key="")
-        *before, last = conversation
-        assert isinstance(last, User)
-        prompt = self._pieces([*before, replace(last, images=(unseen,))])
-        if opening := list(takewhile(lambda piece: isinstance(piece, int), prompt)):
-            self.language.logits(opening)
+        if self._loading is not None and not self._loading.done():
+            *before, last = conversation
+            assert isinstance(last, User)
+            self.prepare([*before, replace(last, images=())])
 
     def reply(
         self,
@@ -384,17 +379,5 @@ class Engine:
         )
 
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
-        last = conversation[-1] if conversation else None
-        if last is None or isinstance(last, System):
-            raise UsageError("There is nothing to answer: the conversation has no question in it.")
-        if isinstance(last, User) and not last.images and not last.text.strip():
-            raise UsageError("The question is empty; type what you want to know.")
         check_sampling(sampling)
-        for message in conversation:
-            for embedding in message.images if isinstance(message, User) else ():
-                width = embedding.tokens_ND.shape[-1]
-                if width != self.language.width:
-                    raise UsageError(
-                        f"A picture in the conversation has vectors of width {width} and the language model "
-                        f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
-                    )
+        check_conversation(conversation, self.language.width, self.bundle.name)

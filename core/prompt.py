@@ -321,6 +321,22 @@ def prompt_positions(pieces: Sequence[PromptPiece]) -> int:
     return sum(1 if isinstance(piece, int) else len(piece) for piece in pieces)
 
 
+def check_conversation(conversation: Sequence[Message], width: int, bundle: str) -> None:
+    """Raise UsageError if there is no question, or a picture's vectors do not have the model's `width`."""
+    last = conversation[-1] if conversation else None
+    if last is None or isinstance(last, System):
+        raise UsageError("There is nothing to answer: the conversation has no question in it.")
+    if isinstance(last, User) and not last.images and not last.text.strip():
+        raise UsageError("The question is empty; type what you want to know.")
+    for message in conversation:
+        for embedding in message.images if isinstance(message, User) else ():
+            if embedding.tokens_ND.shape[-1] != width:
+                raise UsageError(
+                    f"A picture in the conversation has vectors of width {embedding.tokens_ND.shape[-1]} and "
+                    f"the language model of '{bundle}' reads {width}; look at it with this engine."
+                )
+
+
 def _role(message: Message) -> str:
     match message:
         case System():

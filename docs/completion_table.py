@@ -67,6 +67,7 @@ SPECIAL = {
     ("train", "--output"): "run files",
     ("train", "--data"): "files",
     ("curate", "--output"): "files",
+    ("bench", "bundle"): "bundle",
     ("curate", "--repair-with"): "bundle",
 }
 NAMED = {"models": "bundle", "prompts": "prompt"}

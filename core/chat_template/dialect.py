@@ -133,7 +133,7 @@ def _first_that_works(
         try:
             rendered_parts(dialect, turns, render, marks)
         except RenderError as error:
-            if error.kind in ("syntax", "size"):
+            if error.kind in ("syntax", "limit"):
                 raise
             problem = error
         else:

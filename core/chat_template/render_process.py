@@ -73,7 +73,7 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         if not template:
             parsed = jinja.parse(source)
             if next(parsed.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)), None):
-                raise RefusedError("it wants to read another file")
+                raise TemplateError("it wants to read another file")
             template.append(jinja.from_string(parsed))
         return template[0]
 
@@ -104,11 +104,11 @@ def _answer(render: Callable[[], str]) -> dict[str, str]:
     except TemplateSyntaxError as error:
         return {"kind": "syntax", "reason": f"line {error.lineno}: {_sentence(error.message)}"}
     except OverflowError:
-        return {"kind": "size", "reason": f"more than {MOST_TEXT} characters"}
+        return {"kind": "limit", "reason": f"it writes more than {MOST_TEXT} characters"}
     except MemoryError:
-        return {"kind": "size", "reason": f"more than {MEMORY_BYTES >> 20} MiB of memory"}
+        return {"kind": "limit", "reason": f"it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
     except RecursionError:
-        return {"kind": "failed", "reason": "it calls itself without an end"}
+        return {"kind": "limit", "reason": "it calls itself without an end"}
     except Exception as error:
         return {"kind": "failed", "reason": _sentence(error)}
     finally:

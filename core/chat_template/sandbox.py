@@ -26,8 +26,8 @@ WAIT_S = 60
 MOST_BYTES = 16 << 20
 """Bytes of one answer: more than six for each character that a template may write."""
 
-Kind = Literal["refused", "syntax", "size", "failed"]
-"""`refused`: the template itself raised; the others are faults of the template."""
+Kind = Literal["refused", "syntax", "limit", "failed"]
+"""`refused`: the template itself raised. `syntax` and `limit` (time, memory, recursion) will not go away."""
 
 
 class RenderError(Exception):
@@ -108,22 +108,22 @@ class Renderer:
         while not answer.endswith(b"\n"):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([pipe], [], [], left)[0]:
-                raise RenderError("failed", f"it took more than {WAIT_S} seconds")
+                raise RenderError("limit", f"it took more than {WAIT_S} seconds")
             data = os.read(pipe, 1 << 16)
             if not data:
-                raise RenderError("failed", _how_it_ended(process))
+                raise _end_of(process)
             answer += data
             if len(answer) > MOST_BYTES:
-                raise RenderError("size", f"more than {MOST_BYTES} bytes")
+                raise RenderError("limit", f"it writes more than {MOST_BYTES} bytes")
         return bytes(answer)
 
 
-def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+def _end_of(process: subprocess.Popen[bytes]) -> RenderError:
     with suppress(subprocess.TimeoutExpired):
         process.wait(1)
     if process.returncode == -signal.SIGPROF:
-        return "it computes without an end"
-    return "its process ended unexpectedly"
+        return RenderError("limit", "it computes without an end")
+    return RenderError("failed", "its process ended unexpectedly")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -171,9 +171,7 @@ class ChatTemplate:
         what = {
             "refused": f"refuses the conversation: {error.reason}",
             "syntax": f"is not valid Jinja ({error.reason})",
-            "size": f"takes too much ({error.reason})",
-            "failed": f"cannot be used: {error.reason}",
-        }[error.kind]
+        }.get(error.kind, f"cannot be used: {error.reason}")
         return BundleError(f"The chat template of {self._of} {what}; {ANOTHER}.")
 
     def _joined(

@@ -36,9 +36,9 @@ class Slots(Protocol):
     def prefill(
         self, slot: int, prompt: Sequence[PromptPiece], cancelled: Cancelled
     ) -> tuple[NDArray[np.float32], int] | None:
-        """Logits (V,) after a prompt, which takes the place of what the slot held; how many were computed.
+        """Logits (V,) after a prompt, in place of what the slot held, and how many positions were computed.
 
-        What it begins with in common with a slot is not. None if it was cancelled. Raises as
+        What any slot begins with, too, is not computed. None if it was cancelled. Raises as
         `LanguageModel.generate`.
         """
         ...

@@ -27,15 +27,15 @@ from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
 from minigpt4.core.language.load import WITHOUT_GPU, layers_on_gpu
 from minigpt4.core.language.positions import ImageRun, Positions, Run
-from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
+from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
 from minigpt4.core.types import Text
-from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
+from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.llama_library import (
     SAME_KERNELS,
-    forget_errors,
-    forget_mapped_pages,
+    copy_sequence,
     last_error,
     load_library,
+    restore_sequence,
 )
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
@@ -58,8 +58,10 @@ LARGE_BYTES = 1 << 30
 
 Then a lone position goes alone and attention is the library's own choice. Measured on one core with
 AVX-512, in processor time: on four layers of 7B's width the copy and plain attention together cost
-Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. A whole 7B
-in Q4_0 is 11 % faster with the copy: there the kernel for two beats the one for a single position.
+Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. Repacked
+kernels take the positions of a small batch one by one, so that a copy costs them as much again. A
+whole 7B in Q4_0 that is not repacked is 11 % faster with the copy: there the kernel for two beats
+the one for a single position.
 """
 
 LEAST_BATCH = 2
@@ -69,8 +71,10 @@ which is dropped straight after. Models of LARGE_BYTES go without.
 A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
 in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
 attention off, logits are the same bit for bit however a prompt is cut, so a reused cache never
-changes a greedy answer. It costs mini a quarter of the decoding speed (35 instead of 47 tokens a
-second on one core).
+changes a greedy answer. On AVX-512 this holds for every type that `models quantize` makes and for mini's,
+with SAME_KERNELS; repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread
+0.5), which the trial of core/weights/repacking.py finds out. It costs mini a quarter of the decoding
+speed (35 instead of 47 tokens a second on one core).
 """
 
 
@@ -103,8 +107,8 @@ class LlamaCppLanguageModel(LanguageModel):
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
-        self.repack = repack
-        model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
+        layers = ALL_LAYERS if gpu_layers is None else gpu_layers
+        model, self.repack = open_model(gguf, layers, repack)
         self._model = model
         self._native = native = [(self._api.llama_model_free, model)]
         self._close = weakref.finalize(self, _free, native)
@@ -231,17 +235,10 @@ class LlamaCppLanguageModel(LanguageModel):
 
     def _copy_cache(self) -> NDArray[np.uint8] | None:
         size = int(self._api.llama_state_seq_get_size(self._context, SEQUENCE))
-        if not has_room(size):
-            return None
-        copy = np.empty(size, np.uint8)
-        written = self._api.llama_state_seq_get_data(self._context, _bytes_of(copy), size, SEQUENCE)
-        return copy if written == size else None
+        return copy_sequence(self._context, SEQUENCE, size) if has_room(size) else None
 
     def _restore_cache(self, copy: NDArray[np.uint8]) -> bool:
-        # Not `llama_memory_seq_cp` from other sequences: with cells at other places logits differ by up to
-        # 0.85, as activations are rounded to 8 bits. This one fills the cache from its first cell on.
-        read = self._api.llama_state_seq_set_data(self._context, _bytes_of(copy), copy.size, SEQUENCE)
-        if read == copy.size:
+        if restore_sequence(self._context, SEQUENCE, copy):
             return True
         self._crop_cache(0)
         return False
@@ -289,24 +286,6 @@ class LlamaCppLanguageModel(LanguageModel):
         if not self._close.alive:
             raise BackendError("The language model has been closed; load it again.")
         return self._vocabulary
-
-    def _load_model(self, gguf: Path, gpu_layers: int) -> Any:
-        forget_errors()
-        parameters = self._api.llama_model_default_params()
-        parameters.n_gpu_layers = gpu_layers
-        parameters.use_extra_bufts = self.repack.is_on
-        model = self._api.llama_model_load_from_file(os.fsencode(gguf), parameters)
-        if not model and self.repack.is_on:
-            self.repack = RepackChoice(False, f"the copy was not made.{last_error()}")
-            return self._load_model(gguf, gpu_layers)
-        if self.repack.is_on:
-            forget_mapped_pages(gguf)
-        if not model:
-            raise BundleError(
-                f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
-                f"installed llama.cpp does not know. {fetch_again(gguf)}{last_error()}"
-            )
-        return model
 
     def _tune(self, parameters: Any) -> None:
         """Change a new context's parameters for models that need other ones."""
@@ -376,10 +355,6 @@ def _metadata(api: Any, model: Any, key: str) -> str:
     buffer = ctypes.create_string_buffer(256)
     count = api.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
-
-
-def _bytes_of(array: NDArray[np.uint8]) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _free(native: list[tuple[Any, Any]]) -> None:

@@ -74,8 +74,9 @@ def measured(device: str, threads: int | None) -> Machine:
     """Measure the device, `cpu` or `cuda`; takes about a second on two cores."""
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    from minigpt4.core.cores import use_torch_threads
+
+    use_torch_threads(threads)
     where = torch.device("cuda" if device.startswith("cuda") and torch.cuda.is_available() else "cpu")
     copy, product = _copy_s(where), _product_s(where)
     name = torch.cuda.get_device_name() if where.type == "cuda" else processor_name()

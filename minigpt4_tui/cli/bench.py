@@ -23,7 +23,7 @@ MODEL_FLAGS = options.FixedModelFlags()
 @options.with_option_sets
 def bench(
     bundle: Annotated[
-        str, typer.Argument(metavar="[BUNDLE]", help="The bundle, as 'models list' shows it.")
+        str, typer.Argument(metavar="BUNDLE", help="The bundle, as 'models list' shows it.")
     ] = "mini",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     compare: Annotated[

@@ -22,17 +22,7 @@ if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = (
-    "bundle",
-    "backend",
-    "device",
-    "threads",
-    "quant",
-    "gpu_layers",
-    "context",
-    "image_tokens",
-    "repack",
-)
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "image_tokens")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -102,13 +92,13 @@ class ModelFlags:
             help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
         ),
     ] = None
-    repack: Annotated[
-        bool | None,
+    no_repack: Annotated[
+        bool,
         typer.Option(
-            "--repack/--no-repack",
-            help="llama.cpp: repack weights for this processor if it can and memory allows; by default.",
+            "--no-repack",
+            help="llama.cpp: do not repack weights for this processor: slower, but leaves memory to others.",
         ),
-    ] = None
+    ] = False
     offload_vision: Annotated[
         bool,
         typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it encodes."),
@@ -117,7 +107,8 @@ class ModelFlags:
 
     def given(self) -> dict[str, Any]:
         """The settings given on the command line."""
-        return _given(self, MODEL) | ({"cache": False} if self.no_cache else {})
+        off = {"cache": self.no_cache, "repack": self.no_repack}
+        return _given(self, MODEL) | {name: False for name, is_off in off.items() if is_off}
 
 
 @dataclass(frozen=True)

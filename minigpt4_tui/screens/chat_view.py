@@ -209,7 +209,7 @@ class ChatView(Screen[None]):
         match update:
             case TextAdded(message, text, first_token_s, tokens_per_s, is_reasoning):
                 if view := self.transcript.view(message):
-                    view.grow(text, is_reasoning=is_reasoning)
+                    (view.think if is_reasoning else view.grow)(text)
                 self.status.update_speed(Speed(first_token_s, tokens_per_s))
             case PhaseChanged(phase):
                 self.status.phase = phase

@@ -108,7 +108,7 @@ class Settings:
         True,
         "Let llama.cpp repack weights for this processor, where that works: faster, but the system cannot "
         "drop them when memory is short.",
-        **_MODEL,
+        group="Model",
     )
     cache: bool = _setting(
         True, "Keep what the model sees of a picture on disk, so that it is encoded once.", group="Model"

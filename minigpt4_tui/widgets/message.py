@@ -102,17 +102,16 @@ class MessageView(Vertical, can_focus=True):
         for head in self.query(".head").results(Static):
             head.update(self._head())
 
-    def grow(self, text: str, *, is_reasoning: bool = False) -> None:
-        """Append more of the answer, or of the reasoning before it.
-
-        It is painted together with what arrives in the next moment.
-        """
+    def think(self, text: str) -> None:
+        """Append more of what precedes the answer."""
+        self._reasoning += text
         self.phase = "decode"
-        if is_reasoning:
-            self._reasoning += text
-            self._show_reasoning()
-            return
+        self._show_reasoning()
+
+    def grow(self, text: str) -> None:
+        """Append more of the answer; painted together with what arrives in the next moment."""
         self._pending += text
+        self.phase = "decode"
         if self._painter is None:
             self._painter = self.run_worker(self._paint_pending())
 

@@ -28,9 +28,11 @@ def telling_reasoning(pieces: Iterable[Piece], quiet: Callable[[str], str]) -> I
 
 def cut_short(reply: Reply, sampling: ResolvedSampling, way_out: str = "--max-tokens allows more") -> str:
     """The notice under an answer that ran to its limit, with the way to more of it."""
+    is_thinking = bool(reply.reasoning) and not reply.text
+    what = "The model was still thinking" if is_thinking else "The answer was cut off"
     if reply.answer_tokens < sampling.max_tokens:
-        return f"(The answer was cut off after {reply.answer_tokens} tokens: the model's context is full.)"
-    return f"(The answer was cut off after {reply.answer_tokens} tokens; {way_out}.)"
+        return f"({what} after {reply.answer_tokens} tokens: the model's context is full.)"
+    return f"({what} after {reply.answer_tokens} tokens; {way_out}.)"
 
 
 def reply_stats(reply: Reply) -> dict[str, float | int | str | None]:
