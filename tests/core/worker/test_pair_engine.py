@@ -41,9 +41,8 @@ def test_it_answers_counts_and_ends_as_an_event_if_native_code_crashes(qwen: Pat
         turns = [*asked, ChatMessage("assistant", heard.text_of("first")), ChatMessage("user", "Where?")]
         worker.reply("second", turns, Sampling(max_tokens=6, temperature=0.0))
         assert heard.finished("second").prompt_tokens > finished.prompt_tokens
-        process = worker._process
-        assert process is not None
-        os.kill(process.pid, signal.SIGABRT)
+        assert worker._child is not None
+        os.kill(worker._child._process.pid, signal.SIGABRT)
         assert "aborted in native code" in heard.until(Exited).sentence
     finally:
         worker.stop()
