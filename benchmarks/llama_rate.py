@@ -27,12 +27,13 @@ from typing import Any, Protocol
 
 from minigpt4.core.bundle_making.random_weights import ggml_tensor
 from minigpt4.core.bundles.bundle import load_bundle
+from minigpt4.core.cores import usable_cores
 from minigpt4.core.language import llamacpp
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel, is_large
 from minigpt4.core.language.repack_choice import RepackChoice, reason_against
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.core.weights.gguf.writer import LlamaShape, write_gguf
-from minigpt4.core.weights.llama_library import SAME_KERNELS, load_library, processors
+from minigpt4.core.weights.llama_library import SAME_KERNELS, load_library
 from minigpt4.core.weights.locate import choose_gguf
 from minigpt4.core.weights.repacking import repacking
 from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary
@@ -65,7 +66,7 @@ class Rates:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("gguf", type=Path, nargs="*")
-    parser.add_argument("--threads", type=int, default=processors())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--prompt", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)

@@ -32,12 +32,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from minigpt4.core.cores import usable_cores
 from minigpt4.core.engine import Engine
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.storage.paths import HOME_VARIABLE, data_home
 from minigpt4.core.types import ResolvedSampling, Sampling
-from minigpt4.core.weights.llama_library import processors
 from minigpt4.tui.history.store import FILE_NAME, ConversationInfo, Store, StoredMessage, WholeConversation
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "minigpt4")
@@ -198,7 +198,7 @@ def conversation(number: int) -> WholeConversation:
 def threads(options: argparse.Namespace) -> Panel:
     """Prefill and decoding with one thread and with all."""
     lines: dict[str, list[Point]] = {"prompt": [], "answer": []}
-    for count in sorted({1, processors()}):
+    for count in sorted({1, usable_cores()}):
         with Engine.load("mini", backend="llamacpp", threads=count) as engine:
             model = engine.language
             lines["prompt"].append((count, 512 / repeated(lambda m=model: prefill(m, 512))))  # type: ignore[misc]

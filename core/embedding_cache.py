@@ -1,6 +1,7 @@
 """Image embeddings cached on disk, so that a known picture needs neither tower nor torch.
 
     cache_home()/embeddings/<fingerprint>/<key>.npy         float32 (N, D_llm)
+    cache_home()/embeddings/<fingerprint>/<key>.npy         bytes: a layout as JSON, then its vectors
     cache_home()/embeddings/pixels-<size>/<key>.npy         uint8 (size, size, 3)
 
 The fingerprint names everything before the language model, `Picture.key` the picture's content:
@@ -19,16 +20,18 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from minigpt4.core.bundles.bundle import Bundle
+from minigpt4.core.bundles.geometry import Fit
 from minigpt4.core.dtypes import AUTO
 from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.atomic import replacing
 from minigpt4.core.storage.paths import cache_home
+from minigpt4.core.types import LaidOut, Layout, Stretch
 from minigpt4.core.vision.fingerprint import tower_fingerprint
 
 LIMIT_BYTES = 512 * 1024**2
@@ -39,6 +42,12 @@ KEPT_FRACTION = 0.9
 
 RECOUNTED_FRACTION = 0.1
 """Fraction of the limit after which a process lists the folder again, to which others may write as well."""
+
+PLANES = 4
+"""Positions of a vector in M-RoPE."""
+
+LENGTH_BYTES = 8
+"""Of the length of a layout, before it in a file."""
 
 log = logging.getLogger(__name__)
 
@@ -148,15 +157,73 @@ class ArrayCache:
 
 
 class SquareCache(ArrayCache):
-    """Pictures squashed to the vision tower's `size`, passed to the engine's process.
+    """Pictures as squares of the vision tower's `size`, passed to the engine's process.
 
     The app decodes an attached picture for its thumbnail, long before the engine encodes it; the
-    engine then decodes nothing, and removes the square once the embedding is cached. Squashed pixels
+    engine then decodes nothing, and removes the square once the embedding is cached. Such pixels
     pass through `to_pixels` unchanged, so the embedding is the same bit for bit.
     """
 
-    def __init__(self, size: int) -> None:
-        super().__init__(f"pixels-{size}", (size, size, 3), np.uint8)
+    def __init__(self, size: int, fit: Fit = "squashed") -> None:
+        name = f"pixels-{size}" if fit == "squashed" else f"pixels-{size}-{fit}"
+        super().__init__(name, (size, size, 3), np.uint8)
+
+
+class Cache(Protocol):
+    """What an encoder gave of pictures, on disk; see `ArrayCache`."""
+
+    def get(self, key: str, /) -> Any:
+        """The value of the picture with this key, or None."""
+        ...
+
+    def put(self, key: str, value: Any, /) -> None:
+        """Keep the value of a picture."""
+        ...
+
+    def remove(self, key: str, /) -> None:
+        """Remove the value of a picture, if it is there."""
+        ...
+
+
+class LayoutCache:
+    """Vectors of one width, with their layouts, by picture key; bounded as `ArrayCache` is."""
+
+    def __init__(self, name: str, width: int, folder: Path | None = None, limit: int = LIMIT_BYTES) -> None:
+        self._packed = _PackedCache(name, width, folder, limit)
+        self._width = width
+
+    def get(self, key: str) -> LaidOut | None:
+        """The vectors and layout of the picture with this key, if they are cached and intact."""
+        packed = self._packed.get(key)
+        return None if packed is None else _unpacked(packed, self._width)
+
+    def put(self, key: str, value: LaidOut) -> None:
+        """Store vectors and layout; a folder that cannot be written costs one log line."""
+        self._packed.put(key, _packed(*value))
+
+    def remove(self, key: str) -> None:
+        """Remove what is stored of the picture, if it is."""
+        self._packed.remove(key)
+
+
+class _PackedCache(ArrayCache):
+    """Arrays of bytes that hold vectors and a layout."""
+
+    def __init__(self, name: str, width: int, folder: Path | None, limit: int) -> None:
+        super().__init__(name, (), np.uint8, folder, limit)
+        self._width = width
+
+    def _check(self, array: NDArray[Any]) -> None:
+        if array.ndim != 1 or array.dtype != np.uint8:
+            raise ValueError(f"it holds {array.dtype} {array.shape} instead of bytes")
+        _unpacked(array, self._width)
+
+
+def embedding_cache(bundle: Bundle, fingerprint: str, width: int) -> Cache:
+    """The disk cache of a bundle's image embeddings of this width."""
+    if bundle.mmproj is None:
+        return ArrayCache(fingerprint, (bundle.projection.image_tokens, width), np.float32)
+    return LayoutCache(fingerprint, width)
 
 
 def is_cached(key: str) -> bool:
@@ -212,3 +279,48 @@ def _touch(path: Path) -> None:
         os.utime(path)
     except OSError as error:
         log.debug("The time of last use of %s could not be updated (%s).", path, error)
+
+
+def _packed(tokens_ND: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]:
+    written = json.dumps([_plain(part) for part in layout]).encode()
+    vectors = np.ascontiguousarray(tokens_ND, np.float32).tobytes()
+    return np.frombuffer(len(written).to_bytes(LENGTH_BYTES, "little") + written + vectors, np.uint8)
+
+
+def _unpacked(packed: NDArray[np.uint8], width: int) -> LaidOut:
+    """Raises ValueError for bytes that are no vectors of this width with their layout."""
+    data = packed.tobytes()
+    length = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
+    try:
+        layout = tuple(_part(part) for part in json.loads(data[LENGTH_BYTES:length]))
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"its layout is damaged ({error})") from error
+    tokens_ND = np.frombuffer(data[length:], np.float32).reshape(-1, width)
+    vectors = sum(part.vectors for part in layout if isinstance(part, Stretch))
+    if vectors != len(tokens_ND) or not vectors:
+        raise ValueError(f"its layout is of {vectors} vectors and it has {len(tokens_ND)}")
+    if not np.isfinite(tokens_ND).all():
+        raise ValueError("it holds values that are not finite")
+    return tokens_ND, layout
+
+
+def _plain(part: tuple[int, ...] | Stretch) -> Any:
+    if isinstance(part, tuple):
+        return list(part)
+    offsets = None if part.offsets_4N is None else part.offsets_4N.tolist()
+    return {
+        "vectors": part.vectors,
+        "positions": part.positions,
+        "offsets": offsets,
+        "causal": part.is_causal,
+    }
+
+
+def _part(written: Any) -> tuple[int, ...] | Stretch:
+    if isinstance(written, list):
+        return tuple(int(token) for token in written)
+    vectors, offsets = int(written["vectors"]), written["offsets"]
+    offsets_4N = None if offsets is None else np.array(offsets, np.int32)
+    if vectors < 1 or (offsets_4N is not None and offsets_4N.shape != (PLANES, vectors)):
+        raise ValueError("its layout is damaged")
+    return Stretch(vectors, int(written["positions"]), offsets_4N, bool(written["causal"]))

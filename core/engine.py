@@ -17,21 +17,25 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download import fetch
 from minigpt4.core.dtypes import AUTO
-from minigpt4.core.embedding_cache import ArrayCache, SquareCache, embedding_fingerprint
+from minigpt4.core.embedding_cache import (
+    ArrayCache,
+    Cache,
+    SquareCache,
+    embedding_cache,
+    embedding_fingerprint,
+)
 from minigpt4.core.engine_options import Backend, EngineOptions
-from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.errors import BundleError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
@@ -39,32 +43,30 @@ from minigpt4.core.language.sampling import check_beams, check_sampling
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import (
     Assistant,
+    ChatForm,
     Message,
-    System,
     User,
+    check_conversation,
+    is_begun,
     prompt_pieces,
     prompt_positions,
     template_named,
 )
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.trim import Trimmed, trim
-from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import (
+    Encoder,
+    FoundObject,
+    ImageEmbedding,
+    PromptPiece,
+    ResolvedSampling,
+    Sampling,
+    Text,
+)
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
+from minigpt4.core.vision.open_encoder import tower_encoder
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
-
-
-class Encoder(Protocol):
-    """What reads pictures for an engine; see `ImageEncoder`."""
-
-    def __call__(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The picture's embedding (N, D_llm)."""
-        ...
-
-    def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
-        ...
-
 
 ANY_TEXTS = ("What is it?", "1")
 """Questions that begin differently for any tokenizer: what their prompts share is before the text."""
@@ -90,22 +92,27 @@ class Engine:
         `encoder` creates the part that encodes pictures and is called at most once. Without `cache` nothing
         is read from the disk cache or kept there.
         """
-        shape = bundle.projection
-        if language.width != shape.outputs:
+        width = language.width if bundle.mmproj is not None else bundle.projection.outputs
+        if language.width != width:
             raise BundleError(
                 f"The bundle '{bundle.name}' does not fit together: its projection gives vectors of width "
-                f"{shape.outputs} and its language model reads {language.width}; correct its manifest."
+                f"{width} and its language model reads {language.width}; correct its manifest."
             )
         self.bundle = bundle
         self.language = language
         self.choices: Mapping[str, str] = {}
         """What was chosen for options that were left to the machine, by their names."""
-        self._template = template_named(bundle.template)
+        if bundle.mmproj is None:
+            self.template: ChatForm = template_named(bundle.template)
+        else:
+            from minigpt4.core.mtmd.template import template_of
+
+            self.template = template_of(bundle, language)
         self._fingerprint = fingerprint
-        self._cache = _embedding_cache(bundle, fingerprint)
+        self._cache = embedding_cache(bundle, fingerprint, width)
         objects = bundle.objects.limit if bundle.objects else 0
         self._boxes = ArrayCache(f"{fingerprint}-objects", (objects, BOX_COLUMNS), np.float32)
-        self._squares = SquareCache(bundle.vision.image_size)
+        self._squares = None if bundle.mmproj else SquareCache(bundle.vision.image_size, bundle.vision.fit)
         self._is_caching = cache
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
@@ -146,19 +153,9 @@ class Engine:
         projection before anything is fetched; FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
-            bundle,
-            backend,
-            device,
-            projection,
-            threads,
-            quant,
-            gpu_layers,
-            context,
-            dtype,
-            repack,
-            offload,
-            cache,
+            bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype
         )
+        options = replace(options, repack=repack, offload=offload, cache=cache)
         return cls.from_options(options, progress=progress, notice=notice)
 
     @classmethod
@@ -179,28 +176,20 @@ class Engine:
         options = options.resolved()
         bundle = options.loaded_bundle()
         check_memory(options)
-        path = options.projection or fetch.projection_path(bundle)
+        is_pair = bundle.mmproj is not None
+        path = Path() if is_pair else options.projection or fetch.projection_path(bundle)
         fetch.ensure(bundle, progress=progress, notice=notice, begin=begin, files=needed_files(options))
-        dtype = options.dtype or AUTO
-        fingerprint = embedding_fingerprint(bundle, path, dtype)
+        if is_pair:
+            from minigpt4.core.mtmd.encoder import load_pair
 
-        def encoder() -> Encoder:
-            from minigpt4.core.vision.encoder import ImageEncoder
-
-            return ImageEncoder(
-                bundle,
-                path,
-                device=options.device,
-                threads=options.threads,
-                dtype=dtype,
-                offload=options.offload,
-            )
-
+            engine = cls(bundle, *load_pair(options), cache=options.cache)
+            engine.choices = choices_made(options)
+            return engine
+        fingerprint = embedding_fingerprint(bundle, path, options.dtype or AUTO)
+        encoder = tower_encoder(options, path)
+        known = embedding_cache(bundle, fingerprint, bundle.projection.outputs)
         loading: Future[Encoder] | None = None
-        known = _embedding_cache(bundle, fingerprint)
-        if not all(
-            options.cache and any(known.get(key) is not None for key in picture.keys) for picture in pictures
-        ):
+        if any(not options.cache or all(known.get(key) is None for key in one.keys) for one in pictures):
             thread = ThreadPoolExecutor(1, "vision-tower")
             loading = thread.submit(encoder)
             thread.shutdown(wait=False)
@@ -218,14 +207,15 @@ class Engine:
         """
         picture = open_picture(source)
 
-        def encoded(encoder: Encoder) -> NDArray[np.float32]:
-            tokens_ND = encoder(picture)
-            if self._is_caching:
+        def encoded(encoder: Encoder) -> Any:
+            embedding = encoder(picture)
+            if self._is_caching and self._squares is not None:
                 self._squares.remove(picture.key)
-            return tokens_ND
+            return embedding
 
-        tokens_ND = self._cached(self._cache, picture, encoded)
-        return ImageEmbedding(tokens_ND, key=f"{self._fingerprint}/{picture.digest}")
+        found = self._cached(self._cache, picture, encoded)
+        tokens_ND, layout = found if isinstance(found, tuple) else (found, ())
+        return ImageEmbedding(tokens_ND, f"{self._fingerprint}/{picture.digest}", layout)
 
     def objects(self, source: PictureSource) -> list[FoundObject]:
         """The objects that a picture's embedding holds, in its order. Cached as the embedding is.
@@ -242,21 +232,18 @@ class Engine:
         """Remove what the disk cache has of a picture; raises ImageError for what is not a picture."""
         for key in open_picture(source).keys:
             for cache in (self._cache, self._boxes, self._squares):
-                cache.remove(key)
+                if cache is not None:
+                    cache.remove(key)
 
     def prefill_opening(self, conversation: Sequence[Message]) -> None:
         """Compute what comes before the pictures of the last message, a User's, while the tower still loads.
 
         The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
         """
-        if self._loading is None or self._loading.done():
-            return
-        unseen = ImageEmbedding(np.zeros((1, self.language.width), np.float32), key="")
-        *before, last = conversation
-        assert isinstance(last, User)
-        prompt = self._pieces([*before, replace(last, images=(unseen,))])
-        if opening := list(takewhile(lambda piece: isinstance(piece, int), prompt)):
-            self.language.logits(opening)
+        if self._loading is not None and not self._loading.done():
+            *before, last = conversation
+            assert isinstance(last, User)
+            self.prepare([*before, replace(last, images=())])
 
     def reply(
         self,
@@ -284,8 +271,9 @@ class Engine:
             self.language,
             self._pieces(kept.messages),
             replace(resolved, max_tokens=kept.room),
-            stop=self._template.stop,
-            opening=self._template.opening,
+            stop=self.template.stop,
+            opening=self.template.opening,
+            reasoning=None if is_begun(kept.messages[-1]) else self.template.reasoning,
             beams=beams,
             dropped_messages=kept.dropped,
             cancelled=cancelled or (lambda: False),
@@ -350,10 +338,8 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _cached(
-        self, cache: ArrayCache, picture: Picture, compute: Callable[[Encoder], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """The picture's array from the cache, or computed and put there."""
+    def _cached(self, cache: Cache, picture: Picture, compute: Callable[[Encoder], Any]) -> Any:
+        """What the cache holds of the picture, or computed and put there."""
         if self._is_caching:
             for key in picture.keys:
                 if (found := cache.get(key)) is not None:
@@ -362,7 +348,7 @@ class Engine:
             self._encoder = self._make_encoder()
         if not self._is_caching:
             return compute(self._encoder)
-        square = self._squares.get(picture.key)
+        square = self._squares.get(picture.key) if self._squares is not None else None
         if square is not None:
             picture.take_pixels(square)
         computed = compute(self._encoder)
@@ -370,7 +356,7 @@ class Engine:
         return computed
 
     def _pieces(self, messages: Sequence[Message]) -> list[PromptPiece]:
-        return prompt_pieces(self._template.segments(messages), self._tokenize)
+        return prompt_pieces(self.template.segments(messages), self._tokenize)
 
     def _starting(self, pieces: Generator[Piece, None, None]) -> None:
         # Two answers cannot share one key/value cache: the newer one ends the older.
@@ -393,22 +379,5 @@ class Engine:
         )
 
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
-        last = conversation[-1] if conversation else None
-        if last is None or isinstance(last, System):
-            raise UsageError("There is nothing to answer: the conversation has no question in it.")
-        if isinstance(last, User) and not last.images and not last.text.strip():
-            raise UsageError("The question is empty; type what you want to know.")
         check_sampling(sampling)
-        for message in conversation:
-            for embedding in message.images if isinstance(message, User) else ():
-                width = embedding.tokens_ND.shape[-1]
-                if width != self.language.width:
-                    raise UsageError(
-                        f"A picture in the conversation has vectors of width {width} and the language model "
-                        f"of '{self.bundle.name}' reads {self.language.width}; look at it with this engine."
-                    )
-
-
-def _embedding_cache(bundle: Bundle, fingerprint: str) -> ArrayCache:
-    shape = bundle.projection
-    return ArrayCache(fingerprint, (shape.image_tokens, shape.outputs), np.float32)
+        check_conversation(conversation, self.language.width, self.bundle.name)

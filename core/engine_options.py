@@ -56,6 +56,8 @@ class EngineOptions:
     offload: bool = False
     """Keep the vision tower off the GPU except while it encodes."""
 
+    image_tokens: int | None = None
+    """About how many tokens a picture takes at most, of a bundle of two GGUF files; None: its own rule."""
     cache: bool = True
     """Read image embeddings from the disk cache, and keep new ones there."""
 
@@ -77,6 +79,8 @@ class EngineOptions:
         """
         self._check_values()
         options = replace(self, bundle=self.loaded_bundle())
+        if options.loaded_bundle().mmproj is not None:
+            options._check_pair(options.loaded_bundle())
         if self.projection is not None:
             from minigpt4.core.weights.run_projection import run_projection
 
@@ -93,6 +97,13 @@ class EngineOptions:
         """
         self._check_values()
         bundle = self.loaded_bundle()
+        if bundle.mmproj is not None:
+            self._check_pair(bundle)
+        elif self.image_tokens is not None:
+            raise UsageError(
+                f"--image-tokens {self.image_tokens} is for bundles of two GGUF files; a picture of "
+                f"'{bundle.name}' always takes {bundle.projection.image_tokens}."
+            )
         if self.context is not None and not 1 <= self.context <= bundle.language.context:
             raise UsageError(
                 f"A context of {self.context} positions is not possible; '{bundle.name}' was made for 1 to "
@@ -118,6 +129,25 @@ class EngineOptions:
             raise UsageError(f"{self.gpu_layers} layers cannot be on a GPU; ask for 0 or more.")
         check_quant(self.quant)
         self._check_backend_of_quant()
+
+    def _check_pair(self, bundle: Bundle) -> None:
+        """Raise UsageError for what a bundle of two GGUF files cannot do."""
+        for wish, is_given in (
+            ("--projection", self.projection is not None),
+            ("--backend torch", self.backend == "torch"),
+            ("--offload-vision", self.offload),
+        ):
+            if is_given:
+                raise UsageError(
+                    f"'{bundle.name}' is two GGUF files, which llama.cpp uses as they are; leave `{wish}` "
+                    "out."
+                )
+        if self.image_tokens is not None and not 1 <= self.image_tokens <= bundle.language.context:
+            raise UsageError(
+                f"--image-tokens is {self.image_tokens}; it must be from 1 to the context of "
+                f"'{bundle.name}', "
+                f"{bundle.language.context}."
+            )
 
     def _check_backend_of_quant(self) -> None:
         from minigpt4.core.weights.locate import GGUF_QUANTS, TORCH_QUANTS

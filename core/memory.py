@@ -15,10 +15,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
-from minigpt4.core.bundles.geometry import ViTGeometry, qformer_shapes, vision_shapes
+from minigpt4.core.bundles.geometry import (
+    ClipGeometry,
+    ViTGeometry,
+    clip_shapes,
+    qformer_shapes,
+    vision_shapes,
+)
 from minigpt4.core.dtypes import AUTO, dtype_for
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.weights.gguf.pair_memory import pair_memory, pair_quants, smaller_quants
+from minigpt4.core.weights.llava_folder import language_settings
 from minigpt4.core.weights.locate import (
     CONFIG,
     GGUF_QUANTS,
@@ -55,6 +63,8 @@ CGROUP = Path("/sys/fs/cgroup")
 def quants_of(bundle: Bundle) -> tuple[str, ...]:
     """The quantisations that a bundle's language model can be used in, the finest first."""
     own = bundle.language.gguf
+    if bundle.mmproj is not None:
+        return pair_quants(bundle)
     if own is not None:
         return ("fp32", gguf_quant(own.name))
     return ("bf16", *GGUF_QUANTS[:1], "int8", *GGUF_QUANTS[1:-1], "nf4", *GGUF_QUANTS[-1:])
@@ -69,6 +79,9 @@ def memory_needed(
     for `context` positions (None: all of the bundle's). Empty if the manifest states no geometry and
     the files are not here. Raises UsageError for an unknown name or type.
     """
+    if bundle.mmproj is not None:
+        parts = pair_memory(bundle, quant, context or bundle.language.context)
+        return parts | {"working room": WORKING_ROOM} if parts else {}
     check_quant(quant)
     geometry = geometry_of(bundle)
     if geometry is None:
@@ -105,7 +118,14 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
         return
     others = {name: needed(name) for name in quants_of(bundle) if needed(name) < wanted}
     fitting = next((name for name, size in others.items() if size <= free), None)
-    if fitting is not None:
+    smaller = {name: needed(name) for name in smaller_quants(bundle)} if bundle.mmproj else {}
+    offered = next((name for name, size in smaller.items() if size <= free), None)
+    if offered is not None:
+        advice = (
+            f"its language model in {offered} would fit with {gib(smaller[offered])}: import a file of that "
+            "quantisation, or choose a shorter `--context`"
+        )
+    elif fitting is not None:
         advice = f"{fitting} would fit with {gib(others[fitting])}: choose `--quant {fitting}`"
     elif others:
         least = min(others, key=others.__getitem__)
@@ -162,7 +182,7 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
     if folder is None:
         return None
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = language_settings(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
         heads = int(config["num_attention_heads"])
         return LanguageGeometry(
             layers=int(config["num_hidden_layers"]),
@@ -172,7 +192,7 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
             key_value_heads=int(config.get("num_key_value_heads") or heads),
             shared_embedding=bool(config.get("tie_word_embeddings", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -181,6 +201,9 @@ def geometry_of(bundle: Bundle) -> LanguageGeometry | None:
 
 def _vision_bytes(bundle: Bundle, float_bytes: int) -> int:
     vision = bundle.vision
+    if vision.architecture == "clip-vit":
+        clip = ClipGeometry.parse(vision.options, bundle.name)
+        return _count(clip_shapes(clip, vision.image_size)) * float_bytes
     if vision.architecture != "eva-vit-g":  # a small tower computes in the float32 of its file
         return vision.file.bytes or 0
     shapes = vision_shapes(ViTGeometry.parse(vision.options, bundle.name), vision.image_size)

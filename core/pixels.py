@@ -8,10 +8,11 @@ size is checked before any of its pixels are decoded.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from minigpt4.core.bundles.geometry import Fit
 from minigpt4.core.errors import ImageError
 from minigpt4.core.image_file.color import ProfileError, srgb_conversion, to_srgb
 from minigpt4.core.image_file.decode import decode
@@ -188,18 +190,48 @@ def squashed(image: Image.Image, size: int) -> Image.Image:
     return image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
 
 
+PADDING = (122, 116, 104)
+"""The color beside a letterboxed picture: CLIP's mean, as LLaVA and llama.cpp have it."""
+
+
+def letterboxed(image: Image.Image, size: int) -> Image.Image:
+    """The whole picture in its own proportions, centered on a square of `size` pixels; bicubic.
+
+    As llama.cpp's libmtmd prepares pictures for LLaVA-1.5 (`img_tool::resize` of its mtmd-image.cpp, to the
+    pixel): sides are computed in float32 and rounded up.
+    """
+    image = image.convert("RGB")
+    if image.size == (size, size):
+        return image
+    scale = min(np.float32(size) / np.float32(side) for side in image.size)
+    width, height = (min(math.ceil(np.float32(side) * scale), size) for side in image.size)
+    square = Image.new("RGB", (size, size), PADDING)
+    # One side after the other: Pillow 13 begins with the height of a tall picture, libmtmd with the width.
+    inner = image.resize((width, image.height), Image.Resampling.BICUBIC)
+    inner = inner.resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(inner, ((size - width) // 2, (size - height) // 2))
+    return square
+
+
 def to_pixels(
-    image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]
+    image: Image.Image, size: int, mean: Sequence[float], std: Sequence[float], fit: Fit = "squashed"
 ) -> NDArray[np.float32]:
-    """The input of a vision tower, (3, size, size): the squashed picture scaled to 0..1, then
+    """The input of a vision tower, (3, size, size): the picture as a square scaled to 0..1, then
     `(x - mean) / std` for each channel.
     """
+    square = FITS[fit](image, size)
     # Transposed while still bytes, then changed in place: a third of the time, and the same numbers.
-    pixels_CHW = np.ascontiguousarray(np.asarray(squashed(image, size)).transpose(2, 0, 1)).astype(np.float32)
+    pixels_CHW = np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1)).astype(np.float32)
     pixels_CHW /= np.float32(255)
     pixels_CHW -= np.asarray(mean, np.float32)[:, None, None]
     pixels_CHW /= np.asarray(std, np.float32)[:, None, None]
     return pixels_CHW
+
+
+FITS: Mapping[Fit, Callable[[Image.Image, int], Image.Image]] = {
+    "squashed": squashed,
+    "letterboxed": letterboxed,
+}
 
 
 def _read(path: Path) -> bytes:

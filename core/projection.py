@@ -1,7 +1,7 @@
 """The layer between a vision tower and a language model: the only one that is trained.
 
-MiniGPT-4 has one linear layer. The paper's ablation has three, of unstated widths; here they are
-D_vision -> D_llm -> D_llm -> D_llm with GELU in between.
+MiniGPT-4 has one linear layer, LLaVA-1.5 two. The paper's ablation has three, of unstated widths; here they
+are D_vision -> D_llm -> D_llm -> D_llm with GELU in between, as LLaVA's two are D_vision -> D_llm -> D_llm.
 
 On disk it is a safetensors file with `weight` (D_llm, D_vision) and `bias` (D_llm,), or with
 `layers.0.weight`, `layers.0.bias`, `layers.1.weight`, ..., in any float type; in memory always
@@ -46,7 +46,7 @@ class Projection(nn.Module):
 
     @property
     def layers(self) -> int:
-        """How many linear layers there are: 1, or 3 for the paper's ablation."""
+        """How many linear layers there are: 1, 2 in LLaVA, or 3 for the paper's ablation."""
         return 1 + len(self.deeper)
 
     def forward(self, features_BND: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Protocol
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Reasoning, Text, Tokenize
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class SmolLM2:
     training: TrainingPrompt | None = None
     """The prompt of the paper's stage 2; None for a model family that was never trained with it."""
 
+    reasoning: Reasoning | None = None
+    """How answers begin with what the model thinks; None: they do not."""
+
     system: str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
@@ -138,6 +142,7 @@ class MiniGPT4Chat:
     begin: tuple[Text, ...] = (BOS,)
     opening: str | None = "Assistant:"
     stop: tuple[str, ...] = ("###",)
+    reasoning: Reasoning | None = None
     system: str = (
         "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I "
         "provide it to you. Please answer my questions."
@@ -242,6 +247,61 @@ LLAMA2 = MiniGPT4Chat(
 )
 
 
+def is_begun(last: Message) -> bool:
+    """Whether the message is an answer that is continued."""
+    return isinstance(last, Assistant) and bool(last.text.strip())
+
+
+LLAVA_SYSTEM = (
+    "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the human's questions."
+)
+
+
+@dataclass(frozen=True)
+class Llava:
+    """The chat form of LLaVA-1.5 (`conv_vicuna_v1` in conversation.py of haotian-liu/LLaVA).
+
+    A message begins with its pictures, each on a line of its own. All text between two pictures is one
+    segment.
+    """
+
+    name: str = "llava-1.5"
+    begin: tuple[Text, ...] = (BOS,)
+    opening: str | None = None
+    stop: tuple[str, ...] = ("</s>",)
+    reasoning: Reasoning | None = None
+    system: str = LLAVA_SYSTEM
+    training: TrainingPrompt | None = TrainingPrompt(f"{LLAVA_SYSTEM} USER: ", "\n", " ASSISTANT:")
+
+    def segments(self, conversation: Sequence[Message]) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
+        messages = list(conversation)
+        if not messages or not isinstance(messages[0], System):
+            messages.insert(0, System(self.system))
+        parts: list[Text | Image] = [BOS]
+        for message in messages:
+            match message:
+                case System(text):
+                    parts += [Text(text), Text(" ", control=True)] if text else []
+                case User(text, images):
+                    parts.append(Text("USER: ", control=True))
+                    for embedding in images:
+                        parts += [Image(embedding), Text("\n", control=True)]
+                    parts += [Text(text), Text(" ", control=True)]
+                case Assistant(text):
+                    parts += [Text("ASSISTANT: ", control=True), Text(text), Text("</s>", control=True)]
+        if isinstance(messages[-1], Assistant):
+            parts.pop()
+        else:
+            parts.append(Text("ASSISTANT:", control=True))
+        return _joined(parts)
+
+    def learnt_answer(self, answer: str) -> tuple[Text, ...]:
+        """An answer and its end, adjacent as a model learns them."""
+        return (Text(answer), Text("</s>", control=True))
+
+
 def prompt_pieces(segments: Sequence[Segment], tokenize: Tokenize) -> list[PromptPiece]:
     """Segments as token ids and pictures, each segment tokenised on its own."""
     pieces: list[PromptPiece] = []
@@ -261,6 +321,22 @@ def prompt_positions(pieces: Sequence[PromptPiece]) -> int:
     return sum(1 if isinstance(piece, int) else len(piece) for piece in pieces)
 
 
+def check_conversation(conversation: Sequence[Message], width: int, bundle: str) -> None:
+    """Raise UsageError if there is no question, or a picture's vectors do not have the model's `width`."""
+    last = conversation[-1] if conversation else None
+    if last is None or isinstance(last, System):
+        raise UsageError("There is nothing to answer: the conversation has no question in it.")
+    if isinstance(last, User) and not last.images and not last.text.strip():
+        raise UsageError("The question is empty; type what you want to know.")
+    for message in conversation:
+        for embedding in message.images if isinstance(message, User) else ():
+            if embedding.tokens_ND.shape[-1] != width:
+                raise UsageError(
+                    f"A picture in the conversation has vectors of width {embedding.tokens_ND.shape[-1]} and "
+                    f"the language model of '{bundle}' reads {width}; look at it with this engine."
+                )
+
+
 def _role(message: Message) -> str:
     match message:
         case System():
@@ -271,11 +347,39 @@ def _role(message: Message) -> str:
             return "assistant"
 
 
-PromptTemplate = SmolLM2 | MiniGPT4Chat
+class ChatForm(Protocol):
+    """What an engine needs of a prompt template: those below, and the chat templates of GGUF files."""
+
+    @property
+    def begin(self) -> tuple[Text, ...]:
+        """Texts that the model expects at the beginning of any prompt."""
+        ...
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts that end an answer besides the model's own end token."""
+        ...
+
+    @property
+    def opening(self) -> str | None:
+        """A prefix to strip from answers, with white space around them; None: answers stay as they are."""
+        ...
+
+    @property
+    def reasoning(self) -> Reasoning | None:
+        """How answers begin with what the model thinks; None: they do not."""
+        ...
+
+    def segments(self, conversation: Sequence[Message], /) -> list[Segment]:
+        """The whole prompt, up to where the answer begins."""
+        ...
+
+
+PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava
 """How one model family marks turns."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
-    template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2)
+    template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2, Llava())
 }
 
 

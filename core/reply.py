@@ -8,19 +8,21 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from minigpt4.core.chat_template.reasoning import ReasoningSplitter
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.detokenizer import Detokenizer
 from minigpt4.core.prompt import prompt_positions
-from minigpt4.core.types import PromptPiece, ResolvedSampling
+from minigpt4.core.types import PromptPiece, Reasoning, ResolvedSampling
 
 Finish = Literal["stop", "length", "cancelled"]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A chunk of the answer's text; never empty, and never a part of a character."""
+    """A chunk of the answer, or of the reasoning before it; never empty, and never a part of a character."""
 
     text: str
+    is_reasoning: bool = False
 
 
 class Decoder(Protocol):
@@ -45,7 +47,10 @@ class Reply:
     """
 
     text: str
-    """The text so far: the pieces joined."""
+    """The text so far: the pieces joined, without reasoning."""
+
+    reasoning: str
+    """What the model thought before it answered, so far; it is not a part of the conversation."""
 
     finish: Finish | None
     """Why it ended: the model or a stop string, `max_tokens` or the context, a cancel; None before."""
@@ -86,16 +91,17 @@ class Reply:
         *,
         stop: Sequence[str],
         opening: str | None = None,
+        reasoning: Reasoning | None = None,
         beams: int = 1,
         dropped_messages: int,
         cancelled: Callable[[], bool],
         on_start: Callable[[Generator[Piece, None, None]], None],
     ) -> None:
-        """`stop` and `opening` are the prompt template's; more than one of `beams` is a beam search.
+        """`stop`, `opening` and `reasoning` are the template's; more than one of `beams` is a beam search.
 
         `on_start` is called with the iterator before its first piece is generated.
         """
-        self.text = ""
+        self.text = self.reasoning = ""
         self.finish = None
         self.prompt_tokens = prompt_positions(prompt)
         self.answer_tokens = 0
@@ -111,6 +117,7 @@ class Reply:
         self._clock = time.perf_counter
         self._beams = beams
         self._stream = Detokenizer(stop, opening=opening)
+        self._splitter = ReasoningSplitter(reasoning)
         self._cancelled = cancelled
         self._was_cancelled = False
         self._on_start = on_start
@@ -143,16 +150,19 @@ class Reply:
                     yield from self._append(self._stream.feed(self._language.piece(token)))
                     if self._stream.stopped:
                         break
-            yield from self._append(self._stream.finish())
+            yield from self._append(self._stream.finish(), is_last=True)
             finish = self._finish_reason()
         finally:
             self.finish = finish
             self.computed_tokens = self._decoder.computed
 
-    def _append(self, text: str) -> Iterator[Piece]:
-        if text:
-            self.text += text
-            yield Piece(text)
+    def _append(self, text: str, *, is_last: bool = False) -> Iterator[Piece]:
+        for part, is_reasoning in self._splitter.feed(text, is_last=is_last):
+            if is_reasoning:
+                self.reasoning += part
+            else:
+                self.text += part
+            yield Piece(part, is_reasoning)
 
     def _tokens(self) -> Generator[int, None, None]:
         """The generated tokens, counted and timed without the reader's own time between them."""

@@ -100,8 +100,8 @@ def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy:
     segments = template_named(bundle.template).segments([User(question, images=pictures)])
     made_with = {key: getattr(options, key) for key in ("device", "quant", "dtype")}
     metadata: dict[str, object] = {
-        "prompt": "".join(PICTURE_MARK if isinstance(s, Image) else _text(s) for s in segments),
-        "versions": _versions(),
+        "prompt": "".join(PICTURE_MARK if isinstance(s, Image) else text_of(s) for s in segments),
+        "versions": versions(),
         "made_with": {"bundle": bundle.name, "backend": backend, **made_with},
     }
     language = load_language_model(replace(options, backend=backend))
@@ -129,7 +129,9 @@ def trace(options: EngineOptions, pixels_BCHW: Pixels, question: str, *, greedy:
 def pixels_of(pictures: Sequence[Picture], bundle: Bundle) -> Pixels:
     """Pictures as input of the bundle's tower: (B, 3, H, W), normalised."""
     vision = bundle.vision
-    return np.stack([to_pixels(p.image, vision.image_size, vision.mean, vision.std) for p in pictures])
+    return np.stack(
+        [to_pixels(p.image, vision.image_size, vision.mean, vision.std, vision.fit) for p in pictures]
+    )
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -211,18 +213,19 @@ def _segments(segments: Sequence[Segment], language: LanguageModel) -> list[dict
         if isinstance(segment, Image):
             traced.append({"text": "", "ids": []})
         else:
-            traced[-1]["text"] += _text(segment)
+            traced[-1]["text"] += text_of(segment)
             traced[-1]["ids"] += prompt_pieces([segment], language.tokenize)
     return traced
 
 
-def _text(segment: Text | Joined) -> str:
+def text_of(segment: Text | Joined) -> str:
     """The segment's text without the BOS, which the original's tokenizer adds to its prompts."""
     texts = segment.texts if isinstance(segment, Joined) else (segment,)
     return "".join(text.text for text in (texts[1:] if texts[:1] == (BOS,) else texts))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of everything that may change a number."""
     found = {"minigpt4": minigpt4.__version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -12,20 +12,73 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from minigpt4.core.pixels import Picture
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """Neighbouring vectors of a picture: all of it, or one of its tiles.
+
+    `positions` is by how much the context's positions advance over it: fewer than `vectors` for a grid of
+    M-RoPE, whose `offsets_4N` (int32: time, row, column, 0) are counted from the position of its first vector
+    (arXiv 2409.12191, section 2.1). Vectors that are not causal attend to all of the stretch.
+    """
+
+    vectors: int
+    positions: int
+    offsets_4N: NDArray[np.int32] | None = None
+    is_causal: bool = True
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is computed and dropped only as a whole."""
+        return self.offsets_4N is not None or not self.is_causal
+
+
+Layout = tuple[tuple[int, ...] | Stretch, ...]
+"""A picture in the prompt, in order: its vectors, and ids of tokens that mark its beginning or its tiles."""
+
+
+LaidOut = tuple["NDArray[np.float32]", Layout]
+"""A picture's vectors (N, D) and their layout."""
+
+
+class Encoder(Protocol):
+    """What reads pictures for an engine; see `ImageEncoder`."""
+
+    def __call__(self, picture: Picture, /) -> NDArray[np.float32] | LaidOut:
+        """The picture's embedding (N, D_llm), with its layout if it is more than a row of vectors."""
+        ...
+
+    def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
+        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
     """A picture as input of the language model: N vectors of the model's width.
 
     Not pixels and not the tower's features. `key` identifies the picture and everything that encoded
-    it, so equal keys mean equal vectors.
+    it, so equal keys mean equal vectors. Without a `layout` it is one causal stretch without marks.
     """
 
     tokens_ND: NDArray[np.float32]
     key: str
+    layout: Layout = ()
 
     def __len__(self) -> int:
-        return int(self.tokens_ND.shape[0])
+        """Places of the context: vectors, and tokens of its layout."""
+        marks = sum(len(part) for part in self.layout if isinstance(part, tuple))
+        return int(self.tokens_ND.shape[0]) + marks
+
+    def parts(self) -> Iterator[tuple[tuple[int, ...] | Stretch, NDArray[np.float32]]]:
+        """The layout, each part with its vectors: none for tokens."""
+        first = 0
+        for part in self.layout or (Stretch(len(self), len(self)),):
+            count = part.vectors if isinstance(part, Stretch) else 0
+            yield part, self.tokens_ND[first : first + count]
+            first += count
 
 
 @dataclass(frozen=True)
@@ -49,6 +102,18 @@ class Text:
 
     text: str
     control: bool = False
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """How a model marks what it thinks before it answers.
+
+    `marks` are pairs of what begins and ends it; `closing` ends what the prompt itself has begun, and is
+    empty if it begins nothing.
+    """
+
+    marks: tuple[tuple[str, str], ...]
+    closing: str = ""
 
 
 class Tokenize(Protocol):

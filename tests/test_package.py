@@ -35,7 +35,10 @@ from minigpt4.themes import load_theme, theme_names
 
 assert "mini" in bundle_names()
 for name in bundle_names():
-    spec = load_bundle(name).projection
+    bundle = load_bundle(name)
+    if bundle.mmproj is not None:
+        continue
+    spec = bundle.projection
     if spec.path is not None and spec.path.exists():
         load_projection(spec.path, spec.inputs, spec.outputs)
         print("projection of", name)

@@ -6,20 +6,16 @@ the language model, by far the largest, is used in place. Nothing appears before
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from minigpt4.core.bundle_making.geometry_file import TowerGeometry, read_geometry
+from minigpt4.core.bundle_making.new_files import replaced_folder, written
+from minigpt4.core.bundle_making.new_name import check_name
 from minigpt4.core.bundles.bundle import (
-    SHIPPED_BUNDLES,
     Bundle,
     LanguageGeometry,
     ProjectionSpec,
@@ -30,7 +26,7 @@ from minigpt4.core.bundles.bundle import (
 )
 from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.bundles.source import File
-from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
+from minigpt4.core.download.fetch import Progress, bundles_folder
 from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.projection import load_projection
@@ -39,7 +35,7 @@ from minigpt4.core.text import suggestion
 from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.released import projection_tensors, qformer_tensors, vision_tensors
-from minigpt4.core.weights.safetensors_writer import file_bytes, write_tensors
+from minigpt4.core.weights.safetensors_writer import file_bytes
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
 
 IMPORT_TEMPLATES = ("vicuna-v0", "llama2")
@@ -50,10 +46,6 @@ RELEASED_WITHOUT_QFORMER = "minigpt4-llama2-7b"
 """The shipped bundles whose widths, picture statistics, context and sampling apply by default."""
 
 VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "projection.safetensors"
-LONGEST_NAME = 64
-
-STALE_SECONDS = 3600.0
-"""An unfinished folder older than this belongs to a process that was killed; an import takes minutes."""
 
 Parts = dict[str, Mapping[str, Tensor]]
 """The tensors of each file that is to be written, by the file's name."""
@@ -83,7 +75,7 @@ def import_bundle(
     Raises UsageError for an invalid name or an unknown template, BundleError if a file is of another
     kind or does not fit the others, BackendError if the disk is too small.
     """
-    _check_name(name, force)
+    check_name(name, force=force)
     _check_template(originals.template)
     released = load_bundle(RELEASED if originals.qformer else RELEASED_WITHOUT_QFORMER)
     geometry = _geometry(originals, released)
@@ -95,8 +87,8 @@ def import_bundle(
     if problem := space_problem(folder.parent, sum(map(file_bytes, parts.values()))):
         raise BackendError(f"'{name}' cannot be made: {problem}.")
     try:
-        with _replaced(folder) as (draft, publish):
-            files = {file: _written(draft / file, parts[file], progress) for file in parts}
+        with replaced_folder(folder) as (draft, publish):
+            files = {file: written(draft / file, parts[file], progress) for file in parts}
             layers = len(parts[PROJECTION]) // 2
             bundle = _bundle(name, originals, released, geometry, shape, layers, files)
             publish(lambda: write_manifest(bundle, own_manifest(name)))
@@ -106,22 +98,6 @@ def import_bundle(
             "or set MINIGPT4_HOME to a folder of your own."
         ) from error
     return load_bundle(name)
-
-
-def _check_name(name: str, force: bool) -> None:
-    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None or len(name) > LONGEST_NAME:
-        raise UsageError(
-            f"'{name}' cannot be a bundle's name; use letters, digits and . _ -, a letter or digit first, "
-            f"at most {LONGEST_NAME}."
-        )
-    if (SHIPPED_BUNDLES / f"{name}.toml").exists():
-        raise UsageError(f"'{name}' is a bundle that comes with minigpt4; choose another name.")
-    taken = next((path for path in (own_manifest(name), bundles_folder() / name) if path.exists()), None)
-    if taken is not None and not force:
-        raise UsageError(
-            f"There is a bundle '{name}' already ({taken}); choose another name, or give --force to "
-            "replace it."
-        )
 
 
 def _check_template(template: str) -> None:
@@ -178,18 +154,6 @@ def _parts(originals: Originals, geometry: TowerGeometry, width: int) -> Parts:
     return parts | {PROJECTION: loaded.named_tensors()}
 
 
-def _written(path: Path, tensors: Mapping[str, Tensor], progress: Progress | None) -> File:
-    total = file_bytes(tensors)
-
-    def report(done: int) -> None:
-        if progress is not None:
-            progress(FetchProgress(path.name, done, total))
-
-    report(0)
-    checksum = write_tensors(path, tensors, report)
-    return File(path.name, checksum.bytes, checksum.sha256)
-
-
 def _bundle(
     name: str,
     originals: Originals,
@@ -231,46 +195,3 @@ def _bundle(
         ),
         template=originals.template,
     )
-
-
-Publish = Callable[[Callable[[], None]], None]
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[tuple[Path, Publish]]:
-    """A folder to write to, and a function that replaces `folder` with it.
-
-    `publish` takes the last step (writing the manifest): if that fails, the earlier folder is restored.
-    Nothing else is left behind either way. An earlier folder is replaced entirely, with the GGUF files
-    converted from the earlier language model.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(folder)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".import", dir=folder.parent))
-    new, earlier = work / "new", work / "earlier"
-    new.mkdir()
-
-    def publish(last_step: Callable[[], None]) -> None:
-        if folder.exists():
-            folder.rename(earlier)
-        try:
-            new.rename(folder)
-            last_step()
-        except BaseException:
-            if folder.exists():
-                folder.rename(new)
-            if earlier.exists():
-                earlier.rename(folder)
-            raise
-
-    try:
-        yield new, publish
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _remove_stale(folder: Path) -> None:
-    for path in folder.parent.glob(f".{folder.name}.*.import"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)

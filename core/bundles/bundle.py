@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from minigpt4.core.bundles.geometry import QFormerGeometry, size_mismatch
+from minigpt4.core.bundles.geometry import Fit, QFormerGeometry, size_mismatch
 from minigpt4.core.bundles.source import File
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.prompt import TEMPLATES
@@ -31,6 +32,11 @@ from minigpt4.core.types import ResolvedSampling
 DEFAULT_BUNDLE = "mini"
 SHIPPED_BUNDLES = Path(__file__).parent
 
+OWN_TEMPLATE = "gguf"
+"""In place of a prompt template's name: the chat template that the language GGUF brings."""
+
+TEMPLATE_SUFFIXES = (".jinja", ".jinja2", ".j2", ".txt", ".json")
+
 DETECTOR_SIZES = {"ssd-mobilenet-v2": 300}
 """The side of the pixels that a detector reads, by architecture."""
 
@@ -40,11 +46,19 @@ BESIDE_DETECTOR = "efficientnet-lite2"
 Scalar = int | float | str | bool
 
 
+def is_own_template(name: str) -> bool:
+    """Whether `name` is the GGUF's own template, one of those for GGUF files, or the path of a file."""
+    from minigpt4.core.chat_template.named_templates import template_names
+
+    return name == OWN_TEMPLATE or name in template_names() or name.endswith(TEMPLATE_SUFFIXES)
+
+
 @dataclass(frozen=True)
 class VisionSpec:
     """The frozen vision tower: pixels (B, 3, image_size, image_size) scaled to 0..1, then (x - mean) / std.
 
-    `options` are the tower's own settings (mini: `grid`, the side of its grid of features).
+    `options` are the tower's own settings (mini: `grid`, the side of its grid of features). `fit` is how a
+    picture becomes that square.
     """
 
     architecture: str
@@ -53,6 +67,7 @@ class VisionSpec:
     mean: tuple[float, float, float] = bounded(0, 1)
     std: tuple[float, float, float] = bounded(1e-6, 1)
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    fit: Fit = "squashed"
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class ProjectionSpec:
     """The trained layer (B, N=image_tokens, D=inputs) -> (B, N, D=outputs).
 
     It is either the local file at `path` (absolute) or fetched as `file`:
-    see `fetch.projection_path`. `layers` is 1, or 3 for the paper's ablation.
+    see `fetch.projection_path`. `layers` is 1, 2 in LLaVA, or 3 for the paper's ablation.
     """
 
     path: Path | None = field(metadata={"key": "file", "only": str})
@@ -92,12 +107,52 @@ class ProjectionSpec:
     inputs: int = bounded(1)
     outputs: int = bounded(1)
     image_tokens: int = bounded(1)
-    layers: int = field(default=1, metadata={"choices": (1, 3)})
+    layers: int = field(default=1, metadata={"choices": (1, 2, 3)})
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """No file at all."""
         if self.path is None and self.file is None:
             yield "file", "must be the path of a file, or a table with its sources"
+
+
+@dataclass(frozen=True)
+class MmprojSpec:
+    """The mmproj GGUF of a bundle of two GGUF files: vision tower and projection in one, read by libmtmd.
+
+    It is either the local file at `path` (absolute, used where it lies) or fetched as `file`.
+    """
+
+    path: Path | None = field(metadata={"key": "file", "only": str})
+    file: File | None = field(metadata={"only": dict})
+    image_tokens: int = bounded(1, default=256)
+    """About how many tokens of the context a photo takes, for estimates before it is encoded."""
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """No file at all."""
+        if self.path is None and self.file is None:
+            yield "file", "must be the path of a file, or a table with its sources"
+
+
+class InsideMmproj:
+    """Stands for the vision tower and the projection of a bundle whose mmproj holds both."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise BundleError(
+            "A bundle of two GGUF files has its vision tower and projection inside its mmproj, where this "
+            "program cannot train, replace or export them; choose a bundle with parts of its own, such as "
+            f"'{DEFAULT_BUNDLE}'."
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, InsideMmproj)
+
+    def __hash__(self) -> int:
+        return hash(InsideMmproj)
+
+
+IN_MMPROJ: Any = InsideMmproj()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +180,8 @@ class LanguageSpec:
     """The frozen language model; `context` is the most positions we use, `width` its embedding's.
 
     Its weights are `files` to be fetched (one GGUF, or those of a Hugging Face folder), or those of
-    `folder`, the user's own Hugging Face folder, used in place. weights/locate.py finds them.
+    `folder`, the user's own Hugging Face folder, or `path`, the user's own GGUF, both used in place.
+    weights/locate.py finds them.
     """
 
     architecture: str = text()
@@ -133,13 +189,16 @@ class LanguageSpec:
     width: int = bounded(1)
     files: tuple[File, ...] = field(default=(), metadata={"single": "file"})
     folder: Path | None = None
+    path: Path | None = field(default=None, metadata={"key": "gguf"})
     geometry: LanguageGeometry | None = None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Both files and a folder, or neither."""
         if self.files and self.folder is not None:
             yield "folder", "cannot stand beside 'files'; keep one of them"
-        if not self.files and self.folder is None:
+        if self.path is not None and (self.files or self.folder is not None):
+            yield "path", "cannot stand beside 'files' or 'folder'; keep one of them"
+        if not self.files and self.folder is None and self.path is None:
             yield "file", "is missing"
 
     @property
@@ -151,6 +210,8 @@ class LanguageSpec:
     def file(self) -> File:
         """The first of the files; raises BundleError if there is none."""
         if not self.files:
+            if self.path is not None:
+                raise BundleError(f"The language model is {self.path}; it is not fetched.")
             raise BundleError(f"The language model lies in the folder {self.folder}; it is not one file.")
         return self.files[0]
 
@@ -162,12 +223,15 @@ class Bundle:
     name: str
     summary: str = text()
     license: str = text()
-    vision: VisionSpec
+    vision: VisionSpec = IN_MMPROJ
     qformer: QFormerSpec | None = None
     objects: ObjectsSpec | None = None
-    projection: ProjectionSpec
+    projection: ProjectionSpec = IN_MMPROJ
+    mmproj: MmprojSpec | None = None
+    """In place of `vision` and `projection`, which a bundle of two GGUF files has not."""
     language: LanguageSpec
-    template: str = field(metadata={"choices": TEMPLATES})
+    template: str = field(metadata={"choices": TEMPLATES, "others": is_own_template})
+    """The name of a prompt template, OWN_TEMPLATE, or the path of a Jinja file."""
     sampling: ResolvedSampling = field(default_factory=ResolvedSampling)
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
@@ -176,6 +240,17 @@ class Bundle:
         for name in names:
             if names.count(name) > 1:
                 yield name, "is the name of two files; give each a name of its own"
+        parts = {"vision": self.vision, "projection": self.projection}
+        absent = [name for name, part in parts.items() if isinstance(part, InsideMmproj)]
+        if self.mmproj is not None:
+            yield from self._pair_contradictions(absent)
+            return
+        if absent:
+            yield absent[0], "is missing"
+        if self.language.path is not None:
+            yield "language", "has a 'gguf' of your own, which only a bundle with an 'mmproj' can use"
+        if self.template not in TEMPLATES:
+            yield "template", f"is '{self.template}'; it must be one of {', '.join(TEMPLATES)}"
         projection, width = self.projection, self.language.width
         if projection.outputs != width:
             fault = size_mismatch(projection.outputs, width) or "they must agree"
@@ -192,6 +267,15 @@ class Bundle:
                 other = f"'qformer.options.{option}' is {expected}"
                 yield f"projection.{key}", f"is {own}, but {other}; they must agree"
 
+    def _pair_contradictions(self, absent: list[str]) -> Iterator[tuple[str, str]]:
+        """Parts that an mmproj holds itself, and a language model that llama.cpp does not read."""
+        if len(absent) < 2:
+            yield "mmproj", "holds the vision tower and the projection; leave 'vision' and 'projection' out"
+        if self.qformer is not None or self.objects is not None:
+            yield "mmproj", "cannot stand beside 'qformer' or 'objects'"
+        if self.language.gguf is None and self.language.path is None:
+            yield "language", "must be a GGUF beside an 'mmproj'"
+
     def _object_contradictions(self) -> Iterator[tuple[str, str]]:
         """A detector beside a tower that it cannot stand beside, or that reads other pixels."""
         if self.objects is None:
@@ -203,6 +287,11 @@ class Bundle:
             yield "vision.image_size", f"is {vision.image_size}, but the detector of 'objects' reads {size}"
 
     @property
+    def image_tokens(self) -> int:
+        """How many places of the context a picture takes; about, if its mmproj decides."""
+        return self.mmproj.image_tokens if self.mmproj is not None else self.projection.image_tokens
+
+    @property
     def files(self) -> tuple[File, ...]:
         """The files to be fetched, in the order of the parts."""
         return (*self.picture_files, *self.language.files)
@@ -210,6 +299,8 @@ class Bundle:
     @property
     def picture_files(self) -> tuple[File, ...]:
         """The files that turn pictures into embeddings: all but the language model's."""
+        if self.mmproj is not None:
+            return (self.mmproj.file,) if self.mmproj.file else ()
         qformer = (self.qformer.file,) if self.qformer else ()
         projection = (self.projection.file,) if self.projection.file else ()
         objects = (self.objects.file,) if self.objects else ()
@@ -217,8 +308,8 @@ class Bundle:
 
 
 def bundle_names() -> list[str]:
-    """Names of the shipped and the user's bundles, in order; their manifests are not read."""
-    return sorted(_manifests())
+    """Names of the shipped and the user's bundles, the default first; their manifests are not read."""
+    return sorted(_manifests(), key=lambda name: (name != DEFAULT_BUNDLE, name))
 
 
 def manifest_path(name: str) -> Path:
@@ -226,7 +317,7 @@ def manifest_path(name: str) -> Path:
     manifests = _manifests()
     if name in manifests:
         return manifests[name]
-    raise UsageError(f"There is no bundle '{name}'; {suggestion(name, sorted(manifests))}")
+    raise UsageError(f"There is no bundle '{name}'; {suggestion(name, bundle_names())}")
 
 
 def own_manifest(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The sizes of EVA's ViT and of the Q-Former, as a manifest's options give them; needs no torch.
+"""The sizes of EVA's and CLIP's ViT and of the Q-Former, as a manifest's options give them; needs no torch.
 
 MiniGPT-4's own: ViT-G/14 of EVA-CLIP (arXiv 2211.07636) without its last block, and the Q-Former of
 BLIP-2 (arXiv 2301.12597), a BERT-base whose every second layer attends to the image.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.dataclass_toml import InvalidValueError, bounded, read
@@ -17,6 +17,9 @@ T = TypeVar("T")
 
 Options = Mapping[str, int | float | str | bool]
 PATCHES_JOINED = "patches_joined"
+
+Fit = Literal["squashed", "letterboxed"]
+"""How a picture becomes a tower's square: without its proportions, or with a border."""
 
 LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
 """Language models by the width of their embeddings."""
@@ -59,6 +62,42 @@ class ViTGeometry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipGeometry:
+    """`[vision.options]` of the architecture `clip-vit`: the towers of LLaVA, CLIP's ViT or SigLIP's."""
+
+    width: int = bounded(1)
+    depth: int = bounded(1)
+    """Blocks up to the layer whose output is the features; LLaVA-1.5 computes 23 of CLIP's 24."""
+
+    heads: int = bounded(1)
+    mlp: int = bounded(1)
+    patch: int = bounded(1)
+    """Side of a patch in pixels."""
+
+    eps: float = bounded(0, 1)
+    """Of the LayerNorms: 1e-5 in CLIP, 1e-6 in SigLIP."""
+
+    activation: Literal["quick_gelu", "gelu", "gelu_pytorch_tanh", "silu"]
+    """Of the MLPs, by transformers' names. OpenAI's CLIP has `quick_gelu`, SigLIP `gelu_pytorch_tanh`."""
+
+    class_row: bool
+    """Whether a class token precedes the patches, as in CLIP; its output is not among the features."""
+
+    @classmethod
+    def parse(cls, options: Options, bundle: str = "") -> Self:
+        """Read the table; raises BundleError naming an unknown, missing or ill-typed key."""
+        return parse_options(cls, options, bundle)
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Heads that do not divide the width."""
+        return _uneven_heads(self.width, self.heads)
+
+    def patches(self, image_size: int) -> int:
+        """The feature vectors of one image."""
+        return (image_size // self.patch) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class QFormerGeometry:
     """`[qformer.options]`."""
 
@@ -91,6 +130,35 @@ def vision_shapes(geometry: ViTGeometry, image_size: int) -> dict[str, tuple[int
         **_norm("layer_norm1", width),
         **_linear("self_attn.qkv", width, 3 * width),
         **_linear("self_attn.projection", width, width),
+        **_norm("layer_norm2", width),
+        **_linear("mlp.fc1", width, mlp),
+        **_linear("mlp.fc2", mlp, width),
+    }
+    for index in range(geometry.depth):
+        shapes |= {f"encoder.layers.{index}.{name}": shape for name, shape in layer.items()}
+    return shapes
+
+
+def clip_shapes(geometry: ClipGeometry, image_size: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a tower's tensors under the names of transformers' CLIPVisionModel or SiglipVisionModel.
+
+    `post_layernorm` is not among them: LLaVA reads a layer's output before it.
+    """
+    width, mlp = geometry.width, geometry.mlp
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.patch_embedding.weight": (width, 3, geometry.patch, geometry.patch),
+        "embeddings.position_embedding.weight": (geometry.patches(image_size) + geometry.class_row, width),
+    }
+    if geometry.class_row:
+        shapes |= {"embeddings.class_embedding": (width,), **_norm("pre_layrnorm", width)}
+    else:
+        shapes["embeddings.patch_embedding.bias"] = (width,)
+    layer: dict[str, tuple[int, ...]] = {
+        **_norm("layer_norm1", width),
+        **_linear("self_attn.q_proj", width, width),
+        **_linear("self_attn.k_proj", width, width),
+        **_linear("self_attn.v_proj", width, width),
+        **_linear("self_attn.out_proj", width, width),
         **_norm("layer_norm2", width),
         **_linear("mlp.fc1", width, mlp),
         **_linear("mlp.fc2", mlp, width),

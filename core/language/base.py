@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.errors import BackendError, BundleError, ContextError, UsageError
-from minigpt4.core.language.kept_states import KeptState, KeptStates, Key, pays, shared_length
+from minigpt4.core.errors import BackendError, ContextError, UsageError
+from minigpt4.core.language.kept_states import KeptState, KeptStates, Key, pays, shared_length, within_whole
+from minigpt4.core.language.positions import Positions, positions_of
 from minigpt4.core.language.sampling import Sampler
-from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Text
+from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
 
 CHUNK = 256
 """Positions of a prompt computed at once; 6 s of a 7B model on two cores, so a cancel interrupts them."""
@@ -23,31 +23,6 @@ END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 
 Cancelled = Callable[[], bool]
 """Whether to stop; asked between tokens, and many times during a prompt."""
-
-Run = list[int] | NDArray[np.float32]
-"""Neighbouring positions of one kind: token ids, or the vectors (N, D) of an image embedding."""
-
-
-@dataclass(frozen=True, eq=False)
-class Positions:
-    """Some positions of the context, in order: the key of each, and the same as input of the model."""
-
-    keys: list[Key]
-    runs: list[Run]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, part: slice) -> Positions:
-        start, stop, _ = part.indices(len(self))
-        runs: list[Run] = []
-        first = 0
-        for run in self.runs:
-            piece = run[max(start - first, 0) : max(stop - first, 0)]
-            if len(piece):
-                runs.append(piece)
-            first += len(run)
-        return Positions(self.keys[start:stop], runs)
 
 
 class Slots(Protocol):
@@ -282,24 +257,7 @@ class LanguageModel(ABC):
             pending = Positions([token], [[token]])
 
     def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
-        keys: list[Key] = []
-        runs: list[Run] = []
-        for piece in prompt:
-            if isinstance(piece, ImageEmbedding):
-                if piece.tokens_ND.ndim != 2 or piece.tokens_ND.shape[1] != self.width:
-                    raise BundleError(
-                        f"An image embedding has the shape {piece.tokens_ND.shape}, but the language model "
-                        f"reads vectors of width {self.width}; projection and language model do not fit."
-                    )
-                keys += [(piece.key, index) for index in range(len(piece))]
-                runs.append(piece.tokens_ND)
-            else:
-                keys.append(piece)
-                if runs and isinstance(last := runs[-1], list):
-                    last.append(piece)
-                else:
-                    runs.append([piece])
-        positions = Positions(keys, runs)
+        positions = positions_of(prompt, self.width)
         if not positions:
             raise UsageError("The prompt is empty; there is nothing to answer.")
         if len(positions) > self.context:
@@ -323,11 +281,11 @@ class LanguageModel(ABC):
                 shared = self._restore(*nearest)
             else:
                 self._keep_cache(shared)
-            self._crop(shared)
+            self._crop(shared - within_whole(prompt.keys[shared]))
         except BaseException:
             self._empty_cache()
             raise
-        return prompt[shared:]
+        return prompt[len(self._cached) :]  # all of it, if this model's cache could only be emptied
 
     def _restore(self, state: KeptState, shared: int) -> int:
         """Put a kept state in the place of the KV cache; how many of its `shared` positions that gave."""
@@ -342,7 +300,10 @@ class LanguageModel(ABC):
 
     def _keep_cache(self, remaining: int) -> None:
         """Copy the KV cache before all but its first `remaining` positions are lost, if that pays."""
-        keys = self._cached[: self._states.most_positions]
+        most = self._states.most_positions
+        if most < len(self._cached):
+            most -= within_whole(self._cached[most])
+        keys = self._cached[:most]
         nearest = self._states.nearest(keys)
         known = max(remaining, nearest[1] if nearest is not None else 0)
         if pays(len(keys) - known, copied=len(keys)):
@@ -359,13 +320,17 @@ class LanguageModel(ABC):
         self._cached.clear()
         self._crop_cache(0)
 
+    def _chunks(self, positions: Positions) -> Iterator[Positions]:
+        """The positions in parts that are computed at once."""
+        for start in range(0, len(positions), CHUNK):
+            yield positions[start : start + CHUNK]
+
     def _prefill(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         """Compute positions chunk by chunk, a prompt's or one decoded token; None if cancelled."""
         logits_V: NDArray[np.float32] | None = None
-        for start in range(0, len(positions), CHUNK):
+        for chunk in self._chunks(positions):
             if cancelled():
                 return None
-            chunk = positions[start : start + CHUNK]
             try:
                 logits_V = self._forward(chunk, cancelled)
                 if logits_V is None:

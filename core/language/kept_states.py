@@ -8,17 +8,21 @@ from typing import Any
 
 from minigpt4.core.memory import free_memory
 
-Key = int | tuple[str, int]
-"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content."""
+Key = int | tuple[str, int] | tuple[str, int, int]
+"""Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content.
+
+A third number is that of positions that a whole image takes: it is computed and dropped only as a whole.
+"""
 
 LEAST_GAIN = 32
 """Fewest positions worth a copy: less than the marks of a turn and a short question take."""
 
 COPIED_AT_ONCE = 32
-"""Positions that are copied, there and back, in less time than one is computed, with room to spare.
+"""Positions that are copied in less time than one is computed, with room to spare.
 
-A state may be kept in vain, so this is a fraction of what was measured: 170 for mini on two cores with
-AVX-512 (4 us against 0.7 ms), and 200 reckoned for a 7B in Q4_0 (512 KiB at 5 GB/s against 22 ms).
+A state may be kept in vain, so this is a fraction of what was measured: 210 for mini in processor time of
+one core with AVX-512 (copied in 21 us and restored in 9, computed in 6.4 ms). A 7B model in Q4_0 is reckoned
+to have 100: 512 KiB at 5 GB/s, twice, against 22 ms.
 """
 
 FREE_TIMES = 4
@@ -74,6 +78,11 @@ class KeptStates:
     def clear(self) -> None:
         """Drop all states."""
         self._states.clear()
+
+
+def within_whole(key: Key) -> int:
+    """How many keys before this one begins the image that can only be dropped as a whole; else 0."""
+    return key[1] if isinstance(key, tuple) and len(key) == 3 else 0
 
 
 def pays(gained: int, *, copied: int) -> bool:

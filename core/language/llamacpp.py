@@ -20,28 +20,22 @@ from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import (
-    CHUNK,
-    END_TOKENS,
-    Cancelled,
-    LanguageModel,
-    Positions,
-    Run,
-    encodable,
-)
+from minigpt4.core.language.base import CHUNK, END_TOKENS, Cancelled, LanguageModel, encodable
 from minigpt4.core.language.kept_states import has_room
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
-from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
+from minigpt4.core.language.load import WITHOUT_GPU, layers_on_gpu
+from minigpt4.core.language.positions import ImageRun, Positions, Run
+from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
 from minigpt4.core.types import Text
-from minigpt4.core.weights.gguf.to_hf import check_gguf, fetch_again
+from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.llama_library import (
     SAME_KERNELS,
-    forget_errors,
-    forget_mapped_pages,
+    copy_sequence,
     last_error,
     load_library,
+    restore_sequence,
 )
 from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
 
@@ -52,11 +46,6 @@ ALL_LAYERS = 999
 SEQUENCE = 0
 FLASH_ATTENTION_OFF = 0
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
-
-WITHOUT_GPU = (
-    "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
-    "`--gpu-layers` out."
-)
 
 MOST_CONVERTED_BYTES = 2_000_000_000
 """An F16 file smaller than this is created without asking; it takes seconds."""
@@ -69,8 +58,10 @@ LARGE_BYTES = 1 << 30
 
 Then a lone position goes alone and attention is the library's own choice. Measured on one core with
 AVX-512, in processor time: on four layers of 7B's width the copy and plain attention together cost
-Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. A whole 7B
-in Q4_0 is 11 % faster with the copy: there the kernel for two beats the one for a single position.
+Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. Repacked
+kernels take the positions of a small batch one by one, so that a copy costs them as much again. A
+whole 7B in Q4_0 that is not repacked is 11 % faster with the copy: there the kernel for two beats
+the one for a single position.
 """
 
 LEAST_BATCH = 2
@@ -80,8 +71,10 @@ which is dropped straight after. Models of LARGE_BYTES go without.
 A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
 in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
 attention off, logits are the same bit for bit however a prompt is cut, so a reused cache never
-changes a greedy answer. It costs mini a quarter of the decoding speed (35 instead of 47 tokens a
-second on one core).
+changes a greedy answer. On AVX-512 this holds for every type that `models quantize` makes and for mini's,
+with SAME_KERNELS; repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread
+0.5), which the trial of core/weights/repacking.py finds out. It costs mini a quarter of the decoding
+speed (35 instead of 47 tokens a second on one core).
 """
 
 
@@ -114,11 +107,11 @@ class LlamaCppLanguageModel(LanguageModel):
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
-        self.repack = repack
-        model = self._load_model(gguf, ALL_LAYERS if gpu_layers is None else gpu_layers)
-        native: list[tuple[Any, Any]] = [(self._api.llama_model_free, model)]
-        self._close = weakref.finalize(self, _free, native)
+        layers = ALL_LAYERS if gpu_layers is None else gpu_layers
+        model, self.repack = open_model(gguf, layers, repack)
         self._model = model
+        self._native = native = [(self._api.llama_model_free, model)]
+        self._close = weakref.finalize(self, _free, native)
         self._vocabulary = self._api.llama_model_get_vocab(model)
         self.vocabulary_size = int(self._api.llama_vocab_n_tokens(self._vocabulary))
         self.is_sentencepiece = self._api.llama_vocab_type(self._vocabulary) == self._api.LLAMA_VOCAB_TYPE_SPM
@@ -142,27 +135,19 @@ class LlamaCppLanguageModel(LanguageModel):
 
         `notice` is called before the one-time conversion of a small Hugging Face folder.
         """
-        bundle, device, gpu_layers = options.loaded_bundle(), options.device, options.gpu_layers
-        if device == "cpu" and gpu_layers:
-            raise BackendError(
-                f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
-            )
-        has_gpu = load_library().llama_supports_gpu_offload()
-        is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
-        if is_on_gpu and gpu_layers != 0 and not has_gpu:
-            raise BackendError(WITHOUT_GPU)  # before a folder is converted, which takes minutes
-        notice = notice or (lambda _: None)
+        bundle, notice = options.loaded_bundle(), notice or (lambda _: None)
+        gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
         path = _gguf(bundle, options.quant, notice)
         repack = NOT_REPACKED  # a file that is not there is reported below
         if path.is_file():
             repack = choose_repacking(
-                options, path, is_on_gpu=is_on_gpu, is_large=is_large(path), notice=notice
+                options, path, is_on_gpu=gpu_layers != 0, is_large=is_large(path), notice=notice
             )
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
-            gpu_layers=gpu_layers if is_on_gpu else 0,
+            gpu_layers=gpu_layers,
             repack=repack,
             expected_bytes=_expected_bytes(bundle, path),
         )
@@ -250,17 +235,10 @@ class LlamaCppLanguageModel(LanguageModel):
 
     def _copy_cache(self) -> NDArray[np.uint8] | None:
         size = int(self._api.llama_state_seq_get_size(self._context, SEQUENCE))
-        if not has_room(size):
-            return None
-        copy = np.empty(size, np.uint8)
-        written = self._api.llama_state_seq_get_data(self._context, _bytes_of(copy), size, SEQUENCE)
-        return copy if written == size else None
+        return copy_sequence(self._context, SEQUENCE, size) if has_room(size) else None
 
     def _restore_cache(self, copy: NDArray[np.uint8]) -> bool:
-        # Not `llama_memory_seq_cp` from other sequences: with cells at other places logits differ by up to
-        # 0.85, as activations are rounded to 8 bits. This one fills the cache from its first cell on.
-        read = self._api.llama_state_seq_set_data(self._context, _bytes_of(copy), copy.size, SEQUENCE)
-        if read == copy.size:
+        if restore_sequence(self._context, SEQUENCE, copy):
             return True
         self._crop_cache(0)
         return False
@@ -293,7 +271,8 @@ class LlamaCppLanguageModel(LanguageModel):
                 batch.token[place] = token
         else:
             batch = self._vector_batch
-            vectors_ND = np.ascontiguousarray(np.resize(run, (size, self.width)), dtype=np.float32)
+            given_ND = run.vectors_ND if isinstance(run, ImageRun) else run
+            vectors_ND = np.ascontiguousarray(np.resize(given_ND, (size, self.width)), dtype=np.float32)
             ctypes.memmove(batch.embd, vectors_ND.ctypes.data, vectors_ND.nbytes)
         batch.n_tokens = size
         for place in range(size):
@@ -308,23 +287,8 @@ class LlamaCppLanguageModel(LanguageModel):
             raise BackendError("The language model has been closed; load it again.")
         return self._vocabulary
 
-    def _load_model(self, gguf: Path, gpu_layers: int) -> Any:
-        forget_errors()
-        parameters = self._api.llama_model_default_params()
-        parameters.n_gpu_layers = gpu_layers
-        parameters.use_extra_bufts = self.repack.is_on
-        model = self._api.llama_model_load_from_file(os.fsencode(gguf), parameters)
-        if not model and self.repack.is_on:
-            self.repack = RepackChoice(False, f"the copy was not made.{last_error()}")
-            return self._load_model(gguf, gpu_layers)
-        if self.repack.is_on:
-            forget_mapped_pages(gguf)
-        if not model:
-            raise BundleError(
-                f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
-                f"installed llama.cpp does not know. {fetch_again(gguf)}{last_error()}"
-            )
-        return model
+    def _tune(self, parameters: Any) -> None:
+        """Change a new context's parameters for models that need other ones."""
 
     def _new_context(self, positions: int, sequences: int) -> Any:
         """A context in which each of the sequences has a KV cache of its own, for so many positions."""
@@ -337,6 +301,7 @@ class LlamaCppLanguageModel(LanguageModel):
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
         parameters.n_threads = parameters.n_threads_batch = self._threads
+        self._tune(parameters)
         context = self._api.llama_init_from_model(self._model, parameters)
         if not context:
             raise BackendError(
@@ -390,10 +355,6 @@ def _metadata(api: Any, model: Any, key: str) -> str:
     buffer = ctypes.create_string_buffer(256)
     count = api.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
     return buffer.value.decode("utf-8", "replace") if count >= 0 else ""
-
-
-def _bytes_of(array: NDArray[np.uint8]) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _free(native: list[tuple[Any, Any]]) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError
-from minigpt4.core.language.base import CHUNK, Cancelled, Positions, Run
+from minigpt4.core.language.base import CHUNK, Cancelled
 from minigpt4.core.language.kept_states import Key, shared_length
 from minigpt4.core.language.llama_abort import ABORTED, Abort
+from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.memory import free_memory
 from minigpt4.core.types import PromptPiece
 from minigpt4.core.weights.llama_library import last_error
@@ -167,6 +168,7 @@ class LlamaCppSlots:
                 for place in range(len(rows)):
                     batch.token[place] = run[place % len(run)]
             else:
+                assert not isinstance(run, ImageRun)  # a model of such images has no slots
                 vectors_ND = np.ascontiguousarray(np.resize(run, (len(rows), self._width)), np.float32)
                 ctypes.memmove(batch.embd, vectors_ND.ctypes.data, vectors_ND.nbytes)
             batch.n_tokens = len(rows)

@@ -11,11 +11,18 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, UsageError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.memory import memory_needed, require_memory
+from minigpt4.core.weights.gguf.pair_memory import pair_quants
 from minigpt4.core.weights.locate import TORCH_QUANTS, choose_gguf, gguf_quant
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
     from minigpt4.core.bundles.source import File
+
+
+WITHOUT_GPU = (
+    "The installed llama.cpp was built without support for a GPU; choose `--device cpu` and leave "
+    "`--gpu-layers` out."
+)
 
 
 def load_language_model(
@@ -99,6 +106,8 @@ def choices_made(options: EngineOptions) -> dict[str, str]:
 def _gguf_quant(bundle: Bundle) -> str:
     """The meaning of "auto" in llama.cpp; a small folder is converted to F16."""
     gguf, own = choose_gguf(bundle), bundle.language.gguf
+    if bundle.mmproj is not None:
+        return pair_quants(bundle)[0]
     if gguf is not None:
         return gguf_quant(gguf.name)
     return "F16" if own is None else gguf_quant(own.name)
@@ -120,11 +129,19 @@ def choose_backend(options: EngineOptions) -> str:
     "auto" is llama.cpp if it is installed and a GGUF of the bundle exists, otherwise torch, unless the
     quantisation belongs to one of them.
     """
+    bundle = options.loaded_bundle()
+    if bundle.mmproj is not None:
+        if options.backend == "torch" or options.quant in TORCH_QUANTS:
+            wish = "--backend torch" if options.backend == "torch" else f"--quant {options.quant}"
+            raise BackendError(
+                f"The bundle '{bundle.name}' is two GGUF files, which only llama.cpp reads; leave `{wish}` "
+                "out."
+            )
+        return "llamacpp"
     if options.backend != "auto":
         return options.backend
     if options.quant != "auto":
         return "torch" if options.quant in TORCH_QUANTS else "llamacpp"
-    bundle = options.loaded_bundle()
     if bundle.language.gguf is None and choose_gguf(bundle) is None:
         return "torch"
     from minigpt4.core.weights.llama_library import load_library
@@ -154,3 +171,19 @@ def _torch_device(device: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def layers_on_gpu(options: EngineOptions) -> int | None:
+    """How many layers go on a GPU (None: all); raises BackendError for an impossible wish."""
+    device, gpu_layers = options.device, options.gpu_layers
+    if device == "cpu" and gpu_layers:
+        raise BackendError(
+            f"{gpu_layers} layers cannot be on a GPU with `--device cpu`; leave one of them out."
+        )
+    from minigpt4.core.weights.llama_library import load_library
+
+    has_gpu = load_library().llama_supports_gpu_offload()
+    is_on_gpu = device.startswith("cuda") or bool(gpu_layers) or (device == "auto" and has_gpu)
+    if is_on_gpu and gpu_layers != 0 and not has_gpu:
+        raise BackendError(WITHOUT_GPU)
+    return gpu_layers if is_on_gpu else 0

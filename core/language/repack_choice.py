@@ -1,13 +1,18 @@
-"""Whether llama.cpp repacks a model's weights: what is asked, what a trial found and what memory allows."""
+"""Loading a model in llama.cpp, with its weights repacked if that is asked, found to work and fits memory."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minigpt4.core.download.fetch import Notice
 from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.errors import BundleError
 from minigpt4.core.memory import lack_of_room_for_copy
+from minigpt4.core.weights.gguf.to_hf import fetch_again
+from minigpt4.core.weights.llama_library import forget_errors, forget_mapped_pages, last_error, load_library
 from minigpt4.core.weights.repacking import Repacking, repacking
 
 DIFFERENT_BITS = "its answers would depend on what the cache holds"
@@ -50,5 +55,28 @@ def reason_against(verdict: Repacking, *, is_large: bool) -> str:
     if verdict.problem:
         return f"a trial in another process {verdict.problem}"
     if not verdict.types:
-        return "llama.cpp has no repacked form of these weights for this processor"
+        return "llama.cpp has no repacked form of these weights here"
     return "" if is_large or verdict.keeps_bits else DIFFERENT_BITS
+
+
+def open_model(gguf: Path, gpu_layers: int, repack: RepackChoice) -> tuple[Any, RepackChoice]:
+    """llama.cpp's model, and whether its weights are repacked in the end: memory may not hold the copy.
+
+    Raises BundleError for a file that it cannot load.
+    """
+    library = load_library()
+    forget_errors()
+    parameters = library.llama_model_default_params()
+    parameters.n_gpu_layers = gpu_layers
+    parameters.use_extra_bufts = repack.is_on
+    model = library.llama_model_load_from_file(os.fsencode(gguf), parameters)
+    if model:
+        if repack.is_on:
+            forget_mapped_pages(gguf)
+        return model, repack
+    if repack.is_on:
+        return open_model(gguf, gpu_layers, RepackChoice(False, f"the copy was not made.{last_error()}"))
+    raise BundleError(
+        f"llama.cpp cannot load the language model {gguf}; it is damaged or of a kind that the "
+        f"installed llama.cpp does not know. {fetch_again(gguf)}{last_error()}"
+    )

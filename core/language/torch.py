@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from minigpt4.core.cores import use_torch_threads
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
-from minigpt4.core.language.base import Cancelled, LanguageModel, Positions
+from minigpt4.core.language.base import Cancelled, LanguageModel
 from minigpt4.core.language.beam_search import beam_search
 from minigpt4.core.language.hf_load import load_causal_lm, load_tokens
 from minigpt4.core.language.kept_states import has_room
+from minigpt4.core.language.positions import Positions
 from minigpt4.core.language.sampling import check_beams
 from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.types import PromptPiece, ResolvedSampling, Text

@@ -11,19 +11,19 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.download.fetch import projection_path
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language.base import LanguageModel
+from minigpt4.core.mtmd.template import template_of
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import (
-    BOS,
     Assistant,
+    ChatForm,
     Message,
-    MiniGPT4Chat,
-    PromptTemplate,
     User,
     prompt_pieces,
     template_named,
@@ -49,6 +49,9 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
 
     Raises what loading raises (BundleError, BackendError).
     """
+    if bundle.mmproj is not None:
+        yield from _pair_checks(bundle)
+        return
     yield _picture_check(bundle)
     from minigpt4.core.language.load import load_language_model
 
@@ -61,15 +64,28 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
         model.close()
 
 
-def sentence_check(model: LanguageModel, template: PromptTemplate) -> Check:
+def _pair_checks(bundle: Bundle) -> Iterator[Check]:
+    """The same for two GGUF files, whose vision side is opened beside the language model."""
+    from minigpt4.core.mtmd.encoder import pair_encoder
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
+
+    options = EngineOptions(bundle)
+    with LlamaCppWithImages.load(options) as model:
+        tokens_ND, _ = pair_encoder(options, model)(open_picture(Image.linear_gradient("L").convert("RGB")))
+        yield _spread_check(tokens_ND)
+        template = template_of(bundle, model)
+        yield sentence_check(model, template)
+        yield answer_check(model, template)
+
+
+def sentence_check(model: LanguageModel, template: ChatForm) -> Check:
     """The perplexity of a plain English sentence."""
-    opening = (BOS,) if isinstance(template, MiniGPT4Chat) else ()
-    tokens = model.tokenize(*opening, Text(SENTENCE))
+    tokens = model.tokenize(*template.begin, Text(SENTENCE))
     loss, vocabulary = mean_loss(model, tokens, start=1)
     return _loss_check("perplexity", loss, vocabulary, f"an English sentence ({len(tokens) - 1} tokens)")
 
 
-def answer_check(model: LanguageModel, template: PromptTemplate) -> Check:
+def answer_check(model: LanguageModel, template: ChatForm) -> Check:
     """The loss on a right answer in the bundle's own chat form, without a picture."""
 
     def pieces(*conversation: Message) -> list[PromptPiece]:
@@ -128,6 +144,10 @@ def _picture_check(bundle: Bundle) -> Check:
 
     encoder = ImageEncoder(bundle, projection_path(bundle))
     image_ND = encoder(open_picture(Image.linear_gradient("L").convert("RGB")))
+    return _spread_check(image_ND)
+
+
+def _spread_check(image_ND: NDArray[np.float32]) -> Check:
     if not np.isfinite(image_ND).all():
         return Check("picture", "problem", "The picture's embedding has values that are no numbers.")
     spread = float(image_ND.std())

@@ -19,6 +19,7 @@ from minigpt4.core.verify.samples import Sample, gguf_samples, tensor_samples, w
 from minigpt4.core.weights.gguf.header import GgufHeader, GgufTensor, read_header
 from minigpt4.core.weights.gguf.to_hf import check_gguf, hugging_face_name
 from minigpt4.core.weights.hf_folder import CONFIG, LlamaFolder
+from minigpt4.core.weights.llava_folder import read_language
 from minigpt4.core.weights.locate import gguf_files, hf_folder
 from minigpt4.core.weights.sentencepiece_vocab import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
 
@@ -72,12 +73,10 @@ def form_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
 
 
 def _folder_checks(form: Form, bundle: Bundle) -> Iterator[Check]:
-    from minigpt4.core.weights.read_tensors import read_tensors
-
     shape = LlamaFolder(form.path).shape
     yield _width_check(form, bundle, shape.width)
     wanted = {hugging_face_name(name): size for name, size in shape.tensors().items()}
-    samples = list(tensor_samples(read_tensors(form.path, what="language model"), wanted))
+    samples = list(tensor_samples(read_language(form.path), wanted))
     yield _shapes_check(form, samples, wanted)
     advice = f"fetch {form.path} again" if bundle.language.folder else remedy(bundle)
     yield weights_check(f"{form.subject} weights", samples, advice)

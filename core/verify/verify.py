@@ -10,6 +10,7 @@ from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.verify.checksums import file_checks, remedy
 from minigpt4.core.verify.finding import Check, worst
 from minigpt4.core.verify.language import form_checks, language_forms, language_width
+from minigpt4.core.verify.pair import pair_checks
 from minigpt4.core.verify.vision import objects_checks, projection_checks, qformer_checks, vision_checks
 
 
@@ -42,6 +43,9 @@ def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
 
 def _quick_checks(bundle: Bundle, all_checksums: bool) -> Iterator[Check]:
     yield from file_checks(bundle, all_checksums=all_checksums)
+    if bundle.mmproj is not None:
+        yield from _findings("files", pair_checks(bundle))
+        return
     if is_present(bundle.vision.file, bundle):
         yield from _findings("vision", vision_checks(bundle))
     if bundle.objects is not None and is_present(bundle.objects.file, bundle):

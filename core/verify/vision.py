@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from minigpt4.core.bundles.bundle import Bundle, ObjectsSpec, QFormerSpec
+from minigpt4.core.bundles.geometry import ClipGeometry
 from minigpt4.core.download.fetch import path_of, projection_path
 from minigpt4.core.errors import BundleError
 from minigpt4.core.verify.checksums import remedy
@@ -62,6 +63,10 @@ def _vision_tensors(bundle: Bundle) -> Mapping[str, Tensor]:
         from minigpt4.core.weights.released import vision_tensors
 
         return vision_tensors(path, spec.options, spec.image_size)
+    if spec.architecture == "clip-vit":
+        from minigpt4.core.vision.clip import clip_tensors
+
+        return clip_tensors(path, ClipGeometry.parse(spec.options, bundle.name), spec.image_size)
     from minigpt4.core.vision.tower import load_tower
 
     load_tower(bundle)  # mini's takes 0.1 s, and checks the names of its tensors

@@ -74,7 +74,7 @@ class ImageEncoder:
     def _pixels(self, picture: Picture) -> Tensor:
         """The tower's input (1, 3, H, W) on its device."""
         vision = self._vision
-        pixels_CHW = to_pixels(picture.image, vision.image_size, vision.mean, vision.std)
+        pixels_CHW = to_pixels(picture.image, vision.image_size, vision.mean, vision.std, vision.fit)
         return torch.from_numpy(pixels_CHW)[None].to(self._device)
 
     def trace(self, pixels_BCHW: Tensor) -> dict[str, NDArray[np.float32]]:

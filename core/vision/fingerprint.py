@@ -38,6 +38,8 @@ def tower_fingerprint(bundle: Bundle, dtype: str = AUTO) -> str:
     parts += [spec.image_size, spec.mean, spec.std, dict(sorted(spec.options.items()))]
     if spec.architecture not in FLOAT32_ONLY:
         parts.append(f"{AUTO} {default_dtype('cpu')}" if dtype == AUTO else dtype_for(dtype, "cpu"))
+    if spec.fit != "squashed":
+        parts.append(spec.fit)
     if (objects := bundle.objects) is not None:
         parts += [*_detector_parts(objects, bundle), objects.limit, objects.min_score]
         parts.append(objects.soft_prompt)

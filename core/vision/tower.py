@@ -27,7 +27,7 @@ from minigpt4.core.vision.objects import (
 from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.readout import GridReadout, ReadoutOptions
 
-ARCHITECTURES = ("efficientnet-lite2", "eva-vit-g")
+ARCHITECTURES = ("efficientnet-lite2", "eva-vit-g", "clip-vit")
 
 
 class EfficientNetTower(VisionTower):
@@ -130,10 +130,21 @@ def load_tower(
                 device=home,
                 bundle=bundle.name,
             )
+        case "clip-vit":
+            from minigpt4.core.vision.clip import load_clip
+
+            return load_clip(
+                path_of(bundle.vision.file, bundle),
+                bundle.vision.options,
+                image_size=bundle.vision.image_size,
+                dtype=dtype_for(dtype, device),
+                device=home,
+                bundle=bundle.name,
+            )
         case unknown:
             raise BundleError(
                 f"The bundle '{bundle.name}' asks for a vision tower '{unknown}', which this version "
-                f"does not have; it has {' and '.join(ARCHITECTURES)}."
+                f"does not have; it has {', '.join(ARCHITECTURES)}."
             )
 
 

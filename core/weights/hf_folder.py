@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from minigpt4.core.errors import BundleError
 from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import LlamaShape
+from minigpt4.core.weights.llava_folder import language_settings, read_language
 
 CONFIG = "config.json"
 SAFETENSORS, INDEX = "model.safetensors", ".index.json"
@@ -23,13 +24,13 @@ IGNORED = "rotary_emb.inv_freq"
 
 
 class LlamaFolder:
-    """Shape and weights of a LLaMA as transformers saves it: shards of safetensors or of pickles."""
+    """Shape and weights of a LLaMA as transformers saves it, alone or in LLaVA: safetensors or pickles."""
 
     def __init__(self, folder: Path) -> None:
         """Maps every weight once. Raises BundleError for another architecture and for missing, unexpected
         or damaged weights."""
         self.folder = folder
-        config = _json(folder / CONFIG)
+        config = language_settings(_json(folder / CONFIG))
         tensors = self._tensors()
         self.shape = _shape(config, folder / CONFIG, is_tied="lm_head.weight" not in tensors)
         wanted = {hugging_face_name(name) for name in self.shape.tensors()}
@@ -64,9 +65,7 @@ class LlamaFolder:
         return array
 
     def _tensors(self) -> Mapping[str, Any]:
-        from minigpt4.core.weights.read_tensors import read_tensors  # imports torch
-
-        return read_tensors(self.folder, what="language model")
+        return read_language(self.folder)
 
 
 def _shape(config: Mapping[str, Any], path: Path, *, is_tied: bool) -> LlamaShape:

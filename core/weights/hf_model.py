@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from minigpt4.core.errors import BundleError
-from minigpt4.core.weights.read_tensors import read_tensors
+from minigpt4.core.weights.llava_folder import language_settings, read_language
 
 CONFIG = "config.json"
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -29,9 +29,9 @@ def empty_llama(folder: Path) -> Any:
 
     path = folder / CONFIG
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = language_settings(json.loads(path.read_text(encoding="utf-8")))
         kind = settings["model_type"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise BundleError(
             f"{path} is not the configuration of a model ({error}); give a Hugging Face LLaMA folder."
         ) from error
@@ -51,7 +51,7 @@ def tensor_reader(folder: Path, model: Any) -> Callable[[str], Tensor]:
     The head is the embedding if they share it. Raises BundleError if any is missing, naming the first
     few; the function, too, for a tensor of another shape than the model's.
     """
-    tensors = read_tensors(folder, what="language model")
+    tensors = read_language(folder)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     sources = {name: name for name in shapes}
     if HEAD not in tensors and model.config.tie_word_embeddings:

@@ -10,9 +10,13 @@ import mmap
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigpt4.core.errors import BackendError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 INSTALL = "pip install 'minigpt4[llama]'"
 PACKAGE = "llama_cpp"
@@ -36,7 +40,7 @@ _callbacks: list[Any] = []
 def load_library() -> Any:
     """llama-cpp-python's C interface, silenced; raises BackendError if it cannot be imported."""
     try:
-        library = _c_interface()
+        library = _c_interface("llama_cpp")
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
         raise BackendError(
             f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
@@ -49,20 +53,30 @@ def load_library() -> Any:
     return library
 
 
-def _c_interface() -> Any:
+@functools.cache
+def load_mtmd() -> Any:
+    """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
+    load_library()
+    library = _c_interface("mtmd_cpp")
+    library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
+    library.mtmd_helper_log_set(_callbacks[0], ctypes.c_void_p(0))
+    return library
+
+
+def _c_interface(module: str) -> Any:
     """The package's module of C functions, without the package itself if nobody has imported that yet.
 
     Its `__init__` imports classes, a template engine and a database, none of which is used here: a tenth of
     the time to a first word. Who imports the package later gets the whole.
     """
     if PACKAGE in sys.modules:
-        return importlib.import_module(f"{PACKAGE}.llama_cpp")
+        return importlib.import_module(f"{PACKAGE}.{module}")
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
         raise ModuleNotFoundError(f"No module named '{PACKAGE}'")
     sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
     try:
-        return importlib.import_module(f"{PACKAGE}.llama_cpp")
+        return importlib.import_module(f"{PACKAGE}.{module}")
     finally:
         del sys.modules[PACKAGE]
 
@@ -97,3 +111,26 @@ def forget_mapped_pages(path: Path) -> None:
 def forget_errors() -> None:
     """Forget earlier error lines, which belong to another model."""
     _errors.clear()
+
+
+def copy_sequence(context: Any, sequence: int, size: int) -> NDArray[np.uint8] | None:
+    """A copy of a sequence in a context's KV cache, whose `size` in bytes the library has told."""
+    import numpy as np
+
+    copy = np.empty(size, np.uint8)
+    written = load_library().llama_state_seq_get_data(context, _pointer(copy), size, sequence)
+    return copy if written == size else None
+
+
+def restore_sequence(context: Any, sequence: int, copy: NDArray[np.uint8]) -> bool:
+    """Replace a sequence, bit for bit, by its copy; False if the library refuses, and it is uncertain.
+
+    Not by `llama_memory_seq_cp` from another sequence: with cells at other places logits differ by up to
+    0.85, as activations are rounded to 8 bits. This fills the cache from its first cell on.
+    """
+    read = load_library().llama_state_seq_set_data(context, _pointer(copy), copy.size, sequence)
+    return bool(read == copy.size)
+
+
+def _pointer(array: NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))

@@ -26,7 +26,9 @@ CONFIG = "config.json"
 NAMELESS = "GGUF"
 """The quantisation of a file whose name does not state it."""
 
-_QUANT_IN_NAME = re.compile(r"(?:^|[.\-_])(BF16|F16|F32|I?Q\d_[0-9A-Z]+(?:_[A-Z]+)?)\.gguf$", re.IGNORECASE)
+_QUANT_IN_NAME = re.compile(
+    r"(?:^|[.\-_])(BF16|F16|F32|I?Q\d_[0-9A-Z]+(?:_[A-Z]+)?)(?:-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE
+)
 
 
 def check_quant(quant: str) -> None:
@@ -70,7 +72,9 @@ def gguf_path(bundle: Bundle, quant: str) -> Path:
 def gguf_files(bundle: Bundle) -> dict[str, Path]:
     """The existing GGUF files, by quantisation: the manifest's own and those converted from the folder."""
     found: dict[str, Path] = {}
-    own = bundle.language.gguf
+    own, in_place = bundle.language.gguf, bundle.language.path
+    if in_place is not None and in_place.is_file():
+        found[gguf_quant(in_place.name)] = in_place
     if own is not None and is_present(own, bundle):
         found[gguf_quant(own.name)] = path_of(own, bundle)
     made = bundles_folder() / bundle.name / "gguf"
@@ -91,9 +95,34 @@ def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
     found = gguf_files(bundle)
     if quant != "auto":
         return found.get(quant)
+    if bundle.language.path is not None:
+        return next(iter(found.values()), None)
     own = bundle.language.gguf
     order = ((gguf_quant(own.name),) if own else ()) + GGUF_PREFERRED
     return next((found[name] for name in order if name in found), None)
+
+
+def mmproj_path(bundle: Bundle) -> Path:
+    """The path of the mmproj of a bundle of two GGUF files, downloaded or not."""
+    spec = bundle.mmproj
+    if spec is None:
+        raise BundleError(f"The bundle '{bundle.name}' has no mmproj.")
+    if spec.file is not None:
+        return path_of(spec.file, bundle)
+    assert spec.path is not None
+    return spec.path
+
+
+def check_own_files(bundle: Bundle) -> None:
+    """Raise BundleError if a GGUF that a bundle of two uses where it lies is gone."""
+    own = (bundle.language.path, bundle.mmproj.path if bundle.mmproj else None)
+    for path in own:
+        if path is not None and not path.is_file():
+            raise BundleError(
+                f"{path}, which the bundle '{bundle.name}' uses where it lies, is not there; put it back, "
+                "or import "
+                "the bundle again with `minigpt4 models import --force`."
+            )
 
 
 def gguf_quant(name: str) -> str:
@@ -108,11 +137,13 @@ def language_digest(bundle: Bundle) -> str:
     One file's own SHA-256 if it is known or can be computed. A user's folder is identified by its files'
     sizes and times of change, because reading 26 GB would take minutes. Missing files count by name.
     """
-    files, folder = bundle.language.files, bundle.language.folder
+    files, folder, path = bundle.language.files, bundle.language.folder, bundle.language.path
     if len(files) == 1 and (digest := digest_of(files[0], bundle)):
         return digest
     parts: list[tuple[str, object]] = [(file.name, digest_of(file, bundle)) for file in files]
     if folder is not None and folder.is_dir():
         paths = sorted(path for path in folder.iterdir() if path.is_file())
         parts += [(path.name, (path.stat().st_size, path.stat().st_mtime_ns)) for path in paths]
+    if path is not None and path.is_file():
+        parts.append((path.name, (path.stat().st_size, path.stat().st_mtime_ns)))
     return hashlib.sha256(json.dumps([str(folder), parts]).encode()).hexdigest()

@@ -169,7 +169,7 @@ def _outcome(path: Path, *, repacks: bool) -> Outcome:
     library.llama_set_n_threads(context, 1, 1)
     ends += [reader.read(cut) for cut in CUTS]
     starts = [reader.read(cut) for cut in ((START,), (1,) * START)]
-    keeps_bits = all(np.array_equal(ends[0], end) for end in ends) and np.array_equal(*starts)
+    keeps_bits = all(np.array_equal(ends[0], end) for end in ends) and np.array_equal(starts[0], starts[1])
     return Outcome(np.stack([ends[0], alone]), keeps_bits, tuple(names))
 
 

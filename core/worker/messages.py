@@ -140,12 +140,13 @@ class Phase(Event):
 
 @dataclass(frozen=True)
 class TextDelta(Event):
-    """More text of an answer, never empty, with the timings so far (as in Finished)."""
+    """More text of an answer, or of the reasoning before it; never empty, with the timings as in Finished."""
 
     request: str
     text: str
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+    is_reasoning: bool = False
 
 
 @dataclass(frozen=True)

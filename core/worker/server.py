@@ -198,7 +198,7 @@ class Server:
                 engine.bundle.name,
                 engine.language.backend,
                 engine.language.context,
-                engine.bundle.projection.image_tokens,
+                engine.bundle.image_tokens,
                 time.monotonic() - started,
                 engine.choices,
             )
@@ -231,7 +231,8 @@ class Server:
             if not is_decoding:
                 self._send(Phase(request, "decode"))
                 is_decoding = True
-            self._send(TextDelta(request, piece.text, reply.first_token_s, reply.tokens_per_s))
+            timings = reply.first_token_s, reply.tokens_per_s
+            self._send(TextDelta(request, piece.text, *timings, piece.is_reasoning))
             self._answer_newest()
         self._send(
             Finished(
@@ -320,7 +321,11 @@ class Server:
             counter = self._counter = TokenCounter(engine)
         sampling = (command.sampling or Sampling()).over(engine.bundle.sampling)
         conversation = [
-            _prompt_message(one, [counter.placeholder] * len(one.pictures)) for one in command.messages
+            _prompt_message(
+                one,
+                [self._embeddings.get(_file_identity(path), counter.placeholder) for path in one.pictures],
+            )
+            for one in command.messages
         ]
         positions, dropped = counter.count(conversation, sampling.max_tokens)
         self._send(ContextUsage(command.request, positions, engine.language.context, dropped))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minigpt4.core.errors import ContextError
-from minigpt4.core.prompt import Message, prompt_pieces, prompt_positions, template_named
+from minigpt4.core.prompt import Message, prompt_pieces, prompt_positions
 from minigpt4.core.trim import trim
 from minigpt4.core.types import ImageEmbedding, Text
 
@@ -25,15 +25,14 @@ class TokenCounter:
     """Counts prompts as an engine would build them; does not touch the engine's KV cache."""
 
     placeholder: ImageEmbedding
-    """Zeros in the size of any picture's embedding."""
+    """Zeros in the size of any picture's embedding; about, if sizes differ."""
 
     def __init__(self, engine: Engine) -> None:
-        shape = engine.bundle.projection
-        zeros_ND = np.broadcast_to(np.float32(0), (shape.image_tokens, shape.outputs))
+        zeros_ND = np.broadcast_to(np.float32(0), (engine.bundle.image_tokens, engine.language.width))
         self.placeholder = ImageEmbedding(zeros_ND, key="any")
         self._context = engine.language.context
         self._language = engine.language
-        self._template = template_named(engine.bundle.template)
+        self._template = engine.template
         self._cached = lru_cache(CACHED_TEXTS)(self._language.tokenize)
 
     def count(self, conversation: Sequence[Message], max_tokens: int) -> tuple[int, int]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from minigpt4.core.worker.client import Worker
     from minigpt4.core.worker.messages import Event, Failed, ObjectsFound
 
-MODEL_FIELDS = ("bundle", "backend", "device", "quant", "gpu_layers", "threads", "context", "repack")
+MODEL_FIELDS = tuple("bundle backend device quant gpu_layers threads context image_tokens repack".split())
 GC_THRESHOLDS = (2_000, 10, 1_000)
 """Python's defaults run a full collection each second during an answer: keys waited up to 0.1 s."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 if TYPE_CHECKING:
-    from minigpt4.core.worker.messages import Event
+    from minigpt4.core.worker.messages import Event, TextDelta
 
 
 class EngineEvents(Message):
@@ -35,9 +35,9 @@ class EngineEvents(Message):
             if self._is_taken:
                 return False
             match self._events[-1], event:
-                case TextDelta(request, text), TextDelta(same) if same == request:
+                case TextDelta() as last, TextDelta() as new if _are_one(last, new):
                     # Joined at the end: adding strings one by one copies all of them each time.
-                    self._text.append(text)
+                    self._text.append(last.text)
                     self._events[-1] = event
                 case DownloadProgress(file), DownloadProgress(same) if same == file:
                     self._events[-1] = event
@@ -60,3 +60,8 @@ class EngineEvents(Message):
         if self._text and isinstance(last := self._events[-1], TextDelta):
             self._events[-1] = replace(last, text="".join([*self._text, last.text]))
             self._text = []
+
+
+def _are_one(one: TextDelta, other: TextDelta) -> bool:
+    """Whether both are of one answer, and both of its reasoning or neither."""
+    return one.request == other.request and one.is_reasoning == other.is_reasoning

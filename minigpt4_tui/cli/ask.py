@@ -201,7 +201,7 @@ class Asking:
     def _stream(self, reply: Reply) -> None:
         """Print the answer while it is generated, unless it will be a part of a JSON object."""
         for piece in reply:
-            if not self.as_json:
+            if not self.as_json and not piece.is_reasoning:
                 print_answer(piece.text)
 
     def _finish(
@@ -236,6 +236,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "answer": reply.text,
+        **({"reasoning": reply.reasoning} if reply.reasoning else {}),
         "images": list(labels),
         "finish": reply.finish,
         "tokens": {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from minigpt4.core.errors import Minigpt4Error, UsageError
+from minigpt4.tui.cli.crash_guard import continue_in_child
 from minigpt4.tui.terminal.messages import say
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from minigpt4.core.types import ResolvedSampling
     from minigpt4.tui.settings.settings import Loaded
 
-MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "repack")
+MODEL = ("bundle", "backend", "device", "threads", "quant", "gpu_layers", "context", "image_tokens")
 SAMPLING = ("max_tokens", "temperature", "top_p", "repetition_penalty", "seed")
 
 _BUNDLE = typer.Option("--bundle", "-b", help="Model bundle.")
@@ -83,13 +84,21 @@ class ModelFlags:
         int | None,
         typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
     ] = None
-    repack: Annotated[
-        bool | None,
+    image_tokens: Annotated[
+        int | None,
         typer.Option(
-            "--repack/--no-repack",
-            help="llama.cpp: repack weights for this processor if it can and memory allows; by default.",
+            "--image-tokens",
+            metavar="N",
+            help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
         ),
     ] = None
+    no_repack: Annotated[
+        bool,
+        typer.Option(
+            "--no-repack",
+            help="llama.cpp: do not repack weights for this processor: slower, but leaves memory to others.",
+        ),
+    ] = False
     offload_vision: Annotated[
         bool,
         typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it encodes."),
@@ -98,7 +107,8 @@ class ModelFlags:
 
     def given(self) -> dict[str, Any]:
         """The settings given on the command line."""
-        return _given(self, MODEL) | ({"cache": False} if self.no_cache else {})
+        off = {"cache": self.no_cache, "repack": self.no_repack}
+        return _given(self, MODEL) | {name: False for name, is_off in off.items() if is_off}
 
 
 @dataclass(frozen=True)
@@ -220,6 +230,8 @@ def load_engine(options: EngineOptions, *, bars: bool = True, pictures: Sequence
     from minigpt4.core.engine import Engine
 
     fetch_files(options, bars=bars)
+    if options.loaded_bundle().mmproj is not None:
+        continue_in_child(options.bundle_name)
     return Engine.from_options(options, notice=say, pictures=pictures)
 
 

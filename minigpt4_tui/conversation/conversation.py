@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from minigpt4.tui.conversation.answering import REASONING, Answering, reasoning_of
 from minigpt4.tui.conversation.autosave import Autosave
 from minigpt4.tui.conversation.request import chat_messages, question_begun, varied
 from minigpt4.tui.conversation.updates import (
@@ -33,18 +34,6 @@ if TYPE_CHECKING:
 
 FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
-
-
-@dataclass
-class Answering:
-    """The answer being generated. `text` includes the part before it was continued."""
-
-    request: str
-    message: str
-    text: str
-    flushed_at: float
-    unflushed: bool = False
-    phase: str = "prefill"
 
 
 @dataclass(frozen=True)
@@ -124,7 +113,7 @@ class Conversation:
         answering = self.answering
         if answering is None or answering.message != message.id:
             return message
-        return replace(message, text=answering.text)
+        return replace(message, text=answering.text, stats={**message.stats, **answering.stats})
 
     def last(self, role: Literal["user", "assistant"]) -> StoredMessage | None:
         """The last message of that role on the path."""
@@ -313,19 +302,21 @@ class Conversation:
             temperature = self._options().own_temperature() if own is None else own
             sampling = varied(sampling, temperature, self.variants(message.id)[1] - 1)
         request = uuid.uuid4().hex
-        stats = {"bundle": self._options().bundle}
+        thought = reasoning_of(message.stats)
+        stats = {"bundle": self._options().bundle, **thought}
         if message.state != "writing" or message.stats != stats:
             self.store.update_text(message.id, message.text, "writing", stats)
             self._autosave.discard(message.id)
-        self.answering = Answering(request, message.id, message.text, self._clock())
+        thinking = thought.get(REASONING, "")
+        self.answering = Answering(request, message.id, message.text, self._clock(), thinking)
         self._send(MessageChanged(self._replace(message.id, state="writing", stats=stats)))
         self._send(PhaseChanged(self.answering.phase))
         self._engine().reply(request, self._messages(), sampling)
 
     def _add_text(self, answering: Answering, delta: TextDelta) -> None:
-        answering.text += delta.text
-        answering.unflushed = True
-        self._send(TextAdded(answering.message, delta.text, delta.first_token_s, delta.tokens_per_s))
+        answering.add(delta)
+        timings = delta.first_token_s, delta.tokens_per_s
+        self._send(TextAdded(answering.message, delta.text, *timings, delta.is_reasoning))
         self.tick()
 
     def _finished(self, event: Finished) -> None:
@@ -336,6 +327,7 @@ class Conversation:
             # It was stopped here before the child read the cancel; only now is its speed known.
             message = self.message(self._stopped.pop(event.request))
             if message is not None and message.state == "stopped":
+                stats |= reasoning_of(message.stats)
                 self._autosave.save(message.id, message.text, "stopped", stats)
                 self._send(MessageChanged(self._replace(message.id, stats=stats)))
         else:
@@ -348,7 +340,7 @@ class Conversation:
         answering, self.answering = self.answering, None
         if answering is None:
             return
-        stats = {"bundle": self._options().bundle, **stats}
+        stats = {"bundle": self._options().bundle, **answering.stats, **stats}
         changed = self._replace(answering.message, text=answering.text, state=state, stats=stats)
         try:
             self._autosave.save(answering.message, answering.text, state, stats)

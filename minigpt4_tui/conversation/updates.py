@@ -23,12 +23,13 @@ class MessageAdded(NamedTuple):
 
 
 class TextAdded(NamedTuple):
-    """More text of the answer being generated, with the timings so far."""
+    """More text of the answer being generated, or of the reasoning before it, with the timings so far."""
 
     message: str
     text: str
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+    is_reasoning: bool = False
 
 
 class MessageChanged(NamedTuple):

@@ -154,7 +154,7 @@ def _bundle(name: str, is_chosen: bool) -> Iterator[Finding]:
     from minigpt4.core.download.fetch import bundles_folder, is_present
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.language.load import needed_files
-    from minigpt4.core.weights.locate import gguf_files, hf_folder
+    from minigpt4.core.weights.locate import check_own_files, gguf_files, hf_folder
 
     bundle = load_bundle(name)
     needed = needed_files(EngineOptions(bundle))
@@ -163,8 +163,9 @@ def _bundle(name: str, is_chosen: bool) -> Iterator[Finding]:
     if not missing:
         if bundle.language.folder is not None:
             hf_folder(bundle)  # raises unless the user's own language model is there
+        check_own_files(bundle)
         quants = ", ".join(gguf_files(bundle))
-        place = f"{name}, in {bundles_folder() / name}"
+        place = f"{name}, in {bundle.language.path or bundles_folder() / name}"
         yield Finding("bundle", "ok", f"{place} ({quants})" if quants else place)
     elif len(missing) < len(needed):
         detail = f"{name}: {len(missing)} files are missing ({', '.join(missing[:3])})"

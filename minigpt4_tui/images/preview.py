@@ -54,7 +54,7 @@ class _Cache:
         return self._images[key]
 
 
-_small, _large, _squashed = _Cache(SMALL_KEPT), _Cache(LARGE_KEPT), _Cache(LARGE_KEPT)
+_small, _large, _squares = _Cache(SMALL_KEPT), _Cache(LARGE_KEPT), _Cache(LARGE_KEPT)
 
 
 def preview(source: Path | bytes, longest: int) -> Preview:
@@ -76,29 +76,38 @@ def remember(path: Path, picture: Picture, bundle: str | None) -> None:
 
     from minigpt4.core.bundles.bundle import load_bundle
     from minigpt4.core.embedding_cache import SquareCache, is_cached
-    from minigpt4.core.pixels import squashed
+    from minigpt4.core.pixels import FITS
 
     with _decoding:
         _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
     # Pixels alone do not tell the engine that the file is cut off, so that it decodes such a file itself.
     if bundle is not None and picture.missing is None and not is_cached(picture.key):
         with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
-            size = load_bundle(bundle).vision.image_size
-            SquareCache(size).put(picture.key, np.asarray(squashed(picture.image, size)))
+            found = load_bundle(bundle)
+            if found.mmproj is not None:  # its pictures are not squashed
+                return
+            vision = found.vision
+            square = FITS[vision.fit](picture.image, vision.image_size)
+            SquareCache(vision.image_size, vision.fit).put(picture.key, np.asarray(square))
 
 
 def model_input(source: Path | bytes, bundle: str) -> Preview:
-    """The square input of the bundle's vision tower: the image squashed, not cropped.
+    """The square input of the bundle's vision tower: the image squashed or letterboxed, not cropped.
 
+    Of a bundle of two GGUF files the image itself: its mmproj may take it in any shape, and in tiles.
     Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
-    from minigpt4.core.pixels import squashed
+    from minigpt4.core.pixels import FITS
 
-    size = load_bundle(bundle).vision.image_size
+    found = load_bundle(bundle)
+    if found.mmproj is not None:
+        return preview(source, LARGE)
+    vision = found.vision
+    size, fit = vision.image_size, vision.fit
     with _decoding:
-        return _squashed.get(
-            (*_key(source), size), lambda: Preview(squashed(_opened(source), size), (size, size))
+        return _squares.get(
+            (*_key(source), size, fit), lambda: Preview(FITS[fit](_opened(source), size), (size, size))
         )
 
 

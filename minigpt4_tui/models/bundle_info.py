@@ -13,7 +13,7 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError
 from minigpt4.core.language.load import choose_backend, needed_files
 from minigpt4.core.memory import gib, memory_needed, quants_of
-from minigpt4.core.weights.locate import gguf_files, hf_folder
+from minigpt4.core.weights.locate import gguf_files, hf_folder, mmproj_path
 
 NOT_IN_FILES = ("key/value cache", "working room")
 """Parts of a bundle's memory that are not loaded from files."""
@@ -99,9 +99,15 @@ def _bytes_absent(bundle: Bundle) -> int | None:
 
 def bytes_of(bundle: Bundle) -> int | None:
     """Total size of all files; None if one is unknown before the download."""
-    sizes = [known_bytes(file, bundle) for file in bundle.files]
+    sizes = [known_bytes(file, bundle) for file in bundle.files] + own_sizes(bundle)
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
+
+
+def own_sizes(bundle: Bundle) -> list[int | None]:
+    """The sizes of the GGUF files that a bundle uses where they lie; None for one that is gone."""
+    own = (bundle.language.path, bundle.mmproj.path if bundle.mmproj else None)
+    return [path.stat().st_size if path.is_file() else None for path in own if path is not None]
 
 
 def size_of(bundle: Bundle) -> str:
@@ -117,6 +123,7 @@ def size_of(bundle: Bundle) -> str:
 def state_of(bundle: Bundle) -> Availability:
     """Whether the files needed to answer with the bundle are here."""
     present = [is_present(file, bundle) for file in needed_files(EngineOptions(bundle))]
+    present += [size is not None for size in own_sizes(bundle)]
     if all(present) and has_language(bundle):
         return "here"
     return "partly" if any(present) else "absent"
@@ -131,7 +138,13 @@ def has_language(bundle: Bundle) -> bool:
 
 
 def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
-    vision, projection, language = bundle.vision, bundle.projection, bundle.language
+    if bundle.mmproj is not None:
+        return (
+            ("Vision", f"{mmproj_path(bundle).name}, about {bundle.image_tokens} tokens a picture"),
+            ("Language", _language(bundle)),
+            ("License", bundle.license),
+        )
+    vision, projection = bundle.vision, bundle.projection
     qformer = f", Q-Former of {bundle.qformer.options.queries} queries" if bundle.qformer else ""
     objects = f", {bundle.objects.limit} objects of {bundle.objects.architecture}" if bundle.objects else ""
     return (
@@ -143,6 +156,11 @@ def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
             "Projection",
             f"{projection.inputs} to {projection.outputs}, {projection.image_tokens} image tokens",
         ),
-        ("Language", f"{language.architecture}, context {language.context}, template {bundle.template}"),
+        ("Language", _language(bundle)),
         ("License", bundle.license),
     )
+
+
+def _language(bundle: Bundle) -> str:
+    language = bundle.language
+    return f"{language.architecture}, context {language.context}, template {bundle.template}"

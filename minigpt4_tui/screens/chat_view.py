@@ -207,9 +207,9 @@ class ChatView(Screen[None]):
         if not self.is_running or self.host.is_leaving:
             return
         match update:
-            case TextAdded(message, text, first_token_s, tokens_per_s):
+            case TextAdded(message, text, first_token_s, tokens_per_s, is_reasoning):
                 if view := self.transcript.view(message):
-                    view.grow(text)
+                    (view.think if is_reasoning else view.grow)(text)
                 self.status.update_speed(Speed(first_token_s, tokens_per_s))
             case PhaseChanged(phase):
                 self.status.phase = phase

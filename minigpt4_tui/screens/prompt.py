@@ -31,10 +31,12 @@ def no_system_prompt(bundle: str) -> str:
     Raises Minigpt4Error if there is no such bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
-    from minigpt4.core.prompt import Joined, System, User, template_named
+    from minigpt4.core.prompt import TEMPLATES, Joined, System, User, template_named
     from minigpt4.core.types import Text
 
     template = load_bundle(bundle).template
+    if template not in TEMPLATES:
+        return ""  # a GGUF's chat template, which gets it before the first question at least
     for segment in template_named(template).segments([System(MARK), User("")]):
         texts = segment.texts if isinstance(segment, Joined) else (segment,)
         if any(isinstance(text, Text) and MARK in text.text for text in texts):

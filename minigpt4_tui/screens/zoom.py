@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -189,7 +190,15 @@ class ZoomScreen(Overlay[None]):
         if self.is_model_view:
             wide, high = self._model_pixels = event.pixels
             bundle = sanitize_line(self.host.settings.bundle, 30)
-            self._caption(f"as {bundle} sees it: squashed to {wide} × {high}")
+            self._caption(f"as {bundle} sees it: {self._fit()} to {wide} × {high}")
+
+    def _fit(self) -> str:
+        """What is done to a picture for the bundle's vision tower."""
+        from minigpt4.core.bundles.bundle import load_bundle
+
+        with suppress(Minigpt4Error):
+            return load_bundle(self.host.settings.bundle).vision.fit
+        return "scaled"
 
     @on(PictureArea.Failed)
     def _failed(self, event: PictureArea.Failed) -> None:

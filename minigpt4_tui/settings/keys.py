@@ -102,6 +102,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("previous_variant", ("left", "h"), "Show the variant before", _ANSWER, "message"),
     Action("edit_message", ("e",), "Edit the message; nothing after it is lost", _ANSWER, "message"),
     Action("copy_message", ("c",), "Copy the message", _ANSWER, "message"),
+    Action("toggle_reasoning", ("t",), "Show or hide what the model thought first", _ANSWER, "message"),
     Action("copy_code", ("y",), "Copy a block of code of the message", _ANSWER, "message"),
     Action("save_page", ("f5",), "Save the web page in an answer, and open it", _ANSWER, "chat"),
     Action("pick_picture", ("ctrl+o",), "Choose pictures from a folder", _PICTURES, "chat"),

@@ -98,11 +98,17 @@ class Settings:
     context: int | None = _setting(
         None, "Context length in tokens, if shorter than the bundle's; saves memory.", least=1, **_MODEL
     )
+    image_tokens: int | None = _setting(
+        None,
+        "About how many tokens a picture takes at most; for bundles of two GGUF files.",
+        least=1,
+        **_MODEL,
+    )
     repack: bool = _setting(
         True,
         "Let llama.cpp repack weights for this processor, where that works: faster, but the system cannot "
         "drop them when memory is short.",
-        **_MODEL,
+        group="Model",
     )
     cache: bool = _setting(
         True, "Keep what the model sees of a picture on disk, so that it is encoded once.", group="Model"

@@ -18,7 +18,7 @@ WORKING_FOLDER_GONE = "The folder this runs in is gone; cd to another one and ru
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 
 
-def say(line: str) -> None:
+def say(line: str, end: str = "\n") -> None:
     """Print a line to stderr, so that stdout has only results.
 
     Control codes, which a file's name may contain, are replaced; colors stay where the terminal shows them.
@@ -26,7 +26,7 @@ def say(line: str) -> None:
     try:
         parts = _COLOR.split(line) if takes_color(sys.stderr) else [line]
         shown = "".join(part if place % 2 else _without_controls(part) for place, part in enumerate(parts))
-        print(shown, file=sys.stderr, flush=True)
+        print(shown, file=sys.stderr, end=end, flush=True)
     except ValueError:
         return
     except OSError:

@@ -1,4 +1,7 @@
-"""The text of an answer; imported late, as a Markdown parser would delay the first frame by 25 ms."""
+"""The text of an answer and of the reasoning before it.
+
+Imported late, as a Markdown parser would delay the first frame by 25 ms.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,20 @@ from dataclasses import dataclass
 
 from markdown_it import MarkdownIt
 from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
 from textual.message import Message
-from textual.widgets import Markdown
+from textual.widgets import Markdown, Static
 from textual.widgets.markdown import MarkdownBlock, MarkdownFence
 
+from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
+
+THOUGHT_PAINT_S = 0.25
+"""Seconds between two paints of reasoning that grows: it is rarely read while it does."""
+
+MAX_THOUGHT = 60_000
+"""Characters of it on the screen."""
 
 
 class CodeBlock(MarkdownFence):
@@ -70,3 +82,54 @@ class AnswerText(Markdown):
     def code_blocks(self) -> list[str]:
         """The blocks of code, in order."""
         return [fence.code for fence in self.query(MarkdownFence)]
+
+
+class ReasoningText(Vertical):
+    """What a model thought before it answered, behind a line that a click unfolds."""
+
+    DEFAULT_CSS = """
+    ReasoningText {
+        width: 100%;
+        height: auto;
+        .thought { display: none; width: 100%; height: auto; padding: 0 0 1 2; color: $text-muted; }
+        &.-open .thought { display: block; }
+    }
+    """
+
+    def __init__(self, text: str, *, is_growing: bool) -> None:
+        super().__init__()
+        self._text = text
+        self._is_growing = is_growing
+        self._is_due = False
+
+    def compose(self) -> ComposeResult:
+        yield KeyLine(self._head(), classes="thought-head")
+        yield Static(sanitize(self._text[:MAX_THOUGHT]), classes="thought", markup=False)
+
+    def show(self, text: str, *, is_growing: bool) -> None:
+        """Show the whole reasoning, or what there is of it; painted together with what comes next."""
+        if (text, is_growing) == (self._text, self._is_growing):
+            return
+        self._text, self._is_growing = text, is_growing
+        if not self._is_due:
+            self._is_due = True
+            self.set_timer(THOUGHT_PAINT_S, self._paint)
+
+    def toggle(self) -> None:
+        """Unfold it, or fold it."""
+        self.toggle_class("-open")
+        self._paint()
+
+    def _paint(self) -> None:
+        self._is_due = False
+        if not self.is_mounted:
+            return
+        self.query_one(KeyLine).update(self._head())
+        if self.has_class("-open"):
+            self.query_one(".thought", Static).update(sanitize(self._text[:MAX_THOUGHT]))
+
+    def _head(self) -> Content:
+        count = len(self._text.split())
+        words = f"{count} word{'' if count == 1 else 's'}"
+        what = f"Thinking … {words}" if self._is_growing else f"Thought first, {words}"
+        return action_link(f"{'▾' if self.has_class('-open') else '▸'} {what}", "toggle_reasoning")

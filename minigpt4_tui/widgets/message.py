@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -17,6 +17,7 @@ from textual.message import Message
 from textual.widgets import Static
 from textual.worker import Worker
 
+from minigpt4.tui.conversation.answering import REASONING
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize, sanitize_line
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from textual.widgets import Markdown
 
     from minigpt4.tui.app.base import BaseApp
-    from minigpt4.tui.widgets.answer import AnswerText
+    from minigpt4.tui.widgets.answer import AnswerText, ReasoningText
 
 MAX_CHARACTERS = 60_000
 """Limit of one message on the screen; a pasted book is stored whole, but only its beginning is shown."""
@@ -67,6 +68,7 @@ class MessageView(Vertical, can_focus=True):
         self.variant = variant
         self.phase: str | None = None
         self._pending = ""
+        self._reasoning = str(message.stats.get(REASONING, ""))
         self._painter: Worker[None] | None = None
         self._painting = asyncio.Lock()
         self._rest_s = PAINT_S
@@ -80,22 +82,31 @@ class MessageView(Vertical, can_focus=True):
 
             yield PictureRow(self.message.pictures)
         if self.message.role == "assistant":
-            from minigpt4.tui.widgets.answer import AnswerText
+            from minigpt4.tui.widgets.answer import AnswerText, ReasoningText
 
+            if self._reasoning:
+                yield ReasoningText(self._reasoning, is_growing=self._is_thinking)
             yield AnswerText(_bounded(self.message.text))
         elif self.message.text:
             yield Static(_bounded(self.message.text), classes="said", markup=False)
         yield Static(self._footer(), classes="foot", markup=False)
 
     def on_mount(self) -> None:
-        """Hide the footer if it is empty."""
+        """Hide the footer if it is empty; show what the model thought meanwhile."""
         self._refresh_footer()
+        self._show_reasoning()
 
     def watch_has_focus(self, focus: bool) -> None:
         """Show the statistics while the message has the focus."""
         super().watch_has_focus(focus)
         for head in self.query(".head").results(Static):
             head.update(self._head())
+
+    def think(self, text: str) -> None:
+        """Append more of what precedes the answer."""
+        self._reasoning += text
+        self.phase = "decode"
+        self._show_reasoning()
 
     def grow(self, text: str) -> None:
         """Append more of the answer; painted together with what arrives in the next moment."""
@@ -110,6 +121,8 @@ class MessageView(Vertical, can_focus=True):
         is_complete = message.state != "writing"
         if is_complete:
             self.phase = None
+        self._reasoning = str(message.stats.get(REASONING, ""))
+        self._show_reasoning()
         await self._paint()
         if message.role == "assistant" and is_complete:
             body = self._answer
@@ -138,6 +151,7 @@ class MessageView(Vertical, can_focus=True):
             (("zoom_picture",), "zoom", bool(self.message.pictures)),
             (("previous_variant", "next_variant"), "variants", self.variant[1] > 1),
             (("copy_code",), "copy code", bool(self.code_blocks)),
+            (("toggle_reasoning",), "thinking", bool(self._reasoning)),
         ]
         return [
             KeyHint(actions, about, f"focused.request('{actions[-1]}')")
@@ -152,10 +166,16 @@ class MessageView(Vertical, can_focus=True):
                 return bool(self.message.pictures)
             case ("next_variant" | "previous_variant",):
                 return self.variant[1] > 1
+            case ("toggle_reasoning",):
+                return bool(self._reasoning)
         return super().check_action(action, parameters)
 
     def action_request(self, action: str) -> None:
-        """Ask the screen for an action on this message."""
+        """Ask the screen for an action on this message, unless it concerns nothing else."""
+        if action == "toggle_reasoning":
+            for thought in self._thoughts:
+                thought.toggle()
+            return
         self.post_message(self.ActionRequested(self, action))
 
     @on(KeyLine.Clicked)
@@ -174,6 +194,30 @@ class MessageView(Vertical, can_focus=True):
         from minigpt4.tui.widgets.answer import AnswerText
 
         return self.query_one(AnswerText)
+
+    @property
+    def _is_thinking(self) -> bool:
+        """Whether the answer is being generated and has no text yet."""
+        return self.message.state == "writing" and not self._pending and not self.message.text
+
+    @property
+    def _thoughts(self) -> Iterator[ReasoningText]:
+        """The reasoning, if there is any."""
+        from minigpt4.tui.widgets.answer import ReasoningText
+
+        return self.query(ReasoningText).results()
+
+    def _show_reasoning(self) -> None:
+        if not self._reasoning or not self.is_mounted:
+            return
+        from minigpt4.tui.widgets.answer import ReasoningText
+
+        is_growing = self._is_thinking and not self._answer.source
+        for thought in self._thoughts:
+            thought.show(self._reasoning, is_growing=is_growing)
+            return
+        self.mount(ReasoningText(self._reasoning, is_growing=is_growing), before=self._answer)
+        self._refresh_footer()
 
     async def _paint_pending(self) -> None:
         """Paint what arrives, with pauses, until nothing is pending."""
@@ -210,6 +254,7 @@ class MessageView(Vertical, can_focus=True):
                 self._refresh_footer()
             if text:
                 await body.append(text)
+                self._show_reasoning()
 
     def _head(self) -> Content:
         message = self.message

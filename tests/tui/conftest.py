@@ -30,11 +30,12 @@ from minigpt4.tui.widgets.picture import PictureArea
 class ScriptedReply:
     """A reply of given pieces that heeds the cancel signal as a real one does."""
 
-    pieces: Sequence[str | Exception]
+    pieces: Sequence[str | Piece | Exception]
     finish_with: str
     dropped_messages: int
     cancelled: Callable[[], bool]
     text: str = ""
+    reasoning: str = ""
     finish: str | None = None
     answer_tokens: int = 0
     prompt_tokens: int = 7
@@ -48,10 +49,14 @@ class ScriptedReply:
                 return
             if isinstance(piece, Exception):
                 raise piece
-            self.text += piece
+            said = Piece(piece) if isinstance(piece, str) else piece
+            if said.is_reasoning:
+                self.reasoning += said.text
+            else:
+                self.text += said.text
             self.answer_tokens += 1
-            yield Piece(piece)
-            if piece.endswith("^C"):
+            yield said
+            if said.text.endswith("^C"):
                 os.kill(os.getpid(), signal.SIGINT)
         self.finish = self.finish_with
 
@@ -60,7 +65,7 @@ class ScriptedReply:
 class ScriptedEngine:
     """Answers with `pieces`; remembers what it was asked."""
 
-    pieces: Sequence[str] = ("A ", "cat.")
+    pieces: Sequence[str | Piece] = ("A ", "cat.")
     finish: str = "stop"
     dropped: int = 0
     error: Exception | None = None

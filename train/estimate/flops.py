@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry
-from minigpt4.core.bundles.geometry import ViTGeometry
+from minigpt4.core.bundles.geometry import ClipGeometry, ViTGeometry
 from minigpt4.core.errors import BundleError
 from minigpt4.core.memory import geometry_of
 
@@ -115,8 +115,14 @@ def arithmetic_of(bundle: Bundle, *, trains_qformer: bool = False) -> Arithmetic
 def _tower(bundle: Bundle) -> float:
     if bundle.vision.architecture == "efficientnet-lite2":
         return EFFICIENTNET_LITE2 + (SSD_MOBILENET_V2 if bundle.objects else 0)
-    vit = ViTGeometry.parse(bundle.vision.options, bundle.name)
-    positions = vit.positions(bundle.vision.image_size)
+    size = bundle.vision.image_size
+    vit: ViTGeometry | ClipGeometry
+    if bundle.vision.architecture == "clip-vit":
+        vit = ClipGeometry.parse(bundle.vision.options, bundle.name)
+        positions = vit.patches(size) + vit.class_row
+    else:
+        vit = ViTGeometry.parse(bundle.vision.options, bundle.name)
+        positions = vit.positions(size)
     weights = 4 * vit.width**2 + 2 * vit.width * vit.mlp
     attention = 2 * positions * vit.width  # scores, and the weighted sum of values
     patches = (positions - 1) * 3 * vit.patch**2 * vit.width

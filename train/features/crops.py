@@ -61,4 +61,4 @@ def pixels_of(
     except ImageError as error:
         raise PhotoError(photos.name, key, str(error).rstrip(".")) from error
     for crop in crops:
-        yield to_pixels(crop_of(image, key, crop), vision.image_size, vision.mean, vision.std)
+        yield to_pixels(crop_of(image, key, crop), vision.image_size, vision.mean, vision.std, vision.fit)

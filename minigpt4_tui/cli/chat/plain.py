@@ -23,7 +23,7 @@ from minigpt4.tui.cli.chat.line_input import PROMPT, next_line, saying_if_slow
 from minigpt4.tui.cli.chat.plain_commands import ACTIONS, run_command
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.chat.plain_pictures import Waiting, asked_by_you, attach_line, described_picture
-from minigpt4.tui.cli.chat.reply_report import cut_short, left_out, reply_stats
+from minigpt4.tui.cli.chat.reply_report import cut_short, left_out, reply_stats, telling_reasoning
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.conversation.request import varied
@@ -363,7 +363,7 @@ class PlainChat:
         state: State = "stopped"
         stats: dict[str, float | int | str | None] = {"finish": "cancelled"}
         try:
-            pieces = iter(reply)
+            pieces = telling_reasoning(reply, self.colors.quiet)
             with self._print_if_slow("Thinking ..."):
                 begun = list(islice(pieces, 1))
             if _at_terminal() and sys.stdout.isatty():

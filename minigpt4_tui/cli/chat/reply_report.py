@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from minigpt4.core.reply import Reply
+from collections.abc import Callable, Iterable, Iterator
+
+from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.types import ResolvedSampling
+from minigpt4.tui.conversation.answering import REASONING
+from minigpt4.tui.terminal.messages import say
+from minigpt4.tui.terminal.sanitize import sanitize
+
+
+def telling_reasoning(pieces: Iterable[Piece], quiet: Callable[[str], str]) -> Iterator[Piece]:
+    """The pieces of the answer; reasoning before it is printed to stderr while it comes."""
+    is_thinking = False
+    for piece in pieces:
+        if piece.is_reasoning:
+            say(quiet(sanitize(piece.text)), end="")
+        elif is_thinking:
+            say("")
+        is_thinking = piece.is_reasoning
+        if not is_thinking:
+            yield piece
+    if is_thinking:
+        say("")
 
 
 def cut_short(reply: Reply, sampling: ResolvedSampling, way_out: str = "--max-tokens allows more") -> str:
     """The notice under an answer that ran to its limit, with the way to more of it."""
+    is_thinking = bool(reply.reasoning) and not reply.text
+    what = "The model was still thinking" if is_thinking else "The answer was cut off"
     if reply.answer_tokens < sampling.max_tokens:
-        return f"(The answer was cut off after {reply.answer_tokens} tokens: the model's context is full.)"
-    return f"(The answer was cut off after {reply.answer_tokens} tokens; {way_out}.)"
+        return f"({what} after {reply.answer_tokens} tokens: the model's context is full.)"
+    return f"({what} after {reply.answer_tokens} tokens; {way_out}.)"
 
 
 def reply_stats(reply: Reply) -> dict[str, float | int | str | None]:
@@ -21,6 +43,7 @@ def reply_stats(reply: Reply) -> dict[str, float | int | str | None]:
         "prompt_tokens": reply.prompt_tokens,
         "tokens_per_s": reply.tokens_per_s,
         "first_token_s": reply.first_token_s,
+        REASONING: reply.reasoning or None,
     }
 
 

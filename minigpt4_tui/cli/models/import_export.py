@@ -30,20 +30,47 @@ def register(models_app: typer.Typer) -> None:
 
 def import_files(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the new bundle is to be called.")],
+    gguf: Annotated[
+        Path | None,
+        typer.Option(
+            "--gguf",
+            metavar="FILE",
+            help="A language model as GGUF (the first part, if it is split), or a folder with its mmproj; "
+            "used in "
+            "place.",
+        ),
+    ] = None,
+    mmproj: Annotated[
+        Path | None,
+        typer.Option("--mmproj", metavar="FILE", help="The GGUF's vision side; else found beside it."),
+    ] = None,
+    llava: Annotated[
+        Path | None,
+        typer.Option(
+            "--llava", metavar="DIR", help="A LLaVA's Hugging Face folder, in place of all other files."
+        ),
+    ] = None,
     vit: Annotated[
-        Path,
+        Path | None,
         typer.Option("--vit", metavar="FILE", help="eva_vit_g.pth, or the hub's BLIP-2 (folder or file)."),
-    ],
+    ] = None,
     projection: Annotated[
-        Path,
+        Path | None,
         typer.Option("--projection", metavar="FILE", help="A MiniGPT-4 checkpoint (.pth), stage 1 or 2."),
-    ],
+    ] = None,
     llm: Annotated[
-        Path, typer.Option("--llm", metavar="DIR", help="The LLaMA's Hugging Face folder; used in place.")
-    ],
+        Path | None,
+        typer.Option("--llm", metavar="DIR", help="The LLaMA's Hugging Face folder; used in place."),
+    ] = None,
     template: Annotated[
-        str, typer.Option("--template", metavar="NAME", help="The prompt's form: vicuna-v0 or llama2.")
-    ],
+        str | None,
+        typer.Option(
+            "--template",
+            metavar="NAME|FILE",
+            help="The prompt's form: vicuna-v0 or llama2; with --gguf a name or a Jinja file, else the "
+            "GGUF's own.",
+        ),
+    ] = None,
     qformer: Annotated[
         Path | None,
         typer.Option(
@@ -61,10 +88,34 @@ def import_files(
         bool, typer.Option("--force", help="Replace a bundle of yours that has this name.")
     ] = False,
 ) -> None:
-    """Make a bundle of your own from MiniGPT-4's released files.
+    """Make a bundle of your own: of a GGUF and its mmproj, a LLaVA's folder, or MiniGPT-4's released files.
 
-    Checkpoints are read without running anything in them. Prints the new bundle's manifest.
+    GGUF files are used where they lie. Checkpoints are read without running anything in them. Prints the new
+    bundle's manifest.
     """
+    released = {"--vit": vit, "--projection": projection, "--llm": llm}
+    others = released | {"--qformer": qformer, "--geometry": geometry}
+    mixed = [flag for flag, value in others.items() if value is not None]
+    if gguf is not None or mmproj is not None:
+        if llava is not None:
+            mixed.append("--llava")
+        if gguf is None or mixed or no_qformer:
+            fault = f"leave {mixed[0]} out" if mixed else "give --gguf FILE"
+            raise UsageError(f"A bundle of two GGUF files is made of --gguf and --mmproj alone; {fault}.")
+        _import_pair(name, gguf, mmproj, template, force)
+        return
+    if llava is not None:
+        if mixed or template is not None:
+            part = mixed[0] if mixed else "--template"
+            raise UsageError(f"--llava is a whole model, and {part} a part of another; leave one out.")
+        _import_llava(name, llava, force=force)
+        return
+    if missing := [flag for flag, value in {**released, "--template": template}.items() if value is None]:
+        raise UsageError(
+            f"{' and '.join(missing)} must be given, too; or --gguf FILE for a GGUF with its mmproj, or "
+            "--llava DIR for a LLaVA."
+        )
+    assert vit is not None and projection is not None and llm is not None and template is not None
     if no_qformer == (qformer is not None):
         raise UsageError("Give either --qformer FILE or --no-qformer, as the projection was trained.")
     from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
@@ -77,30 +128,67 @@ def import_files(
     say(f"`minigpt4 models verify {name}` checks its parts; `ask --bundle {name}` uses it.")
 
 
+def _import_pair(name: str, gguf: Path, mmproj: Path | None, template: str | None, force: bool) -> None:
+    from minigpt4.core.bundle_making.import_pair import import_pair
+
+    bundle = import_pair(name, gguf, mmproj, template=template, force=force)
+    print_path(manifest_path(name))
+    assert bundle.mmproj is not None
+    say(
+        f"{bundle.language.path} with {bundle.mmproj.path}; a photo takes about "
+        f"{bundle.mmproj.image_tokens} tokens. "
+        f"`minigpt4 ask --bundle {name} -i PICTURE` uses it."
+    )
+
+
+def _import_llava(name: str, folder: Path, *, force: bool) -> None:
+    from minigpt4.core.bundle_making.import_llava import import_llava
+
+    import_llava(name, folder, force=force, progress=_say_once)
+    print_path(manifest_path(name))
+    say(f"`minigpt4 ask --bundle {name}` uses it; `minigpt4 train --stage 1 --bundle {name}` trains it anew.")
+
+
 def _say_once(now: FetchProgress) -> None:
     if now.done == 0 and now.total:
         say(f"Writing {now.file} ({size_text(now.total)})")
 
 
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The .pth file to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The .pth or .gguf file to write.")
+    ],
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="The bundle whose projection is meant.")
     ] = None,
     projection: Annotated[
-        Path | None, typer.Option("--projection", metavar="FILE", help="A projection of your own training.")
+        Path | None,
+        typer.Option("--projection", metavar="FILE", help="A projection, or a run's folder, of your own."),
     ] = None,
+    mmproj: Annotated[
+        bool,
+        typer.Option("--mmproj", help="Write the tower with it, as an mmproj GGUF for llama.cpp (LLaVA)."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over an existing file.")] = False,
 ) -> None:
-    """Write a projection as a checkpoint that the original MiniGPT-4's code reads.
+    """Write a projection for other programs: a checkpoint of the original MiniGPT-4, or an mmproj GGUF.
 
-    Its option `ckpt` takes the file. Prints the file's path.
+    MiniGPT-4's option `ckpt` takes the one, llama.cpp's `--mmproj` the other. Prints the file's path.
     """
-    if (name is None) == (projection is None):
+    if mmproj and name is None:
+        raise UsageError("Give the name of the bundle whose tower goes into the mmproj, too.")
+    if not mmproj and (name is None) == (projection is None):
         raise UsageError("Give either a bundle's name or --projection FILE.")
     output = output.expanduser()
     if output.exists() and not force:
         raise UsageError(f"{output} exists already; choose another name, or give --force to write over it.")
+    if mmproj:
+        from minigpt4.core.llava.export import export_mmproj
+
+        assert name is not None
+        export_mmproj(load_bundle(name), output, projection and projection.expanduser())
+        print_path(output)
+        return
     from minigpt4.core.projection import export_projection_pth
 
     export_projection_pth(output, _projection(name, projection))
@@ -111,13 +199,14 @@ def _projection(name: str | None, path: Path | None) -> Projection:
     from minigpt4.core.download.fetch import projection_path
     from minigpt4.core.projection import load_projection
     from minigpt4.core.weights.released import projection_tensors
+    from minigpt4.core.weights.run_projection import run_projection
 
     if name is not None:
         bundle = load_bundle(name)
         spec = bundle.projection
         return load_projection(projection_path(bundle), spec.inputs, spec.outputs, spec.layers)
     assert path is not None
-    path = path.expanduser()
+    path = run_projection(path.expanduser()).file
     tensors = projection_tensors(path)
     first = tensors["weight"] if "weight" in tensors else tensors["layers.0.weight"]
     outputs, inputs = first.shape

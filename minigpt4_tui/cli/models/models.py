@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from minigpt4.core.bundles.bundle import (
     DEFAULT_BUNDLE,
     Bundle,
+    InsideMmproj,
     bundle_names,
     load_bundle,
     manifest_path,
@@ -36,6 +37,7 @@ from minigpt4.core.weights.locate import gguf_files
 from minigpt4.core.weights.repacking import known_repacking
 from minigpt4.tui.cli.models import import_export as model_files
 from minigpt4.tui.cli.models import quantize as model_making
+from minigpt4.tui.cli.models.pair_lines import own_file_lines, pair_facts, pair_lines
 from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.models.bundle_info import bytes_of, has_language, size_of, state_of
 from minigpt4.tui.terminal.messages import printable, say, shown_name
@@ -200,10 +202,19 @@ def _file_state(file: File, bundle: Bundle) -> str:
 
 
 def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    vision, projection, language = bundle.vision, bundle.projection, bundle.language
+    language = bundle.language
     yield "name", bundle.name
     yield "summary", bundle.summary
     yield "license", bundle.license
+    yield from pair_lines(bundle) if bundle.mmproj is not None else _tower_lines(bundle)
+    yield "language", f"{language.architecture}, context {language.context}, template {bundle.template}"
+    settings = asdict(bundle.sampling).items()
+    yield "sampling", ", ".join(f"{key} {value}" for key, value in settings if value is not None)
+    yield "manifest", str(manifest_path(bundle.name))
+
+
+def _tower_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
+    vision, projection = bundle.vision, bundle.projection
     yield "vision", f"{vision.architecture}, {vision.image_size}x{vision.image_size} pixels"
     if bundle.qformer is not None:
         options = bundle.qformer.options
@@ -211,15 +222,11 @@ def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     if bundle.objects is not None:
         objects = bundle.objects
         yield "objects", f"{objects.architecture}, up to {objects.limit} scored {objects.min_score} or more"
-    layers = ", three layers" if projection.layers == 3 else ""
+    layers = {1: "", 2: ", two layers", 3: ", three layers"}[projection.layers]
     yield (
         "projection",
         f"{projection.inputs} -> {projection.outputs}, {projection.image_tokens} image tokens{layers}",
     )
-    yield "language", f"{language.architecture}, context {language.context}, template {bundle.template}"
-    settings = asdict(bundle.sampling).items()
-    yield "sampling", ", ".join(f"{key} {value}" for key, value in settings if value is not None)
-    yield "manifest", str(manifest_path(bundle.name))
 
 
 def _file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
@@ -229,6 +236,7 @@ def _file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
         yield "file", f"{path_of(file, bundle)} ({known}, {_file_state(file, bundle)})"
         for source in file.sources:
             yield "from", source.label
+    yield from own_file_lines(bundle)
     if bundle.language.folder is not None:
         state = "here" if has_language(bundle) else "absent"
         yield "folder", f"{bundle.language.folder} (the language model, {state})"
@@ -261,16 +269,16 @@ def _memory(bundle: Bundle) -> dict[str, dict[str, int]]:
 def _made_ggufs(bundle: Bundle) -> dict[str, Path]:
     """The GGUF files made from the bundle's Hugging Face folder."""
     own = bundle.language.gguf
-    listed = None if own is None else path_of(own, bundle)
-    return {quant: path for quant, path in gguf_files(bundle).items() if path != listed}
+    listed = (bundle.language.path, None if own is None else path_of(own, bundle))
+    return {quant: path for quant, path in gguf_files(bundle).items() if path not in listed}
 
 
 def _details(bundle: Bundle) -> dict[str, object]:
     """Everything in the manifest, with the files' places; fields without a value are omitted."""
-    details = asdict(bundle)
+    details = {entry.name: _as_plain(getattr(bundle, entry.name)) for entry in fields(bundle)}
     language = details["language"]
-    held = [details["vision"]["file"], *language["files"]]
-    others = (details["qformer"], details["objects"], details["projection"])
+    held = [*language["files"]]
+    others = [details[name] for name in ("vision", "qformer", "objects", "projection", "mmproj")]
     held += [part["file"] for part in others if part and part["file"]]
     by_name = {file.name: file for file in bundle.files}
     for facts in held:
@@ -283,9 +291,18 @@ def _details(bundle: Bundle) -> dict[str, object]:
     details["state"] = state_of(bundle)
     details["gguf"] = gguf_files(bundle)
     details["memory"] = _memory(bundle)
+    if bundle.mmproj is not None:
+        details["stated"] = pair_facts(bundle)
     plain = _plain(details)
     assert isinstance(plain, dict)
     return plain
+
+
+def _as_plain(part: object) -> Any:
+    """A part of a bundle as a dictionary; None for one that is inside an mmproj."""
+    if isinstance(part, InsideMmproj):
+        return None
+    return asdict(part) if is_dataclass(part) and not isinstance(part, type) else part
 
 
 def _plain(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,10 @@ from minigpt4.tui.cli.progress import showing_progress
 from minigpt4.tui.images.attachments import attachment
 from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.results import print_path
+
+if TYPE_CHECKING:
+    from minigpt4.core.engine_options import EngineOptions
+    from minigpt4.core.trace import Trace
 
 Force = Annotated[bool, typer.Option("--force", help="Write over an existing file.")]
 
@@ -153,10 +157,22 @@ def trace_question(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="The bundle's name, as 'models list' shows it.")
     ],
-    question: Annotated[str, typer.Argument(metavar="QUESTION", help="What is asked about the pictures.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")
     ],
+    question: Annotated[
+        str | None, typer.Argument(metavar="[QUESTION]", help="What is asked about the pictures.")
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            "--raw",
+            metavar="PROMPT",
+            help="In place of a question, for a bundle of two GGUF files: the whole prompt as it stands, "
+            "with "
+            "<__media__> where each picture goes.",
+        ),
+    ] = None,
     image: Annotated[
         list[str] | None,
         typer.Option("--image", "-i", metavar="PICTURE", help="A file; may be given several times."),
@@ -181,20 +197,44 @@ def trace_question(
 
     Two such files show where two builds begin to differ. Prints the file's path.
     """
-    if (pixels is None) == (not image):
-        raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")
-    from minigpt4.core.trace import pixels_of, read_pixels, trace, traced_backend
-
-    choice = model.options(name)
-    choice = replace(choice, backend=traced_backend(choice)).resolved()
-    if pixels is not None:
-        pixels_BCHW = read_pixels(pixels.expanduser())
-    else:
-        pictures = [attachment(one).open() for one in image or []]
-        pixels_BCHW = pixels_of(pictures, choice.loaded_bundle())
-    options.fetch_files(choice)
-    found = trace(choice, pixels_BCHW, question, greedy=greedy)
+    if (question is None) == (raw is None):
+        raise UsageError("Give either a question or, for a bundle of two GGUF files, --raw PROMPT.")
+    found = _traced(model.options(name), question, raw, image or [], pixels, greedy)
     output = output.expanduser()
     found.write(output)
     say(f"{len(found.arrays)} tensors, {size_text(sum(array.nbytes for array in found.arrays.values()))}")
     print_path(output)
+
+
+def _traced(
+    choice: EngineOptions,
+    question: str | None,
+    raw: str | None,
+    image: list[str],
+    pixels: Path | None,
+    greedy: int,
+) -> Trace:
+    is_pair = choice.loaded_bundle().mmproj is not None
+    if is_pair and pixels is not None:
+        raise UsageError("--pixels is for bundles with a vision tower of their own; give pictures with -i.")
+    if not is_pair and (pixels is None) == (not image):
+        raise UsageError("Give either pictures with -i or pixels with --pixels FILE.npy.")
+    if is_pair:
+        from minigpt4.core.mtmd.trace import trace_pair
+
+        choice = choice.resolved()
+        pictures = [attachment(one).open() for one in image]
+        options.fetch_files(choice)
+        return trace_pair(choice, pictures, question=question, raw=raw, greedy=greedy)
+    if question is None:
+        raise UsageError("--raw is for bundles of two GGUF files; give a question.")
+    from minigpt4.core.trace import pixels_of, read_pixels, trace, traced_backend
+
+    choice = replace(choice, backend=traced_backend(choice)).resolved()
+    if pixels is not None:
+        pixels_BCHW = read_pixels(pixels.expanduser())
+    else:
+        pictures = [attachment(one).open() for one in image]
+        pixels_BCHW = pixels_of(pictures, choice.loaded_bundle())
+    options.fetch_files(choice)
+    return trace(choice, pixels_BCHW, question, greedy=greedy)

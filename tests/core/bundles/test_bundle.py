@@ -17,6 +17,7 @@ from minigpt4.core.storage.paths import config_home
 
 Edit = Callable[[str, str], Path]
 MINIGPT4 = ["minigpt4-llama2-7b", "minigpt4-vicuna-13b", "minigpt4-vicuna-7b"]
+PAIRS = ["gemma-3-4b", "qwen2.5-vl-3b", "smolvlm-500m", "smolvlm2-2.2b"]
 
 
 def test_mini_is_whole_and_its_parts_fit() -> None:
@@ -50,7 +51,7 @@ def test_reading_a_bundle_imports_no_torch() -> None:
 
 def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
     manifest = edited("[vision.options]", "[vision.options]\nname = 'x'\nis_wide = true\nscale = 1.5")
-    assert bundle_names() == sorted(["mine", "mini", *MINIGPT4])
+    assert bundle_names() == ["mini", *sorted(["mine", *MINIGPT4, *PAIRS])]
     mine = load_bundle("mine")
     own = {"name": "x", "is_wide": True, "scale": 1.5}
     assert mine.vision.options == {**load_bundle("mini").vision.options, **own}
@@ -59,7 +60,7 @@ def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
 
 def test_the_users_bundle_takes_the_place_of_a_shipped_one(edited: Edit) -> None:
     edited("EfficientNet-Lite2, one", "My own, one").rename(config_home() / "bundles" / "mini.toml")
-    assert bundle_names() == ["mini", *MINIGPT4]
+    assert bundle_names() == ["mini", *sorted([*MINIGPT4, *PAIRS])]
     assert load_bundle("mini").summary.startswith("My own")
 
 

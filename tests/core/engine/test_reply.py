@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.chat_template.reasoning import MARKS
 from minigpt4.core.engine import Encoder, Engine
 from minigpt4.core.errors import BundleError, ContextError, UsageError
-from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
+from minigpt4.core.prompt import Assistant, Message, SmolLM2, System, User, prompt_positions
 from minigpt4.core.reply import Reply
-from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import ImageEmbedding, PromptPiece, Reasoning, ResolvedSampling, Sampling, Text
 
 WIDTH, TOKENS, CONTEXT = 4, 3, 400
 CONTROL = 1000
@@ -343,3 +344,23 @@ def test_closing_ends_the_answer_and_frees_the_model() -> None:
         next(pieces)
     assert language.is_closed
     assert (list(pieces), reply.finish) == ([], "cancelled")
+
+
+def test_reasoning_is_told_from_the_answer_and_a_continued_answer_has_none() -> None:
+    engine = engine_of(ScriptedLanguageModel(b"<think>\nA dog?\n</think>\n\nA cat."))
+    engine.template = replace(SmolLM2(), reasoning=Reasoning(MARKS))
+    reply = engine.reply([User("What?")])
+    pieces = list(reply)
+    assert "".join(piece.text for piece in pieces if piece.is_reasoning) == reply.reasoning == "A dog?"
+    assert "".join(piece.text for piece in pieces if not piece.is_reasoning) == reply.text == "A cat."
+    assert reply.answer_tokens == len(engine.language.script)
+    continued = engine.reply([User("What?"), Assistant("I say: ")])
+    assert continued.read().startswith("<think>")
+    assert continued.reasoning == ""
+
+
+def test_reasoning_that_was_cut_off_leaves_no_answer() -> None:
+    engine = engine_of(ScriptedLanguageModel(b"A dog? Or</thi"))
+    engine.template = replace(SmolLM2(), reasoning=Reasoning(MARKS, "</think>"))
+    reply = engine.reply([User("What?")], Sampling(max_tokens=14))
+    assert (reply.read(), reply.reasoning, reply.finish) == ("", "A dog? Or</thi", "length")

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("llama_cpp")
 
 MOST_MEGABYTES = 20
-PICTURES, WARM_UP = 100, 40
+PICTURES, WARM_UP = 100, 25
 """Each asked about twice; the copies of mini's cache are as many as they will be after 20 pictures."""
 
 SCRIPT = """
@@ -33,7 +33,7 @@ noise = np.random.default_rng(0)
 for number in range(warm_up + pictures):
     if number == warm_up:
         before = held()
-    vectors_ND = noise.normal(scale=0.1, size=(50, model.width)).astype(np.float32)
+    vectors_ND = noise.normal(scale=0.1, size=(34, model.width)).astype(np.float32)
     picture = ImageEmbedding(vectors_ND, str(number))
     model.logits([1, picture, *first])
     model.logits([1, picture, *first, *second])

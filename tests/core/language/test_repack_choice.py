@@ -14,7 +14,7 @@ from tests.conftest import WriteLlama
 
 from minigpt4.core import memory
 from minigpt4.core.bundle_making.random_weights import ggml_tensor
-from minigpt4.core.bundles.bundle import Bundle, load_bundle
+from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.language import repack_choice as module
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
@@ -77,6 +77,27 @@ def test_a_small_models_logits_do_not_depend_on_how_a_prompt_is_cut(
 
     cut()
     model.close()
+
+
+def test_a_bundles_weights_are_repacked_unless_it_is_forbidden(
+    tmp_path: Path, write_llama: WriteLlama, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repacking, "LIMIT_S", 300)
+    bundle = load_bundle("minigpt4-vicuna-7b")
+    geometry = LanguageGeometry(layers=2, mlp=1536, heads=9, key_value_heads=3, vocabulary=TOKENS)
+    bundle = replace(bundle, language=replace(bundle.language, width=576, context=64, geometry=geometry))
+    gguf = gguf_path(bundle, "Q4_0")
+    gguf.parent.mkdir(parents=True)
+    small(gguf, "Q4_0", write_llama)
+    told = {}
+    for repack in (True, False):
+        options = EngineOptions(bundle, device="cpu", threads=1, repack=repack)
+        model = LlamaCppLanguageModel.load(options)
+        told[repack] = model.choices["repack"]
+        model.close()
+    copies = repacking.repacking(gguf).types == ("Q4_0",)
+    assert told[True] == ("on" if copies else "off: llama.cpp has no repacked form of these weights here")
+    assert told[False] == "off: as asked"
 
 
 def test_repacked_and_plain_weights_agree(tmp_path: Path, write_llama: WriteLlama) -> None:

@@ -14,6 +14,7 @@ from minigpt4.core.prompt import (
     LLAMA2,
     VICUNA_V0,
     Assistant,
+    Llava,
     MiniGPT4Chat,
     PromptTemplate,
     SmolLM2,
@@ -46,7 +47,7 @@ def llama_tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokenize:
     return SentencePieceTokens(path).tokenize
 
 
-@pytest.mark.parametrize("template", [SmolLM2(), VICUNA_V0, LLAMA2], ids=lambda one: one.name)
+@pytest.mark.parametrize("template", [SmolLM2(), VICUNA_V0, LLAMA2, Llava()], ids=lambda one: one.name)
 def test_a_chat_is_tokenized_in_training_as_at_inference(
     template: PromptTemplate, llama_tokens: Tokenize
 ) -> None:

@@ -38,6 +38,7 @@ def test_waiting_words_join_and_waiting_reports_make_way() -> None:
         *(DownloadProgress("a", done, 3) for done in (1, 2, 3)),
         *(DownloadProgress("b", done, 3) for done in (1, 2)),
         *(TextDelta("1", letter, 0.5, speed) for letter, speed in (("a", None), ("b", 9.0), ("c", 8.0))),
+        *(TextDelta("2", letter, is_reasoning=True) for letter in "xy"),
         *(TextDelta("2", letter) for letter in "de"),
         Finished("2", "stop"),
     ]
@@ -47,6 +48,7 @@ def test_waiting_words_join_and_waiting_reports_make_way() -> None:
         DownloadProgress("a", 3, 3),
         DownloadProgress("b", 2, 3),
         TextDelta("1", "abc", 0.5, 8.0),
+        TextDelta("2", "xy", is_reasoning=True),
         TextDelta("2", "de"),
         Finished("2", "stop"),
     ]

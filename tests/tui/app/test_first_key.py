@@ -93,7 +93,7 @@ async def test_down_while_the_bundles_are_being_read_waits_for_them(play: Play) 
         work, then = waiting[0]
         then(work())
         await on.until(lambda: isinstance(on.app.screen, BundleScreen))
-        assert on.app.screen.info.name == "minigpt4-llama2-7b", "the second one"
+        assert on.app.screen.info.name == "gemma-3-4b", "the second one"
         rows = on.app.screen.query_one(OptionRows)
         assert rows.highlighted == 0
         await on.pilot.press("down")

@@ -7,11 +7,18 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from minigpt4.core.reply import Piece
+from minigpt4.tui.cli import options
+
+Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 pytestmark = pytest.mark.usefixtures("mini_home")
 
@@ -217,3 +224,27 @@ def test_an_interrupt_keeps_what_was_printed(tmp_path: Path) -> None:
     assert program.returncode == 130
     assert (output + rest).endswith(b"\n")
     assert errors.decode() == f"{NO_PICTURE}\n"
+
+
+def test_reasoning_is_no_part_of_the_answer(
+    call_minigpt4: Call, scripted_engine: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Thinking(scripted_engine):  # type: ignore[misc]
+        bundle, language = SimpleNamespace(name="mini"), SimpleNamespace(backend="llamacpp")
+
+        def __enter__(self) -> Thinking:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def reply(self, *arguments: Any, beams: int, **named: Any) -> Any:
+            reply = super().reply(*arguments, **named)
+            reply.computed_tokens = 7
+            return reply
+
+    pieces = [Piece("A dog?", is_reasoning=True), "A ", "cat."]
+    monkeypatch.setattr(options, "load_engine", lambda *_: Thinking(pieces))
+    done = call_minigpt4("ask", "What?")
+    assert (done.stdout, "dog" in done.stderr) == ("A cat.\n", False)
+    record = json.loads(call_minigpt4("ask", "What?", "--json").stdout)
+    assert (record["answer"], record["reasoning"]) == ("A cat.", "A dog?")

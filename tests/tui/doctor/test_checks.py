@@ -15,6 +15,7 @@ import pytest
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.paths import config_home, data_home
+from minigpt4.core.weights.repacking import Repacking
 from minigpt4.tui.doctor import checks as doctor
 from minigpt4.tui.doctor import terminal as doctor_terminal
 from minigpt4.tui.doctor.checks import safely
@@ -141,6 +142,55 @@ def test_too_little_memory_for_the_chosen_bundle_is_reported(monkeypatch: pytest
     monkeypatch.setattr(minigpt4.core.memory, "free_memory", lambda: 2 << 30)
     found = only(doctor.memory())
     assert found.state == "warning" and "'minigpt4-vicuna-13b' needs" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("verdict", "state", "said"),
+    [
+        (Repacking(types=("Q4_0",), copied=3 << 30), "ok", "on for 'minigpt4-vicuna-7b': 3.0 GiB of Q4_0"),
+        (Repacking(), "ok", "no repacked form"),
+        (Repacking("ended with SIGSEGV"), "warning", "a trial in another process ended with SIGSEGV"),
+        (Repacking("failed (odd)", is_settled=False), "warning", "a trial in another process failed (odd)"),
+    ],
+)
+def test_whether_weights_are_repacked_is_told(
+    monkeypatch: pytest.MonkeyPatch, verdict: Repacking, state: State, said: str
+) -> None:
+    import minigpt4.core.memory
+    from minigpt4.core.bundles.bundle import load_bundle
+    from minigpt4.core.weights import repacking
+    from minigpt4.core.weights.locate import gguf_path
+
+    pytest.importorskip("llama_cpp")
+    monkeypatch.setenv("MINIGPT4_BUNDLE", "minigpt4-vicuna-7b")
+    assert list(doctor.repacking()) == [], "there is nothing to repack yet"
+    path = gguf_path(load_bundle("minigpt4-vicuna-7b"), "Q4_0")
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(2 << 30)
+    monkeypatch.setattr(repacking, "known_repacking", lambda _: verdict)
+    monkeypatch.setattr(minigpt4.core.memory, "free_memory", lambda: 64 << 30)
+    found = only(doctor.repacking())
+    assert (found.state, said in found.detail) == (state, True)
+    assert bool(found.advice) == (state != "ok")
+    if state == "ok" and verdict.types:
+        monkeypatch.setattr(minigpt4.core.memory, "free_memory", lambda: 2 << 30)
+        lacking = only(doctor.repacking())
+        assert lacking.state == "warning" and "would have to be free" in lacking.detail
+    monkeypatch.setenv("MINIGPT4_REPACK", "false")
+    assert only(doctor.repacking()).detail == "off, as set"
+
+
+def test_weights_are_tried_out_without_a_trace(monkeypatch: pytest.MonkeyPatch, mini_home: Path) -> None:
+    from minigpt4.core.weights import repacking
+
+    pytest.importorskip("llama_cpp")
+    monkeypatch.setattr(repacking, "known_repacking", lambda _: None)
+    verdict = '{"types": [], "copied": 0}'
+    monkeypatch.setattr(repacking, "COMMAND", (sys.executable, "-c", f"print({verdict!r})"))
+    before = sorted((mini_home / "cache").rglob("*"))
+    assert "no repacked form" in only(doctor.repacking()).detail
+    assert sorted((mini_home / "cache").rglob("*")) == before
 
 
 # -- conversations ------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from minigpt4.core.storage.paths import config_home
 from minigpt4.core.types import Sampling
 from minigpt4.tui.cli import ask
 from minigpt4.tui.cli.chat import chat
-from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen
+from minigpt4.tui.cli.options import MODEL, SAMPLING, Chosen, ModelFlags
+from minigpt4.tui.conversation.engine_status import options_from
 from minigpt4.tui.history.store import Store
 from minigpt4.tui.settings.file import settings_path
-from minigpt4.tui.settings.settings import Loaded, schema
+from minigpt4.tui.settings.settings import Loaded, load_settings, schema
 
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -112,6 +113,16 @@ def test_without_any_the_bundle_decides(call_minigpt4: Call, seen: list[dict[str
     assert {name: seen[0][name] for name in SAMPLING} == {
         name: value for name, value in asdict(load_bundle("mini").sampling).items() if name in SAMPLING
     }
+
+
+def test_repacking_is_turned_off_by_the_flag_or_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def repacks(flags: ModelFlags) -> bool:
+        return options_from(load_settings(flags.given()).settings).repack
+
+    assert repacks(ModelFlags())
+    assert not repacks(ModelFlags(no_repack=True))
+    monkeypatch.setenv("MINIGPT4_REPACK", "false")
+    assert not repacks(ModelFlags())
 
 
 @pytest.mark.parametrize("flags", [("--greedy",), ("--beams", "3")])

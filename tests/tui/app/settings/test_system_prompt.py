@@ -13,7 +13,7 @@ from textual.widgets import TextArea
 from minigpt4.core import prompt
 from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.storage.paths import config_home
-from minigpt4.tui.screens.prompt import PromptScreen
+from minigpt4.tui.screens.prompt import PromptScreen, no_system_prompt
 from minigpt4.tui.screens.settings import SCOPE, SettingsScreen
 from minigpt4.tui.settings.settings import load_settings
 
@@ -113,3 +113,9 @@ async def test_a_template_without_room_for_it_is_reported(
             lambda: any("has no system prompt" in note.message for note in now.app._notifications)
         )
         assert isinstance(now.app.screen, SettingsScreen)
+
+
+def test_the_chat_template_of_a_gguf_always_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = replace(load_bundle("mini"), template="chatml")
+    monkeypatch.setattr("minigpt4.core.bundles.bundle.load_bundle", lambda _: gguf)
+    assert no_system_prompt("any") == ""

@@ -15,6 +15,7 @@ import pytest
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.errors import ContextError
 from minigpt4.core.prompt import Assistant, System, User
+from minigpt4.core.reply import Piece
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat import line_input, plain
 from minigpt4.tui.cli.chat.plain import PlainChat
@@ -337,3 +338,11 @@ def test_only_a_first_question_without_a_picture_is_told_so(
     chat.take(f"/image {photo}")
     chat.take("What is this?")
     assert "No picture" not in capsys.readouterr().err
+
+
+def test_an_answer_that_was_cut_off_before_it_began_says_so(
+    scripted_engine: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = scripted_engine([Piece("Hm", is_reasoning=True)], finish="length")
+    PlainChat(engine, ResolvedSampling(max_tokens=1)).take("What is this?")
+    assert "(The model was still thinking after 1 tokens; /continue goes on.)" in capsys.readouterr().err

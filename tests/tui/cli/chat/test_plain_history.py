@@ -11,6 +11,7 @@ import pytest
 from minigpt4.core.errors import BackendError
 from minigpt4.core.pixels import open_picture
 from minigpt4.core.prompt import Assistant, User
+from minigpt4.core.reply import Piece
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.cli.chat.plain_history import Record
@@ -189,3 +190,21 @@ def test_at_a_terminal_the_last_messages_are_shown(
     reported = capsys.readouterr().err
     assert "You asked: What is this?" in reported and shown in reported
     assert "\x1b[31m" not in reported
+
+
+def test_reasoning_is_told_on_stderr_and_kept_beside_the_answer(
+    store: Store, scripted_engine: Scripted, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thought = Piece("A dog?\x1b[31m", is_reasoning=True), Piece(" No.", is_reasoning=True)
+    engine = scripted_engine([*thought, "A ", "cat."])
+    chat = PlainChat(engine, ResolvedSampling(), record=Record(store, bundle="mini"))
+    chat.take("What is this?")
+    chat.take("Sure?")
+    out, err = capsys.readouterr()
+    assert out == "A cat.\nA cat.\n"
+    assert err.count("A dog?") == err.count(" No.\n") == 2
+    assert "\x1b" not in err
+    assert engine.asked[1][1] == Assistant("A cat.")
+    (info,) = store.conversations(1)
+    answer = store.path(info.id)[1]
+    assert (answer.text, answer.stats["reasoning"]) == ("A cat.", "A dog?\x1b[31m No.")

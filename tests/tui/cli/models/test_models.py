@@ -16,6 +16,7 @@ import pytest
 from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.download.fetch import is_whole, path_of
 from minigpt4.core.storage.paths import config_home, data_home
+from minigpt4.core.weights import repacking
 from minigpt4.core.weights.locate import gguf_path
 
 VISION = b"vision" * 20_000
@@ -176,11 +177,19 @@ def test_list_as_json_is_json(models: Run) -> None:
     mini, *others = json.loads(models("list", "--json").stdout)
     assert (mini["name"], mini["state"], mini["bytes"]) == ("mini", "absent", 123_028_661)
     assert [other["name"] for other in others] == [
+        "gemma-3-4b",
+        "minigpt4-llama2-7b",
+        "minigpt4-vicuna-13b",
+        "minigpt4-vicuna-7b",
+        "qwen2.5-vl-3b",
+        "smolvlm-500m",
+        "smolvlm2-2.2b",
+    ]
+    assert [other["name"] for other in others if other["bytes"] is None] == [
         "minigpt4-llama2-7b",
         "minigpt4-vicuna-13b",
         "minigpt4-vicuna-7b",
     ]
-    assert all(other["bytes"] is None for other in others)
 
 
 def test_list_says_roughly_how_large_a_model_of_unknown_files_is(models: Run) -> None:
@@ -220,6 +229,19 @@ def test_show_tells_which_gguf_is_here(models: Run) -> None:
     assert shown["memory"]["Q4_0"]["language model"] == 200_000
     assert shown["qformer"]["file"]["state"] == "absent"
     assert [file["name"] for file in shown["language"]["files"]][:2] == ["config.json", "tokenizer.model"]
+
+
+def test_show_tells_what_is_repacked_if_it_is_known(models: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = gguf_path(load_bundle("minigpt4-vicuna-7b"), "Q4_0")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(bytes(200_000))
+    shown = models("show", "minigpt4-vicuna-7b").stdout
+    assert "GGUF here)" in shown and "repacked" not in shown
+    verdict = '{"types": ["Q4_0"], "copied": 3758096384, "keeps_bits": true}'
+    monkeypatch.setattr(repacking, "COMMAND", (sys.executable, "-c", f"print({verdict!r})"))
+    repacking.repacking(path)
+    shown = models("show", "minigpt4-vicuna-7b").stdout
+    assert "GGUF here, 3.5 of it repacked, which cannot be dropped)" in shown
 
 
 def test_show_says_that_a_folder_of_the_users_is_gone(models: Run, tmp_path: Path) -> None:

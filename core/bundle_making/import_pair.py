@@ -1,0 +1,88 @@
+"""A user bundle of two GGUF files, a language model and its mmproj, which are used where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minigpt4.core.bundle_making.new_name import check_name
+from minigpt4.core.bundles.bundle import (
+    OWN_TEMPLATE,
+    Bundle,
+    LanguageSpec,
+    MmprojSpec,
+    load_bundle,
+    own_manifest,
+    write_manifest,
+)
+from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.mtmd.template import check_template, template_names
+from minigpt4.core.mtmd.try_pair import try_pair
+from minigpt4.core.weights.gguf.facts import LanguageFacts, checked_header, language_facts, mmproj_facts
+from minigpt4.core.weights.gguf.pair import check_pair, find_mmproj, find_pair
+
+MOST_CONTEXT = 8192
+"""Positions of an imported model's context at most: more takes gigabytes."""
+
+TOKENS = "tokenizer.ggml.tokens"
+
+
+def import_pair(
+    name: str, gguf: Path, mmproj: Path | None = None, *, template: str | None = None, force: bool = False
+) -> Bundle:
+    """Make the user bundle `name`; `force` replaces one of the user's that has this name.
+
+    `gguf` may be the folder of both files, and without `mmproj` it is looked for beside `gguf`: what belongs
+    together is chosen by what the files say of themselves. `template` is a template's name or the path of a
+    Jinja file; None: the file's own. Raises UsageError for an invalid name or template, BundleError for files
+    that cannot be used, or not together.
+    """
+    check_name(name, force=force)
+    gguf = gguf.expanduser().absolute()
+    if gguf.is_dir():
+        gguf, found = find_pair(gguf)
+        mmproj = mmproj or found
+    else:
+        checked_header(gguf)
+        mmproj = mmproj or find_mmproj(gguf)
+    mmproj = mmproj.expanduser().absolute()
+    header = checked_header(gguf, (TOKENS,))
+    language, vision = language_facts(gguf, header), mmproj_facts(mmproj)
+    check_pair(language, vision, set(header.lists.get(TOKENS, [])).__contains__)
+    chosen = _template(template, language)
+    image_tokens = try_pair(gguf, mmproj)
+    bundle = Bundle(
+        name=name,
+        summary=f"{language.name}, {language.quant}: a GGUF with its mmproj ({vision.projector})",
+        license=language.license or "that of the imported files",
+        mmproj=MmprojSpec(mmproj, None, image_tokens),
+        language=LanguageSpec(
+            architecture=language.architecture,
+            context=min(language.context, MOST_CONTEXT),
+            width=language.width,
+            path=gguf,
+        ),
+        template=chosen,
+    )
+    path = own_manifest(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(bundle, path)
+    except OSError as error:
+        raise BackendError(
+            f"'{name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
+            "MINIGPT4_HOME to a "
+            "folder of your own."
+        ) from error
+    return load_bundle(name)
+
+
+def _template(wanted: str | None, language: LanguageFacts) -> str:
+    if wanted is None:
+        if not language.template:
+            raise BundleError(
+                f"{language.path} brings no chat template, so it is not known how its prompts are written; "
+                "give "
+                f"--template NAME ({', '.join(template_names())}) or --template FILE with a Jinja template."
+            )
+        wanted = OWN_TEMPLATE
+    return check_template(wanted, language)

@@ -1,0 +1,154 @@
+"""The encoder of a bundle of two GGUF files: any picture -> its vectors and their layout."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from minigpt4.core.cores import threads_for
+from minigpt4.core.download.fetch import digest_of
+from minigpt4.core.engine_options import EngineOptions
+from minigpt4.core.errors import BundleError, UsageError
+from minigpt4.core.mtmd.library import Mmproj, library_version
+from minigpt4.core.pixels import Picture
+from minigpt4.core.types import LaidOut, Stretch
+from minigpt4.core.weights.gguf.facts import MmprojFacts, mmproj_facts
+from minigpt4.core.weights.gguf.pair import check_pair
+from minigpt4.core.weights.locate import mmproj_path
+
+if TYPE_CHECKING:
+    from minigpt4.core.bundles.bundle import Bundle
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
+
+CODE_VERSION = 1
+"""To be raised whenever this folder's code gives other vectors or another layout of the same picture."""
+
+Encode = Callable[[Image.Image], LaidOut]
+
+PHOTO = (640, 480)
+TILE_SLACK = 1.5
+"""Tiles are whole: of a wish for 6 tokens, tiles of 4 make 8."""
+
+LLAVA_PROJECTORS = ("mlp", "mlp_norm", "ldp", "ldpv2")
+"""Projectors behind libmtmd's graph of LLaVA, which misplaces a class row (llama.cpp issue 25814)."""
+
+
+class MmprojEncoder:
+    """Encodes pictures with an mmproj; its language model must stay open as long."""
+
+    def __init__(
+        self,
+        path: Path,
+        language: LlamaCppWithImages,
+        *,
+        threads: int | None = None,
+        use_gpu: bool = False,
+        image_tokens: int | None = None,
+    ) -> None:
+        """Raises BundleError if the file is damaged or another model's."""
+        facts = mmproj_facts(path)
+        check_pair(language.facts, facts, language.has_token)
+        self._encode = _true_tower(facts) or _opened(
+            Mmproj(facts, language, threads=threads_for(threads), use_gpu=use_gpu, image_tokens=image_tokens),
+            image_tokens,
+        )
+
+    def __call__(self, picture: Picture) -> LaidOut:
+        """The picture's vectors (N, D_llm) and their layout."""
+        return self._encode(picture.image)
+
+    def object_boxes(self, picture: Picture) -> NDArray[np.float32]:
+        """None: these bundles have no detector."""
+        raise BundleError("A bundle of two GGUF files has no detector of objects.")
+
+
+def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
+    """The language model of two GGUF files, what opens their encoder, and the fingerprint of that."""
+    from minigpt4.core.mtmd.language import LlamaCppWithImages
+
+    language = LlamaCppWithImages.load(options)
+    fingerprint = mmproj_fingerprint(options.loaded_bundle(), language, options.image_tokens)
+    return language, lambda: pair_encoder(options, language), fingerprint
+
+
+def pair_encoder(options: EngineOptions, language: LlamaCppWithImages) -> MmprojEncoder:
+    """The encoder of the bundle of these options."""
+    from minigpt4.core.weights.llama_library import load_library
+
+    is_on_gpu = options.device != "cpu" and bool(load_library().llama_supports_gpu_offload())
+    return MmprojEncoder(
+        mmproj_path(options.loaded_bundle()),
+        language,
+        threads=options.threads,
+        use_gpu=is_on_gpu,
+        image_tokens=options.image_tokens,
+    )
+
+
+def mmproj_fingerprint(bundle: Bundle, language: LlamaCppWithImages, image_tokens: int | None) -> str:
+    """16 hex digits that identify everything that turns a picture's bytes into its vectors and layout.
+
+    A file of the user's own counts by its size and time of change. The marks in a layout are the language
+    model's tokens, so its vocabulary counts, too.
+    """
+    spec, path = bundle.mmproj, mmproj_path(bundle)
+    digest = digest_of(spec.file, bundle) if spec and spec.file else None
+    status = path.stat()
+    parts = [
+        CODE_VERSION,
+        digest or [status.st_size, status.st_mtime_ns, _head_digest(path)],
+        library_version(),
+        image_tokens,
+        language.vocabulary_digest,
+        language.width,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _head_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.sha256(file.read(1 << 20)).hexdigest()
+
+
+def _true_tower(facts: MmprojFacts) -> Encode | None:
+    """The tower computed in torch, if it has a class row and the installed libmtmd misplaces that."""
+    if not needs_true_tower(facts):
+        return None
+    from minigpt4.core.llava.class_row import library_is_right
+
+    if library_is_right():
+        return None
+    from minigpt4.core.llava.encoder import LlavaEncoder
+
+    tower = LlavaEncoder(facts.path)
+
+    def encode(image: Image.Image) -> LaidOut:
+        tokens_ND = tower(image)
+        return tokens_ND, (Stretch(len(tokens_ND), len(tokens_ND)),)
+
+    return encode
+
+
+def _opened(mmproj: Mmproj, image_tokens: int | None) -> Encode:
+    """What encodes pictures; raises UsageError if they take much more tokens than was asked for."""
+    if image_tokens is not None:
+        layout = mmproj.layout(Image.new("RGB", PHOTO))
+        taken = sum(part.vectors for part in layout if isinstance(part, Stretch))
+        if taken > image_tokens * TILE_SLACK:
+            raise UsageError(
+                f"--image-tokens is {image_tokens}, but a picture of this model takes at least {taken}; "
+                "leave it out, or give more."
+            )
+    return mmproj.encode
+
+
+def needs_true_tower(facts: MmprojFacts) -> bool:
+    """Whether libmtmd may place this tower's class row wrongly."""
+    return facts.has_class_row and facts.projector in LLAVA_PROJECTORS

@@ -1,0 +1,49 @@
+"""Native code that reads people's files may crash; a command then still ends with a sentence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from minigpt4.core.worker.exit_reason import exited
+
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+
+_is_guarded = False
+
+
+def continue_in_child(bundle: str) -> None:
+    """Return in a child process, once; this one waits for it and ends as it does.
+
+    A crash of the child becomes a sentence and exit code 1. Nothing happens where there is no fork(2), or
+    another thread is running, which a child would not have.
+    """
+    global _is_guarded
+    if _is_guarded or not hasattr(os, "fork") or threading.active_count() > 1:
+        return
+    _is_guarded = True
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child:
+        _wait_for(child, bundle)
+
+
+def _wait_for(child: int, bundle: str) -> None:
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        os.kill(child, number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the child, too
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if -code in CRASHES:
+        sentence = exited(code, "").sentence
+        advice = f"Check its files with `minigpt4 models verify {bundle}`, or update llama-cpp-python."
+        print(f"minigpt4: {sentence} {advice}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(code if code >= 0 else 128 - code)
