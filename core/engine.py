@@ -14,13 +14,13 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,21 +49,10 @@ from minigpt4.core.prompt import (
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.trim import Trimmed, trim
 from minigpt4.core.types import FoundObject, ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.vision.encoder_loading import Encoder, loading_encoder
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
-
-
-class Encoder(Protocol):
-    """What reads pictures for an engine; see `ImageEncoder`."""
-
-    def __call__(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The picture's embedding (N, D_llm)."""
-        ...
-
-    def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
-        ...
 
 
 ANY_TEXTS = ("What is it?", "1")
@@ -196,17 +185,12 @@ class Engine:
                 offload=options.offload,
             )
 
-        loading: Future[Encoder] | None = None
         known = _embedding_cache(bundle, fingerprint)
-        if not all(
-            options.cache and any(known.get(key) is not None for key in picture.keys) for picture in pictures
-        ):
-            thread = ThreadPoolExecutor(1, "vision-tower")
-            loading = thread.submit(encoder)
-            thread.shutdown(wait=False)
+        is_new = [not any(known.get(key) is not None for key in picture.keys) for picture in pictures]
+        loading = loading_encoder(encoder) if any(is_new) or (pictures and not options.cache) else None
         language = load_language_model(options, notice=notice)
-        make_encoder = loading.result if loading else encoder
-        engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
+        make = loading.result if loading else encoder
+        engine = cls(bundle, language, make, fingerprint, cache=options.cache)
         engine.choices = {**choices_made(options), **language.choices}
         engine._loading = loading
         return engine

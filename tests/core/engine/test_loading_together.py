@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +30,7 @@ class LanguageModel:
     backend = "llamacpp"
     width = 576
     context = 64
+    choices: Mapping[str, str] = MappingProxyType({})
 
     def close(self) -> None:
         """Nothing to free."""

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
-from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.engine import Engine
 from minigpt4.core.errors import BundleError, ContextError, UsageError
 from minigpt4.core.prompt import Assistant, Message, System, User, prompt_positions
 from minigpt4.core.reply import Reply
 from minigpt4.core.types import ImageEmbedding, PromptPiece, ResolvedSampling, Sampling, Text
+from minigpt4.core.vision.encoder_loading import Encoder
 
 WIDTH, TOKENS, CONTEXT = 4, 3, 400
 CONTROL = 1000
