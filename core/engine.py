@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -64,7 +64,7 @@ from minigpt4.core.types import (
     Text,
 )
 from minigpt4.core.vision.objects import BOX_COLUMNS, found_objects
-from minigpt4.core.vision.open_encoder import tower_encoder
+from minigpt4.core.vision.open_encoder import loading_encoder, tower_encoder
 
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
 
@@ -188,14 +188,11 @@ class Engine:
         fingerprint = embedding_fingerprint(bundle, path, options.dtype or AUTO)
         encoder = tower_encoder(options, path)
         known = embedding_cache(bundle, fingerprint, bundle.projection.outputs)
-        loading: Future[Encoder] | None = None
-        if any(not options.cache or all(known.get(key) is None for key in one.keys) for one in pictures):
-            thread = ThreadPoolExecutor(1, "vision-tower")
-            loading = thread.submit(encoder)
-            thread.shutdown(wait=False)
+        is_new = [not any(known.get(key) is not None for key in picture.keys) for picture in pictures]
+        loading = loading_encoder(encoder) if any(is_new) or (pictures and not options.cache) else None
         language = load_language_model(options, notice=notice)
-        make_encoder = loading.result if loading else encoder
-        engine = cls(bundle, language, make_encoder, fingerprint, cache=options.cache)
+        make = loading.result if loading else encoder
+        engine = cls(bundle, language, make, fingerprint, cache=options.cache)
         engine.choices = {**choices_made(options), **language.choices}
         engine._loading = loading
         return engine

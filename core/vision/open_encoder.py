@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from minigpt4.core.dtypes import AUTO
@@ -26,3 +27,14 @@ def tower_encoder(options: EngineOptions, projection: Path) -> Callable[[], Enco
         )
 
     return encoder
+
+
+def loading_encoder(make: Callable[[], Encoder]) -> Future[Encoder]:
+    """The encoder that `make` is making on a thread of its own; its error is raised by `result`.
+
+    A process that ends meanwhile waits for the thread: native libraries cannot be left half loaded.
+    """
+    pool = ThreadPoolExecutor(1, "vision-tower")
+    loading = pool.submit(make)
+    pool.shutdown(wait=False)
+    return loading

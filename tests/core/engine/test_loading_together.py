@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -29,7 +30,7 @@ class LanguageModel:
     backend = "llamacpp"
     width = 576
     context = 64
-    choices: ClassVar[dict[str, str]] = {}
+    choices: Mapping[str, str] = MappingProxyType({})
 
     def close(self) -> None:
         """Nothing to free."""

@@ -18,10 +18,11 @@ from minigpt4.core import pixels
 from minigpt4.core.bundles.bundle import ObjectsSpec, load_bundle
 from minigpt4.core.bundles.source import File
 from minigpt4.core.embedding_cache import ArrayCache, SquareCache
-from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.engine import Engine
 from minigpt4.core.errors import ImageError
 from minigpt4.core.pixels import Picture, open_picture
 from minigpt4.core.prompt import User
+from minigpt4.core.types import Encoder
 from minigpt4.tui.images.attachments import attachment
 
 WIDTH, TOKENS = 4, 3

@@ -14,11 +14,19 @@ from numpy.typing import NDArray
 
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.core.chat_template.reasoning import MARKS
-from minigpt4.core.engine import Encoder, Engine
+from minigpt4.core.engine import Engine
 from minigpt4.core.errors import BundleError, ContextError, UsageError
 from minigpt4.core.prompt import Assistant, Message, SmolLM2, System, User, prompt_positions
 from minigpt4.core.reply import Reply
-from minigpt4.core.types import ImageEmbedding, PromptPiece, Reasoning, ResolvedSampling, Sampling, Text
+from minigpt4.core.types import (
+    Encoder,
+    ImageEmbedding,
+    PromptPiece,
+    Reasoning,
+    ResolvedSampling,
+    Sampling,
+    Text,
+)
 
 WIDTH, TOKENS, CONTEXT = 4, 3, 400
 CONTROL = 1000
