@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigpt4.core.embedding_cache import embeddings_folder
+from minigpt4.core.download.fetch import bundles_folder
 from minigpt4.core.errors import DataError
 from minigpt4.tui.bench.drawing import draw
 from minigpt4.tui.bench.figures import Figure, busy
@@ -164,10 +164,17 @@ def read(path: Path) -> str:
         return ""
 
 
-@pytest.mark.usefixtures("mini_home")
-def test_mini_is_measured_and_the_disk_cache_is_as_it_was(run_minigpt4: Any, tmp_path: Path) -> None:
-    before = cached()
-    done = run_minigpt4("bench", "--json", "--threads", "1", "--svg", tmp_path / "bench.svg", timeout=900)
+def test_mini_is_measured_and_its_pictures_are_forgotten(
+    mini_home: Path, run_minigpt4: Any, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "bundles").symlink_to(bundles_folder())
+    done = run_minigpt4(
+        *("bench", "--json", "--threads", "1", "--svg", tmp_path / "bench.svg"),
+        env={"MINIGPT4_HOME": str(home)},
+        timeout=900,
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["bundle"] == "mini"
@@ -178,8 +185,5 @@ def test_mini_is_measured_and_the_disk_cache_is_as_it_was(run_minigpt4: Any, tmp
     assert found["figures"]["second_turn"]["median"] < found["figures"]["first_token"]["median"]
     assert found["figures"]["cached_picture"]["median"] < found["figures"]["look"]["median"]
     assert ElementTree.parse(tmp_path / "bench.svg").getroot() is not None
-    assert cached() == before
-
-
-def cached() -> set[Path]:
-    return set(embeddings_folder().rglob("*.npy"))
+    assert list((home / "cache" / "embeddings").iterdir()), "it was used"
+    assert not list((home / "cache" / "embeddings").rglob("*.npy"))
