@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from minigpt4.core.bundle_making.new_name import check_name
@@ -14,10 +15,16 @@ from minigpt4.core.bundles.bundle import (
     own_manifest,
     write_manifest,
 )
-from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.errors import BackendError
 from minigpt4.core.mtmd.template import check_template, template_names
 from minigpt4.core.mtmd.try_pair import try_pair
-from minigpt4.core.weights.gguf.facts import LanguageFacts, checked_header, language_facts, mmproj_facts
+from minigpt4.core.weights.gguf.facts import (
+    LanguageFacts,
+    MmprojFacts,
+    checked_header,
+    language_facts,
+    mmproj_facts,
+)
 from minigpt4.core.weights.gguf.pair import check_pair, find_mmproj, find_pair
 
 MOST_CONTEXT = 8192
@@ -26,15 +33,31 @@ MOST_CONTEXT = 8192
 TOKENS = "tokenizer.ggml.tokens"
 
 
+FAMILY_TEMPLATES = {
+    "gemma3": "gemma3",
+    "idefics3": "smolvlm",
+    "mlp": "llava",
+    "qwen2vl_merger": "qwen2-vl",
+    "qwen2.5vl_merger": "qwen2-vl",
+}
+"""The chat templates of families, by projector, for files that bring none."""
+
+
 def import_pair(
-    name: str, gguf: Path, mmproj: Path | None = None, *, template: str | None = None, force: bool = False
+    name: str,
+    gguf: Path,
+    mmproj: Path | None = None,
+    *,
+    template: str | None = None,
+    force: bool = False,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
     """Make the user bundle `name`; `force` replaces one of the user's that has this name.
 
     `gguf` may be the folder of both files, and without `mmproj` it is looked for beside `gguf`: what belongs
     together is chosen by what the files say of themselves. `template` is a template's name or the path of a
-    Jinja file; None: the file's own. Raises UsageError for an invalid name or template, BundleError for files
-    that cannot be used, or not together.
+    Jinja file; None: the file's own, or that of its family, of which `notice` tells. Raises UsageError for an
+    invalid name or template, BundleError for files that cannot be used, or not together.
     """
     check_name(name, force=force)
     gguf = gguf.expanduser().absolute()
@@ -48,7 +71,7 @@ def import_pair(
     header = checked_header(gguf, (TOKENS,))
     language, vision = language_facts(gguf, header), mmproj_facts(mmproj)
     check_pair(language, vision, set(header.lists.get(TOKENS, [])).__contains__)
-    chosen = _template(template, language)
+    chosen = check_template(template or _own_template(language, vision, notice), language)
     image_tokens = try_pair(gguf, mmproj)
     bundle = Bundle(
         name=name,
@@ -76,13 +99,15 @@ def import_pair(
     return load_bundle(name)
 
 
-def _template(wanted: str | None, language: LanguageFacts) -> str:
-    if wanted is None:
-        if not language.template:
-            raise BundleError(
-                f"{language.path} brings no chat template, so it is not known how its prompts are written; "
-                "give "
-                f"--template NAME ({', '.join(template_names())}) or --template FILE with a Jinja template."
-            )
-        wanted = OWN_TEMPLATE
-    return check_template(wanted, language)
+def _own_template(language: LanguageFacts, vision: MmprojFacts, notice: Callable[[str], None]) -> str:
+    if language.template:
+        return OWN_TEMPLATE
+    family = FAMILY_TEMPLATES.get(vision.projector)
+    others = f"--template NAME ({', '.join(template_names())}) or --template FILE"
+    if family is not None:
+        notice(
+            f"{language.path} brings no chat template; its family's, '{family}', is used. Others: {others}."
+        )
+        return family
+    notice(f"{language.path} brings no chat template, so it cannot chat yet; import it again with {others}.")
+    return OWN_TEMPLATE

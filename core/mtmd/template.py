@@ -7,6 +7,7 @@ from pathlib import Path
 from minigpt4.core.bundles.bundle import OWN_TEMPLATE, Bundle
 from minigpt4.core.chat_template import named_templates
 from minigpt4.core.chat_template.template import ChatTemplate, ControlWords
+from minigpt4.core.errors import BundleError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.mtmd.language import LlamaCppWithImages
 from minigpt4.core.prompt import TEMPLATES, ChatForm, template_named
@@ -21,6 +22,11 @@ def template_of(bundle: Bundle, language: LanguageModel) -> ChatForm:
     if not isinstance(language, LlamaCppWithImages) or bundle.template in TEMPLATES:
         return template_named(bundle.template)
     vocabulary, is_own = language.vocabulary, bundle.template == OWN_TEMPLATE
+    if is_own and not language.facts.template:
+        raise BundleError(
+            f"{language.facts.path} brings no chat template; import it again with --template NAME "
+            f"({', '.join(template_names())}) or --template FILE."
+        )
     source = language.facts.template if is_own else named_templates.read_template(bundle.template)
     template = ChatTemplate(
         source,
@@ -45,6 +51,8 @@ def check_template(name: str, language: LanguageFacts) -> str:
     Raises UsageError for a name or file that is none, BundleError for a template that cannot be used.
     """
     if name in TEMPLATES:
+        return name
+    if name == OWN_TEMPLATE and not language.template:
         return name
     source = language.template if name == OWN_TEMPLATE else named_templates.read_template(name)
     template = ChatTemplate(source, name=str(language.path) if name == OWN_TEMPLATE else name)

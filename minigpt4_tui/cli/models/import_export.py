@@ -131,7 +131,7 @@ def import_files(
 def _import_pair(name: str, gguf: Path, mmproj: Path | None, template: str | None, force: bool) -> None:
     from minigpt4.core.bundle_making.import_pair import import_pair
 
-    bundle = import_pair(name, gguf, mmproj, template=template, force=force)
+    bundle = import_pair(name, gguf, mmproj, template=template, force=force, notice=say)
     print_path(manifest_path(name))
     assert bundle.mmproj is not None
     say(

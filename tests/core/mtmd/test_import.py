@@ -53,8 +53,6 @@ def test_files_that_do_not_belong_together_are_refused(families: dict[str, Famil
         import_pair("bad", gemma.language, qwen.mmproj, template="gemma3")
     with pytest.raises(BundleError, match="give it as --mmproj and the language model as --gguf"):
         import_pair("bad", gemma.mmproj, gemma.language, template="gemma3")
-    with pytest.raises(BundleError, match="brings no chat template"):
-        import_pair("bad", gemma.language, gemma.mmproj)
     with pytest.raises(UsageError, match="There is no chat template 'gema3'"):
         import_pair("bad", gemma.language, gemma.mmproj, template="gema3")
     cut = folder / "cut.gguf"
@@ -63,6 +61,17 @@ def test_files_that_do_not_belong_together_are_refused(families: dict[str, Famil
         import_pair("bad", gemma.language, cut, template="gemma3")
     with pytest.raises(UsageError):
         load_bundle("bad")
+
+
+def test_a_file_without_a_chat_template_gets_that_of_its_family(families: dict[str, Family]) -> None:
+    told: list[str] = []
+    for name, template in (("gemma3", "gemma3"), ("smolvlm", "smolvlm"), ("qwen25vl", "qwen2-vl")):
+        made = import_pair(name, families[name].language, families[name].mmproj, notice=told.append)
+        assert made.template == template
+    assert [f"its family's, '{one}', is used" in told[n] for n, one in enumerate(("gemma3", "smolvlm"))] == [
+        True,
+        True,
+    ]
 
 
 def test_the_pair_is_chosen_by_what_the_files_say(families: dict[str, Family], folder: Path) -> None:
