@@ -2,7 +2,7 @@
 
     python benchmarks/busy.py [--rounds 3] [--threads 2] [--only ask decode train]
 
-A loop is `while True: pass`, at the same priority. On two cores, two threads can have 0.50 of the machine
+A loop counts without end, at the same priority. On two cores, two threads can have 0.50 of the machine
 beside two loops and 0.33 beside four; one thread would have a third of it beside two: compare `--threads 1`.
 Printed are medians and their ratio to the quiet one of the same run; rounds alternate, so that a machine that
 slows down slows all three. Settings of the environment apply, such as OMP_WAIT_POLICY, to compare with them.
@@ -38,6 +38,14 @@ QUESTION = "What is in this picture?"
 LOOPS = (0, 2, 4)
 TARGETS = {2: 0.42, 4: 0.25}
 MEASURES = ("ask", "decode", "train")
+
+LOOP = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
 
 TOKENS = 24
 PHOTOS, CROP = 24, 160
@@ -101,8 +109,8 @@ def alternated(measure: Measure, rounds: int) -> dict[int, float]:
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """So many processes that compute without end."""
-    processes = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(loops)]
+    """So many processes that compute, until they are killed or this one has ended."""
+    processes = [subprocess.Popen([sys.executable, "-S", "-c", LOOP]) for _ in range(loops)]
     time.sleep(0.2 if loops else 0)
     try:
         yield
