@@ -20,10 +20,9 @@ from typing import IO, TYPE_CHECKING
 from minigpt4.core.bundles.source import Source
 from minigpt4.core.errors import FetchError
 
+# What only a download needs is imported there: it would be a twentieth of the time to a first word.
 if TYPE_CHECKING:
     from urllib.error import URLError
-
-# What only a download needs is imported there: it would be a twentieth of the time to a first word.
 
 CHUNK = 1 << 20
 POLL_S = 0.1
