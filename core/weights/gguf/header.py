@@ -131,8 +131,10 @@ class _Reader:
         for name, shape, kind, offset in entries:
             if name in tensors:
                 raise ValueError(f"it has the tensor {name} twice")
-            if offset % alignment or offset > len(self._data):
+            if offset % alignment:
                 raise ValueError(f"its tensor {name} begins at an impossible place ({offset})")
+            if offset > len(self._data):
+                raise ValueError(f"it has {len(self._data)} bytes, but its weights end after {offset}")
             ggml, length = _stored(name, shape, kind)
             tensors[name] = GgufTensor(ggml, shape, start + offset, length)
         return tensors

@@ -35,6 +35,11 @@ def models(call_minigpt4: Run) -> Run:
     return run
 
 
+def row_of_small(models: Run) -> list[str]:
+    """The words of its row in the list."""
+    return next(line.split() for line in models("list").stdout.splitlines() if line.startswith("small "))
+
+
 @pytest.fixture
 def downloads(tmp_path: Path, write_bundle: Callable[..., Path]) -> Path:
     """A folder with the files of a bundle `small`, whose manifest looks for them there."""
@@ -54,13 +59,13 @@ def downloads(tmp_path: Path, write_bundle: Callable[..., Path]) -> Path:
 
 @pytest.mark.usefixtures("downloads")
 def test_pull_prints_the_folder_and_says_on_stderr_what_it_fetches(models: Run) -> None:
-    assert models("list").stdout.splitlines()[-1].split()[:4] == ["small", "0.5", "MB", "absent"]
+    assert row_of_small(models)[:4] == ["small", "0.5", "MB", "absent"]
     done = models("pull", "small")
     assert (done.returncode, done.stdout) == (0, f"{data_home() / 'bundles' / 'small'}\n")
     assert done.stderr.splitlines() == ["Fetching vision.bin (0.1 MB)", "Fetching language.bin (0.4 MB)"]
     small = load_bundle("small")
     assert all(is_whole(file, small) for file in small.files)
-    assert models("list").stdout.splitlines()[-1].split()[:4] == ["small", "0.5", "MB", "here"]
+    assert row_of_small(models)[:4] == ["small", "0.5", "MB", "here"]
     again = models("pull", "small")
     assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
 
@@ -120,11 +125,11 @@ def test_files_that_a_gguf_was_made_from_may_be_deleted(models: Run) -> None:
     small = load_bundle("small")
     path = path_of(small.language.file, small)
     path.unlink()
-    assert models("list").stdout.splitlines()[-1].split()[3] == "partly"
+    assert row_of_small(models)[3] == "partly"
     gguf = gguf_path(small, "Q4_0")
     gguf.parent.mkdir(parents=True)
     gguf.write_bytes(b"GGUF")
-    assert models("list").stdout.splitlines()[-1].split()[3] == "here"
+    assert row_of_small(models)[3] == "here"
     assert f"{path} (0.4 MB, not needed)" in models("show", "small").stdout
     done = models("pull", "small")
     assert done.stderr == (
