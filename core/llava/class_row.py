@@ -18,7 +18,7 @@ from minigpt4.core.bundles.geometry import ClipGeometry, clip_shapes
 from minigpt4.core.download.checksum_note import sha256_of
 from minigpt4.core.errors import BundleError
 from minigpt4.core.llava.encoder import LlavaEncoder
-from minigpt4.core.llava.mmproj import has_class_row, read_mmproj, read_mmproj_header
+from minigpt4.core.llava.mmproj import Mmproj, has_class_row, read_mmproj, read_mmproj_header
 from minigpt4.core.llava.mmproj_writer import write_mmproj
 from minigpt4.core.projection import Projection
 from minigpt4.core.storage.atomic import replacing
@@ -43,6 +43,12 @@ def own_encoder(mmproj: Path, *, device: str = "cpu") -> LlavaEncoder | None:
 
     Raises BundleError for a damaged file, and for one that neither computes rightly.
     """
+    own = own_mmproj(mmproj)
+    return None if own is None else LlavaEncoder(own, device=device)
+
+
+def own_mmproj(mmproj: Path) -> Mmproj | None:
+    """What `own_encoder` would load, and what it would raise, without loading weights."""
     if not has_class_row(read_mmproj_header(mmproj)):
         return None
     is_right = library_is_right()
@@ -57,7 +63,7 @@ def own_encoder(mmproj: Path, *, device: str = "cpu") -> LlavaEncoder | None:
         ) from error
     if is_right and own.geometry.depth == own.blocks_in_library:
         return None
-    return LlavaEncoder(own, device=device)
+    return own
 
 
 @functools.cache

@@ -118,16 +118,14 @@ def _head_digest(path: Path) -> str:
 
 
 def _true_tower(facts: MmprojFacts) -> Encode | None:
-    """The tower computed in torch, if it has a class row and the installed libmtmd misplaces that."""
+    """The tower computed in torch, if it has a class row and libmtmd would be wrong about it."""
     if not needs_true_tower(facts):
         return None
-    from minigpt4.core.llava.class_row import library_is_right
+    from minigpt4.core.llava.class_row import own_encoder
 
-    if library_is_right():
+    tower = own_encoder(facts.path)
+    if tower is None:
         return None
-    from minigpt4.core.llava.encoder import LlavaEncoder
-
-    tower = LlavaEncoder(facts.path)
 
     def encode(image: Image.Image) -> LaidOut:
         tokens_ND = tower(image)

@@ -41,6 +41,7 @@ def try_pair(language: Path, mmproj: Path) -> int:
 
 
 def _open(language: Path, mmproj: Path) -> int:
+    from minigpt4.core.mtmd.encoder import needs_true_tower
     from minigpt4.core.mtmd.language import LlamaCppWithImages
     from minigpt4.core.mtmd.library import Mmproj
     from minigpt4.core.types import Stretch
@@ -50,6 +51,10 @@ def _open(language: Path, mmproj: Path) -> int:
     facts = mmproj_facts(mmproj)
     model = LlamaCppWithImages(language, context=ROOM, threads=1)
     check_pair(model.facts, facts, model.has_token)
+    if needs_true_tower(facts):
+        from minigpt4.core.llava.class_row import own_mmproj
+
+        own_mmproj(mmproj)  # raises for a form that neither libmtmd nor torch computes rightly
     layout = Mmproj(facts, model, threads=1).layout(Image.new("RGB", PHOTO))
     return sum(part.vectors if isinstance(part, Stretch) else len(part) for part in layout)
 

@@ -22,6 +22,7 @@ from minigpt4.core.llava.class_row import (
     libmtmd_embedding,
     library_is_right,
     own_encoder,
+    own_mmproj,
     write_tiny,
 )
 from minigpt4.core.llava.encoder import LlavaEncoder
@@ -126,3 +127,18 @@ def test_a_form_that_nobody_computes_rightly_is_refused(write_mmproj: WriteMmpro
     path = write_mmproj(tiny_llava(class_row=True), change=mobile)
     with pytest.raises(BundleError, match=r"'ldpv2', not 'mlp'.*computes towers with a class token wrongly"):
         own_encoder(path)
+
+
+@needs_the_error
+def test_a_form_that_nobody_computes_rightly_is_refused_without_its_weights(
+    write_mmproj: WriteMmproj,
+) -> None:
+    """LLaVA-1.6's pictures are cut into tiles."""
+
+    def tiles(metadata: dict[str, object]) -> None:
+        metadata["clip.vision.image_grid_pinpoints"] = [56, 112]
+
+    path = write_mmproj(tiny_llava(class_row=True), change=tiles)
+    with pytest.raises(BundleError, match=r"LLaVA-1\.6.*computes towers with a class token wrongly"):
+        own_mmproj(path)
+    assert own_mmproj(write_mmproj(tiny_llava(class_row=False), change=tiles)) is None
