@@ -15,6 +15,7 @@ import pytest
 
 from minigpt4.core.bundles.bundle import load_bundle, write_manifest
 from minigpt4.core.download.fetch import is_whole, path_of
+from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.storage.paths import config_home, data_home
 from minigpt4.core.weights import repacking
 from minigpt4.core.weights.locate import gguf_path
@@ -247,6 +248,15 @@ def test_show_tells_what_is_repacked_if_it_is_known(models: Run, monkeypatch: py
     repacking.repacking(path)
     shown = models("show", "minigpt4-vicuna-7b").stdout
     assert "GGUF here, 3.5 of it repacked, which cannot be dropped)" in shown
+
+
+def test_a_gguf_whose_name_states_no_quantisation_is_named_after_its_format(models: Run) -> None:
+    own = config_home() / "bundles" / "mine.toml"
+    own.parent.mkdir(parents=True)
+    own.write_bytes((Path(__file__).parents[1] / "pinned" / "files" / "manifest.toml").read_bytes())
+    lines = models("show", "mine").stdout.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("memory")] == ["fp32", "GGUF"]
+    assert EngineOptions("mine", quant="GGUF").resolved().quant == "GGUF"
 
 
 def test_show_says_that_a_folder_of_the_users_is_gone(models: Run, tmp_path: Path) -> None:
