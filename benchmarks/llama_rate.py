@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+from unittest import mock
 
 from minigpt4.core.bundle_making.random_weights import ggml_tensor
 from minigpt4.core.bundles.bundle import load_bundle
@@ -41,6 +42,12 @@ from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary
 QUARTER_7B = LlamaShape(
     layers=8, width=4096, mlp=11008, heads=32, key_heads=32, vocabulary=32000, context=2048
 )
+LIBRARY = "attention left to llama.cpp"
+MIXED = "keys and values of two types"
+COPIES = "plain attention, lone positions copied"
+FORMS = (LIBRARY, MIXED, COPIES)
+"""How large models compute, how small ones do, and how those on a GPU do; see LEAST_BATCH in llamacpp.py."""
+
 START = 32
 """Tokens before those whose decoding is measured."""
 
@@ -122,19 +129,16 @@ def compare(gguf: Path, asked: argparse.Namespace) -> None:
 
 def loops_for(gguf: Path, asked: argparse.Namespace, *, is_repacked: bool) -> dict[str, Loop]:
     context = max(asked.prompt, START + asked.tokens) + 8
-    large = is_large(gguf)
+    is_large(gguf)
 
-    def ours(*, has_copy: bool = not large, is_plain: bool = not large, repacked: bool = is_repacked) -> Ours:
-        return Ours(gguf, asked.threads, context, has_copy=has_copy, is_plain=is_plain, is_repacked=repacked)
+    def ours(form: str, *, repacked: bool = is_repacked) -> Ours:
+        return Ours(gguf, asked.threads, context, form=form, is_repacked=repacked)
 
-    loops: dict[str, Loop] = {
-        "llama.cpp at its best": Bare(gguf, asked.threads, context),
-        "ours": ours(),
-        "without the padded copy" if not large else "with the padded copy": ours(has_copy=large),
-        "flash attention left to llama.cpp" if not large else "plain attention": ours(is_plain=large),
-    }
+    own = LIBRARY if is_large(gguf) else MIXED
+    loops: dict[str, Loop] = {"llama.cpp at its best": Bare(gguf, asked.threads, context), "ours": ours(own)}
+    loops |= {name: ours(name) for name in FORMS if name != own}
     if is_repacked:
-        loops["not repacked"] = ours(repacked=False)
+        loops["not repacked"] = ours(own, repacked=False)
     return loops
 
 
@@ -161,20 +165,19 @@ def token_times(tokens: Iterator[int], clock: Callable[[], float]) -> list[float
 
 
 class Ours:
-    """Our backend, made for large models or, with plain attention and a padded copy, for small ones."""
+    """Our backend in one of FORMS."""
 
-    def __init__(
-        self, gguf: Path, threads: int, context: int, *, has_copy: bool, is_plain: bool, is_repacked: bool
-    ) -> None:
-        limit = llamacpp.LARGE_BYTES
-        llamacpp.LARGE_BYTES = 1 << 62 if is_plain else 0
-        try:
+    def __init__(self, gguf: Path, threads: int, context: int, *, form: str, is_repacked: bool) -> None:
+        with (
+            mock.patch.object(llamacpp, "LARGE_BYTES", 0 if form == LIBRARY else 1 << 62),
+            mock.patch.object(LlamaCppLanguageModel, "mixes_types", form == MIXED),
+        ):
             self._model = LlamaCppLanguageModel(
-                gguf, context=context, threads=threads, repack=RepackChoice(is_on=is_repacked)
+                gguf,
+                context=context,
+                threads=threads,
+                repack=RepackChoice(is_repacked, "", repacking(gguf).lone_keeps_bits),
             )
-        finally:
-            llamacpp.LARGE_BYTES = limit
-        self._model._least_batch = llamacpp.LEAST_BATCH if has_copy else 1
         # A random model may generate the end token at once; ignore it.
         self._model.is_end = lambda token: False  # type: ignore[method-assign]
 

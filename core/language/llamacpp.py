@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 ALL_LAYERS = 999
 SEQUENCE = 0
-FLASH_ATTENTION_OFF = 0
+FLASH_ATTENTION_OFF, FLASH_ATTENTION_ON = 0, 1
+GGML_TYPE_F16, GGML_TYPE_BF16 = 1, 30
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
 
 MOST_CONVERTED_BYTES = 2_000_000_000
@@ -65,16 +66,18 @@ the one for a single position.
 """
 
 LEAST_BATCH = 2
-"""Fewest positions, and rows of logits, computed at once; a lone position is followed by a copy,
-which is dropped straight after. Models of LARGE_BYTES go without.
+"""Fewest positions, and rows of logits, computed at once; a lone position is followed by a copy, which is
+dropped straight after. Models of LARGE_BYTES go without.
 
-A lone position takes other kernels, whose logits differ by up to 1 from those of the same position
-in a prompt (flash attention: by as much between any two chunkings). With this rule and flash
-attention off, logits are the same bit for bit however a prompt is cut, so a reused cache never
-changes a greedy answer. On AVX-512 this holds for every type that `models quantize` makes and for mini's,
-with SAME_KERNELS; repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread
-0.5), which the trial of core/weights/repacking.py finds out. It costs mini a quarter of the decoding
-speed (35 instead of 47 tokens a second on one core).
+With this rule logits are the same bit for bit however a prompt is cut, so a reused cache never changes a
+greedy answer: a lone position takes other kernels, whose logits differ by up to 1. Some weights need no
+copy, which takes half of mini's decoding speed: mini's own (Q4_1) and F16, but not Q4_K; the trial of
+core/weights/repacking.py finds out. Attention must be the same for any number of positions then: flash
+attention is, on a CPU, if keys (BF16) and values (F16) are of different types. With one type for both it
+takes other kernels for more positions.
+
+On AVX-512 the rule holds for every type that `models quantize` makes and for mini's, with SAME_KERNELS;
+repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread 0.5).
 """
 
 
@@ -82,6 +85,9 @@ class LlamaCppLanguageModel(LanguageModel):
     """A GGUF in llama.cpp, on the CPU or with some or all layers on a GPU."""
 
     backend: ClassVar[str] = "llamacpp"
+
+    mixes_types: ClassVar[bool] = True
+    """Whether the keys and values of a small model on a CPU may have the two types of LEAST_BATCH."""
 
     def __init__(
         self,
@@ -103,7 +109,9 @@ class LlamaCppLanguageModel(LanguageModel):
         if gpu_layers != 0 and not self._api.llama_supports_gpu_offload():
             raise BackendError(WITHOUT_GPU)
         self._is_large = is_large(gguf)
-        self._least_batch = 1 if self._is_large else LEAST_BATCH
+        self._has_mixed_types = self.mixes_types and gpu_layers == 0 and not self._is_large
+        has_lone = self._has_mixed_types and repack.lone_keeps_bits
+        self._least_batch = 1 if self._is_large or has_lone else LEAST_BATCH
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
@@ -297,7 +305,10 @@ class LlamaCppLanguageModel(LanguageModel):
         parameters.n_ctx = (positions + 1) * sequences
         parameters.n_seq_max = sequences
         parameters.kv_unified = False
-        if not self._is_large:
+        if self._has_mixed_types:
+            parameters.flash_attn_type = FLASH_ATTENTION_ON
+            parameters.type_k, parameters.type_v = GGML_TYPE_BF16, GGML_TYPE_F16
+        elif not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
         parameters.n_threads = parameters.n_threads_batch = self._threads

@@ -29,10 +29,9 @@ Row = tuple[int, int, bool]
 class LlamaCppSlots:
     """Sequences of one context of llama.cpp; see `Slots`.
 
-    A lone position of a sequence is followed by its copy, as in `LlamaCppLanguageModel` (LEAST_BATCH): the
-    attention of each sequence is computed apart, so that logits are the same bit for bit. The copies need
-    no logits where there are other rows that do. With eight answers of mini the copies take 124 ms a step
-    instead of 74, where a lone answer takes 26.
+    The attention of each sequence is computed apart, so that logits are the same bit for bit as those of one
+    sequence alone. Where `LlamaCppLanguageModel` copies lone positions (LEAST_BATCH), so does this;
+    the copies need no logits where there are other rows that do.
     """
 
     def __init__(

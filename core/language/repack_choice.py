@@ -25,6 +25,8 @@ class RepackChoice:
 
     is_on: bool
     reason: str = ""
+    lone_keeps_bits: bool = False
+    """Whether lone positions have the same bits without a copy; see `Repacking`."""
 
     def __str__(self) -> str:
         """As `Engine.choices` has it."""
@@ -43,11 +45,12 @@ def choose_repacking(
     if is_on_gpu:
         # Batches that a GPU took over from repacked layers on the CPU crashed (llama.cpp's issue 11115).
         return RepackChoice(False, "layers are on a GPU")
-    reason = reason_against(repacking(gguf), is_large=is_large)
+    verdict = repacking(gguf)
+    reason = reason_against(verdict, is_large=is_large)
     if not reason and (lack := lack_of_room_for_copy(options, gguf)):
         notice(f"The weights are not repacked for this processor, which would be faster: {lack}.")
         reason = f"too little memory: {lack}"
-    return RepackChoice(not reason, reason)
+    return RepackChoice(not reason, reason, verdict.lone_keeps_bits)
 
 
 def reason_against(verdict: Repacking, *, is_large: bool) -> str:

@@ -56,6 +56,8 @@ MROPE = ("LLAMA_ROPE_TYPE_MROPE", "LLAMA_ROPE_TYPE_IMROPE")
 class LlamaCppWithImages(LlamaCppLanguageModel):
     """A language GGUF whose pictures come from its mmproj."""
 
+    mixes_types = False  # its small caches are float32, so that it computes as libmtmd's own examples do
+
     def __init__(
         self,
         gguf: Path,

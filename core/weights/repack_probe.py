@@ -54,7 +54,8 @@ START = 14
 FAR = 0.2
 """Relative distance of logits that rounding cannot explain: it takes 0.009 to 0.02 (all types on AVX-512)."""
 
-FLASH_ATTENTION_OFF = 0
+FLASH_ATTENTION_ON = 1
+GGML_TYPE_F16, GGML_TYPE_BF16 = 1, 30
 COPIED = re.compile(r"repack tensor (\S+)")
 """The library's debug lines on weights that it copies (ggml's repack.cpp and amx.cpp)."""
 
@@ -139,6 +140,7 @@ class Outcome:
     """After the whole prompt and after its first position alone (2, V)."""
 
     keeps_bits: bool
+    lone_keeps_bits: bool
     copied: tuple[str, ...]
     """Names of the weights that were copied."""
 
@@ -160,17 +162,23 @@ def _outcome(path: Path, *, repacks: bool) -> Outcome:
     options.n_ctx = 2 * POSITIONS
     options.n_batch = options.n_ubatch = POSITIONS
     options.n_threads = options.n_threads_batch = THREADS
-    options.flash_attn_type = FLASH_ATTENTION_OFF
+    # As small models compute: see LEAST_BATCH in llamacpp.py.
+    options.flash_attn_type = FLASH_ATTENTION_ON
+    options.type_k, options.type_v = GGML_TYPE_BF16, GGML_TYPE_F16
     context = model and library.llama_init_from_model(model, options)
     if not context:
         raise RuntimeError("llama.cpp cannot load the small model")
     reader = _Reader(library, context)
-    alone, *ends = reader.read((1,), least=1), reader.read(CUTS[0])
+    alone, *ends = reader.read((1,)), reader.read(CUTS[0])
     library.llama_set_n_threads(context, 1, 1)
-    ends += [reader.read(cut) for cut in CUTS]
-    starts = [reader.read(cut) for cut in ((START,), (1,) * START)]
-    keeps_bits = all(np.array_equal(ends[0], end) for end in ends) and np.array_equal(starts[0], starts[1])
-    return Outcome(np.stack([ends[0], alone]), keeps_bits, tuple(names))
+    start = reader.read((START,))
+
+    def keeps_bits(least: int) -> bool:
+        ones = reader.read((1,) * START, least=least)
+        again = [*ends, *(reader.read(cut, least=least) for cut in CUTS)]
+        return np.array_equal(ones, start) and all(np.array_equal(ends[0], end) for end in again)
+
+    return Outcome(np.stack([ends[0], alone]), keeps_bits(2), keeps_bits(1), tuple(names))
 
 
 class _Reader:
@@ -182,7 +190,7 @@ class _Reader:
         self._batch = library.llama_batch_init(POSITIONS, 0, 1)
         self._tokens = np.random.default_rng(1).integers(3, VOCABULARY, POSITIONS).tolist()
 
-    def read(self, pieces: Sequence[int], *, least: int = 2) -> NDArray[np.float32]:
+    def read(self, pieces: Sequence[int], *, least: int = 1) -> NDArray[np.float32]:
         """Logits (V,) after the last piece; one of fewer than `least` positions is repeated up to that."""
         memory = self._library.llama_get_memory(self._context)
         self._library.llama_memory_seq_rm(memory, 0, 0, -1)
@@ -210,7 +218,8 @@ def _judged(plain: Outcome, repacked: Outcome, types: tuple[str, ...], copied: i
         raise RuntimeError("the file's weights give no numbers in any buffer; it may be damaged")
     distance = np.linalg.norm(repacked.logits - plain.logits) / np.linalg.norm(plain.logits)
     problem = "" if distance < FAR else f"computed something else (a distance of {distance:.2g})"
-    return Repacking(problem, types, copied, repacked.keeps_bits)
+    lone = plain.lone_keeps_bits and repacked.lone_keeps_bits
+    return Repacking(problem, types, copied, repacked.keeps_bits, lone)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ class Repacking:
     keeps_bits: bool = False
     """Whether logits are the same bit for bit however a prompt is cut, as small models promise."""
 
+    lone_keeps_bits: bool = False
+    """Whether they are so without copies of lone positions (LEAST_BATCH in llamacpp.py), however stored."""
+
     is_settled: bool = True
     """False for a trial without a result, which is repeated after RETRY_S."""
 

@@ -89,7 +89,7 @@ def test_logits_are_the_originals_but_for_16_bits(
     for name in ("plain", "llama2"):
         logits_V = model.logits([picture(inputs[f"{name}.inputs_embeds"][0], name)])
         expected_V = inputs[f"{name}.first_logits"]
-        assert np.linalg.norm(logits_V - expected_V) < 2e-3 * np.linalg.norm(expected_V)
+        assert np.linalg.norm(logits_V - expected_V) < 4e-3 * np.linalg.norm(expected_V)
 
 
 def test_large_models_answer_alike_without_the_padded_copy(
