@@ -57,6 +57,8 @@ SPECIAL = {
     ("chat", "--resume"): "conversation",
     ("history restore", "conversations"): "deleted",
     ("models import", "name"): "",
+    ("models import", "--gguf"): "files",
+    ("models import", "--mmproj"): "files",
     ("models import", "--projection"): "files",
     ("models quantize", "name"): "bundle files",
     ("models synth", "--dtype"): f"{CHOICES}bf16 fp16",

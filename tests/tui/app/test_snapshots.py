@@ -339,7 +339,7 @@ async def test_the_settings(play: Play, past: Store, look: Look) -> None:
         await over(now, "settings", "SettingsScreen")
         await now.pilot.press("down", "down")
         await look(now, "settings")
-        await now.pilot.press(*"system", "enter")
+        await now.pilot.press(*"system", "space", *"prompt", "enter")
         await now.until(lambda: type(now.app.screen).__name__ == "PromptScreen")
         await now.pilot.press(*"Answer in one sentence.", "enter", *"Name colours.")
         await now.until(lambda: now.app.screen.query_one(TextArea).text.endswith("Name colours."))

@@ -243,7 +243,7 @@ def test_reasoning_is_no_part_of_the_answer(
             return reply
 
     pieces = [Piece("A dog?", is_reasoning=True), "A ", "cat."]
-    monkeypatch.setattr(options, "load_engine", lambda *_: Thinking(pieces))
+    monkeypatch.setattr(options, "load_engine", lambda *_, **__: Thinking(pieces))
     done = call_minigpt4("ask", "What?")
     assert (done.stdout, "dog" in done.stderr) == ("A cat.\n", False)
     record = json.loads(call_minigpt4("ask", "What?", "--json").stdout)

@@ -100,7 +100,10 @@ def test_an_empty_question_is_wrong_usage(call_minigpt4, question) -> None:
         (["aks", QUESTION], "There is no command 'aks'; did you mean 'ask'?"),
         (["xyzzy"], "There is no command 'xyzzy'; there are chat, ask,"),
         (["ask"], "Missing argument 'QUESTION'."),
-        (["ask", "--imge", "a.jpg", QUESTION], "No such option: --imge; did you mean --image?"),
+        (
+            ["ask", "--imge", "a.jpg", QUESTION],
+            "No such option: --imge; did you mean --image, --image-tokens?",
+        ),
         (["ask", "-b", "mimi", QUESTION], "There is no bundle 'mimi'; did you mean 'mini'?"),
         (
             ["ask", "--temperature", "-0.5", QUESTION],

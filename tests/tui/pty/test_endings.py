@@ -52,10 +52,9 @@ def rest(terminal: Terminal) -> None:
 
 
 def look(terminal: Terminal) -> None:
+    """The engine encodes the picture from the moment it is ready."""
     terminal.until("▣ large.png")
     terminal.until("● mini")
-    terminal.ask("What is this?")
-    terminal.until("looking at the picture")
 
 
 def write(terminal: Terminal) -> None:

@@ -103,8 +103,21 @@ def test_what_is_typed_beats_the_environment_and_that_the_file(
 
 def test_every_setting_of_the_model_and_of_answers_is_looked_at_here() -> None:
     named = {entry.name for entry in schema() if entry.per_conversation}
-    assert named == set(LAYERS) == {*MODEL, *SAMPLING, "system_prompt"}
+    # Image tokens are for bundles of two GGUF files alone: see the next test.
+    assert named == {*LAYERS, "image_tokens"} == {*MODEL, *SAMPLING, "system_prompt"}
     assert set(SAMPLING) == {one.name for one in fields(Sampling)} & set(LAYERS)
+
+
+def test_image_tokens_of_a_gguf_bundle_come_from_all_three(
+    call_minigpt4: Call, seen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings_path().parent.mkdir(parents=True, exist_ok=True)
+    settings_path().write_text('bundle = "smolvlm-500m"\nimage_tokens = 64\n')
+    call_minigpt4("ask", "What is this?")
+    monkeypatch.setenv("MINIGPT4_IMAGE_TOKENS", "65")
+    call_minigpt4("ask", "What is this?")
+    call_minigpt4("ask", "--image-tokens", "66", "What is this?")
+    assert [one["image_tokens"] for one in seen] == [64, 65, 66]
 
 
 def test_without_any_the_bundle_decides(call_minigpt4: Call, seen: list[dict[str, Any]]) -> None:

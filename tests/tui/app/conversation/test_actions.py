@@ -54,6 +54,7 @@ async def go_to(now: Any, scope: str, picture: StoredPicture) -> None:
             app.conversation.regenerate()
             now.engine.answer("A dog.")
             await now.until(lambda: app.chat.transcript.views[-1].variant == (1, 2))
+            app.chat.transcript.views[-1].think("A cat, or a dog?")
             app.chat.transcript.views[-1].focus()
             await now.until(lambda: isinstance(app.focused, MessageView))
         case "picture":

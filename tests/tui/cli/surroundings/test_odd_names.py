@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES
 from minigpt4.core.storage.paths import HOME_VARIABLE, config_home
 from minigpt4.tui.terminal.messages import sentence, shell_command
 from minigpt4.tui.terminal.results import escaped_json, json_text
@@ -107,7 +108,7 @@ def test_a_bundle_of_that_name_is_listed(run_minigpt4) -> None:
     (folder / "my\x1b[2Jown\nbundle.toml").write_bytes(shipped.read_bytes())
     listed = run_minigpt4("models", "list")
     assert is_harmless(listed.stdout)
-    assert len(listed.stdout.splitlines()) == 5
+    assert len(listed.stdout.splitlines()) == 1 + len(list(SHIPPED_BUNDLES.glob("*.toml")))
     assert "my\x1b[2Jown\nbundle" in [
         row["name"] for row in json.loads(run_minigpt4("models", "list", "--json").stdout)
     ]
