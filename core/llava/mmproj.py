@@ -163,6 +163,8 @@ def _parsed(path: Path, header: GgufHeader) -> Mmproj:
             raise ValueError(f"it has {what}")
     class_row = CLASS_ROW in header.tensors
     width, blocks = _positive(values, "embedding_length"), _positive(values, "block_count")
+    if blocks > len(header.tensors):  # before the names of all their tensors take the memory
+        raise ValueError(f"it says that it has {blocks} blocks, and has {len(header.tensors)} tensors")
     feature_layers = tuple(lists.get(FEATURE_LAYER, ()))
     if len(feature_layers) > 1:
         raise ValueError("its features are those of several layers")

@@ -101,6 +101,15 @@ def whole(write_mmproj: WriteMmproj) -> bytes:
     return write_mmproj(tiny_llava(class_row=True)).read_bytes()
 
 
+def test_more_blocks_than_tensors_are_refused_before_they_are_listed(whole: bytes, tmp_path: Path) -> None:
+    key = b"clip.vision.block_count"
+    place = whole.index(key) + len(key) + 4
+    path = tmp_path / "changed.gguf"
+    path.write_bytes(whole[:place] + (1 << 31).to_bytes(4, "little") + whole[place + 4 :])
+    with pytest.raises(BundleError, match="it says that it has 2147483648 blocks"):
+        read_mmproj(path)
+
+
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 5000), value=st.integers(0, 255))
 def test_a_changed_byte_of_the_header_is_read_or_refused(
