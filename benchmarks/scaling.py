@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -152,7 +153,7 @@ def prompt(options: argparse.Namespace) -> Panel:
     points: list[Point] = []
     with Engine.load("mini", backend="llamacpp") as engine:
         for length in PROMPTS:
-            seconds = repeated(lambda length=length: prefill(engine.language, length))  # type: ignore[misc]
+            seconds = repeated(partial(prefill, engine.language, length))
             points.append((length, 1000 * seconds))
     return Panel("Prompt of n tokens", "tokens", "ms to the first token", {"nothing cached": points})
 
@@ -172,8 +173,8 @@ def history(options: argparse.Namespace) -> Panel:
         with tempfile.TemporaryDirectory() as folder:
             store = Store.open(Path(folder) / FILE_NAME)
             store.add_whole(conversation(number) for number in range(count))
-            page = repeated(lambda store=store: timed(lambda: store.conversations(50)))  # type: ignore[misc]
-            search = repeated(lambda store=store: timed(lambda: store.search("q00004z", 50)))  # type: ignore[misc]
+            page = repeated(partial(timed, partial(store.conversations, 50)))
+            search = repeated(partial(timed, partial(store.search, "q00004z", 50)))
             lines["first page"].append((count, 1000 * page))
             lines["search for a rare word"].append((count, 1000 * search))
             store.close()
@@ -201,8 +202,8 @@ def threads(options: argparse.Namespace) -> Panel:
     for count in sorted({1, usable_cores()}):
         with Engine.load("mini", backend="llamacpp", threads=count) as engine:
             model = engine.language
-            lines["prompt"].append((count, 512 / repeated(lambda m=model: prefill(m, 512))))  # type: ignore[misc]
-            lines["answer"].append((count, 1 / repeated(lambda m=model: token_seconds(m))))  # type: ignore[misc]
+            lines["prompt"].append((count, 512 / repeated(partial(prefill, model, 512))))
+            lines["answer"].append((count, 1 / repeated(partial(token_seconds, model))))
     return Panel("Threads", "threads", "tokens a second", lines)
 
 

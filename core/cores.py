@@ -68,7 +68,7 @@ def _quotas() -> Iterator[float]:
         if controllers and "cpu" not in controllers.split(","):
             continue
         root = CGROUPS / "cpu" if controllers else CGROUPS
-        # A container may be told its path on the host, which is not there; its own limit is the root's.
+        # A container may see its path on the host, which is not there; its own limit is the root's.
         own = root / path.lstrip("/")
         for folder in (own, *own.parents):
             quota = _version1(folder) if controllers else _version2(folder)

@@ -51,8 +51,8 @@ LENGTH_BYTES = 8
 
 log = logging.getLogger(__name__)
 
-_told: set[Path] = set()
-"""Folders of whose problems this process has told."""
+_reported: set[Path] = set()
+"""Folders whose problems this process has reported."""
 
 
 class ArrayCache:
@@ -124,8 +124,8 @@ class ArrayCache:
 
     def _tell(self, sentence: str, path: Path, error: Exception) -> None:
         """Log a problem; only the first is a warning: a run over a thousand pictures has more to print."""
-        level = logging.DEBUG if self._root in _told else logging.WARNING
-        _told.add(self._root)
+        level = logging.DEBUG if self._root in _reported else logging.WARNING
+        _reported.add(self._root)
         log.log(level, sentence, path, error)
 
     def _path(self, key: str) -> Path:

@@ -101,7 +101,7 @@ class SmolLM2:
             messages.insert(0, System(self.system))
         segments: list[Segment] = []
         for message in messages:
-            segments.append(Text(f"<|im_start|>{_role(message)}\n", control=True))
+            segments.append(Text(f"<|im_start|>{role_of(message)}\n", control=True))
             if isinstance(message, User):
                 for embedding in message.images:
                     segments += [Image(embedding), Text("\n", control=True)]
@@ -337,7 +337,8 @@ def check_conversation(conversation: Sequence[Message], width: int, bundle: str)
                 )
 
 
-def _role(message: Message) -> str:
+def role_of(message: Message) -> str:
+    """Its name in chat templates."""
     match message:
         case System():
             return "system"

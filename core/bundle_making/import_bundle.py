@@ -10,32 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import Tensor
-
 from minigpt4.core.bundle_making.geometry_file import TowerGeometry, read_geometry
-from minigpt4.core.bundle_making.new_files import replaced_folder, written
+from minigpt4.core.bundle_making.new_files import Parts, check_apart, language_geometry, new_bundle
 from minigpt4.core.bundle_making.new_name import check_name
 from minigpt4.core.bundles.bundle import (
     Bundle,
-    LanguageGeometry,
     ProjectionSpec,
     QFormerSpec,
     load_bundle,
-    own_manifest,
-    write_manifest,
 )
 from minigpt4.core.bundles.geometry import ViTGeometry
 from minigpt4.core.bundles.source import File
-from minigpt4.core.download.fetch import Progress, bundles_folder
-from minigpt4.core.download.sources import space_problem
-from minigpt4.core.errors import BackendError, BundleError, UsageError
+from minigpt4.core.download.fetch import Progress
+from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.projection import load_projection
 from minigpt4.core.storage.dataclass_toml import plain
 from minigpt4.core.text import suggestion
 from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.released import projection_tensors, qformer_tensors, vision_tensors
-from minigpt4.core.weights.safetensors_writer import file_bytes
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
 
 IMPORT_TEMPLATES = ("vicuna-v0", "llama2")
@@ -46,9 +39,6 @@ RELEASED_WITHOUT_QFORMER = "minigpt4-llama2-7b"
 """The shipped bundles whose widths, picture statistics, context and sampling apply by default."""
 
 VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "projection.safetensors"
-
-Parts = dict[str, Mapping[str, Tensor]]
-"""The tensors of each file that is to be written, by the file's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,24 +70,15 @@ def import_bundle(
     released = load_bundle(RELEASED if originals.qformer else RELEASED_WITHOUT_QFORMER)
     geometry = _geometry(originals, released)
     originals = replace(originals, llm=originals.llm.expanduser().absolute())
-    _check_apart(name, originals.llm)
+    check_apart(name, originals.llm)
     shape = _language_shape(originals.llm)
     parts = _parts(originals, geometry, shape.width)
-    folder = bundles_folder() / name
-    if problem := space_problem(folder.parent, sum(map(file_bytes, parts.values()))):
-        raise BackendError(f"'{name}' cannot be made: {problem}.")
-    try:
-        with replaced_folder(folder) as (draft, publish):
-            files = {file: written(draft / file, parts[file], progress) for file in parts}
-            layers = len(parts[PROJECTION]) // 2
-            bundle = _bundle(name, originals, released, geometry, shape, layers, files)
-            publish(lambda: write_manifest(bundle, own_manifest(name)))
-    except OSError as error:
-        raise BackendError(
-            f"'{name}' cannot be written: {error.filename or folder}: {error.strerror or error}; mend that, "
-            "or set MINIGPT4_HOME to a folder of your own."
-        ) from error
-    return load_bundle(name)
+    layers = len(parts[PROJECTION]) // 2
+
+    def bundle_of(files: Mapping[str, File]) -> Bundle:
+        return _bundle(name, originals, released, geometry, shape, layers, files)
+
+    return new_bundle(name, parts, bundle_of, progress)
 
 
 def _check_template(template: str) -> None:
@@ -114,15 +95,6 @@ def _geometry(originals: Originals, released: Bundle) -> TowerGeometry:
         return TowerGeometry(image_size=vision.image_size, vision=vit, qformer=qformer)
     joined = None if originals.qformer else ViTGeometry.parse(vision.options).patches_joined
     return read_geometry(originals.geometry.expanduser(), patches_joined=joined)
-
-
-def _check_apart(name: str, llm: Path) -> None:
-    """--force removes the earlier bundle's folder, which must not hold the new one's language model."""
-    if llm.resolve().is_relative_to((bundles_folder() / name).resolve()):
-        raise UsageError(
-            f"The language model {llm} lies in the folder of '{name}' itself, which is replaced; move it "
-            "elsewhere."
-        )
 
 
 def _language_shape(llm: Path) -> LlamaShape:
@@ -184,14 +156,7 @@ def _bundle(
             width=shape.width,
             files=(),
             folder=originals.llm,
-            geometry=LanguageGeometry(
-                layers=shape.layers,
-                mlp=shape.mlp,
-                heads=shape.heads,
-                vocabulary=shape.vocabulary,
-                key_value_heads=shape.key_heads,
-                shared_embedding=shape.is_tied,
-            ),
+            geometry=language_geometry(shape),
         ),
         template=originals.template,
     )

@@ -14,23 +14,18 @@ from typing import Any
 
 from torch import Tensor
 
-from minigpt4.core.bundle_making.new_files import replaced_folder, written
+from minigpt4.core.bundle_making.new_files import check_apart, language_geometry, new_bundle
 from minigpt4.core.bundle_making.new_name import check_name
 from minigpt4.core.bundles.bundle import (
     Bundle,
-    LanguageGeometry,
     LanguageSpec,
     ProjectionSpec,
     VisionSpec,
-    load_bundle,
-    own_manifest,
-    write_manifest,
 )
 from minigpt4.core.bundles.geometry import ClipGeometry, clip_shapes
 from minigpt4.core.bundles.source import File
-from minigpt4.core.download.fetch import Progress, bundles_folder
-from minigpt4.core.download.sources import space_problem
-from minigpt4.core.errors import BackendError, BundleError
+from minigpt4.core.download.fetch import Progress
+from minigpt4.core.errors import BundleError
 from minigpt4.core.storage.dataclass_toml import InvalidValueError, plain
 from minigpt4.core.storage.regular_file import read_regular_file
 from minigpt4.core.types import ResolvedSampling
@@ -39,7 +34,6 @@ from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.hf_folder import LlamaFolder
 from minigpt4.core.weights.llava_folder import LLAVA, PROJECTOR, TOWER, part_of
 from minigpt4.core.weights.read_tensors import read_tensors
-from minigpt4.core.weights.safetensors_writer import file_bytes
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
 
 CONFIG, PICTURES = "config.json", "preprocessor_config.json"
@@ -100,24 +94,12 @@ def import_llava(name: str, folder: Path, *, force: bool = False, progress: Prog
     """
     check_name(name, force=force)
     folder = folder.expanduser().absolute()
+    check_apart(name, folder)
     form = _form(folder)
     shape = LlamaFolder(folder).shape
     folder_vocabulary(folder, shape.vocabulary)
     parts = _parts(folder, form, shape.width)
-    home = bundles_folder() / name
-    if problem := space_problem(home.parent, sum(map(file_bytes, parts.values()))):
-        raise BackendError(f"'{name}' cannot be made: {problem}.")
-    try:
-        with replaced_folder(home) as (draft, publish):
-            files = {file: written(draft / file, tensors, progress) for file, tensors in parts.items()}
-            bundle = _bundle(name, folder, form, shape, files)
-            publish(lambda: write_manifest(bundle, own_manifest(name)))
-    except OSError as error:
-        raise BackendError(
-            f"'{name}' cannot be written: {error.filename or home}: {error.strerror or error}; mend that, or "
-            "set MINIGPT4_HOME to a folder of your own."
-        ) from error
-    return load_bundle(name)
+    return new_bundle(name, parts, lambda files: _bundle(name, folder, form, shape, files), progress)
 
 
 def _form(folder: Path) -> _Form:
@@ -257,14 +239,7 @@ def _bundle(name: str, folder: Path, form: _Form, shape: LlamaShape, files: Mapp
             context=min(CONTEXT, shape.context),
             width=shape.width,
             folder=folder,
-            geometry=LanguageGeometry(
-                layers=shape.layers,
-                mlp=shape.mlp,
-                heads=shape.heads,
-                vocabulary=shape.vocabulary,
-                key_value_heads=shape.key_heads,
-                shared_embedding=shape.is_tied,
-            ),
+            geometry=language_geometry(shape),
         ),
         template=TEMPLATE,
         sampling=ResolvedSampling(),

@@ -11,14 +11,65 @@ from pathlib import Path
 
 from torch import Tensor
 
+from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle, own_manifest, write_manifest
 from minigpt4.core.bundles.source import File
-from minigpt4.core.download.fetch import FetchProgress, Progress
+from minigpt4.core.download.fetch import FetchProgress, Progress, bundles_folder
+from minigpt4.core.download.sources import space_problem
+from minigpt4.core.errors import BackendError, UsageError
+from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.safetensors_writer import file_bytes, write_tensors
 
 STALE_SECONDS = 3600.0
 """An unfinished folder older than this belongs to a process that was killed; an import takes minutes."""
 
 Publish = Callable[[Callable[[], None]], None]
+
+Parts = dict[str, Mapping[str, Tensor]]
+"""The tensors of each file that is to be written, by the file's name."""
+
+
+def new_bundle(
+    name: str, parts: Parts, bundle_of: Callable[[Mapping[str, File]], Bundle], progress: Progress | None
+) -> Bundle:
+    """Write the files and then the manifest of the user bundle `name`, which `bundle_of` makes of the files.
+
+    Raises BackendError if the disk is too small or cannot be written.
+    """
+    folder = bundles_folder() / name
+    if problem := space_problem(folder.parent, sum(map(file_bytes, parts.values()))):
+        raise BackendError(f"'{name}' cannot be made: {problem}.")
+    try:
+        with replaced_folder(folder) as (draft, publish):
+            files = {file: written(draft / file, tensors, progress) for file, tensors in parts.items()}
+            bundle = bundle_of(files)
+            publish(lambda: write_manifest(bundle, own_manifest(name)))
+    except OSError as error:
+        raise BackendError(
+            f"'{name}' cannot be written: {error.filename or folder}: {error.strerror or error}; mend that, "
+            "or set MINIGPT4_HOME to a folder of your own."
+        ) from error
+    return load_bundle(name)
+
+
+def check_apart(name: str, llm: Path) -> None:
+    """Raise UsageError for a language model in the earlier bundle's folder, which --force removes."""
+    if llm.resolve().is_relative_to((bundles_folder() / name).resolve()):
+        raise UsageError(
+            f"The language model {llm} lies in the folder of '{name}' itself, which is replaced; move it "
+            "elsewhere."
+        )
+
+
+def language_geometry(shape: LlamaShape) -> LanguageGeometry:
+    """The manifest's sizes of a language model."""
+    return LanguageGeometry(
+        layers=shape.layers,
+        mlp=shape.mlp,
+        heads=shape.heads,
+        vocabulary=shape.vocabulary,
+        key_value_heads=shape.key_heads,
+        shared_embedding=shape.is_tied,
+    )
 
 
 @contextmanager

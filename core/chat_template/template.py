@@ -11,7 +11,7 @@ from minigpt4.core.chat_template.marks import Marks, Place, Typed
 from minigpt4.core.chat_template.reasoning import MARKS
 from minigpt4.core.chat_template.sandbox import Renderer, RenderError
 from minigpt4.core.errors import BundleError
-from minigpt4.core.prompt import Assistant, Image, Joined, Message, Segment, System, User
+from minigpt4.core.prompt import Assistant, Image, Joined, Message, Segment, User, role_of
 from minigpt4.core.types import ImageEmbedding, Reasoning, Text
 
 MOST_SOURCE = 1 << 18
@@ -121,7 +121,7 @@ class ChatTemplate:
             numbers = tuple(range(len(pictures), len(pictures) + len(images)))
             pictures += images
             mark = self._marks.text(number) if typed.text else ""
-            turns.append(Turn(_role(message), f"{typed.before}{mark}{typed.after}", numbers))
+            turns.append(Turn(role_of(message), f"{typed.before}{mark}{typed.after}", numbers))
         is_continued = bool(messages) and isinstance(messages[-1], Assistant)
         parts = self._parts(tuple(turns), not is_continued)
         if is_continued:
@@ -223,13 +223,3 @@ def _merged(turns: Sequence[Turn]) -> tuple[Turn, ...]:
             turn = Turn(turn.role, before.text + MERGED + turn.text, before.pictures + turn.pictures)
         merged.append(turn)
     return tuple(merged)
-
-
-def _role(message: Message) -> str:
-    match message:
-        case System():
-            return "system"
-        case User():
-            return "user"
-        case Assistant():
-            return "assistant"

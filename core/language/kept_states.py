@@ -21,7 +21,7 @@ COPIED_AT_ONCE = 32
 """Positions that are copied in less time than one is computed, with room to spare.
 
 A state may be kept in vain, so this is a fraction of what was measured: 210 for mini in processor time of
-one core with AVX-512 (copied in 21 us and restored in 9, computed in 6.4 ms). A 7B model in Q4_0 is reckoned
+one core with AVX-512 (copied in 21 us and restored in 9, computed in 6.4 ms). A 7B model in Q4_0 is estimated
 to have 100: 512 KiB at 5 GB/s, twice, against 22 ms.
 """
 

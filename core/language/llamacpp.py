@@ -11,7 +11,7 @@ import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +138,7 @@ class LlamaCppLanguageModel(LanguageModel):
         native += [(self._api.llama_batch_free, b) for b in (self._token_batch, self._vector_batch)]
 
     @classmethod
-    def load(cls, options: EngineOptions, *, notice: Notice | None = None) -> LlamaCppLanguageModel:
+    def load(cls, options: EngineOptions, *, notice: Notice | None = None) -> Self:
         """The bundle's language model.
 
         `notice` is called before the one-time conversion of a small Hugging Face folder.
@@ -146,18 +146,26 @@ class LlamaCppLanguageModel(LanguageModel):
         bundle, notice = options.loaded_bundle(), notice or (lambda _: None)
         gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
         path = _gguf(bundle, options.quant, notice)
-        repack = NOT_REPACKED  # a file that is not there is reported below
-        if path.is_file():
-            repack = choose_repacking(
-                options, path, is_on_gpu=gpu_layers != 0, is_large=is_large(path), notice=notice
-            )
+        if not path.is_file():
+            check_gguf(path)  # says so
+        return cls._of_file(options, path, gpu_layers, notice, expected_bytes=_expected_bytes(bundle, path))
+
+    @classmethod
+    def _of_file(
+        cls, options: EngineOptions, path: Path, gpu_layers: int | None, notice: Notice, **named: Any
+    ) -> Self:
+        """The model of a file, repacked or not; raises BundleError if it is not the bundle's."""
+        bundle = options.loaded_bundle()
+        repack = choose_repacking(
+            options, path, is_on_gpu=gpu_layers != 0, is_large=is_large(path), notice=notice
+        )
         model = cls(
             path,
             context=options.context or bundle.language.context,
             threads=options.threads,
             gpu_layers=gpu_layers,
             repack=repack,
-            expected_bytes=_expected_bytes(bundle, path),
+            **named,
         )
         try:
             model._check_fits(bundle, path)

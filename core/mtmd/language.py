@@ -27,11 +27,10 @@ from minigpt4.core.language.llamacpp import (
     NOT_REPACKED,
     SEQUENCE,
     LlamaCppLanguageModel,
-    is_large,
 )
 from minigpt4.core.language.load import choose_backend, layers_on_gpu
 from minigpt4.core.language.positions import ImageRun, Positions
-from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking
+from minigpt4.core.language.repack_choice import RepackChoice
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Stretch, Text
 from minigpt4.core.weights.gguf.facts import LanguageFacts, language_facts
 from minigpt4.core.weights.gguf.header import GgufHeader, read_header
@@ -96,23 +95,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
                 f"The language model of '{bundle.name}' is not here; fetch it with "
                 f"`minigpt4 models pull {bundle.name}`, or import it again if it was a file of your own."
             )
-        gpu_layers = layers_on_gpu(options)
-        is_on_gpu, quiet = gpu_layers != 0, lambda _: None
-        model = cls(
-            path,
-            context=options.context or bundle.language.context,
-            threads=options.threads,
-            gpu_layers=gpu_layers,
-            repack=choose_repacking(
-                options, path, is_on_gpu=is_on_gpu, is_large=is_large(path), notice=notice or quiet
-            ),
-        )
-        try:
-            model._check_fits(bundle, path)
-        except BundleError:
-            model.close()
-            raise
-        return model
+        return cls._of_file(options, path, layers_on_gpu(options), notice or (lambda _: None))
 
     def _check_fits(self, bundle: Bundle, path: Path) -> None:
         """Raise BundleError if the file is of another model than the bundle's."""

@@ -15,7 +15,7 @@ from minigpt4.core.weights.gguf.facts import LanguageFacts
 
 
 def template_of(bundle: Bundle, language: LanguageModel) -> ChatForm:
-    """The template, and of a GGUF's own the words that end an answer told to the language model.
+    """The template; the words that end an answer in a GGUF's own are passed on to the language model.
 
     Raises UsageError for a name that is none, BundleError for a template that cannot be used.
     """

@@ -44,7 +44,8 @@ def load_library() -> Any:
     except (ImportError, OSError, RuntimeError) as error:  # the last two: a build for another machine
         raise BackendError(
             f"The llama.cpp backend needs llama-cpp-python, which cannot be imported ({error}); "
-            f"install it with `{INSTALL}`, or use `--backend torch`."
+            f"install it with `{INSTALL}`, or use `--backend torch`, which reads "
+            "all bundles but those of two GGUF files."
         ) from error
     callback = library.llama_log_callback(_keep_error)
     _callbacks.append(callback)
@@ -114,7 +115,7 @@ def forget_errors() -> None:
 
 
 def copy_sequence(context: Any, sequence: int, size: int) -> NDArray[np.uint8] | None:
-    """A copy of a sequence in a context's KV cache, whose `size` in bytes the library has told."""
+    """A copy of a sequence in a context's KV cache, of `size` bytes, as the library reports it."""
     import numpy as np
 
     copy = np.empty(size, np.uint8)

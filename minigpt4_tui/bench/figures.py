@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal
 
@@ -106,8 +107,8 @@ class Bench:
         seen: list[float] = []
         while _goes_on(new):
             picture = self._picture()
-            new.append(_seconds(lambda one=picture: engine.look(one)))  # type: ignore[misc]
-            seen.append(_seconds(lambda one=picture: engine.look(one)))  # type: ignore[misc]
+            new.append(_seconds(partial(engine.look, picture)))
+            seen.append(_seconds(partial(engine.look, picture)))
         yield Figure.of("look", "s", new, looks=1)
         yield self._prefill(engine)
         first, positions = self._first_tokens(engine)
@@ -134,7 +135,7 @@ class Bench:
             words = " ".join(str(number) for number in self._rng.integers(0, 1000, count))
             prompt = language.tokenize(Text(words))[:count]
             language.reset()
-            rates.append(len(prompt) / _seconds(lambda one=prompt: language.logits(one)))  # type: ignore[misc]
+            rates.append(len(prompt) / _seconds(partial(language.logits, prompt)))
         return Figure.of("prefill", "tokens/s", rates)
 
     def _first_tokens(self, engine: Engine) -> tuple[list[float], int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from minigpt4.core.projection import Projection, load_projection, save_projectio
 from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 from minigpt4.core.vision.tower import load_tower
 from minigpt4.core.weights.released import qformer_tensors
+from minigpt4.train import build
 from minigpt4.train.adapter import (
     PROJECTION,
     QFORMER,
@@ -124,6 +126,26 @@ def test_only_the_columns_that_are_to_be_trained_get_a_gradient() -> None:
     assert linear.weight.grad is not None and linear.bias.grad is not None
     assert linear.weight.grad.tolist() == [[0, 0, 10, 10]] * 3
     assert not linear.bias.grad.any()
+
+
+@pytest.mark.parametrize(("which", "trained"), [("objects", slice(4, None)), ("tower", slice(4))])
+def test_a_recipe_trains_the_columns_of_the_detector_or_of_the_tower(
+    which: str, trained: slice, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    objects = ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), limit=2, min_score=0.3, soft_prompt=1)
+    width = 4 + OBJECT_WIDTH + 1
+    seeing = replace(small_bundle(), objects=objects)
+    seeing = replace(seeing, projection=replace(seeing.projection, inputs=width))
+    start = Adapter(Projection(width, 3))
+    recipe = tiny_recipe(trained_columns=which, weight_decay=0.0)
+    tower: Any = SimpleNamespace(object_columns=slice(4, width))
+    nothing: Any = None  # the language model is asked for names only where there is no start
+    adapter = build._adapter(recipe, seeing, saved(tmp_path / "run", start), nothing, nothing, lambda: tower)
+    adapter(torch.ones(2, 5, width)).sum().backward()
+    gradient = adapter.projection.linear.weight.grad
+    assert gradient is not None and gradient[:, trained].all()
+    gradient[:, trained] = 0
+    assert not gradient.any()
 
 
 def test_a_projection_from_before_the_detector_gets_empty_columns_for_it(

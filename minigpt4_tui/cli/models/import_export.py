@@ -36,8 +36,7 @@ def import_files(
             "--gguf",
             metavar="FILE",
             help="A language model as GGUF (the first part, if it is split), or a folder with its mmproj; "
-            "used in "
-            "place.",
+            "used in place.",
         ),
     ] = None,
     mmproj: Annotated[

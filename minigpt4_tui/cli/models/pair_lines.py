@@ -1,4 +1,4 @@
-"""What `models show` tells of a bundle of two GGUF files: what they say of themselves."""
+"""What `models show` prints of a bundle of two GGUF files: what they say of themselves."""
 
 from __future__ import annotations
 

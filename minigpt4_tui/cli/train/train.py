@@ -366,7 +366,7 @@ def _run(
 
 
 def _use_threads(threads: int | None, processes: int, notice: Callable[[str], None] | None) -> None:
-    """Set torch up in one of `processes` of this machine; too many `threads` are told of."""
+    """Set torch up in one of `processes`; `notice` is called for more `threads` than cores."""
     from minigpt4.core.cores import too_many_threads, use_torch_threads
     from minigpt4.core.torch_memory import bound_shape_caches, keep_freed_memory
 

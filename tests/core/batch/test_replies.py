@@ -40,7 +40,7 @@ def pictures(engine: Engine) -> list[ImageEmbedding]:
     ]
 
 
-def told(reply: Reply) -> tuple[str, str | None, int, int]:
+def summary(reply: Reply) -> tuple[str, str | None, int, int]:
     return reply.read(), reply.finish, reply.answer_tokens, reply.prompt_tokens
 
 
@@ -54,13 +54,13 @@ def test_answers_are_the_same_together_and_alone(
         [User(questions[number % len(questions)], images=[pictures[number % len(pictures)]])]
         for number in range(SLOTS + 3)
     ]
-    alone = [told(engine.reply(one, sampling)) for one in asked]
+    alone = [summary(engine.reply(one, sampling)) for one in asked]
     assert len({text for text, *_ in alone}) > 3
     too_long = [User("word " * CONTEXT)]
     no_picture = ImageError("It is no picture.")
     given = [no_picture, *asked[:4], too_long, *asked[4:], no_picture]
     with closing(replies(engine, given, sampling)) as made:
-        together = [told(one) if isinstance(one, Reply) else one for one in made]
+        together = [summary(one) if isinstance(one, Reply) else one for one in made]
     assert together[0] is together[-1] is no_picture
     assert isinstance(together.pop(5), ContextError)
     assert together[1:-1] == alone
@@ -70,7 +70,7 @@ def test_the_prompts_common_beginning_is_computed_once(
     engine: Engine, pictures: list[ImageEmbedding]
 ) -> None:
     asked = [[User("What is it?", images=[one])] for one in pictures]
-    made = [one for one in replies(engine, asked, GREEDY) if isinstance(one, Reply) and told(one)]
+    made = [one for one in replies(engine, asked, GREEDY) if isinstance(one, Reply) and summary(one)]
     first, *others = [reply.computed_tokens - reply.answer_tokens for reply in made]
     assert len(others) == len(pictures) - 1
     assert max(others) < first - 10
@@ -118,7 +118,7 @@ def test_without_memory_for_two_they_are_decoded_one_by_one(
     engine: Engine, pictures: list[ImageEmbedding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = [[User("What is it?", images=[one])] for one in pictures[:2]]
-    alone = [told(engine.reply(one, GREEDY)) for one in asked]
+    alone = [summary(engine.reply(one, GREEDY)) for one in asked]
     monkeypatch.setattr("minigpt4.core.language.llamacpp_slots.free_memory", lambda: 1 << 20)
     assert engine.language.slots(SLOTS, 100) is None
-    assert [told(one) for one in replies(engine, asked, GREEDY) if isinstance(one, Reply)] == alone
+    assert [summary(one) for one in replies(engine, asked, GREEDY) if isinstance(one, Reply)] == alone

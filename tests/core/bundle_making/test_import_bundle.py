@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import minigpt4.core.bundle_making.import_bundle as importing
+import minigpt4.core.bundle_making.new_files as new_files
 from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
 from minigpt4.core.bundles.bundle import load_bundle
 from minigpt4.core.download.fetch import bundles_folder, is_whole, path_of, projection_path
@@ -149,7 +149,7 @@ def test_where_the_manifest_cannot_be_written_the_earlier_bundle_is_back(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(importing, "write_manifest", fail)
+    monkeypatch.setattr(new_files, "write_manifest", fail)
     with pytest.raises(Minigpt4Error, match=r"'mine' cannot be written: .*No space left"):
         import_bundle("mine", originals, force=True)
     assert home_files() == before

@@ -163,6 +163,14 @@ def test_names_and_folders_are_checked_first(tmp_path: Path) -> None:
         import_llava("mine", tmp_path)
 
 
+def test_a_folder_that_force_would_delete_is_refused() -> None:
+    folder = bundles_folder() / "mine" / "llava"
+    folder.mkdir(parents=True)
+    with pytest.raises(UsageError, match="lies in the folder of 'mine' itself"):
+        import_llava("mine", folder, force=True)
+    assert folder.is_dir()
+
+
 def test_other_towers_have_no_mmproj(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="a tower 'efficientnet-lite2', for which llama"):
         export_mmproj(load_bundle("mini"), tmp_path / "mmproj.gguf")
