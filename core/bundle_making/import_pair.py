@@ -67,13 +67,36 @@ def import_pair(
     else:
         checked_header(gguf)
         mmproj = mmproj or find_mmproj(gguf)
-    mmproj = mmproj.expanduser().absolute()
+    bundle = bundle_of_pair(name, gguf, mmproj.expanduser().absolute(), template, notice)
+    path = own_manifest(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(bundle, path)
+    except OSError as error:
+        raise BackendError(
+            f"'{name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
+            "MINIGPT4_HOME to a "
+            "folder of your own."
+        ) from error
+    return load_bundle(name)
+
+
+def facts_of_pair(gguf: Path, mmproj: Path) -> tuple[LanguageFacts, MmprojFacts]:
+    """What the headers of two files say; raises BundleError if they do not belong together."""
     header = checked_header(gguf, (TOKENS,))
     language, vision = language_facts(gguf, header), mmproj_facts(mmproj)
     check_pair(language, vision, set(header.lists.get(TOKENS, [])).__contains__)
+    return language, vision
+
+
+def bundle_of_pair(
+    name: str, gguf: Path, mmproj: Path, template: str | None, notice: Callable[[str], None]
+) -> Bundle:
+    """The bundle of two files, which have been opened; parameters and errors are those of `import_pair`."""
+    language, vision = facts_of_pair(gguf, mmproj)
     chosen = check_template(template or _own_template(language, vision, notice), language)
     image_tokens = try_pair(gguf, mmproj)
-    bundle = Bundle(
+    return Bundle(
         name=name,
         summary=f"{language.name}, {language.quant}: a GGUF with its mmproj ({vision.projector})",
         license=language.license or "that of the imported files",
@@ -86,17 +109,6 @@ def import_pair(
         ),
         template=chosen,
     )
-    path = own_manifest(name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(bundle, path)
-    except OSError as error:
-        raise BackendError(
-            f"'{name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
-            "MINIGPT4_HOME to a "
-            "folder of your own."
-        ) from error
-    return load_bundle(name)
 
 
 def _own_template(language: LanguageFacts, vision: MmprojFacts, notice: Callable[[str], None]) -> str:

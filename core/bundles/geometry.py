@@ -27,7 +27,7 @@ LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
 TOWER_KINDS = {768: "a Q-Former", 5632: "no Q-Former"}
 """The inputs of the released projections by width: the Q-Former, or four joined patches of ViT-G."""
 
-MINI_KINDS = {2280: "mini before it had a detector", 2382: "mini with a detector"}
+MINI_KINDS = {2280: "mini before it had a detector", 2385: "mini with a detector"}
 """The inputs of mini's projections by width."""
 
 

@@ -11,7 +11,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.projection import Projection
 from minigpt4.core.types import Text
 from minigpt4.core.vision.base import VisionTower
-from minigpt4.core.vision.objects import IS_EMPTY, IS_OBJECT, PROMPT_SCALE, WIDTH
+from minigpt4.core.vision.objects import COUNT_COLUMNS, IS_EMPTY, IS_OBJECT, PROMPT_SCALE, WIDTH
 from minigpt4.train.adapter import initialise, name_classes, name_objects
 from minigpt4.train.captions.labels import load_classes
 
@@ -77,7 +77,7 @@ def test_a_class_starts_as_the_mean_of_its_two_names() -> None:
 class Seeing:
     """The columns of a tower of 3 features beside a detector, with a soft prompt of two vectors."""
 
-    named_columns: ClassVar = {3: "cat", 83 + 6: "one"}
+    named_columns: ClassVar = {3: "cat", 3 + COUNT_COLUMNS.start: "one"}
     object_columns = slice(3, 3 + WIDTH + 2)
     prompt_columns = slice(3 + WIDTH, 3 + WIDTH + 2)
 
@@ -98,7 +98,7 @@ def with_objects(soft_prompt: str = "ab", layers: int = 1) -> Projection:
 def test_an_objects_vector_starts_as_its_name_and_number() -> None:
     projection = with_objects()
     row = torch.zeros(3 + WIDTH + 2)
-    row[[3, 89, 3 + WIDTH + IS_OBJECT]] = 1
+    row[[3, 3 + COUNT_COLUMNS.start, 3 + WIDTH + IS_OBJECT]] = 1
     words = [sum(letters_as_tokens(Text(f" {word}"))) / (len(word) + 1) for word in ("cat", "one")]
     assert projection(row).tolist() == pytest.approx([sum(words)] * 8, rel=1e-5)
     empty = torch.zeros(3 + WIDTH + 2)

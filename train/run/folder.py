@@ -98,9 +98,11 @@ class RunFolder:
             file.flush()
             yield
 
-    def create(self, recipe: Recipe) -> None:
-        """Write the recipe of a new run; raises UsageError if the folder is not empty."""
+    def create(self, recipe: Recipe, places: Mapping[str, str]) -> None:
+        """Write the recipe of a new run and where its data are; raises UsageError if it is not empty."""
         self.require_empty()
+        # The recipe makes it a run that can resume, for which the places must be known.
+        self.write_places(places)
         self.write_recipe(recipe)
 
     def write_recipe(self, recipe: Recipe) -> None:

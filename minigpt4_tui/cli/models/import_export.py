@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from minigpt4.core.bundles.bundle import DEFAULT_BUNDLE, load_bundle, manifest_path
+from minigpt4.core.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle, manifest_path
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
@@ -43,6 +43,14 @@ def import_files(
         Path | None,
         typer.Option("--mmproj", metavar="FILE", help="The GGUF's vision side; else found beside it."),
     ] = None,
+    hub: Annotated[
+        str | None,
+        typer.Option(
+            "--hub",
+            metavar="REPO",
+            help="A repository of the Hugging Face hub with both files, OWNER/REPO or OWNER/REPO:QUANT.",
+        ),
+    ] = None,
     llava: Annotated[
         Path | None,
         typer.Option(
@@ -66,8 +74,8 @@ def import_files(
         typer.Option(
             "--template",
             metavar="NAME|FILE",
-            help="The prompt's form: vicuna-v0 or llama2; with --gguf a name or a Jinja file, else the "
-            "GGUF's own.",
+            help="The prompt's form: vicuna-v0 or llama2; with --gguf or --hub a name or a Jinja file, else "
+            "the GGUF's own.",
         ),
     ] = None,
     qformer: Annotated[
@@ -86,15 +94,27 @@ def import_files(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle of yours that has this name.")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask, however much there is to fetch.")
+    ] = False,
 ) -> None:
     """Make a bundle of your own: of a GGUF and its mmproj, a LLaVA's folder, or MiniGPT-4's released files.
 
-    GGUF files are used where they lie. Checkpoints are read without running anything in them. Prints the new
-    bundle's manifest.
+    GGUF files are used where they lie, or fetched from a repository of the hub. Checkpoints are read without
+    running anything in them. Prints the new bundle's manifest.
     """
     released = {"--vit": vit, "--projection": projection, "--llm": llm}
     others = released | {"--qformer": qformer, "--geometry": geometry}
     mixed = [flag for flag, value in others.items() if value is not None]
+    if hub is not None:
+        mixed += [
+            flag for flag, value in (("--gguf", gguf), ("--mmproj", mmproj), ("--llava", llava)) if value
+        ]
+        if mixed or no_qformer:
+            part = mixed[0] if mixed else "--no-qformer"
+            raise UsageError(f"--hub is a whole model, and {part} a part of another; leave one out.")
+        _import_hub(name, hub, template, force=force, yes=yes)
+        return
     if gguf is not None or mmproj is not None:
         if llava is not None:
             mixed.append("--llava")
@@ -111,8 +131,8 @@ def import_files(
         return
     if missing := [flag for flag, value in {**released, "--template": template}.items() if value is None]:
         raise UsageError(
-            f"{' and '.join(missing)} must be given, too; or --gguf FILE for a GGUF with its mmproj, or "
-            "--llava DIR for a LLaVA."
+            f"{' and '.join(missing)} must be given, too; or --gguf FILE for a GGUF with its mmproj, "
+            "--hub OWNER/REPO for such a pair on the hub, or --llava DIR for a LLaVA."
         )
     assert vit is not None and projection is not None and llm is not None and template is not None
     if no_qformer == (qformer is not None):
@@ -133,10 +153,32 @@ def _import_pair(name: str, gguf: Path, mmproj: Path | None, template: str | Non
     bundle = import_pair(name, gguf, mmproj, template=template, force=force, notice=say)
     print_path(manifest_path(name))
     assert bundle.mmproj is not None
-    say(
-        f"{bundle.language.path} with {bundle.mmproj.path}; a photo takes about "
-        f"{bundle.mmproj.image_tokens} tokens. "
-        f"`minigpt4 ask --bundle {name} -i PICTURE` uses it."
+    say(f"{bundle.language.path} with {bundle.mmproj.path}. {_use_of_pair(bundle)}")
+
+
+def _import_hub(name: str, address: str, template: str | None, *, force: bool, yes: bool) -> None:
+    from minigpt4.core.bundle_making.import_hub import import_hub
+    from minigpt4.tui.cli.models.models import agree, announce, can_ask
+    from minigpt4.tui.cli.progress import showing_progress
+
+    with showing_progress("Fetching") as progress:
+        bundle = import_hub(
+            name,
+            address,
+            template=template,
+            force=force,
+            notice=say,
+            progress=progress,
+            begin=announce if yes or not can_ask() else agree,
+        )
+    print_path(manifest_path(name))
+    say(_use_of_pair(bundle))
+
+
+def _use_of_pair(bundle: Bundle) -> str:
+    return (
+        f"A photo takes about {bundle.image_tokens} tokens. `minigpt4 ask --bundle {bundle.name} -i PICTURE` "
+        "uses it."
     )
 
 

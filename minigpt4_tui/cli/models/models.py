@@ -111,7 +111,7 @@ def pull(
     needed = bundle.files if everything else needed_files(EngineOptions(bundle))
     files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
     is_agreed = yes or not can_ask()
-    pull_with_progress(bundle, files, verify=True, local=local, begin=_announce if is_agreed else agree)
+    pull_with_progress(bundle, files, verify=True, local=local, begin=announce if is_agreed else agree)
     if bundle.objects is not None:
         from minigpt4.core.vision.detector import made_detector
 
@@ -175,12 +175,12 @@ def agree(plan: FetchPlan) -> None:
         return
     if not can_ask():
         refuse_large(plan)
-    _announce(plan)
+    announce(plan)
     if not typer.confirm("Fetch them now?", err=True):
         raise FetchError(f"Nothing of '{plan.bundle}' was fetched.")
 
 
-def _announce(plan: FetchPlan) -> None:
+def announce(plan: FetchPlan) -> None:
     """Say what a long fetch will take; a short one is over before it is read."""
     if plan.is_large:
         say(str(plan))

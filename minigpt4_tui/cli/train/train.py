@@ -349,7 +349,7 @@ def _run(
         run_preflight(trainer, tokens, plan.bundle, report)
         if process_group.rank == 0:
             if plan.is_new:
-                plan.folder.create(plan.recipe)
+                plan.folder.create(plan.recipe, places)
             elif plan.force:
                 plan.folder.write_recipe(plan.recipe)
         stop.finish_step_first()

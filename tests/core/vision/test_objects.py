@@ -25,7 +25,7 @@ from minigpt4.core.vision.objects import (
     NAME_COLUMNS,
     NAMED_COLUMNS,
     PLACE_COLUMNS,
-    SCORE_COLUMN,
+    SCORE_COLUMNS,
     WIDTH,
     found_objects,
     object_boxes,
@@ -87,15 +87,24 @@ def test_a_faint_object_is_there_but_not_counted() -> None:
 def test_an_objects_number_place_and_score_come_before_its_name() -> None:
     one, other = [0.25, 0.0, 0.75, 0.5], [0.5, 0.5, 0.6, 0.6]
     rows = object_vectors(found((CAT, 0.75, one), (CAT, 0.5, other)), 3)
-    assert rows.shape == (6, WIDTH) == (6, 93)
+    assert rows.shape == (6, WIDTH) == (6, 96)
     number, name = rows[:2]
     # The center is half way to the left and at the middle of the height.
     assert number[PLACE_COLUMNS].tolist() == pytest.approx([-0.5, 0.0, 0.5, 0.5, 0.25])
-    assert number[SCORE_COLUMN] == 0.75 and not number[NAME_COLUMNS].any()
+    assert number[SCORE_COLUMNS].tolist() == [0, 0, 0, 1] and not number[NAME_COLUMNS].any()
     assert rows[[0, 2], COUNT_COLUMNS].tolist() == [[0, 1, 0, 0, 0]] * 2
-    assert np.flatnonzero(name).tolist() == [list(NAMES).index(CAT), WIDTH + IS_OBJECT]
+    clear = SCORE_COLUMNS.stop - 1
+    assert np.flatnonzero(name).tolist() == [list(NAMES).index(CAT), clear, WIDTH + IS_OBJECT]
     assert rows[:, IS_OBJECT].tolist() == [1, 1, 1, 1, 0, 0]
     assert (rows[4:, IS_EMPTY] == 1).all() and np.count_nonzero(rows[4:]) == 2
+
+
+def test_each_range_of_scores_has_a_column_in_both_vectors() -> None:
+    scores = [0.6, 0.599, 0.4, 0.25, 0.249, 0.15]
+    rows = object_vectors(found(*[(CAT, score, [0.0, 0.0, 0.1, 0.1]) for score in scores]), 6)
+    for vectors in (rows[::2], rows[1::2]):
+        assert vectors[:, SCORE_COLUMNS].argmax(1).tolist() == [3, 2, 2, 1, 0, 0]
+        assert (vectors[:, SCORE_COLUMNS].sum(1) == 1).all()
 
 
 def test_more_than_four_are_several() -> None:
@@ -132,7 +141,7 @@ def seeing(mini: Bundle) -> Bundle:
         mini,
         vision=replace(mini.vision, image_size=300),
         objects=ObjectsSpec("ssd-mobilenet-v2", file, limit=4, min_score=0.35, soft_prompt=2),
-        projection=replace(mini.projection, inputs=2375, image_tokens=25),
+        projection=replace(mini.projection, inputs=2378, image_tokens=25),
     )
 
 
@@ -149,15 +158,15 @@ def test_the_tower_gives_its_own_vectors_then_a_soft_prompt_and_the_objects(
     assert stages.objects_BKD is not None
     assert classes_of(stages.objects_BKD[0].numpy())[0] == "cat"
     features_ND = stages.features_BND[0]
-    assert features_ND.shape == (tower.tokens, tower.width) == (25, 2375)
+    assert features_ND.shape == (tower.tokens, tower.width) == (25, 2378)
     assert not features_ND[:15, 2280:].any() and not features_ND[15:, :2280].any()
-    assert features_ND[15:17].nonzero().tolist() == [[0, 2373], [1, 2374]]
-    torch.testing.assert_close(features_ND[17:, tower.object_columns][:, :93], stages.objects_BKD[0])
+    assert features_ND[15:17].nonzero().tolist() == [[0, 2376], [1, 2377]]
+    torch.testing.assert_close(features_ND[17:, tower.object_columns][:, :96], stages.objects_BKD[0])
     # The reduced pixels are nearly those that the tower is given without a detector.
     own = before.encode(torch.from_numpy(to_pixels(image, 260, vision.mean, vision.std))[None])[0]
     assert (features_ND[:5, 1280:2280] - own[:5, 1280:]).abs().max() < 0.1
     assert tower.named_columns[2280] == "person"
-    assert [tower.object_names, tower.prompt_columns] == [slice(2280, 2360), slice(2373, 2375)]
+    assert [tower.object_names, tower.prompt_columns] == [slice(2280, 2360), slice(2376, 2378)]
     boxes_BK6 = tower.object_boxes(pixels)
     assert boxes_BK6.shape == (1, 4, 6)
     places_K5 = features_ND[17::2, 2280:].numpy()[:, PLACE_COLUMNS]
@@ -205,4 +214,4 @@ def test_a_detector_needs_its_own_pixels_and_the_tower_that_it_stands_beside(see
 def test_an_earlier_projection_is_named_as_such(seeing: Bundle) -> None:
     assert seeing.projection.path is not None
     with pytest.raises(BundleError, match="this projection was trained for mini before it had a detector"):
-        load_projection(seeing.projection.path, 2382, 576)
+        load_projection(seeing.projection.path, 2385, 576)

@@ -104,7 +104,7 @@ class ScriptedLanguageModel:
             case "think":
                 wait_for_ever()
             case "start":
-                yield from str(subprocess.Popen(["sleep", "600"]).pid).encode()
+                yield from f"{subprocess.Popen(['sleep', '600']).pid}.".encode()
                 wait_for_ever()
             case "noise":
                 print("native code says hello")

@@ -143,9 +143,12 @@ def test_stopping_is_quick_while_and_after_the_listener_is_called(heard: Any, ch
 def test_children_of_the_process_end_with_it(worker: Worker, heard: Any) -> None:
     worker.load(EngineOptions("scripted"))
     worker.reply("1", [user("start:")])
-    wait_until(lambda: heard.text_of("1").isdigit() and not is_gone(int(heard.text_of("1"))))
+    # The pid comes digit by digit: until its full stop it may be a prefix that is another process's pid.
+    wait_until(lambda: heard.text_of("1").endswith("."))
+    pid = int(heard.text_of("1").removesuffix("."))
+    assert not is_gone(pid)
     worker.stop()
-    wait_until(lambda: is_gone(int(heard.text_of("1"))))
+    wait_until(lambda: is_gone(pid))
 
 
 def test_another_model_ends_the_answers_of_the_one_before(worker: Worker, heard: Any) -> None:

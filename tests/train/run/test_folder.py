@@ -26,14 +26,16 @@ with RunFolder(Path(sys.argv[1])).locked():
 def test_a_new_run_needs_an_empty_folder(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     (tmp_path / "thesis.txt").write_text("irreplaceable")
     with pytest.raises(UsageError, match=r"not empty.*--resume"):
-        RunFolder(tmp_path).create(tiny_recipe())
+        RunFolder(tmp_path).create(tiny_recipe(), {})
 
 
-def test_a_run_keeps_its_recipe(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+def test_a_run_keeps_its_recipe_and_its_places(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
     folder = RunFolder(tmp_path / "run")
     with folder.locked():
-        folder.create(tiny_recipe(steps=7))
+        folder.create(tiny_recipe(steps=7), {"photos": "/trip"})
     assert folder.recipe() == tiny_recipe(steps=7)
+    # Known before the first checkpoint, too: a run that is killed then resumes without --data.
+    assert folder.places() == {"photos": "/trip"}
 
 
 def test_a_locked_folder_refuses_a_second_process(tmp_path: Path) -> None:
