@@ -239,3 +239,12 @@ def test_a_gated_repository_is_requested_first(hub: Hub, import_tiny: Import) ->
     done = import_tiny("--hub", REPOSITORY)
     assert done.returncode == 1
     assert "access to somebody/tiny-GGUF on the hub must be requested first" in done.stderr
+
+
+def test_the_retries_of_the_hubs_client_are_not_printed() -> None:
+    code = (
+        "import minigpt4.core.download.sources, huggingface_hub, logging; "
+        "log = logging.getLogger('huggingface_hub.utils._http'); log.warning('Retrying'); log.error('kept')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == ["kept"]
