@@ -243,8 +243,8 @@ def test_a_gated_repository_is_requested_first(hub: Hub, import_tiny: Import) ->
 
 def test_the_retries_of_the_hubs_client_are_not_printed() -> None:
     code = (
-        "import minigpt4.core.download.sources, huggingface_hub, logging; "
-        "log = logging.getLogger('huggingface_hub.utils._http'); log.warning('Retrying'); log.error('kept')"
+        "import minigpt4.core.download.sources; from huggingface_hub.utils import logging; "
+        "log = logging.get_logger('huggingface_hub.utils._http'); log.warning('Retrying'); log.error('kept')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.split() == ["kept"]
