@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +74,8 @@ def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], 
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
     language = LlamaCppWithImages.load(options)
-    fingerprint = mmproj_fingerprint(options.loaded_bundle(), language, options.image_tokens)
+    vocabulary = [language.vocabulary_digest, language.width]
+    fingerprint = mmproj_fingerprint(options.loaded_bundle(), vocabulary, options.image_tokens)
     return language, lambda: pair_encoder(options, language), fingerprint
 
 
@@ -92,11 +93,11 @@ def pair_encoder(options: EngineOptions, language: LlamaCppWithImages) -> Mmproj
     )
 
 
-def mmproj_fingerprint(bundle: Bundle, language: LlamaCppWithImages, image_tokens: int | None) -> str:
+def mmproj_fingerprint(bundle: Bundle, vocabulary: Sequence[str | int], image_tokens: int | None) -> str:
     """16 hex digits that identify everything that turns a picture's bytes into its vectors and layout.
 
     A file of the user's own counts by its size and time of change. The marks in a layout are the language
-    model's tokens, so its vocabulary counts, too.
+    model's tokens, so what identifies its `vocabulary` counts, too.
     """
     spec, path = bundle.mmproj, mmproj_path(bundle)
     digest = digest_of(spec.file, bundle) if spec and spec.file else None
@@ -106,8 +107,7 @@ def mmproj_fingerprint(bundle: Bundle, language: LlamaCppWithImages, image_token
         digest or [status.st_size, status.st_mtime_ns, _head_digest(path)],
         library_version(),
         image_tokens,
-        language.vocabulary_digest,
-        language.width,
+        *vocabulary,
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

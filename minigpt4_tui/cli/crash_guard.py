@@ -12,17 +12,20 @@ from minigpt4.core.worker.exit_reason import exited
 
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 
+OPENMP_USERS = ("torch", "llama_cpp")
+"""Modules whose native code starts threads that Python does not count."""
+
 _is_guarded = False
 
 
-def continue_in_child(bundle: str) -> None:
+def continue_in_child(bundle: str = "NAME") -> None:
     """Return in a child process, once; this one waits for it and ends as it does.
 
-    A crash of the child becomes a sentence and exit code 1. Nothing happens where there is no fork(2), or
-    another thread is running, which a child would not have.
+    A crash of the child becomes a sentence and exit code 1, which advises to verify `bundle`. Nothing
+    happens where there is no fork(2), or another thread is running, which a child would not have.
     """
     global _is_guarded
-    if _is_guarded or not hasattr(os, "fork") or threading.active_count() > 1:
+    if _is_guarded or not hasattr(os, "fork") or _may_have_threads():
         return
     _is_guarded = True
     sys.stdout.flush()
@@ -30,6 +33,14 @@ def continue_in_child(bundle: str) -> None:
     child = os.fork()
     if child:
         _wait_for(child, bundle)
+
+
+def _may_have_threads() -> bool:
+    """Whether this process may have threads besides this one, which a child would wait for in vain.
+
+    Those of numpy's OpenBLAS do not count: it stops them before a fork.
+    """
+    return threading.active_count() > 1 or not sys.modules.keys().isdisjoint(OPENMP_USERS)
 
 
 def _wait_for(child: int, bundle: str) -> None:

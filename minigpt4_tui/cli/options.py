@@ -54,6 +54,21 @@ ProjectionFile = Annotated[
     ),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", help="Number of processor threads.")]
+ImageTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--image-tokens",
+        metavar="N",
+        help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
+    ),
+]
+NoRepack = Annotated[
+    bool,
+    typer.Option(
+        "--no-repack",
+        help="llama.cpp: do not repack weights for this processor: slower, but leaves memory to others.",
+    ),
+]
 Beams = Annotated[
     int | None,
     typer.Option("--beams", help="Number of beams of a beam search for the most likely answer."),
@@ -84,21 +99,8 @@ class ModelFlags:
         int | None,
         typer.Option("--context", help="Context length in tokens; less than the bundle's saves memory."),
     ] = None
-    image_tokens: Annotated[
-        int | None,
-        typer.Option(
-            "--image-tokens",
-            metavar="N",
-            help="About how many tokens a picture takes at most; for bundles of two GGUF files.",
-        ),
-    ] = None
-    no_repack: Annotated[
-        bool,
-        typer.Option(
-            "--no-repack",
-            help="llama.cpp: do not repack weights for this processor: slower, but leaves memory to others.",
-        ),
-    ] = False
+    image_tokens: ImageTokens = None
+    no_repack: NoRepack = False
     offload_vision: Annotated[
         bool,
         typer.Option("--offload-vision", help="Keep the vision tower off the GPU except while it encodes."),
@@ -119,12 +121,20 @@ class FixedModelFlags:
     backend: BackendName = "auto"
     device: Device = "auto"
     threads: Threads = None
+    image_tokens: ImageTokens = None
+    no_repack: NoRepack = False
 
     def options(self, bundle: str) -> EngineOptions:
         """The options of a bundle; its files are not read yet."""
         from minigpt4.core.engine_options import EngineOptions
 
-        return EngineOptions(bundle, **vars(self))
+        return EngineOptions(bundle, **self.given())
+
+    def given(self) -> dict[str, Any]:
+        """The fields of EngineOptions that the options stand for."""
+        given = dict(vars(self))
+        given["repack"] = not given.pop("no_repack")
+        return given
 
 
 @dataclass(frozen=True)
@@ -133,12 +143,11 @@ class FixedEngineFlags(FixedModelFlags):
 
     no_cache: Annotated[bool, _NO_CACHE] = False
 
-    def options(self, bundle: str) -> EngineOptions:
-        """The options of a bundle; its files are not read yet."""
-        from minigpt4.core.engine_options import EngineOptions
-
-        flags = dict(vars(self))
-        return EngineOptions(bundle, cache=not flags.pop("no_cache"), **flags)
+    def given(self) -> dict[str, Any]:
+        """The fields of EngineOptions that the options stand for."""
+        given = super().given()
+        given["cache"] = not given.pop("no_cache")
+        return given
 
 
 @dataclass(frozen=True)

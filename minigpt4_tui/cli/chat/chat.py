@@ -79,9 +79,12 @@ def _plain(
     """The chat line by line."""
     from minigpt4.tui.cli.chat.line_input import at_terminal
     from minigpt4.tui.cli.chat.plain_pictures import folder_of, offer
+    from minigpt4.tui.cli.crash_guard import continue_in_child
     from minigpt4.tui.conversation.slash_commands import prompt_problems
     from minigpt4.tui.history.store import StoreError
 
+    # Now: `/models` may bring files that crash llama.cpp, when it is too late, as other models left threads.
+    continue_in_child()
     store, problem = open_store(resume)
     with closing(store):
         for sentence in (problem, store.notice):

@@ -156,6 +156,8 @@ def _require_one_model(models: Mapping[str, str | None], fixed: FixedEngineFlags
     given_of_bundle = {
         "--projection": fixed.projection is not None,
         "--backend": fixed.backend != "auto",
+        "--image-tokens": fixed.image_tokens is not None,
+        "--no-repack": fixed.no_repack,
         "--no-cache": fixed.no_cache,
     }
     if wrong := next((option for option, is_given in given_of_bundle.items() if is_given), None):
