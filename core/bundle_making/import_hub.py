@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 
 from minigpt4.core.bundle_making.import_pair import bundle_of_pair, facts_of_pair
 from minigpt4.core.bundle_making.new_name import check_name
@@ -170,8 +171,8 @@ def _read_header(repository: Repository, file: File, path: Path) -> None:
     source = file.sources[0]
     for count in HEADER_BYTES:
         try:
-            with hub_client(source):
-                start = _beginning(source, count)
+            with hub_client(source) as huggingface_hub:
+                start = _beginning(huggingface_hub, source, count)
         except SourceError as problem:
             raise FetchError(f"{source.label}: {problem}.") from problem
         path.write_bytes(start)
@@ -188,16 +189,14 @@ def _read_header(repository: Repository, file: File, path: Path) -> None:
             return
 
 
-def _beginning(source: Source, count: int) -> bytes:
+def _beginning(huggingface_hub: ModuleType, source: Source, count: int) -> bytes:
     """The first bytes of a file."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
-
-    url = hf_hub_url(source.repo, source.filename, revision=source.revision)
-    headers = {**build_hf_headers(), "Range": f"bytes=0-{count - 1}"}
+    tools = huggingface_hub.utils
+    url = huggingface_hub.hf_hub_url(source.repo, source.filename, revision=source.revision)
+    headers = {**tools.build_hf_headers(), "Range": f"bytes=0-{count - 1}"}
     start = bytearray()
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as answer:
-        hf_raise_for_status(answer)
+    with tools.get_session().stream("GET", url, headers=headers, follow_redirects=True) as answer:
+        tools.hf_raise_for_status(answer)
         for chunk in answer.iter_bytes():
             start += chunk
             if len(start) >= count:  # a server that does not know Range sends everything

@@ -74,7 +74,7 @@ def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], 
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
     language = LlamaCppWithImages.load(options)
-    vocabulary = [language.vocabulary_digest, language.width]
+    vocabulary: list[str | int] = [language.vocabulary_digest, language.width]
     fingerprint = mmproj_fingerprint(options.loaded_bundle(), vocabulary, options.image_tokens)
     return language, lambda: pair_encoder(options, language), fingerprint
 
