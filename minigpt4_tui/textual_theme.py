@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from textual.app import App
 from textual.color import Color, ColorParseError
@@ -58,8 +58,7 @@ XTERM = (
 """xterm's ANSI colors, which stand in for the terminal's own unknown ones."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """The contrast of a text on a background; `text` and `ground` are variables of the style sheet."""
 
     text: str

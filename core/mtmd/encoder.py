@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
-CODE_VERSION = 1
+CODE_VERSION = 2
 """To be raised whenever this folder's code gives other vectors or another layout of the same picture."""
 
 Encode = Callable[[Image.Image], LaidOut]
@@ -51,12 +51,20 @@ class MmprojEncoder:
         threads: int | None = None,
         use_gpu: bool = False,
         image_tokens: int | None = None,
+        plain_attention: bool = False,
     ) -> None:
         """Raises BundleError if the file is damaged or another model's."""
         facts = mmproj_facts(path)
         check_pair(language.facts, facts, language.has_token)
         self._encode = _true_tower(facts) or _opened(
-            Mmproj(facts, language, threads=threads_for(threads), use_gpu=use_gpu, image_tokens=image_tokens),
+            Mmproj(
+                facts,
+                language,
+                threads=threads_for(threads),
+                use_gpu=use_gpu,
+                image_tokens=image_tokens,
+                plain_attention=plain_attention,
+            ),
             image_tokens,
         )
 
@@ -79,7 +87,9 @@ def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], 
     return language, lambda: pair_encoder(options, language), fingerprint
 
 
-def pair_encoder(options: EngineOptions, language: LlamaCppWithImages) -> MmprojEncoder:
+def pair_encoder(
+    options: EngineOptions, language: LlamaCppWithImages, *, plain_attention: bool = False
+) -> MmprojEncoder:
     """The encoder of the bundle of these options."""
     from minigpt4.core.weights.llama_library import load_library
 
@@ -90,6 +100,7 @@ def pair_encoder(options: EngineOptions, language: LlamaCppWithImages) -> Mmproj
         threads=options.threads,
         use_gpu=is_on_gpu,
         image_tokens=options.image_tokens,
+        plain_attention=plain_attention,
     )
 
 

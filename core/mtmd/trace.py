@@ -52,9 +52,10 @@ def trace_pair(
     bundle = options.loaded_bundle()
     check_memory(options)
     with LlamaCppWithImages.load(options) as language:
-        # The same batches as other programs make: logits are then equal bit for bit.
+        # The same batches as other programs make, and attention that all of them can compute: vectors and
+        # logits are then equal bit for bit.
         language.compute_lone_positions_alone()
-        encoder = pair_encoder(options, language)
+        encoder = pair_encoder(options, language, plain_attention=True)
         images = []
         for number, (tokens_ND, layout) in enumerate(map(encoder, pictures)):
             images.append(ImageEmbedding(tokens_ND, f"picture {number}", layout))

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from minigpt4.tui.conversation.answering import REASONING, Answering, reasoning_of
 from minigpt4.tui.conversation.autosave import Autosave
@@ -36,8 +36,7 @@ FLUSH_S = 1.0
 """Most seconds of an answer that a killed process may lose."""
 
 
-@dataclass(frozen=True)
-class RequestOptions:
+class RequestOptions(NamedTuple):
     """The settings of a request; read anew for each."""
 
     sampling: Sampling

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from minigpt4.core.errors import Minigpt4Error
 
@@ -118,8 +118,7 @@ class WholeConversation:
     messages: tuple[StoredMessage, ...]
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A search result; `message_id` and `role` are None for a title.
 
     `conversation` is an id; HIT and HIT_END enclose each match in `snippet`.

@@ -9,8 +9,8 @@ from __future__ import annotations
 import string
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from minigpt4.core.text import suggestion
 
@@ -18,8 +18,7 @@ UNBOUND = "unbound"
 """A key that no keyboard has: with an empty entry in a keymap Textual keeps the default."""
 
 
-@dataclass(frozen=True)
-class Action:
+class Action(NamedTuple):
     """An action and its keys; `scope` is where they work, see `SCOPES`."""
 
     id: str
@@ -145,8 +144,7 @@ _SAME_BYTES = {"ctrl+i": "Tab", "ctrl+m": "Enter", "ctrl+h": "Backspace"}
 """Terminals send the same byte for both, unless they support kitty's keyboard protocol."""
 
 
-@dataclass(frozen=True)
-class Bindings:
+class Bindings(NamedTuple):
     """The keys of every action; `clashes` are invalid and conflicting keys, as sentences."""
 
     keys: Mapping[str, tuple[str, ...]]

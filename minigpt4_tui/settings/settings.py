@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from minigpt4.core.errors import UsageError
 from minigpt4.core.storage.dataclass_toml import (
@@ -156,8 +156,7 @@ class Settings:
     )
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One setting of the schema: a field of `Settings` and its other names."""
 
     field: Field[Any]

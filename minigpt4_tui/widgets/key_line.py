@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from textual.content import Content
 from textual.message import Message
@@ -30,8 +30,7 @@ def flow(parts: Iterable[Content], columns: int) -> Content:
     return Content("\n").join(lines)
 
 
-@dataclass(frozen=True)
-class KeyHint:
+class KeyHint(NamedTuple):
     """What keys do; a click on it runs `link`, an action of the screen or, as "focused.NAME", of a widget."""
 
     actions: tuple[str, ...]

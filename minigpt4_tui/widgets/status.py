@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from textual.app import RenderResult
 from textual.content import Content
@@ -69,8 +70,7 @@ class ContextUsage:
         )
 
 
-@dataclass(frozen=True)
-class Speed:
+class Speed(NamedTuple):
     """The last answer's time to first token (seconds) and rate (tokens per second); None if unknown."""
 
     first_token_s: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +12,7 @@ from minigpt4.core.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle, ma
 from minigpt4.core.download.fetch import FetchProgress
 from minigpt4.core.download.sources import size_text
 from minigpt4.core.errors import UsageError
+from minigpt4.tui.cli import options
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import json_text, print_path
 
@@ -28,6 +29,46 @@ def register(models_app: typer.Typer) -> None:
     models_app.command("verify")(verify_bundle)
 
 
+@dataclass(frozen=True)
+class ReleasedFiles:
+    """The files that MiniGPT-4 was released in."""
+
+    vit: Annotated[
+        Path | None,
+        typer.Option("--vit", metavar="FILE", help="eva_vit_g.pth, or the hub's BLIP-2 (folder or file)."),
+    ] = None
+    projection: Annotated[
+        Path | None,
+        typer.Option("--projection", metavar="FILE", help="A MiniGPT-4 checkpoint (.pth), stage 1 or 2."),
+    ] = None
+    llm: Annotated[
+        Path | None,
+        typer.Option("--llm", metavar="DIR", help="The LLaMA's Hugging Face folder; used in place."),
+    ] = None
+    qformer: Annotated[
+        Path | None,
+        typer.Option(
+            "--qformer", metavar="FILE", help="blip2_pretrained_flant5xxl.pth, or the hub's BLIP-2 again."
+        ),
+    ] = None
+    no_qformer: Annotated[
+        bool, typer.Option("--no-qformer", help="For the form that joins four patches instead (LLaMA-2).")
+    ] = False
+    geometry: Annotated[
+        Path | None,
+        typer.Option("--geometry", metavar="FILE", help="Widths other than the released ones, as JSON."),
+    ] = None
+
+    @property
+    def given(self) -> list[str]:
+        """The options that were given."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value]
+
+
+NONE_RELEASED = ReleasedFiles()
+
+
+@options.with_option_sets
 def import_files(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What the new bundle is to be called.")],
     gguf: Annotated[
@@ -57,18 +98,7 @@ def import_files(
             "--llava", metavar="DIR", help="A LLaVA's Hugging Face folder, in place of all other files."
         ),
     ] = None,
-    vit: Annotated[
-        Path | None,
-        typer.Option("--vit", metavar="FILE", help="eva_vit_g.pth, or the hub's BLIP-2 (folder or file)."),
-    ] = None,
-    projection: Annotated[
-        Path | None,
-        typer.Option("--projection", metavar="FILE", help="A MiniGPT-4 checkpoint (.pth), stage 1 or 2."),
-    ] = None,
-    llm: Annotated[
-        Path | None,
-        typer.Option("--llm", metavar="DIR", help="The LLaMA's Hugging Face folder; used in place."),
-    ] = None,
+    released: ReleasedFiles = NONE_RELEASED,
     template: Annotated[
         str | None,
         typer.Option(
@@ -77,19 +107,6 @@ def import_files(
             help="The prompt's form: vicuna-v0 or llama2; with --gguf or --hub a name or a Jinja file, else "
             "the GGUF's own.",
         ),
-    ] = None,
-    qformer: Annotated[
-        Path | None,
-        typer.Option(
-            "--qformer", metavar="FILE", help="blip2_pretrained_flant5xxl.pth, or the hub's BLIP-2 again."
-        ),
-    ] = None,
-    no_qformer: Annotated[
-        bool, typer.Option("--no-qformer", help="For the form that joins four patches instead (LLaMA-2).")
-    ] = False,
-    geometry: Annotated[
-        Path | None,
-        typer.Option("--geometry", metavar="FILE", help="Widths other than the released ones, as JSON."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a bundle of yours that has this name.")
@@ -103,44 +120,47 @@ def import_files(
     GGUF files are used where they lie, or fetched from a repository of the hub. Checkpoints are read without
     running anything in them. Prints the new bundle's manifest.
     """
-    released = {"--vit": vit, "--projection": projection, "--llm": llm}
-    others = released | {"--qformer": qformer, "--geometry": geometry}
-    mixed = [flag for flag, value in others.items() if value is not None]
-    if hub is not None:
-        mixed += [
-            flag for flag, value in (("--gguf", gguf), ("--mmproj", mmproj), ("--llava", llava)) if value
-        ]
-        if mixed or no_qformer:
-            part = mixed[0] if mixed else "--no-qformer"
-            raise UsageError(f"--hub is a whole model, and {part} a part of another; leave one out.")
-        _import_hub(name, hub, template, force=force, yes=yes)
-        return
-    if gguf is not None or mmproj is not None:
-        if llava is not None:
-            mixed.append("--llava")
-        if gguf is None or mixed or no_qformer:
-            fault = f"leave {mixed[0]} out" if mixed else "give --gguf FILE"
+    wholes = {"--hub": hub, "--llava": llava, "--gguf": gguf, "--mmproj": mmproj}
+    given = [flag for flag, value in wholes.items() if value is not None]
+    parts = [flag for flag in (*given, *released.given) if flag != given[0]] if given else []
+    match given:
+        case ["--hub" | "--llava", *_] if parts:
+            raise UsageError(f"{given[0]} is a whole model, and {parts[0]} a part of another; leave one out.")
+        case ["--gguf" | "--mmproj", *_] if gguf is None or released.given:
+            fault = f"leave {released.given[0]} out" if released.given else "give --gguf FILE"
             raise UsageError(f"A bundle of two GGUF files is made of --gguf and --mmproj alone; {fault}.")
-        _import_pair(name, gguf, mmproj, template, force)
-        return
-    if llava is not None:
-        if mixed or template is not None:
-            part = mixed[0] if mixed else "--template"
-            raise UsageError(f"--llava is a whole model, and {part} a part of another; leave one out.")
+    if hub is not None:
+        _import_hub(name, hub, template, force=force, yes=yes)
+    elif llava is not None:
+        if template is not None:
+            raise UsageError("--llava is a whole model, and --template a part of another; leave one out.")
         _import_llava(name, llava, force=force)
-        return
-    if missing := [flag for flag, value in {**released, "--template": template}.items() if value is None]:
+    elif gguf is not None:
+        _import_pair(name, gguf, mmproj, template, force)
+    else:
+        _import_released(name, released, template, force=force)
+
+
+def _import_released(name: str, files: ReleasedFiles, template: str | None, *, force: bool) -> None:
+    vit, projection, llm = files.vit, files.projection, files.llm
+    needed = {"--vit": vit, "--projection": projection, "--llm": llm, "--template": template}
+    if missing := [flag for flag, value in needed.items() if value is None]:
         raise UsageError(
             f"{' and '.join(missing)} must be given, too; or --gguf FILE for a GGUF with its mmproj, "
             "--hub OWNER/REPO for such a pair on the hub, or --llava DIR for a LLaVA."
         )
     assert vit is not None and projection is not None and llm is not None and template is not None
-    if no_qformer == (qformer is not None):
+    if files.no_qformer == (files.qformer is not None):
         raise UsageError("Give either --qformer FILE or --no-qformer, as the projection was trained.")
     from minigpt4.core.bundle_making.import_bundle import Originals, import_bundle
 
     originals = Originals(
-        vit=vit, qformer=qformer, projection=projection, llm=llm, template=template, geometry=geometry
+        vit=vit,
+        qformer=files.qformer,
+        projection=projection,
+        llm=llm,
+        template=template,
+        geometry=files.geometry,
     )
     import_bundle(name, originals, force=force, progress=_say_once)
     print_path(manifest_path(name))
