@@ -182,7 +182,7 @@ class Engine:
         if is_pair:
             from minigpt4.core.mtmd.encoder import load_pair
 
-            engine = cls(bundle, *load_pair(options), cache=options.cache)
+            engine = cls(bundle, *load_pair(options, notice), cache=options.cache)
             engine.choices = choices_made(options)
             return engine
         fingerprint = embedding_fingerprint(bundle, path, options.dtype or AUTO)

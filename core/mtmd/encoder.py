@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from minigpt4.core.cores import threads_for
+from minigpt4.core.cores import threads_for, too_many_threads
 from minigpt4.core.download.fetch import digest_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BundleError, UsageError
@@ -77,11 +77,18 @@ class MmprojEncoder:
         raise BundleError("A bundle of two GGUF files has no detector of objects.")
 
 
-def load_pair(options: EngineOptions) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
-    """The language model of two GGUF files, what opens their encoder, and the fingerprint of that."""
+def load_pair(
+    options: EngineOptions, notice: Callable[[str], None] | None = None
+) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
+    """The language model of two GGUF files, what opens their encoder, and the fingerprint of that.
+
+    `notice` is called about too many threads, and memory that is too short for the fastest kernels.
+    """
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
-    language = LlamaCppWithImages.load(options)
+    if notice is not None and (sentence := too_many_threads(options.threads)):
+        notice(sentence)
+    language = LlamaCppWithImages.load(options, notice=notice)
     vocabulary: list[str | int] = [language.vocabulary_digest, language.width]
     fingerprint = mmproj_fingerprint(options.loaded_bundle(), vocabulary, options.image_tokens)
     return language, lambda: pair_encoder(options, language), fingerprint

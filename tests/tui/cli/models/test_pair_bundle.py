@@ -56,6 +56,14 @@ def test_it_is_measured(run_minigpt4: RunMinigpt4, tiny: Path) -> None:
     assert all(figures[name]["median"] > 0 for name in ("look", "prefill", "decode", "second_turn"))
 
 
+def test_more_threads_than_cores_are_told(run_minigpt4: RunMinigpt4, tiny: Path) -> None:
+    asked = ("ask", "--bundle", "tiny", "-i", tiny / "exact.png", "--max-tokens", "2", "What is this?")
+    done = run_minigpt4(*asked, "--threads", "1000")
+    assert done.returncode == 0, done.stderr
+    assert "1000" in done.stderr and "threads" in done.stderr
+    assert "threads" not in run_minigpt4(*asked).stderr
+
+
 def test_photos_are_captioned(run_minigpt4: RunMinigpt4, tiny: Path, tmp_path: Path) -> None:
     done = run_minigpt4(
         "caption",
