@@ -48,7 +48,7 @@ def recipe_path(name: str) -> Path:
 
 def stage_recipe(stage: int, bundle: str = "mini") -> str:
     """The name of the recipe of a stage: mini's own, or the paper's for every other bundle."""
-    return f"mini-stage{stage}" if bundle == "mini" else f"stage{stage}"
+    return f"mini-stage{stage}" if bundle in ("mini", "mini-without-detector") else f"stage{stage}"
 
 
 def read_recipe(path: Path) -> Recipe:

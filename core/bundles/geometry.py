@@ -27,8 +27,11 @@ LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
 TOWER_KINDS = {768: "a Q-Former", 5632: "no Q-Former"}
 """The inputs of the released projections by width: the Q-Former, or four joined patches of ViT-G."""
 
-MINI_KINDS = {2280: "mini before it had a detector", 2385: "mini with a detector"}
-"""The inputs of mini's projections by width."""
+MINI_KINDS = {
+    2280: ("mini before it had a detector", "mini-without-detector"),
+    2385: ("mini with its detector", "mini"),
+}
+"""The inputs of mini's projections by width: what they are of, and the bundle that takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +201,10 @@ def tower_mismatch(inputs: int, width: int) -> str:
     if inputs == width:
         return ""
     if {inputs, width} <= set(MINI_KINDS):
+        (trained_for, its_bundle), (kind, _) = MINI_KINDS[inputs], MINI_KINDS[width]
         return (
-            f"this projection was trained for {MINI_KINDS[inputs]} and the bundle is {MINI_KINDS[width]}; "
-            "use it with a manifest of that kind, or train it anew"
+            f"this projection was trained for {trained_for} and the bundle is {kind}; use it with "
+            f"`--bundle {its_bundle}`, or train it anew"
         )
     if not {inputs, width} <= set(TOWER_KINDS):
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -114,3 +114,9 @@ def tiny_bundle(tiny_weights: TinyWeights) -> Callable[..., Bundle]:
         return bundle
 
     return build
+
+
+@pytest.fixture
+def mini_without_detector(mini_home: Path) -> Bundle:
+    """mini's tower and language model alone, with the files of mini."""
+    return replace(load_bundle("mini-without-detector"), name="mini")

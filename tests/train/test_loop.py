@@ -47,7 +47,7 @@ TrainUntil = Callable[[RunFolder, int], bool]
 def new_run(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> MakeRun:
     def new(name: str) -> RunFolder:
         run = RunFolder(tmp_path / name)
-        run.create(tiny_recipe())
+        run.create(tiny_recipe(), {})
         return run
 
     return new

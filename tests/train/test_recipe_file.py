@@ -77,7 +77,7 @@ TEXTS = 'it must be a list of texts, as in ["One.", "Two."].'
         ("steps = 1600", "steps = true", f"'steps' is True; {STEPS}"),
         ("steps = 1600", "steps = 0", f"'steps' is 0; {STEPS}"),
         ("steps = 1600", "steps = [1]", f"'steps' is [1]; {STEPS}"),
-        ('bundle = "mini"', "bundle = 3", "'bundle' is 3; it must be a text."),
+        ('bundle = "mini-without-detector"', "bundle = 3", "'bundle' is 3; it must be a text."),
         ("stage = 1", "stage = 3", "'stage' is 3; it must be a whole number from 1 to 2."),
         ("seed = 0", "seed = -1", f"'seed' is -1; {SEEDS}"),
         ("learning_rate = 5e-3", "learning_rate = nan", f"'learning_rate' is nan; {RATES}"),

@@ -22,6 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 ASK = ("ask", "--max-tokens", "3", "--greedy", "-i", "teal.png", "--projection", "mine.safetensors")
 QUESTION = "What is this?"
+DETECTOR = "ssd_mobilenet_v2_coco_2018_03_29"
 DAMAGED = b"GGUF\x03\0\0\0" + bytes(range(256))
 CLOSED_PORT = "http://127.0.0.1:9/simple"
 NO_NETWORK = {"PIP_INDEX_URL": CLOSED_PORT, "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1"}
@@ -43,14 +44,16 @@ def mini() -> Bundle:
 
 @pytest.fixture
 def half_home(mini_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mini: Bundle) -> Path:
-    """A home of its own with mini's tower; returns where its language model belongs."""
-    tower = path_of(mini.vision.file, mini)
-    assert tower.is_relative_to(mini_home)
+    """A home of its own with mini's tower and detector; returns where its language model belongs."""
+    assert mini.objects is not None
+    eyes = [path_of(file, mini) for file in (mini.vision.file, mini.objects.file)]
+    assert all(path.is_relative_to(mini_home) for path in eyes)
     monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path / "home"))
-    linked = path_of(mini.vision.file, mini)
-    linked.parent.mkdir(parents=True)
-    linked.symlink_to(tower)
-    return path_of(mini.language.file, mini)
+    language = path_of(mini.language.file, mini)
+    language.parent.mkdir(parents=True)
+    for path in eyes:
+        (language.parent / path.name).symlink_to(path)
+    return language
 
 
 def error_line(done: subprocess.CompletedProcess[str]) -> str:
@@ -76,10 +79,11 @@ def test_the_first_question_fetches_the_bundle_and_is_answered(run_minigpt4: Run
     reported = [line for line in done.stderr.splitlines() if line.startswith("Fetching")]
     assert reported == [
         "Fetching efficientnet-lite2-9656183e.pth (24.7 MB)",
+        "Fetching ssd_mobilenet_v2_coco_2018_03_29.pb (69.7 MB)",
         "Fetching SmolLM2-135M-Instruct.Q4_1.gguf (98.4 MB)",
     ]
     assert all(is_whole(file, mini) for file in mini.files)
-    assert files_left() == sorted(file.name for file in mini.files)
+    assert files_left() == sorted([*(file.name for file in mini.files), f"{DETECTOR}.safetensors"])
     again = run_minigpt4(*ASK, QUESTION, env=NO_NETWORK | {"HF_HUB_OFFLINE": "1"})
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert "Fetching" not in again.stderr
@@ -131,7 +135,7 @@ def test_a_language_model_cut_short_is_reported_and_fetched_again(run_minigpt4: 
         "SmolLM2-135M-Instruct.Q4_1.gguf of the bundle 'mini' could not be fet"
     )
     assert f"{half_home} has 1004 of 98362432 bytes; it is fetched again." in done.stderr.splitlines()
-    assert files_left() == ["efficientnet-lite2-9656183e.pth"]
+    assert files_left() == ["efficientnet-lite2-9656183e.pth", f"{DETECTOR}.pb"]
 
 
 @pytest.mark.parametrize(
@@ -155,9 +159,10 @@ def test_a_damaged_tower_is_one_line_with_the_way_out(
 ) -> None:
     real = mini_home / "data" / "bundles" / "mini"
     monkeypatch.setenv("MINIGPT4_HOME", str(tmp_path / "home"))
-    tower, language = (path_of(file, mini) for file in mini.files)
+    tower, *others = (path_of(file, mini) for file in mini.files)
     tower.parent.mkdir(parents=True)
-    language.symlink_to(real / language.name)
+    for path in others:
+        path.symlink_to(real / path.name)
     with tower.open("wb") as file:
         file.truncate(mini.vision.file.bytes)
     line = error_line(run_minigpt4(*ASK, QUESTION))
@@ -167,11 +172,11 @@ def test_a_damaged_tower_is_one_line_with_the_way_out(
 
 def wrong_shape(path: Path) -> str:
     save_projection(path, Projection(5632, 4096 // 64))
-    return r"'weight' has the shape (64, 5632) and (576, 2280) is wanted"
+    return r"'weight' has the shape (64, 5632) and (576, 2385) is wanted"
 
 
 def not_a_number(path: Path) -> str:
-    weight = np.zeros((576, 2280), np.float32)
+    weight = np.zeros((576, 2385), np.float32)
     weight[3, 4] = np.nan
     save_file({"weight": weight, "bias": np.zeros(576, np.float32)}, path)
     return "holds values in 'weight' that are no numbers (NaN or infinite)"

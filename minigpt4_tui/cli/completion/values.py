@@ -191,7 +191,8 @@ def _recipe_file(words: Sequence[str]) -> str:
     bundle = given.get("--bundle", given.get("-b", "mini"))
     name = given.get("--recipe", "")
     if not name and given.get("--stage"):
-        name = f"mini-stage{given['--stage']}" if bundle == "mini" else f"stage{given['--stage']}"
+        kind = "mini-stage" if bundle in ("mini", "mini-without-detector") else "stage"
+        name = f"{kind}{given['--stage']}"
     shipped = f"{PACKAGE}/train/recipes/{name}.toml"
     return shipped if name and os.path.isfile(shipped) else os.path.expanduser(name)
 
@@ -225,7 +226,7 @@ def _toml_files(*folders: str) -> list[str]:
         os.path.join(folder, name)
         for folder in folders
         if os.path.isdir(folder)
-        for name in sorted(os.listdir(folder))
+        for name in sorted(os.listdir(folder), key=_stem)
         if name.endswith(".toml")
     ]
 

@@ -34,7 +34,7 @@ def ablations(
             "--output", "-o", metavar="FOLDER", help="Folder of all runs and of report.md; the same resumes."
         ),
     ],
-    bundle: BundleName = "mini",
+    bundle: BundleName = "mini-without-detector",
     eval_data: Annotated[
         list[str] | None,
         typer.Option(

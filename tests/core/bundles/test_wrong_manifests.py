@@ -90,28 +90,28 @@ def test_a_part_that_does_not_fit_is_named(edited_vicuna: Edit, old: str, new: s
     [
         ("summary", "sumary", "'sumary' is not a known key; did you mean 'summary'?"),
         (
-            "image_size = 260",
-            "image_size = 260\nimage_seize = 1",
+            "image_size = 300",
+            "image_size = 300\nimage_seize = 1",
             "'vision.image_seize' is not a known key; did you mean 'image_size'?",
         ),
         (
-            "image_size = 260",
-            "image_size = 260\nzzz = 1",
+            "image_size = 300",
+            "image_size = 300\nzzz = 1",
             "'vision.zzz' is not a known key; the keys here are architecture, file, image_size, mean, "
             "std, options, fit.",
         ),
         (
-            "image_size = 260",
+            "image_size = 300",
             "image_size = '260'",
             "'vision.image_size' is '260'; it must be a whole number of 1 or more.",
         ),
         (
-            "image_size = 260",
+            "image_size = 300",
             "image_size = 0",
             "'vision.image_size' is 0; it must be a whole number of 1 or more.",
         ),
         (
-            "image_size = 260",
+            "image_size = 300",
             "image_size = true",
             "'vision.image_size' is True; it must be a whole number of 1 or more.",
         ),
@@ -198,7 +198,7 @@ def test_a_part_that_does_not_fit_is_named(edited_vicuna: Edit, old: str, new: s
         (
             "[projection]",
             "[[projection]]",
-            "'projection' is [{'file': 'mini-projection.safetensors', 'inputs': 2280, 'outputs': 576, "
+            "'projection' is [{'file': 'mini-projection.safetensors', 'inputs': 2385, 'outputs': 576, "
             "'image…; it must be a table: [projection].",
         ),
     ],

@@ -134,9 +134,9 @@ def test_of_200_objects_no_more_are_shown_than_have_a_vector() -> None:
 
 
 @pytest.fixture
-def seeing(mini: Bundle) -> Bundle:
+def seeing(mini_without_detector: Bundle) -> Bundle:
     """mini with a detector of four objects."""
-    file = File(GRAPH, 69688296, SHA256)
+    file, mini = File(GRAPH, 69688296, SHA256), mini_without_detector
     return replace(
         mini,
         vision=replace(mini.vision, image_size=300),
@@ -146,11 +146,9 @@ def seeing(mini: Bundle) -> Bundle:
 
 
 def test_the_tower_gives_its_own_vectors_then_a_soft_prompt_and_the_objects(
-    seeing: Bundle, mini: Bundle, mini_home: Path, examples: Path
+    seeing: Bundle, mini_without_detector: Bundle, mini_home: Path, examples: Path
 ) -> None:
-    if not (mini_home / "data" / "bundles" / "mini" / GRAPH).is_file():
-        pytest.skip(f"{GRAPH} is not among mini's files")
-    tower, before = load_tower(seeing), load_tower(mini)
+    tower, before = load_tower(seeing), load_tower(mini_without_detector)
     image = open_picture(examples / "chelsea.png").image
     vision = seeing.vision
     pixels = torch.from_numpy(to_pixels(image, 300, vision.mean, vision.std))[None]
@@ -184,10 +182,12 @@ def test_a_missing_graph_is_named_with_the_command_that_fetches_it(seeing: Bundl
         load_tower(elsewhere)
 
 
-def test_a_detector_changes_the_fingerprint_and_so_do_its_settings(seeing: Bundle, mini: Bundle) -> None:
+def test_a_detector_changes_the_fingerprint_and_so_do_its_settings(
+    seeing: Bundle, mini_without_detector: Bundle
+) -> None:
     assert seeing.objects is not None
     changed = [
-        mini,
+        mini_without_detector,
         seeing,
         replace(seeing, objects=replace(seeing.objects, limit=5)),
         replace(seeing, objects=replace(seeing.objects, min_score=0.2)),
@@ -196,9 +196,11 @@ def test_a_detector_changes_the_fingerprint_and_so_do_its_settings(seeing: Bundl
     assert len({tower_fingerprint(bundle) for bundle in changed}) == 5
 
 
-def test_the_detector_counts_in_the_memory_that_is_needed(seeing: Bundle, mini: Bundle) -> None:
+def test_the_detector_counts_in_the_memory_that_is_needed(
+    seeing: Bundle, mini_without_detector: Bundle
+) -> None:
     assert memory_needed(seeing, "fp32")["detector"] == 67_272_828
-    assert "detector" not in memory_needed(mini, "fp32")
+    assert "detector" not in memory_needed(mini_without_detector, "fp32")
 
 
 def test_a_detector_needs_its_own_pixels_and_the_tower_that_it_stands_beside(seeing: Bundle) -> None:
@@ -211,7 +213,14 @@ def test_a_detector_needs_its_own_pixels_and_the_tower_that_it_stands_beside(see
     assert [key for key, _ in other.contradictions()] == ["objects"]
 
 
-def test_an_earlier_projection_is_named_as_such(seeing: Bundle) -> None:
-    assert seeing.projection.path is not None
-    with pytest.raises(BundleError, match="this projection was trained for mini before it had a detector"):
-        load_projection(seeing.projection.path, 2385, 576)
+def test_an_earlier_projection_is_named_as_such_with_the_bundle_that_takes_it(
+    mini_without_detector: Bundle, mini: Bundle
+) -> None:
+    earlier, own = mini_without_detector.projection.path, mini.projection.path
+    assert earlier is not None and own is not None
+    with pytest.raises(BundleError, match=r"trained for mini before .* `--bundle mini-without-detector`, or"):
+        load_projection(earlier, 2385, 576)
+    with pytest.raises(
+        BundleError, match=r"trained for mini with its detector .*use it with `--bundle mini`"
+    ):
+        load_projection(own, 2280, 576)

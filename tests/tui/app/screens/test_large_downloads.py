@@ -36,7 +36,7 @@ def large(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bund
     """Mini as `large`, whose two files of 7 bytes count as much; the manifest may leave their size out."""
     weights = tmp_path / "weights"
     weights.write_bytes(b"weights")
-    mini = load_bundle("mini")
+    mini = load_bundle("mini-without-detector")
 
     def small(file: Any) -> Any:
         known = {"bytes": 7, "sha256": hashlib.sha256(b"weights").hexdigest()} if request.param else {}

@@ -77,7 +77,7 @@ async def test_in_80_columns_a_long_name_is_cut_and_nothing_else(
         await now.pilot.press("m")
         await shows(now, "squashed to")
         line = next(line for line in now.text().splitlines() if "1 of 3" in line)
-        assert line.strip().startswith("1 of 3   a long name") and line.strip().endswith("260 × 260")
+        assert line.strip().startswith("1 of 3   a long name") and line.strip().endswith("300 × 300")
 
 
 async def test_what_the_model_sees_is_a_square(play: Play, pictures: list[StoredPicture]) -> None:

@@ -108,7 +108,7 @@ def test_a_run_killed_while_it_trains_resumes_and_reports_every_row(
         assert " to " in rows[name]
     assert rows["three layers"].endswith("| AOK-VQA 49.7 |")
     assert rows["no Q-Former"] == "| no Q-Former | - | - |  |"
-    assert "- no Q-Former: left out, the bundle mini has no Q-Former." in report
+    assert "- no Q-Former: left out, the bundle mini-without-detector has no Q-Former." in report
     record = json.loads(run.record.read_text())
     assert record["columns"] == ["subject rate", "mean length (words)"]
     (table,) = record["tables"]

@@ -125,7 +125,7 @@ def test_a_projection_to_start_from_is_read_before_anything_is_fetched(
 def test_a_projection_of_three_layers_starts_a_bundle_of_three_layers(
     call_minigpt4: Call, data: Path, tmp_path: Path
 ) -> None:
-    mini = load_bundle("mini")
+    mini = load_bundle("mini-without-detector")
     shape = replace(mini.projection, layers=3)
     (config_home() / "bundles").mkdir(parents=True)
     write_manifest(replace(mini, projection=shape), config_home() / "bundles" / "deep.toml")
