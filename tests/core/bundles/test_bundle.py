@@ -75,7 +75,7 @@ def test_the_users_bundle_stands_beside_the_shipped_ones(edited: Edit) -> None:
 
 
 def test_the_users_bundle_takes_the_place_of_a_shipped_one(edited: Edit) -> None:
-    edited("EfficientNet-Lite2, an", "My own, an").rename(config_home() / "bundles" / "mini.toml")
+    edited("EfficientNet-Lite2, a", "My own, a").rename(config_home() / "bundles" / "mini.toml")
     assert bundle_names() == ["mini", *sorted([TOWER, *MINIGPT4, *PAIRS])]
     assert load_bundle("mini").summary.startswith("My own")
 

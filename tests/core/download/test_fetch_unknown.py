@@ -110,7 +110,7 @@ def serving() -> Iterator[Served]:
 
 def bundle_of(*sources: Source, **known: int | str) -> Bundle:
     """A bundle whose vision tower is the only file, with nothing known of it but `known`."""
-    mini = load_bundle("mini")
+    mini = load_bundle("mini-without-detector")
     file = replace(File("vit.pth", None, None, sources), **known)  # type: ignore[arg-type]
     folder = config_home() / "llama"
     bundle = replace(

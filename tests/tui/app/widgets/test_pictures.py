@@ -217,7 +217,7 @@ async def test_an_attached_picture_is_read_hashed_and_decoded_once(
         as_told: list[Image.Image] = []
         engine(as_told, "handed over").look(stored)
         assert (read.count(stored), hashed.count(length), len(decoded)) == (1, 2, 1)
-        assert as_told[0].size == (260, 260)
+        assert as_told[0].size == (300, 300)
         directly: list[Image.Image] = []
         engine(directly, "decoded").look(photo)
         squares = [to_pixels(image, 260, (0, 0, 0), (1, 1, 1)) for image in (*as_told, *directly)]
