@@ -181,9 +181,10 @@ def test_a_broken_manifest_does_not_hide_the_others(models: Run) -> None:
 
 def test_list_as_json_is_json(models: Run) -> None:
     mini, *others = json.loads(models("list", "--json").stdout)
-    assert (mini["name"], mini["state"], mini["bytes"]) == ("mini", "absent", 123_028_661)
+    assert (mini["name"], mini["state"], mini["bytes"]) == ("mini", "absent", 192_716_957)
     assert [other["name"] for other in others] == [
         "gemma-3-4b",
+        "mini-without-detector",
         "minigpt4-llama2-7b",
         "minigpt4-vicuna-13b",
         "minigpt4-vicuna-7b",
@@ -200,7 +201,7 @@ def test_list_as_json_is_json(models: Run) -> None:
 
 def test_list_says_roughly_how_large_a_model_of_unknown_files_is(models: Run) -> None:
     lines = {line.split()[0]: line.split()[1:4] for line in models("list").stdout.splitlines()}
-    assert lines["mini"] == ["123.0", "MB", "absent"]
+    assert lines["mini"] == ["192.7", "MB", "absent"]
     assert lines["minigpt4-vicuna-7b"] == ["~15.67", "GB", "absent"]
     assert lines["minigpt4-vicuna-13b"] == ["~28.23", "GB", "absent"]
 

@@ -1,6 +1,6 @@
 """Draw the loss curves of training runs, one panel a run: the picture in mini's card.
 
-python benchmarks/loss_curve.py RUN [RUN ...] --output core/bundles/MINI-loss.svg
+python docs/loss_curve.py RUN [RUN ...] --output core/bundles/MINI-loss.svg
 """
 
 from __future__ import annotations
