@@ -220,7 +220,7 @@ async def test_an_attached_picture_is_read_hashed_and_decoded_once(
         assert as_told[0].size == (300, 300)
         directly: list[Image.Image] = []
         engine(directly, "decoded").look(photo)
-        squares = [to_pixels(image, 260, (0, 0, 0), (1, 1, 1)) for image in (*as_told, *directly)]
+        squares = [to_pixels(image, 300, (0, 0, 0), (1, 1, 1)) for image in (*as_told, *directly)]
         assert squares[0].tobytes() == squares[1].tobytes()
         assert len(decoded) == 2, "the square was used up"
 
