@@ -33,22 +33,6 @@ from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.history.store import Store, StoredPicture
 from minigpt4.tui.settings.settings import load_settings
 
-DETECTOR = """
-[objects]
-architecture = "ssd-mobilenet-v2"
-limit = 6
-min_score = 0.3
-
-[objects.file]
-name = "detector.pb"
-bytes = 1
-
-[[objects.file.sources]]
-kind = "url"
-url = "https://example.org/detector.pb"
-"""
-"""The table of a manifest."""
-
 
 @dataclass
 class FakeWorker:
@@ -176,8 +160,6 @@ def png() -> Callable[[tuple[int, int]], bytes]:
 def seeing() -> dict[str, str]:
     """Settings with a bundle that has a detector."""
     manifest = (SHIPPED_BUNDLES / "mini.toml").read_text()
-    if "[objects]" not in manifest:
-        manifest = manifest.replace("image_size = 260", "image_size = 300") + DETECTOR
     path = config_home() / "bundles" / "seeing.toml"
     path.parent.mkdir(parents=True)
     path.write_text(manifest)

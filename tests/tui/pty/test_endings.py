@@ -16,7 +16,7 @@ from minigpt4.tui.history.store import Store
 Start = Any
 Terminal = Any
 
-STORY = "Tell me everything about the history of the sea, in ten chapters."
+STORY = "Write an essay about the history of the sea."
 """What mini has no end of, in words that are always the same with --greedy."""
 
 QUIT_S = 0.5

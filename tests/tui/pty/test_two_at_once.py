@@ -8,7 +8,7 @@ from minigpt4.tui.history.store import Store
 
 Start = Any
 
-STORY = "Tell me everything about the history of the sea, in ten chapters."
+STORY = "Write an essay about the history of the sea."
 
 
 def test_each_sees_what_the_other_says_and_leaves_its_answer_alone(start: Start, kept: Store) -> None:
