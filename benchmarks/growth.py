@@ -61,7 +61,7 @@ def talk(engine: Engine, pictures: Iterator[bytes], count: int, turns: int) -> I
     for turn in range(turns):
         images: tuple[ImageEmbedding, ...] = ()
         if turn in begins:
-            # Every third conversation goes on from the one before, until the context is full.
+            # Two of three pictures come in the conversation before, so that some outgrow the context.
             conversation = conversation if turn % 3 else []
             images = (engine.look(next(pictures)),)
         conversation.append(User(next(asked), images=images))

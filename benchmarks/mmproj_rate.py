@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def measure(asked: argparse.Namespace, mmproj: Path) -> None:
     forms: dict[str, Callable[[], Any]] = {"ours": lambda: ours(Picture.of_image(image))}
     for name, is_plain in (("the library at its defaults", False), ("the library, plain attention", True)):
         opened = library.Mmproj(facts, language, threads=asked.threads, plain_attention=is_plain)
-        forms[name] = lambda opened=opened: bare(opened, image)  # type: ignore[misc]
+        forms[name] = partial(bare, opened, image)
     times: dict[str, list[float]] = {name: [] for name in forms}
     for round_ in range(asked.rounds + 1):
         for name, encode in forms.items():

@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import ModuleType
 
-from minigpt4.core.bundle_making.import_pair import bundle_of_pair, facts_of_pair
+from minigpt4.core.bundle_making.import_pair import bundle_of_pair, facts_of_pair, write_own_manifest
 from minigpt4.core.bundle_making.new_name import check_name
-from minigpt4.core.bundles.bundle import Bundle, LanguageSpec, MmprojSpec, own_manifest, write_manifest
+from minigpt4.core.bundles.bundle import Bundle, LanguageSpec, MmprojSpec
 from minigpt4.core.bundles.source import File, Source
 from minigpt4.core.download.fetch import FetchPlan, Progress, bundles_folder, ensure, path_of
 from minigpt4.core.download.sources import SourceError, hub_client, size_text
@@ -109,7 +109,7 @@ def import_hub(
             mmproj=replace(found.mmproj, path=None, file=mmproj),
             language=replace(found.language, path=None, files=(language,)),
         )
-        _write(bundle)
+        write_own_manifest(bundle)
     return bundle
 
 
@@ -130,7 +130,7 @@ def _repository(address: str) -> tuple[Repository, str | None]:
     revision = found.sha or "main"
     files = [
         File(
-            name=PurePosixPath(one.rfilename).name,
+            name=_local_name(one.rfilename),
             bytes=one.size or None,
             sha256=one.lfs.sha256 if one.lfs is not None else None,
             sources=(Source(kind="hub", repo=name, revision=revision, filename=one.rfilename),),
@@ -139,6 +139,11 @@ def _repository(address: str) -> tuple[Repository, str | None]:
         if one.rfilename.lower().endswith(".gguf")
     ]
     return Repository(name, revision, tuple(files)), quant
+
+
+def _local_name(path: str) -> str:
+    """A plain file name for a path in a repository, another for each: folders may hold files of one name."""
+    return re.sub(r"[^A-Za-z0-9._+-]", "_", path).lstrip("._+-")
 
 
 def _pair(repository: Repository, quant: str | None) -> tuple[File, File]:
@@ -175,9 +180,15 @@ def _read_header(repository: Repository, file: File, path: Path) -> None:
                 start = _beginning(huggingface_hub, source, count)
         except SourceError as problem:
             raise FetchError(f"{source.label}: {problem}.") from problem
-        path.write_bytes(start)
-        # A hole takes no room on the disk, and the header's checks compare it with the file's size.
-        os.truncate(path, max(file.bytes or 0, len(start)))
+        try:
+            path.write_bytes(start)
+            # A hole takes no room on the disk, and the header's checks compare it with the file's size.
+            os.truncate(path, max(file.bytes or 0, len(start)))
+        except OSError as error:
+            raise BackendError(
+                f"The header of {file.name} cannot be kept in {path.parent}: {error.strerror or error}; make "
+                "room there, or set TMPDIR to another folder."
+            ) from error
         try:
             checked_header(path)
         except BundleError as error:
@@ -225,18 +236,6 @@ def _nothing_left_of_a_failure(bundle: Bundle) -> Iterator[None]:
     for path in before:
         if path.name not in names and path.is_file() and not path.name.startswith("."):
             path.unlink()
-
-
-def _write(bundle: Bundle) -> None:
-    path = own_manifest(bundle.name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(bundle, path)
-    except OSError as error:
-        raise BackendError(
-            f"'{bundle.name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
-            "MINIGPT4_HOME to a folder of your own."
-        ) from error
 
 
 def _preference(quant: str) -> tuple[int, str]:

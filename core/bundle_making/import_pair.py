@@ -68,17 +68,21 @@ def import_pair(
         checked_header(gguf)
         mmproj = mmproj or find_mmproj(gguf)
     bundle = bundle_of_pair(name, gguf, mmproj.expanduser().absolute(), template, notice)
-    path = own_manifest(name)
+    write_own_manifest(bundle)
+    return load_bundle(name)
+
+
+def write_own_manifest(bundle: Bundle) -> None:
+    """Write the manifest of a bundle of the user's; raises BackendError if that cannot be done."""
+    path = own_manifest(bundle.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(bundle, path)
     except OSError as error:
         raise BackendError(
-            f"'{name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
-            "MINIGPT4_HOME to a "
-            "folder of your own."
+            f"'{bundle.name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
+            "MINIGPT4_HOME to a folder of your own."
         ) from error
-    return load_bundle(name)
 
 
 def facts_of_pair(gguf: Path, mmproj: Path) -> tuple[LanguageFacts, MmprojFacts]:

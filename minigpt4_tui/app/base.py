@@ -122,7 +122,9 @@ class BaseApp(App[None], inherit_bindings=False):
 
     @on(Call)
     def _call(self, event: Call) -> None:
-        event.function()
+        # What comes while the app closes would look for widgets that are gone.
+        if self.is_running:
+            event.function()
 
     def _failed(self, error: Exception) -> None:
         from minigpt4.tui.terminal.messages import sentence

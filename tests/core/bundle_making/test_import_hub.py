@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from tests.conftest import RunMinigpt4
+from tests.core.download.conftest import listening
 
 from minigpt4.core.bundles.bundle import load_bundle, own_manifest
 from minigpt4.core.download.fetch import bundles_folder, is_whole
 from minigpt4.core.errors import UsageError
 
-VLM = Path(__file__).parents[4] / "shared" / "golden" / "vlm"
 COMMIT = "c0ffee" + "0" * 34
 REPOSITORY = "somebody/tiny-GGUF"
 
@@ -58,7 +58,7 @@ def hub() -> Iterator[Hub]:
             if self.path.startswith(f"/api/models/{REPOSITORY}"):
                 self.send(200, json.dumps(listing(state.files)).encode(), {}, with_body=with_body)
                 return
-            name = self.path.rpartition("/")[2]
+            name = unquote(self.path.partition(f"/resolve/{COMMIT}/")[2])
             content = state.files.get(name)
             if content is None:
                 self.send(404, b"", {"X-Error-Code": "EntryNotFound"}, with_body=False)
@@ -88,14 +88,9 @@ def hub() -> Iterator[Hub]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with listening(Handler) as address:
+        state.url = address
+        yield state
 
 
 def listing(files: dict[str, bytes]) -> dict[str, object]:
@@ -112,10 +107,10 @@ def listing(files: dict[str, bytes]) -> dict[str, object]:
 
 
 @pytest.fixture
-def import_tiny(hub: Hub, tmp_path: Path) -> Import:
-    if not VLM.is_dir():
-        pytest.skip(f"{VLM} is not here: the tiny models of several families")
-    gemma, qwen = VLM / "gemma3", VLM / "qwen25vl"
+def import_tiny(hub: Hub, golden: Path, tmp_path: Path, run_minigpt4: RunMinigpt4) -> Import:
+    """Run `models import tiny ...` or another command with a repository of two models' files on the hub."""
+    pytest.importorskip("llama_cpp")
+    gemma, qwen = golden / "vlm" / "gemma3", golden / "vlm" / "qwen25vl"
     hub.files |= {
         "gemma-tiny-Q8_0.gguf": (gemma / "lang.gguf").read_bytes(),
         "gemma-tiny-Q4_K_M.gguf": (gemma / "lang.gguf").read_bytes(),
@@ -123,17 +118,10 @@ def import_tiny(hub: Hub, tmp_path: Path) -> Import:
         "mmproj-gemma.gguf": (gemma / "mmproj.gguf").read_bytes(),
         "mmproj-qwen-F16.gguf": (qwen / "mmproj.gguf").read_bytes(),
     }
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
 
     def run(*arguments: str, command: str = "import") -> subprocess.CompletedProcess[str]:
-        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-        return subprocess.run(
-            [sys.executable, "-m", "minigpt4.tui", "models", command, "tiny", *arguments],
-            env={**os.environ, **settings},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_minigpt4("models", command, "tiny", *arguments, env=settings)
 
     return run
 
@@ -166,6 +154,21 @@ def test_a_quantisation_is_named_in_the_address(import_tiny: Import) -> None:
     done = import_tiny("--hub", f"https://huggingface.co/{REPOSITORY}:q8_0")
     assert done.returncode == 0, done.stderr
     assert load_bundle("tiny").language.files[0].name == "gemma-tiny-Q8_0.gguf"
+
+
+def test_folders_may_hold_files_of_one_name(hub: Hub, import_tiny: Import) -> None:
+    language, mmproj = hub.files["gemma-tiny-Q8_0.gguf"], hub.files["mmproj-gemma.gguf"]
+    hub.files = {
+        "Q8 (whole)/model-Q8_0.gguf": language,
+        "Q4/model-Q4_K_M.gguf": language,
+        "mmproj/model-F16.gguf": mmproj,
+    }
+    done = import_tiny("--hub", f"{REPOSITORY}:Q8_0")
+    assert done.returncode == 0, done.stderr
+    bundle = load_bundle("tiny")
+    assert [file.name for file in bundle.files] == ["mmproj_model-F16.gguf", "Q8__whole__model-Q8_0.gguf"]
+    assert [file.sources[0].filename for file in bundle.files][1] == "Q8 (whole)/model-Q8_0.gguf"
+    assert all(is_whole(file, bundle) for file in bundle.files)
 
 
 def test_force_replaces_a_bundle_and_its_files(import_tiny: Import) -> None:

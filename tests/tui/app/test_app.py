@@ -128,3 +128,12 @@ async def test_a_theme_that_cannot_be_used_at_the_start_is_put_on_once_it_is_men
         assert now.app.theme == "harbour"
         file.write_text('name = "mine"\nprimary = "#0000ff"\n')
         await now.until(lambda: now.app.theme == "mine")
+
+
+async def test_what_comes_while_the_app_closes_is_dropped(play: Play) -> None:
+    called: list[str] = []
+    async with play() as now:
+        now.app.in_background(lambda: "in time", called.append)
+        await now.until(lambda: called)
+    now.app._call(now.app.Call(lambda: called.append("too late")))
+    assert called == ["in time"]
