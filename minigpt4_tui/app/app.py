@@ -71,8 +71,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.engine = EngineStatus()
         self.is_begun = False
         self._in_force = settings
-        pictures = tuple(pictures)
-        self._start_with = (pictures, conversation)
+        self._start_with = (tuple(pictures), conversation)
         self._vision = (projection, offload)
         self._keys = bindings(settings.settings.keys)
         self._make_worker = make_worker
@@ -86,7 +85,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.objects_found: Signal[ObjectsFound | Failed] = Signal(self, "objects_found")
         self.engine_changed: Signal[EngineStatus] = Signal(self, "engine_changed")
         self._apply_motion()
-        self.chat = ChatScreen(self, pictures, is_empty=conversation is None)
+        self.chat = ChatScreen(self, self._start_with[0], is_empty=conversation is None)
         self.begin_theme(self.settings.theme)
 
     @property
@@ -107,6 +106,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
 
     async def _begin(self) -> None:
         self.is_begun = True
+        self.add_styles(Path(__file__).with_name("later.tcss"))
         self.guarded(lambda: self.store.set_lock_timeout(LOCK_S))
         self.set_interval(0.5, lambda: self.guarded(self.conversation.tick, rarely=True))
         self._warn([*self.loaded.problems, *self._keys.clashes, self.store.notice])

@@ -27,6 +27,8 @@ from minigpt4.tui.terminal.sanitize_filter import SanitizeFilter
 from minigpt4.tui.textual_theme import register_theme_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from textual.driver import Driver
 
     from minigpt4.themes.watch import ThemeWatch
@@ -168,6 +170,11 @@ class BaseApp(App[None], inherit_bindings=False):
         """Skip the first theme, with which all is composed: each style sheet would be parsed twice."""
         if self._first_variables is None or self._first_variables != self.get_css_variables():
             super().refresh_css(animate)
+
+    def add_styles(self, file: Path) -> None:
+        """Add the rules of a style sheet for the widgets that are mounted from now on."""
+        self.stylesheet.read(file)
+        self.stylesheet.parse()
 
     def use_theme(self, name: str) -> bool:
         """Read and show a theme; False if its file is invalid, after showing the error."""

@@ -14,7 +14,6 @@ from textual.widgets import TextArea
 from minigpt4.tui.conversation.draft import opened
 from minigpt4.tui.history.store import StoredMessage
 from minigpt4.tui.images.attachments import Attachment, attachments_in
-from minigpt4.tui.prompts.prompts import PromptError
 from minigpt4.tui.screens.chat_draft import ChatDraft
 from minigpt4.tui.settings.bindings import bindings_of
 from minigpt4.tui.terminal.sanitize import sanitize
@@ -22,7 +21,6 @@ from minigpt4.tui.widgets.composer import MAX_CHARACTERS, Composer
 from minigpt4.tui.widgets.footer import ChatFooter
 from minigpt4.tui.widgets.key_line import KeyLine
 from minigpt4.tui.widgets.message import MessageView
-from minigpt4.tui.widgets.option_rows import OptionRows
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
@@ -116,6 +114,7 @@ class ChatScreen(ChatDraft):
     def _submitted(self, event: Composer.Submitted) -> None:
         from minigpt4.tui.conversation.slash_commands import command_in, unknown_command, with_prompt
         from minigpt4.tui.images.question import question_in
+        from minigpt4.tui.prompts.prompts import PromptError
 
         command = command_in(event.text)
         edited = self.conversation.message(self.footer.editing or "")
@@ -243,17 +242,20 @@ class ChatScreen(ChatDraft):
 
     def action_page_up(self) -> None:
         """Scroll up by a page; in a list, move its cursor."""
-        if isinstance(self.focused, OptionRows):
-            self.focused.page(-1)
-        else:
-            self.transcript.scroll_page_up(animate=not self.host.settings.reduced_motion)
+        self._page(-1)
 
     def action_page_down(self) -> None:
         """Scroll down by a page; in a list, move its cursor."""
+        self._page(1)
+
+    def _page(self, step: int) -> None:
+        from minigpt4.tui.widgets.option_rows import OptionRows
+
         if isinstance(self.focused, OptionRows):
-            self.focused.page(1)
+            self.focused.page(step)
         else:
-            self.transcript.scroll_page_down(animate=not self.host.settings.reduced_motion)
+            scroll = self.transcript.scroll_page_up if step < 0 else self.transcript.scroll_page_down
+            scroll(animate=not self.host.settings.reduced_motion)
 
     def action_follow_end(self) -> None:
         """Scroll to the end and follow it."""

@@ -15,11 +15,11 @@ from minigpt4.tui.conversation.question_history import QuestionHistory
 from minigpt4.tui.images.attachments import WINDOWS, complete_path, names_folder
 from minigpt4.tui.settings.keys import ACTIONS
 from minigpt4.tui.terminal.sanitize import sanitize
-from minigpt4.tui.widgets.completions import Completions
 
 if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
     from minigpt4.tui.conversation.slash_commands import Choice
+    from minigpt4.tui.widgets.completions import Completions
 
 MAX_CHARACTERS = 32_000
 """The composer's limit: several times the bundles' context, yet short enough to type in.
@@ -253,7 +253,14 @@ class Composer(TextArea):
 
     @property
     def _choices(self) -> Completions:
-        return self.screen.query_one(Completions)
+        # Mounted when it is first needed: the first frame would wait 6 ms for it.
+        from minigpt4.tui.widgets.completions import Completions
+
+        for found in self.screen.query(Completions):
+            return found
+        found = Completions()
+        self.screen.mount(found, before="#editing")
+        return found
 
 
 def looks_dropped(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from textual import events, on
 from textual.app import ComposeResult
@@ -18,11 +19,13 @@ from minigpt4.tui.conversation.question_history import QuestionHistory
 from minigpt4.tui.history.store import StoredMessage, StoredPicture
 from minigpt4.tui.terminal.sanitize import sanitize_line
 from minigpt4.tui.widgets.chips import ChipRow
-from minigpt4.tui.widgets.completions import Completions
 from minigpt4.tui.widgets.composer import MAX_CHARACTERS, Composer
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 from minigpt4.tui.widgets.message import MessageView
 from minigpt4.tui.widgets.status import StatusLine
+
+if TYPE_CHECKING:
+    from minigpt4.tui.widgets.completions import Completions
 
 CHARACTERS_PER_TOKEN = 4
 """Roughly, for English; used only to estimate the draft's length."""
@@ -60,7 +63,6 @@ class ChatFooter(Vertical):
         self._image_tokens = 0
 
     def compose(self) -> ComposeResult:
-        yield Completions()
         yield Static("", id="editing", markup=False)
         yield KeyLine(id="held")
         yield ChipRow(id="chips")
@@ -217,8 +219,8 @@ class ChatFooter(Vertical):
             self.composer.replace_text("\n".join(filter(None, (before, self.composer.text))))
         return was
 
-    @on(Completions.Chosen)
-    def _choose(self, event: Completions.Chosen) -> None:
+    def on_completions_chosen(self, event: Completions.Chosen) -> None:
+        """Take the row that was clicked."""
         event.stop()
         self.composer.choose(event.choice, is_final=True)
 
