@@ -223,6 +223,9 @@ class Bundle:
     name: str
     summary: str = text()
     license: str = text()
+    gate: str = text(default="")
+    """What to ask for, and where, before the hub gives its files out; empty if it gives them to everybody."""
+
     vision: VisionSpec = IN_MMPROJ
     qformer: QFormerSpec | None = None
     objects: ObjectsSpec | None = None

@@ -143,6 +143,7 @@ def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
             ("Vision", f"{mmproj_path(bundle).name}, about {bundle.image_tokens} tokens a picture"),
             ("Language", _language(bundle)),
             ("License", bundle.license),
+            *_gate(bundle),
         )
     vision, projection = bundle.vision, bundle.projection
     qformer = f", Q-Former of {bundle.qformer.options.queries} queries" if bundle.qformer else ""
@@ -158,7 +159,12 @@ def _description(bundle: Bundle) -> tuple[tuple[str, str], ...]:
         ),
         ("Language", _language(bundle)),
         ("License", bundle.license),
+        *_gate(bundle),
     )
+
+
+def _gate(bundle: Bundle) -> tuple[tuple[str, str], ...]:
+    return (("Before the download", bundle.gate),) if bundle.gate else ()
 
 
 def _language(bundle: Bundle) -> str:

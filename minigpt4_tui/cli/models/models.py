@@ -110,6 +110,8 @@ def pull(
     bundle = load_bundle(name)
     needed = bundle.files if everything else needed_files(EngineOptions(bundle))
     files = [file for file in bundle.files if file in needed or path_of(file, bundle).exists()]
+    if bundle.gate and not all(is_present(file, bundle) for file in files):
+        say(f"Before the first download of '{bundle.name}', {bundle.gate}.")
     is_agreed = yes or not can_ask()
     pull_with_progress(bundle, files, verify=True, local=local, begin=announce if is_agreed else agree)
     if bundle.objects is not None:
@@ -206,6 +208,8 @@ def _part_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     yield "name", bundle.name
     yield "summary", bundle.summary
     yield "license", bundle.license
+    if bundle.gate:
+        yield "access", bundle.gate
     yield from pair_lines(bundle) if bundle.mmproj is not None else _tower_lines(bundle)
     yield "language", f"{language.architecture}, context {language.context}, template {bundle.template}"
     settings = asdict(bundle.sampling).items()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from minigpt4.core.bundles.bundle import load_bundle, write_manifest
+from minigpt4.core.bundles.bundle import load_bundle, manifest_path, write_manifest
 from minigpt4.core.download.fetch import is_whole, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.storage.paths import config_home, data_home
@@ -290,3 +290,13 @@ def test_pulling_mini_again_finds_it_whole(models: Run, mini_home: Path) -> None
     done = models("pull")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{mini_home / 'data' / 'bundles' / 'mini'}\n"
+
+
+def test_what_must_be_asked_for_is_said_before_the_first_download_only(models: Run, downloads: Path) -> None:
+    assert "access at https://huggingface.co/meta-llama" in models("show", "minigpt4-llama2-7b").stdout
+    gate = "request access at https://huggingface.co/a/b"
+    write_manifest(replace(load_bundle("small"), gate=gate), manifest_path("small"))
+    assert ["access", gate] in [line.split(maxsplit=1) for line in models("show", "small").stdout.splitlines()]
+    assert gate in models("pull", "small").stderr
+    again = models("pull", "small")
+    assert again.returncode == 0 and gate not in again.stderr
