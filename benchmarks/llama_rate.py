@@ -43,9 +43,9 @@ QUARTER_7B = LlamaShape(
     layers=8, width=4096, mlp=11008, heads=32, key_heads=32, vocabulary=32000, context=2048
 )
 LIBRARY = "attention left to llama.cpp"
-MIXED = "keys and values of two types"
+ALONE = "plain attention, decoded tokens alone"
 COPIES = "plain attention, lone positions copied"
-FORMS = (LIBRARY, MIXED, COPIES)
+FORMS = (LIBRARY, ALONE, COPIES)
 """How large models compute, how small ones do, and how those on a GPU do; see LEAST_BATCH in llamacpp.py."""
 
 START = 32
@@ -134,7 +134,7 @@ def loops_for(gguf: Path, asked: argparse.Namespace, *, is_repacked: bool) -> di
     def ours(form: str, *, repacked: bool = is_repacked) -> Ours:
         return Ours(gguf, asked.threads, context, form=form, is_repacked=repacked)
 
-    own = LIBRARY if is_large(gguf) else MIXED
+    own = LIBRARY if is_large(gguf) else ALONE
     loops: dict[str, Loop] = {"llama.cpp at its best": Bare(gguf, asked.threads, context), "ours": ours(own)}
     loops |= {name: ours(name) for name in FORMS if name != own}
     if is_repacked:
@@ -170,7 +170,7 @@ class Ours:
     def __init__(self, gguf: Path, threads: int, context: int, *, form: str, is_repacked: bool) -> None:
         with (
             mock.patch.object(llamacpp, "LARGE_BYTES", 0 if form == LIBRARY else 1 << 62),
-            mock.patch.object(LlamaCppLanguageModel, "mixes_types", form == MIXED),
+            mock.patch.object(LlamaCppLanguageModel, "decodes_alone", form == ALONE),
         ):
             self._model = LlamaCppLanguageModel(
                 gguf,

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError, ContextError, UsageError
-from minigpt4.core.language.kept_states import KeptState, KeptStates, Key, pays, shared_length, within_whole
+from minigpt4.core.language.kept_states import (
+    KeptState,
+    KeptStates,
+    Key,
+    decoded_key,
+    is_decoded,
+    pays,
+    shared_length,
+    within_whole,
+)
 from minigpt4.core.language.positions import Positions, positions_of
 from minigpt4.core.language.sampling import Sampler
 from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
@@ -76,6 +85,8 @@ class LanguageModel(ABC):
         self._states = KeptStates(context // 2)
         self._computed = 0
         self._call = 0
+        # Whether decoded tokens are computed by other kernels than a prompt's, and so not reused.
+        self._drops_decoded = False
 
     @abstractmethod
     def tokenize(self, *texts: Text) -> list[int]:
@@ -212,7 +223,7 @@ class LanguageModel(ABC):
             logits = logits_V.astype(np.float64)
             highest = logits.max()
             total += float(logits[token] - highest - np.log(np.exp(logits - highest).sum()))
-            pending = Positions([token], [[token]])
+            pending = self._decoded(token)
         return total
 
     def trace(self, prompt: Sequence[PromptPiece]) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
@@ -254,7 +265,11 @@ class LanguageModel(ABC):
             if self.is_end(token):
                 return
             yield token
-            pending = Positions([token], [[token]])
+            pending = self._decoded(token)
+
+    def _decoded(self, token: int) -> Positions:
+        """A token that the model itself has said, as the next position."""
+        return Positions([decoded_key(token) if self._drops_decoded else token], [[token]])
 
     def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
         positions = positions_of(prompt, self.width)
@@ -303,7 +318,7 @@ class LanguageModel(ABC):
         most = self._states.most_positions
         if most < len(self._cached):
             most -= within_whole(self._cached[most])
-        keys = self._cached[:most]
+        keys = [key for key in self._cached[:most] if not is_decoded(key)]
         nearest = self._states.nearest(keys)
         known = max(remaining, nearest[1] if nearest is not None else 0)
         if pays(len(keys) - known, copied=len(keys)):

@@ -80,6 +80,16 @@ class KeptStates:
         self._states.clear()
 
 
+def decoded_key(token: int) -> Key:
+    """The key of a decoded token that was computed otherwise than a prompt's would be: no prompt has it."""
+    return ~token
+
+
+def is_decoded(key: Key) -> bool:
+    """Whether this is such a key."""
+    return isinstance(key, int) and key < 0
+
+
 def within_whole(key: Key) -> int:
     """How many keys before this one begins the image that can only be dropped as a whole; else 0."""
     return key[1] if isinstance(key, tuple) and len(key) == 3 else 0

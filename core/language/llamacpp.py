@@ -21,7 +21,7 @@ from minigpt4.core.download.fetch import Notice, path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import CHUNK, END_TOKENS, Cancelled, LanguageModel, encodable
-from minigpt4.core.language.kept_states import has_room
+from minigpt4.core.language.kept_states import has_room, is_decoded
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llama_tokenizer import LlamaText
 from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 
 ALL_LAYERS = 999
 SEQUENCE = 0
-FLASH_ATTENTION_OFF, FLASH_ATTENTION_ON = 0, 1
-GGML_TYPE_F16, GGML_TYPE_BF16 = 1, 30
+FLASH_ATTENTION_OFF = 0
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
 
 MOST_CONVERTED_BYTES = 2_000_000_000
@@ -70,11 +69,13 @@ LEAST_BATCH = 2
 dropped straight after. Models of LARGE_BYTES go without.
 
 With this rule logits are the same bit for bit however a prompt is cut, so a reused cache never changes a
-greedy answer: a lone position takes other kernels, whose logits differ by up to 1. Some weights need no
-copy, which takes half of mini's decoding speed: mini's own (Q4_1) and F16, but not Q4_K; the trial of
-core/weights/repacking.py finds out. Attention must be the same for any number of positions then: flash
-attention is, on a CPU, if keys (BF16) and values (F16) are of different types. With one type for both it
-takes other kernels for more positions.
+greedy answer: a lone position takes other kernels, whose logits differ by up to 1. The copy takes half of
+mini's decoding speed. Where weights need none (mini's Q4_1 and F16, but not Q4_K; the trial of
+core/weights/repacking.py finds out), only attention differs, and decoded tokens go without: they are not
+reused, and the next prompt computes the answer anew with the question that follows it, in one batch.
+Answers are short, and conversations become long: flash attention, which has the same bits for one position
+as for many if keys (BF16) and values (F16) are of different types, looks at a key so slowly that the
+question of turn 40 took four times as long (0.85 against 0.21 s of one core).
 
 On AVX-512 the rule holds for every type that `models quantize` makes and for mini's, with SAME_KERNELS;
 repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread 0.5).
@@ -86,8 +87,8 @@ class LlamaCppLanguageModel(LanguageModel):
 
     backend: ClassVar[str] = "llamacpp"
 
-    mixes_types: ClassVar[bool] = True
-    """Whether the keys and values of a small model on a CPU may have the two types of LEAST_BATCH."""
+    decodes_alone: ClassVar[bool] = True
+    """Whether small models on a CPU may decode without copies (LEAST_BATCH)."""
 
     def __init__(
         self,
@@ -109,9 +110,9 @@ class LlamaCppLanguageModel(LanguageModel):
         if gpu_layers != 0 and not self._api.llama_supports_gpu_offload():
             raise BackendError(WITHOUT_GPU)
         self._is_large = is_large(gguf)
-        self._has_mixed_types = self.mixes_types and gpu_layers == 0 and not self._is_large
-        has_lone = self._has_mixed_types and repack.lone_keeps_bits
-        self._least_batch = 1 if self._is_large or has_lone else LEAST_BATCH
+        self._least_batch = 1 if self._is_large else LEAST_BATCH
+        is_small = gpu_layers == 0 and not self._is_large
+        self._drops_decoded = self.decodes_alone and is_small and repack.lone_keeps_bits
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
@@ -238,6 +239,7 @@ class LlamaCppLanguageModel(LanguageModel):
             count=count,
             positions=min(positions, self.context),
             least_batch=self._least_batch,
+            drops_decoded=self._drops_decoded,
         )
 
     def close(self) -> None:
@@ -262,9 +264,10 @@ class LlamaCppLanguageModel(LanguageModel):
     def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         self._open_vocabulary()
         start = len(self._cached)
+        least = 1 if is_decoded(positions.keys[0]) else self._least_batch
         for run in positions.runs:  # one batch holds either tokens or vectors
-            is_padded = len(run) < self._least_batch
-            batch = self._batch(run, start, max(len(run), self._least_batch))
+            is_padded = len(run) < least
+            batch = self._batch(run, start, max(len(run), least), least)
             with self._abort.when(cancelled, len(run)):
                 status = self._api.llama_decode(self._context, batch)
             if status == ABORTED:  # the library has removed the batch from the cache
@@ -279,7 +282,7 @@ class LlamaCppLanguageModel(LanguageModel):
         logits = self._api.llama_get_logits_ith(self._context, len(run) - 1)
         return np.ctypeslib.as_array(logits, shape=(self.vocabulary_size,)).copy()
 
-    def _batch(self, run: Run, start: int, size: int) -> Any:
+    def _batch(self, run: Run, start: int, size: int, logits: int) -> Any:
         """A run as the library reads it, a lone position repeated up to `size`; logits of the last ones."""
         if isinstance(run, list):
             batch = self._token_batch
@@ -295,7 +298,7 @@ class LlamaCppLanguageModel(LanguageModel):
             batch.pos[place] = start + place
             batch.n_seq_id[place] = 1
             batch.seq_id[place][0] = SEQUENCE
-            batch.logits[place] = place >= size - self._least_batch
+            batch.logits[place] = place >= size - logits
         return batch
 
     def _open_vocabulary(self) -> Any:
@@ -313,10 +316,7 @@ class LlamaCppLanguageModel(LanguageModel):
         parameters.n_ctx = (positions + 1) * sequences
         parameters.n_seq_max = sequences
         parameters.kv_unified = False
-        if self._has_mixed_types:
-            parameters.flash_attn_type = FLASH_ATTENTION_ON
-            parameters.type_k, parameters.type_v = GGML_TYPE_BF16, GGML_TYPE_F16
-        elif not self._is_large:
+        if not self._is_large:
             parameters.flash_attn_type = FLASH_ATTENTION_OFF
         parameters.n_batch = parameters.n_ubatch = CHUNK
         parameters.n_threads = parameters.n_threads_batch = self._threads

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minigpt4.core.errors import BackendError
 from minigpt4.core.language.base import CHUNK, Cancelled
-from minigpt4.core.language.kept_states import Key, shared_length
+from minigpt4.core.language.kept_states import Key, decoded_key, shared_length
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.memory import free_memory
@@ -31,7 +31,8 @@ class LlamaCppSlots:
 
     The attention of each sequence is computed apart, so that logits are the same bit for bit as those of one
     sequence alone. Where `LlamaCppLanguageModel` copies lone positions (LEAST_BATCH), so does this;
-    the copies need no logits where there are other rows that do.
+    the copies need no logits where there are other rows that do. Where it drops decoded tokens, no other
+    prompt begins with them here either.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class LlamaCppSlots:
         width: int,
         vocabulary_size: int,
         least_batch: int,
+        drops_decoded: bool,
     ) -> None:
         """`context` has `count` sequences and is freed by `close`; `positions_of` checks a prompt."""
         self.count = count
@@ -54,7 +56,7 @@ class LlamaCppSlots:
         self._memory = api.llama_get_memory(context)
         self._abort = Abort(api, context)
         self._width, self._vocabulary_size = width, vocabulary_size
-        self._least_batch = least_batch
+        self._least_batch, self._drops_decoded = least_batch, drops_decoded
         self._positions_of = positions_of
         self._held: list[list[Key]] = [[] for _ in range(count)]
 
@@ -69,6 +71,7 @@ class LlamaCppSlots:
         count: int,
         positions: int,
         least_batch: int,
+        drops_decoded: bool,
     ) -> Self | None:
         """As many sequences of a model as memory allows, at most `count`; None for fewer than two.
 
@@ -94,6 +97,7 @@ class LlamaCppSlots:
             width=width,
             vocabulary_size=int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))),
             least_batch=least_batch,
+            drops_decoded=drops_decoded,
         )
 
     def prefill(
@@ -119,7 +123,7 @@ class LlamaCppSlots:
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
         """See `Slots.step`; the slots are in ascending order, in which the library computes them at once."""
-        copies = self._least_batch
+        copies = 1 if self._drops_decoded else self._least_batch
         needs_all = len(tokens) < copies
         rows = [
             (slot, len(self._held[slot]) + copy, copy == 0 or needs_all)
@@ -128,7 +132,7 @@ class LlamaCppSlots:
         ]
         self._decode([token for token in tokens.values() for _ in range(copies)], rows)
         for slot, token in tokens.items():
-            self._held[slot].append(token)
+            self._held[slot].append(decoded_key(token) if self._drops_decoded else token)
             if copies > 1:
                 self._crop(slot, len(self._held[slot]))
         return {slot: self._logits(place * copies) for place, slot in enumerate(tokens)}

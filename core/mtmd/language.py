@@ -55,7 +55,7 @@ MROPE = ("LLAMA_ROPE_TYPE_MROPE", "LLAMA_ROPE_TYPE_IMROPE")
 class LlamaCppWithImages(LlamaCppLanguageModel):
     """A language GGUF whose pictures come from its mmproj."""
 
-    mixes_types = False  # its small caches are float32, so that it computes as libmtmd's own examples do
+    decodes_alone = False  # positions of an answer are kept: an image after it may take long
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
                     return None
                 place = first + run.stretch.positions
                 continue
-            if not self._compute(self._batch(run, place, size), len(run), cancelled):
+            if not self._compute(self._batch(run, place, size, self._least_batch), len(run), cancelled):
                 return None
             place += len(run)
             if size > len(run):

@@ -169,7 +169,8 @@ class _Reader:
     """Reads the prompt in pieces."""
 
     def __init__(self, library: Any, model: Any, *, mixes_types: bool) -> None:
-        """`mixes_types`: with the attention of small models without copies (LEAST_BATCH in llamacpp.py).
+        """`mixes_types`: with attention that is the same for one position as for many, so that only the
+        weights' kernels may differ: flash attention between keys and values of two types.
 
         Otherwise the cache hides less of what two kernels differ by: BF16 has eight bits.
         """

@@ -100,7 +100,9 @@ def test_large_models_answer_alike_without_the_padded_copy(
     rows: list[int] = []
     batch = model._batch
     monkeypatch.setattr(
-        model, "_batch", lambda run, start, size: (rows.append(size), batch(run, start, size))[1]
+        model,
+        "_batch",
+        lambda run, start, size, logits: (rows.append(size), batch(run, start, size, logits))[1],
     )
     case = chat["cases"][0]
     prompt = [picture(inputs[f"{case['name']}.inputs_embeds"][0], case["name"])]
@@ -200,3 +202,33 @@ def test_a_gpu_that_the_library_cannot_use_is_refused_before_a_folder_is_convert
     with pytest.raises(BackendError, match=r"without support for a GPU; .*`--gpu-layers`"):
         LlamaCppLanguageModel.load(EngineOptions(bundle, **wish))
     assert not gguf_path(bundle, "F16").exists()
+
+
+def test_an_answer_that_is_not_reused_is_computed_with_the_next_question(
+    llamacpp_model: LlamaCppLanguageModel,
+) -> None:
+    model = llamacpp_model
+    if not model._drops_decoded:
+        pytest.skip("this processor's kernels for mini's weights differ between one position and many")
+    model.reset()
+    first, question = model.tokenize(Text("The sea is")), model.tokenize(Text(" Why? Because"))
+    answer = list(model.generate(first, ResolvedSampling(max_tokens=8).greedy()))
+    assert len(answer) == 8 and model.computed == len(first) + 7
+    logits = model.logits([*first, *answer, *question])
+    assert model.computed == len(answer) + len(question)
+    assert np.array_equal(model.logits([*first, *answer, *question]), logits) and model.computed == 1
+    model.reset()
+    assert np.array_equal(model.logits([*first, *answer, *question]), logits)
+
+
+def test_half_an_answer_goes_on_as_if_nothing_had_been_computed(
+    llamacpp_model: LlamaCppLanguageModel,
+) -> None:
+    model = llamacpp_model
+    prompt = model.tokenize(Text("The history of the sea begins with"))
+    greedy = ResolvedSampling(max_tokens=12).greedy()
+    model.reset()
+    half = list(model.generate(prompt, greedy))
+    continued = list(model.generate([*prompt, *half], greedy))
+    model.reset()
+    assert list(model.generate([*prompt, *half], greedy)) == continued
