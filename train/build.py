@@ -256,6 +256,7 @@ def _feature_columns(recipe: Recipe, load_tower: LoadTower) -> FeatureColumns:
     return FeatureColumns(
         features=slice(0, classes.start if classes.stop > classes.start else own),
         names=tower.object_names,
+        counts=tower.object_counts,
     )
 
 

@@ -59,6 +59,10 @@ class Source:
     answer must then be read from the objects' vectors, as guessing from what photos mostly show does not
     help. Such samples have no captions."""
 
+    renumbered: bool = False
+    """Whether in renamed samples every kind also gets another number at random, in the vectors as in the
+    answers, and the objects are the detector's even where people drew boxes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:

@@ -53,6 +53,7 @@ class VisionTower(ABC):
     """Columns of D that a detector's vectors have to themselves, the last of all; empty without one."""
 
     object_names: slice = slice(0, 0)
+    object_counts: slice = slice(0, 0)
     """Those of them that hold an object's class."""
 
     prompt_columns: slice = slice(0, 0)

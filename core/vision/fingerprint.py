@@ -19,7 +19,7 @@ both are computed again when this number changes. A change that only pictures wi
 raises `PIXELS_VERSION` (pixels.py) instead, and leaves the embeddings of all others cached.
 """
 
-OBJECTS_VERSION = 4
+OBJECTS_VERSION = 5
 """The same for the vectors of a detector's objects, which only bundles with one have."""
 
 FLOAT32_ONLY = ("efficientnet-lite2",)

@@ -17,6 +17,7 @@ from minigpt4.core.vision.detections import Detections
 from minigpt4.core.vision.detector import Detector, load_detector, made_detector
 from minigpt4.core.vision.efficientnet import IMAGE_SIZE, EfficientNetLite2
 from minigpt4.core.vision.objects import (
+    COUNT_COLUMNS,
     NAME_COLUMNS,
     NAMED_COLUMNS,
     PROMPT_SCALE,
@@ -62,6 +63,7 @@ class TowerWithObjects(VisionTower):
         self.named_columns = {tower.width + column: word for column, word in NAMED_COLUMNS.items()}
         self.object_columns = slice(tower.width, self.width)
         self.object_names = slice(tower.width + NAME_COLUMNS.start, tower.width + NAME_COLUMNS.stop)
+        self.object_counts = slice(tower.width + COUNT_COLUMNS.start, tower.width + COUNT_COLUMNS.stop)
         self.prompt_columns = slice(own, self.width)
         self._tower, self._detector, self._spec, self._vision = tower, detector, spec, vision
 
@@ -88,7 +90,8 @@ class TowerWithObjects(VisionTower):
         return np.stack([object_boxes(one, self._spec.limit) for one in self._found(pixels_BCHW)])
 
     def _found(self, pixels_BCHW: Tensor) -> list[Detections]:
-        return self._detector(unnormalised(pixels_BCHW, self._vision), min_score=self._spec.min_score)
+        pixels_BCHW = unnormalised(pixels_BCHW, self._vision)
+        return self._detector.both_ways(pixels_BCHW, min_score=self._spec.min_score)
 
 
 def unnormalised(pixels_BCHW: Tensor, vision: VisionSpec) -> Tensor:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from random import Random
 from typing import Any
 
 from minigpt4.core.errors import DataError
+from minigpt4.train.batches.renaming import READ
 from minigpt4.train.batches.scenes import certainty_of
 from minigpt4.train.captions.cleaning import cleaned
 from minigpt4.train.captions.labels import (
@@ -57,11 +58,13 @@ class Annotations:
     """The annotations of one photo: people's captions, or only a label (a class or a phrase), or neither.
 
     `objects` are those in it, as the sample shows it; None if nobody looked for any, or they do not matter.
+    `numbers` are how many there are of each kind in a renumbered sample, and empty in all others.
     """
 
     captions: tuple[str, ...] = ()
     labels: tuple[ImageNetClass | str, ...] = ()
     objects: tuple[SceneObject, ...] | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     def flipped(self) -> Annotations:
         """The annotations that still hold for the mirrored photo."""
@@ -71,6 +74,8 @@ class Annotations:
         """What is known of the objects, in view of captions and labels."""
         if self.objects is None:
             return None
+        if self.numbers:
+            return Scene.of(self.objects, (), READ, self.numbers)
         texts = self.captions or tuple(text for label in self.labels for text in label_texts(label))
         return Scene.of(self.objects, texts, certainty_of(recipe))
 

@@ -52,7 +52,7 @@ class Sample:
     index: int = 0
     hidden: bool = False
     key: str = ""
-    renaming: Renaming = ()
+    renaming: Renaming | None = None
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,21 @@ class TrainingSamples:
             # If every caption mentions left or right, the whole photo is shown instead.
             crop, known = (crop, known.flipped()) if known.flipped() else (0, known)
         hidden = rng.random() < source.hidden
+        objects = self._objects[place.source]
         try:
-            known = _with_objects(known, self._objects[place.source], place.photo, crop, recipe)
+            known = _with_objects(known, objects, place.photo, crop, recipe)
         except PhotoError as error:
             return Skipped(source.name, key, error.reason, index)
         statistics = self._statistics[place.source]
-        renaming: Renaming = ()
+        renaming: Renaming | None = None
         # No draw is made where there is nothing to rename: the losses of earlier recipes stay the same.
         if source.renamed and known.objects and statistics and rng.random() < source.renamed:
-            renaming, statistics = draw_renaming(rng), statistics_of_renamed(statistics)
-            known = Annotations(objects=renamed(known.objects, renaming))
+            renaming = draw_renaming(rng, renumbered=source.renumbered)
+            statistics = statistics_of_renamed(statistics, renumbered=source.renumbered)
+            shown = known.objects
+            if source.renumbered:
+                shown = objects.detected(place.photo, crop) or shown
+            known = Annotations(objects=renamed(shown, renaming), numbers=renaming.by_label)
         drawn = tuple(examples(known, recipe, rng, statistics))
         if not drawn:
             return Skipped(source.name, key, NO_OBJECTS, index)
@@ -212,6 +217,9 @@ class FeatureColumns:
     names: slice = field(default_factory=lambda: NONE)
     """The classes of a detector's objects."""
 
+    counts: slice = field(default_factory=lambda: NONE)
+    """How many there are of each."""
+
 
 NO_COLUMNS = FeatureColumns(NONE)
 
@@ -228,7 +236,7 @@ def change_features(
     for row_ND, sample in zip(features_BND, samples, strict=True):
         features_ND = row_ND[:, columns.features]
         if sample.renaming:
-            rename_columns(row_ND, sample.renaming, columns.names)
+            rename_columns(row_ND, sample.renaming, columns.names, columns.counts)
         if sample.hidden:
             features_ND.zero_()
         elif p:

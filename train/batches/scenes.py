@@ -47,6 +47,15 @@ class SourceObjects:
             return tuple(_cropped(marked, photos, there, crop)) if crop else marked
         return None if self._detections is None else tuple(self._detections(photos, there, crop))
 
+    def detected(self, place: int, crop: int) -> tuple[SceneObject, ...]:
+        """The detector's objects, also where people marked them; none without a detector.
+
+        Raises PhotoError if the photo cannot be read.
+        """
+        if self._detections is None:
+            return ()
+        return tuple(self._detections(*self._photos.origin(place), crop))
+
     def statistics(self, certainty: Certainty) -> LabelStatistics | None:
         """What the source's photos show how often; None if nobody looked for objects.
 

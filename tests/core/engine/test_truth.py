@@ -25,8 +25,9 @@ def engine(mini: Bundle, request: pytest.FixtureRequest) -> Iterator[Engine]:
     ("photo", "question", "said"),
     [
         ("chelsea.png", "What is in this picture?", "A cat."),
+        ("chelsea.png", "Is there a cat in the picture?", "Yes"),
         ("chelsea.png", "Is there a dog in the picture?", "No"),
-        ("coffee.jpg", "What is in this picture?", "A cup of coffee."),
+        ("coffee.jpg", "What is in this picture?", "An espresso."),
         ("coffee.jpg", "Is there a cup in the picture?", "Yes"),
         ("coffee.jpg", "Is there a dog in the picture?", "No"),
         ("camera.png", "What is in this picture?", "A camera"),

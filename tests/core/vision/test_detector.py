@@ -20,6 +20,7 @@ from minigpt4.core.vision.detections import (
     MAX_OVERLAP,
     Detections,
     anchor_boxes,
+    both_ways,
     detections_of,
     overlaps,
 )
@@ -115,6 +116,40 @@ def test_the_same_object_is_found_once_and_two_apart_twice() -> None:
     assert found.scores_K.tolist() == pytest.approx([0.9, 0.8, 0.6])
     assert (found.boxes_K4 >= 0).all() and (found.boxes_K4 <= 1).all()
     assert found.probabilities_KC[2, 16] == pytest.approx(0.7)
+
+
+def test_a_mirrored_picture_has_the_same_objects_mirrored(detector: Detector, examples: Path) -> None:
+    pictures = torch.cat([_pixels(open_picture(examples / name)) for name in ("coffee.jpg", "chelsea.png")])
+    pairs = zip(
+        detector.both_ways(pictures, min_score=0.15),
+        detector.both_ways(pictures.flip(-1), min_score=0.15),
+        strict=True,
+    )
+    for found, mirrored in pairs:
+        assert found.names == mirrored.names and len(found)
+        np.testing.assert_allclose(found.scores_K, mirrored.scores_K, atol=1e-4)
+        np.testing.assert_allclose(found.boxes_K4[:, 1], 1 - mirrored.boxes_K4[:, 3], atol=1e-4)
+        np.testing.assert_allclose(found.boxes_K4[:, [0, 2]], mirrored.boxes_K4[:, [0, 2]], atol=1e-4)
+
+
+def test_what_only_the_mirror_shows_is_added_and_what_both_show_is_there_once() -> None:
+    def objects(*rows: tuple[int, float, tuple[float, float, float, float]]) -> Detections:
+        numbers, scores, boxes = zip(*rows, strict=True)
+        return Detections(
+            np.array(boxes, np.float32),
+            np.array(numbers, np.int64),
+            np.array(scores, np.float32),
+            np.zeros((len(rows), 90), np.float32),
+        )
+
+    cat, dog = 17, 18
+    found = objects((cat, 0.6, (0.1, 0.1, 0.5, 0.4)), (dog, 0.3, (0.5, 0.6, 0.9, 0.9)))
+    mirrored = objects((cat, 0.9, (0.1, 0.58, 0.5, 0.9)), (cat, 0.2, (0.6, 0.0, 0.9, 0.3)))
+    together = both_ways(found, mirrored)
+    assert together.names == ["cat", "dog", "cat"]
+    assert together.scores_K.tolist() == pytest.approx([0.9, 0.3, 0.2])
+    assert together.boxes_K4[0].tolist() == pytest.approx([0.1, 0.1, 0.5, 0.42])
+    assert together.boxes_K4[2].tolist() == pytest.approx([0.6, 0.7, 0.9, 1.0])
 
 
 def test_no_picture_has_more_than_a_hundred_objects() -> None:

@@ -165,6 +165,7 @@ def test_the_tower_gives_its_own_vectors_then_a_soft_prompt_and_the_objects(
     assert (features_ND[:5, 1280:2280] - own[:5, 1280:]).abs().max() < 0.1
     assert tower.named_columns[2280] == "person"
     assert [tower.object_names, tower.prompt_columns] == [slice(2280, 2360), slice(2376, 2378)]
+    assert tower.object_counts == slice(2369, 2374)
     boxes_BK6 = tower.object_boxes(pixels)
     assert boxes_BK6.shape == (1, 4, 6)
     places_K5 = features_ND[17::2, 2280:].numpy()[:, PLACE_COLUMNS]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from minigpt4.train.captions.objects.scene import SceneObject
 from minigpt4.train.data.dataset import PhotoError, PhotoSet
 from minigpt4.train.data.open import open_photos
 from minigpt4.train.data.subset import Selection
+from minigpt4.train.evaluate.metrics.chair import objects_named
 from minigpt4.train.features.crops import box_of_crop, crop_of, is_flipped
 from minigpt4.train.recipe import Recipe, Source
 
@@ -27,6 +29,7 @@ MakeRecipe = Callable[..., Recipe]
 
 DOG = {"label": "dog", "box": [0.02, 0.3, 0.3, 0.9]}
 BUS = {"label": "bus", "box": [0.6, 0.1, 1.0, 0.5]}
+WORDS = ("One", "Two", "Three", "Four", "Several")
 CAPTIONS = ("A black dog runs in the snow.", "A dog runs.", "The dog is running in snow.")
 
 
@@ -214,10 +217,46 @@ def test_renamed_objects_are_asked_about_by_their_new_names(
     answers = set()
     for sample in drawn(TrainingSamples(recipe, (photos,))):
         old = ["dog", "bus"] if sample.photo == 0 else ["dog"]
-        there = {LABELS[sample.renaming[LABELS.index(label)]] for label in old}
+        there = {LABELS[sample.renaming.places[LABELS.index(label)]] for label in old}
         for _, answer in sample.examples:
             answers.add(answer.partition(",")[0])
             named = answer.rstrip(".").removeprefix("Yes, there is a ").removeprefix("No, there is no ")
             if named in LABELS:
                 assert (named in there) == answer.startswith("Yes")
+    assert answers == {"Yes", "No"}
+
+
+def test_renumbered_objects_are_counted_as_their_vectors_say(
+    tiny_recipe: MakeRecipe, shard: Callable[..., Selection]
+) -> None:
+    photos = shard({"objects": [DOG, DOG, BUS]}, {"objects": [DOG]})
+    source = Source(name="boxes", kind="objects", weight=1.0, renamed=1.0, renumbered=True)
+    recipe = about_objects(
+        tiny_recipe, source=(source,), object_questions_per_photo=3.0, object_kinds=("count",)
+    )
+    found = Counter()
+    for sample in drawn(TrainingSamples(recipe, (photos,)), 60):
+        for question, answer in sample.examples:
+            (kind,), number = objects_named(question), answer.split()[0]
+            if number != "No":
+                assert number == WORDS[sample.renaming.by_label[kind] - 1]
+            found[number] += 1
+    assert {*WORDS} <= {*found}
+
+
+def test_renumbered_objects_are_the_detectors_also_where_people_drew_boxes(
+    tiny_recipe: MakeRecipe, shard: Callable[..., Selection]
+) -> None:
+    photos = shard({"objects": [DOG]}, {"objects": [DOG]})
+    source = Source(name="boxes", kind="objects", weight=1.0, renamed=1.0, renumbered=True)
+    recipe = about_objects(
+        tiny_recipe, source=(source,), object_questions_per_photo=3.0, object_kinds=("presence",)
+    )
+    answers = set()
+    for sample in drawn(TrainingSamples(recipe, (photos,), Detector())):
+        cat = LABELS[sample.renaming.places[LABELS.index("cat")]]
+        for _, answer in sample.examples:
+            answers.add(answer.partition(",")[0])
+            # "Are there any animals?" is answered by a kind, too.
+            assert answer.startswith("No") or objects_named(answer) == [cat]
     assert answers == {"Yes", "No"}

@@ -111,8 +111,12 @@ class Scene:
         objects: Iterable[SceneObject],
         captions: Sequence[str] = (),
         certainty: Certainty = Certainty(),
+        counted: Mapping[str, int] | None = None,
     ) -> Scene:
-        """The scene of a photo with these objects, and with people's captions if there are some."""
+        """The scene of a photo with these objects, and with people's captions if there are some.
+
+        `counted` says how many there are of each kind, whatever the objects say.
+        """
         sure: dict[str, list[SceneObject]] = {}
         doubtful: dict[str, list[SceneObject]] = {}
         for one in objects:
@@ -126,12 +130,16 @@ class Scene:
             for kind, found in sorted(sure.items(), key=lambda item: -sum(one.area for one in item[1]))
             if kind not in wrong
         }
-        numbers = {
-            kind: len(found)
-            for kind, found in things.items()
-            if said.allows(kind, len(found))
-            and _is_complete(found, doubtful.get(kind, ()), said.numbers(kind))
-        }
+        numbers = (
+            {kind: counted[kind] for kind in things if kind in counted}
+            if counted
+            else {
+                kind: len(found)
+                for kind, found in things.items()
+                if said.allows(kind, len(found))
+                and _is_complete(found, doubtful.get(kind, ()), said.numbers(kind))
+            }
+        )
         unsure = (doubtful.keys() | said.kinds.keys() | wrong | said.negated) - things.keys()
         if said.hints_at_people and "person" not in things:
             unsure.add("person")

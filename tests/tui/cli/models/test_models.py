@@ -296,7 +296,9 @@ def test_what_must_be_asked_for_is_said_before_the_first_download_only(models: R
     assert "access at https://huggingface.co/meta-llama" in models("show", "minigpt4-llama2-7b").stdout
     gate = "request access at https://huggingface.co/a/b"
     write_manifest(replace(load_bundle("small"), gate=gate), manifest_path("small"))
-    assert ["access", gate] in [line.split(maxsplit=1) for line in models("show", "small").stdout.splitlines()]
+    assert ["access", gate] in [
+        line.split(maxsplit=1) for line in models("show", "small").stdout.splitlines()
+    ]
     assert gate in models("pull", "small").stderr
     again = models("pull", "small")
     assert again.returncode == 0 and gate not in again.stderr
