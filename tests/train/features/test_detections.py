@@ -85,7 +85,7 @@ def test_each_crop_has_its_own_boxes_as_it_shows_them(photos: PhotoSet, vision: 
     detector = FindsRed()
     wanted = FeatureSet(photos, CROPS, "detector", BOXES, BOX_COLUMNS, vision, kind="objects")
     compute_missing_features([wanted], lambda: DetectionTower(detector, vision), lambda _: None)
-    assert detector.seen == 2 * CROPS
+    assert detector.seen == 2 * CROPS * 2  # and their mirror images
     cached = cached_features(wanted)
     assert cached is not None
     found = CachedDetections([photos], [cached])
@@ -121,7 +121,9 @@ def test_a_crowd_is_cut_to_the_best_and_numbers_without_a_class_are_no_objects(v
     class Crowd(FindsRed):
         def _of(self, pixels_CHW: Tensor) -> Detections:
             scores = np.linspace(0.9, 0.2, BOXES + 9).tolist()
-            boxes = np.tile(np.array([[0.0, 0.0, 0.5, 0.5]], np.float32), (len(scores), 1))
+            # One below another, as wide as the picture: in the mirror they are where they were.
+            sides = np.linspace(0, 1, len(scores) + 1, dtype=np.float32)
+            boxes = np.stack([sides[:-1], sides[:-1] * 0, sides[1:], sides[1:] * 0 + 1], axis=1)
             return detections(boxes, [UNNAMED, *[DOG] * (len(scores) - 1)], scores)
 
     (rows,) = DetectionTower(Crowd(), vision).encode(torch.zeros(1, 3, 200, 200))

