@@ -312,6 +312,11 @@ def _source_contradictions(recipe: Recipe) -> Iterator[str]:
                 f"the source '{source.name}' has 'renamed' objects, and nothing is asked about any; raise "
                 "'object_questions_per_photo', or set 'renamed' to 0."
             )
+        if source.renumbered and not source.renamed:
+            yield (
+                f"the source '{source.name}' is 'renumbered', and none of its objects are renamed; "
+                "set 'renamed' above 0, or 'renumbered' to false."
+            )
         if source.cropped and source.views < 2:
             yield (
                 f"the source '{source.name}' has no crops ('views' is 1); "

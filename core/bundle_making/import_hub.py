@@ -142,7 +142,7 @@ def _repository(address: str) -> tuple[Repository, str | None]:
 
 
 def _local_name(path: str) -> str:
-    """A plain file name for a path in a repository, another for each: folders may hold files of one name."""
+    """A plain file name that keeps a path's folders apart: several may hold files of one name."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", path).lstrip("._+-")
 
 

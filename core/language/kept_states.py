@@ -11,6 +11,8 @@ from minigpt4.core.memory import free_memory
 Key = int | tuple[str, int] | tuple[str, int, int]
 """Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content.
 
+A negative one is that of a decoded token, see `decoded_key`.
+
 A third number is that of positions that a whole image takes: it is computed and dropped only as a whole.
 """
 

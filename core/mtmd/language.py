@@ -55,7 +55,7 @@ MROPE = ("LLAMA_ROPE_TYPE_MROPE", "LLAMA_ROPE_TYPE_IMROPE")
 class LlamaCppWithImages(LlamaCppLanguageModel):
     """A language GGUF whose pictures come from its mmproj."""
 
-    decodes_alone = False  # positions of an answer are kept: an image after it may take long
+    decodes_alone = False  # so that a second turn computes nothing again, at the price of the copies
 
     def __init__(
         self,

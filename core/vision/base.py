@@ -53,8 +53,10 @@ class VisionTower(ABC):
     """Columns of D that a detector's vectors have to themselves, the last of all; empty without one."""
 
     object_names: slice = slice(0, 0)
-    object_counts: slice = slice(0, 0)
     """Those of them that hold an object's class."""
+
+    object_counts: slice = slice(0, 0)
+    """Those of them that hold how many objects of its class there are."""
 
     prompt_columns: slice = slice(0, 0)
     """Those of them that are a soft prompt, one for each of its vectors."""

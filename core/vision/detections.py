@@ -33,8 +33,8 @@ MIN_SCORE = 0.3
 MAX_OVERLAP = 0.6
 """Intersection over union above which the box of a lower score is taken for the same object."""
 
-SAME_IN_MIRROR = 0.5
-"""Overlap above which a box and one of the mirrored picture are the same object."""
+MAX_OVERLAP_FLIPPED = 0.5
+"""The same for a box and one of the flipped picture, which agree less."""
 
 MAX_OBJECTS = 100
 """Of one class, and of a picture."""
@@ -114,25 +114,25 @@ def detections_of(
     return Detections(boxes_A4[anchors], columns[order] + 1, scores[order], scores_AC[anchors])
 
 
-def both_ways(found: Detections, mirrored: Detections) -> Detections:
-    """The objects of a picture and of its mirror image, each once: the clearer of two boxes is kept.
+def merge_flipped(found: Detections, flipped: Detections) -> Detections:
+    """The objects of a picture and of its horizontal flip, each once: of two boxes the one of higher score.
 
-    A detector trained on one or the other overlooks different things in them. Presence on coco80 by a
+    Test-time augmentation: the detector overlooks different things in the two. Presence on coco80 by a
     perfect reader of the objects from 0.2 on: 0.877, 0.854 and 0.854 (random, popular and adversarial
     negatives) instead of 0.844, 0.831 and 0.833; the mean of exact numbers 0.464 instead of 0.446.
     """
-    turned_K4 = mirrored.boxes_K4.copy()
-    turned_K4[:, [1, 3]] = 1 - mirrored.boxes_K4[:, [3, 1]]
-    boxes_K4 = np.concatenate([found.boxes_K4, turned_K4])
-    classes_K = np.concatenate([found.classes_K, mirrored.classes_K])
-    scores_K = np.concatenate([found.scores_K, mirrored.scores_K])
+    unflipped_K4 = flipped.boxes_K4.copy()
+    unflipped_K4[:, [1, 3]] = 1 - flipped.boxes_K4[:, [3, 1]]
+    boxes_K4 = np.concatenate([found.boxes_K4, unflipped_K4])
+    classes_K = np.concatenate([found.classes_K, flipped.classes_K])
+    scores_K = np.concatenate([found.scores_K, flipped.scores_K])
     kept: list[int] = []
     for place in np.argsort(-scores_K, kind="stable").tolist():
         same = [one for one in kept if classes_K[one] == classes_K[place]]
-        if not same or overlaps(boxes_K4[place], boxes_K4[same]).max() <= SAME_IN_MIRROR:
+        if not same or overlaps(boxes_K4[place], boxes_K4[same]).max() <= MAX_OVERLAP_FLIPPED:
             kept.append(place)
     kept = kept[:MAX_OBJECTS]
-    probabilities_KC = np.concatenate([found.probabilities_KC, mirrored.probabilities_KC])
+    probabilities_KC = np.concatenate([found.probabilities_KC, flipped.probabilities_KC])
     return Detections(boxes_K4[kept], classes_K[kept], scores_K[kept], probabilities_KC[kept])
 
 

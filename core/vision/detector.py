@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from minigpt4.core.errors import BundleError
-from minigpt4.core.vision.detections import MIN_SCORE, Detections, both_ways, detections_of
+from minigpt4.core.vision.detections import MIN_SCORE, Detections, detections_of, merge_flipped
 from minigpt4.core.vision.ssd import SSDMobileNetV2, state_from_graph
 from minigpt4.core.weights.graph_def import read_constants
 from minigpt4.core.weights.read_tensors import read_tensors
@@ -33,11 +33,11 @@ class Detector:
             for offsets_A4, scores_AC in zip(offsets_BA4.cpu().numpy(), scores_BAC.cpu().numpy(), strict=True)
         ]
 
-    def both_ways(self, pixels_BCHW: Tensor, *, min_score: float = MIN_SCORE) -> list[Detections]:
-        """The objects of each picture and of its mirror image, each once; see `detections.both_ways`."""
+    def with_flip(self, pixels_BCHW: Tensor, *, min_score: float = MIN_SCORE) -> list[Detections]:
+        """The objects of each picture and of its horizontal flip, see `merge_flipped`."""
         found = self(torch.cat([pixels_BCHW, pixels_BCHW.flip(-1)]), min_score=min_score)
         half = len(pixels_BCHW)
-        return [both_ways(*pair) for pair in zip(found[:half], found[half:], strict=True)]
+        return [merge_flipped(*pair) for pair in zip(found[:half], found[half:], strict=True)]
 
 
 HALVED = "classes."

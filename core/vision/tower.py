@@ -91,7 +91,7 @@ class TowerWithObjects(VisionTower):
 
     def _found(self, pixels_BCHW: Tensor) -> list[Detections]:
         pixels_BCHW = unnormalised(pixels_BCHW, self._vision)
-        return self._detector.both_ways(pixels_BCHW, min_score=self._spec.min_score)
+        return self._detector.with_flip(pixels_BCHW, min_score=self._spec.min_score)
 
 
 def unnormalised(pixels_BCHW: Tensor, vision: VisionSpec) -> Tensor:

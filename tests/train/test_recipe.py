@@ -151,6 +151,8 @@ def test_sources_that_contradict_each_other_are_refused(tiny_recipe: MakeRecipe)
         checked(tiny_recipe(source=(replace(people, views=1), things)), "mine")
     with pytest.raises(UsageError, match="the source 'people' has 'renamed' objects, and nothing is asked"):
         checked(tiny_recipe(source=(replace(people, renamed=0.5), things)), "mine")
+    with pytest.raises(UsageError, match="the source 'people' is 'renumbered', and none of its objects are"):
+        checked(tiny_recipe(source=(replace(people, renumbered=True), things)), "mine")
 
 
 def test_at_least_one_source_has_a_weight(tiny_recipe: MakeRecipe) -> None:

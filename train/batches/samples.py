@@ -129,21 +129,20 @@ class TrainingSamples:
             # If every caption mentions left or right, the whole photo is shown instead.
             crop, known = (crop, known.flipped()) if known.flipped() else (0, known)
         hidden = rng.random() < source.hidden
-        objects = self._objects[place.source]
+        objects, statistics = self._objects[place.source], self._statistics[place.source]
+        renaming: Renaming | None = None
         try:
             known = _with_objects(known, objects, place.photo, crop, recipe)
+            # No draw is made where there is nothing to rename: the losses of earlier recipes stay the same.
+            if source.renamed and known.objects and statistics and rng.random() < source.renamed:
+                renaming = draw_renaming(rng, renumbered=source.renumbered)
+                statistics = statistics_of_renamed(statistics, renumbered=source.renumbered)
+                found = objects.detected(place.photo, crop) if source.renumbered else ()
+                known = Annotations(
+                    objects=renamed(found or known.objects, renaming), numbers=renaming.by_label
+                )
         except PhotoError as error:
             return Skipped(source.name, key, error.reason, index)
-        statistics = self._statistics[place.source]
-        renaming: Renaming | None = None
-        # No draw is made where there is nothing to rename: the losses of earlier recipes stay the same.
-        if source.renamed and known.objects and statistics and rng.random() < source.renamed:
-            renaming = draw_renaming(rng, renumbered=source.renumbered)
-            statistics = statistics_of_renamed(statistics, renumbered=source.renumbered)
-            shown = known.objects
-            if source.renumbered:
-                shown = objects.detected(place.photo, crop) or shown
-            known = Annotations(objects=renamed(shown, renaming), numbers=renaming.by_label)
         drawn = tuple(examples(known, recipe, rng, statistics))
         if not drawn:
             return Skipped(source.name, key, NO_OBJECTS, index)

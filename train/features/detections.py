@@ -43,7 +43,7 @@ class DetectionTower(VisionTower):
 
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 300, 300) -> rows (B, BOXES, BOX_COLUMNS), float32."""
-        found = self._detector.both_ways(unnormalised(pixels_BCHW, self._vision), min_score=MIN_SCORE)
+        found = self._detector.with_flip(unnormalised(pixels_BCHW, self._vision), min_score=MIN_SCORE)
         rows = [box_rows(one, range(min(len(one), BOXES)), BOXES) for one in found]
         return torch.from_numpy(np.stack(rows))
 

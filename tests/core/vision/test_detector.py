@@ -20,8 +20,8 @@ from minigpt4.core.vision.detections import (
     MAX_OVERLAP,
     Detections,
     anchor_boxes,
-    both_ways,
     detections_of,
+    merge_flipped,
     overlaps,
 )
 from minigpt4.core.vision.detector import Detector, convert_graph, load_detector
@@ -121,8 +121,8 @@ def test_the_same_object_is_found_once_and_two_apart_twice() -> None:
 def test_a_mirrored_picture_has_the_same_objects_mirrored(detector: Detector, examples: Path) -> None:
     pictures = torch.cat([_pixels(open_picture(examples / name)) for name in ("coffee.jpg", "chelsea.png")])
     pairs = zip(
-        detector.both_ways(pictures, min_score=0.15),
-        detector.both_ways(pictures.flip(-1), min_score=0.15),
+        detector.with_flip(pictures, min_score=0.15),
+        detector.with_flip(pictures.flip(-1), min_score=0.15),
         strict=True,
     )
     for found, mirrored in pairs:
@@ -145,7 +145,7 @@ def test_what_only_the_mirror_shows_is_added_and_what_both_show_is_there_once() 
     cat, dog = 17, 18
     found = objects((cat, 0.6, (0.1, 0.1, 0.5, 0.4)), (dog, 0.3, (0.5, 0.6, 0.9, 0.9)))
     mirrored = objects((cat, 0.9, (0.1, 0.58, 0.5, 0.9)), (cat, 0.2, (0.6, 0.0, 0.9, 0.3)))
-    together = both_ways(found, mirrored)
+    together = merge_flipped(found, mirrored)
     assert together.names == ["cat", "dog", "cat"]
     assert together.scores_K.tolist() == pytest.approx([0.9, 0.3, 0.2])
     assert together.boxes_K4[0].tolist() == pytest.approx([0.1, 0.1, 0.5, 0.42])

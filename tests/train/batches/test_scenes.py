@@ -260,3 +260,16 @@ def test_renumbered_objects_are_the_detectors_also_where_people_drew_boxes(
             # "Are there any animals?" is answered by a kind, too.
             assert answer.startswith("No") or objects_named(answer) == [cat]
     assert answers == {"Yes", "No"}
+
+
+def test_a_renumbered_photo_that_the_detector_could_not_open_is_skipped(
+    tiny_recipe: MakeRecipe, shard: Callable[..., Selection]
+) -> None:
+    class Blind(Detector):
+        def __call__(self, photos: PhotoSet, place: int, crop: int) -> Sequence[SceneObject]:
+            raise PhotoError(photos.name, photos.key(place), "it is damaged")
+
+    source = Source(name="boxes", kind="objects", weight=1.0, renamed=1.0, renumbered=True)
+    recipe = about_objects(tiny_recipe, source=(source,))
+    samples = TrainingSamples(recipe, (shard({"objects": [DOG]}),), Blind())
+    assert samples.sample(0) == Skipped("boxes", "photo0", "it is damaged", 0)

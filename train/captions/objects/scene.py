@@ -130,16 +130,14 @@ class Scene:
             for kind, found in sorted(sure.items(), key=lambda item: -sum(one.area for one in item[1]))
             if kind not in wrong
         }
-        numbers = (
-            {kind: counted[kind] for kind in things if kind in counted}
-            if counted
-            else {
-                kind: len(found)
-                for kind, found in things.items()
-                if said.allows(kind, len(found))
-                and _is_complete(found, doubtful.get(kind, ()), said.numbers(kind))
-            }
-        )
+        numbers = {
+            kind: len(found)
+            for kind, found in things.items()
+            if said.allows(kind, len(found))
+            and _is_complete(found, doubtful.get(kind, ()), said.numbers(kind))
+        }
+        if counted:
+            numbers = {kind: counted[kind] for kind in things if kind in counted}
         unsure = (doubtful.keys() | said.kinds.keys() | wrong | said.negated) - things.keys()
         if said.hints_at_people and "person" not in things:
             unsure.add("person")
