@@ -122,7 +122,9 @@ def train(
     plan = _resumed(run) if run.resume else _new(run)
     if estimate:
         _estimate(plan, on, devices, as_json=as_json)
-    elif devices > 1 and _rank_assignment() is None:
+        return
+    plan.check_start()
+    if devices > 1 and _rank_assignment() is None:
         _launch_processes(plan, devices)
     else:
         raise typer.Exit(_train(plan, device, threads=threads, workers=workers, tensorboard=tensorboard))
@@ -147,6 +149,14 @@ class Plan:
     is_new: bool
     force: bool
     """Accept what differs from the run that is resumed."""
+
+    def check_start(self) -> None:
+        """Raise UsageError for a new run of stage 2 with nothing to start from."""
+        if self.is_new and self.init is None and self.recipe.stage == 2:
+            raise UsageError(
+                "Stage 2 continues stage 1: give its run or its result with --init, or name a file that "
+                f"lies beside the projection of the bundle '{self.bundle.name}' with --set start=FILE."
+            )
 
     def places(self) -> dict[str, str]:
         """Where each of the recipe's sources is; raises DataError for one that is missing."""
@@ -213,19 +223,12 @@ def _plan(folder: RunFolder, recipe: Recipe, run: RunFlags) -> Plan:
 
 
 def _start(init: Path | None, recipe: Recipe, bundle: Bundle) -> Path | None:
-    """The projection or run to start from; None for random weights."""
+    """The projection or run to start from; None if none is named."""
     from minigpt4.core.download.fetch import projection_path
 
     if init is not None:
         return init.expanduser()
-    if recipe.start:
-        return projection_path(bundle).parent / recipe.start
-    if recipe.stage == 1:
-        return None
-    raise UsageError(
-        "Stage 2 continues stage 1: give its run or its result with --init, or name a file that "
-        f"lies beside the projection of the bundle '{bundle.name}' with --set start=FILE."
-    )
+    return projection_path(bundle).parent / recipe.start if recipe.start else None
 
 
 def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> None:

@@ -92,6 +92,15 @@ def test_wrong_usage_is_one_line_before_anything_is_fetched(
     assert only_line(call_minigpt4("train", *arguments), 2).startswith(sentence)
 
 
+def test_stage_2_is_estimated_before_there_is_a_stage_1(call_minigpt4: Call) -> None:
+    options = ["train", "--stage", "2", "--bundle", "minigpt4-vicuna-7b", "--on", "A100", "--json"]
+    one, four = (
+        json.loads(call_minigpt4(*options, "--estimate", "--devices", count).stdout) for count in ("1", "4")
+    )
+    assert one["memory_total_bytes"] > 2**33
+    assert four["memory_total_bytes"] < one["memory_total_bytes"]
+
+
 def test_a_folder_that_holds_something_is_left_alone(call_minigpt4: Call, data: Path) -> None:
     thesis = data / "thesis.txt"
     thesis.write_text("irreplaceable")
