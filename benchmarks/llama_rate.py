@@ -3,13 +3,14 @@
     python benchmarks/llama_rate.py [MODEL.gguf ...] [--threads 2] [--prompt 256] [--tokens 32] [--rounds 3]
 
 Without a file: a quarter of 7B (8 of its 32 layers at their true width, random weights in Q4_0, 1.1 GB in
-a temporary folder), and mini if it is here. Two minutes on two cores that nobody else uses.
+a temporary folder), SmolVLM-500M's language model (true size, random weights in Q8_0), and mini if it is
+here. Three minutes on two cores that nobody else uses.
 
 The bare loop is llama.cpp as in its documentation: default settings throughout, which are repacked
 weights, its own choice of flash attention and its own batch sizes; a prompt in one call, then a token a
 batch. Ours is what `Engine.load` chooses, sampling included. The other rows differ from ours in what they
-say: they tell whether another choice would be faster in core/language/llamacpp.py. All alternate in one
-process. With one thread it measures CPU time, which other programs disturb less, else wall time.
+say: they tell whether another choice would be faster in core/language/llamacpp.py. BESIDE is ours for
+bundles of two GGUF files. All alternate in one process. With one thread it measures CPU time, which other programs disturb less, else wall time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from minigpt4.core.cores import usable_cores
 from minigpt4.core.language import llamacpp
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel, is_large
 from minigpt4.core.language.repack_choice import RepackChoice, reason_against
+from minigpt4.core.mtmd.language import LlamaCppWithImages
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.core.weights.gguf.writer import LlamaShape, write_gguf
 from minigpt4.core.weights.llama_library import SAME_KERNELS, load_library
@@ -42,11 +44,16 @@ from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary
 QUARTER_7B = LlamaShape(
     layers=8, width=4096, mlp=11008, heads=32, key_heads=32, vocabulary=32000, context=2048
 )
+SMOLVLM_500M = LlamaShape(
+    layers=32, width=960, mlp=2560, heads=15, key_heads=5, vocabulary=49280, context=8192
+)
 LIBRARY = "attention left to llama.cpp"
 ALONE = "plain attention, decoded tokens alone"
 COPIES = "plain attention, lone positions copied"
 FORMS = (LIBRARY, ALONE, COPIES)
 """How large models compute, how small ones do, and how those on a GPU do; see LEAST_BATCH in llamacpp.py."""
+
+BESIDE = "ours, beside an mmproj"
 
 START = 32
 """Tokens before those whose decoding is measured."""
@@ -83,24 +90,25 @@ def main() -> None:
             compare(gguf, asked)
         return
     with tempfile.TemporaryDirectory() as folder:
-        compare(quarter_7b(Path(folder) / "quarter-7b-Q4_0.gguf"), asked)
+        compare(random_gguf(Path(folder) / "quarter-7b-Q4_0.gguf", QUARTER_7B, "Q4_0", "Q6_K"), asked)
+        compare(random_gguf(Path(folder) / "smolvlm-500m-Q8_0.gguf", SMOLVLM_500M, "Q8_0", "Q8_0"), asked)
     mini = choose_gguf(load_bundle("mini"))
     if mini is not None:
         compare(mini, asked)
 
 
-def quarter_7b(path: Path) -> Path:
-    """Write the slice; its output rows are in 6 bits, as llama.cpp's quantiser makes them."""
+def random_gguf(path: Path, shape: LlamaShape, quant: str, output: str) -> Path:
+    """Write a model of random weights; `output` is the type of its output rows, as llama.cpp chooses it."""
 
     def kind(name: str, shape: tuple[int, ...]) -> str:
-        return "F32" if len(shape) == 1 else "Q6_K" if name == "output.weight" else "Q4_0"
+        return "F32" if len(shape) == 1 else output if name == "output.weight" else quant
 
     write_gguf(
         path,
-        QUARTER_7B,
-        made_up_vocabulary(QUARTER_7B.vocabulary),
-        name="a quarter of 7B",
-        quant="Q4_0",
+        shape,
+        made_up_vocabulary(shape.vocabulary),
+        name=path.stem,
+        quant=quant,
         kind=kind,
         content=lambda name, shape, packing: ggml_tensor(0, name, shape, packing),
     )
@@ -131,11 +139,14 @@ def loops_for(gguf: Path, asked: argparse.Namespace, *, is_repacked: bool) -> di
     context = max(asked.prompt, START + asked.tokens) + 8
     is_large(gguf)
 
-    def ours(form: str, *, repacked: bool = is_repacked) -> Ours:
-        return Ours(gguf, asked.threads, context, form=form, is_repacked=repacked)
+    def ours(
+        form: str, kind: type[LlamaCppLanguageModel] = LlamaCppLanguageModel, *, repacked: bool = is_repacked
+    ) -> Ours:
+        return Ours(kind, gguf, asked.threads, context, form=form, is_repacked=repacked)
 
     own = LIBRARY if is_large(gguf) else ALONE
     loops: dict[str, Loop] = {"llama.cpp at its best": Bare(gguf, asked.threads, context), "ours": ours(own)}
+    loops[BESIDE] = ours(own, LlamaCppWithImages)
     loops |= {name: ours(name) for name in FORMS if name != own}
     if is_repacked:
         loops["not repacked"] = ours(own, repacked=False)
@@ -167,12 +178,21 @@ def token_times(tokens: Iterator[int], clock: Callable[[], float]) -> list[float
 class Ours:
     """Our backend in one of FORMS."""
 
-    def __init__(self, gguf: Path, threads: int, context: int, *, form: str, is_repacked: bool) -> None:
+    def __init__(
+        self,
+        kind: type[LlamaCppLanguageModel],
+        gguf: Path,
+        threads: int,
+        context: int,
+        *,
+        form: str,
+        is_repacked: bool,
+    ) -> None:
         with (
             mock.patch.object(llamacpp, "LARGE_BYTES", 0 if form == LIBRARY else 1 << 62),
             mock.patch.object(LlamaCppLanguageModel, "decodes_alone", form == ALONE),
         ):
-            self._model = LlamaCppLanguageModel(
+            self._model = kind(
                 gguf,
                 context=context,
                 threads=threads,

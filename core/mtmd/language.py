@@ -21,7 +21,7 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language.base import CHUNK, Cancelled
 from minigpt4.core.language.gguf_vocabulary import GgufVocabulary
-from minigpt4.core.language.kept_states import Key
+from minigpt4.core.language.kept_states import Key, is_decoded
 from minigpt4.core.language.llama_abort import ABORTED, Abort
 from minigpt4.core.language.llamacpp import (
     NOT_REPACKED,
@@ -55,8 +55,6 @@ MROPE = ("LLAMA_ROPE_TYPE_MROPE", "LLAMA_ROPE_TYPE_IMROPE")
 class LlamaCppWithImages(LlamaCppLanguageModel):
     """A language GGUF whose pictures come from its mmproj."""
 
-    decodes_alone = False  # so that a second turn computes nothing again, at the price of the copies
-
     def __init__(
         self,
         gguf: Path,
@@ -80,7 +78,11 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
             getattr(self._api, name) for name in MROPE
         }
         if self._api.llama_model_is_recurrent(self._model) or self._api.llama_model_is_hybrid(self._model):
-            self._least_batch = 1  # its state cannot go back by the copy of a lone position
+            # Its state cannot go back: not by the copy of a lone position, nor by the tokens of an answer.
+            self._least_batch, self._drops_decoded = 1, False
+        elif self.decodes_alone and gpu_layers == 0 and not self._is_large:
+            # Whatever the weights' kernels do with a lone position: no answer is decoded beside others.
+            self._drops_decoded = True
         self.vocabulary = GgufVocabulary(self._api, self._vocabulary)
 
     @classmethod
@@ -201,15 +203,16 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
     def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         self._open_vocabulary()
         place = self._next_place()
+        least = 1 if is_decoded(positions.keys[0]) else self._least_batch
         for run in positions.runs:
-            size = max(len(run), self._least_batch)
+            size = max(len(run), least)
             if isinstance(run, ImageRun):
                 first = place - run.stretch.positions if run.first else place
                 if not self._compute_image(run, first, cancelled):
                     return None
                 place = first + run.stretch.positions
                 continue
-            if not self._compute(self._batch(run, place, size, self._least_batch), len(run), cancelled):
+            if not self._compute(self._batch(run, place, size, least), len(run), cancelled):
                 return None
             place += len(run)
             if size > len(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,36 @@ def test_a_second_turn_computes_only_its_own_positions(families: dict[str, Famil
         engine.language.logits(after)
         assert engine.language.computed == sum(map(_size, after)) - _shared(before, after)
         assert engine.language.computed < len(picture) + 40
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_answer_is_computed_again_but_not_while_the_user_waits(
+    families: dict[str, Family], name: str
+) -> None:
+    """Decoded tokens are computed alone and not reused; what is computed while the user types is."""
+    family = families[name]
+    with loaded(family) as engine:
+        picture = engine.look(family.folder / "exact.png")
+        first: list[Message] = [User("What is in this picture?", images=[picture])]
+        turns = [*first, Assistant("A red circle."), User("Where?")]
+        before, after = pieces(engine, first), pieces(engine, turns)
+        new = sum(map(_size, after)) - _shared(before, after)
+        answer(engine, first)
+        assert engine.prepare([*turns[:-1], User("")])
+        ahead = engine.language.computed
+        answer(engine, turns, tokens=1)
+        assert 0 < ahead < new
+        assert engine.language.computed == new - ahead
+        # Without the time of typing all of it is computed now, and the picture is not.
+        answer(engine, first)
+        answer(engine, turns, tokens=1)
+        assert engine.language.computed == new
+
+
+def answer(engine: Engine, conversation: list[Message], tokens: int = 6) -> None:
+    """Have so many tokens decoded."""
+    for _ in engine.language.generate(pieces(engine, conversation), replace(GREEDY, max_tokens=tokens)):
+        pass
 
 
 def _shared(one: list[PromptPiece], other: list[PromptPiece]) -> int:
