@@ -20,6 +20,7 @@ SourceKind = Literal["captions", "imagenet", "labels", "objects"]
 Precision = Literal["fp32", "bf16", "fp16", "int8", "nf4"]
 Prompt = Literal["none", "instruction", "chat"]
 CaptionForm = Literal["written", "blip", "raw"]
+CaptionChoice = Literal["any", "supported"]
 CosineOver = Literal["all", "rest"]
 Layers = Literal[0, 1, 3]
 ObjectKind = Literal["presence", "count", "place", "objects", "subject"]
@@ -132,6 +133,10 @@ class Recipe:
 
     object_absent: float = bounded(0, 1, default=0.15)
     """The detector's score above which a thing is not taught as being absent."""
+
+    caption_choice: CaptionChoice = "any"
+    """Which of people's captions are answers. `supported`: the half of them that agrees most with the others,
+    of those that name only objects that were found."""
 
     precise_names: float = bounded(0, 1, default=0.0)
     """The fraction of precise names ("golden retriever", not "dog") if a photo has only a class."""

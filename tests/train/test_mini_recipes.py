@@ -11,7 +11,7 @@ from minigpt4.train.adapter import initial_adapter
 from minigpt4.train.recipe import Recipe, bundle_for
 from minigpt4.train.recipe_file import read_recipe, recipe_path
 
-MINI_RECIPES = ("mini-presence", "mini-numbers", "mini-naming", "mini-recall")
+MINI_RECIPES = ("mini-presence", "mini-numbers", "mini-naming", "mini-recall", "mini-together")
 
 
 @pytest.fixture
@@ -41,4 +41,4 @@ def test_the_soft_prompt_has_as_many_tokens_as_vectors(bundle: Bundle, mini_home
 def test_each_recipe_trains_its_own_part() -> None:
     trained = {name: read_recipe(recipe_path(name)).trained_columns for name in MINI_RECIPES}
     others = dict.fromkeys(("mini-presence", "mini-numbers", "mini-recall"), "objects")
-    assert trained == {**others, "mini-naming": "tower"}
+    assert trained == {**others, "mini-naming": "tower", "mini-together": "all"}

@@ -43,9 +43,9 @@ def test_every_shipped_recipe_is_valid_and_starts_from_a_shipped_projection(path
     assert recipe.validation.name not in {source.name for source in recipe.source}
     if recipe.object_kinds == ("presence",):
         return
-    # Validation is on captions written by people, as is most of training.
+    # Validation is on captions written by people, and most of training on their captions or boxes.
     assert recipe.validation.kind == "captions"
-    assert sum(one.weight for one in recipe.source if one.kind == "captions") >= 0.5
+    assert sum(one.weight for one in recipe.source if one.kind in ("captions", "objects")) >= 0.5
 
 
 def test_the_recipes_of_the_paper_and_of_mini_are_shipped() -> None:
@@ -64,6 +64,7 @@ def test_the_recipes_of_the_paper_and_of_mini_are_shipped() -> None:
         "mini-numbers",
         "mini-naming",
         "mini-recall",
+        "mini-together",
     }
 
 

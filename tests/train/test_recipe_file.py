@@ -251,6 +251,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         captions_per_photo=draw(st.floats(1, 9)),
         questions_per_photo=draw(asked),
         details_per_photo=draw(asked),
+        caption_choice=draw(st.sampled_from(["any", "supported"])),
         precise_names=draw(shares),
         prompt=prompt,
         instructions=tuple(draw(st.lists(names, min_size=1, max_size=3))) if prompt == "instruction" else (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -20,7 +20,7 @@ from minigpt4.train.captions.labels import (
     label_texts,
     load_classes,
 )
-from minigpt4.train.captions.objects.description import object_description
+from minigpt4.train.captions.objects.description import object_description, supported_captions
 from minigpt4.train.captions.objects.object_questions import (
     WHICH_OBJECTS,
     object_questions,
@@ -31,6 +31,7 @@ from minigpt4.train.captions.objects.statistics import LabelStatistics
 from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS, paragraph
 from minigpt4.train.captions.questions import QuestionAnswer, question_answers
 from minigpt4.train.data.dataset import captions_in
+from minigpt4.train.evaluate.metrics.chair import objects_named
 from minigpt4.train.evaluate.suites.captions import CAPTION_QUESTIONS
 from minigpt4.train.recipe import CaptionForm, Recipe, SourceKind
 
@@ -123,7 +124,8 @@ def examples(
     """
     scene = photo.scene(recipe)
     if photo.captions or photo.labels:
-        asked = _about_photo(photo, recipe, rng)
+        told = supported_captions(scene) if scene and recipe.caption_choice == "supported" else photo.captions
+        asked = _about_photo(photo, told, recipe, rng)
     else:
         asked = _about_list(scene, recipe, rng)
     if scene is None or known is None:
@@ -131,9 +133,32 @@ def examples(
     asked = [(question, answer) for question, answer in asked if not scene.denies(answer)]
     if photo.labels:
         asked = _in_balance(asked)
+        if asked and not _is_named(photo.labels, scene):
+            return asked + _about_absent(scene, known, recipe, rng)
     about_objects = _about_objects(scene, known, recipe, rng, least=0 if asked else 1)
     before = {question for question, _ in asked}
     return asked + [pair for pair in about_objects if pair[0] not in before]
+
+
+def _is_named(labels: Sequence[ImageNetClass | str], scene: Scene) -> bool:
+    """Whether a label is of a thing that was detected.
+
+    A detector takes what it does not know for what it knows, a jellyfish for a TV.
+    """
+    texts = (text for label in labels for text in label_texts(label))
+    return any(kind in scene.things for text in texts for kind in objects_named(text))
+
+
+def _about_absent(scene: Scene, known: LabelStatistics, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
+    """At most one question about what is not there.
+
+    Without any, mini said of photos of what no detector knows that they show a person, a car and a bird.
+    """
+    count = _count(recipe.object_questions_per_photo, rng)
+    if recipe.object_kinds and "presence" not in recipe.object_kinds:
+        return []
+    asked = object_questions(scene, known, count, rng, ("presence",))
+    return [(question, answer) for question, answer in asked if answer.startswith("No,")][:1]
 
 
 def _in_balance(asked: list[QuestionAnswer]) -> list[QuestionAnswer]:
@@ -143,12 +168,17 @@ def _in_balance(asked: list[QuestionAnswer]) -> list[QuestionAnswer]:
     return [pair for pair in asked if pair not in says_yes[says_no:]]
 
 
-def _about_photo(photo: Annotations, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
-    """The examples that are made from captions or a label; at least one pair."""
+def _about_photo(
+    photo: Annotations, told: Sequence[str], recipe: Recipe, rng: Random
+) -> list[QuestionAnswer]:
+    """The examples that are made from captions or a label; at least one pair.
+
+    `told` are the captions that may be an answer.
+    """
     if recipe.prompt == "instruction":
-        return [(rng.choice(recipe.instructions), line) for line in _captions(photo, recipe, rng)]
+        return [(rng.choice(recipe.instructions), line) for line in _captions(photo, told, recipe, rng)]
     if recipe.stage == 1 or recipe.prompt == "none":
-        return [(CAPTION_QUESTIONS[1], line) for line in _captions(photo, recipe, rng)]
+        return [(CAPTION_QUESTIONS[1], line) for line in _captions(photo, told, recipe, rng)]
     questions = _count(recipe.questions_per_photo, rng)
     if photo.labels:
         label = rng.choice(photo.labels)
@@ -158,7 +188,7 @@ def _about_photo(photo: Annotations, recipe: Recipe, rng: Random) -> list[Questi
         description = paragraph(photo.captions, rng)
         if description is not None:
             asked.append((rng.choice(STAGE2_INSTRUCTIONS), description))
-    lines = _captions(photo, recipe, rng, least=0 if asked else 1)
+    lines = _captions(photo, told, recipe, rng, least=0 if asked else 1)
     return asked + [(rng.choice(CAPTION_REQUESTS), line) for line in lines]
 
 
@@ -195,11 +225,13 @@ def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> lis
     return asked[:FIRST_QUESTIONS] + rng.sample(asked[FIRST_QUESTIONS:], count - FIRST_QUESTIONS)
 
 
-def _captions(photo: Annotations, recipe: Recipe, rng: Random, least: int = 1) -> list[str]:
-    """The captions of one sample: as many as the recipe draws, and at least `least`."""
+def _captions(
+    photo: Annotations, told: Sequence[str], recipe: Recipe, rng: Random, least: int = 1
+) -> list[str]:
+    """The captions of one sample, of those `told`: as many as the recipe draws, and at least `least`."""
     count = max(least, _count(recipe.captions_per_photo, rng))
-    if photo.captions:
-        return rng.sample(photo.captions, min(count, len(photo.captions)))
+    if told:
+        return rng.sample(told, min(count, len(told)))
     label = rng.choice(photo.labels)
     if isinstance(label, str):
         return [label_caption(label, rng)]

@@ -21,6 +21,8 @@ from minigpt4.train.batches.examples import (
     in_form,
 )
 from minigpt4.train.captions.labels import load_classes
+from minigpt4.train.captions.objects.scene import SceneObject
+from minigpt4.train.captions.objects.statistics import LabelStatistics
 from minigpt4.train.captions.paragraph import STAGE2_INSTRUCTIONS
 from minigpt4.train.recipe import Recipe
 
@@ -106,6 +108,29 @@ def test_the_prompt_none_has_no_question(tiny_recipe: MakeRecipe) -> None:
     ((question, answer),) = examples(SNOW, recipe, Random(0))
     assert question == ""
     assert answer in SNOW.captions
+
+
+def test_only_supported_captions_are_answers_where_the_recipe_says_so(tiny_recipe: MakeRecipe) -> None:
+    car = "A brown dog runs through the snow past a parked car."
+    photo = Annotations((*SNOW.captions, car), objects=(SceneObject("dog", (0.1, 0.1, 0.6, 0.6), 0.9),))
+    for choice in ("any", "supported"):
+        recipe = tiny_recipe(stage=2, prompt="chat", captions_per_photo=1.0, caption_choice=choice)
+        found = [pair for seed in range(60) for pair in examples(photo, recipe, Random(seed))]
+        assert any("car" in answer for _, answer in found) == (choice == "any")
+        assert ("A dog looks to its right." in {answer for _, answer in found}) == (choice == "any")
+
+
+def test_a_labelled_photo_is_asked_only_about_objects_of_its_kind(tiny_recipe: MakeRecipe) -> None:
+    """A detector takes what it does not know for what it knows."""
+    recipe = tiny_recipe(stage=2, prompt="chat", object_questions_per_photo=3.0, object_details_per_photo=1.0)
+    box = (0.1, 0.1, 0.6, 0.6)
+    known = LabelStatistics(("cat", "dog", "tv"), {"cat": 1, "tv": 1}, {}, {1: 1}, share=1.0)
+    for label, thing, is_asked in (("a jellyfish", "tv", False), ("a photo of a tabby cat.", "cat", True)):
+        photo = Annotations(labels=(label,), objects=(SceneObject(thing, box, 0.9),))
+        found = [pair for seed in range(40) for pair in examples(photo, recipe, Random(seed), known)]
+        assert found
+        assert any(question.startswith("How many") for question, _ in found) == is_asked
+        assert any("tv" in f"{question} {answer}".lower() for question, answer in found) == is_asked
 
 
 def test_a_labelled_photo_mostly_has_its_plain_name(tiny_recipe: MakeRecipe) -> None:

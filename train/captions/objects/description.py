@@ -7,11 +7,13 @@ from itertools import combinations
 from random import Random
 
 from minigpt4.train.captions import lexicon
+from minigpt4.train.captions.cleaning import by_centrality
 from minigpt4.train.captions.objects.nouns import MANY, Noun, listed, noun_of
 from minigpt4.train.captions.objects.object_questions import MOST_LISTED, phrase_of, sole_place
 from minigpt4.train.captions.objects.places import place_of, relation_of
 from minigpt4.train.captions.objects.scene import Scene
 from minigpt4.train.captions.paragraph import paragraph
+from minigpt4.train.captions.parser import ParsedCaption
 from minigpt4.train.captions.questions import written
 from minigpt4.train.evaluate.metrics.chair import kind_of, objects_named
 
@@ -36,7 +38,7 @@ def object_description(scene: Scene, rng: Random) -> str | None:
     the list of the objects. Sentences about boxes follow: things that the captions leave out, numbers, and
     places. Nothing is said that captions deny, and nobody is counted whom they count otherwise.
     """
-    supported = [one.text for one in scene.parsed if {*objects_named(one.text)} - _AMBIGUOUS <= scene.seen]
+    supported = [one.text for one in _supported(scene)]
     opening = paragraph(supported, rng) if supported else None
     if opening is None:
         if not scene.things:
@@ -58,6 +60,19 @@ def object_description(scene: Scene, rng: Random) -> str | None:
         sentences.append(sentence)
     text = " ".join(sentences)
     return text if len(text.split()) >= LEAST_WORDS else None
+
+
+def supported_captions(scene: Scene) -> list[str]:
+    """The half of the captions, rounded up, that agrees most with the others, the most central one first.
+
+    Those that name things nobody detected are left out, unless all do.
+    """
+    central = by_centrality(_supported(scene) or scene.parsed)
+    return [one.text for one in central[: (len(central) + 1) // 2]]
+
+
+def _supported(scene: Scene) -> list[ParsedCaption]:
+    return [one for one in scene.parsed if {*objects_named(one.text)} - _AMBIGUOUS <= scene.seen]
 
 
 def _nouns_in(text: str, scene: Scene) -> dict[str, Noun]:

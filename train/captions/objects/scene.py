@@ -23,8 +23,11 @@ Box = tuple[float, float, float, float]
 LEAST_AREA = 0.003
 """Of the picture: a detector of 300 x 300 pixels cannot see what has less than 16 x 16 of them."""
 
-FAINT = 0.3
-"""A detector's score from which a box makes the number of its kind uncertain; most fainter ones are wrong."""
+FAINT = 0.2
+"""A detector's score from which a box makes the number of its kind uncertain; most fainter ones are wrong.
+
+The vectors count from this score, too (COUNTED_SCORE): a number that is taught is the number that they say.
+"""
 
 OVERLAP = 0.6
 """Two detected boxes that share this fraction of the smaller one may be the same thing."""

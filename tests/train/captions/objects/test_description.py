@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minigpt4.train.captions.objects.description import LEAST_WORDS, MOST_WORDS, object_description
+from minigpt4.train.captions.objects.description import (
+    LEAST_WORDS,
+    MOST_WORDS,
+    object_description,
+    supported_captions,
+)
 from minigpt4.train.captions.objects.scene import Scene, SceneObject
 from minigpt4.train.evaluate.metrics.chair import coco_kinds, objects_named
 
@@ -98,3 +103,14 @@ def test_a_description_names_only_what_is_there(
     assert all(sentence[0].isupper() for sentence in sentences)
     assert text.endswith(".") and ".." not in text
     assert object_description(scene, Random(seed)) == text
+
+
+def test_the_captions_that_agree_and_that_boxes_support_are_chosen() -> None:
+    odd = "My uncle's old friend looks for its lost toy."
+    car = "A black dog is running through the snow near a car."
+    objects = [SceneObject("dog", LEFT, 0.9)]
+    chosen = supported_captions(Scene.of(objects, (odd, car, *DOG)))
+    assert len(chosen) == 2
+    assert set(chosen) <= set(DOG)
+    # Where all captions name what was not found, the first of equals is still there.
+    assert supported_captions(Scene.of([], DOG[:2])) == [DOG[0]]
