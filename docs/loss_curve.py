@@ -1,4 +1,4 @@
-"""Draw the loss curves of training runs, one panel a run: the picture in mini's card.
+"""Draw the loss curves of training runs, one panel a run, four in a row: the pictures in mini's card.
 
 python docs/loss_curve.py RUN [RUN ...] --output core/bundles/MINI-loss.svg
 """
@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 
 WIDTH, HEIGHT, MARGIN = 420, 260, 44
+COLUMNS = 4
 SMOOTHING = 0.95
 """Weight of the past in the running mean that is drawn over the single steps."""
 
@@ -81,18 +82,22 @@ def panel(title: str, steps: Sequence[Point], validations: Sequence[Point], left
 
 
 def picture(runs: Sequence[Path]) -> str:
-    """All runs side by side as one SVG."""
-    panels = [panel(run.name, *curves(run), left=place * WIDTH) for place, run in enumerate(runs)]
-    width = WIDTH * len(runs)
+    """All runs as one SVG."""
+    panels = []
+    for place, run in enumerate(runs):
+        row, column = divmod(place, COLUMNS)
+        drawn = panel(run.name, *curves(run), left=column * WIDTH)
+        panels.append(f'<g transform="translate(0 {row * HEIGHT})">{drawn}</g>')
+    width, height = WIDTH * min(COLUMNS, len(runs)), HEIGHT * -(-len(runs) // COLUMNS)
     legend = (
-        f'<text x="{width / 2}" y="{HEIGHT - 8}" text-anchor="middle">step; loss per answer token: '
+        f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">step; loss per answer token: '
         '<tspan fill="#2457a6">training</tspan>, <tspan fill="#c2410c">validation</tspan></text>'
     )
     body = "\n".join([*panels, legend])
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'font-family="sans-serif" font-size="11" fill="#333">\n'
-        f'<rect width="{width}" height="{HEIGHT}" fill="#fff"/>\n{body}\n</svg>\n'
+        f'<rect width="{width}" height="{height}" fill="#fff"/>\n{body}\n</svg>\n'
     )
 
 
