@@ -6,11 +6,12 @@ Without a file: a quarter of 7B (8 of its 32 layers at their true width, random 
 a temporary folder), SmolVLM-500M's language model (true size, random weights in Q8_0), and mini if it is
 here. Three minutes on two cores that nobody else uses.
 
-The bare loop is llama.cpp as in its documentation: default settings throughout, which are repacked
-weights, its own choice of flash attention and its own batch sizes; a prompt in one call, then a token a
-batch. Ours is what `Engine.load` chooses, sampling included. The other rows differ from ours in what they
-say: they tell whether another choice would be faster in core/language/llamacpp.py. BESIDE is ours for
-bundles of two GGUF files. All alternate in one process. With one thread it measures CPU time, which other programs disturb less, else wall time.
+The bare loop is llama.cpp as in its documentation: default settings throughout, which are repacked weights,
+its own choice of flash attention and its own batch sizes; a prompt in one call, then a token a batch. Ours
+is what `Engine.load` chooses, sampling included. The other rows differ from ours in what they say: they
+tell whether another choice would be faster in core/language/llamacpp.py. BESIDE is ours for bundles of two
+GGUF files. All alternate in one process. With one thread it measures CPU time, which other programs disturb
+less, else wall time.
 """
 
 from __future__ import annotations
