@@ -124,7 +124,9 @@ def examples(
     """
     scene = photo.scene(recipe)
     if photo.captions or photo.labels:
-        told = supported_captions(scene) if scene and recipe.caption_choice == "supported" else photo.captions
+        told = photo.captions
+        if told and scene and recipe.caption_choice == "supported":
+            told = tuple(supported_captions(scene))
         asked = _about_photo(photo, told, recipe, rng)
     else:
         asked = _about_list(scene, recipe, rng)
@@ -133,9 +135,10 @@ def examples(
     asked = [(question, answer) for question, answer in asked if not scene.denies(answer)]
     if photo.labels:
         asked = _in_balance(asked)
-        if asked and not _is_named(photo.labels, scene):
-            return asked + _about_absent(scene, known, recipe, rng)
-    about_objects = _about_objects(scene, known, recipe, rng, least=0 if asked else 1)
+    if photo.labels and asked and not _is_named(photo.labels, scene):
+        about_objects = _about_absent(scene, known, recipe, rng)
+    else:
+        about_objects = _about_objects(scene, known, recipe, rng, least=0 if asked else 1)
     before = {question for question, _ in asked}
     return asked + [pair for pair in about_objects if pair[0] not in before]
 
@@ -154,9 +157,9 @@ def _about_absent(scene: Scene, known: LabelStatistics, recipe: Recipe, rng: Ran
 
     Without any, mini said of photos of what no detector knows that they show a person, a car and a bird.
     """
-    count = _count(recipe.object_questions_per_photo, rng)
     if recipe.object_kinds and "presence" not in recipe.object_kinds:
         return []
+    count = _count(recipe.object_questions_per_photo, rng)
     asked = object_questions(scene, known, count, rng, ("presence",))
     return [(question, answer) for question, answer in asked if answer.startswith("No,")][:1]
 

@@ -120,6 +120,15 @@ def test_only_supported_captions_are_answers_where_the_recipe_says_so(tiny_recip
         assert ("A dog looks to its right." in {answer for _, answer in found}) == (choice == "any")
 
 
+def test_a_label_stays_as_it_is_where_captions_are_chosen(tiny_recipe: MakeRecipe) -> None:
+    """What a label is compared with the detector by ("a tabby cat, an animal.") is no answer."""
+    recipe = tiny_recipe(stage=1, captions_per_photo=1.0, caption_choice="supported")
+    photo = Annotations(labels=TABBY.labels, objects=(SceneObject("cat", (0.1, 0.1, 0.6, 0.6), 0.9),))
+    found = {answer for seed in range(40) for _, answer in examples(photo, recipe, Random(seed))}
+    assert found
+    assert not any("an animal" in answer for answer in found)
+
+
 def test_a_labelled_photo_is_asked_only_about_objects_of_its_kind(tiny_recipe: MakeRecipe) -> None:
     """A detector takes what it does not know for what it knows."""
     recipe = tiny_recipe(stage=2, prompt="chat", object_questions_per_photo=3.0, object_details_per_photo=1.0)
