@@ -9,7 +9,7 @@ here. Three minutes on two cores that nobody else uses.
 The bare loop is llama.cpp as in its documentation: default settings throughout, which are repacked weights,
 its own choice of flash attention and its own batch sizes; a prompt in one call, then a token a batch. Ours
 is what `Engine.load` chooses, sampling included. The other rows differ from ours in what they say: they
-tell whether another choice would be faster in core/language/llamacpp.py. BESIDE is ours for bundles of two
+tell whether another choice would be faster in core/language/llamacpp.py. One row is ours for bundles of two
 GGUF files. All alternate in one process. With one thread it measures CPU time, which other programs disturb
 less, else wall time.
 """
@@ -55,6 +55,7 @@ FORMS = (LIBRARY, ALONE, COPIES)
 """How large models compute, how small ones do, and how those on a GPU do; see LEAST_BATCH in llamacpp.py."""
 
 BESIDE = "ours, beside an mmproj"
+"""For bundles of two GGUF files."""
 
 START = 32
 """Tokens before those whose decoding is measured."""

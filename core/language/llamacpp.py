@@ -90,6 +90,9 @@ class LlamaCppLanguageModel(LanguageModel):
     decodes_alone: ClassVar[bool] = True
     """Whether small models on a CPU may decode without copies (LEAST_BATCH)."""
 
+    decodes_together: ClassVar[bool] = True
+    """Whether there are `slots`, in which an answer must have the same bits as alone."""
+
     def __init__(
         self,
         gguf: Path,
@@ -112,7 +115,8 @@ class LlamaCppLanguageModel(LanguageModel):
         self._is_large = is_large(gguf)
         self._least_batch = 1 if self._is_large else LEAST_BATCH
         is_small = gpu_layers == 0 and not self._is_large
-        self._drops_decoded = self.decodes_alone and is_small and repack.lone_keeps_bits
+        keeps_bits = repack.lone_keeps_bits or not self.decodes_together
+        self._drops_decoded = self.decodes_alone and is_small and keeps_bits
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
@@ -231,6 +235,8 @@ class LlamaCppLanguageModel(LanguageModel):
         return token in self._ends
 
     def slots(self, count: int, positions: int) -> LlamaCppSlots | None:
+        if not self.decodes_together:
+            return None
         return LlamaCppSlots.open(
             self._api,
             self._model,

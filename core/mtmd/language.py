@@ -55,6 +55,8 @@ MROPE = ("LLAMA_ROPE_TYPE_MROPE", "LLAMA_ROPE_TYPE_IMROPE")
 class LlamaCppWithImages(LlamaCppLanguageModel):
     """A language GGUF whose pictures come from its mmproj."""
 
+    decodes_together = False  # pictures with layouts are not computed side by side
+
     def __init__(
         self,
         gguf: Path,
@@ -80,9 +82,6 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         if self._api.llama_model_is_recurrent(self._model) or self._api.llama_model_is_hybrid(self._model):
             # Its state cannot go back: not by the copy of a lone position, nor by the tokens of an answer.
             self._least_batch, self._drops_decoded = 1, False
-        elif self.decodes_alone and gpu_layers == 0 and not self._is_large:
-            # Whatever the weights' kernels do with a lone position: no answer is decoded beside others.
-            self._drops_decoded = True
         self.vocabulary = GgufVocabulary(self._api, self._vocabulary)
 
     @classmethod
@@ -117,9 +116,6 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         """The library's own handle."""
         self._open_vocabulary()
         return self._model
-
-    def slots(self, count: int, positions: int) -> None:
-        """None: answers to pictures with layouts are not computed side by side."""
 
     def tokenize(self, *texts: Text) -> list[int]:
         self._open_vocabulary()

@@ -124,10 +124,10 @@ def examples(
     """
     scene = photo.scene(recipe)
     if photo.captions or photo.labels:
-        told = photo.captions
-        if told and scene and recipe.caption_choice == "supported":
-            told = tuple(supported_captions(scene))
-        asked = _about_photo(photo, told, recipe, rng)
+        captions: Sequence[str] = photo.captions
+        if captions and scene and recipe.caption_choice == "supported":
+            captions = supported_captions(scene)
+        asked = _about_photo(photo, captions, recipe, rng)
     else:
         asked = _about_list(scene, recipe, rng)
     if scene is None or known is None:
@@ -172,16 +172,16 @@ def _in_balance(asked: list[QuestionAnswer]) -> list[QuestionAnswer]:
 
 
 def _about_photo(
-    photo: Annotations, told: Sequence[str], recipe: Recipe, rng: Random
+    photo: Annotations, captions: Sequence[str], recipe: Recipe, rng: Random
 ) -> list[QuestionAnswer]:
     """The examples that are made from captions or a label; at least one pair.
 
-    `told` are the captions that may be an answer.
+    `captions` are those of the photo that may be an answer as they are.
     """
     if recipe.prompt == "instruction":
-        return [(rng.choice(recipe.instructions), line) for line in _captions(photo, told, recipe, rng)]
+        return [(rng.choice(recipe.instructions), line) for line in _captions(photo, captions, recipe, rng)]
     if recipe.stage == 1 or recipe.prompt == "none":
-        return [(CAPTION_QUESTIONS[1], line) for line in _captions(photo, told, recipe, rng)]
+        return [(CAPTION_QUESTIONS[1], line) for line in _captions(photo, captions, recipe, rng)]
     questions = _count(recipe.questions_per_photo, rng)
     if photo.labels:
         label = rng.choice(photo.labels)
@@ -191,7 +191,7 @@ def _about_photo(
         description = paragraph(photo.captions, rng)
         if description is not None:
             asked.append((rng.choice(STAGE2_INSTRUCTIONS), description))
-    lines = _captions(photo, told, recipe, rng, least=0 if asked else 1)
+    lines = _captions(photo, captions, recipe, rng, least=0 if asked else 1)
     return asked + [(rng.choice(CAPTION_REQUESTS), line) for line in lines]
 
 
@@ -229,12 +229,12 @@ def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> lis
 
 
 def _captions(
-    photo: Annotations, told: Sequence[str], recipe: Recipe, rng: Random, least: int = 1
+    photo: Annotations, captions: Sequence[str], recipe: Recipe, rng: Random, least: int = 1
 ) -> list[str]:
-    """The captions of one sample, of those `told`: as many as the recipe draws, and at least `least`."""
+    """The captions of one sample, of these or of the photo's label: as many as the recipe draws."""
     count = max(least, _count(recipe.captions_per_photo, rng))
-    if told:
-        return rng.sample(told, min(count, len(told)))
+    if captions:
+        return rng.sample(captions, min(count, len(captions)))
     label = rng.choice(photo.labels)
     if isinstance(label, str):
         return [label_caption(label, rng)]

@@ -12,6 +12,11 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+# Imported before there is a group: its functions have the group of the moment of its import as a default
+# argument. transformers imports it later, and then gloo's threads outlived destroy_process_group; one of them
+# ended 3 of 18 runs with SIGABRT after their result had been written.
+import torch.distributed.nn.functional
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous

@@ -26,6 +26,24 @@ from minigpt4.train.distributed.launch import launch
 sys.exit(launch(sys.argv[2:], int(sys.argv[1])))
 """
 
+THREADS = """
+import os, sys
+from pathlib import Path
+import torch
+from minigpt4.train.distributed.distributed_group import distributed_group
+from minigpt4.train.distributed.launch import rank_assignment
+
+def names():
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+assignment = rank_assignment(os.environ)
+with distributed_group(assignment, torch.device("cpu")) as group:
+    import torch.distributed.nn  # as transformers does
+    group.barrier()
+    during = names()
+print(*during, "then", *names(), file=Path(sys.argv[1], str(assignment.rank)).open("w"))
+"""
+
 
 def command(folder: Path, what: str = "trains") -> list[str]:
     return [sys.executable, str(ONE_PROCESS), str(folder), what]
@@ -43,6 +61,16 @@ def trained_by(folder: Path, count: int) -> dict[str, Any]:
     assert launch(command(place), count) == 0
     found: dict[str, Any] = json.loads((place / "rows.json").read_text())
     return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are read from /proc")
+def test_gloos_threads_end_with_the_group(folder: Path) -> None:
+    """One that still runs while the interpreter shuts down may end the process with SIGABRT."""
+    assert launch([sys.executable, "-c", THREADS, str(folder)], 2) == 0
+    for rank in ("0", "1"):
+        during, after = (folder / rank).read_text().split(" then ")
+        assert "gloo" in during
+        assert "gloo" not in after
 
 
 def test_one_two_and_four_processes_have_the_same_losses(folder: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
+from minigpt4.core.vision.objects import COUNTED_SCORE
 from minigpt4.train.captions import lexicon
 from minigpt4.train.captions.objects.nouns import MANY
 from minigpt4.train.captions.parser import ParsedCaption, mentioned, parse, singular
@@ -22,12 +23,6 @@ Box = tuple[float, float, float, float]
 
 LEAST_AREA = 0.003
 """Of the picture: a detector of 300 x 300 pixels cannot see what has less than 16 x 16 of them."""
-
-FAINT = 0.2
-"""A detector's score from which a box makes the number of its kind uncertain; most fainter ones are wrong.
-
-The vectors count from this score, too (COUNTED_SCORE): a number that is taught is the number that they say.
-"""
 
 OVERLAP = 0.6
 """Two detected boxes that share this fraction of the smaller one may be the same thing."""
@@ -211,7 +206,8 @@ def _is_complete(found: Sequence[SceneObject], others: Sequence[SceneObject], st
         return False
     if len(found) >= MANY or stated[len(found)]:
         return True
-    return not any(one.score >= FAINT for one in others) and not any(
+    # From the same score on the vectors count a box: a number that is taught is the number that they say.
+    return not any(one.score >= COUNTED_SCORE for one in others) and not any(
         _may_be_same(one, other) for one, other in combinations(found, 2)
     )
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigpt4.core.vision.objects import COUNTED_SCORE
 from minigpt4.train.captions.objects.object_questions import phrase_of
 from minigpt4.train.captions.objects.scene import Certainty, Scene, SceneObject, in_crop
 
@@ -42,7 +43,9 @@ def test_the_scores_can_be_set() -> None:
 
 def test_a_doubtful_box_beside_a_clear_one_leaves_the_number_open() -> None:
     assert Scene.of([dog(LEFT), dog(RIGHT, 0.4)]).numbers == {}
-    assert Scene.of([dog(LEFT), dog(RIGHT, 0.19)]).numbers == {"dog": 1}
+    # The vectors count what is as faint as that.
+    assert Scene.of([dog(LEFT), dog(RIGHT, COUNTED_SCORE)]).numbers == {}
+    assert Scene.of([dog(LEFT), dog(RIGHT, COUNTED_SCORE - 0.01)]).numbers == {"dog": 1}
 
 
 def test_two_boxes_on_one_thing_leave_the_number_open_unless_people_drew_them() -> None:
