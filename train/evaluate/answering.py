@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from minigpt4.core.batch.look_ahead import Look, look_ahead
 from minigpt4.core.errors import ContextError, ImageError
 from minigpt4.core.pixels import Picture, open_picture
-from minigpt4.core.prompt import User
+from minigpt4.core.prompt import Assistant, Message, User
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling
 from minigpt4.train.data.dataset import PhotoError
 from minigpt4.train.evaluate.photos import EvalPhoto
@@ -23,6 +23,9 @@ from minigpt4.train.evaluate.suite import Record, Task
 
 if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
+
+MOST_BEFORE = 60
+"""Tokens of the answer before the one that is measured."""
 
 
 class Answerer(Protocol):
@@ -44,11 +47,21 @@ class Answerer(Protocol):
 class BundleAnswerer:
     """A loaded bundle. Pictures are encoded on another thread while answers are generated."""
 
-    def __init__(self, engine: Engine, identity: Mapping[str, str], sampling: ResolvedSampling) -> None:
-        """`sampling` is the suite's; each task sets its own token limit."""
+    def __init__(
+        self,
+        engine: Engine,
+        identity: Mapping[str, str],
+        sampling: ResolvedSampling,
+        after: str | None = None,
+    ) -> None:
+        """`sampling` is the suite's; each task sets its own token limit.
+
+        `after` is asked first about every picture: each task is then the second question of a conversation.
+        """
         self.identity = identity
         self._engine = engine
         self._sampling = sampling
+        self._after = after
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
         """In the order of the tasks; those about one picture should be neighbors."""
@@ -59,12 +72,23 @@ class BundleAnswerer:
                 if isinstance(look, str):
                     yield from (failed(task, look) for task in group)
                     continue
+                earlier = self._earlier(look.embedding)
                 for task in group:
-                    yield self._answer(task, look.picture.digest, look.embedding)
+                    yield self._answer(task, look.picture.digest, look.embedding, earlier)
 
-    def _answer(self, task: Task, digest: str, embedding: ImageEmbedding) -> Record:
+    def _earlier(self, embedding: ImageEmbedding) -> list[Message]:
+        """The first question about a picture and its answer, if there is one."""
+        if self._after is None:
+            return []
+        question = User(self._after, images=[embedding])
+        sampling = replace(self._sampling, max_tokens=MOST_BEFORE)
+        return [question, Assistant(self._engine.reply([question], sampling).read().strip())]
+
+    def _answer(
+        self, task: Task, digest: str, embedding: ImageEmbedding, earlier: Sequence[Message]
+    ) -> Record:
         begun = time.perf_counter()
-        question = [User(task.prompt, images=[embedding])]
+        question = [*earlier, User(task.prompt, images=[] if earlier else [embedding])]
         sampling = replace(self._sampling, max_tokens=task.max_tokens)
         try:
             if task.choices:

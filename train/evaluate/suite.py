@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from minigpt4.core.errors import UsageError
@@ -24,6 +24,15 @@ class SuiteOptions:
 
     seed: int = 0
     """For what is drawn at random: negatives, subsets."""
+
+    after: str | None = None
+    """A question that is asked about every picture, and answered, before the suite's own in the same
+    conversation; None: each of the suite's questions begins a conversation."""
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """The options as a run keeps them; runs from before there was an `after` have none."""
+        return {name: value for name, value in asdict(self).items() if name != "after" or value is not None}
 
     def template(self, own: str, name: str, example: str) -> str:
         """The prompt, or else the suite's own, in which `{name}` stands for what is asked about.

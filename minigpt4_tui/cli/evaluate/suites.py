@@ -101,6 +101,14 @@ def _command(name: str) -> Callable[..., None]:
         prompt: Annotated[
             str | None, typer.Option("--prompt", help="Another question than the suite's.")
         ] = None,
+        after: Annotated[
+            str | None,
+            typer.Option(
+                "--after",
+                metavar="QUESTION",
+                help="Ask this first, and measure what is answered next in the same conversation.",
+            ),
+        ] = None,
         stage: Annotated[
             int,
             typer.Option(
@@ -129,8 +137,8 @@ def _command(name: str) -> Callable[..., None]:
             raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
         if stage != 2 and name != "captions":
             raise UsageError(f"--stage is for captions, and this suite is {name}; leave it out.")
-        _require_one_model({"--bundle": bundle, "--endpoint": url, "--blip2": blip2}, fixed, devices)
-        chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed)
+        _require_one_model({"--bundle": bundle, "--endpoint": url, "--blip2": blip2}, fixed, devices, after)
+        chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed, after)
         survey = Survey(suite_named(name), chosen, data, limit, output)
         if url is not None:
             survey.run_endpoint(endpoint.load(url), as_json=as_json)
@@ -146,11 +154,17 @@ def _command(name: str) -> Callable[..., None]:
     return run
 
 
-def _require_one_model(models: Mapping[str, str | None], fixed: FixedEngineFlags, devices: int) -> None:
+def _require_one_model(
+    models: Mapping[str, str | None], fixed: FixedEngineFlags, devices: int, after: str | None
+) -> None:
     """Raise UsageError for two models, or options of a bundle for another one."""
     given = [option for option, value in models.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{given[0]} and {given[1]} contradict each other; give one of them.")
+    if after is not None and not after.strip():
+        raise UsageError("--after is empty; write the question to ask first, or leave it out.")
+    if after is not None and given and given != ["--bundle"]:
+        raise UsageError(f"--after is for a bundle, and {given[0]} names another model; give one of them.")
     if models["--blip2"] is None:
         return
     given_of_bundle = {
@@ -205,7 +219,7 @@ class Survey:
             processes.wait()  # until all have read what there is
             if processes.is_first and waiting and len(waiting) < len(tasks):
                 say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
-            answerer = partial(BundleAnswerer, identity=identity, sampling=sampling)
+            answerer = partial(BundleAnswerer, identity=identity, sampling=sampling, after=self.options.after)
             self._ask(run, choice, answerer, waiting, processes)
             processes.wait()
             if processes.is_first:
@@ -295,7 +309,7 @@ class Survey:
         header = {
             "suite": self.suite.name,
             "model": identity,
-            "options": asdict(self.options) | {"limit": self.limit},
+            "options": self.options.stated | {"limit": self.limit},
             "data": {"questions": len(tasks), "fingerprint": tasks_fingerprint(tasks)},
             "sampling": sampling,
             "versions": versions(identity.get("backend", "")),

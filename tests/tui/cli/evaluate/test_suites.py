@@ -49,16 +49,18 @@ class FakeEngine:
     def __init__(self, answers: dict[str, str]) -> None:
         self.answers = answers
         self.asked: list[tuple[str, str, Sampling | None]] = []
+        self.conversations: list[list[str]] = []
 
     def look(self, source: Picture) -> ImageEmbedding:
         source.image  # noqa: B018 (decoded, as an engine does)
         return ImageEmbedding(np.zeros((1, 4), np.float32), key=source.name)
 
     def reply(self, conversation: Sequence[Message], sampling: Sampling | None = None) -> FakeReply:
-        (message,) = conversation
-        assert isinstance(message, User)
-        key = message.images[0].key
-        self.asked.append((key, message.text, sampling))
+        first = conversation[0]
+        assert isinstance(first, User)
+        key = first.images[0].key
+        self.asked.append((key, conversation[-1].text, sampling))
+        self.conversations.append([message.text for message in conversation])
         if self.answers[key] == "interrupt":
             raise KeyboardInterrupt
         return FakeReply(self.answers[key])
@@ -160,6 +162,17 @@ def test_each_suite_asks_its_own_question_greedily(
         assert asked == question
         assert sampling is not None
         assert sampling.temperature == 0
+
+
+def test_a_question_may_come_after_another_one(
+    run: Run, engine: FakeEngine, shard: Path, tmp_path: Path
+) -> None:
+    asked, first = ["subjects", "--data", shard, "-o", tmp_path / "after"], "Where is it?"
+    assert run(*asked, "--after", first)[0] == 0
+    assert engine.conversations[0] == [first]
+    assert engine.conversations[1] == [first, "A cat sleeps on a couch.", "What is in this picture?"]
+    assert EvalRun.open(tmp_path / "after").header["options"]["after"] == first
+    assert run(*asked)[0] == 2  # answers of the one kind are no answers of the other
 
 
 def test_fluency_counts_failures_and_why(run: Run, engine: FakeEngine, shard: Path) -> None:
