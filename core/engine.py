@@ -35,7 +35,7 @@ from minigpt4.core.embedding_cache import (
     embedding_fingerprint,
 )
 from minigpt4.core.engine_options import Backend, EngineOptions
-from minigpt4.core.errors import BundleError
+from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.language.base import LanguageModel
 from minigpt4.core.language.kept_states import shared_length
 from minigpt4.core.language.load import check_memory, choices_made, load_language_model, needed_files
@@ -45,8 +45,8 @@ from minigpt4.core.prompt import (
     Assistant,
     ChatForm,
     Message,
+    System,
     User,
-    check_conversation,
     is_begun,
     prompt_pieces,
     prompt_positions,
@@ -377,4 +377,20 @@ class Engine:
 
     def _check(self, conversation: Sequence[Message], sampling: ResolvedSampling) -> None:
         check_sampling(sampling)
-        check_conversation(conversation, self.language.width, self.bundle.name)
+        _check_conversation(conversation, self.language.width, self.bundle.name)
+
+
+def _check_conversation(conversation: Sequence[Message], width: int, bundle: str) -> None:
+    """Raise UsageError if there is no question, or a picture's vectors do not have the model's `width`."""
+    last = conversation[-1] if conversation else None
+    if last is None or isinstance(last, System):
+        raise UsageError("There is nothing to answer: the conversation has no question in it.")
+    if isinstance(last, User) and not last.images and not last.text.strip():
+        raise UsageError("The question is empty; type what you want to know.")
+    for message in conversation:
+        for embedding in message.images if isinstance(message, User) else ():
+            if embedding.tokens_ND.shape[-1] != width:
+                raise UsageError(
+                    f"A picture in the conversation has vectors of width {embedding.tokens_ND.shape[-1]} and "
+                    f"the language model of '{bundle}' reads {width}; look at it with this engine."
+                )

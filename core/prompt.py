@@ -77,6 +77,11 @@ class SmolLM2:
     name: str = "smollm2"
     """Its name in manifests."""
 
+    picture_last: bool = False
+    """Whether the newest pictures stand in the last question instead: for a projection that was trained on
+    single questions. With a picture before the first one, mini answered 110 of 110 second questions with no,
+    which is chance; with the picture before the second one it is right as often as the first time."""
+
     stop: tuple[str, ...] = ("<|im_end|>",)
     """Texts that end an answer besides the model's own end token."""
 
@@ -96,7 +101,7 @@ class SmolLM2:
 
     def segments(self, conversation: Sequence[Message]) -> list[Segment]:
         """The whole prompt, up to where the answer begins."""
-        messages = list(conversation)
+        messages = _picture_last(conversation) if self.picture_last else list(conversation)
         if not messages or not isinstance(messages[0], System):
             messages.insert(0, System(self.system))
         segments: list[Segment] = []
@@ -116,6 +121,18 @@ class SmolLM2:
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
         """An answer and its end, adjacent as a model learns them."""
         return (Text(answer), Text(self.stop[0], control=True))
+
+
+def _picture_last(conversation: Sequence[Message]) -> list[Message]:
+    """The conversation with the newest pictures in the last question, not in the one that they came with."""
+    messages = list(conversation)
+    asked = {number: message for number, message in enumerate(messages) if isinstance(message, User)}
+    seen = max((number for number, message in asked.items() if message.images), default=None)
+    if seen is not None:
+        last, images = max(asked), asked[seen].images
+        messages[seen] = User(asked[seen].text)
+        messages[last] = User(asked[last].text, images)
+    return messages
 
 
 BOS = Text("<s>", control=True)
@@ -321,22 +338,6 @@ def prompt_positions(pieces: Sequence[PromptPiece]) -> int:
     return sum(1 if isinstance(piece, int) else len(piece) for piece in pieces)
 
 
-def check_conversation(conversation: Sequence[Message], width: int, bundle: str) -> None:
-    """Raise UsageError if there is no question, or a picture's vectors do not have the model's `width`."""
-    last = conversation[-1] if conversation else None
-    if last is None or isinstance(last, System):
-        raise UsageError("There is nothing to answer: the conversation has no question in it.")
-    if isinstance(last, User) and not last.images and not last.text.strip():
-        raise UsageError("The question is empty; type what you want to know.")
-    for message in conversation:
-        for embedding in message.images if isinstance(message, User) else ():
-            if embedding.tokens_ND.shape[-1] != width:
-                raise UsageError(
-                    f"A picture in the conversation has vectors of width {embedding.tokens_ND.shape[-1]} and "
-                    f"the language model of '{bundle}' reads {width}; look at it with this engine."
-                )
-
-
 def role_of(message: Message) -> str:
     """Its name in chat templates."""
     match message:
@@ -379,8 +380,9 @@ class ChatForm(Protocol):
 PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava
 """How one model family marks turns."""
 
+PICTURE_LAST = SmolLM2("smollm2-picture-last", picture_last=True)
 TEMPLATES: dict[str, PromptTemplate] = {
-    template.name: template for template in (SmolLM2(), VICUNA_V0, LLAMA2, Llava())
+    template.name: template for template in (SmolLM2(), PICTURE_LAST, VICUNA_V0, LLAMA2, Llava())
 }
 
 

@@ -141,10 +141,6 @@ class Recipe:
     precise_names: float = bounded(0, 1, default=0.0)
     """The fraction of precise names ("golden retriever", not "dog") if a photo has only a class."""
 
-    follow_ups: float = bounded(0, 1, default=0.0)
-    """Prompt `chat`, stage 2: the fraction of questions that come after one to three others about the photo
-    and their answers, in one conversation."""
-
     prompt: Prompt
     """What stands around the picture. `none`: the picture, then the caption and a line end (the paper's
     stage 1). `instruction`: the template's training prompt with one of `instructions` (its stage 2).
@@ -345,8 +341,6 @@ def _prompt_contradictions(recipe: Recipe) -> Iterator[str]:
                 f"{form} has no questions; 'object_questions_per_photo' and 'object_details_per_photo' "
                 "must be 0."
             )
-        if recipe.follow_ups:
-            yield f"{form} has no conversations; 'follow_ups' must be 0."
     questions += about_objects
     if recipe.object_absent >= recipe.object_present:
         yield (

@@ -192,8 +192,7 @@ class Trainer:
 
     def tokenize(self, samples: Sequence[Sample]) -> list[Continuations]:
         """The examples of each sample as tokens."""
-        tokenize = self.layout.tokenize_example
-        return [[tokenize(*example, earlier) for example, earlier in one.conversations] for one in samples]
+        return [[self.layout.tokenize_example(*example) for example in one.examples] for one in samples]
 
     def state(self) -> dict[str, Tensor]:
         """Optimizer and gradient scaler state: with the weights, all that the next step depends on."""

@@ -28,6 +28,7 @@ from minigpt4.core.language.llamacpp_slots import LlamaCppSlots
 from minigpt4.core.language.load import WITHOUT_GPU, layers_on_gpu
 from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
+from minigpt4.core.prompt import SmolLM2, template_named
 from minigpt4.core.types import Text
 from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.llama_library import (
@@ -183,7 +184,8 @@ class LlamaCppLanguageModel(LanguageModel):
         """Raise BundleError if the file is of another model than the bundle's."""
         language = bundle.language
         kind = "SentencePiece" if self.is_sentencepiece else "byte-level"
-        wanted_kind = "byte-level" if bundle.template == "smollm2" else "SentencePiece"
+        is_byte_level = isinstance(template_named(bundle.template), SmolLM2)
+        wanted_kind = "byte-level" if is_byte_level else "SentencePiece"
         for what, found, wanted in (
             ("architecture", self.architecture, language.architecture),
             ("width", self.width, language.width),

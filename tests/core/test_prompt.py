@@ -9,6 +9,7 @@ from minigpt4.core.errors import UsageError
 from minigpt4.core.prompt import (
     BOS,
     LLAMA2,
+    PICTURE_LAST,
     VICUNA_V0,
     Assistant,
     Image,
@@ -55,6 +56,31 @@ def test_a_conversation_is_written_in_the_models_own_chat_form() -> None:
         "<|im_start|>user\nIts colour?<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+
+
+def test_the_newest_picture_may_stand_in_the_last_question() -> None:
+    conversation: list[Message] = [
+        User("What is this?", images=[PICTURE]),
+        Assistant("A cat."),
+        User("And this?", images=[OTHER]),
+        Assistant("A dog."),
+        User("Its colour?"),
+    ]
+    assert written(PICTURE_LAST.segments(conversation)) == written(
+        SmolLM2().segments(
+            [
+                User("What is this?", images=[PICTURE]),
+                Assistant("A cat."),
+                User("And this?"),
+                Assistant("A dog."),
+                User("Its colour?", images=[OTHER]),
+            ]
+        )
+    )
+    # An answer that is continued belongs to the question before it.
+    for begun in (conversation[:1], conversation[:2], conversation[:4]):
+        assert PICTURE_LAST.segments(begun) == SmolLM2().segments(begun)
+    assert PICTURE_LAST.segments([User("Hi")]) == SmolLM2().segments([User("Hi")])
 
 
 def test_without_instructions_of_ones_own_the_models_default_ones_stand_first() -> None:

@@ -14,7 +14,6 @@ import torch
 from minigpt4.core.bundles.bundle import Bundle, load_bundle
 from minigpt4.train.batches.loader import Loader
 from minigpt4.train.batches.samples import Batch, Skipped
-from minigpt4.train.captions.questions import Turns
 from minigpt4.train.errors import TrainingError
 from minigpt4.train.events import Event, Note
 from minigpt4.train.packing.sequence import Continuation
@@ -90,7 +89,7 @@ def test_a_first_step_without_a_photo_is_a_problem_with_reasons(sound: Trainer, 
 def test_captions_that_never_reach_the_loss_are_a_problem(
     sound: Trainer, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sound.layout, "tokenize_example", lambda *_example: Continuation((1,), ()))
+    monkeypatch.setattr(sound.layout, "tokenize_example", lambda _question, _answer: Continuation((1,), ()))
     (state, sentence) = findings(sound, bundle)[-1]
     assert state == "problem"
     assert "no token to predict" in sentence
@@ -101,8 +100,8 @@ def test_many_truncated_answers_are_a_warning(
 ) -> None:
     whole = sound.layout.tokenize_example
 
-    def cut(question: str, answer: str, earlier: Turns) -> Continuation:
-        return replace(whole(question, answer, earlier), is_truncated=True)
+    def cut(question: str, answer: str) -> Continuation:
+        return replace(whole(question, answer), is_truncated=True)
 
     monkeypatch.setattr(sound.layout, "tokenize_example", cut)
     assert any(

@@ -118,11 +118,6 @@ def test_every_bundle_of_minigpt4_has_the_training_prompt_of_stage_2(bundle: str
             {"object_questions_per_photo": 1.0},
             "stage 1 has no questions; 'object_questions_per_photo' and 'object_details_per_photo' must be 0",
         ),
-        ({"follow_ups": 0.5}, "stage 1 has no conversations; 'follow_ups' must be 0"),
-        (
-            {"stage": 2, "prompt": "none", "follow_ups": 0.5},
-            "the prompt 'none' has no conversations; 'follow_ups' must be 0",
-        ),
         (
             {"stage": 2, "object_absent": 0.6},
             r"'object_absent' is 0\.6, not below 'object_present' \(0\.6\)",

@@ -253,7 +253,6 @@ def recipes(draw: st.DrawFn) -> Recipe:
         details_per_photo=draw(asked),
         caption_choice=draw(st.sampled_from(["any", "supported"])),
         precise_names=draw(shares),
-        follow_ups=draw(shares) if stage == 2 and prompt == "chat" else 0.0,
         prompt=prompt,
         instructions=tuple(draw(st.lists(names, min_size=1, max_size=3))) if prompt == "instruction" else (),
         caption_form=draw(st.sampled_from(["written", "blip", "raw"])),

@@ -26,9 +26,8 @@ from minigpt4.train.batches.renaming import (
 )
 from minigpt4.train.batches.scenes import Detections, SourceObjects, certainty_of, source_statistics
 from minigpt4.train.batches.shuffle import Order
-from minigpt4.train.batches.turns import draw_earlier
 from minigpt4.train.captions.objects.statistics import LabelStatistics
-from minigpt4.train.captions.questions import QuestionAnswer, Turns
+from minigpt4.train.captions.questions import QuestionAnswer
 from minigpt4.train.data.dataset import NO_CAPTION, PhotoError, first_reasons
 from minigpt4.train.data.subset import Selection
 from minigpt4.train.events import PhotoSkipped
@@ -43,8 +42,7 @@ class Sample:
     """One photo in one crop, with its questions and answers.
 
     `index` is the sample's position in the run; of a `hidden` photo only the class columns are seen, those
-    with a `renaming` show their objects under other names. `earlier` are, by example, the questions and
-    answers that come before it in its conversation; empty if every example begins one.
+    with a `renaming` show their objects under other names.
     """
 
     source: int
@@ -55,12 +53,6 @@ class Sample:
     hidden: bool = False
     key: str = ""
     renaming: Renaming | None = None
-    earlier: tuple[Turns, ...] = ()
-
-    @property
-    def conversations(self) -> list[tuple[QuestionAnswer, Turns]]:
-        """Every example with what comes before it."""
-        return list(zip(self.examples, self.earlier or [()] * len(self.examples), strict=True))
 
 
 @dataclass(frozen=True)
@@ -154,8 +146,7 @@ class TrainingSamples:
         drawn = tuple(examples(known, recipe, rng, statistics))
         if not drawn:
             return Skipped(source.name, key, NO_OBJECTS, index)
-        earlier = draw_earlier(drawn, recipe.follow_ups, rng)
-        return Sample(place.source, place.photo, crop, drawn, index, hidden, key, renaming, earlier)
+        return Sample(place.source, place.photo, crop, drawn, index, hidden, key, renaming)
 
 
 def validation_samples(

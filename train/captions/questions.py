@@ -26,9 +26,6 @@ from minigpt4.train.captions.parser import (
 )
 
 QuestionAnswer = tuple[str, str]
-Turns = tuple[QuestionAnswer, ...]
-"""Questions and answers about one photo, in the order in which they were asked."""
-
 Value = TypeVar("Value", bound=Hashable)
 
 # The plainest wording is asked most.

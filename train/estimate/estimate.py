@@ -9,13 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from minigpt4.core.bundles.bundle import Bundle
 from minigpt4.core.errors import BundleError, UsageError
 from minigpt4.core.memory import free_memory, geometry_of, memory_needed
-from minigpt4.train.batches.turns import TURNS_BEFORE
 from minigpt4.train.estimate.flops import DEVICES, GIB, Device, Work, arithmetic_of
 from minigpt4.train.precision import precision_on
 from minigpt4.train.recipe import Recipe
@@ -166,8 +164,7 @@ def tokens_per_photo(recipe: Recipe) -> tuple[float, float]:
     elif recipe.stage == 1:
         headers = QUESTION_TOKENS  # all captions of a photo share one
     else:
-        before = recipe.follow_ups * fmean(TURNS_BEFORE) * (QUESTION_TOKENS + CAPTION_TOKENS)
-        headers = questions * (QUESTION_TOKENS + before)
+        headers = questions * QUESTION_TOKENS
     return headers + answers, answers
 
 

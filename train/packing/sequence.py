@@ -12,21 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from minigpt4.core.errors import UsageError
-from minigpt4.core.prompt import (
-    Assistant,
-    Image,
-    Joined,
-    Message,
-    PromptTemplate,
-    Segment,
-    User,
-    prompt_pieces,
-)
+from minigpt4.core.prompt import Image, Joined, PromptTemplate, Segment, User, prompt_pieces
 from minigpt4.core.types import ImageEmbedding, PromptPiece, Text, Tokenize
 from minigpt4.train.recipe import Prompt, Recipe
-
-Turns = Sequence[tuple[str, str]]
-"""Questions with their answers."""
 
 PLAIN_END = "\n"
 """Ends a caption if there is no question (section 3.2 of arXiv 2304.10592, stage 1 of its code)."""
@@ -67,8 +55,8 @@ class Layout:
         self.prefix, _ = self._around_image("")
         """The tokens before the image, the same for every question."""
 
-    def segments(self, question: str, image: ImageEmbedding, earlier: Turns = ()) -> Sequence[Segment]:
-        """Everything before the answer; `earlier` turns are for the form `chat` alone."""
+    def segments(self, question: str, image: ImageEmbedding) -> Sequence[Segment]:
+        """Everything before the answer."""
         template = self._template
         match self._form:
             case "none":
@@ -77,7 +65,7 @@ class Layout:
                 assert template.training is not None  # layout_for checks it
                 return template.training.segments(question, image)
             case "chat":
-                return template.segments(_conversation(question, image, earlier))
+                return template.segments([User(question, images=[image])])
 
     def answer_texts(self, answer: str) -> Sequence[Text]:
         """The answer and its end token."""
@@ -85,33 +73,25 @@ class Layout:
             return (Text(answer), Text(PLAIN_END, control=True))
         return self._template.learnt_answer(answer)
 
-    def tokenize_example(self, question: str, answer: str, earlier: Turns = ()) -> Continuation:
-        """A question and its answer as tokens, after the `earlier` turns of its conversation.
+    def tokenize_example(self, question: str, answer: str) -> Continuation:
+        """A question and its answer as tokens.
 
         The limit includes the end token, as in the released code.
         """
-        _, prompt = self._around_image(question, earlier)
+        _, prompt = self._around_image(question)
         tokens = tuple(self._tokenize(*self.answer_texts(answer)))
         kept = tokens[: self._most]
         return Continuation(prompt, kept, is_truncated=len(tokens) > len(kept))
 
-    def ask(self, question: str, image: ImageEmbedding, earlier: Turns = ()) -> list[PromptPiece]:
+    def ask(self, question: str, image: ImageEmbedding) -> list[PromptPiece]:
         """The prompt for generating an answer in this form."""
-        return prompt_pieces(self.segments(question, image, earlier), self._tokenize)
+        return prompt_pieces(self.segments(question, image), self._tokenize)
 
-    def _around_image(self, question: str, earlier: Turns = ()) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        pieces = self.ask(question, ImageEmbedding(np.zeros((1, 1), np.float32), key=""), earlier)
+    def _around_image(self, question: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        pieces = self.ask(question, ImageEmbedding(np.zeros((1, 1), np.float32), key=""))
         place = next(place for place, piece in enumerate(pieces) if isinstance(piece, ImageEmbedding))
         tokens = [piece for piece in pieces if isinstance(piece, int)]
         return tuple(tokens[:place]), tuple(tokens[place:])
-
-
-def _conversation(question: str, image: ImageEmbedding, earlier: Turns) -> list[Message]:
-    """The messages up to the question; the picture belongs to the first one."""
-    messages: list[Message] = []
-    for asked, answer in earlier:
-        messages += [User(asked, images=() if messages else [image]), Assistant(answer)]
-    return [*messages, User(question, images=() if messages else [image])]
 
 
 def layout_for(recipe: Recipe, template: PromptTemplate, tokenize: Tokenize) -> Layout:

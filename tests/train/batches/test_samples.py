@@ -203,33 +203,3 @@ def test_a_hidden_photo_keeps_only_its_class_columns(tiny_recipe: MakeRecipe) ->
     )
     assert batch_BND[0].tolist() == [[0, 0, 0, 0, 1, 1]] * 3
     assert (batch_BND[1] == 1).all()
-
-
-def test_follow_ups_come_after_other_questions_about_the_same_photo(tiny_recipe: MakeRecipe) -> None:
-    def drawn(share: float) -> list[Sample]:
-        recipe = tiny_recipe(
-            stage=2, prompt="chat", captions_per_photo=2.0, questions_per_photo=3.0, follow_ups=share
-        )
-        return samples(recipe, 200)
-
-    single, half = drawn(0.0), drawn(0.5)
-    # What is asked stays as it was.
-    assert [one.examples for one in half] == [one.examples for one in single]
-    assert all(turns == () for one in single for _, turns in one.conversations)
-    lengths = Counter[int]()
-    for sample in half:
-        for example, turns in sample.conversations:
-            lengths[len(turns)] += len(sample.examples) > 3
-            assert example not in turns
-            assert len({*turns}) == len(turns)
-            assert {*turns} <= {*sample.examples}
-    assert {*lengths} == {0, 1, 2, 3}
-    assert lengths[0] / lengths.total() == pytest.approx(0.5, abs=0.06)
-    assert lengths[1] > lengths[2] > lengths[3]
-
-
-def test_the_only_question_about_a_photo_follows_none(tiny_recipe: MakeRecipe) -> None:
-    recipe = tiny_recipe(stage=2, prompt="chat", captions_per_photo=1.0, follow_ups=1.0)
-    for sample in samples(recipe, 100):
-        if len(sample.examples) == 1:
-            assert sample.conversations == [(sample.examples[0], ())]
