@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from minigpt4.core.errors import UsageError
 from minigpt4.core.prompt import (
     BOS,
+    BY_ITSELF,
     LLAMA2,
-    PICTURE_LAST,
     VICUNA_V0,
     Assistant,
     Image,
@@ -58,29 +58,28 @@ def test_a_conversation_is_written_in_the_models_own_chat_form() -> None:
     )
 
 
-def test_the_newest_picture_may_stand_in_the_last_question() -> None:
+def test_a_question_about_a_picture_may_be_read_by_itself() -> None:
     conversation: list[Message] = [
+        System("Be brief."),
         User("What is this?", images=[PICTURE]),
         Assistant("A cat."),
         User("And this?", images=[OTHER]),
         Assistant("A dog."),
         User("Its colour?"),
     ]
-    assert written(PICTURE_LAST.segments(conversation)) == written(
-        SmolLM2().segments(
-            [
-                User("What is this?", images=[PICTURE]),
-                Assistant("A cat."),
-                User("And this?"),
-                Assistant("A dog."),
-                User("Its colour?", images=[OTHER]),
-            ]
-        )
-    )
-    # An answer that is continued belongs to the question before it.
-    for begun in (conversation[:1], conversation[:2], conversation[:4]):
-        assert PICTURE_LAST.segments(begun) == SmolLM2().segments(begun)
-    assert PICTURE_LAST.segments([User("Hi")]) == SmolLM2().segments([User("Hi")])
+
+    def read(*messages: Message) -> bool:
+        return BY_ITSELF.segments(conversation) == SmolLM2().segments(messages)
+
+    assert read(conversation[0], User("Its colour?", images=[OTHER]))
+    # An answer that is continued is so after its own question.
+    conversation.append(Assistant("It is"))
+    assert read(conversation[0], User("Its colour?", images=[OTHER]), Assistant("It is"))
+    del conversation[3:]
+    assert read(*conversation)
+    # Without a picture it is a conversation as any other.
+    conversation = [User("Hi"), Assistant("Hello."), User("Who are you?")]
+    assert read(*conversation)
 
 
 def test_without_instructions_of_ones_own_the_models_default_ones_stand_first() -> None:

@@ -139,16 +139,15 @@ def test_a_part_that_does_not_fit_is_named(edited_vicuna: Edit, old: str, new: s
             "numbers from 0 to 1.",
         ),
         (
-            'template = "smollm2-picture-last"',
+            'template = "smollm2-by-itself"',
             'template = "vicuna"',
-            "'template' is 'vicuna'; it must be one of smollm2, smollm2-picture-last, vicuna-v0, llama2, "
+            "'template' is 'vicuna'; it must be one of smollm2, smollm2-by-itself, vicuna-v0, llama2, "
             "llava-1.5; did you mean 'vicuna-v0'?",
         ),
         (
-            'template = "smollm2-picture-last"',
+            'template = "smollm2-by-itself"',
             'template = ""',
-            "'template' is ''; it must be one of smollm2, smollm2-picture-last, vicuna-v0, llama2, "
-            "llava-1.5.",
+            "'template' is ''; it must be one of smollm2, smollm2-by-itself, vicuna-v0, llama2, llava-1.5.",
         ),
         (
             'kind = "wheel"',

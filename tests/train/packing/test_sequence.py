@@ -11,8 +11,8 @@ import pytest
 from minigpt4.core.errors import UsageError
 from minigpt4.core.language.tokenizers import SentencePieceTokens
 from minigpt4.core.prompt import (
+    BY_ITSELF,
     LLAMA2,
-    PICTURE_LAST,
     VICUNA_V0,
     Assistant,
     Llava,
@@ -49,7 +49,7 @@ def llama_tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokenize:
 
 
 @pytest.mark.parametrize(
-    "template", [SmolLM2(), PICTURE_LAST, VICUNA_V0, LLAMA2, Llava()], ids=lambda one: one.name
+    "template", [SmolLM2(), BY_ITSELF, VICUNA_V0, LLAMA2, Llava()], ids=lambda one: one.name
 )
 def test_a_chat_is_tokenized_in_training_as_at_inference(
     template: PromptTemplate, llama_tokens: Tokenize
