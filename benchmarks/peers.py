@@ -29,10 +29,13 @@ from minigpt4.core.cores import use_torch_threads
 from minigpt4.core.engine import Engine
 from minigpt4.core.language.hf_load import load_causal_lm
 from minigpt4.core.pixels import open_picture
-from minigpt4.core.prompt import Assistant, Message, User
+from minigpt4.core.prompt import Assistant, Message, SmolLM2, User
 from minigpt4.core.types import ImageEmbedding, Sampling
 
 QUESTIONS = ("What is in this picture?", "What colour is it?")
+ALL_TURNS = SmolLM2()
+"""As other models read them; mini's own form leaves earlier turns out."""
+
 PHOTO = Path(__file__).parent.parent / "examples" / "chelsea.png"
 
 
@@ -41,6 +44,7 @@ class Ours:
 
     def __init__(self, backend: str) -> None:
         self._engine = Engine.load("mini", backend=backend, device="cpu", cache=False)  # type: ignore[arg-type]
+        self._engine.template = ALL_TURNS
 
     def look(self, photo: Path) -> ImageEmbedding:
         return self._engine.look(photo)
@@ -64,6 +68,7 @@ class Plain:
         self._encode = ImageEncoder(bundle, projection_path(bundle), device="cpu")
         self._model = load_causal_lm(bundle, quant=quant)
         self._engine = Engine.load("mini", backend="llamacpp", device="cpu")  # for its prompts and tokens
+        self._engine.template = ALL_TURNS
 
     def look(self, photo: Path) -> ImageEmbedding:
         return ImageEmbedding(self._encode(open_picture(photo)), str(photo))

@@ -36,7 +36,7 @@ from PIL import Image
 from minigpt4.core.cores import usable_cores
 from minigpt4.core.engine import Engine
 from minigpt4.core.language.base import LanguageModel
-from minigpt4.core.prompt import Assistant, Message, User
+from minigpt4.core.prompt import Assistant, Message, SmolLM2, User
 from minigpt4.core.storage.paths import HOME_VARIABLE, data_home
 from minigpt4.core.types import ResolvedSampling, Sampling
 from minigpt4.tui.history.store import FILE_NAME, ConversationInfo, Store, StoredMessage, WholeConversation
@@ -92,6 +92,7 @@ def turns(options: argparse.Namespace) -> Panel:
     """The first token of every turn of one conversation, and the same without its KV cache."""
     lines: dict[str, list[Point]] = {"first token": [], "without the KV cache": []}
     with Engine.load("mini", backend="llamacpp") as engine:
+        engine.template = SmolLM2()  # as other models read all turns; mini reads each question by itself
         conversation: list[Message] = []
         picture = [engine.look(PHOTO)]
         for turn in range(1, TURNS + 1):
