@@ -106,7 +106,9 @@ class ScriptedLanguageModel:
 def small_bundle() -> Bundle:
     mini = load_bundle("mini")
     shape = replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH)
-    return replace(mini, projection=shape, sampling=ResolvedSampling(max_tokens=50, temperature=0.0))
+    sampling = ResolvedSampling(max_tokens=50, temperature=0.0)
+    # mini's own template reads each question by itself; this one reads all turns.
+    return replace(mini, template="smollm2", projection=shape, sampling=sampling)
 
 
 def no_encoder() -> Encoder:
