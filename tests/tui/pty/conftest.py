@@ -29,6 +29,7 @@ KEYS = {
     "left": "\x1b[D",
     "ctrl+b": "\x02",
     "ctrl+g": "\x07",
+    "ctrl+n": "\x0e",
     "ctrl+q": "\x11",
     "ctrl+r": "\x12",
     "f1": "\x1bOP",

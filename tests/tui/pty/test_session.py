@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from minigpt4.tui.history.store import Store, StoredMessage
@@ -15,10 +14,10 @@ STORY = "Write an essay about the history of the sea."
 
 def test_a_person_shows_a_photo_asks_stops_continues_and_leaves(start: Start, kept: Store) -> None:
     def said(place: int) -> StoredMessage:
-        (conversation,) = kept.conversations(10)
-        return kept.path(conversation.id)[place]
+        newest, *_ = kept.conversations(10)
+        return kept.path(newest.id)[place]
 
-    terminal = start("coffee.jpg", "--images", "halfblock", "--greedy", "--max-tokens", "100")
+    terminal = start("coffee.jpg", "--images", "halfblock", "--greedy", "--max-tokens", "200")
     terminal.until("▣ coffee.jpg  600 × 400")
     terminal.until("● mini")
     (engine,) = terminal.engines()
@@ -33,26 +32,28 @@ def test_a_person_shows_a_photo_asks_stops_continues_and_leaves(start: Start, ke
     assert said(1).text
     terminal.until(said(1).text[:30])  # painted up to a frame after the status line
 
+    terminal.press("ctrl+n")  # about the picture, mini would have less to say
+    terminal.until(lambda: "600 × 400" not in terminal.text)
     terminal.ask(STORY)
-    terminal.until(lambda: re.search(r"the sea\.\n▌\n\n▌  mini\n▌ +1\. \w+ \w+", terminal.text))
+    terminal.until("▌  The sea has been")
     terminal.press("escape")
     terminal.until("Stopped")
-    stopped = said(3)
+    stopped = said(1)
     assert stopped.state == "stopped"
     assert stopped.text[:20] in terminal.text
     assert " " in stopped.text
 
     terminal.press("ctrl+g")  # the same answer goes on
-    terminal.until(lambda: said(3).state == "done")
-    assert said(3).id == stopped.id
-    assert said(3).text.startswith(stopped.text)
-    assert len(said(3).text) > len(stopped.text)
+    terminal.until(lambda: said(1).state == "done")
+    assert said(1).id == stopped.id
+    assert said(1).text.startswith(stopped.text)
+    assert len(said(1).text) > len(stopped.text)
 
     terminal.press("ctrl+r")  # another one takes its place, and the first stays
     terminal.until("‹ 2 of 2 ›")
     terminal.press("escape")
     terminal.until("● mini")
-    assert [one.id for one in kept.variants(said(3).id)] == [stopped.id, said(3).id]
+    assert [one.id for one in kept.variants(said(1).id)] == [stopped.id, said(1).id]
 
     terminal.press("ctrl+q")
     assert terminal.ended() == 0
