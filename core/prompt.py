@@ -381,6 +381,8 @@ PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava
 """How one model family marks turns."""
 
 BY_ITSELF = SmolLM2("smollm2-by-itself", by_itself=True)
+"""mini's."""
+
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template for template in (SmolLM2(), BY_ITSELF, VICUNA_V0, LLAMA2, Llava())
 }

@@ -133,10 +133,7 @@ def _command(name: str) -> Callable[..., None]:
         from minigpt4.train.evaluate.suite import SuiteOptions
         from minigpt4.train.evaluate.suites import suite_named
 
-        if max_tokens is not None and max_tokens < 1:
-            raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
-        if stage != 2 and name != "captions":
-            raise UsageError(f"--stage is for captions, and this suite is {name}; leave it out.")
+        _check_question(name, max_tokens, stage, after)
         _require_one_model({"--bundle": bundle, "--endpoint": url, "--blip2": blip2}, fixed, devices, after)
         chosen = SuiteOptions(prompt, max_tokens, cast("Any", stage), seed, after)
         survey = Survey(suite_named(name), chosen, data, limit, output)
@@ -154,6 +151,18 @@ def _command(name: str) -> Callable[..., None]:
     return run
 
 
+def _check_question(suite: str, max_tokens: int | None, stage: int, after: str | None) -> None:
+    """Raise UsageError for options with which nothing can be asked."""
+    if max_tokens is not None and max_tokens < 1:
+        raise UsageError(f"--max-tokens is {max_tokens}; it must be at least 1.")
+    if stage != 2 and suite != "captions":
+        raise UsageError(f"--stage is for captions, and this suite is {suite}; leave it out.")
+    if stage == 1 and after is not None:
+        raise UsageError("--stage 1 asks nothing, so nothing can come --after a question; leave one out.")
+    if after is not None and not after.strip():
+        raise UsageError("--after is empty; write the question to ask first, or leave it out.")
+
+
 def _require_one_model(
     models: Mapping[str, str | None], fixed: FixedEngineFlags, devices: int, after: str | None
 ) -> None:
@@ -161,8 +170,6 @@ def _require_one_model(
     given = [option for option, value in models.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{given[0]} and {given[1]} contradict each other; give one of them.")
-    if after is not None and not after.strip():
-        raise UsageError("--after is empty; write the question to ask first, or leave it out.")
     if after is not None and given and given != ["--bundle"]:
         raise UsageError(f"--after is for a bundle, and {given[0]} names another model; give one of them.")
     if models["--blip2"] is None:
