@@ -66,7 +66,7 @@ def quants_of(bundle: Bundle) -> tuple[str, ...]:
     if bundle.mmproj is not None:
         return pair_quants(bundle)
     if own is not None:
-        return ("fp32", gguf_quant(own.name))
+        return ("fp32", *(["F16"] if bundle.language.dequantised else []), gguf_quant(own.name))
     return ("bf16", *GGUF_QUANTS[:1], "int8", *GGUF_QUANTS[1:-1], "nf4", *GGUF_QUANTS[-1:])
 
 

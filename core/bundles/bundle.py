@@ -191,6 +191,13 @@ class LanguageSpec:
     folder: Path | None = None
     path: Path | None = field(default=None, metadata={"key": "gguf"})
     geometry: LanguageGeometry | None = None
+    dequantised: bool = False
+    """Whether llama.cpp uses the GGUF in F16, written once, unless another quantisation is asked for.
+
+    Then its answers are torch's, which computes with the dequantised weights too: llama.cpp rounds the inputs
+    of quantised ones to 8 bits. It reads a prompt of a small model faster, decodes it slower, and needs more
+    memory (benchmarks/RESULTS.md).
+    """
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         """Both files and a folder, or neither."""
@@ -200,6 +207,8 @@ class LanguageSpec:
             yield "path", "cannot stand beside 'files' or 'folder'; keep one of them"
         if not self.files and self.folder is None and self.path is None:
             yield "file", "is missing"
+        if self.dequantised and self.gguf is None:
+            yield "dequantised", "is for a bundle that fetches a GGUF"
 
     @property
     def gguf(self) -> File | None:

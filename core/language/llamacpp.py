@@ -30,6 +30,7 @@ from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
 from minigpt4.core.prompt import SmolLM2, template_named
 from minigpt4.core.types import Text
+from minigpt4.core.weights.gguf.quantiser import dequantise
 from minigpt4.core.weights.gguf.to_hf import check_gguf
 from minigpt4.core.weights.llama_library import (
     SAME_KERNELS,
@@ -38,7 +39,7 @@ from minigpt4.core.weights.llama_library import (
     load_library,
     restore_sequence,
 )
-from minigpt4.core.weights.locate import choose_gguf, gguf_path, hf_folder
+from minigpt4.core.weights.locate import choose_gguf, gguf_path, gguf_quant, hf_folder
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
@@ -344,14 +345,20 @@ def is_large(gguf: Path) -> bool:
 
 
 def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:
-    """The bundle's GGUF; a small Hugging Face folder is converted on first use."""
+    """The bundle's GGUF; on first use it may be dequantised, or a small Hugging Face folder converted."""
+    own = bundle.language.gguf
+    if own is not None and bundle.language.dequantised and quant in ("auto", "F16"):
+        way_out = f"free some space, or use it as it is with `--quant {gguf_quant(own.name)}`"
+        source, target = path_of(own, bundle), gguf_path(bundle, "F16")
+        dequantise(source, target, way_out=way_out, notice=notice)
+        return target
     found = choose_gguf(bundle, quant)
     if found is not None:
         return found
     folder = hf_folder(bundle)
     if folder is None:
-        if bundle.language.gguf is not None and quant == "auto":
-            return path_of(bundle.language.gguf, bundle)  # missing: reported as such
+        if own is not None and quant == "auto":
+            return path_of(own, bundle)  # missing: reported as such
         raise BackendError(
             f"The bundle '{bundle.name}' has no GGUF{'' if quant == 'auto' else f' of {quant}'} here; "
             f"fetch it with `minigpt4 models pull {bundle.name} --all`, then make one with "

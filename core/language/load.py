@@ -108,6 +108,8 @@ def _gguf_quant(bundle: Bundle) -> str:
     gguf, own = choose_gguf(bundle), bundle.language.gguf
     if bundle.mmproj is not None:
         return pair_quants(bundle)[0]
+    if bundle.language.dequantised:
+        return "F16"
     if gguf is not None:
         return gguf_quant(gguf.name)
     return "F16" if own is None else gguf_quant(own.name)

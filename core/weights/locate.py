@@ -88,8 +88,8 @@ def gguf_files(bundle: Bundle) -> dict[str, Path]:
 def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
     """The GGUF to use, or None if it does not exist.
 
-    `auto` takes the manifest's own, else the first of GGUF_PREFERRED. Raises UsageError for a name
-    that is no quantisation.
+    `auto` takes the manifest's own, dequantised if it says so, else the first of GGUF_PREFERRED. Raises
+    UsageError for a name that is no quantisation.
     """
     check_quant(quant)
     found = gguf_files(bundle)
@@ -99,6 +99,8 @@ def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
         return next(iter(found.values()), None)
     own = bundle.language.gguf
     order = ((gguf_quant(own.name),) if own else ()) + GGUF_PREFERRED
+    if bundle.language.dequantised:
+        order = ("F16", *order)
     return next((found[name] for name in order if name in found), None)
 
 

@@ -90,11 +90,13 @@ def test_a_gguf_that_is_here_counts_with_its_own_size() -> None:
 
 def test_mini_is_offered_in_the_forms_it_has() -> None:
     mini = load_bundle("mini")
-    assert quants_of(mini) == ("fp32", "Q4_1")
+    assert quants_of(mini) == ("fp32", "F16", "Q4_1")
+    assert quants_of(load_bundle("mini-without-detector")) == ("fp32", "Q4_1")
     assert memory_needed(mini, "Q4_1")["language model"] == mini.language.file.bytes
     # SmolLM2's 134.5e6 weights: its output layer is the table of embeddings.
     assert memory_needed(mini, "fp32")["language model"] / 4 == pytest.approx(134.5e6, rel=1e-3)
-    assert sum(memory_needed(mini, "Q4_1").values()) < GIB
+    assert memory_needed(mini, "F16")["language model"] / 2 == pytest.approx(134.5e6, rel=1e-3)
+    assert sum(memory_needed(mini, "F16").values()) < 1.1 * GIB
 
 
 def test_a_folder_of_the_users_tells_its_own_geometry(tmp_path: Path) -> None:

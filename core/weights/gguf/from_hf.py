@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minigpt4.core.cores import threads_for
 from minigpt4.core.download.fetch import FetchProgress, Progress
 from minigpt4.core.download.sources import space_problem
 from minigpt4.core.errors import BackendError, BundleError, UsageError
 from minigpt4.core.storage.atomic import replacing
+from minigpt4.core.weights.gguf.quantiser import run_quantiser
 from minigpt4.core.weights.gguf.to_hf import hugging_face_name
 from minigpt4.core.weights.gguf.writer import FILE_TYPES, LlamaShape, plain_kind, write_gguf
 from minigpt4.core.weights.hf_folder import LlamaFolder
-from minigpt4.core.weights.llama_library import last_error, load_library
+from minigpt4.core.weights.llama_library import load_library
 from minigpt4.core.weights.sentencepiece_vocab import folder_vocabulary
-
-ROWS_BYTES = 256 << 20
-"""Bytes of rows that the quantiser holds at once (its own choice would be 8 GiB)."""
-
-POLL_S = 0.2
-"""Seconds between two progress reports of the quantiser."""
 
 
 def convert(
@@ -62,12 +53,12 @@ def convert(
             _write_f16(source, plain, f"{target.stem} as F16", report)
             total = source.shape.gguf_bytes(quant)
             with replacing(target) as draft:
-                _quantise(
+                run_quantiser(
                     plain,
                     draft,
                     quant,
-                    threads,
-                    lambda done: report(FetchProgress(target.name, min(done, total), total)),
+                    threads=threads,
+                    written=lambda done: report(FetchProgress(target.name, min(done, total), total)),
                 )
     except OSError as error:
         raise BackendError(
@@ -110,29 +101,6 @@ def rotary_pairs(weight: NDArray[Any], heads: int) -> NDArray[Any]:
     pairs adjacent): `permute` in llama.cpp's convert_hf_to_gguf.py, the inverse of gguf.py's."""
     rows = weight.shape[0] // heads // 2
     return weight.reshape(heads, 2, rows, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
-
-
-def _quantise(
-    plain: Path, draft: Path, quant: str, threads: int | None, written: Callable[[int], None]
-) -> None:
-    """llama.cpp's `llama_model_quantize` in a thread: the call itself cannot be interrupted."""
-    library = load_library()
-    parameters = library.llama_model_quantize_default_params()
-    parameters.ftype = FILE_TYPES[quant]
-    parameters.nthread = threads_for(threads)
-    parameters.max_buf_size = ROWS_BYTES
-    results: list[int] = []
-
-    def work() -> None:
-        results.append(library.llama_model_quantize(os.fsencode(plain), os.fsencode(draft), parameters))
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    while worker.is_alive():
-        worker.join(POLL_S)
-        written(draft.stat().st_size)
-    if results != [0]:
-        raise BackendError(f"llama.cpp failed to quantise {plain} to {quant}.{last_error()}")
 
 
 def _check_space(target: Path, shape: LlamaShape, quant: str) -> None:

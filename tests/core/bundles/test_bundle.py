@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +40,8 @@ def test_mini_is_whole_and_its_parts_fit() -> None:
 def test_mini_without_its_detector_is_the_same_but_for_that() -> None:
     mini, tower = load_bundle("mini"), load_bundle(TOWER)
     assert tower.objects is None and mini.objects is not None
-    assert tower.language == mini.language and tower.vision.options == mini.vision.options
+    assert tower.language == replace(mini.language, dequantised=False)
+    assert tower.vision.options == mini.vision.options
     added = mini.objects.soft_prompt + VECTORS * mini.objects.limit
     assert mini.projection.image_tokens == tower.projection.image_tokens + added
     assert mini.projection.inputs == tower.projection.inputs + OBJECT_WIDTH + mini.objects.soft_prompt
@@ -125,6 +127,11 @@ def test_a_language_model_may_lie_in_a_folder_of_the_users(edited: Edit) -> None
     folder = 'folder = "models/vicuna"\n'
     text = text[:start] + text[text.index("[sampling]") :]
     manifest.write_text(text.replace("width = 576\n", f"width = 576\n{folder}"), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"'language\.dequantised' is for a bundle that fetches a GGUF"):
+        load_bundle("mine")
+    manifest.write_text(
+        re.sub(r"dequantised = .*\n", "", manifest.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     language = load_bundle("mine").language
     assert language.folder == manifest.parent / "models" / "vicuna"
     assert language.files == ()

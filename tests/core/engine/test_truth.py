@@ -42,3 +42,25 @@ def test_it_says_what_is_there_and_what_is_not(
     asked = User(question, images=(engine.look(examples / photo),))
     answer = "".join(piece.text for piece in engine.reply([asked], Sampling(temperature=0.0)))
     assert answer.startswith(said)
+
+
+def test_both_backends_give_the_same_answers(mini: Bundle, examples: Path) -> None:
+    """llama.cpp with Q4_1 itself rounds to 8 bits, and answers differently about 4 of 50 photos."""
+    pytest.importorskip("llama_cpp")
+    questions = (
+        "What is in this picture?",
+        "Describe this image in detail.",
+        "How many people are there?",
+        "Is there a cup in the picture?",
+    )
+    photos = sorted(path for path in examples.iterdir() if path.suffix in (".png", ".jpg"))
+    assert len(photos) >= 4
+    answers = []
+    for backend in ("torch", "llamacpp"):
+        with Engine.load(mini, backend=backend, device="cpu") as engine:
+            asked = [
+                User(question, images=(engine.look(photo),)) for photo in photos for question in questions
+            ]
+            replies = [engine.reply([one], Sampling(temperature=0.0, max_tokens=40)) for one in asked]
+            answers.append(["".join(piece.text for piece in reply) for reply in replies])
+    assert answers[0] == answers[1]

@@ -140,9 +140,10 @@ def test_the_models_agree_how_likely_answers_are_and_the_numbers_are_their_own(
         for place, token in enumerate(answers[1]):
             logits = model.logits([*prompt, *answers[1][:place]]).astype(np.float64)
             own += logits[token] - np.logaddexp.reduce(logits)
-        assert found[-1][1] == pytest.approx(own, abs=1e-3)
+        # llama.cpp's attention has other kernels for a lone position.
+        assert found[-1][1] == pytest.approx(own, abs=5e-3)
     assert np.argsort(found[0]).tolist() == np.argsort(found[1]).tolist()
-    assert found[0] == pytest.approx(found[1], rel=0.07)
+    assert found[0] == pytest.approx(found[1], rel=0.005)
 
 
 def test_a_prompt_gives_the_same_answer_however_much_of_it_was_cached(model: LanguageModel) -> None:

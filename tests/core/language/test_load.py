@@ -52,7 +52,7 @@ def test_what_auto_means_with_llama_cpp_is_told() -> None:
     assert made == {
         "backend": "llamacpp",
         "device": "cpu",
-        "quant": "Q4_1",
+        "quant": "F16",
         "threads": str(threads_for(None)),
         "gpu_layers": "none",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,9 +69,19 @@ def test_the_manifests_own_gguf_is_taken(mini_home: Path) -> None:
     mini = load_bundle("mini")
     own = path_of(mini.language.file, mini)
     assert own.is_relative_to(mini_home)
-    assert gguf_files(mini) == {"Q4_1": own}
-    assert choose_gguf(mini) == choose_gguf(mini, "Q4_1") == own
+    assert gguf_files(mini)["Q4_1"] == choose_gguf(mini, "Q4_1") == own
     assert choose_gguf(mini, "Q8_0") is None
+
+
+def test_a_dequantised_gguf_is_taken_before_its_source() -> None:
+    mini = load_bundle("mini")
+    own = path_of(mini.language.file, mini)
+    put(own)
+    os.truncate(own, mini.language.file.bytes or 0)  # a hole on the disk
+    assert choose_gguf(mini) == own
+    put(gguf_path(mini, "F16"))
+    assert choose_gguf(mini) == gguf_path(mini, "F16")
+    assert choose_gguf(mini, "Q4_1") == own
 
 
 def test_auto_takes_the_best_of_what_was_made(vicuna: Bundle) -> None:

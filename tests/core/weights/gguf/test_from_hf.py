@@ -238,6 +238,6 @@ def test_a_quantiser_that_fails_leaves_nothing(
     pytest.importorskip("llama_cpp")
     library = load_library()
     monkeypatch.setattr(library, "llama_model_quantize", lambda *_: 1)
-    with pytest.raises(BackendError, match=r"llama\.cpp failed to quantise .* to Q8_0"):
+    with pytest.raises(BackendError, match=r"llama\.cpp failed to write .* as Q8_0"):
         convert(folder, target, "Q8_0")
     assert not list(target.parent.glob("*"))

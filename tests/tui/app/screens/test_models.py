@@ -118,7 +118,11 @@ async def test_a_bundle_shows_its_parts_and_memory_by_quantisation(tiny: Bundle,
     async with play(size=(120, 40)) as on:
         screen = await open_models(on, "tiny")
         assert actions(screen)[:3] == ["fetch", "use", "here"]
-        assert {one for one in actions(screen) if one.startswith("quant:")} == {"quant:fp32", "quant:Q4_1"}
+        assert {one for one in actions(screen) if one.startswith("quant:")} == {
+            "quant:fp32",
+            "quant:F16",
+            "quant:Q4_1",
+        }
         for word in ("efficientnet-lite2", "SmolLM2-135M-Instruct.Q4_1.gguf", "7 bytes", "llama.cpp"):
             assert word in on.text()
 
