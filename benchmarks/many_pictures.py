@@ -1,18 +1,18 @@
-"""Captions of many new pictures: pictures a second of this checkout and another, in turns.
+"""One question about many new pictures: pictures a second of this checkout and another, in turns.
 
     python benchmarks/many_pictures.py OTHER_PYTHON [--pictures 200] [--runs 3] [--backend llamacpp]
 
 OTHER_PYTHON is the interpreter of a virtual environment in which the other checkout is installed. Each run
-is a whole `minigpt4 caption` with mini, with an empty embedding cache, over crops of the example photos.
+is a whole `minigpt4 ask --each` with mini, with an empty embedding cache, over crops of the example photos.
 Printed are medians of pictures a second, loading included, and of processor time a picture, which other
-programs disturb less; and how many captions differ between the two.
+programs disturb less; and how many answers differ between the two.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
+import operator
 import resource
 import shutil
 import statistics
@@ -29,6 +29,7 @@ from minigpt4.core.embedding_cache import embeddings_folder
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SIZE = (640, 480)
+QUESTION = "Describe this image in one short sentence."
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     checkouts = {"other": given.other, "this": sys.executable}
     seconds: dict[str, list[float]] = {name: [] for name in checkouts}
     processor: dict[str, list[float]] = {name: [] for name in checkouts}
-    captions: dict[str, dict[str, str]] = {}
+    answers: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         photos = Path(folder) / "photos"
         write_crops(photos, given.pictures)
@@ -51,7 +52,7 @@ def main() -> None:
         try:
             for run in range(given.runs):
                 for name in checkouts if run % 2 else reversed(checkouts):
-                    taken, worked, captions[name] = caption(checkouts[name], photos, given.backend)
+                    taken, worked, answers[name] = ask(checkouts[name], photos, given.backend)
                     seconds[name].append(taken)
                     processor[name].append(worked)
         finally:
@@ -66,22 +67,23 @@ def main() -> None:
         print(
             f"{what}: {statistics.median(times['other']) / statistics.median(times['this']):.2f} times better"
         )
-    differing = sum(text != captions["other"].get(photo) for photo, text in captions["this"].items())
-    print(f"{differing} of {len(captions['this'])} captions differ")
+    differing = sum(map(operator.ne, answers["this"], answers["other"]))
+    print(f"{differing} of {len(answers['this'])} answers differ")
 
 
-def caption(python: str, photos: Path, backend: str) -> tuple[float, float, dict[str, str]]:
-    """Wall and processor time of one command in seconds, and its captions by photo."""
+def ask(python: str, photos: Path, backend: str) -> tuple[float, float, list[str]]:
+    """Wall and processor time of one command in seconds, and its answers by photo."""
     shutil.rmtree(embeddings_folder(), ignore_errors=True)
-    output = photos.parent / "captions.jsonl"
-    output.unlink(missing_ok=True)
-    command = [python, "-P", "-m", "minigpt4.tui", "caption", photos, "--output", output]
+    command = [python, "-P", "-m", "minigpt4.tui", "ask", QUESTION, "--each", "--json", "--greedy"]
+    for photo in sorted(photos.iterdir()):
+        command += ["-i", str(photo)]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([*command, "--backend", backend], check=True, stderr=subprocess.DEVNULL, env=os.environ)
+    made = subprocess.run(
+        [*command, "--backend", backend], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     taken, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     worked = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    rows = map(json.loads, output.read_text(encoding="utf-8").splitlines())
-    return taken, worked, {row["photo"]: row["caption"] for row in rows}
+    return taken, worked, [json.loads(line)["answer"] for line in made.stdout.splitlines()]
 
 
 def write_crops(folder: Path, count: int) -> None:
