@@ -30,8 +30,8 @@ from minigpt4.core.language.positions import ImageRun, Positions, Run
 from minigpt4.core.language.repack_choice import RepackChoice, choose_repacking, open_model
 from minigpt4.core.prompt import SmolLM2, template_named
 from minigpt4.core.types import Text
-from minigpt4.core.weights.gguf.quantiser import dequantise
 from minigpt4.core.weights.gguf.to_hf import check_gguf
+from minigpt4.core.weights.gguf.usable import usable_gguf
 from minigpt4.core.weights.llama_library import (
     SAME_KERNELS,
     copy_sequence,
@@ -39,18 +39,22 @@ from minigpt4.core.weights.llama_library import (
     load_library,
     restore_sequence,
 )
-from minigpt4.core.weights.locate import choose_gguf, gguf_path, gguf_quant, hf_folder
 
 if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
 
 ALL_LAYERS = 999
 SEQUENCE = 0
+COMPANION = 1
+"""The sequence of a row that is computed beside a lone decoded token where weights have other kernels for
+one row than for several (F16, Q4_K; the trial of core/weights/repacking.py finds out).
+
+So a token has the same bits decoded alone as with those of other answers (`slots`), whose attention is
+computed for each sequence apart.
+"""
+
 FLASH_ATTENTION_OFF = 0
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
-
-MOST_CONVERTED_BYTES = 2_000_000_000
-"""An F16 file smaller than this is created without asking; it takes seconds."""
 
 MORE_TOKENS = 64
 """Up to so many more tokens than the bundle's are padding rows (Vicuna: 32001)."""
@@ -72,8 +76,7 @@ dropped straight after. Models of LARGE_BYTES go without.
 
 With this rule logits are the same bit for bit however a prompt is cut, so a reused cache never changes a
 greedy answer: a lone position takes other kernels, whose logits differ by up to 1. The copy takes half of
-mini's decoding speed. Where weights need none (mini's Q4_1 and F16, but not Q4_K; the trial of
-core/weights/repacking.py finds out), only attention differs, and decoded tokens go without: they are not
+the decoding speed of mini's Q4_1. Decoded tokens of small models on a CPU go without: they are not
 reused, and the next prompt computes the answer anew with the question that follows it, in one batch.
 Answers are short, and conversations become long: flash attention, which has the same bits for one position
 as for many if keys (BF16) and values (F16) are of different types, looks at a key so slowly that the
@@ -117,8 +120,9 @@ class LlamaCppLanguageModel(LanguageModel):
         self._is_large = is_large(gguf)
         self._least_batch = 1 if self._is_large else LEAST_BATCH
         is_small = gpu_layers == 0 and not self._is_large
-        keeps_bits = repack.lone_keeps_bits or not self.decodes_together
-        self._drops_decoded = self.decodes_alone and is_small and keeps_bits
+        self._drops_decoded = self.decodes_alone and is_small
+        is_alike = repack.lone_keeps_bits or not self.decodes_together
+        self._needs_companion = self._drops_decoded and not is_alike
         if not self._is_large:
             for name, value in SAME_KERNELS.items():
                 os.environ.setdefault(name, value)
@@ -136,7 +140,7 @@ class LlamaCppLanguageModel(LanguageModel):
         self.architecture = _metadata(self._api, model, "general.architecture")
         self.width = int(self._api.llama_model_n_embd(model))
         self._threads = threads_for(threads)
-        self._context = self._new_context(context, 1)
+        self._context = self._new_context(context, 2 if self._needs_companion else 1)
         native.append((self._api.llama_free, self._context))
         self._memory = self._api.llama_get_memory(self._context)
         self._abort = Abort(self._api, self._context)
@@ -152,7 +156,7 @@ class LlamaCppLanguageModel(LanguageModel):
         """
         bundle, notice = options.loaded_bundle(), notice or (lambda _: None)
         gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
-        path = _gguf(bundle, options.quant, notice)
+        path = usable_gguf(bundle, options.quant, notice)
         if not path.is_file():
             check_gguf(path)  # says so
         return cls._of_file(options, path, gpu_layers, notice, expected_bytes=_expected_bytes(bundle, path))
@@ -249,6 +253,7 @@ class LlamaCppLanguageModel(LanguageModel):
             positions=min(positions, self.context),
             least_batch=self._least_batch,
             drops_decoded=self._drops_decoded,
+            needs_companion=self._needs_companion,
         )
 
     def close(self) -> None:
@@ -273,12 +278,17 @@ class LlamaCppLanguageModel(LanguageModel):
     def _forward(self, positions: Positions, cancelled: Cancelled) -> NDArray[np.float32] | None:
         self._open_vocabulary()
         start = len(self._cached)
-        least = 1 if is_decoded(positions.keys[0]) else self._least_batch
+        is_lone = is_decoded(positions.keys[0])
+        least = 1 if is_lone else self._least_batch
         for run in positions.runs:  # one batch holds either tokens or vectors
             is_padded = len(run) < least
             batch = self._batch(run, start, max(len(run), least), least)
+            if is_lone and self._needs_companion:
+                self._add_companion(batch)
             with self._abort.when(cancelled, len(run)):
                 status = self._api.llama_decode(self._context, batch)
+            if self._needs_companion:
+                self._api.llama_memory_seq_rm(self._memory, COMPANION, 0, -1)
             if status == ABORTED:  # the library has removed the batch from the cache
                 return None
             if status != 0:
@@ -309,6 +319,16 @@ class LlamaCppLanguageModel(LanguageModel):
             batch.seq_id[place][0] = SEQUENCE
             batch.logits[place] = place >= size - logits
         return batch
+
+    def _add_companion(self, batch: Any) -> None:
+        """Let another sequence begin with the lone token of a batch."""
+        place = batch.n_tokens
+        batch.token[place] = batch.token[0]
+        batch.pos[place] = 0
+        batch.n_seq_id[place] = 1
+        batch.seq_id[place][0] = COMPANION
+        batch.logits[place] = True
+        batch.n_tokens = place + 1
 
     def _open_vocabulary(self) -> Any:
         if not self._close.alive:
@@ -342,41 +362,6 @@ class LlamaCppLanguageModel(LanguageModel):
 def is_large(gguf: Path) -> bool:
     """Whether speed counts more than the same bits from every cut of a prompt."""
     return gguf.stat().st_size >= LARGE_BYTES
-
-
-def _gguf(bundle: Bundle, quant: str, notice: Notice) -> Path:
-    """The bundle's GGUF; on first use it may be dequantised, or a small Hugging Face folder converted."""
-    own = bundle.language.gguf
-    if own is not None and bundle.language.dequantised and quant in ("auto", "F16"):
-        way_out = f"free some space, or use it as it is with `--quant {gguf_quant(own.name)}`"
-        source, target = path_of(own, bundle), gguf_path(bundle, "F16")
-        dequantise(source, target, way_out=way_out, notice=notice)
-        return target
-    found = choose_gguf(bundle, quant)
-    if found is not None:
-        return found
-    folder = hf_folder(bundle)
-    if folder is None:
-        if own is not None and quant == "auto":
-            return path_of(own, bundle)  # missing: reported as such
-        raise BackendError(
-            f"The bundle '{bundle.name}' has no GGUF{'' if quant == 'auto' else f' of {quant}'} here; "
-            f"fetch it with `minigpt4 models pull {bundle.name} --all`, then make one with "
-            f"`minigpt4 models quantize {bundle.name}`, or choose `--backend torch`."
-        )
-    from minigpt4.core.weights.gguf.from_hf import convert
-    from minigpt4.core.weights.hf_folder import LlamaFolder
-
-    if quant not in ("auto", "F16") or LlamaFolder(folder).shape.gguf_bytes("F16") >= MOST_CONVERTED_BYTES:
-        wanted = "Q4_K_M" if quant == "auto" else quant
-        raise BackendError(
-            f"There is no GGUF of '{bundle.name}' for llama.cpp yet; make one with "
-            f"`minigpt4 models quantize {bundle.name} --quant {wanted}`, or choose `--backend torch`."
-        )
-    target = gguf_path(bundle, "F16")
-    notice(f"{folder} is converted for llama.cpp, once: {target}.")
-    convert(folder, target, "F16")
-    return target
 
 
 def _expected_bytes(bundle: Bundle, path: Path) -> int | None:

@@ -32,7 +32,7 @@ class LlamaCppSlots:
     The attention of each sequence is computed apart, so that logits are the same bit for bit as those of one
     sequence alone. Where `LlamaCppLanguageModel` copies lone positions (LEAST_BATCH), so does this;
     the copies need no logits where there are other rows that do. Where it drops decoded tokens, no other
-    prompt begins with them here either.
+    prompt begins with them here either, and the companion of a lone token (COMPANION) is in another slot.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class LlamaCppSlots:
         vocabulary_size: int,
         least_batch: int,
         drops_decoded: bool,
+        needs_companion: bool,
     ) -> None:
         """`context` has `count` sequences and is freed by `close`; `positions_of` checks a prompt."""
         self.count = count
@@ -57,6 +58,7 @@ class LlamaCppSlots:
         self._abort = Abort(api, context)
         self._width, self._vocabulary_size = width, vocabulary_size
         self._least_batch, self._drops_decoded = least_batch, drops_decoded
+        self._needs_companion = needs_companion
         self._positions_of = positions_of
         self._held: list[list[Key]] = [[] for _ in range(count)]
 
@@ -72,6 +74,7 @@ class LlamaCppSlots:
         positions: int,
         least_batch: int,
         drops_decoded: bool,
+        needs_companion: bool,
     ) -> Self | None:
         """As many sequences of a model as memory allows, at most `count`; None for fewer than two.
 
@@ -98,6 +101,7 @@ class LlamaCppSlots:
             vocabulary_size=int(api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))),
             least_batch=least_batch,
             drops_decoded=drops_decoded,
+            needs_companion=needs_companion,
         )
 
     def prefill(
@@ -123,7 +127,9 @@ class LlamaCppSlots:
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
         """See `Slots.step`; the slots are in ascending order, in which the library computes them at once."""
-        copies = 1 if self._drops_decoded else self._least_batch
+        if self._drops_decoded:
+            return self._step_without_copies(tokens)
+        copies = self._least_batch
         needs_all = len(tokens) < copies
         rows = [
             (slot, len(self._held[slot]) + copy, copy == 0 or needs_all)
@@ -132,10 +138,24 @@ class LlamaCppSlots:
         ]
         self._decode([token for token in tokens.values() for _ in range(copies)], rows)
         for slot, token in tokens.items():
-            self._held[slot].append(decoded_key(token) if self._drops_decoded else token)
+            self._held[slot].append(token)
             if copies > 1:
                 self._crop(slot, len(self._held[slot]))
         return {slot: self._logits(place * copies) for place, slot in enumerate(tokens)}
+
+    def _step_without_copies(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
+        order, companions = sorted(tokens), set[int]()
+        if self._needs_companion and len(order) == 1:
+            companions = {(order[0] + 1) % self.count}
+            order = sorted({*order, *companions})
+        lone = next(iter(tokens.values()))
+        rows = [(slot, len(self._held[slot]), True) for slot in order]
+        self._decode([tokens.get(slot, lone) for slot in order], rows)
+        for slot, token in tokens.items():
+            self._held[slot].append(decoded_key(token))
+        for slot in companions:
+            self._crop(slot, len(self._held[slot]))
+        return {slot: self._logits(order.index(slot)) for slot in tokens}
 
     def close(self) -> None:
         """Free the context."""

@@ -185,6 +185,8 @@ class _Reader:
         self._context = model and library.llama_init_from_model(model, options)
         if not self._context:
             raise RuntimeError("llama.cpp cannot load the small model")
+        # The last layer computes only rows whose logits are wanted; a single one would hide other kernels.
+        self._wants_all = mixes_types
         self._library = library
         self._batch = library.llama_batch_init(POSITIONS, 0, 1)
         self._tokens = np.random.default_rng(1).integers(3, VOCABULARY, POSITIONS).tolist()
@@ -209,7 +211,7 @@ class _Reader:
                 self._batch.pos[place] = start + place
                 self._batch.n_seq_id[place] = 1
                 self._batch.seq_id[place][0] = 0
-                self._batch.logits[place] = place >= size - least
+                self._batch.logits[place] = self._wants_all or place >= size - least
             if self._library.llama_decode(self._context, self._batch) != 0:
                 raise RuntimeError("llama.cpp cannot compute with the small model")
             start += length

@@ -34,6 +34,9 @@ from minigpt4.core.weights.locate import gguf_quant
 
 COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.weights.repack_probe")
 
+TRIAL_VERSION = 2
+"""To be raised when repack_probe.py finds out more; earlier verdicts then count no more."""
+
 LIMIT_S = 20
 """Longest time for a probe, which takes 0.4 s of processor time."""
 
@@ -101,7 +104,7 @@ def known_repacking(gguf: Path) -> Repacking | None:
 
 def _record(gguf: Path) -> Path:
     """Quantisation and size stand for the types in a file: reading its header would take 0.2 s each time."""
-    made_for = (_library(), _processor(), gguf_quant(gguf.name), gguf.stat().st_size)
+    made_for = (TRIAL_VERSION, _library(), _processor(), gguf_quant(gguf.name), gguf.stat().st_size)
     return cache_home() / "repacking" / f"{hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]}.json"
 
 

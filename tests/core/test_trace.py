@@ -154,7 +154,8 @@ def test_both_backends_read_the_same_embeddings(mini_home: Path) -> None:
     one, other = (
         trace(EngineOptions(bundle, name, "cpu"), pixels_BCHW, "Why?") for name in ("torch", "llamacpp")
     )
-    np.testing.assert_array_equal(one.arrays["inputs_SD"], other.arrays["inputs_SD"])
+    # llama.cpp has them in F16, with 11 significant bits.
+    np.testing.assert_allclose(other.arrays["inputs_SD"], one.arrays["inputs_SD"], rtol=2**-11, atol=1e-7)
 
 
 def test_pixels_of_another_size_are_refused(import_tiny: ImportTiny) -> None:

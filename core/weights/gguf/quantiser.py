@@ -33,10 +33,11 @@ def run_quantiser(
     threads: int | None = None,
     written: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write the GGUF `source` to `draft` in another type; `written` is told the bytes so far.
+    """Write the GGUF `source` to `draft` in another type.
 
-    A quantised source is dequantised first. In a thread, because llama.cpp's `llama_model_quantize` itself
-    cannot be interrupted. Raises BackendError if it fails.
+    A quantised source is dequantised first. `written` is called with the number of bytes written so far. The
+    work is done in a thread, because llama.cpp's `llama_model_quantize` cannot be interrupted. Raises
+    BackendError if it fails.
     """
     library = load_library()
     parameters = library.llama_model_quantize_default_params()
@@ -58,12 +59,12 @@ def run_quantiser(
         raise BackendError(f"llama.cpp failed to write {source} as {quant}.{last_error()}")
 
 
-def dequantise(source: Path, target: Path, *, way_out: str, notice: Callable[[str], None]) -> None:
+def dequantise(source: Path, target: Path, *, advice: str, notice: Callable[[str], None]) -> None:
     """Make sure that `target` holds the weights of the GGUF `source` in F16.
 
     It is written if it is missing, damaged or older than `source`, by one process at a time; `notice` is
-    told. Raises BackendError with the `way_out` if the disk is full or cannot be written, BundleError if
-    `source` is damaged.
+    called first. Raises BackendError, which ends with `advice`, if the disk is full or cannot be written,
+    BundleError if `source` is damaged.
     """
     if _is_current(target, source):
         return
@@ -73,12 +74,12 @@ def dequantise(source: Path, target: Path, *, way_out: str, notice: Callable[[st
             if _is_current(target, source):  # another process has written it meanwhile
                 return
             if problem := space_problem(target.parent, _f16_bytes(source)):
-                raise BackendError(f"{target.name} cannot be made: {problem}; {way_out}.")
+                raise BackendError(f"{target.name} cannot be made: {problem}; {advice}.")
             notice(f"{source.name} is written as F16 for llama.cpp, once: {target}.")
             with replacing(target) as draft:
                 run_quantiser(source, draft, "F16")
     except OSError as error:
-        raise BackendError(f"{target} cannot be written: {error.strerror or error}; {way_out}.") from error
+        raise BackendError(f"{target} cannot be written: {error.strerror or error}; {advice}.") from error
 
 
 def _is_current(target: Path, source: Path) -> bool:

@@ -13,12 +13,15 @@ import pytest
 
 from minigpt4.core.bundles.bundle import Bundle, LanguageGeometry, load_bundle
 from minigpt4.core.bundles.source import File
+from minigpt4.core.download.fetch import path_of
 from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.errors import BackendError, BundleError
 from minigpt4.core.language import llamacpp as module
+from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.core.types import ImageEmbedding, ResolvedSampling, Text
+from minigpt4.core.weights.gguf import quantiser, usable
 from minigpt4.core.weights.gguf.from_hf import convert
-from minigpt4.core.weights.locate import gguf_path
+from minigpt4.core.weights.locate import gguf_files, gguf_path
 
 pytest.importorskip("llama_cpp")
 from minigpt4.core.language.llamacpp import LlamaCppLanguageModel
@@ -139,7 +142,7 @@ def test_a_small_folder_is_converted_on_first_use(bundle: Bundle) -> None:
 def test_a_large_folder_is_not_converted_without_being_asked(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_CONVERTED_BYTES", 1000)
+    monkeypatch.setattr(usable, "MOST_CONVERTED_BYTES", 1000)
     with pytest.raises(BackendError, match=r"`minigpt4 models quantize tiny --quant Q4_K_M`"):
         LlamaCppLanguageModel.load(EngineOptions(bundle, device="cpu"))
 
@@ -150,6 +153,23 @@ def test_a_bundle_without_any_weights_here_says_how_to_get_them(bundle: Bundle) 
         LlamaCppLanguageModel.load(
             EngineOptions(replace(bundle, language=absent), device="cpu", quant="Q4_0")
         )
+
+
+def test_where_no_f16_can_be_written_the_quantised_file_is_the_way_out(
+    mini: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = path_of(mini.language.file, mini)
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    here = path_of(mini.language.file, mini)
+    here.parent.mkdir(parents=True)
+    here.symlink_to(own)
+    monkeypatch.setattr(quantiser, "space_problem", lambda *_: "the disk is full")
+    with pytest.raises(
+        BackendError, match=r"mini-F16\.gguf cannot be made: the disk is full; .*`--quant Q4_1`"
+    ):
+        LlamaCppLanguageModel.load(EngineOptions("mini", device="cpu"))
+    LlamaCppLanguageModel.load(EngineOptions("mini", device="cpu", quant="Q4_1")).close()
+    assert gguf_files(mini) == {"Q4_1": here}
 
 
 @pytest.mark.parametrize(
@@ -208,8 +228,6 @@ def test_an_answer_that_is_not_reused_is_computed_with_the_next_question(
     llamacpp_model: LlamaCppLanguageModel,
 ) -> None:
     model = llamacpp_model
-    if not model._drops_decoded:
-        pytest.skip("this processor's kernels for mini's weights differ between one position and many")
     model.reset()
     first, question = model.tokenize(Text("The sea is")), model.tokenize(Text(" Why? Because"))
     answer = list(model.generate(first, ResolvedSampling(max_tokens=8).greedy()))

@@ -19,7 +19,7 @@ from minigpt4.core.weights.sentencepiece_vocab import made_up_vocabulary
 pytest.importorskip("llama_cpp")
 
 SHAPE = LlamaShape(layers=2, width=256, mlp=512, heads=4, key_heads=2, vocabulary=900, context=128)
-WAY_OUT = "eat less"
+ADVICE = "eat less"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def weights(path: Path) -> dict[str, np.ndarray]:
 
 def made(source: Path, target: Path) -> list[str]:
     notices: list[str] = []
-    dequantise(source, target, way_out=WAY_OUT, notice=notices.append)
+    dequantise(source, target, advice=ADVICE, notice=notices.append)
     return notices
 
 
