@@ -160,6 +160,7 @@ class MiniGPT4Chat:
     opening: str | None = "Assistant:"
     stop: tuple[str, ...] = ("###",)
     reasoning: Reasoning | None = None
+    by_itself: bool = False
     system: str = (
         "Give the following image: <Img>ImageContent</Img>. You will be able to see the image once I "
         "provide it to you. Please answer my questions."
@@ -288,6 +289,7 @@ class Llava:
     opening: str | None = None
     stop: tuple[str, ...] = ("</s>",)
     reasoning: Reasoning | None = None
+    by_itself: bool = False
     system: str = LLAVA_SYSTEM
     training: TrainingPrompt | None = TrainingPrompt(f"{LLAVA_SYSTEM} USER: ", "\n", " ASSISTANT:")
 
@@ -355,26 +357,25 @@ class ChatForm(Protocol):
     @property
     def begin(self) -> tuple[Text, ...]:
         """Texts that the model expects at the beginning of any prompt."""
-        ...
 
     @property
     def stop(self) -> tuple[str, ...]:
         """Texts that end an answer besides the model's own end token."""
-        ...
 
     @property
     def opening(self) -> str | None:
         """A prefix to strip from answers, with white space around them; None: answers stay as they are."""
-        ...
 
     @property
     def reasoning(self) -> Reasoning | None:
         """How answers begin with what the model thinks; None: they do not."""
-        ...
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether a question about a picture is read without the turns before it."""
 
     def segments(self, conversation: Sequence[Message], /) -> list[Segment]:
         """The whole prompt, up to where the answer begins."""
-        ...
 
 
 PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava

@@ -81,6 +81,11 @@ class ChatTemplate:
         """Texts that the model expects at the beginning of any prompt."""
         return (Text(self._words.bos, control=True),) if self._words.adds_bos and self._words.bos else ()
 
+    @property
+    def by_itself(self) -> bool:
+        """False: every turn is read."""
+        return False
+
     @cached_property
     def stop(self) -> tuple[str, ...]:
         """What the template writes after an answer: a control token's text, in most vocabularies."""

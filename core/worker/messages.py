@@ -128,6 +128,8 @@ class Ready(Event):
     image_tokens: int
     load_s: float
     choices: Mapping[str, str] = field(default_factory=dict)
+    by_itself: bool = False
+    """Whether a question about a picture is read without the turns before it."""
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,7 @@ class Server:
                 engine.bundle.image_tokens,
                 time.monotonic() - started,
                 engine.choices,
+                engine.template.by_itself,
             )
         )
 
@@ -258,9 +259,12 @@ class Server:
         """
         conversation: list[Message] = []
         is_encoding = False
-        for message in messages:
+        # Where only the newest pictures are read, an older one may even be gone.
+        shown = [place for place, message in enumerate(messages) if message.pictures]
+        first = shown[-1] if shown and engine.template.by_itself else 0
+        for place, message in enumerate(messages):
             images: list[ImageEmbedding] = []
-            for path in message.pictures:
+            for path in message.pictures if place >= first else ():
                 key = _file_identity(path)
                 if key not in self._embeddings:
                     if not is_encoding:

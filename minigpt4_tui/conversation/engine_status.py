@@ -34,6 +34,8 @@ class EngineStatus:
     details: str = ""
     choices: Mapping[str, str] = field(default_factory=dict)
     """What the engine chose for options that were left to it."""
+    by_itself: bool = False
+    """Whether it reads a question about a picture without the turns before it."""
 
     @classmethod
     def loading(cls, options: EngineOptions) -> EngineStatus:
@@ -47,9 +49,16 @@ class EngineStatus:
         match event:
             case DownloadProgress(file, done, total):
                 return replace(self, state="loading", file=file, done=done, total=total)
-            case Ready(bundle, _, context, image_tokens, load_s, choices):
+            case Ready(bundle, _, context, image_tokens, load_s, choices, by_itself):
                 return EngineStatus(
-                    "ready", self.options, bundle, context, image_tokens, load_s, choices=choices
+                    "ready",
+                    self.options,
+                    bundle,
+                    context,
+                    image_tokens,
+                    load_s,
+                    choices=choices,
+                    by_itself=by_itself,
                 )
             case Failed(None, sentence):
                 advice = "Choose another model, or change the settings and start it again."

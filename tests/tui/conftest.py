@@ -19,7 +19,7 @@ from PIL import Image
 from pytest_textual_snapshot import SVGImageExtension
 
 from minigpt4.core.pixels import Picture
-from minigpt4.core.prompt import Message
+from minigpt4.core.prompt import Message, SmolLM2
 from minigpt4.core.reply import Piece
 from minigpt4.core.storage.paths import HOME_VARIABLE
 from minigpt4.core.types import ImageEmbedding, Sampling
@@ -74,6 +74,7 @@ class ScriptedEngine:
     asked: list[list[Message]] = field(default_factory=list)
     limits: list[int | None] = field(default_factory=list)
     """The most tokens of each answer."""
+    template: SmolLM2 = field(default_factory=SmolLM2)
 
     def look(self, source: Picture) -> ImageEmbedding:
         return ImageEmbedding(np.zeros((1, 1), np.float32), key=source.name)

@@ -23,14 +23,20 @@ from minigpt4.tui.cli.chat.line_input import PROMPT, next_line, saying_if_slow
 from minigpt4.tui.cli.chat.plain_commands import ACTIONS, run_command
 from minigpt4.tui.cli.chat.plain_history import Record
 from minigpt4.tui.cli.chat.plain_pictures import Waiting, asked_by_you, attach_line, described_picture
-from minigpt4.tui.cli.chat.reply_report import cut_short, left_out, reply_stats, telling_reasoning
+from minigpt4.tui.cli.chat.reply_report import (
+    cut_short,
+    left_out,
+    notice_before,
+    reply_stats,
+    telling_reasoning,
+)
 from minigpt4.tui.cli.errors import FAILED, INTERRUPTED, say_error
 from minigpt4.tui.cli.signals import stopping_on_interrupt
 from minigpt4.tui.conversation.request import varied
 from minigpt4.tui.conversation.slash_commands import plain_commands, unknown_command, with_prompt
 from minigpt4.tui.history.records import SHOWN_ID, State, StoredMessage, StoredPicture
 from minigpt4.tui.images.attachments import Attachment, names_files
-from minigpt4.tui.images.question import NO_PICTURE, Question, question_in
+from minigpt4.tui.images.question import Question, question_in
 from minigpt4.tui.terminal.ansi import AnsiColors
 from minigpt4.tui.terminal.messages import printable, say
 from minigpt4.tui.terminal.results import print_answer
@@ -300,8 +306,7 @@ class PlainChat:
             say(self.colors.warning("The pictures that were added are not saved; add them again."))
 
     def _last_question(self) -> int | None:
-        places = (at for at, one in enumerate(self.conversation) if isinstance(one, User))
-        return max(places, default=None)
+        return max((at for at, one in enumerate(self.conversation) if isinstance(one, User)), default=None)
 
     def _limited(self, max_tokens: int | None) -> ResolvedSampling:
         """The sampling of a question with that limit of its own, which the command line's overrules."""
@@ -316,7 +321,7 @@ class PlainChat:
             [*self.conversation, asked],
             self._limited(limit),
             lambda: self.record.begin(question, stored),
-            notice="" if self.conversation or self.pending else f"({NO_PICTURE}; /image PATH adds one.)",
+            notice=notice_before(self.conversation, asked, by_itself=self.engine.template.by_itself),
         )
         self.conversation += [asked, Assistant(reply.text)]
         self.pending.clear()

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from minigpt4.core.prompt import Message, User
 from minigpt4.core.reply import Piece, Reply
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.conversation.answering import REASONING
+from minigpt4.tui.images.question import BY_ITSELF, NO_PICTURE
 from minigpt4.tui.terminal.messages import say
 from minigpt4.tui.terminal.sanitize import sanitize
+
+
+def notice_before(earlier: Sequence[Message], asked: User, *, by_itself: bool) -> str:
+    """What to know about the answer to a first or second question; "" if there is nothing.
+
+    `by_itself` is the prompt template's.
+    """
+    if not earlier and not asked.images:
+        return f"({NO_PICTURE}; /image PATH adds one.)"
+    questions = [*(one for one in earlier if isinstance(one, User)), asked]
+    is_second = len(questions) == 2 and any(one.images for one in questions)
+    return f"({BY_ITSELF})" if by_itself and is_second else ""
 
 
 def telling_reasoning(pieces: Iterable[Piece], quiet: Callable[[str], str]) -> Iterator[Piece]:

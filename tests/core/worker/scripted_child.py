@@ -195,7 +195,7 @@ def load_engine(
     bundle = replace(
         mini,
         name=choice.bundle,
-        template="smollm2",  # mini's own reads the newest pictures alone
+        template="smollm2-by-itself" if choice.bundle == "by-itself" else "smollm2",
         objects=ObjectsSpec("ssd-mobilenet-v2", File("detector.pb", 1), limit=1, min_score=0.1),
         projection=replace(mini.projection, image_tokens=TOKENS, outputs=WIDTH),
         sampling=ResolvedSampling(max_tokens=CONTEXT, temperature=0.0),

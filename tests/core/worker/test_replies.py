@@ -47,6 +47,16 @@ def test_an_answer_arrives_in_pieces_with_its_phases_and_numbers(shared: Shared)
     assert (last.first_token_s, last.tokens_per_s) == (finished.first_token_s, finished.tokens_per_s)
 
 
+def test_pictures_that_are_not_read_need_not_be_there(worker: Worker, heard: Any, tmp_path: Path) -> None:
+    worker.load(EngineOptions("by-itself"))
+    assert heard.until(Ready).by_itself
+    earlier = user("What is this?", tmp_path / "gone.png"), ChatMessage("assistant", "A cat.")
+    worker.reply("1", [*earlier, user("grey:", grey(tmp_path / "light.png", 200))])
+    assert heard.answer("1") == "[200]"
+    worker.reply("2", [*earlier, user("grey:")])
+    assert "gone.png" in heard.failed("2").sentence, "the newest picture is read"
+
+
 def test_the_model_is_described_when_it_is_ready(shared: Shared) -> None:
     ready = shared[1].until(Ready)
     assert (ready.bundle, ready.image_tokens, ready.context) == ("scripted", 3, 4_000_000)

@@ -18,6 +18,7 @@ from minigpt4.core.worker.messages import (
     Phase,
     Ready,
 )
+from minigpt4.tui.app.app import MiniGPT4App
 from minigpt4.tui.widgets.answer import AnswerText
 from minigpt4.tui.widgets.engine_error import EngineErrorCard
 from minigpt4.tui.widgets.message import MessageView
@@ -270,6 +271,25 @@ async def test_the_context_warns_before_it_is_full(play: Play) -> None:
         await now.until(lambda: "context nearly full" in now.text())
         now.engine.on_event(ContextUsage(now.engine.request, 990, 1000, 2))
         await now.until(lambda: "2 oldest messages left out" in now.text())
+
+
+async def test_a_model_that_reads_questions_by_themselves_says_so_with_the_second(
+    play: Play, png: MakePng, tmp_path: Path
+) -> None:
+    def told(app: MiniGPT4App) -> int:
+        return sum("by itself" in note.message for note in app._notifications)
+
+    (tmp_path / "cat.png").write_bytes(png((40, 30)))
+    for by_itself in (True, False):
+        async with play(pictures=[tmp_path / "cat.png"]) as now:
+            now.engine.on_event(Ready("mini", "llamacpp", 1000, 9, 0.2, by_itself=by_itself))
+            await now.until(lambda now=now: now.app.chat.footer.pictures)
+            await now.talk("What is this?", "A cat.")
+            assert told(now.app) == 0
+            await now.talk("Is it grey?", "Yes.")
+            assert told(now.app) == by_itself
+            await now.talk("Sure?", "No.")
+            assert told(now.app) == by_itself, "once is enough"
 
 
 async def test_a_kept_conversation_is_opened_again(play: Play) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from minigpt4.core.errors import BackendError
-from minigpt4.core.prompt import Assistant, User
+from minigpt4.core.prompt import BY_ITSELF, Assistant, User
 from minigpt4.core.types import ResolvedSampling
 from minigpt4.tui.cli.chat.plain import PlainChat
 from minigpt4.tui.history.store import Store
@@ -37,6 +37,22 @@ def test_again_asks_the_same_and_both_answers_stay(
     assert [one.text for one in store.variants(answer.id)] == ["A cat.", "A dog."]
     chat.take("Sure?")
     assert paths(store) == [["What is this?", "A dog.", "Sure?", "A dog."]]
+
+
+def test_a_second_question_that_is_read_by_itself_is_told_so(
+    chat: PlainChat, engine: Any, photo: Path, capsys: Captured
+) -> None:
+    engine.template = BY_ITSELF
+    chat.take(f"/image {photo}")
+    told = []
+    for question in ("What is this?", "Is it grey?", "Sure?"):
+        chat.take(question)
+        told.append("by itself" in capsys.readouterr().err)
+    assert told == [False, True, False]
+    chat.clear()
+    chat.take("Hello")
+    chat.take("Who are you?")
+    assert "by itself" not in capsys.readouterr().err, "without a picture all turns are read"
 
 
 def test_continue_goes_on_where_the_answer_ended(chat: PlainChat, engine: Any, store: Store) -> None:
