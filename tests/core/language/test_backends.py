@@ -255,9 +255,13 @@ def histories(draw: st.DrawFn) -> list[tuple[int, ...]]:
 
 
 def test_answers_are_the_same_with_and_without_kept_states(
-    model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+    few_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In 50 conversations with turns, edits, branches, switches and pictures."""
+    """In 50 conversations with turns, edits, branches, switches and pictures.
+
+    With a few of mini's layers: with all of them it takes three minutes more.
+    """
+    model = few_model
     monkeypatch.setattr(model, "_states", KeptStates(250))
     restored: list[object] = []
     restore = model._restore_cache
