@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PHOTO := examples/chelsea.png
 QUESTION := What is in this picture?
-# About half of the tests, by the time they take; the other half has those that train and evaluate.
-SCREENS := tests/tui/app tests/tui/images tests/tui/pty tests/tui/review tests/tui/watch
+# About half of the tests, by the time they take: screens and models. The rest has the commands and training.
+HALF := tests/tui/app tests/tui/images tests/tui/pty tests/tui/review tests/tui/watch \
+	tests/core/engine tests/core/language
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test test-screens test-rest lint types clean
+.PHONY: help chat test test-half test-rest lint types clean
 
 help:
 	@echo "make chat    install minigpt4 into $(VENV), fetch its small model, talk about $(PHOTO)"
@@ -27,16 +28,16 @@ chat: $(VENV)/installed
 	fi
 
 test: lint types
-	@$(MAKE) --no-print-directory --jobs 2 test-screens test-rest
+	@$(MAKE) --no-print-directory --jobs 2 test-half test-rest
 
 # Two halves at once. Threads that spin while they wait would take the other half's core.
-test-screens test-rest: export OMP_WAIT_POLICY = PASSIVE
+test-half test-rest: export OMP_WAIT_POLICY = PASSIVE
 
-test-screens: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(SCREENS)
+test-half: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(HALF)
 
 test-rest: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(SCREENS:%=--ignore=%)
+	$(BIN)/python -m pytest $(HALF:%=--ignore=%)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
