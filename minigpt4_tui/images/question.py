@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 NO_PICTURE = "No picture is attached, so the model answers without having seen one"
 """The beginning of the notice with the first answer; what adds a picture follows."""
 
-BY_ITSELF = "This model reads each question about a picture by itself, without earlier ones and their answers."
+BY_ITSELF = "This model reads each question about a picture by itself; it knows none of the earlier ones."
 """The notice with a second question, for models that were trained on single questions."""
 
 QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "‘": "’", "«": "»", "「": "」", "<": ">"}
