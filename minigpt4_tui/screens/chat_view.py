@@ -68,7 +68,7 @@ class ChatView(Screen[None]):
         self._sidebar_covers = False
         self._drawing = asyncio.Lock()
         self._advised: set[tuple[str, bool]] = set()
-        self._told_by_itself: set[str] = set()
+        self._notified: set[str] = set()
 
     @property
     def conversation(self) -> Conversation:
@@ -238,7 +238,7 @@ class ChatView(Screen[None]):
                 case MessageAdded():
                     await self.transcript.add(tuple(self.conversation.path))
                     self._draw_emptiness()
-                    self._tell_by_itself()
+                    self._notify_by_itself()
                 case MessageChanged(message):
                     await self._draw_changed(message)
             self.draw_hints()
@@ -272,15 +272,15 @@ class ChatView(Screen[None]):
             self._advised |= {case, (case[0], False)}
             self.host.say(usage.advice.format(key=self.host.key("new_conversation")), "warning")
 
-    def _tell_by_itself(self) -> None:
+    def _notify_by_itself(self) -> None:
         """Say once per conversation that the model does not know of the questions before."""
         info = self.conversation.info
         questions = [one for one in self.conversation.path if one.role == "user"]
         is_second = len(questions) > 1 and any(one.pictures for one in questions)
-        if self.host.engine.by_itself and is_second and info and info.id not in self._told_by_itself:
+        if self.host.engine.by_itself and is_second and info and info.id not in self._notified:
             from minigpt4.tui.images.question import BY_ITSELF
 
-            self._told_by_itself.add(info.id)
+            self._notified.add(info.id)
             self.host.say(BY_ITSELF)
 
     def _draw_emptiness(self) -> None:

@@ -276,7 +276,7 @@ async def test_the_context_warns_before_it_is_full(play: Play) -> None:
 async def test_a_model_that_reads_questions_by_themselves_says_so_with_the_second(
     play: Play, png: MakePng, tmp_path: Path
 ) -> None:
-    def told(app: MiniGPT4App) -> int:
+    def notices(app: MiniGPT4App) -> int:
         return sum("by itself" in note.message for note in app._notifications)
 
     (tmp_path / "cat.png").write_bytes(png((40, 30)))
@@ -285,11 +285,11 @@ async def test_a_model_that_reads_questions_by_themselves_says_so_with_the_secon
             now.engine.on_event(Ready("mini", "llamacpp", 1000, 9, 0.2, by_itself=by_itself))
             await now.until(lambda now=now: now.app.chat.footer.pictures)
             await now.talk("What is this?", "A cat.")
-            assert told(now.app) == 0
+            assert notices(now.app) == 0
             await now.talk("Is it grey?", "Yes.")
-            assert told(now.app) == by_itself
+            assert notices(now.app) == by_itself
             await now.talk("Sure?", "No.")
-            assert told(now.app) == by_itself, "once is enough"
+            assert notices(now.app) == by_itself, "once is enough"
 
 
 async def test_a_kept_conversation_is_opened_again(play: Play) -> None:

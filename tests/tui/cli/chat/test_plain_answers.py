@@ -39,16 +39,16 @@ def test_again_asks_the_same_and_both_answers_stay(
     assert paths(store) == [["What is this?", "A dog.", "Sure?", "A dog."]]
 
 
-def test_a_second_question_that_is_read_by_itself_is_told_so(
+def test_a_notice_comes_with_a_second_question_that_is_read_by_itself(
     chat: PlainChat, engine: Any, photo: Path, capsys: Captured
 ) -> None:
     engine.template = BY_ITSELF
     chat.take(f"/image {photo}")
-    told = []
+    noticed = []
     for question in ("What is this?", "Is it grey?", "Sure?"):
         chat.take(question)
-        told.append("by itself" in capsys.readouterr().err)
-    assert told == [False, True, False]
+        noticed.append("by itself" in capsys.readouterr().err)
+    assert noticed == [False, True, False]
     chat.clear()
     chat.take("Hello")
     chat.take("Who are you?")
