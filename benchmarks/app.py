@@ -3,16 +3,16 @@
     python benchmarks/app.py [--runs 10] [--keys 100] [--only opening typing finding leaving] [--json]
 
 Needs the bundle `mini` (`minigpt4 models pull mini`). Everything is measured from outside, in a
-pseudo-terminal of 120 by 40 that answers queries as usual terminals do:
+pseudo-terminal of 120 by 40 that answers queries as typical terminals do:
 
 - opening: from process start to the frame with the composer; for an empty Textual app (one Static, the
   same interpreter) to the frame with its text; with a photo given, also from that frame to the one with the
   photo. The kinds of start alternate.
-- typing: from a key press to its echo, each key 50 to 150 ms after the echo before.
+- typing: from a key press to its echo, each key 50 to 150 ms after the previous echo.
 - finding: the same for a step in the list of conversations, and for search results.
 - leaving: from Ctrl+Q to the exit of the process.
 
-One warm-up start of each kind fills the page cache and does not count.
+One warm-up start of each kind fills the page cache and is not counted.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "coffee.jpg"
 """A photo of 600 x 400 pixels."""
 
 BLOCK = "▛"
-"""A quadrant, which is only in pictures."""
+"""A quadrant, which appears only in pictures."""
 
 LOADED = " of "
 """Part of the context bar, which appears once the model is loaded."""
@@ -78,7 +78,7 @@ DOWN, ENTER, ESCAPE = "\x1b[B", "\r", "\x1b"
 
 @dataclass(frozen=True)
 class Figure:
-    """Repeated timings of one thing; `is_reached` of None: there is no goal."""
+    """Repeated timings of one thing; `is_reached` is None without a goal."""
 
     name: str
     seconds: tuple[float, ...]
@@ -132,7 +132,7 @@ class Homes:
 
 
 def _conversation(number: int, length: int) -> WholeConversation:
-    """One of many; a word such as `q04711z` is only in its messages."""
+    """One of many; a word such as `q04711z` occurs only in its messages."""
     when = time.time() - 3600 * (CONVERSATIONS - number)
     messages: list[StoredMessage] = []
     for place in range(length):
@@ -231,7 +231,7 @@ def _ask(terminal: Terminal) -> None:
 
 
 def _echoes(name: str, terminal: Terminal, keys: int, ready: Callable[[], None] = lambda: None) -> Figure:
-    """The echo of that many letters; `ready` is called before each."""
+    """Time the echo of `keys` letters; `ready` is called before each."""
     rng = random.Random(0)
     seconds = []
     for number in range(keys):

@@ -1,11 +1,11 @@
-"""What is left of the speed while other programs use the processor: beside none, two and four busy loops.
+"""Speed while other programs use the processor: beside no, two and four busy loops.
 
     python benchmarks/busy.py [--rounds 3] [--threads 2] [--only ask decode train]
 
-A loop counts without end, at the same priority. On two cores, two threads can have 0.50 of the machine
-beside two loops and 0.33 beside four; one thread would have a third of it beside two: compare `--threads 1`.
-Printed are medians and their ratio to the quiet one of the same run; rounds alternate, so that a machine that
-slows down slows all three. Settings of the environment apply, such as OMP_WAIT_POLICY, to compare with them.
+A loop counts without end, at the same priority. On two cores, two threads can get 0.50 of the machine
+beside two loops and 0.33 beside four; one thread would get a third of it beside two (compare `--threads 1`).
+Prints medians and their ratio to the quiet one of the same run; rounds alternate, so that a slowdown of the
+machine affects all three. Environment settings such as OMP_WAIT_POLICY apply and can thus be compared.
 
 - ask: whole processes, to the end of 16 tokens: a seen and a new picture with llama.cpp, a seen one with
   torch.
@@ -60,13 +60,13 @@ STEP_SETTINGS = {
     "validation.photos": 2,
 }
 LEVEL_S = 8.0
-"""Seconds of training beside so many loops; a step that began before does not count."""
+"""Seconds of training beside each number of loops; a step that began before is not counted."""
 
 START_S = 600.0
 PROGRAM = (sys.executable, "-P", "-m", "minigpt4.tui")
 
 Measure = Callable[[], float]
-"""One measurement in seconds, or in seconds of one token or step."""
+"""Returns one measurement in seconds: of a process, a token or a step."""
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def alternated(measure: Measure, rounds: int) -> dict[int, float]:
-    """The median by number of busy loops, after one measurement that does not count."""
+    """The median by number of busy loops, after one measurement that is not counted."""
     measure()
     found: dict[int, list[float]] = {loops: [] for loops in LOOPS}
     for number in range(rounds):
@@ -109,7 +109,7 @@ def alternated(measure: Measure, rounds: int) -> dict[int, float]:
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """So many processes that compute, until they are killed or this one has ended."""
+    """Run `loops` processes that compute until the block or this process ends."""
     processes = [subprocess.Popen([sys.executable, "-S", "-c", LOOP]) for _ in range(loops)]
     time.sleep(0.2 if loops else 0)
     try:
@@ -141,7 +141,7 @@ def asks(folder: Path, threads: list[str], rounds: int) -> Iterator[tuple[str, M
 
 @contextmanager
 def decoding(backend: str, threads: list[str]) -> Iterator[Measure]:
-    """Seconds a token, in a process of its own."""
+    """Measure seconds per token, in a separate process."""
     command = [sys.executable, __file__, "--serve", backend, *threads]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
@@ -157,7 +157,7 @@ def decoding(backend: str, threads: list[str]) -> Iterator[Measure]:
 
 
 def serve(backend: Backend, threads: int | None) -> None:
-    """For each line of standard input decode some tokens, and print the mean seconds of one."""
+    """For each line of standard input, decode some tokens and print the mean seconds per token."""
     from minigpt4.core.engine import Engine
     from minigpt4.core.types import ResolvedSampling
 
@@ -166,13 +166,13 @@ def serve(backend: Backend, threads: int | None) -> None:
     prompt, sampling = list(range(300, 332)), ResolvedSampling(max_tokens=TOKENS + 1).greedy()
     for _ in sys.stdin:
         stamps = [time.perf_counter() for _ in model.generate(prompt, sampling)]
-        # Not the median: beside busy programs a few tokens wait long, and somebody waits for each.
+        # Not the median: beside busy programs a few tokens take long, and a user waits for each.
         print((stamps[-1] - stamps[0]) / TOKENS, flush=True)
 
 
 @contextmanager
 def training(folder: Path, threads: list[str]) -> Iterator[Measure]:
-    """Seconds a step of a run that goes on meanwhile."""
+    """Measure seconds per step of a run that continues in the background."""
     run, log = folder / "run", folder / "run" / "log.jsonl"
     settings = [f"--set={key}={value}" for key, value in STEP_SETTINGS.items()]
     data = str(captioned(folder / "photos"))
@@ -201,7 +201,7 @@ def training(folder: Path, threads: list[str]) -> Iterator[Measure]:
 
 
 def rates(log: Path) -> list[float]:
-    """Photos a second of each step so far."""
+    """Steps per second, for each step so far."""
     try:
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
     except FileNotFoundError:

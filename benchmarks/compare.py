@@ -3,9 +3,9 @@
     python benchmarks/compare.py OTHER_PYTHON [--runs 7] [--data DATA] [--only help ask look app step loading]
 
 OTHER_PYTHON is the interpreter of a virtual environment in which the other checkout is installed, such
-as `../old/.venv/bin/python`; its benchmarks are run from the same checkout. Runs alternate, so a
-machine that slows down slows both. Printed are medians, their ratio (this checkout to the other), and the
-ratio of the best runs, which a busy machine disturbs less.
+as `../old/.venv/bin/python`; its benchmarks are run from the same checkout. Runs alternate, so
+that a slowdown of the machine affects both. Prints medians, their ratio (this checkout to the other), and
+the ratio of the best runs, which a busy machine disturbs less.
 
 - help, ask: whole processes, from start to the first byte on stdout; `ask` about a seen and a new image.
 - look: `Engine.look` of a seen JPEG of 12 megapixels, in a process that has loaded its engine.
@@ -72,7 +72,7 @@ class Checkout:
 
     @classmethod
     def of(cls, python: str) -> Checkout:
-        """The checkout that an interpreter has installed."""
+        """The checkout that is installed for an interpreter."""
         return cls(python, Path(_output([python, "-P", "-c", PACKAGE]).strip()))
 
     def first_byte_s(self, *arguments: str) -> float:
@@ -137,7 +137,7 @@ def main() -> None:
 def _compare(
     name: str, old: Checkout, new: Checkout, runs: int, measure: Callable[[Checkout], float]
 ) -> None:
-    """Measure both in turns, after one run of each that does not count, and print a row in seconds."""
+    """Measure both in turns, after one uncounted run of each, and print a row in milliseconds."""
     seconds: dict[Checkout, list[float]] = {old: [], new: []}
     for run in range(-1, runs):
         for one in (old, new) if run % 2 else (new, old):
@@ -185,7 +185,7 @@ def _compare_app(old: Checkout, new: Checkout) -> None:
 
 
 def _compare_rate(name: str, old: Checkout, new: Checkout, measure: Callable[[Checkout], float]) -> None:
-    """Images per second of both, three runs in turns after one of each that does not count."""
+    """Images per second of both, three runs in turns after one uncounted run of each."""
     rates: dict[Checkout, list[float]] = {old: [], new: []}
     for run in range(-1, 3):
         for one in (old, new) if run % 2 else (new, old):

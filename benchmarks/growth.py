@@ -1,11 +1,11 @@
-"""How much memory an engine grows by over many turns and pictures.
+"""How much an engine's memory grows over many turns and pictures.
 
     python benchmarks/growth.py PHOTOS [--bundle mini] [--backend llamacpp] [--turns 200] [--pictures 100]
 
 PHOTOS is a folder of pictures, or a .tar of them (a webdataset shard). After a warm-up of 20 turns about
-10 other pictures, each picture is looked at anew (no disk cache) and asked about, and conversations go on
-until there were so many turns; the context is trimmed on the way. Prints the resident memory every tenth
-of the turns, and the growth. The goal of the program is less than 20 MB.
+10 other pictures, each picture is encoded anew (no disk cache) and asked about, and conversations continue
+until all turns are done; the context is trimmed on the way. Prints the resident memory after the warm-up,
+and its growth every tenth of the turns. The goal of the program is less than 20 MB.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _is_picture(name: str) -> bool:
 
 
 def resident_mb() -> float:
-    """This process's memory that belongs to it alone: without the mapped files' pages."""
+    """This process's anonymous resident memory, without the pages of mapped files."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) / 1024
@@ -54,14 +54,14 @@ def resident_mb() -> float:
 
 
 def talk(engine: Engine, pictures: Iterator[bytes], count: int, turns: int) -> Iterator[int]:
-    """So many turns about so many pictures, a conversation each; yields after every turn."""
+    """Take `turns` turns about `count` pictures; yields after every turn."""
     conversation: list[Message] = []
     asked = itertools.cycle(QUESTIONS)
     begins = {round(place * turns / count) for place in range(count)}
     for turn in range(turns):
         images: tuple[ImageEmbedding, ...] = ()
         if turn in begins:
-            # Two of three pictures come in the conversation before, so that some outgrow the context.
+            # Two of three pictures continue the conversation, so that some outgrow the context.
             conversation = conversation if turn % 3 else []
             images = (engine.look(next(pictures)),)
         conversation.append(User(next(asked), images=images))

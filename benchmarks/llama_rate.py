@@ -1,17 +1,17 @@
-"""How fast the llama.cpp backend reads and writes, beside the bare library at its own best settings.
+"""How fast the llama.cpp backend reads and decodes, beside the bare library at its own best settings.
 
     python benchmarks/llama_rate.py [MODEL.gguf ...] [--threads 2] [--prompt 256] [--tokens 32] [--rounds 3]
 
 Without a file: a quarter of 7B (8 of its 32 layers at their true width, random weights in Q4_0, 1.1 GB in
 a temporary folder), SmolVLM-500M's language model (true size, random weights in Q8_0), and mini if it is
-here. Three minutes on two cores that nobody else uses.
+downloaded. Takes three minutes on two idle cores.
 
-The bare loop is llama.cpp as in its documentation: default settings throughout, which are repacked weights,
-its own choice of flash attention and its own batch sizes; a prompt in one call, then a token a batch. Ours
-is what `Engine.load` chooses, sampling included. The other rows differ from ours in what they say: they
-tell whether another choice would be faster in core/language/llamacpp.py. One row is ours for bundles of two
-GGUF files. All alternate in one process. With one thread it measures CPU time, which other programs disturb
-less, else wall time.
+The bare loop is llama.cpp as in its documentation: default settings throughout (repacked weights, its own
+choice of flash attention, its own batch sizes), a prompt in one call, then one token per batch. "ours" is
+what `Engine.load` chooses, sampling included. The other rows differ from it as their names say, and show
+whether another choice in core/language/llamacpp.py would be faster. One row is ours for bundles of two GGUF
+files. All alternate in one process. With one thread it measures CPU time, which other programs disturb
+less, otherwise wall time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LIBRARY = "attention left to llama.cpp"
 ALONE = "plain attention, decoded tokens alone"
 COPIES = "plain attention, lone positions copied"
 FORMS = (LIBRARY, ALONE, COPIES)
-"""How large models compute, how small ones do, and how those on a GPU do; see LEAST_BATCH in llamacpp.py."""
+"""How large models, small ones, and those on a GPU compute; see LEAST_BATCH in llamacpp.py."""
 
 BESIDE = "ours, beside an mmproj"
 """For bundles of two GGUF files."""
@@ -119,7 +119,7 @@ def random_gguf(path: Path, shape: LlamaShape, quant: str, output: str) -> Path:
 
 def compare(gguf: Path, asked: argparse.Namespace) -> None:
     """Measure all loops in turns and print their rates."""
-    if is_large(gguf):  # the rows made like small models must not change the kernels of all
+    if is_large(gguf):  # rows that compute like small models must not change all kernels
         os.environ.update(dict.fromkeys(SAME_KERNELS, "1"))
     against = reason_against(repacking(gguf), is_large=is_large(gguf))
     loops = loops_for(gguf, asked, is_repacked=not against)
@@ -213,13 +213,13 @@ class Ours:
 
 
 class Bare:
-    """llama.cpp with default settings; repacked weights are among them."""
+    """llama.cpp with default settings, repacked weights included."""
 
     def __init__(self, gguf: Path, threads: int, context: int) -> None:
         self._api: Any = load_library()
         model = self._api.llama_model_default_params()
         verdict = repacking(gguf)
-        model.use_extra_bufts = not verdict.problem  # where they crash, they are nobody's best
+        model.use_extra_bufts = not verdict.problem  # not where repacked weights crash
         self._model = self._api.llama_model_load_from_file(bytes(gguf), model)
         options = self._api.llama_context_default_params()
         options.n_ctx = context

@@ -51,7 +51,7 @@ def write_shard(path: Path) -> None:
 
 
 def photos_per_second(loader: Loader, batch_size: int, steps: int) -> float:
-    """Photos loaded per second while nothing else runs; the first step does not count."""
+    """Photos loaded per second while nothing else runs; the first step is not counted."""
     loader.batch(0)
     start = time.perf_counter()
     for step in range(1, steps + 1):

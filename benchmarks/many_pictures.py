@@ -1,11 +1,11 @@
-"""One question about many new pictures: pictures a second of this checkout and another, in turns.
+"""One question about many new pictures: pictures per second of this checkout and another, in turns.
 
     python benchmarks/many_pictures.py OTHER_PYTHON [--pictures 200] [--runs 3] [--backend llamacpp]
 
 OTHER_PYTHON is the interpreter of a virtual environment in which the other checkout is installed. Each run
 is a whole `minigpt4 ask --each` with mini, with an empty embedding cache, over crops of the example photos.
-Printed are medians of pictures a second, loading included, and of processor time a picture, which other
-programs disturb less; and how many answers differ between the two.
+Prints medians of pictures per second, loading included, and of processor time per picture, which other
+programs disturb less, and how many answers differ between the two.
 """
 
 from __future__ import annotations

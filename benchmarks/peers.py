@@ -5,7 +5,7 @@
 Needs the bundle `mini`. All in one process, in turns, with the same weights, photo and questions; medians:
 
 - plain: as MiniGPT-4's released code works: float32, the picture encoded when it is given, then transformers'
-  `generate` over the whole conversation at every turn, nothing kept from the turn before.
+  `generate` over the whole conversation at every turn, nothing kept from the previous turn.
 - generate: the same with the language model in bfloat16.
 - torch, llamacpp: this project's two backends. `Engine.look` is timed without the cache on disk.
 
@@ -34,7 +34,7 @@ from minigpt4.core.types import ImageEmbedding, Sampling
 
 QUESTIONS = ("What is in this picture?", "What colour is it?")
 ALL_TURNS = SmolLM2()
-"""As other models read them; mini's own form leaves earlier turns out."""
+"""All turns in the prompt, as other models read them; mini's own template leaves earlier ones out."""
 
 PHOTO = Path(__file__).parent.parent / "examples" / "chelsea.png"
 
@@ -95,7 +95,7 @@ class Plain:
         return pieces.decode("utf-8", "replace")
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no state is kept."""
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def measured(peer: Ours | Plain, photo: Path, tokens: int) -> tuple[float, float, float]:
-    """Seconds to the first token about a new picture, of a second turn, and of one token more."""
+    """Seconds to the first token about a new picture, to that of a second turn, and per further token."""
     peer.forget()
     conversation: list[Message] = []
 
@@ -141,7 +141,7 @@ def measured(peer: Ours | Plain, photo: Path, tokens: int) -> tuple[float, float
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -7,11 +7,11 @@ Needs the bundle `mini`; `training` needs photos with captions (`--photos`). Eac
 each point a median of its repeats:
 
 - turns: milliseconds to the first token of turn n, about one picture, llama.cpp.
-- pictures: pictures a second of `minigpt4 caption` for so many new pictures, the start included.
+- pictures: pictures per second of `minigpt4 caption` for n new pictures, start-up included.
 - prompt: milliseconds to the first token after a prompt of n tokens, nothing cached.
-- history: milliseconds for the first page of so many conversations, and for a search in them.
-- threads: tokens a second with one thread and with all, of a prompt and of an answer.
-- training: photos a second of `minigpt4 train` with 1, 2 and 4 processes.
+- history: milliseconds for the first page of n conversations, and for a search in them.
+- threads: tokens per second of a prompt and of an answer, with one thread and with all.
+- training: photos per second of `minigpt4 train` with 1, 2 and 4 processes.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def pictures(options: argparse.Namespace) -> Panel:
 
 
 def new_photos(folder: Path, count: int) -> None:
-    """The example photo with so many different crops."""
+    """Write `count` different crops of the example photo."""
     photo = Image.open(PHOTO).convert("RGB")
     for number in range(count):
         left, top = number % 40, number // 40
@@ -150,7 +150,7 @@ def home_with_mini(home: Path) -> dict[str, str]:
 
 
 def prompt(options: argparse.Namespace) -> Panel:
-    """Prefill of prompts of other lengths, the KV cache empty."""
+    """Prefill of prompts of several lengths, the KV cache empty."""
     points: list[Point] = []
     with Engine.load("mini", backend="llamacpp") as engine:
         for length in PROMPTS:
@@ -160,7 +160,7 @@ def prompt(options: argparse.Namespace) -> Panel:
 
 
 def prefill(model: LanguageModel, length: int) -> float:
-    """Seconds to the first token after so many tokens."""
+    """Seconds to the first token after a prompt of `length` tokens."""
     model.reset()
     start = time.perf_counter()
     model.logits([300 + place % 5000 for place in range(length)])
@@ -168,7 +168,7 @@ def prefill(model: LanguageModel, length: int) -> float:
 
 
 def history(options: argparse.Namespace) -> Panel:
-    """The sidebar's first page and a search, in a database of so many conversations of four messages."""
+    """The sidebar's first page and a search, in databases of conversations of four messages."""
     lines: dict[str, list[Point]] = {"first page": [], "search for a rare word": []}
     for count in options.conversations:
         with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +183,7 @@ def history(options: argparse.Namespace) -> Panel:
 
 
 def conversation(number: int) -> WholeConversation:
-    """One of many; a word such as `q00004z` is only in its messages."""
+    """One of many; a word such as `q00004z` occurs only in its messages."""
     when = 1.7e9 + number
     messages: list[StoredMessage] = []
     for place in range(4):
@@ -218,7 +218,7 @@ def token_seconds(model: LanguageModel) -> float:
 
 
 def training(options: argparse.Namespace) -> Panel:
-    """Photos a second of `minigpt4 train` with mini, features cached, the first steps left out."""
+    """Photos per second of `minigpt4 train` with mini, features cached, the first steps left out."""
     points: list[Point] = []
     for count in PROCESSES:
         with tempfile.TemporaryDirectory() as folder:
@@ -245,14 +245,14 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace], Panel]] = {
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
+    """Seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def repeated(seconds: Callable[[], float]) -> float:
-    """The median of a few measurements, after one that does not count."""
+    """The median of a few measurements, after one that is not counted."""
     seconds()
     return statistics.median(seconds() for _ in range(REPEATS))
 

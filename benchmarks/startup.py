@@ -4,7 +4,7 @@
 
 Every run is a new process of the installed program; times are medians, from process start to the
 first byte on its stdout. The bundle is downloaded and its files are in the page cache (a warm-up run
-does not count). A "new" image must be encoded by the vision tower; a "seen" one comes from the
+is not counted). A "new" image must be encoded by the vision tower; a "seen" one comes from the
 embedding cache on disk. Memory is the maximum resident set size.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/talker.py chat      `minigpt4 chat` with the fake engine
     python benchmarks/talker.py           the fake engine itself, on pipes
 
-It sends a token every fiftieth of a second without end, so that a benchmark measures the app alone.
+It sends 50 tokens per second without end, so that a benchmark measures the app alone.
 """
 
 from __future__ import annotations

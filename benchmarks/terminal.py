@@ -19,7 +19,7 @@ ANSWERS = {
     b"\x1b[16t": b"\x1b[6;20;10t",
     b"\x1b[?2026$p": b"\x1b[?2026;2$y",
 }
-"""Replies of a usual terminal: a VT220 with colors, cells of 10 by 20 pixels, synchronized output."""
+"""Replies of a typical terminal: a VT220 with colors, cells of 10 by 20 pixels, synchronized output."""
 
 TIMEOUT_S = 60.0
 
@@ -56,7 +56,7 @@ class Terminal:
         return time.perf_counter() - self.started
 
     def until(self, text: str, timeout_s: float = TIMEOUT_S) -> float:
-        """When the text appeared after the last match; raises SystemExit on a timeout."""
+        """Wait for text after the last match; returns when it appeared. Raises SystemExit on a timeout."""
         wanted = text.encode()
         deadline = self.now + timeout_s
         while (place := self._seen.find(wanted, self._searched)) < 0:
@@ -67,7 +67,7 @@ class Terminal:
         return self.now
 
     def rest(self, seconds: float) -> None:
-        """Wait, and skip the output of that time."""
+        """Wait, and ignore the output of that time."""
         end = self.now + seconds
         while (left := end - self.now) > 0:
             self._read(left)

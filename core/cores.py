@@ -1,7 +1,7 @@
 """How many processor cores this process may use, and how many threads compute on them.
 
-Not by the machine's load: beside two busy loops on two cores, two threads that soon sleep at their barriers
-get half of the machine and one thread gets a third of it.
+The machine's load is ignored: beside two busy loops on two cores, two threads that soon sleep at their
+barriers get half of the machine, and one thread gets a third of it.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 def usable_cores() -> int:
     """Cores that this process may use: those of its affinity, at most its container's quota rounded up."""
-    # macOS and Windows do not tell the affinity.
+    # macOS and Windows do not report the affinity.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *map(math.ceil, _quotas())]))
 
 
 def threads_for(wanted: int | None, *, processes: int = 1) -> int:
-    """Threads that a process computes with, where `wanted` were asked for, never more than `usable_cores()`.
+    """The number of threads for a process that requests `wanted`, at most `usable_cores()`.
 
-    None: as many as OMP_NUM_THREADS says, else this one's share of the cores among so many `processes` of
-    this machine.
+    None: OMP_NUM_THREADS, else the process's share of the cores when `processes` share this machine.
     """
     cores = usable_cores()
     return min(wanted or _of_environment() or max(1, cores // processes), cores)
 
 
 def too_many_threads(wanted: int | None) -> str | None:
-    """The sentence about more threads than cores, which would only wait for each other; None if they fit."""
+    """A warning about more threads than cores, which would only wait for each other; None if they fit."""
     cores = usable_cores()
     if wanted is None or wanted <= cores:
         return None
@@ -43,7 +42,7 @@ def too_many_threads(wanted: int | None) -> str | None:
 def use_torch_threads(wanted: int | None, *, processes: int = 1) -> None:
     """Let torch compute with `threads_for(wanted)` in the whole process.
 
-    Without a wish no more than torch has already: it counts a core with two hardware threads once.
+    If `wanted` is None, at most torch's current number: it counts a core with two hardware threads once.
     """
     import torch
 
@@ -52,7 +51,7 @@ def use_torch_threads(wanted: int | None, *, processes: int = 1) -> None:
 
 
 def _of_environment() -> int | None:
-    """OMP_NUM_THREADS, of which only the first number, that of the outermost level, counts here."""
+    """OMP_NUM_THREADS; of a list, only the first number, for the outermost level, counts here."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(first) or None if first.isdecimal() else None
 

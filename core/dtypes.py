@@ -1,6 +1,6 @@
-"""In which float type a vision tower computes, decided without torch.
+"""Choose the float type that a vision tower computes in, without importing torch.
 
-A fingerprint needs the answer for a cached picture, when torch is not imported at all.
+A fingerprint needs it for a cached picture, for which torch is not imported at all.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@
     cache_home()/embeddings/pixels-<size>/<key>.npy         uint8 (size, size, 3)
 
 The fingerprint names everything before the language model, `Picture.key` the picture's content:
-an entry is never wrong, only absent. Processes share the folder without a lock: an entry appears whole,
-by a rename, and ends with its CRC-32, so that one that was damaged since is computed again.
+an entry is never wrong, only absent. Processes share the folder without a lock: an entry is written
+atomically, by a rename, and ends with its CRC-32, so that a damaged entry is recomputed.
 
-The cache is a convenience, so a problem with its folder never fails an answer; a process logs the first one.
+The cache is a convenience, so a problem with its folder never makes an answer fail; a process warns of
+the first one.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ KEPT_FRACTION = 0.9
 """Fraction of the limit that a clean-up leaves, so that not every new picture needs one."""
 
 RECOUNTED_FRACTION = 0.1
-"""Fraction of the limit after which a process lists the folder again, to which others may write as well."""
+"""Fraction of the limit that a process writes before it lists the folder again, as others write to it too."""
 
 PLANES = 4
-"""Positions of a vector in M-RoPE."""
+"""Position components of a vector in M-RoPE."""
 
 LENGTH_BYTES = 8
-"""Of the length of a layout, before it in a file."""
+"""Size of the length field that precedes a layout in a file."""
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class ArrayCache:
                 array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
                 checksum = file.read()
             self._check(array)
-            # Entries of earlier versions have none.
+            # Entries of earlier versions have no checksum.
             if checksum and checksum != _checksum(array):
                 raise ValueError("its checksum is another")
         except (FileNotFoundError, NotADirectoryError):
@@ -123,7 +124,7 @@ class ArrayCache:
             self._tell("%s could not be removed (%s).", path, error)
 
     def _tell(self, sentence: str, path: Path, error: Exception) -> None:
-        """Log a problem; only the first is a warning: a run over a thousand pictures has more to print."""
+        """Log a problem, only the first as a warning: a run over a thousand pictures would repeat it."""
         level = logging.DEBUG if self._root in _reported else logging.WARNING
         _reported.add(self._root)
         log.log(level, sentence, path, error)
@@ -140,7 +141,7 @@ class ArrayCache:
 
     def _bound(self, written: int) -> None:
         """Remove the least recently used arrays once all caches together pass the limit."""
-        # Listing 15,000 files takes longer than a picture, so it is not done for each.
+        # Listing 15,000 files takes longer than a picture, so it is not done for each one.
         if self._uncounted is not None and self._uncounted + written <= self._limit * RECOUNTED_FRACTION:
             self._uncounted += written
             return
@@ -170,7 +171,7 @@ class SquareCache(ArrayCache):
 
 
 class Cache(Protocol):
-    """What an encoder gave of pictures, on disk; see `ArrayCache`."""
+    """An encoder's outputs for pictures, on disk; see `ArrayCache`."""
 
     def get(self, key: str, /) -> Any:
         """The value of the picture with this key, or None."""
@@ -202,7 +203,7 @@ class LayoutCache:
         self._packed.put(key, _packed(*value))
 
     def remove(self, key: str) -> None:
-        """Remove what is stored of the picture, if it is."""
+        """Remove the picture's entry, if it is cached."""
         self._packed.remove(key)
 
 
@@ -249,7 +250,7 @@ def embedding_fingerprint(bundle: Bundle, projection: Path, dtype: str = AUTO) -
 
 
 def cached_bytes() -> tuple[int, int]:
-    """How many files the cache has, and their bytes."""
+    """The number of files in the cache, and their total bytes."""
     sizes = [size for _, _, size in _entries(embeddings_folder())]
     return len(sizes), sum(sizes)
 
@@ -288,7 +289,7 @@ def _packed(tokens_ND: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]
 
 
 def _unpacked(packed: NDArray[np.uint8], width: int) -> LaidOut:
-    """Raises ValueError for bytes that are no vectors of this width with their layout."""
+    """The vectors and their layout; raises ValueError for bytes that do not hold vectors of this width."""
     data = packed.tobytes()
     length = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
     try:

@@ -5,8 +5,8 @@
     for piece in engine.reply([User("What is this?", images=[picture])]):
         print(piece.text, end="")
 
-Nothing here imports torch until a picture is met that the disk cache does not know, or the
-torch backend is chosen. An engine belongs to one thread at a time.
+Nothing here imports torch until a picture is not in the disk cache, or the torch backend is
+chosen. An engine belongs to one thread at a time.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ from minigpt4.core.vision.open_encoder import loading_encoder, tower_encoder
 PictureSource = Picture | str | os.PathLike[str] | bytes | Image.Image
 
 ANY_TEXTS = ("What is it?", "1")
-"""Questions that begin differently for any tokenizer: what their prompts share is before the text."""
+"""Questions whose first tokens differ in any tokenizer: their prompts share only what precedes the text."""
 
 SEGMENTS_REMEMBERED = 4096
-"""Token lists of the newest segments, so that trimming a long chat does not tokenise it again."""
+"""Most recent segments whose tokens are cached, so that trimming a long chat does not tokenise it again."""
 
 
 class Engine:
@@ -87,7 +87,7 @@ class Engine:
         *,
         cache: bool = True,
     ) -> None:
-        """From existing parts; `load` is the usual way.
+        """Assemble an engine from existing parts; `load` is the usual way.
 
         `encoder` creates the part that encodes pictures and is called at most once. Without `cache` nothing
         is read from the disk cache or kept there.
@@ -101,7 +101,7 @@ class Engine:
         self.bundle = bundle
         self.language = language
         self.choices: Mapping[str, str] = {}
-        """What was chosen for options that were left to the machine, by their names."""
+        """The values chosen for options left to the machine, by option name."""
         if bundle.mmproj is None:
             self.template: ChatForm = template_named(bundle.template)
         else:
@@ -117,7 +117,7 @@ class Engine:
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._loading: Future[Encoder] | None = None
-        """The encoder, if it has been loading since before the language model was."""
+        """The encoder, if it began to load before the language model did."""
 
         self._current: weakref.ref[Generator[Piece, None, None]] | None = None
 
@@ -146,11 +146,11 @@ class Engine:
         progress: fetch.Progress | None = None,
         notice: fetch.Notice | None = None,
     ) -> Self:
-        """Load a bundle, fetching what is missing of its files; the options are those of EngineOptions.
+        """Load a bundle, fetching its missing files; the options are those of EngineOptions.
 
-        `progress` is called with how the fetching goes, `notice` before other work that is done once.
+        `progress` is called with the state of the download, `notice` before other one-time work.
         Raises UsageError for an unknown name or an impossible value and BundleError for a missing
-        projection before anything is fetched; FetchError, BundleError or BackendError.
+        projection before anything is fetched; after that, FetchError, BundleError or BackendError.
         """
         options = EngineOptions(
             bundle, backend, device, projection, threads, quant, gpu_layers, context, dtype
@@ -170,8 +170,8 @@ class Engine:
     ) -> Self:
         """`load` with its options as one value; `begin` is called before a download, and may refuse it.
 
-        If one of the `pictures`, which are to be looked at, is not cached, the vision tower loads on a thread
-        of its own while the language model does; what goes wrong with it is raised by `look`.
+        If one of the `pictures`, which are about to be encoded, is not cached, the vision tower loads on its
+        own thread in parallel with the language model; errors in it are raised by `look`.
         """
         options = options.resolved()
         bundle = options.loaded_bundle()
@@ -200,7 +200,7 @@ class Engine:
     def look(self, source: PictureSource) -> ImageEmbedding:
         """Encode a picture for the language model, or read its embedding from the disk cache.
 
-        A cached one is read and hashed but not decoded. Raises ImageError for what is not a picture.
+        A cached picture is read and hashed but not decoded. Raises ImageError if `source` is not a picture.
         """
         picture = open_picture(source)
 
@@ -215,9 +215,9 @@ class Engine:
         return ImageEmbedding(tokens_ND, f"{self._fingerprint}/{picture.digest}", layout)
 
     def objects(self, source: PictureSource) -> list[FoundObject]:
-        """The objects that a picture's embedding holds, in its order. Cached as the embedding is.
+        """The objects that a picture's embedding holds, in its order; cached like the embedding.
 
-        An empty list for a bundle without a detector. Raises ImageError for what is not a picture.
+        An empty list for a bundle without a detector. Raises ImageError if `source` is not a picture.
         """
         if self.bundle.objects is None:
             return []
@@ -226,16 +226,16 @@ class Engine:
         return found_objects(boxes_K6)
 
     def forget(self, source: PictureSource) -> None:
-        """Remove what the disk cache has of a picture; raises ImageError for what is not a picture."""
+        """Remove a picture from the disk cache; raises ImageError if `source` is not a picture."""
         for key in open_picture(source).keys:
             for cache in (self._cache, self._boxes, self._squares):
                 if cache is not None:
                     cache.remove(key)
 
     def prefill_opening(self, conversation: Sequence[Message]) -> None:
-        """Compute what comes before the pictures of the last message, a User's, while the tower still loads.
+        """Prefill the prompt up to the pictures of the last message, a User's, while the tower still loads.
 
-        The pictures have not been looked at and are not in the message. Does nothing if no tower is loading.
+        The pictures are not encoded yet and not in the message. Does nothing if no tower is loading.
         """
         if self._loading is not None and not self._loading.done():
             *before, last = conversation
@@ -253,12 +253,12 @@ class Engine:
         """Answer the last message, or continue it if it is the Assistant's.
 
         The oldest messages are dropped if the conversation does not fit the context
-        (`Reply.dropped_messages`). Fields of `sampling` that are None are the bundle's own. More than
-        one of `beams` is a beam search, which only torch has and only without a temperature; its answer
-        comes in one piece at the end. `cancelled` is called before every token. An earlier reply that
+        (`Reply.dropped_messages`). Fields of `sampling` that are None take the bundle's values. `beams`
+        above 1 is a beam search, which only torch supports, and only at temperature 0; its answer comes
+        in one piece at the end. `cancelled` is called before every token. An earlier reply that
         is still being generated is cancelled when this one is read. Raises UsageError for an empty
-        question or a value out of range, ContextError for a last message that is longer than the
-        context, and the reply BackendError if llama.cpp is asked for beams.
+        question or a value out of range, and ContextError for a last message that is longer than the
+        context; reading the reply raises BackendError if llama.cpp is asked for beams.
         """
         resolved = (sampling or Sampling()).over(self.bundle.sampling)
         if beams != 1:
@@ -284,9 +284,9 @@ class Engine:
         *,
         cancelled: Callable[[], bool] | None = None,
     ) -> bool:
-        """Compute ahead what a reply to the last message, a User's, needs before that message's text.
+        """Prefill what a reply to the last message, a User's, needs before that message's text.
 
-        So it can be called while the text is being typed: whatever it will be, `reply` computes the rest.
+        So it can be called while the text is still being typed; `reply` computes the rest.
         Nothing is computed if the oldest messages would be dropped, as their number depends on the text.
         False if it was cancelled; `cancelled` is called about every 10 ms. Raises as `reply` does.
         """
@@ -300,16 +300,16 @@ class Engine:
         return self.language.prefill(prompt[: shared_length(prompt, other)], cancelled or (lambda: False))
 
     def log_likelihoods(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[float]:
-        """The natural logarithm of each answer's probability as the beginning of what the model would say.
+        """The natural log-probability of each answer as the beginning of the model's reply.
 
-        The prompt is computed once for all of them. Raises UsageError for an empty question, ContextError
-        for a conversation that is longer than the context with one of the answers.
+        The prompt is computed once for all of them. Raises UsageError for an empty question, and ContextError
+        if the conversation with one of the answers is longer than the context.
         """
         self._check(conversation, Sampling().over(self.bundle.sampling))
         self._cancel_reply()
         prompt = self._pieces(conversation)
         whole = [self._pieces([*conversation, Assistant(answer)]) for answer in answers]
-        # Tokens may run over the border of prompt and answer: all answers are counted from the same place.
+        # Tokens may span the boundary of prompt and answer, so all answers are scored from the same position.
         shared = min((shared_length(prompt, pieces) for pieces in whole), default=0)
         return [
             self.language.log_likelihood(
@@ -319,7 +319,7 @@ class Engine:
         ]
 
     def close(self) -> None:
-        """Free the models' memory; the engine is of no use afterwards."""
+        """Free the models' memory; the engine cannot be used afterwards."""
         self._cancel_reply()
         self._encoder = None
         self.language.close()
@@ -336,7 +336,7 @@ class Engine:
         self.close()
 
     def _cached(self, cache: Cache, picture: Picture, compute: Callable[[Encoder], Any]) -> Any:
-        """What the cache holds of the picture, or computed and put there."""
+        """The picture's cached value, or a newly computed one, which is then cached."""
         if self._is_caching:
             for key in picture.keys:
                 if (found := cache.get(key)) is not None:

@@ -51,13 +51,13 @@ class EngineOptions:
     """fp32, bf16 or fp16: the type that the vision tower and torch compute in."""
 
     repack: bool = True
-    """Let llama.cpp repack weights for the CPU, where a trial finds that it can and memory allows it."""
+    """Let llama.cpp repack weights for the CPU, if a trial shows that it can and memory allows it."""
 
     offload: bool = False
     """Keep the vision tower off the GPU except while it encodes."""
 
     image_tokens: int | None = None
-    """About how many tokens a picture takes at most, of a bundle of two GGUF files; None: its own rule."""
+    """Approximate maximum of tokens per picture, for bundles of two GGUF files; None: the model's rule."""
     cache: bool = True
     """Read image embeddings from the disk cache, and keep new ones there."""
 
@@ -73,9 +73,9 @@ class EngineOptions:
         return load_bundle(self.bundle) if isinstance(self.bundle, str) else self.bundle
 
     def resolved(self) -> EngineOptions:
-        """The options with the bundle loaded, in the form its projection was trained in, and checked.
+        """Return checked options with the bundle loaded, in the form that its projection was trained with.
 
-        Raises as `check`; UsageError or BundleError, too, for a training run without a projection.
+        Raises like `check`, and UsageError or BundleError for a training run without a projection.
         """
         self._check_values()
         options = replace(self, bundle=self.loaded_bundle())
@@ -131,7 +131,7 @@ class EngineOptions:
         self._check_backend_of_quant()
 
     def _check_pair(self, bundle: Bundle) -> None:
-        """Raise UsageError for what a bundle of two GGUF files cannot do."""
+        """Raise UsageError for options that a bundle of two GGUF files does not support."""
         for wish, is_given in (
             ("--projection", self.projection is not None),
             ("--backend torch", self.backend == "torch"),

@@ -1,4 +1,4 @@
-"""Errors as sentences for the person who can fix them.
+"""Exceptions whose messages are written for the person who can fix the problem.
 
 Every message is one or two sentences: what was wrong, with the value, and what to do next.
 They are raised at the source of the problem and printed as one line by the command line.
@@ -6,7 +6,7 @@ They are raised at the source of the problem and printed as one line by the comm
 
 
 class Minigpt4Error(Exception):
-    """Base of every error that is a sentence for a person; `exit_code` is the process's."""
+    """Base class of all errors shown to the user; `exit_code` is that of the process."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class BundleError(Minigpt4Error):
 
 
 class FetchError(Minigpt4Error):
-    """A file could not be brought here whole."""
+    """A file could not be fetched completely."""
 
 
 class ImageError(Minigpt4Error):
@@ -34,7 +34,7 @@ class ContextError(Minigpt4Error):
 
 
 class BackendError(Minigpt4Error):
-    """A language-model backend is missing or refuses what was asked."""
+    """A language-model backend is missing or rejects a request."""
 
 
 class DataError(Minigpt4Error):

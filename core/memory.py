@@ -1,8 +1,8 @@
 """The memory that a bundle needs in each quantisation, computed from its manifest without torch.
 
 Sizes of weights follow from the geometry and the bits per weight: llama.cpp's mixed quantisations by
-the rules of its `llama_tensor_get_type`, bitsandbytes' by the tensors of its layers. If a GGUF is
-here, its own size counts.
+the rules of its `llama_tensor_get_type`, bitsandbytes' by the tensors of its layers. If a GGUF file
+is present, its own size counts.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def memory_needed(
 
     The vision tower is counted in `tower_dtype` (auto: the default of `device`), the key/value cache
     for `context` positions (None: all of the bundle's). Empty if the manifest states no geometry and
-    the files are not here. Raises UsageError for an unknown name or type.
+    the files are missing. Raises UsageError for an unknown name or type.
     """
     if bundle.mmproj is not None:
         parts = pair_memory(bundle, quant, context or bundle.language.context)
@@ -104,7 +104,7 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
     """Raise BackendError if a bundle needs more memory than is free, naming a quantisation that fits.
 
     The options name a device and a quantisation, not "auto". `free` is in bytes; None: measured. If
-    either number is unknown, nothing is refused.
+    either number is unknown, nothing is raised.
     """
     bundle, quant, device = options.loaded_bundle(), options.quant, options.device
     free = free if free is not None else free_memory(device)
@@ -140,11 +140,11 @@ def require_memory(options: EngineOptions, *, free: int | None = None) -> None:
 
 
 def lack_of_room_for_copy(options: EngineOptions, gguf: Path, *, free: int | None = None) -> str:
-    """What is missing for repacking the weights of `gguf` in memory, as a sentence without a stop, or "".
+    """The memory that repacking the weights of `gguf` lacks, as a sentence without a full stop, or "".
 
-    The copy takes the place of the file's pages, so that as much is needed as without it; but the system
-    can drop a file's pages and read them again, a copy's not. A quarter more therefore has to be free.
-    If either number is unknown, nothing is missing.
+    The copy replaces the file's pages, so the total does not change; but the system can drop a file's pages
+    and read them again, and not a copy's. A quarter more therefore has to be free. If either number is
+    unknown, nothing is lacking.
     """
     bundle, free = options.loaded_bundle(), free if free is not None else free_memory()
     parts = memory_needed(

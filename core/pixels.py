@@ -39,9 +39,9 @@ MAX_FILE_BYTES = 256 * 2**20
 PIXELS_VERSION = 2
 """Version of the pixels of images with a color profile other than sRGB or a corrected transparent color.
 
-Version 1 used their values as if they were sRGB. To be raised when they are converted otherwise again.
-It is part of such a picture's cache key only: all others have kept their pixels, and with them their
-embeddings, bit for bit. What changes the pixels of all is `CODE_VERSION` (vision/fingerprint.py).
+Version 1 used their values as if they were sRGB. Raise it whenever their conversion changes again.
+It is part of the cache keys of such pictures only: all others have kept their pixels, and so their
+embeddings, bit for bit. For a change to all pictures' pixels, raise `CODE_VERSION` (vision/fingerprint.py).
 """
 
 
@@ -53,16 +53,16 @@ class Picture:
     """
 
     def __init__(self, data: bytes, name: str, called: str, *, digest: str | None = None) -> None:
-        """`called` is how error sentences name it."""
+        """`called` is its name in error messages."""
         self.data = data
-        """The file's bytes; none of an image in memory."""
+        """The file's bytes; empty for an image in memory."""
         self.name = name
         self.digest = digest or hashlib.sha256(data).hexdigest()
-        """SHA-256 (hex) of the file's bytes, so it names the content whatever the file is called;
-        of an image in memory, that of its upright RGB pixels."""
+        """SHA-256 (hex) of the file's bytes, so independent of the file's name; for an image in
+        memory, of its upright RGB pixels."""
         self.missing: float | None = None
-        """Fraction of the rows that a file that is cut off or damaged lacks; None for a whole one, and
-        before it is decoded."""
+        """Fraction of rows missing from a truncated or damaged file; None for a complete file, and
+        before decoding."""
         self._called = called
         self._opened: OpenedFile | None = None
         self._has_new_pixels: bool | None = None
@@ -98,17 +98,17 @@ class Picture:
 
     @property
     def key(self) -> str:
-        """The name of its pixels in caches; raises ImageError if the header is damaged.
+        """The cache key of its pixels; raises ImageError if the header is damaged.
 
-        Usually the digest. A picture known to be cut off has another: where only that is cached, the
-        file is decoded again, and its notice shown again.
+        Usually the digest. A picture known to be truncated has another key: if only that one is cached,
+        the file is decoded again, and its notice shown again.
         """
         whole, cut = self.keys
         return whole if self.missing is None else cut
 
     @property
     def keys(self) -> tuple[str, str]:
-        """Its key if the file is whole, and if it is cut off, which only decoding shows."""
+        """The key for a complete file and the key for a truncated one; only decoding shows which applies."""
         if self._has_new_pixels is None:
             self._open()
         whole = f"{self.digest}-{PIXELS_VERSION}" if self._has_new_pixels else self.digest
@@ -126,7 +126,7 @@ class Picture:
 
     @property
     def whole_image(self) -> Image.Image:
-        """The same, but raises ImageError also if rows are missing, which a caption may describe."""
+        """`image`, but raises ImageError if rows are missing too, as a caption might describe the gap."""
         image = self.image
         if self.missing:
             missing = f"{max(self.missing, 0.01):.0%} of the picture is missing"
@@ -170,7 +170,7 @@ class Picture:
 def open_picture(
     source: str | os.PathLike[str] | bytes | Image.Image | Picture, name: str | None = None
 ) -> Picture:
-    """Read a file, a file's bytes or an image in memory; `name` is what sentences call it.
+    """Read a file, a file's bytes or an image in memory; `name` is its name in error messages.
 
     Nothing is decoded yet. Raises ImageError, in one sentence, for a file that cannot be read.
     """
@@ -191,7 +191,7 @@ def squashed(image: Image.Image, size: int) -> Image.Image:
 
 
 PADDING = (122, 116, 104)
-"""The color beside a letterboxed picture: CLIP's mean, as LLaVA and llama.cpp have it."""
+"""The color beside a letterboxed picture: CLIP's mean, as in LLaVA and llama.cpp."""
 
 
 def letterboxed(image: Image.Image, size: int) -> Image.Image:

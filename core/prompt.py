@@ -38,7 +38,7 @@ Message = System | User | Assistant
 
 @dataclass(frozen=True)
 class Joined:
-    """A segment of texts that are tokenised as one, whoever wrote each of them."""
+    """A segment of texts that are tokenised as one, whether from the user or the template."""
 
     texts: tuple[Text, ...]
 
@@ -95,7 +95,7 @@ class SmolLM2:
     """The prompt of the paper's stage 2; None for a model family that was never trained with it."""
 
     reasoning: Reasoning | None = None
-    """How answers begin with what the model thinks; None: they do not."""
+    """How reasoning is delimited at the beginning of answers; None: there is none."""
 
     system: str = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 
@@ -119,12 +119,12 @@ class SmolLM2:
         return segments
 
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
-        """An answer and its end, adjacent as a model learns them."""
+        """An answer and its end, as a model is trained on them."""
         return (Text(answer), Text(self.stop[0], control=True))
 
 
 def _by_itself(conversation: Sequence[Message]) -> list[Message]:
-    """The last question with the newest pictures, and its answer if one is begun; all without a picture."""
+    """The last question with the newest pictures, and its begun answer; without pictures, all messages."""
     messages = list(conversation)
     asked = {number: message for number, message in enumerate(messages) if isinstance(message, User)}
     pictures = next((message.images for message in reversed(asked.values()) if message.images), ())
@@ -184,7 +184,7 @@ class MiniGPT4Chat:
         return _joined(parts)
 
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
-        """An answer and its end, adjacent as a model learns them."""
+        """An answer and its end, as a model is trained on them."""
         return (*answer_texts(answer), self._control(self.end))
 
     def _turns(self, messages: Sequence[Message]) -> list[_Turn]:
@@ -226,8 +226,8 @@ class _Turn:
 def answer_texts(answer: str) -> tuple[Text, ...]:
     """An answer in the forms of MiniGPT-4, whose separator may follow it.
 
-    One # or two at its end are tokenised together with the separator, as in training: they are too few
-    to be read as one, and the model's own.
+    One or two # at its end are tokenised together with the separator, as in training: they are too few
+    to be read as a separator, and the model wrote them.
     """
     body = answer.rstrip("#")
     hashes = answer[len(body) :]
@@ -317,7 +317,7 @@ class Llava:
         return _joined(parts)
 
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
-        """An answer and its end, adjacent as a model learns them."""
+        """An answer and its end, as a model is trained on them."""
         return (Text(answer), Text("</s>", control=True))
 
 
@@ -352,7 +352,7 @@ def role_of(message: Message) -> str:
 
 
 class ChatForm(Protocol):
-    """What an engine needs of a prompt template: those below, and the chat templates of GGUF files."""
+    """What an engine needs of a template: those in this module, and the chat templates of GGUF files."""
 
     @property
     def begin(self) -> tuple[Text, ...]:
@@ -368,7 +368,7 @@ class ChatForm(Protocol):
 
     @property
     def reasoning(self) -> Reasoning | None:
-        """How answers begin with what the model thinks; None: they do not."""
+        """How reasoning is delimited at the beginning of answers; None: there is none."""
 
     @property
     def by_itself(self) -> bool:
@@ -382,7 +382,7 @@ PromptTemplate = SmolLM2 | MiniGPT4Chat | Llava
 """How one model family marks turns."""
 
 BY_ITSELF = SmolLM2("smollm2-by-itself", by_itself=True)
-"""mini's."""
+"""mini's template."""
 
 TEMPLATES: dict[str, PromptTemplate] = {
     template.name: template for template in (SmolLM2(), BY_ITSELF, VICUNA_V0, LLAMA2, Llava())

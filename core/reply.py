@@ -26,7 +26,7 @@ class Piece:
 
 
 class Decoder(Protocol):
-    """What generates a reply's tokens: a language model, or one that decodes several answers together."""
+    """Generates a reply's tokens: a language model, or a decoder of several answers in one batch."""
 
     @property
     def computed(self) -> int:
@@ -50,10 +50,10 @@ class Reply:
     """The text so far: the pieces joined, without reasoning."""
 
     reasoning: str
-    """What the model thought before it answered, so far; it is not a part of the conversation."""
+    """The model's reasoning before the answer, so far; it is not a part of the conversation."""
 
     finish: Finish | None
-    """Why it ended: the model or a stop string, `max_tokens` or the context, a cancel; None before."""
+    """Why it ended: end token or stop string, `max_tokens` or the context, cancellation; None before."""
 
     prompt: Sequence[PromptPiece]
 
@@ -69,7 +69,7 @@ class Reply:
     """Tokens generated, without the end token."""
 
     computed_tokens: int
-    """Positions computed for it, without those reused from the KV cache."""
+    """Positions computed for the answer, without those reused from the KV cache."""
 
     dropped_messages: int
     """How many of the oldest messages were dropped to fit the context; known from the start."""
@@ -80,7 +80,7 @@ class Reply:
     tokens_per_s: float | None
     """Speed after the first token, without the reader's own time; None for fewer than two tokens.
 
-    None, too, for a beam search, which yields all its tokens at the end.
+    Also None for a beam search, which yields all its tokens at the end.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Reply:
         cancelled: Callable[[], bool],
         on_start: Callable[[Generator[Piece, None, None]], None],
     ) -> None:
-        """`stop`, `opening` and `reasoning` are the template's; more than one of `beams` is a beam search.
+        """`stop`, `opening` and `reasoning` are the template's; `beams` above 1 is a beam search.
 
         `on_start` is called with the iterator before its first piece is generated.
         """
@@ -124,7 +124,7 @@ class Reply:
         self._is_read = False
 
     def decoded_by(self, decoder: Decoder, clock: Callable[[], float]) -> None:
-        """Take the tokens from another decoder, whose `clock` tells in seconds when the last was ready."""
+        """Take the tokens from another decoder; its `clock` returns the seconds when the last was ready."""
         self._decoder, self._clock = decoder, clock
 
     def __iter__(self) -> Iterator[Piece]:

@@ -9,7 +9,7 @@ KEPT = 64
 """More than one step or one answer needs, so that no shape in use is evicted."""
 
 CAPACITIES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-"""Read by oneDNN and torch's layer over it at their first product; the default of both is 1,024."""
+"""Read by oneDNN and torch's layer over it at their first matrix product; the default of both is 1,024."""
 
 
 # Parameters of mallopt(3), from glibc's malloc.h.
@@ -18,11 +18,11 @@ MALLOC_MAX = 2**31 - 1
 
 
 def bound_shape_caches() -> None:
-    """Bound the caches of shapes in the libraries below torch.
+    """Bound the per-shape caches of the libraries below torch.
 
-    In 16 bits both keep code and buffers, megabytes a shape, and texts packed into rows have new
-    shapes at every step: a run of `mini` held 2 GB at first and 10 GB after 500 steps. To be called
-    before the first product; values that are set in the environment stay.
+    In 16-bit types both keep code and buffers, megabytes per shape, and texts packed into rows have new
+    shapes at every step: a run of `mini` grew from 2 GB to 10 GB in 500 steps. Call this before the
+    first matrix product; values already set in the environment are kept.
     """
     for name in CAPACITIES:
         os.environ.setdefault(name, str(KEPT))

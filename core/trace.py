@@ -3,9 +3,9 @@
     minigpt4 models trace BUNDLE -i photo.jpg "What is this?" -o trace.safetensors
 
 The file holds, as float32, `pixels_BCHW`, `vision_BND`, `qformer_BND` and `objects_BKD` (if there
-is one), `image_BND`, `inputs_SD` (the input embeddings of the whole prompt) and `logits_V` (of the
-first token of the answer). Its metadata are JSON texts: `prompt`, `segments`, `versions`, `made_with`
-and, if requested, `greedy_ids`.
+is one), `image_BND`, `inputs_SD` (the input embeddings of the whole prompt) and `logits_V` (for the
+first token of the answer). Its metadata values are JSON strings: `prompt`, `segments`, `versions`,
+`made_with` and, if requested, `greedy_ids`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def _encode(options: EngineOptions, pixels_BCHW: Pixels) -> dict[str, NDArray[np.float32]]:
-    """The vision half, whose memory is free again before the language model is loaded."""
+    """Run the vision half; its memory is freed before the language model is loaded."""
     import torch
 
     from minigpt4.core.vision.encoder import ImageEncoder
@@ -188,7 +188,7 @@ def _greedy_ids(
 
 
 def _inputs_of_gguf(bundle: Bundle, quant: str, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
-    """The prompt's input embeddings (S, D) from the file: llama.cpp does not show its own."""
+    """The prompt's input embeddings (S, D) from the file: llama.cpp does not expose its own."""
     from gguf import GGMLQuantizationType, dequantize
 
     from minigpt4.core.weights.gguf.header import read_header
@@ -207,7 +207,7 @@ def _inputs_of_gguf(bundle: Bundle, quant: str, prompt: Sequence[PromptPiece]) -
 
 
 def _segments(segments: Sequence[Segment], language: LanguageModel) -> list[dict[str, Any]]:
-    """Text and token ids of each stretch between pictures; the first has the BOS among its ids."""
+    """Text and token ids of each stretch between pictures; the first one's ids include the BOS."""
     traced: list[dict[str, Any]] = [{"text": "", "ids": []}]
     for segment in segments:
         if isinstance(segment, Image):

@@ -31,10 +31,10 @@ def trim(
 ) -> Trimmed:
     """Drop the oldest messages until the prompt and an answer of `max_tokens` fit `context`.
 
-    `positions` counts the prompt of some messages, tokens and image embeddings together. Kept are
-    a leading System message and the newest turns from a User message on, each whole and with
-    its pictures. `max_tokens` reserves half of the context at most; the answer gives way
-    further, down to LEAST_ANSWER, before the last message is refused with ContextError.
+    `positions` counts the prompt of some messages, tokens and image embeddings together. A leading
+    System message is kept, and the newest turns starting at a User message, each whole and with its
+    pictures. `max_tokens` reserves at most half of the context; the answer's share shrinks further,
+    down to LEAST_ANSWER, before the last message is rejected with ContextError.
     """
     head, body = _split(conversation)
     later = [index for index, message in enumerate(body) if index and isinstance(message, User)]

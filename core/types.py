@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Stretch:
     """Neighbouring vectors of a picture: all of it, or one of its tiles.
 
-    `positions` is by how much the context's positions advance over it: fewer than `vectors` for a grid of
-    M-RoPE, whose `offsets_4N` (int32: time, row, column, 0) are counted from the position of its first vector
-    (arXiv 2409.12191, section 2.1). Vectors that are not causal attend to all of the stretch.
+    `positions` is how far the context's positions advance over it: less than `vectors` for an M-RoPE grid,
+    whose `offsets_4N` (int32: time, row, column, 0) are relative to the position of its first vector
+    (arXiv 2409.12191, section 2.1). Without a causal mask, vectors attend to all of the stretch.
     """
 
     vectors: int
@@ -44,14 +44,14 @@ LaidOut = tuple["NDArray[np.float32]", Layout]
 
 
 class Encoder(Protocol):
-    """What reads pictures for an engine; see `ImageEncoder`."""
+    """Encodes pictures for an engine; see `ImageEncoder`."""
 
     def __call__(self, picture: Picture, /) -> NDArray[np.float32] | LaidOut:
         """The picture's embedding (N, D_llm), with its layout if it is more than a row of vectors."""
         ...
 
     def object_boxes(self, picture: Picture, /) -> NDArray[np.float32]:
-        """The boxes (K, 6) of its objects; only asked for if the bundle has a detector."""
+        """The boxes (K, 6) of its objects; called only if the bundle has a detector."""
         ...
 
 
@@ -68,12 +68,12 @@ class ImageEmbedding:
     layout: Layout = ()
 
     def __len__(self) -> int:
-        """Places of the context: vectors, and tokens of its layout."""
+        """How many context entries it takes: its vectors and its layout's tokens."""
         marks = sum(len(part) for part in self.layout if isinstance(part, tuple))
         return int(self.tokens_ND.shape[0]) + marks
 
     def parts(self) -> Iterator[tuple[tuple[int, ...] | Stretch, NDArray[np.float32]]]:
-        """The layout, each part with its vectors: none for tokens."""
+        """The layout's parts, each with its vectors (none for tokens)."""
         first = 0
         for part in self.layout or (Stretch(len(self), len(self)),):
             count = part.vectors if isinstance(part, Stretch) else 0
@@ -106,10 +106,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Reasoning:
-    """How a model marks what it thinks before it answers.
+    """How a model delimits its reasoning before the answer.
 
-    `marks` are pairs of what begins and ends it; `closing` ends what the prompt itself has begun, and is
-    empty if it begins nothing.
+    `marks` are pairs of opening and closing delimiters; `closing` ends reasoning that the prompt itself
+    opens, and is empty if it opens none.
     """
 
     marks: tuple[tuple[str, str], ...]
@@ -126,7 +126,7 @@ class Tokenize(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen; a field that is None is the bundle's own.
+    """How the next token is chosen; a field that is None takes the bundle's value.
 
     `max_tokens` bounds the answer. `temperature=0` is greedy and ignores `top_k`, `top_p` and `seed`;
     otherwise the token is drawn from the `top_k` most likely ones (0: all), and of these from the
@@ -153,7 +153,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedSampling(Sampling):
-    """A Sampling in which every field has a value: a bundle's own, or one put over it.
+    """A Sampling in which every field has a value: the bundle's own, or one that overrides it.
 
     The bounds are those of a manifest's `[sampling]`.
     """

@@ -51,7 +51,7 @@ KINDS = {
     "pictures": "files",
     "wanted": "theme files.toml",
 }
-"""Of options and arguments by name, whichever command they belong to."""
+"""The kinds of options and arguments by name, in any command."""
 
 SPECIAL = {
     ("chat", "--resume"): "conversation",

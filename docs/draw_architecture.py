@@ -64,7 +64,7 @@ Imports = dict[str, set[str]]
 
 @cache
 def rooms_and_imports() -> tuple[dict[str, Room], Imports]:
-    """Every room by path, and who imports whom; what only a type checker imports does not count."""
+    """Every room by path, and the imports between rooms, without those for type checking only."""
     modules = {
         _module_name(package, path): path
         for package in PACKAGES
@@ -141,7 +141,7 @@ def drawn_arrows(imports: Imports, package: str) -> list[tuple[str, str]]:
 
 
 def svg() -> str:
-    """The picture of today's imports; raises SystemExit if rooms import each other in a loop."""
+    """The picture of the current imports; raises SystemExit if rooms import each other in a loop."""
     rooms, imports = rooms_and_imports()
     if loop := circle(imports):
         raise SystemExit(f"These import each other in a loop: {' -> '.join(loop)}.")
@@ -181,7 +181,7 @@ def _package(package: str, rooms: Mapping[str, Room], imports: Imports, top: int
 
 
 def _places(floor_of: Mapping[str, int], imports: Imports, top: int) -> dict[str, tuple[float, float]]:
-    """Left upper corners, the highest floor first, a room near the middle of those that import it."""
+    """Upper left corners, the top floor first, each room near the middle of those that import it."""
     places: dict[str, tuple[float, float]] = {}
     y = top
     for floor in sorted(set(floor_of.values()), reverse=True):
@@ -269,7 +269,7 @@ def _module_name(package: str, path: Path) -> str:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Names of all that is imported anywhere in a module, except for the type checker alone."""
+    """Names of everything imported anywhere in a module, except for type checking only."""
     for_types = {
         id(inner)
         for node in ast.walk(tree)

@@ -1,6 +1,6 @@
-"""What was measured with mini, read from the files of docs/runs, as cells and tables of the pages.
+"""Measurements of mini, read from the files of docs/runs, as cells and tables for the pages.
 
-docs/runs/NAME.json         what `minigpt4 eval report RUN --json` prints of a run
+docs/runs/NAME.json         what `minigpt4 eval report RUN --json` prints for a run
 docs/runs/ablations.json    the report.json of `minigpt4 eval ablations`
 docs/runs/curate.json       what `minigpt4 curate --json` prints, without the examples
 
@@ -39,7 +39,7 @@ class Measured:
 
     @property
     def command(self) -> str:
-        """What made the run."""
+        """The command that made the run."""
         words = ["minigpt4", "eval", self.suite, "--bundle", self.run["model"]["bundle"]]
         words += [word for place in self.run["projection"] for word in ("--projection", place)]
         words += [word for place in self.run["data"] for word in ("--data", place)]
@@ -48,7 +48,7 @@ class Measured:
 
     @property
     def facts(self) -> str:
-        """How much was asked, when, and of which versions."""
+        """The numbers of answers and pictures, the date, the model's form and the versions."""
         model = self.run["model"]
         versions = ", ".join(f"{name} {version}" for name, version in self.run["versions"].items())
         return (
@@ -77,7 +77,7 @@ def record_of(name: str, folder: Path = RUNS) -> dict[str, Any] | None:
 
 
 def number(value: float) -> str:
-    """Three digits after the point below one, fewer above."""
+    """The value as text: three decimals below one, fewer above."""
     digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
     return f"{round(value, digits):g}"
 

@@ -15,7 +15,7 @@ def run() -> None:
     try:
         here = Path.cwd()
     except FileNotFoundError:
-        # Deleted meanwhile: nothing can be imported from it, and the command line says so.
+        # It was deleted: nothing can be imported from it, and the command line reports it.
         here = None
     if here and not sys.flags.safe_path and sys.path and Path(sys.path[0]).absolute() == here:
         working_folder = sys.path.pop(0)

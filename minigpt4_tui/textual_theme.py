@@ -1,6 +1,6 @@
 """Theme files as Textual's themes: checked, so that no file stops the app, and exchanged while it runs.
 
-How well a text stands out on its background is measured as the Web Content Accessibility Guidelines do
+The contrast of a text with its background is measured as in the Web Content Accessibility Guidelines
 (WCAG 2.2, "relative luminance" and "contrast ratio"): from 1 (the same color) to 21 (black on white).
 """
 
@@ -20,7 +20,7 @@ from minigpt4.core.text import nearest
 from minigpt4.themes import Theme, ThemeError, load_theme, theme_files
 
 READABLE = 4.5
-"""The least contrast of text (success criterion 1.4.3)."""
+"""The minimum contrast of text (success criterion 1.4.3)."""
 
 Rgb = tuple[int, int, int]
 
@@ -49,13 +49,13 @@ ON_THEIR_OWN = (
     *(("button-color-foreground", role) for role in ("primary", "success", "warning", "error")),
     *((f"text-{role}", f"{role}-muted") for role in ("primary", "secondary", "success", "warning", "error")),
 )
-"""Texts with a background of their own, which lies over the surface."""
+"""Texts paired with their own backgrounds, which lie over the surface."""
 
 XTERM = (
     *(0x000000, 0xCD0000, 0x00CD00, 0xCDCD00, 0x0000EE, 0xCD00CD, 0x00CDCD, 0xE5E5E5),
     *(0x7F7F7F, 0xFF0000, 0x00FF00, 0xFFFF00, 0x5C5CFF, 0xFF00FF, 0x00FFFF, 0xFFFFFF),
 )
-"""xterm's ANSI colors, which stand in for the terminal's own unknown ones."""
+"""xterm's ANSI colors, used in place of the terminal's own, which are unknown."""
 
 
 class Reading(NamedTuple):
@@ -67,7 +67,7 @@ class Reading(NamedTuple):
 
     @property
     def is_readable(self) -> bool:
-        """WCAG's least for text."""
+        """Whether it reaches WCAG's minimum for text."""
         return self.ratio >= READABLE
 
 
@@ -98,10 +98,10 @@ def readings(theme: Theme) -> list[Reading]:
 
 
 def register_theme_file(app: App[Any], name: str) -> str:
-    """Read a theme's file and register it with the app; repaint the screen if it is shown.
+    """Read a theme's file and register it with the app; repaint the screen if the theme is in use.
 
     Returns a sentence about what is wrong with the file, empty if nothing is; an invalid theme is not
-    registered, and one that was registered before stays as it was.
+    registered, and an earlier version of it stays in place.
     """
     try:
         theme = textual_theme(load_theme(name))
@@ -109,7 +109,7 @@ def register_theme_file(app: App[Any], name: str) -> str:
         return str(problem)
     app.register_theme(theme)
     if app.theme == name:
-        # Textual does not repaint for a theme of the same name: another first, then it again.
+        # Textual does not repaint for a theme of the same name: switch to another one and back.
         app.theme = "textual-dark" if name != "textual-dark" else "textual-light"
         app.theme = name
     return ""
@@ -177,7 +177,7 @@ def _drawn(value: str, below: Rgb | None) -> Rgb | None:
         rgb = XTERM[color.ansi]
         return rgb >> 16, rgb >> 8 & 255, rgb & 255
     if color.auto or color.a < 1:
-        # `+` turns "auto" into black or white, whichever shows better.
+        # `+` turns "auto" into black or white, whichever contrasts better.
         return None if below is None else (Color(*below) + color).rgb
     return color.rgb
 

@@ -80,7 +80,7 @@ def build(
     detections = _detections(recipe, bundle, data, device, workers=workers, report=report)
     features = _features(recipe, bundle, data, device, load_tower, workers=workers, report=report)
     if features is not None:
-        load_tower.cache_clear()  # its features are cached, and its gigabytes the language model's now
+        load_tower.cache_clear()  # its features are cached: free its memory for the language model
     samples = _samples(recipe, data, detections, report)
     with Loader(
         samples.sample,
@@ -148,7 +148,7 @@ def _features(
 def _detections(
     recipe: Recipe, bundle: Bundle, data: RunData, device: str, *, workers: int, report: Report
 ) -> CachedDetections | None:
-    """What the bundle's detector finds in all photos, if samples are made of it."""
+    """What the bundle's detector finds in all photos, if samples are made from it."""
     spec = bundle.objects
     if spec is None or not recipe.asks_about_objects:
         return None
@@ -166,7 +166,7 @@ def _detections(
 def _samples(
     recipe: Recipe, data: RunData, detections: CachedDetections | None, report: Report
 ) -> TrainingSamples:
-    """The samples to learn from; tells which photos are asked nothing about the objects in them."""
+    """The samples to learn from; reports the sources without known objects."""
     samples = TrainingSamples(recipe, data.sources, detections)
     if without := samples.sources_without_objects:
         names = ", ".join(f"'{name}'" for name in without)
@@ -182,7 +182,7 @@ def _samples(
 def _computed(
     plan: Sequence[FeatureSet], load: Callable[[], VisionTower], device: str, *, workers: int, report: Report
 ) -> list[Features]:
-    """The planned features, from the cache; what it lacks is computed now."""
+    """The planned features, from the cache; missing ones are computed first."""
     compute_missing_features(plan, load, report, device=device, workers=workers)
     found = []
     for wanted in plan:
@@ -247,7 +247,7 @@ def _adapter(
 
 
 def _feature_columns(recipe: Recipe, load_tower: LoadTower) -> FeatureColumns:
-    """The columns that the recipe changes; all but the class probabilities are subject to dropout."""
+    """The columns that the recipe changes; dropout spares class probabilities and object vectors."""
     if not recipe.feature_dropout and not any(one.hidden or one.renamed for one in recipe.source):
         return NO_COLUMNS
     tower = load_tower()

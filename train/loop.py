@@ -117,7 +117,7 @@ class Run:
         return step
 
     def _write_sample_photos(self) -> None:
-        """For `watch`: the data may be elsewhere by then."""
+        """Copy the sampled photos for `watch`, as the data may have moved by then."""
         if self._trainer.sample_answers is None:
             return
         for key, photo in self._trainer.sample_answers.images.items():

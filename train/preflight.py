@@ -54,7 +54,7 @@ def run_preflight(trainer: Trainer, tokens: Tokens, bundle: Bundle, report: Repo
 
 
 def preflight(trainer: Trainer, tokens: Tokens, bundle: Bundle) -> Iterator[Finding]:
-    """Every check of models and first batch that failed."""
+    """Every failed check of the models and the first batch."""
     yield from _fit(trainer, tokens, bundle)
     yield from _weights(trainer, bundle)
     yield from _first_batch(trainer, trainer.loader.batch(0))

@@ -32,7 +32,7 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(name: str) -> Path:
-    """The file of a shipped recipe, or the file that `name` is a path of.
+    """The file of a shipped recipe, or the file at the path `name`.
 
     Raises UsageError with the nearest name if it is neither.
     """
@@ -65,9 +65,9 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def with_settings(recipe: Recipe, settings: Iterable[str]) -> Recipe:
-    """The recipe with `key=value` texts put over it, each value read as its key's type.
+    """The recipe with `key=value` settings applied, each value parsed as its key's type.
 
-    `source.NAME.weight=0.5` and `validation.photos=32` reach into the tables; texts in a list are
+    `source.NAME.weight=0.5` and `validation.photos=32` set keys of the tables; texts in a list are
     written as in TOML, `instructions=["One.", "Two."]`. Raises UsageError for an unknown key (with
     the nearest) and for a value that does not fit.
     """

@@ -60,7 +60,7 @@ class SampleAnswers:
 
 
 def question_of(recipe: Recipe) -> str:
-    """The question in a recipe's own form: none in stage 1, else for a description."""
+    """The recipe's first instruction, or a request for a description in stage 2; empty in stage 1."""
     if recipe.prompt == "instruction":
         return recipe.instructions[0]
     return DETAIL_QUESTION if recipe.stage == 2 else ""

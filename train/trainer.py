@@ -35,7 +35,7 @@ Continuations = list[Continuation]
 """The tokenized examples of one sample, which share its image."""
 
 LEAST_SCALE = 1.0
-"""float16 gradients that overflow even if the loss is not scaled up at all will not recover."""
+"""Minimum loss scale: float16 gradients that overflow even without scaling up will not recover."""
 
 STATE, SCALE, TRACKER = "optimizer.", "scaler.scale", "scaler.growth_tracker"
 
@@ -43,7 +43,7 @@ STATE, SCALE, TRACKER = "optimizer.", "scaler.scale", "scaler.growth_tracker"
 def learning_rate_at(step: int, recipe: Recipe) -> float:
     """The learning rate of a step (from 0): linear warm-up to the peak, then cosine decay to the floor.
 
-    With `cosine_over` "all" it is that of LinearWarmupCosineLRScheduler in Vision-CAIR/MiniGPT-4
+    With `cosine_over` "all" it equals that of LinearWarmupCosineLRScheduler in Vision-CAIR/MiniGPT-4
     (common/optims.py), whose cosine counts from the first step: stage 1 falls from 9.9998e-5 to
     9.7071e-5 when its warm-up ends.
     """
@@ -78,7 +78,7 @@ class Trainer:
         utilisation: Utilisation = lambda _work, _seconds: None,
         sample_answers: SampleAnswers | None = None,
     ) -> None:
-        """`loader` and `validation` give this process's batches, the latter the same at every call.
+        """`loader` and `validation` yield this process's batches, the latter the same at every call.
 
         `tower` is needed if batches hold pixels. `feature_columns` are those that a recipe changes. On a
         CPU, `threads` threads compute parts of a micro-batch in parallel. `utilisation` computes the MFU
@@ -249,7 +249,7 @@ class Trainer:
         return Work(*work), skipped
 
     def _forward_backward(self, features_BND: Tensor, texts: Sequence[Continuations], tokens: int) -> Tensor:
-        """Accumulate one micro-batch's gradients; its part of the mean loss over `tokens` label tokens.
+        """Accumulate one micro-batch's gradients; returns its part of the mean over `tokens` label tokens.
 
         On a CPU the language model runs on groups of samples in parallel threads. The graph is cut at the
         image embeddings: each group's backward pass ends there, and one backward pass of the adapter
@@ -293,13 +293,13 @@ class Trainer:
         if self.process_group.world_size == 1:
             return
         gradients = [parameter.grad for parameter in self.adapter.parameters() if parameter.grad is not None]
-        # One flat buffer: latency, not 20 MB, is what an all-reduce between machines costs.
+        # One flat buffer: an all-reduce between machines costs latency rather than the bandwidth of 20 MB.
         flat = parameters_to_vector([*gradients, loss])
         self.process_group.all_reduce(flat)
         vector_to_parameters(flat, [*gradients, loss])
 
     def _check_finite(self, number: int, loss: float, grad_norm: float) -> None:
-        """Raise TrainingError if training diverged; fp16 gradients may overflow, their step is skipped."""
+        """Raise TrainingError if training diverged; fp16 gradients may overflow: that step is skipped."""
         recipe, is_fp16 = self.recipe, self._scaler.is_enabled()
         if math.isfinite(loss) and (math.isfinite(grad_norm) or is_fp16):
             return
@@ -337,7 +337,7 @@ class Trainer:
         return self._tower.tokens if self._tower is not None else 0
 
     def _map(self, call: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-        """In the thread pool on a CPU, one after the other on a GPU, which has a single stream."""
+        """Map in the thread pool on a CPU, sequentially on a GPU, which has a single stream."""
         return self._pool.map(call, items) if self.process_group.device.type == "cpu" else map(call, items)
 
 

@@ -38,10 +38,10 @@ def answers(
     beams: int = 1,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Generator[Answer | ImageError, None, None]:
-    """The answer about each picture, in order, or why it cannot be used, in its place.
+    """The answer about each picture, in order, or in its place the error that makes it unusable.
 
     Each of `pictures` opens one, on the thread that encodes it while others are answered. Ends once
-    `cancelled` is true. Raises what concerns all pictures: errors of `Engine.look` and `Engine.reply`.
+    `cancelled` is true. Raises errors that concern all pictures, from `Engine.look` and `Engine.reply`.
     """
     before = [System(system)] if system else []
     notices: deque[tuple[str, ...]] = deque()

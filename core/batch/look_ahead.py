@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
 
 AHEAD = 2
-"""Pictures encoded ahead of the one that is asked for; each may hold its pixels, 36 MB for 12 megapixels."""
+"""Pictures encoded ahead of the requested one; each may hold its pixels, 36 MB for 12 megapixels."""
 
 Faults = tuple[type[Minigpt4Error], ...]
 
@@ -33,12 +33,12 @@ class Look:
 def look_ahead(
     engine: Engine, pictures: Iterable[Callable[[], Picture]], *, faults: Faults = (ImageError,)
 ) -> Generator[Look | Minigpt4Error, None, None]:
-    """A look at each picture, in order, or one of the `faults` in its place; another error ends all.
+    """Yield a Look for each picture, in order, or one of the `faults` in its place; other errors end it.
 
     Each of `pictures` opens one, on the other thread. Only one picture is encoded at a time: a batch of 8
     saves mini a sixth of the processor time, but on two threads its features differ in the last bits
-    (by 1e-5), and an embedding must not depend on the pictures beside it. `engine.look` must not be called
-    by others meanwhile. Closing the generator waits for the picture that is being encoded.
+    (by 1e-5), and an embedding must not depend on the other pictures of a batch. Meanwhile nothing else may
+    call `engine.look`. Closing the generator waits for the picture that is being encoded.
     """
 
     def look(opened: Callable[[], Picture]) -> Look | Minigpt4Error:

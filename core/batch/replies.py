@@ -1,8 +1,8 @@
 """Answers to many conversations, decoded together where the backend can.
 
-A token of one answer reads all weights of the language model, and so does a token of each of eight: mini
-decodes a token of eight in 15 ms of processor time each, and a token of one in 26. The steps are larger, too,
-which two threads share better. Each answer is, bit for bit, the one that `Engine.reply` gives.
+A decoding step reads all weights of the language model, whether for one answer or for eight: with eight, mini
+takes 15 ms of processor time per token, with one 26. The steps are also larger, which two threads share
+better. Each answer equals that of `Engine.reply` bit for bit.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
 
 SLOTS = 8
-"""Answers decoded together. Sixteen take mini as much processor time for each."""
+"""Answers decoded together. With sixteen, mini takes as much processor time per answer."""
 
 BEGUN_AT_ONCE = 2
 """Most prompts computed between two tokens of the answers."""
 
 UNREAD = 2 * SLOTS
-"""Most answers that are begun before the first of them is read."""
+"""Most answers begun before the first of them is read."""
 
 Asked = Sequence[Message] | Minigpt4Error
 """A conversation, or the error that keeps it from being asked."""
@@ -51,7 +51,7 @@ def replies(
 ) -> Generator[Reply | Minigpt4Error, None, None]:
     """A reply to each conversation, in order, to be read before the next one is taken.
 
-    An error among the conversations, or of one of them (`Engine.reply` says which), takes its place.
+    An error among the conversations, or one that a conversation causes (see `Engine.reply`), takes its place.
     Conversations are taken when there is room to answer them. Nothing is decoded once `cancelled` is true.
     """
 
@@ -108,7 +108,7 @@ class _Batch:
             yield self._unread.popleft()
 
     def advance(self) -> None:
-        """One more token of each answer; a few more are begun, so that the first need not wait for many."""
+        """Decode one more token of each answer, and begin a few more, so that the first need not wait."""
         for _ in range(BEGUN_AT_ONCE):
             if self._free and len(self._unread) < UNREAD:
                 self._begin_next()
@@ -124,7 +124,7 @@ class _Batch:
         self._unread.append(reply)
         if not isinstance(reply, Reply):
             return
-        # One that is longer than the first, by which the slots were made, is decoded alone.
+        # An answer longer than the first, for which the slots were sized, is decoded alone.
         if self._free and reply.prompt_tokens + reply.sampling.max_tokens <= self._slots.positions:
             answer = _Answer(self, reply)
             reply.decoded_by(answer, answer.clock)
@@ -146,7 +146,7 @@ class _Batch:
 
 
 class _Answer:
-    """The tokens of one answer, decoded with others and read later: what its `Reply` reads."""
+    """The tokens of one answer, decoded with others and later read by its `Reply`."""
 
     def __init__(self, batch: _Batch, reply: Reply) -> None:
         self.tokens: list[int] = []
@@ -155,7 +155,7 @@ class _Answer:
         self._batch = batch
         self._sampler = Sampler(reply.sampling)
         self._most = reply.sampling.max_tokens
-        # As the reply's own, which is fed when it is read: to stop in time.
+        # Like the reply's own, which gets tokens only when it is read: this one stops in time.
         self._text = Detokenizer(reply.stop)
         self._begun = time.perf_counter()
         self._times: list[float] = []

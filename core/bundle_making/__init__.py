@@ -1,1 +1,1 @@
-"""Making a bundle: importing the released files, or random weights of true size."""
+"""Make a bundle: from the released files, or from random weights of true size."""

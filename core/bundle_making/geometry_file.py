@@ -2,8 +2,8 @@
 
 {"vision": {"embed_dim", "depth", "num_heads", "mlp_ratio", "img_size", "patch_size"},
 "qformer": {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
-"num_query_tokens", "cross_attention_freq"}}. Other keys are ignored, except that a value which
-the code here cannot compute with is refused.
+"num_query_tokens", "cross_attention_freq"}}. Other keys are ignored, unless their value is one that
+the code here does not support, which is an error.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class _Vision:
 
 @dataclass(frozen=True, kw_only=True)
 class _QFormer(QFormerGeometry):
-    """The Q-Former's sizes under the names of BertConfig as LAVIS extends it."""
+    """The Q-Former's sizes under the names of LAVIS's extended BertConfig."""
 
     queries: int = _called("num_query_tokens")
     width: int = _called("hidden_size")

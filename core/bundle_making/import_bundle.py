@@ -1,4 +1,4 @@
-"""A user bundle from the files that MiniGPT-4's authors released, or from anybody's in their form.
+"""A user bundle from the files that MiniGPT-4's authors released, or from others in the same form.
 
 The ViT, the Q-Former and the projection are written as our own safetensors into the bundle's folder;
 the language model, by far the largest, is used in place. Nothing appears before everything is verified.
@@ -43,7 +43,7 @@ VISION, QFORMER, PROJECTION = "vision.safetensors", "qformer.safetensors", "proj
 
 @dataclass(frozen=True, kw_only=True)
 class Originals:
-    """The files to make a bundle of; `qformer` is None for the form without one.
+    """The files to make a bundle from; `qformer` is None for the form without a Q-Former.
 
     `vit` and `qformer` are the original's checkpoints, safetensors of ours, or the hub's BLIP-2
     (its folder, index or file); `geometry` is a JSON file for other widths than the released ones.
@@ -60,7 +60,7 @@ class Originals:
 def import_bundle(
     name: str, originals: Originals, *, force: bool = False, progress: Progress | None = None
 ) -> Bundle:
-    """Make the user bundle `name`; `force` replaces one of the user's that has this name.
+    """Make the user bundle `name`; `force` replaces an existing user bundle of this name.
 
     Raises UsageError for an invalid name or an unknown template, BundleError if a file is of another
     kind or does not fit the others, BackendError if the disk is too small.
@@ -98,7 +98,7 @@ def _geometry(originals: Originals, released: Bundle) -> TowerGeometry:
 
 
 def _language_shape(llm: Path) -> LlamaShape:
-    """The language model's sizes; its files and its vocabulary are checked, too."""
+    """The language model's sizes; also checks its files and its vocabulary."""
     if not llm.is_dir():
         fault = "is a file" if llm.exists() else "is not there"
         raise BundleError(f"{llm} {fault}; --llm takes the Hugging Face folder of a LLaMA model.")

@@ -1,4 +1,4 @@
-"""A user bundle of a language GGUF and its mmproj in a repository of the Hugging Face hub."""
+"""A user bundle from a language GGUF and its mmproj in a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from minigpt4.core.weights.gguf.pair import WHERE, find_pair
 from minigpt4.core.weights.locate import GGUF_PREFERRED, gguf_quant
 
 HEADER_BYTES = (1 << 20, 1 << 23, 1 << 25)
-"""How much of a file is read for its header at first, and then; 262,144 tokens' spellings are 7 MB."""
+"""Bytes read for a file's header at the first and later attempts; the texts of 262,144 tokens take 7 MB."""
 
 _ADDRESS = re.compile(r"(?:https://huggingface\.co/)?([\w.-]+/[\w.-]+?)/?(?::([\w.-]+))?")
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
@@ -40,13 +40,13 @@ class Repository:
 
     @property
     def mmprojs(self) -> list[File]:
-        """The vision sides, by their names."""
+        """The mmprojs, recognised by their names."""
         return [file for file in self.files if "mmproj" in file.name.lower()]
 
     def languages(self, quant: str | None) -> list[File]:
-        """The language models of one quantisation (None: the preferred one of those that are there).
+        """The language models of one quantisation (None: the preferred one of the available ones).
 
-        Raises UsageError, with a list of what is there, if there is none.
+        Raises UsageError, with a list of the files, if there is none.
         """
         every = [file for file in self.files if file not in self.mmprojs]
         whole = [file for file in every if not _PART.search(file.name)]
@@ -60,7 +60,7 @@ class Repository:
 
     @property
     def address(self) -> str:
-        """Where it is read about."""
+        """The URL of its page."""
         return f"https://huggingface.co/{self.name}"
 
     def listing(self) -> str:
@@ -79,12 +79,12 @@ def import_hub(
     progress: Progress | None = None,
     begin: Callable[[FetchPlan], None] | None = None,
 ) -> Bundle:
-    """Make the user bundle `name` of the repository at `address`: OWNER/REPO, or OWNER/REPO:QUANT.
+    """Make the user bundle `name` from the repository at `address`: OWNER/REPO, or OWNER/REPO:QUANT.
 
-    The pair is chosen by the headers of its files, which alone are read at first, and then fetched; `begin`
-    is called before that, and may refuse. `template`, `force` and `notice` are those of `import_pair`.
-    Raises UsageError for an address that is none or a quantisation that is not there, FetchError if the
-    hub does not deliver, BundleError for files that cannot be used.
+    The pair is chosen by the headers of the files, the only part that is read at first, and then fetched;
+    `begin` is called before that, and may refuse it. `template`, `force` and `notice` are those of
+    `import_pair`. Raises UsageError for an invalid address or a missing quantisation, FetchError if the
+    download fails, BundleError for files that cannot be used.
     """
     check_name(name, force=force)
     repository, quant = _repository(address)
@@ -114,7 +114,7 @@ def import_hub(
 
 
 def _repository(address: str) -> tuple[Repository, str | None]:
-    """What the hub says of it, and the quantisation that the address names."""
+    """The repository as the hub describes it, and the quantisation that the address names."""
     match = _ADDRESS.fullmatch(address.strip())
     if match is None:
         raise UsageError(
@@ -142,7 +142,7 @@ def _repository(address: str) -> tuple[Repository, str | None]:
 
 
 def _local_name(path: str) -> str:
-    """A plain file name that keeps a path's folders apart: several may hold files of one name."""
+    """A plain file name that includes the path's folders, as several may hold files of one name."""
     return re.sub(r"[^A-Za-z0-9._+-]", "_", path).lstrip("._+-")
 
 
@@ -169,9 +169,9 @@ def _pair(repository: Repository, quant: str | None) -> tuple[File, File]:
 
 
 def _read_header(repository: Repository, file: File, path: Path) -> None:
-    """Write the beginning of a file, with its header, to a file of the same size that is empty else.
+    """Write the beginning of a file, with its header, to an otherwise empty file of the same size.
 
-    Raises FetchError if the hub does not deliver it, BundleError for a file that has no header.
+    Raises FetchError if the download fails, BundleError for a file that has no header.
     """
     source = file.sources[0]
     for count in HEADER_BYTES:
@@ -182,7 +182,7 @@ def _read_header(repository: Repository, file: File, path: Path) -> None:
             raise FetchError(f"{source.label}: {problem}.") from problem
         try:
             path.write_bytes(start)
-            # A hole takes no room on the disk, and the header's checks compare it with the file's size.
+            # A hole takes no disk space, and the header's checks need the file's true size.
             os.truncate(path, max(file.bytes or 0, len(start)))
         except OSError as error:
             raise BackendError(
@@ -210,7 +210,7 @@ def _beginning(huggingface_hub: ModuleType, source: Source, count: int) -> bytes
         tools.hf_raise_for_status(answer)
         for chunk in answer.iter_bytes():
             start += chunk
-            if len(start) >= count:  # a server that does not know Range sends everything
+            if len(start) >= count:  # a server without support for Range sends everything
                 break
     return bytes(start[:count])
 
@@ -219,7 +219,7 @@ def _beginning(huggingface_hub: ModuleType, source: Source, count: int) -> bytes
 def _nothing_left_of_a_failure(bundle: Bundle) -> Iterator[None]:
     """Remove the files that the block fetched if it fails; the hub's own cache keeps them.
 
-    Once it succeeds, what else is in the folder goes: an earlier bundle's files, and what was made from them.
+    If it succeeds, everything else in the folder is removed: an earlier bundle's files and their conversions.
     """
     folder = bundles_folder() / bundle.name
     before = set(folder.iterdir()) if folder.is_dir() else set()

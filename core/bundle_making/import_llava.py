@@ -1,6 +1,6 @@
 """A user bundle from a Hugging Face folder of LLaVA's form: CLIP's or SigLIP's tower, two layers, a LLaMA.
 
-The tower (up to the layer that is read) and the projection are written as our own safetensors into the
+The tower (up to the layer that is used) and the projection are written as our own safetensors into the
 bundle's folder; the language model is used in place, inside LLaVA's own files.
 """
 
@@ -40,7 +40,7 @@ CONFIG, PICTURES = "config.json", "preprocessor_config.json"
 VISION, PROJECTION = "vision.safetensors", "projection.safetensors"
 TEMPLATE = "llava-1.5"
 CONTEXT = 2048
-"""Positions that are used of longer ones: LLaVA-1.5 was trained with as many."""
+"""Limit for models with a longer context: LLaVA-1.5 was trained with this many positions."""
 
 TOWERS: dict[str, dict[str, Any]] = {
     "clip_vision_model": {
@@ -78,7 +78,7 @@ LAYERS = {"linear_1": "layers.0", "linear_2": "layers.1"}
 
 @dataclass(frozen=True)
 class _Form:
-    """What the settings say of tower and pictures."""
+    """The settings of tower and pictures."""
 
     geometry: ClipGeometry
     image_size: int
@@ -87,7 +87,7 @@ class _Form:
 
 
 def import_llava(name: str, folder: Path, *, force: bool = False, progress: Progress | None = None) -> Bundle:
-    """Make the user bundle `name` of LLaVA's folder; `force` replaces one of the user's of this name.
+    """Make the user bundle `name` from LLaVA's folder; `force` replaces a user bundle of this name.
 
     Raises UsageError for an invalid name, BundleError for a folder of another form or a damaged one,
     BackendError if the disk is too small.

@@ -1,4 +1,4 @@
-"""A user bundle of two GGUF files, a language model and its mmproj, which are used where they lie."""
+"""A user bundle of two GGUF files, a language model and its mmproj, which are used in place."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from minigpt4.core.weights.gguf.facts import (
 from minigpt4.core.weights.gguf.pair import check_pair, find_mmproj, find_pair
 
 MOST_CONTEXT = 8192
-"""Positions of an imported model's context at most: more takes gigabytes."""
+"""Longest context of an imported model, in positions: more takes gigabytes."""
 
 TOKENS = "tokenizer.ggml.tokens"
 
@@ -40,7 +40,7 @@ FAMILY_TEMPLATES = {
     "qwen2vl_merger": "qwen2-vl",
     "qwen2.5vl_merger": "qwen2-vl",
 }
-"""The chat templates of families, by projector, for files that bring none."""
+"""The chat templates of families, by projector, for files without one."""
 
 
 def import_pair(
@@ -52,12 +52,12 @@ def import_pair(
     force: bool = False,
     notice: Callable[[str], None] = lambda _: None,
 ) -> Bundle:
-    """Make the user bundle `name`; `force` replaces one of the user's that has this name.
+    """Make the user bundle `name`; `force` replaces an existing user bundle of this name.
 
-    `gguf` may be the folder of both files, and without `mmproj` it is looked for beside `gguf`: what belongs
-    together is chosen by what the files say of themselves. `template` is a template's name or the path of a
-    Jinja file; None: the file's own, or that of its family, of which `notice` tells. Raises UsageError for an
-    invalid name or template, BundleError for files that cannot be used, or not together.
+    `gguf` may be the folder of both files, and without `mmproj` it is searched for beside `gguf`; files that
+    belong together are chosen by their headers. `template` is a template's name or the path of a Jinja file;
+    None: the file's own, or that of its family, which `notice` reports. Raises UsageError for an invalid name
+    or template, BundleError for files that cannot be used, or not together.
     """
     check_name(name, force=force)
     gguf = gguf.expanduser().absolute()
@@ -73,20 +73,20 @@ def import_pair(
 
 
 def write_own_manifest(bundle: Bundle) -> None:
-    """Write the manifest of a bundle of the user's; raises BackendError if that cannot be done."""
+    """Write the manifest of a user bundle; raises BackendError if that fails."""
     path = own_manifest(bundle.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(bundle, path)
     except OSError as error:
         raise BackendError(
-            f"'{bundle.name}' cannot be written: {path}: {error.strerror or error}; mend that, or set "
+            f"'{bundle.name}' cannot be written: {path}: {error.strerror or error}; fix that, or set "
             "MINIGPT4_HOME to a folder of your own."
         ) from error
 
 
 def facts_of_pair(gguf: Path, mmproj: Path) -> tuple[LanguageFacts, MmprojFacts]:
-    """What the headers of two files say; raises BundleError if they do not belong together."""
+    """The facts in the headers of two files; raises BundleError if they do not belong together."""
     header = checked_header(gguf, (TOKENS,))
     language, vision = language_facts(gguf, header), mmproj_facts(mmproj)
     check_pair(language, vision, set(header.lists.get(TOKENS, [])).__contains__)
@@ -96,7 +96,7 @@ def facts_of_pair(gguf: Path, mmproj: Path) -> tuple[LanguageFacts, MmprojFacts]
 def bundle_of_pair(
     name: str, gguf: Path, mmproj: Path, template: str | None, notice: Callable[[str], None]
 ) -> Bundle:
-    """The bundle of two files, which have been opened; parameters and errors are those of `import_pair`."""
+    """The bundle of two files, opened as a trial; parameters and errors are those of `import_pair`."""
     language, vision = facts_of_pair(gguf, mmproj)
     chosen = check_template(template or _own_template(language, vision, notice), language)
     image_tokens = try_pair(gguf, mmproj)

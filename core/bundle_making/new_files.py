@@ -1,4 +1,4 @@
-"""The files of a bundle that is made here: they appear together, and nothing is left of a failure."""
+"""The files of a bundle that is made here: they appear atomically, and a failure leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from minigpt4.core.weights.gguf.writer import LlamaShape
 from minigpt4.core.weights.safetensors_writer import file_bytes, write_tensors
 
 STALE_SECONDS = 3600.0
-"""An unfinished folder older than this belongs to a process that was killed; an import takes minutes."""
+"""An unfinished folder older than this was left by a killed process; an import takes minutes."""
 
 Publish = Callable[[Callable[[], None]], None]
 
@@ -31,7 +31,7 @@ Parts = dict[str, Mapping[str, Tensor]]
 def new_bundle(
     name: str, parts: Parts, bundle_of: Callable[[Mapping[str, File]], Bundle], progress: Progress | None
 ) -> Bundle:
-    """Write the files and then the manifest of the user bundle `name`, which `bundle_of` makes of the files.
+    """Write the files and then the manifest of the user bundle `name`, which `bundle_of` makes from them.
 
     Raises BackendError if the disk is too small or cannot be written.
     """
@@ -45,7 +45,7 @@ def new_bundle(
             publish(lambda: write_manifest(bundle, own_manifest(name)))
     except OSError as error:
         raise BackendError(
-            f"'{name}' cannot be written: {error.filename or folder}: {error.strerror or error}; mend that, "
+            f"'{name}' cannot be written: {error.filename or folder}: {error.strerror or error}; fix that, "
             "or set MINIGPT4_HOME to a folder of your own."
         ) from error
     return load_bundle(name)
@@ -61,7 +61,7 @@ def check_apart(name: str, llm: Path) -> None:
 
 
 def language_geometry(shape: LlamaShape) -> LanguageGeometry:
-    """The manifest's sizes of a language model."""
+    """A language model's sizes in the manifest's form."""
     return LanguageGeometry(
         layers=shape.layers,
         mlp=shape.mlp,

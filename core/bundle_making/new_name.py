@@ -12,7 +12,7 @@ LONGEST_NAME = 64
 
 
 def check_name(name: str, *, force: bool) -> None:
-    """Raise UsageError for a name that cannot be one, or is taken; with `force` the user's own is not."""
+    """Raise UsageError for an invalid or taken name; with `force`, a user bundle's name may be reused."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is None or len(name) > LONGEST_NAME:
         raise UsageError(
             f"'{name}' cannot be a bundle's name; use letters, digits and . _ -, a letter or digit first, "

@@ -1,7 +1,7 @@
 """Random weights of true size, generated as fast as a disk writes them.
 
-Their standard deviation is that of a freshly initialised model, so that nothing overflows and
-speed and memory are those of real ones. The same seed and name give the same bytes.
+Their standard deviation is that of a freshly initialised model, so that nothing overflows and speed
+and memory are those of real weights. The same seed and name give the same bytes.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _Q4_0 = np.dtype([("scale", "<f2"), ("numbers", "u1", 16)])
 _Q8_0 = np.dtype([("scale", "<f2"), ("numbers", "i1", 32)])
 _Q6_K = np.dtype([("low", "u1", 128), ("high", "u1", 64), ("scales", "i1", 16), ("scale", "<f2")])
 BLOCKS = {"Q4_0": (_Q4_0, 32, 4.61), "Q8_0": (_Q8_0, 32, 73.9), "Q6_K": (_Q6_K, 256, 18.5 * 73.9)}
-"""ggml's blocks (`block_q4_0` ... of its ggml-common.h), their numbers, and the numbers' spread if
-every bit is random and `scale` is 1."""
+"""ggml's blocks (`block_q4_0` ... of its ggml-common.h), how many numbers they hold, and the numbers'
+standard deviation if every bit is random and `scale` is 1."""
 
 
 def generator_for(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of one tensor."""
+    """The random number generator of one tensor."""
     return np.random.Generator(np.random.SFC64([seed, zlib.crc32(name.encode())]))
 
 
 @functools.cache
 def _quantiles(dtype: str) -> NDArray[Any]:
-    """65536 numbers that divide a normal distribution of spread 1 evenly; bfloat16 as uint16."""
+    """65536 quantiles of the standard normal distribution; bfloat16 as uint16."""
     normal = NormalDist()
     half = np.array([normal.inv_cdf((i + 0.5) / 65536) for i in range(32768)], dtype=np.float32)
     return _as(dtype, np.concatenate([half, -half]))
@@ -69,25 +69,25 @@ def _scaled_quantiles(dtype: str, std: float) -> NDArray[Any]:
 
 
 def normals(rng: np.random.Generator, count: int, dtype: str, std: float = STD) -> NDArray[Any]:
-    """`count` numbers around 0, looked up by 16 random bits: 0.87 GB/s on one core, drawn one by one 0.19."""
+    """`count` normal numbers, looked up by 16 random bits: 0.87 GB/s on one core, against 0.19 if drawn."""
     table = _scaled_quantiles(dtype, std)
     places = _random_bytes(rng, 2 * count).view(np.uint16)
     drawn = np.empty(count, dtype=table.dtype)
     for start in range(0, count, STRIDE):
         end = min(start + STRIDE, count)
-        # Without "clip", every place is checked first, in another pass.
+        # Without "clip", every index is checked first, in another pass.
         np.take(table, places[start:end], mode="clip", out=drawn[start:end])
     return drawn
 
 
 def _random_bytes(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
-    """Five times as fast as `rng.bytes`."""
+    """Random bytes, five times as fast as `rng.bytes`."""
     whole = rng.integers(0, 2**64, (count + 7) // 8, dtype=np.uint64)
     return whole.view(np.uint8)[:count]
 
 
 def blocks(rng: np.random.Generator, count: int, kind: str, std: float = STD) -> NDArray[np.uint8]:
-    """`count` numbers as ggml packs them, every bit random but the scales."""
+    """`count` numbers as ggml packs them, every bit random except the scales."""
     block, numbers, spread = BLOCKS[kind]
     packed = _random_bytes(rng, count // numbers * block.itemsize).view(block)
     # Q4_0's numbers run from -8 to 7; scales of either sign keep their mean at 0.
@@ -109,7 +109,7 @@ def ggml_tensor(seed: int, name: str, shape: tuple[int, ...], kind: str) -> NDAr
 
 
 Spread = Callable[[str, tuple[int, ...]], float]
-"""The spread of a tensor's numbers; 0 for biases, and less than 0 for norms, which are ones."""
+"""The standard deviation of a tensor's numbers; 0 for biases, and below 0 for norms, which are ones."""
 
 
 def spread_of(name: str, shape: tuple[int, ...]) -> float:

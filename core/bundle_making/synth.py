@@ -1,4 +1,4 @@
-"""Bundles of true size whose weights are random: for measuring memory, loading and speed anywhere."""
+"""Bundles of true size with random weights, to measure memory, loading and speed anywhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from minigpt4.core.weights.sentencepiece_vocab import (
 ARCHITECTURE = "eva-vit-g"
 SUFFIX = "-synth"
 GGUF_KINDS = ("Q4_0", "Q8_0", "F16")
-"""Packings that can be filled with random blocks; the K forms come from F16 by `models quantize`."""
+"""Types that can be filled with random blocks; the K types are made from F16 by `models quantize`."""
 
 DTYPES = ("bf16", "fp16")
 SHARD_BYTES = 4_000_000_000
@@ -102,7 +102,7 @@ def _check(bundle: Bundle, gguf: str | None, dtype: str) -> None:
 
 
 def _clear(name: str, folder: Path, needed: int) -> None:
-    """Remove an earlier one, once the disk is known to hold the new one."""
+    """Remove an earlier bundle, once the disk is known to have space for the new one."""
     earlier = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if problem := space_problem(folder.parent, needed - earlier):
         raise BackendError(f"'{name}' cannot be made: {problem}.")
@@ -135,7 +135,7 @@ def _tower_parts(bundle: Bundle, seed: int, dtype: str) -> list[_Part]:
     vision = ViTGeometry.parse(bundle.vision.options, bundle.name)
     parts = [_safetensors("vision.safetensors", vision_shapes(vision, bundle.vision.image_size), dtype, seed)]
     if bundle.qformer is not None:
-        # In fp32, as BLIP-2's is and as it computes: its weights then stay mapped to the file.
+        # In fp32, like BLIP-2's file and the Q-Former's arithmetic: its weights then stay mapped to the file.
         qformer = qformer_shapes(bundle.qformer.options, vision.width)
         parts.append(_safetensors("qformer.safetensors", qformer, "fp32", seed))
     spec = bundle.projection
@@ -148,7 +148,7 @@ def _tower_parts(bundle: Bundle, seed: int, dtype: str) -> list[_Part]:
 
 
 def _projection_spread(name: str, shape: tuple[int, ...]) -> float:
-    """For normalised inputs: its outputs then have the spread of the language model's embeddings."""
+    """For normalised inputs, it gives outputs the standard deviation of the language model's embeddings."""
     return STD / math.sqrt(shape[1]) if len(shape) > 1 else 0.0
 
 
@@ -198,7 +198,7 @@ def _gguf_part(name: str, bundle: Bundle, vocabulary: Vocabulary, seed: int, qua
     shape = _shape(bundle)
 
     def kind(tensor: str, tensor_shape: tuple[int, ...]) -> str:
-        """llama.cpp's own choice: output rows in 6 bits, what its blocks do not divide larger."""
+        """llama.cpp's own choice: output rows in 6 bits, widths that blocks do not divide in larger types."""
         if len(tensor_shape) == 1:
             return "F32"
         width = tensor_shape[-1]

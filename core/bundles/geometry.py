@@ -1,4 +1,4 @@
-"""The sizes of EVA's and CLIP's ViT and of the Q-Former, as a manifest's options give them; needs no torch.
+"""The sizes of EVA's and CLIP's ViT and of the Q-Former, as stated in a manifest's options; needs no torch.
 
 MiniGPT-4's own: ViT-G/14 of EVA-CLIP (arXiv 2211.07636) without its last block, and the Q-Former of
 BLIP-2 (arXiv 2301.12597), a BERT-base whose every second layer attends to the image.
@@ -19,7 +19,7 @@ Options = Mapping[str, int | float | str | bool]
 PATCHES_JOINED = "patches_joined"
 
 Fit = Literal["squashed", "letterboxed"]
-"""How a picture becomes a tower's square: without its proportions, or with a border."""
+"""How a picture becomes a tower's square: distorted, or with a border."""
 
 LLAMA_SIZES = {4096: "the 7B model", 5120: "the 13B model"}
 """Language models by the width of their embeddings."""
@@ -31,7 +31,7 @@ MINI_KINDS = {
     2280: ("mini before it had a detector", "mini-without-detector"),
     2385: ("mini with its detector", "mini"),
 }
-"""The inputs of mini's projections by width: what they are of, and the bundle that takes them."""
+"""The inputs of mini's projections by width: the model they belong to, and the bundle that takes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +78,10 @@ class ClipGeometry:
     """Side of a patch in pixels."""
 
     eps: float = bounded(0, 1)
-    """Of the LayerNorms: 1e-5 in CLIP, 1e-6 in SigLIP."""
+    """Epsilon of the LayerNorms: 1e-5 in CLIP, 1e-6 in SigLIP."""
 
     activation: Literal["quick_gelu", "gelu", "gelu_pytorch_tanh", "silu"]
-    """Of the MLPs, by transformers' names. OpenAI's CLIP has `quick_gelu`, SigLIP `gelu_pytorch_tanh`."""
+    """The MLPs' activation, by transformers' name: `quick_gelu` in CLIP, `gelu_pytorch_tanh` in SigLIP."""
 
     class_row: bool
     """Whether a class token precedes the patches, as in CLIP; its output is not among the features."""
@@ -190,14 +190,14 @@ def qformer_shapes(geometry: QFormerGeometry, vision_width: int) -> dict[str, tu
 
 
 def size_mismatch(outputs: int, width: int) -> str:
-    """The fault of a projection for the other size of LLaMA, as a clause; else empty."""
+    """A clause about a projection for the other size of LLaMA; empty if it is none."""
     if outputs == width or not {outputs, width} <= set(LLAMA_SIZES):
         return ""
     return f"this projection is for {LLAMA_SIZES[outputs]} and the bundle has {LLAMA_SIZES[width]}"
 
 
 def tower_mismatch(inputs: int, width: int) -> str:
-    """The fault of a projection trained with a Q-Former in a bundle without one, or the reverse."""
+    """A clause about a projection with a Q-Former in a bundle without one, or the reverse; else empty."""
     if inputs == width:
         return ""
     if {inputs, width} <= set(MINI_KINDS):

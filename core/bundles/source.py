@@ -48,12 +48,12 @@ class Source:
 
     @classmethod
     def keys_for(cls, table: Mapping[str, object]) -> list[str]:
-        """The keys of a source of the table's kind; those of all kinds if that is unknown."""
+        """The keys of a source of the table's kind; the keys of all kinds if it is unknown."""
         kind = str(table.get("kind"))
         return ["kind", *KEYS[kind]] if kind in KEYS else [entry.name for entry in fields(cls)]
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        """A missing key of this kind, and a URL that is none."""
+        """A missing key of this kind, and an invalid URL."""
         if self.url and re.match(r"https?://", self.url) is None:
             yield "url", f"is '{self.url}'; it must begin with https:// or http://"
         for key in KEYS[self.kind]:

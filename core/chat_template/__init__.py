@@ -1,1 +1,1 @@
-"""The chat templates of GGUF files: Jinja that strangers wrote, rendered in a sandbox."""
+"""The chat templates of GGUF files: untrusted Jinja, rendered in a sandbox."""

@@ -1,8 +1,8 @@
-"""What a chat template expects of messages and how it writes pictures, found by trying.
+"""The message format that a chat template expects and how it writes pictures, determined by trial.
 
-Templates of one language differ in what they take as a message's content (a text, or a list of items), in
-whether they know a system prompt, and in what they write for a picture. None of it is declared, so a few
-conversations of marks are rendered once, which takes some milliseconds.
+Templates differ in what they take as a message's content (a string, or a list of items), in whether they
+know a system prompt, and in what they write for a picture. None of it is declared, so a few conversations
+of marks are rendered once, which takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ WORD = re.compile(r"<[^<>\s]+>|\[/?[A-Z][A-Z0-9_]*\]|◁[^◁▷\s]+▷")
 """A word that is most likely one control token."""
 
 AROUND_PICTURES = {"<start_of_image>": "\n\n", "<image_soft_token>": "\n\n"}
-"""What belongs on both sides of a picture and is in no template, but in transformers' processor of the family
+"""Text for both sides of a picture that is not in the template but in transformers' processor of the family
 (processing_gemma3.py, processing_gemma3n.py); libmtmd adds everything else around a picture."""
 
 ITEM_KINDS = ("image", "image_url")
 
 Render = Callable[[Sequence[Mapping[str, Any]], bool], str]
-"""Messages, and whether the beginning of an answer follows them, as the template writes them."""
+"""Renders messages with the template, followed by the beginning of an answer if the flag is set."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class PictureForm:
-    """How pictures reach a template, and what it writes at their place."""
+    """How pictures are passed to a template, and what it writes in their place."""
 
     item: str | None
-    """The kind of an item that the template has a word for; None: the mark stands in the text itself."""
+    """The type of list item that the template has a word for; None: the mark stands in the text itself."""
 
     word: re.Pattern[str] | None = None
     around: str = ""
@@ -51,7 +51,7 @@ class PictureForm:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a conversation is put to one template."""
+    """How a conversation is passed to one template."""
 
     lists: frozenset[str]
     """Roles whose content is a list of items."""
@@ -62,7 +62,7 @@ class Dialect:
     def message(self, turn: Turn, marks: Marks) -> dict[str, Any]:
         """The message as the template expects it; without a word of its own, pictures precede the text."""
         if turn.role not in self.lists:
-            # Nothing between them: as llama.cpp's server writes them (common/chat.cpp).
+            # Nothing between them, as in llama.cpp's server (common/chat.cpp).
             return {"role": turn.role, "content": "".join(map(marks.picture, turn.pictures)) + turn.text}
         kind = self.pictures.item
         items = [_text(marks.picture(number)) if kind is None else {"type": kind} for number in turn.pictures]
@@ -73,7 +73,7 @@ class Dialect:
         return {"role": turn.role, "content": items}
 
     def read(self, rendered: str, turns: Sequence[Turn], marks: Marks) -> list[str | Place]:
-        """The places of texts and pictures in what was rendered; raises RenderError if one is missing."""
+        """The places of texts and pictures in the rendered string; raises RenderError if one is missing."""
         pictures = [number for turn in turns for number in turn.pictures]
         word = self.pictures.word
         if word is not None:
@@ -99,7 +99,7 @@ class Dialect:
 
 
 def find_dialect(render: Render, marks: Marks) -> Dialect:
-    """The dialect of a template; raises RenderError if no form of a conversation comes through whole."""
+    """The dialect of a template; raises RenderError if it renders no form of a conversation completely."""
     turns = [Turn("user", marks.text(0)), Turn("assistant", marks.text(1)), Turn("user", marks.text(2))]
     forms = [
         frozenset(role for role, is_list in zip(("user", "assistant"), choice, strict=True) if is_list)
@@ -127,7 +127,7 @@ def rendered_parts(
 def _first_that_works(
     dialects: Sequence[Dialect], turns: Sequence[Turn], render: Render, marks: Marks
 ) -> Dialect:
-    """Raises the error of the last one, which is the plainest form."""
+    """The first dialect that renders; raises the error of the last one, which is the plainest form."""
     problem = RenderError("failed", "it writes nothing")
     for dialect in dialects:
         try:
@@ -142,7 +142,7 @@ def _first_that_works(
 
 
 def _picture_form(dialect: Dialect, render: Render, marks: Marks) -> PictureForm:
-    """The first of the forms that a picture and a text come through."""
+    """The first of the forms in which the template renders both a picture and a text."""
     for form in _forms(dialect, render, marks):
         trial = Dialect(dialect.lists, dialect.has_system, form)
         try:
@@ -173,10 +173,10 @@ def _forms(dialect: Dialect, render: Render, marks: Marks) -> Iterator[PictureFo
 
 
 def _word_for_one_more(one: str, two: str) -> str:
-    """What stands for the second picture, without what is around its control tokens; empty: nothing.
+    """The text that stands for the second picture, trimmed to its control tokens; empty if there is none.
 
-    Where the end of the inserted text repeats what is before it, its place is ambiguous: it is the last one
-    that cuts no control token in two.
+    Where the end of the inserted text repeats what is before it, its position is ambiguous: the last one that
+    splits no control token is taken.
     """
     length = len(two) - len(one)
     latest = _shared(one, two)
@@ -192,7 +192,7 @@ def _word_for_one_more(one: str, two: str) -> str:
 
 
 def _shared(one: str, other: str) -> int:
-    """How many characters both begin with."""
+    """The length of the common prefix."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
 

@@ -1,7 +1,7 @@
-"""Stand-ins for what people wrote and for pictures: a template places them and cannot read or imitate them.
+"""Placeholders for users' texts and for pictures: a template places them and cannot read or imitate them.
 
-No text of a person reaches a template, so none can become a control token, and no template can be made to
-write something else by what is in a text. White space around a text does reach it: templates trim.
+No user's text reaches a template, so none can become a control token, and no text can make a template
+write something else. White space around a text does reach it, because templates trim.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass
 
 BEGIN, END = "\ufdd0", "\ufdd1"
-"""Code points that Unicode keeps free of characters; they have no upper case, so filters leave them alone."""
+"""Unicode noncharacters; they have no upper case, so filters leave them alone."""
 
 MOST_SPACE = 1000
 """Characters of white space around a text that a template sees; more is part of the text."""
@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Typed:
-    """A person's text, without the white space around it."""
+    """A user's text, separated from the white space around it."""
 
     before: str
     text: str
@@ -46,13 +46,13 @@ class Typed:
 
 
 class Marks:
-    """Marks with a number that nobody can guess, decided when a template is opened."""
+    """Marks with an unguessable number, chosen when a template is opened."""
 
     def __init__(self) -> None:
         self._secret = f"{secrets.randbelow(10**12):012}"
         self._pattern = re.compile(f"{BEGIN}{self._secret}([01])([0-9]+){END}")
         self.guard = f"{BEGIN}{self._secret}{END}"
-        """A mark of nothing, by which lists show that are written as Python or JSON."""
+        """A mark that stands for nothing; it reveals lists that are written as Python or JSON."""
 
     def text(self, number: int) -> str:
         """The mark of a text."""

@@ -1,4 +1,4 @@
-"""Chat templates for files that have none, or a wrong one: by name, or from a file of one's own."""
+"""Chat templates for files that have none, or a wrong one: by name, or from the user's own file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def template_names() -> list[str]:
 def read_template(choice: str) -> str:
     """The source of the template of that name, or in that file.
 
-    A file holds the template itself or, as JSON, a `chat_template` as Hugging Face folders have it
+    A file holds the template itself or, as JSON, a `chat_template` as in Hugging Face folders
     (tokenizer_config.json). Raises UsageError for an unknown name or a file that holds none.
     """
     if choice in template_names():
@@ -56,7 +56,7 @@ def _in_json(path: Path) -> str:
     except (ValueError, RecursionError):
         raise UsageError(f"{path} is not JSON, or is cut short; name another file.") from None
     found = content.get("chat_template") if isinstance(content, dict) else None
-    if isinstance(found, list):  # several with names, one of which is the usual one
+    if isinstance(found, list):  # several named templates, one of them the default
         named = [one for one in found if isinstance(one, dict)]
         found = next((one.get("template") for one in named if one.get("name") == "default"), "")
     return found if isinstance(found, str) else ""

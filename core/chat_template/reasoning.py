@@ -1,4 +1,4 @@
-"""What thinking models write before they answer, told apart from the answer while both are generated."""
+"""Separate a reasoning model's thoughts from its answer while both are generated."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from minigpt4.core.types import Reasoning
 
 MARKS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("◁think▷", "◁/think▷"))
-"""What stands around reasoning: Qwen, DeepSeek, GLM and most others; Mistral's Magistral; Kimi-VL."""
+"""Delimiters of reasoning: Qwen, DeepSeek, GLM and most others; Mistral's Magistral; Kimi-VL."""
 
 
 class ReasoningSplitter:
-    """Divides a text that arrives in parts; how it was divided does not change the result.
+    """Splits text that arrives in chunks; the chunk boundaries do not change the result.
 
     Reasoning comes before the answer, if at all: marks within an answer are a part of it. White space
     around the marks is dropped. Without an end mark everything is reasoning.
     """
 
     def __init__(self, reasoning: Reasoning | None) -> None:
-        """None: everything is the answer."""
+        """`reasoning` None: everything is the answer."""
         self._marks = reasoning.marks if reasoning else ()
         self._close = reasoning.closing if reasoning else ""
         self._is_undecided = bool(self._marks) and not self._close
@@ -26,7 +26,7 @@ class ReasoningSplitter:
         self._waits_for_text = bool(self._close)
 
     def feed(self, text: str, *, is_last: bool = False) -> Iterator[tuple[str, bool]]:
-        """The parts of it that are certain now, never empty, and whether each is reasoning."""
+        """The parts that are certain by now, never empty, and whether each is reasoning."""
         self._held += text
         if self._is_undecided:
             self._decide(is_last)
@@ -39,7 +39,7 @@ class ReasoningSplitter:
             self._held = ""
 
     def _decide(self, is_last: bool) -> None:
-        """Whether it begins with reasoning, as soon as that is certain."""
+        """Decide whether the text begins with reasoning, as soon as that is certain."""
         begun = self._held.lstrip()
         opened = next((marks for marks in self._marks if begun.startswith(marks[0])), None)
         if opened is not None:
@@ -50,7 +50,7 @@ class ReasoningSplitter:
         self._is_undecided = False
 
     def _reasoning(self, is_last: bool) -> Iterator[tuple[str, bool]]:
-        """What is held, up to the end mark or to what may be its beginning."""
+        """The held text, up to the end mark or to a possible beginning of it."""
         before, mark, after = self._held.partition(self._close)
         if mark:
             yield from self._shown(before.rstrip(), is_reasoning=True)
@@ -70,6 +70,6 @@ class ReasoningSplitter:
 
 
 def _end_before(text: str, mark: str) -> int:
-    """Where the longest end of `text` begins that `mark` begins with; its length if there is none."""
+    """Where the longest suffix of `text` that is a prefix of `mark` begins; `len(text)` if there is none."""
     lengths = range(min(len(mark) - 1, len(text)), 0, -1)
     return len(text) - next((length for length in lengths if text.endswith(mark[:length])), 0)

@@ -1,8 +1,8 @@
 """The child's side of `Renderer`: renders one chat template, within limits that it cannot lift.
 
 Jinja's sandbox keeps a template from Python's internals. It does not bound loops, recursion or the length of
-a text, so the kernel does: processor time of a render by a timer whose signal ends the process, memory and
-open files by resource limits. No file can be opened here, whatever a template finds.
+strings, so the kernel does: the processor time of a render by a timer whose signal ends the process, memory
+and open files by resource limits. No file can be opened here, whatever a template finds.
 
 The first line of the input is the template's source, each further one a conversation; all lines are JSON.
 """
@@ -25,10 +25,10 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 PROCESSOR_S = 2.0
-"""Processor time of one render; those of real families take less than 1 ms, their compilation 30 ms."""
+"""Processor time of one render; templates of real families take under 1 ms, their compilation 30 ms."""
 
 MEMORY_BYTES = 256 << 20
-"""Memory of a render, beyond what the process itself takes."""
+"""Memory of a render, in addition to the process's own."""
 
 MOST_TEXT = 1 << 20
 """Characters that a template may write."""
@@ -41,7 +41,7 @@ class RefusedError(TemplateError):
 
 
 class GenerationTag(Extension):
-    """`{% generation %}`, by which transformers finds answers in training: what is in it stands as it is."""
+    """`{% generation %}`, which marks answers for transformers in training; its content is rendered as is."""
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -62,7 +62,7 @@ def environment() -> ImmutableSandboxedEnvironment:
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer each request until the input ends; never raises for what a template does."""
+    """Answer each request until the input ends; nothing that a template does raises here."""
     jinja = environment()
     _use_what_is_read_late(jinja)
     _limit()
@@ -116,7 +116,7 @@ def _answer(render: Callable[[], str]) -> dict[str, str]:
 
 
 def _sentence(problem: object) -> str:
-    """The reason in one line, without the characters that a terminal would obey."""
+    """The reason in one line, without control characters for a terminal."""
     text = "".join(letter if letter.isprintable() else " " for letter in str(problem)[: 4 * REASON_LENGTH])
     return " ".join(text.split())[:REASON_LENGTH].rstrip(".")
 
@@ -130,20 +130,20 @@ def _strftime_now(form: str) -> str:
 
 
 def _to_json(value: Any, ensure_ascii: bool = False, **form: Any) -> str:
-    """Without Jinja's own escapes for HTML, as transformers has it."""
+    """Serialise without Jinja's HTML escapes, as transformers does."""
     return json.dumps(value, ensure_ascii=ensure_ascii, **form)
 
 
 def _use_what_is_read_late(jinja: ImmutableSandboxedEnvironment) -> None:
-    """Modules and the time zone are read from files at their first use."""
+    """Use everything once that is read from a file at its first use: modules and the time zone."""
     jinja.from_string("{{ strftime_now('%c') }}{{ 'a' | wordwrap | pprint }}").render()
     with suppress(ZeroDivisionError):
         jinja.from_string("{{ 1 // 0 }}").render()
 
 
 def _limit() -> None:
-    """No file, no further process, and little memory from here on."""
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # its default is to end the process, even in native code
+    """Forbid files and further processes, and limit memory, from here on."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # by default it ends the process, even in native code
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -152,5 +152,5 @@ def _limit() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent, whose end ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent; this process ends with it
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,4 +1,4 @@
-"""A chat template in a process of its own, which may compute for two seconds and can open no file."""
+"""A chat template in a separate process, which may compute for two seconds and cannot open files."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from minigpt4.core.storage.working_folder import has_working_folder
 COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.chat_template.render_process")
 
 WAIT_S = 60
-"""Longest wait for a render; the process's own limit of processor time comes long before it."""
+"""Longest wait for a render; the process's own limit of processor time is reached long before."""
 
 MOST_BYTES = 16 << 20
 """Bytes of one answer: more than six for each character that a template may write."""
 
 Kind = Literal["refused", "syntax", "limit", "failed"]
-"""`refused`: the template itself raised. `syntax` and `limit` (time, memory, recursion) will not go away."""
+"""`refused`: the template itself raised. `syntax` and `limit` (time, memory, recursion) are permanent."""
 
 
 class RenderError(Exception):
@@ -40,9 +40,9 @@ class RenderError(Exception):
 
 
 class Renderer:
-    """Renders one template, as often as asked; a render takes 0.3 ms, the first 0.2 s.
+    """Renders one template repeatedly; a render takes 0.3 ms, the first 0.2 s.
 
-    The process starts with the first render, and again after one that it did not survive. It ends with this
+    The process starts with the first render, and again after a render that ended it. It ends with this
     object or this process.
     """
 
@@ -92,16 +92,16 @@ class Renderer:
             )
             self._end = weakref.finalize(self, _end, process)
             assert process.stdin is not None
-            with suppress(BrokenPipeError):  # the first render tells
+            with suppress(BrokenPipeError):  # the first render reports it
                 process.stdin.write(json.dumps(self._source).encode() + b"\n")
                 process.stdin.flush()
         return self._process
 
     def _exchange(self, process: subprocess.Popen[bytes], request: str) -> bytes:
-        """One line for the other; raises RenderError if there is none in time."""
+        """Send one line and read one; raises RenderError if there is none in time."""
         assert process.stdin is not None
         assert process.stdout is not None
-        with suppress(BrokenPipeError):  # the answer tells why
+        with suppress(BrokenPipeError):  # reading the answer reports why
             process.stdin.write(request.encode() + b"\n")
             process.stdin.flush()
         deadline, answer, pipe = time.monotonic() + WAIT_S, bytearray(), process.stdout.fileno()

@@ -15,25 +15,25 @@ from minigpt4.core.prompt import Assistant, Image, Joined, Message, Segment, Use
 from minigpt4.core.types import ImageEmbedding, Reasoning, Text
 
 MOST_SOURCE = 1 << 18
-"""Characters of a template; the longest of the families that are known here has about 20,000."""
+"""Characters of a template; the longest of the known families has about 20,000."""
 
 RENDERS_REMEMBERED = 256
-"""Conversations of the same shape are rendered once: what is typed does not matter to a template."""
+"""Conversations of the same shape are rendered once: a template does not see what is typed."""
 
 ANOTHER = "choose another with `--template NAME` or `--template FILE` when you import the bundle"
 
 MERGED = "\n\n"
-"""Between two texts that a template takes only as one."""
+"""Separates two texts that a template accepts only as one."""
 
 
 @dataclass(frozen=True)
 class ControlWords:
-    """What a template needs to know of the model's vocabulary."""
+    """What a template needs to know about the model's vocabulary."""
 
     bos: str = ""
     eos: str = ""
     adds_bos: bool = False
-    """Whether a prompt begins with `bos`, be it in the template or not."""
+    """Whether a prompt begins with `bos`, whether the template has it or not."""
 
 
 class ChatTemplate:
@@ -50,7 +50,7 @@ class ChatTemplate:
     def __init__(
         self, source: str, *, name: str, bundle: str = "", words: ControlWords | None = None
     ) -> None:
-        """`name` says where the template is from (a file, or one's own name); `bundle` is for messages."""
+        """`name` says where the template is from (a file, or one of our names); `bundle` is for messages."""
         self.name = name
         self._of = f"the bundle '{bundle}'" if bundle else name
         self._source = source
@@ -101,7 +101,7 @@ class ChatTemplate:
 
     @cached_property
     def reasoning(self) -> Reasoning | None:
-        """How answers begin with what the model thinks, be it that the prompt has begun it already."""
+        """How reasoning is delimited, also if the prompt itself opens it; None: there is none."""
         try:
             parts = self._parts((Turn("user", self._marks.text(0)),), True)
         except BundleError:
@@ -134,7 +134,7 @@ class ChatTemplate:
         return self._joined(parts, texts, pictures)
 
     def learnt_answer(self, answer: str) -> tuple[Text, ...]:
-        """An answer and its end, adjacent as a model learns them."""
+        """An answer and its end, as a model is trained on them."""
         return (Text(answer), *(Text(text, control=True) for text in self.stop[:1]))
 
     @cached_property
@@ -160,7 +160,7 @@ class ChatTemplate:
         )
 
     def _render_turns(self, turns: tuple[Turn, ...], answers: bool) -> list[str | Place]:
-        """The turns, or if the template refuses them, the plainer ones that say the same."""
+        """Render the turns or, if the template refuses them, plainer turns with the same content."""
         dialect, refusal = self._dialect, None
         for one in _plainer_and_plainer(turns, has_system=dialect.has_system):
             try:
@@ -210,7 +210,7 @@ def _up_to_text(parts: Sequence[str | Place], number: int) -> list[str | Place]:
 
 
 def _plainer_and_plainer(turns: tuple[Turn, ...], *, has_system: bool) -> list[tuple[Turn, ...]]:
-    """The turns; with neighbours of one role as one; and with the system prompt before the first question."""
+    """The turns; with neighbours of one role merged; and with the system prompt in the first question."""
     folded = turns
     if len(turns) > 1 and turns[0].role == "system" and turns[1].role == "user":
         first = replace(turns[1], text=turns[0].text + MERGED + turns[1].text)

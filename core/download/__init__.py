@@ -2,5 +2,5 @@
 
 import os
 
-# The hub's client would print each of its retries; what failed in the end is one sentence of ours.
+# The hub's client would print each retry; a final failure is reported as one error of ours.
 os.environ.setdefault("HF_HUB_VERBOSITY", "error")

@@ -22,7 +22,7 @@ class Checksum:
 
 
 def read_note(path: Path) -> Checksum | None:
-    """The note beside the file at `path`; None if there is none that can be read."""
+    """The note beside the file at `path`; None if there is no readable one."""
     try:
         note = json.loads(_note(path).read_text(encoding="utf-8"))
         return Checksum(int(note["bytes"]), str(note["sha256"]))

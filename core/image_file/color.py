@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from PIL.ImageCms import ImageCmsTransform
 
 SAME_COLOR = 2
-"""Most levels of 255 by which a profile that is called sRGB here changes a color.
+"""Most levels of 255 by which a profile may change a color and still count as sRGB.
 
 Copies of sRGB differ by one or two in how their curve is rounded; Display P3 differs by 40.
 """
 
 TEST_LEVELS = (0, 8, 16, 32, 64, 96, 128, 192, 255)
-"""Dense where curves differ most: in the dark."""
+"""Dense in the shadows, where curves differ most."""
 
 INPUT_CLASSES = ("mntr", "scnr", "prtr", "spac")
 """Profiles of displays, scanners, printers and color spaces; not links, effects or named colors."""
 
 
 class ProfileError(Exception):
-    """The color profile is broken, or of a kind of color that the image has not."""
+    """The color profile is broken, or for another color space than the image's."""
 
 
 def srgb_conversion(image: Image.Image) -> ImageCmsTransform | None:
@@ -63,9 +63,9 @@ def srgb_conversion(image: Image.Image) -> ImageCmsTransform | None:
 
 
 def correct_transparent_color(image: Image.Image) -> bool:
-    """Bring a PNG's transparent color to the depth of the decoded pixels; whether that changed it.
+    """Convert a PNG's transparent color to the depth of the decoded pixels; returns whether it changed.
 
-    Pillow leaves it in the file's depth. To be called before the pixels are decoded.
+    Pillow leaves it in the file's depth. Call this before the pixels are decoded.
     """
     color = image.info.get("transparency")
     match color, _rawmode(image):
@@ -86,7 +86,7 @@ def is_wide(image: Image.Image) -> bool:
 
 
 def to_srgb(image: Image.Image, conversion: ImageCmsTransform | None = None) -> Image.Image:
-    """The image as RGB, after the conversion that `srgb_conversion` gave, transparency flattened on white.
+    """The image as RGB, after `srgb_conversion`'s conversion, with transparency flattened on white.
 
     Raises one of DECODER_ERRORS for colors in a form that cannot be read.
     """
@@ -102,7 +102,7 @@ def to_srgb(image: Image.Image, conversion: ImageCmsTransform | None = None) -> 
 
 
 def _rawmode(image: Image.Image) -> object:
-    """The form of the file's values in Pillow's words; None once they are decoded."""
+    """Pillow's raw mode of the file's values; None once they are decoded."""
     tiles: Any = getattr(image, "tile", None)
     return tiles[0].args if tiles else None
 
@@ -123,7 +123,7 @@ def _input_mode(image: Image.Image, space: str) -> str:
 
 
 def _changes_colors(conversion: ImageCmsTransform) -> bool:
-    """Whether the conversion changes any color visibly. Raises ProfileError if it makes all the same."""
+    """Whether the conversion changes any color visibly. Raises ProfileError if it maps all to one."""
     if conversion.input_mode == "CMYK":
         return True
     if conversion.input_mode == "RGB":

@@ -1,4 +1,4 @@
-"""Decoding of image files, and of as much as there is of those that are cut off or damaged."""
+"""Decoding of image files, including the readable part of truncated or damaged ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 from minigpt4.core.image_file.formats import DECODER_ERRORS
 
 MOST_MISSING = 0.6
-"""Most of an image's rows that may be missing; with less, an answer is about another image."""
+"""Largest fraction of an image's rows that may be missing; beyond it, the answer is about another image."""
 
 AS_FAR = "the picture is used as far as it goes"
 
@@ -22,7 +22,7 @@ SEGMENT = re.compile(rb"\xff[\xc4\xda\xdb\xdd\xfe]")
 """Start of a JPEG segment that may stand between two scans. Compressed data holds none of these bytes."""
 
 JPEG_GREY = 128
-"""libjpeg's value of blocks for which no data came; 127 in CMYK, which is stored inverted."""
+"""libjpeg's value for blocks without data; 127 in CMYK, which is stored inverted."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,25 @@ class Decoded:
     image: Image.Image
 
     missing: float = 0.0
-    """Fraction of the rows that the file does not hold any more."""
+    """Fraction of the rows that the file has lost."""
 
     notice: str = ""
-    """A sentence for the person, if the file is cut off or damaged."""
+    """A sentence for the user, if the file is truncated or damaged."""
 
 
 def decode(image: ImageFile.ImageFile, data: bytes) -> Decoded:
-    """Decode an opened image whose file is `data`, or what is left of it.
+    """Decode an opened image whose file is `data`, or the part of it that is left.
 
     Raises one of DECODER_ERRORS if more than MOST_MISSING of it is lost.
     """
     is_jpeg = image.format in ("JPEG", "MPO")
     try:
         image.load()
-        # libjpeg often gives out the last row before it has met the end mark.
+        # libjpeg often emits the last row before it has read the end mark.
         is_cut = is_jpeg and not _has_end_mark(data)
         return Decoded(image, notice=f"The file is cut off; {AS_FAR}." if is_cut else "")
     except DECODER_ERRORS as error:
-        # Not ImageFile.LOAD_TRUNCATED_IMAGES, which holds for all threads at once.
+        # Not ImageFile.LOAD_TRUNCATED_IMAGES, which applies to all threads at once.
         so_far = _decoded_so_far(image)
         ended = _with_end_mark(data) if is_jpeg else None
         left = ended or so_far
@@ -58,7 +58,7 @@ def decode(image: ImageFile.ImageFile, data: bytes) -> Decoded:
             raise
         top, bottom = _untouched_rows(so_far) if so_far else (0, left.height)
         if ended is not None:
-            # libjpeg holds rows back until more comes; what is really missing is grey besides.
+            # libjpeg holds rows back until more data comes; the rows that are really missing are grey.
             grey = JPEG_GREY - (ended.mode == "CMYK")
             top, bottom = 0, min(bottom, _rows_of(ended, grey, range(ended.height - 1, -1, -1)))
         missing = max(top, bottom) / left.height
@@ -72,7 +72,7 @@ def decode(image: ImageFile.ImageFile, data: bytes) -> Decoded:
 
 
 def _has_end_mark(data: bytes) -> bool:
-    """Whether a JPEG is followed to its end; the end mark of a thumbnail in its metadata does not count."""
+    """Whether a JPEG has its end mark; that of a thumbnail in its metadata does not count."""
     at = len(b"\xff\xd8")
     while data[at : at + 1] == b"\xff" and data[at : at + 2] != START_OF_SCAN:
         is_fill = data[at : at + 2] == b"\xff\xff"
@@ -81,7 +81,7 @@ def _has_end_mark(data: bytes) -> bool:
 
 
 def _with_end_mark(data: bytes) -> Image.Image | None:
-    """A JPEG without its end: libjpeg fills up what is missing once it meets the end mark."""
+    """Decode a truncated JPEG with an end mark added, for which libjpeg fills in the missing data."""
     last_segment = max((found.start() for found in SEGMENT.finditer(data)), default=0)
     # The second attempt is for a file that ends inside a table between two scans.
     for end in (len(data), last_segment):
@@ -104,18 +104,18 @@ def _decoded_so_far(image: ImageFile.ImageFile) -> Image.Image | None:
 
 
 def _untouched_rows(image: Image.Image) -> tuple[int, int]:
-    """How many rows at the top and at the bottom are as they were before decoding."""
+    """How many rows at the top and at the bottom decoding has left unchanged."""
     # A GIF starts as its transparent color, everything else as zeros.
     start = image.info.get("transparency", 0) if image.format == "GIF" else 0
     if image.format == "GIF":
-        # Its rows may be interlaced, and those that are missing lie between others.
+        # Its rows may be interlaced, so that missing rows lie between others.
         return 0, sum(_rows_of(image, start, range(y, y + 1)) for y in range(image.height))
     downwards, upwards = range(image.height), range(image.height - 1, -1, -1)
     return _rows_of(image, start, downwards), _rows_of(image, start, upwards)
 
 
 def _rows_of(image: Image.Image, value: int, rows: range) -> int:
-    """How many of the rows hold only that byte, before the first that does not."""
+    """How many of the first rows hold only that byte."""
     byte = bytes([value])
     for number, y in enumerate(rows):
         if image.crop((0, y, image.width, y + 1)).tobytes().strip(byte):

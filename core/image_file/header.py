@@ -1,4 +1,4 @@
-"""What is known of an image file before its pixels are decoded: size, orientation, colors, oddities."""
+"""What is known about an image file before its pixels are decoded: size, orientation, colors, oddities."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_PIXELS = 89_478_485
 """Most pixels a picture may hold: 256 MiB as RGB, and the size from which Pillow itself warns."""
 
 ORIENTATION = 0x0112
-"""EXIF's tag for how the camera was held."""
+"""EXIF's tag for the orientation of the camera."""
 
 LYING = range(5, 9)
 """Orientations whose stored width is the upright picture's height."""
@@ -36,7 +36,7 @@ PNG_NOTES = {
     "XML:com.adobe.xmp": b"XML:com.adobe.xmp",
     "Raw profile type exif": b"Raw profile type exif",
 }
-"""Pillow's names of PNG metadata that may hold the orientation, and their marks in the file.
+"""Pillow's names for PNG metadata that may hold the orientation, and their marks in the file.
 
 Metadata after the pixels is only found by decoding them, so the file is searched for the marks first.
 """
@@ -55,12 +55,12 @@ class PictureInfo:
     """Pillow's name of the file format; PNG for an image in memory."""
 
     notices: tuple[str, ...] = ()
-    """Sentences for the person, such as that only the first frame of an animation is used."""
+    """Sentences for the user, such as that only the first frame of an animation is used."""
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """An image file whose size is known and allowed, and of which no pixel is decoded yet."""
+    """An image file whose size is known and allowed, with no pixel decoded yet."""
 
     image: ImageFile.ImageFile
 
@@ -68,14 +68,14 @@ class OpenedFile:
     """From its color profile to sRGB, if that changes its colors."""
 
     has_new_pixels: bool
-    """Whether its pixels differ from those that the first version of this code made of it."""
+    """Whether its pixels differ from those that the first version of this code decoded."""
 
     notices: tuple[str, ...]
-    """About its colors."""
+    """Sentences about its colors."""
 
 
 def open_file(data: bytes, called: str) -> OpenedFile:
-    """Open an image file; raises ImageError, in one sentence that calls it so, if it is not one."""
+    """Open an image file; raises ImageError, which calls it `called`, if it is not one."""
     image = _open(data, called)
     width, height = image.size
     if width * height > MAX_PIXELS:

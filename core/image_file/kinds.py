@@ -1,4 +1,4 @@
-"""What a file is that cannot be opened as an image, in words for the person who took it for one."""
+"""Descriptions of files that cannot be opened as images, for the user who took them for images."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SHORTCUT = "a shortcut to a web address, not a picture; save the picture itself"
 NOT_VISUAL = frozenset(
     (UNKNOWN, SOUND, WEB_PAGE, OFFICE, OFFICE_OR_ZIP, EMPTY_ZIP, JSON, XML, TEXT, ADDRESS, ENCODED)
 ) | {NOTES, LFS_POINTER, SHORTCUT, LINK}
-"""What nobody takes for a picture unless it is named like one; so are archives."""
+"""Kinds that nobody takes for a picture unless they are named like one; archives are treated likewise."""
 
 
 def _damaged(name: str) -> str:
@@ -67,7 +67,7 @@ BRANDS = {
 """Brands of the ISO base media file format (ISO/IEC 14496-12), which photos share with videos."""
 
 IMAGE_CONTAINERS = (b"mif1", b"msf1", b"miaf")
-"""Brands of any coded image; the compatible brands tell which one."""
+"""Generic image brands; the compatible brands tell the codec."""
 
 SIGNATURES = (
     (0, b"\xff\xd8\xff", _damaged("JPEG")),
@@ -125,7 +125,7 @@ SIGNATURES = (
     (0, b"\0\5\x16\7\0\2\0\0", NOTES),
     (0, b"L\0\0\0\1\x14\2\0", LINK),
 )
-"""Offset and first bytes of files that people take for pictures, and of damaged ones."""
+"""Offset and first bytes of damaged pictures, and of files that people take for pictures."""
 
 TEXTS = (
     (re.compile(rb"version https://git-lfs"), LFS_POINTER),
@@ -139,7 +139,7 @@ TEXTS = (
 """Beginnings of texts. Browsers write `.mht`, a web page in one file, like a mail."""
 
 ICON_OR_PNM = re.compile(rb"\x00\x00\x01\x00|P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d")
-"""Beginnings of images that have no description above, as no damage keeps them from being opened."""
+"""Beginnings of images without a description above, as no damage keeps them from being opened."""
 
 HEAD = 2**20
 """Bytes of a text that are searched for its first element."""
@@ -166,7 +166,7 @@ RAW_COLORS = (32803, 34892)
 
 
 def description(data: bytes) -> str:
-    """What a file is that could not be opened, and the way out, as it follows "X is" in a sentence."""
+    """What an unreadable file is, and what to do about it, to follow "X is" in a sentence."""
     return (
         _iso_media(data)
         or _tiff(data)
@@ -187,9 +187,9 @@ def is_visual(head: bytes) -> bool:
 
 
 def raw_description(data: bytes, tags: Mapping[int, Any]) -> str | None:
-    """The same for a TIFF with these tags if it is a camera's raw file; None for any other.
+    """The description of a TIFF with these tags if it is a camera's raw file; None for any other.
 
-    Pillow opens many of these as the thumbnail of 160 x 120 pixels with which they begin.
+    Pillow opens many of these as their first image, a thumbnail of 160 x 120 pixels.
     """
     if data[8:10] == b"CR":
         return _raw("Canon CR2")

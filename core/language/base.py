@@ -25,17 +25,17 @@ from minigpt4.core.language.sampling import Sampler
 from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
 
 CHUNK = 256
-"""Positions of a prompt computed at once; 6 s of a 7B model on two cores, so a cancel interrupts them."""
+"""Positions of a prompt computed at once; a 7B model takes 6 s on two cores, so a cancel interrupts them."""
 
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """Control tokens that end an answer besides the model's own end token."""
 
 Cancelled = Callable[[], bool]
-"""Whether to stop; asked between tokens, and many times during a prompt."""
+"""Returns whether to stop; called between tokens, and many times during a prompt."""
 
 
 class Slots(Protocol):
-    """Places for several answers that are decoded together; see `LanguageModel.slots`."""
+    """Slots for several answers that are decoded together; see `LanguageModel.slots`."""
 
     count: int
 
@@ -47,7 +47,7 @@ class Slots(Protocol):
     ) -> tuple[NDArray[np.float32], int] | None:
         """Logits (V,) after a prompt, in place of what the slot held, and how many positions were computed.
 
-        What any slot begins with, too, is not computed. None if it was cancelled. Raises as
+        A prefix shared with any slot is reused, not computed. None if it was cancelled. Raises as
         `LanguageModel.generate`.
         """
         ...
@@ -65,8 +65,8 @@ class LanguageModel(ABC):
     """A frozen language model whose KV cache lives from one call to the next, over a backend's operations.
 
     `_cached` holds the keys of exactly the positions that are in the backend's KV cache, in order;
-    an error while that is uncertain empties both. What a prompt would remove from it is copied first
-    if computing it again would cost more, and restored for a prompt that shares more with the copy.
+    an error while that is uncertain empties both. Positions that a prompt would evict are copied first
+    if recomputing them would cost more, and restored for a prompt that shares more with the copy.
     """
 
     backend: ClassVar[str]
@@ -85,7 +85,7 @@ class LanguageModel(ABC):
         self._states = KeptStates(context // 2)
         self._computed = 0
         self._call = 0
-        # Whether decoded tokens are computed by other kernels than a prompt's, and so not reused.
+        # Whether decoded tokens use other kernels than a prompt's, and are therefore not reused.
         self._drops_decoded = False
 
     @abstractmethod
@@ -126,10 +126,10 @@ class LanguageModel(ABC):
         )
 
     def slots(self, count: int, positions: int) -> Slots | None:
-        """Up to `count` places for answers that are decoded together, each of so many positions.
+        """Up to `count` slots for answers that are decoded together, each of so many positions.
 
-        None if the backend decodes one answer at a time, or memory has no room for two. They share the
-        weights and nothing else, and must be closed before the model.
+        None if the backend decodes one answer at a time, or memory has no room for two. They share only
+        the weights with the model, and must be closed before it.
         """
         return None
 
@@ -138,7 +138,7 @@ class LanguageModel(ABC):
         """Append at most CHUNK positions to the KV cache; logits (V,) after the last one.
 
         None if it was cancelled, which takes effect within one matrix product; some of the positions
-        may then be in the cache, but no other damage is.
+        may then be in the cache, but nothing else has changed.
         """
 
     @abstractmethod
@@ -151,25 +151,25 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def _restore_cache(self, copy: Any) -> bool:
-        """Replace the KV cache, bit for bit, by a copy of it; False if that failed, and it is empty."""
+        """Replace the KV cache, bit for bit, by a copy of it; False if that failed and the cache is empty."""
 
     @property
     def choices(self) -> Mapping[str, str]:
-        """What the model has chosen while it was loaded, by the names of the options."""
+        """The values that the model chose while it was loaded, by option name."""
         return {}
 
     @property
     def computed(self) -> int:
-        """Positions computed by the last `generate` or `logits` call, cached ones not counted."""
+        """Positions computed by the last `generate` or `logits` call, without cached ones."""
         return self._computed
 
     def reset(self) -> None:
-        """Empty the KV cache, and forget the copies of it."""
+        """Empty the KV cache, and discard the copies of it."""
         self._states.clear()
         self._empty_cache()
 
     def prefill(self, prompt: Sequence[PromptPiece], cancelled: Cancelled = lambda: False) -> bool:
-        """Compute the beginning of a later prompt ahead; False if it was cancelled.
+        """Compute the beginning of a later prompt in advance; False if it was cancelled.
 
         Raises as `generate` does.
         """
@@ -213,7 +213,7 @@ class LanguageModel(ABC):
         Only what follows the prefix shared with the cache is computed. Raises as `generate` does.
         """
         positions = self._positions(prompt)
-        self._positions([*prompt, *continuation])  # so that a lack of room is said before the work
+        self._positions([*prompt, *continuation])  # so that a full context is reported before the work
         self._call += 1
         total = 0.0
         pending = self._reuse_cache(positions)
@@ -227,14 +227,14 @@ class LanguageModel(ABC):
         return total
 
     def trace(self, prompt: Sequence[PromptPiece]) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
-        """The prompt's input embeddings (S, D), None if the backend cannot give them, and its logits (V,).
+        """The prompt's input embeddings (S, D), None if the backend does not expose them, and logits (V,).
 
         Raises as `generate` does.
         """
         return self._inputs(self._positions(prompt)), self.logits(prompt)
 
     def _inputs(self, positions: Positions) -> NDArray[np.float32] | None:
-        """Input embeddings (S, D) of the positions; None if the backend cannot give them."""
+        """Input embeddings (S, D) of the positions; None if the backend does not expose them."""
         return None
 
     def _decode(
@@ -268,7 +268,7 @@ class LanguageModel(ABC):
             pending = self._decoded(token)
 
     def _decoded(self, token: int) -> Positions:
-        """A token that the model itself has said, as the next position."""
+        """A token that the model itself has generated, as the next position."""
         return Positions([decoded_key(token) if self._drops_decoded else token], [[token]])
 
     def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
@@ -283,9 +283,9 @@ class LanguageModel(ABC):
         return positions
 
     def _reuse_cache(self, prompt: Positions) -> Positions:
-        """Make the KV cache the longest known beginning of the prompt; the rest is left to compute.
+        """Make the KV cache the longest known prefix of the prompt; return the rest, to be computed.
 
-        The last position is always computed again, for its logits.
+        The last position is always recomputed, for its logits.
         """
         self._computed = 0
         keys = prompt.keys[:-1]
@@ -303,7 +303,7 @@ class LanguageModel(ABC):
         return prompt[len(self._cached) :]  # all of it, if this model's cache could only be emptied
 
     def _restore(self, state: KeptState, shared: int) -> int:
-        """Put a kept state in the place of the KV cache; how many of its `shared` positions that gave."""
+        """Replace the KV cache by a kept state; returns how many of its `shared` positions are usable."""
         self._states.use(state)
         self._keep_cache(0)
         self._cached.clear()
@@ -314,7 +314,7 @@ class LanguageModel(ABC):
         return shared
 
     def _keep_cache(self, remaining: int) -> None:
-        """Copy the KV cache before all but its first `remaining` positions are lost, if that pays."""
+        """Copy the KV cache before all but its first `remaining` positions are lost, if that pays off."""
         most = self._states.most_positions
         if most < len(self._cached):
             most -= within_whole(self._cached[most])

@@ -24,7 +24,7 @@ def beam_search(
 ) -> list[int]:
     """The best of `beams` answers by mean log-probability (sum / length ** `length_penalty`).
 
-    An end token stays in it. `stops` end the whole search, when all beams end with the same one.
+    An end token stays in it. `stops` end the whole search when all beams end with the same one.
     """
     if max_tokens < 1:
         return []
@@ -44,7 +44,7 @@ def beam_search(
         use_cache=True,
     )
     with warnings.catch_warnings():
-        # The penalty is meant to count the answer's tokens alone.
+        # The penalty is meant to count only the answer's tokens.
         warnings.filterwarnings("ignore", message="Passing `repetition_penalty`")
         found = model.generate(
             inputs_embeds=inputs_SD[None],
@@ -61,8 +61,8 @@ def beam_search(
 class AllBeamsStopped:
     """MiniGPT-4's StoppingCriteriaSub: the search ends when all beams end with the same stop word.
 
-    The library asks with more candidates than beams, the most likely first; its beams are the first
-    of those that have not ended.
+    The library passes more candidates than beams, the most likely first; its beams are the first
+    candidates that have not ended.
     """
 
     def __init__(self, stops: Sequence[Sequence[int]], ends: AbstractSet[int], beams: int) -> None:

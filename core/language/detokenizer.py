@@ -1,4 +1,4 @@
-"""Token bytes to text that can be shown: whole characters, without stop strings."""
+"""Decode token bytes to displayable text: whole characters, without stop strings."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class Detokenizer:
     """Decodes an answer token by token and cuts it before the first stop string.
 
     The results of `feed` and `finish`, joined, are the whole text up to the first stop string,
-    however the bytes were divided. Text that may be the beginning of a stop
-    string is held back until that is decided. Invalid UTF-8 becomes U+FFFD, one for each broken
-    character; a character that is incomplete when the answer ends is dropped.
+    however the bytes were split. Text that may be the beginning of a stop string is held back
+    until that is decided. Invalid UTF-8 becomes U+FFFD, one for each broken character; a character
+    that is incomplete when the answer ends is dropped.
 
     With an `opening`, white space around the answer is stripped, and so is the opening if the
     answer begins with it.
@@ -71,7 +71,7 @@ class _Stripper:
         self._has_started = False
 
     def feed(self, text: str, *, is_last: bool = False) -> str:
-        """The text so far that is certain to stay; white space waits for what follows it."""
+        """The text so far that is certain to stay; white space is held until more text follows."""
         self._held += text
         if not self._has_started:
             self._held = self._held.lstrip()

@@ -11,14 +11,14 @@ from minigpt4.core.language.base import encodable
 from minigpt4.core.types import Text
 
 LONGEST_TOKEN = 1024
-"""Bytes of a token's text that are looked at; control tokens are words."""
+"""Bytes of a token's text that are read; control tokens are words."""
 
 
 class GgufVocabulary:
     """A vocabulary in llama.cpp, which lives as long as its model.
 
-    Control tokens are read in control text only, wherever a person's text stands beside it; what is between
-    two of them is tokenised as one, so that the tokens are those of the whole prompt.
+    Control tokens are parsed in control text only, never in a user's text beside it; the text between two of
+    them is tokenised as one, so that the tokens are those of the whole prompt.
     """
 
     def __init__(self, api: Any, vocabulary: Any) -> None:
@@ -43,15 +43,15 @@ class GgufVocabulary:
 
     @property
     def adds_bos(self) -> bool:
-        """Whether a prompt must begin with `bos`: what the file says, or what is usual for its kind."""
+        """Whether a prompt must begin with `bos`: as the file states, or as is usual for its kind."""
         return bool(self._api.llama_vocab_get_add_bos(self._vocabulary)) and bool(self.bos)
 
     def end_answers_at(self, texts: Iterable[str]) -> None:
-        """Let control tokens of these texts end an answer too: those that the template writes after one."""
+        """Let control tokens with these texts, which the template writes after an answer, end answers too."""
         self._ends |= self._control_tokens(texts)
 
     def show(self, texts: Iterable[str]) -> None:
-        """Let `piece` give the bytes of these control tokens: those that stand around reasoning."""
+        """Let `piece` return the bytes of these control tokens, which delimit reasoning."""
         self._shown |= self._control_tokens(texts)
 
     def piece(self, token: int) -> bytes:
@@ -64,8 +64,8 @@ class GgufVocabulary:
     def is_end(self, token: int) -> bool:
         """Whether the token ends an answer.
 
-        Those of the file's metadata and what llama.cpp knows by its spelling, but not what it takes for an
-        end because code models have it between two files (`<|file_sep|>`).
+        End tokens are those in the file's metadata and those that llama.cpp knows by their text, except those
+        that it includes because code models use them between files (`<|file_sep|>`).
         """
         if token in self._ends:
             return True

@@ -63,7 +63,7 @@ def load_causal_lm(
     """The transformers model of a bundle, frozen and in eval mode.
 
     A GGUF's weights are dequantised, into float32 by default. `with_gradients` is for
-    training what precedes it. `notice` is called for work that is done once. Raises BundleError
+    training the layers before it. `notice` is called before one-time work. Raises BundleError
     if files are missing or damaged, UsageError for an unknown precision, BackendError if
     a package, the device or disk space is missing.
     """

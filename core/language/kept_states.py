@@ -1,4 +1,4 @@
-"""Copies of the KV cache for prompts that come back: other conversations, branches, edited questions."""
+"""Copies of the KV cache for prompts that recur: other conversations, branches, edited questions."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from minigpt4.core.memory import free_memory
 Key = int | tuple[str, int] | tuple[str, int, int]
 """Content of one position: a token id, or (image key, index of the vector); equal keys mean equal content.
 
-A negative one is that of a decoded token, see `decoded_key`.
+A negative token id marks a decoded token, see `decoded_key`.
 
-A third number is that of positions that a whole image takes: it is computed and dropped only as a whole.
+A third item is the number of positions of an indivisible image, which is computed and dropped as a whole.
 """
 
 LEAST_GAIN = 32
-"""Fewest positions worth a copy: less than the marks of a turn and a short question take."""
+"""Fewest positions worth a copy: fewer than a turn's marks and a short question take."""
 
 COPIED_AT_ONCE = 32
-"""Positions that are copied in less time than one is computed, with room to spare.
+"""How many positions are copied in the time of computing one, with a wide margin.
 
-A state may be kept in vain, so this is a fraction of what was measured: 210 for mini in processor time of
-one core with AVX-512 (copied in 21 us and restored in 9, computed in 6.4 ms). A 7B model in Q4_0 is estimated
-to have 100: 512 KiB at 5 GB/s, twice, against 22 ms.
+A state may be kept in vain, so this is a fraction of the measured number: 210 for mini in processor time of
+one core with AVX-512 (copied in 21 us and restored in 9, computed in 6.4 ms). For a 7B model in Q4_0 it is
+estimated as 100: 512 KiB at 5 GB/s, twice, against 22 ms.
 """
 
 FREE_TIMES = 4
@@ -55,13 +55,13 @@ class KeptStates:
         return sum(len(state.keys) for state in self._states)
 
     def nearest(self, keys: Sequence[Key]) -> tuple[KeptState, int] | None:
-        """The state that shares the longest beginning with `keys`, and its length."""
+        """The state that shares the longest prefix with `keys`, and the prefix's length."""
         shared = [(shared_length(state.keys, keys), state) for state in self._states]
         length, state = max(shared, key=lambda one: one[0], default=(0, None))
         return (state, length) if state is not None else None
 
     def keep(self, state: KeptState) -> None:
-        """Keep a state of at most `most_positions` in place of those that hold only its beginning."""
+        """Keep a state of at most `most_positions` in place of states that are prefixes of it."""
         size = len(state.keys)
         self._states = [one for one in self._states if shared_length(one.keys, state.keys) < len(one.keys)]
         while self._states and self.positions + size > self.most_positions:
@@ -83,22 +83,22 @@ class KeptStates:
 
 
 def decoded_key(token: int) -> Key:
-    """The key of a decoded token that was computed otherwise than a prompt's would be: no prompt has it."""
+    """The key of a decoded token that was computed differently from a prompt's token: no prompt has it."""
     return ~token
 
 
 def is_decoded(key: Key) -> bool:
-    """Whether this is such a key."""
+    """Whether `decoded_key` made this key."""
     return isinstance(key, int) and key < 0
 
 
 def within_whole(key: Key) -> int:
-    """How many keys before this one begins the image that can only be dropped as a whole; else 0."""
+    """How many keys before this one its indivisible image begins; 0 if it belongs to none."""
     return key[1] if isinstance(key, tuple) and len(key) == 3 else 0
 
 
 def pays(gained: int, *, copied: int) -> bool:
-    """Whether not having to compute `gained` positions is worth a copy of `copied`."""
+    """Whether saving the computation of `gained` positions is worth a copy of `copied`."""
     return gained >= LEAST_GAIN and gained * COPIED_AT_ONCE >= copied
 
 
@@ -109,7 +109,7 @@ def has_room(size: int) -> bool:
 
 
 def shared_length(one: Sequence[object], other: Sequence[object]) -> int:
-    """How many keys, or pieces of a prompt, both begin with."""
+    """The length of the common prefix of keys, or pieces of a prompt."""
     return next(
         (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
         min(len(one), len(other)),

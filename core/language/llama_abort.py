@@ -1,4 +1,4 @@
-"""Cancelling llama.cpp in the middle of a batch."""
+"""Cancel llama.cpp in the middle of a batch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from minigpt4.core.language.base import Cancelled
 ABORTED = 2
 
 LEAST_ABORTED = 16
-"""Fewest positions of a batch that can be aborted: asking costs mini 1 ms, and one token takes 20."""
+"""Fewest positions of a batch that can be aborted: the callback costs mini 1 ms, and one token takes 20."""
 
 ASK_EVERY_S = 0.01
-"""The library asks after each of a graph's 1,000 nodes; `cancelled` is somebody's own code."""
+"""The library calls back after each of a graph's 1,000 nodes; `cancelled`, the caller's code, less often."""
 
 
 class Abort:
-    """What llama.cpp asks, through its abort callback, whether to go on with a batch."""
+    """llama.cpp's abort callback, which decides whether to continue a batch."""
 
     def __init__(self, api: Any, context: Any) -> None:
         self._set = api.llama_set_abort_callback
@@ -32,7 +32,7 @@ class Abort:
 
     @contextmanager
     def when(self, cancelled: Cancelled, size: int) -> Iterator[None]:
-        """Abort a batch of `size` positions once `cancelled` says so, or raises what is raised here then."""
+        """Abort a batch of `size` positions once `cancelled` returns true or raises; re-raises its error."""
         if size < LEAST_ABORTED:
             yield
             return
@@ -46,7 +46,7 @@ class Abort:
             raise self._error
 
     def _ask(self, _data: object) -> bool:
-        # An exception, such as that of Ctrl+C, cannot pass through native code.
+        # An exception, such as Ctrl+C's, cannot pass through native code.
         try:
             now = time.monotonic()
             if now - self._asked_at < ASK_EVERY_S:

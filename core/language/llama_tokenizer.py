@@ -3,7 +3,7 @@
 Adjacent texts are tokenised as one string with one prefix space, as MiniGPT-4 was trained. Two things
 differ from the original: the user's text never becomes a control token, and never a separator of
 turns. The characters of a user's `###` or `[/INST]` are tokenised one by one, so the model still
-reads them but never in the form that the template has.
+reads them, but never as the template's tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LlamaText:
     """The rule above as a function from texts to token ids."""
 
     def __init__(self, plain: Callable[[str], Sequence[int]]) -> None:
-        """`plain` tokenises a text that is not empty with a prefix space, and finds no control tokens."""
+        """`plain` tokenises a nonempty text with a prefix space, and finds no control tokens."""
         self._plain = plain
         self._before_break = tuple(plain(_BREAK))
 
@@ -69,7 +69,7 @@ class LlamaText:
 
 
 def _parts(texts: Sequence[Text]) -> Iterator[tuple[str, bool]]:
-    """The string in parts that are tokenised alone, and whether each is the first."""
+    """The string in parts that are tokenised separately, and whether each is the first."""
     whole = "".join(text.text for text in texts)
     is_users = [not text.control for text in texts for _ in text.text]
     alone = {

@@ -1,7 +1,7 @@
 """The llama.cpp backend, through the C interface of llama-cpp-python.
 
-The C interface and not the package's `Llama` class: image embeddings go in through
-`llama_batch.embd`, which the class does not offer.
+It uses the C interface and not the package's `Llama` class, which does not expose `llama_batch.embd`,
+through which image embeddings are passed.
 """
 
 from __future__ import annotations
@@ -46,23 +46,23 @@ if TYPE_CHECKING:
 ALL_LAYERS = 999
 SEQUENCE = 0
 COMPANION = 1
-"""The sequence of a row that is computed beside a lone decoded token where weights have other kernels for
-one row than for several (F16, Q4_K; the trial of core/weights/repacking.py finds out).
+"""The sequence of a row that is computed beside a lone decoded token if weights have other kernels for
+one row than for several (F16, Q4_K; the trial of core/weights/repacking.py determines it).
 
 So a token has the same bits decoded alone as with those of other answers (`slots`), whose attention is
-computed for each sequence apart.
+computed separately for each sequence.
 """
 
 FLASH_ATTENTION_OFF = 0
 NOT_REPACKED = RepackChoice(is_on=False, reason="not asked for")
 
 MORE_TOKENS = 64
-"""Up to so many more tokens than the bundle's are padding rows (Vicuna: 32001)."""
+"""Up to this many more tokens than the bundle's count as padding rows (Vicuna: 32001)."""
 
 LARGE_BYTES = 1 << 30
-"""From this file size on, decoding speed counts more than the same bits from every cut of a prompt.
+"""From this file size on, decoding speed matters more than the same bits from every split of a prompt.
 
-Then a lone position goes alone and attention is the library's own choice. Measured on one core with
+Then a lone position is computed alone and attention is the library's own choice. Measured on one core with
 AVX-512, in processor time: on four layers of 7B's width the copy and plain attention together cost
 Q4_K_M 19 % of its rate; the copy alone costs Q5_K_M 1 %, plain attention alone 1 to 5 %. Repacked
 kernels take the positions of a small batch one by one, so that a copy costs them as much again. A
@@ -71,16 +71,16 @@ the one for a single position.
 """
 
 LEAST_BATCH = 2
-"""Fewest positions, and rows of logits, computed at once; a lone position is followed by a copy, which is
-dropped straight after. Models of LARGE_BYTES go without.
+"""Fewest positions, and rows of logits, computed at once; a lone position is padded with a copy, which is
+dropped right afterwards. Models of LARGE_BYTES do without.
 
-With this rule logits are the same bit for bit however a prompt is cut, so a reused cache never changes a
-greedy answer: a lone position takes other kernels, whose logits differ by up to 1. The copy takes half of
-the decoding speed of mini's Q4_1. Decoded tokens of small models on a CPU go without: they are not
-reused, and the next prompt computes the answer anew with the question that follows it, in one batch.
-Answers are short, and conversations become long: flash attention, which has the same bits for one position
-as for many if keys (BF16) and values (F16) are of different types, looks at a key so slowly that the
-question of turn 40 took four times as long (0.85 against 0.21 s of one core).
+With this rule logits are the same bit for bit however a prompt is split, so a reused cache never changes a
+greedy answer: a lone position uses other kernels, whose logits differ by up to 1. The copy halves the
+decoding speed of mini's Q4_1. Decoded tokens of small models on a CPU do without: they are not reused, and
+the next prompt recomputes the answer together with the question that follows it, in one batch.
+Flash attention also has the same bits for one position as for many, if keys (BF16) and values (F16) are of
+different types. But answers are short and conversations long, and it is so slow per key that the question
+of turn 40 took four times as long (0.85 against 0.21 s of one core).
 
 On AVX-512 the rule holds for every type that `models quantize` makes and for mini's, with SAME_KERNELS;
 repacked, for Q4_0 and IQ4_NL, but not for Q4_K (0.01 to 0.05 in logits of spread 0.5).
@@ -93,10 +93,10 @@ class LlamaCppLanguageModel(LanguageModel):
     backend: ClassVar[str] = "llamacpp"
 
     decodes_alone: ClassVar[bool] = True
-    """Whether small models on a CPU may decode without copies (LEAST_BATCH)."""
+    """Whether small models on a CPU may decode without copies (see LEAST_BATCH)."""
 
     decodes_together: ClassVar[bool] = True
-    """Whether there are `slots`, in which an answer must have the same bits as alone."""
+    """Whether `slots` are supported, in which an answer must have the same bits as alone."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class LlamaCppLanguageModel(LanguageModel):
         gpu_layers = layers_on_gpu(options)  # before a folder is converted, which takes minutes
         path = usable_gguf(bundle, options.quant, notice)
         if not path.is_file():
-            check_gguf(path)  # says so
+            check_gguf(path)  # raises for it
         return cls._of_file(options, path, gpu_layers, notice, expected_bytes=_expected_bytes(bundle, path))
 
     @classmethod
@@ -302,7 +302,7 @@ class LlamaCppLanguageModel(LanguageModel):
         return np.ctypeslib.as_array(logits, shape=(self.vocabulary_size,)).copy()
 
     def _batch(self, run: Run, start: int, size: int, logits: int) -> Any:
-        """A run as the library reads it, a lone position repeated up to `size`; logits of the last ones."""
+        """A run as a llama_batch, a lone position repeated up to `size`; the last rows get logits."""
         if isinstance(run, list):
             batch = self._token_batch
             for place, token in enumerate((run * size)[:size]):
@@ -336,10 +336,10 @@ class LlamaCppLanguageModel(LanguageModel):
         return self._vocabulary
 
     def _tune(self, parameters: Any) -> None:
-        """Change a new context's parameters for models that need other ones."""
+        """Change a new context's parameters; overridden for models that need others."""
 
     def _new_context(self, positions: int, sequences: int) -> Any:
-        """A context in which each of the sequences has a KV cache of its own, for so many positions."""
+        """A context in which each sequence has a separate KV cache of `positions` positions."""
         parameters = self._api.llama_context_default_params()
         # One more for the copy after a lone last position.
         parameters.n_ctx = (positions + 1) * sequences
@@ -360,7 +360,7 @@ class LlamaCppLanguageModel(LanguageModel):
 
 
 def is_large(gguf: Path) -> bool:
-    """Whether speed counts more than the same bits from every cut of a prompt."""
+    """Whether speed matters more than the same bits from every split of a prompt."""
     return gguf.stat().st_size >= LARGE_BYTES
 
 

@@ -1,4 +1,4 @@
-"""Several answers decoded together by llama.cpp, each in a sequence with a KV cache of its own."""
+"""Several answers decoded together by llama.cpp, each in a sequence with its own KV cache."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ MOST_BYTES = 512 << 20
 """Most memory for the KV caches of all sequences together; a quarter of what is free, if that is less."""
 
 Row = tuple[int, int, bool]
-"""Of a batch: its sequence, its position there, and whether its logits are wanted."""
+"""A row of a batch: its sequence, its position there, and whether its logits are needed."""
 
 
 class LlamaCppSlots:
     """Sequences of one context of llama.cpp; see `Slots`.
 
-    The attention of each sequence is computed apart, so that logits are the same bit for bit as those of one
-    sequence alone. Where `LlamaCppLanguageModel` copies lone positions (LEAST_BATCH), so does this;
-    the copies need no logits where there are other rows that do. Where it drops decoded tokens, no other
-    prompt begins with them here either, and the companion of a lone token (COMPANION) is in another slot.
+    The attention of each sequence is computed separately, so that logits are the same bit for bit as those
+    of one sequence alone. Where `LlamaCppLanguageModel` copies lone positions (LEAST_BATCH), so does this;
+    the copies need no logits if other rows do. Where it drops decoded tokens, no other prompt reuses them
+    here either, and the companion of a lone token (COMPANION) is in another slot.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class LlamaCppSlots:
         return self._logits(len(run) - 1), len(positions) - shared
 
     def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[np.float32]]:
-        """See `Slots.step`; the slots are in ascending order, in which the library computes them at once."""
+        """See `Slots.step`; slots are in ascending order, so that the library computes them in one batch."""
         if self._drops_decoded:
             return self._step_without_copies(tokens)
         copies = self._least_batch
@@ -162,11 +162,11 @@ class LlamaCppSlots:
         self._close()
 
     def _reuse(self, slot: int, keys: Sequence[Key]) -> int:
-        """Crop the slot to what some slot has in common with the beginning of `keys`; its length."""
+        """Make the slot hold the longest prefix of `keys` that any slot holds; returns its length."""
         shared = [shared_length(held, keys) for held in self._held]
         longest = max(shared)
         if shared[slot] < longest:
-            # Of the whole sequence, whose cells stay where they are: a copy that takes 1 % of a short prompt.
+            # Copies the whole sequence, whose cells keep their places, in 1 % of the time of a short prompt.
             source = shared.index(longest)
             self._api.llama_memory_seq_cp(self._memory, source, slot, -1, -1)
             self._held[slot] = list(self._held[source])

@@ -30,7 +30,7 @@ def load_language_model(
 ) -> LanguageModel:
     """The bundle's language model on the backend and device of the options.
 
-    `notice` is called before work that is done once, such as quantising, and about threads that are too many.
+    `notice` is called before one-time work, such as quantising, and about too many threads.
     Raises UsageError for an impossible option, BackendError for a missing package, GPU or memory,
     BundleError for damaged files.
     """
@@ -53,7 +53,7 @@ def load_language_model(
 
 
 def check_memory(options: EngineOptions) -> None:
-    """Raise BackendError if the bundle, so used, needs more memory than is free.
+    """Raise BackendError if the bundle with these options needs more memory than is free.
 
     It needs no file of the bundle, so it can precede the download. Layers that llama.cpp puts on a GPU
     are not counted.
@@ -73,10 +73,10 @@ def check_memory(options: EngineOptions) -> None:
 
 
 def choices_made(options: EngineOptions) -> dict[str, str]:
-    """What "auto" and None mean for these options on this machine, by the name of the option.
+    """The values that "auto" and None resolve to for these options on this machine, by option name.
 
-    For options whose model is loaded: it imports what that imported. The number of `gpu_layers` is
-    llama.cpp's.
+    Call it once the model is loaded: it imports the modules that loading imported. The number of
+    `gpu_layers` is llama.cpp's.
     """
     bundle, backend = options.loaded_bundle(), choose_backend(options)
     if backend == "torch":
@@ -158,7 +158,7 @@ def choose_backend(options: EngineOptions) -> str:
 def needed_files(options: EngineOptions) -> tuple[File, ...]:
     """The files of the bundle that the backend and quantisation need.
 
-    Without the language model's if llama.cpp reads a GGUF converted from them: they may have been
+    The language model's are omitted if llama.cpp reads a GGUF converted from them: they may have been
     deleted to save 14 or 26 GB.
     """
     bundle = options.loaded_bundle()
@@ -176,7 +176,7 @@ def _torch_device(device: str) -> str:
 
 
 def layers_on_gpu(options: EngineOptions) -> int | None:
-    """How many layers go on a GPU (None: all); raises BackendError for an impossible wish."""
+    """How many layers go on a GPU (None: all); raises BackendError for an impossible request."""
     device, gpu_layers = options.device, options.gpu_layers
     if device == "cpu" and gpu_layers:
         raise BackendError(

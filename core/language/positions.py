@@ -1,4 +1,4 @@
-"""A prompt as positions of the context: what each of them is, and the same as input of a model."""
+"""A prompt as positions of the context: the key of each, and the model's input for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minigpt4.core.types import PromptPiece, Stretch
 
 @dataclass(frozen=True, eq=False)
 class ImageRun:
-    """Vectors (N, D) of an image that is whole (`Stretch.is_whole`), from its vector `first` on."""
+    """Vectors (N, D) of an indivisible image (`Stretch.is_whole`), from its vector `first` on."""
 
     stretch: Stretch
     vectors_ND: NDArray[np.float32]
@@ -35,7 +35,7 @@ Run = list[int] | NDArray[np.float32] | ImageRun
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Some positions of the context, in order: the key of each, and the same as input of the model."""
+    """Some positions of the context, in order: the key of each, and the model's input for them."""
 
     keys: list[Key]
     runs: list[Run]
@@ -56,7 +56,7 @@ class Positions:
 
 
 def positions_of(prompt: Sequence[PromptPiece], width: int) -> Positions:
-    """Raises BundleError for an image embedding of another width."""
+    """The positions of a prompt; raises BundleError for an image embedding of another width."""
     keys: list[Key] = []
     runs: list[Run] = []
 

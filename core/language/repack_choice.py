@@ -1,4 +1,4 @@
-"""Loading a model in llama.cpp, with its weights repacked if that is asked, found to work and fits memory."""
+"""Load a model in llama.cpp, with its weights repacked if that is requested, works and fits memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minigpt4.core.weights.llama_library import forget_errors, forget_mapped_pag
 from minigpt4.core.weights.repacking import Repacking, repacking
 
 DIFFERENT_BITS = "its answers would depend on what the cache holds"
-"""For small models alone, whose logits are the same bit for bit however a prompt is cut."""
+"""Only for small models, whose logits are the same bit for bit however a prompt is split."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,16 @@ class RepackChoice:
     """Whether lone positions have the same bits without a copy; see `Repacking`."""
 
     def __str__(self) -> str:
-        """As `Engine.choices` has it."""
+        """As in `Engine.choices`."""
         return "on" if self.is_on else f"off: {self.reason}"
 
 
 def choose_repacking(
     options: EngineOptions, gguf: Path, *, is_on_gpu: bool, is_large: bool, notice: Notice
 ) -> RepackChoice:
-    """The choice for a file; what has not been tried on this machine yet is tried, which takes a second.
+    """The choice for a file; runs the trial, which takes a second, if this machine has no verdict yet.
 
-    `notice` is called if memory is all that is missing.
+    `notice` is called if only memory is lacking.
     """
     if not options.repack:
         return RepackChoice(False, "as asked")
@@ -54,7 +54,7 @@ def choose_repacking(
 
 
 def reason_against(verdict: Repacking, *, is_large: bool) -> str:
-    """What the verdict says against repacking, or nothing."""
+    """The verdict's reason against repacking, or an empty string."""
     if verdict.problem:
         return f"a trial in another process {verdict.problem}"
     if not verdict.types:
@@ -63,9 +63,9 @@ def reason_against(verdict: Repacking, *, is_large: bool) -> str:
 
 
 def open_model(gguf: Path, gpu_layers: int, repack: RepackChoice) -> tuple[Any, RepackChoice]:
-    """llama.cpp's model, and whether its weights are repacked in the end: memory may not hold the copy.
+    """llama.cpp's model, and whether its weights are repacked in the end, as memory may not hold the copy.
 
-    Raises BundleError for a file that it cannot load.
+    Raises BundleError for a file that llama.cpp cannot load.
     """
     library = load_library()
     forget_errors()

@@ -1,4 +1,4 @@
-"""How the next token is chosen, in numpy, so that every backend chooses alike."""
+"""Choose the next token, in numpy, so that every backend chooses alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minigpt4.core.types import ResolvedSampling
 
 
 class Sampler:
-    """Chooses the tokens of one answer and remembers them for the repetition penalty.
+    """Chooses the tokens of one answer and records them for the repetition penalty.
 
     The order is that of the transformers library: penalty, temperature, top-k, top-p
     (Holtzman et al. 2020, arXiv 1904.09751). Equal logits and an equal seed give equal tokens.
@@ -62,7 +62,7 @@ def nucleus(
 
     `top_k` most likely tokens (0: all), of these the smallest set whose probability reaches
     `top_p`. Equally likely tokens are in the order of their ids. Probabilities sum to 1
-    over the `top_k`, not over what `top_p` leaves.
+    over the `top_k`, not over the tokens that `top_p` leaves.
     """
     candidates = np.arange(len(logits_V))
     if 0 < top_k < len(logits_V):

@@ -22,7 +22,7 @@ STAND_IN = "\x01"
 
 
 class ByteLevelTokens:
-    """A byte-level vocabulary (SmolLM2's); every text is tokenised alone."""
+    """A byte-level vocabulary (SmolLM2's); every text is tokenised separately."""
 
     pieces: list[bytes]
     """The bytes of every token; those of control tokens are empty."""
@@ -37,8 +37,8 @@ class ByteLevelTokens:
         self._without_control = Tokenizer.from_str(tokenizer.to_str())
         self._without_control.encode_special_tokens = True
         self.pieces = _byte_level_pieces(tokenizer)
-        # Control characters without a token are dropped; the library then merges the text around them,
-        # llama.cpp does not. One that has a token, which merges with no other, replaces them.
+        # Control characters without a token are dropped; the library then merges the text around them, which
+        # llama.cpp does not. So they are replaced by one that has a token, which never merges.
         known_bytes = set(b"".join(self.pieces))
         self._lost = {code: STAND_IN for code in range(32) if code not in known_bytes}
         known = map(tokenizer.token_to_id, END_TOKENS)

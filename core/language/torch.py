@@ -24,7 +24,7 @@ from minigpt4.core.language.tokenizers import Tokens
 from minigpt4.core.types import PromptPiece, ResolvedSampling, Text
 
 LEAST_STOPPED = 16
-"""Fewest positions of a chunk that a cancel interrupts; a decoded token is not worth the hooks."""
+"""Fewest positions of a chunk that can be cancelled; a decoded token is not worth the hooks."""
 
 
 class TorchLanguageModel(LanguageModel):
@@ -46,7 +46,7 @@ class TorchLanguageModel(LanguageModel):
         device: str = "cpu",
         threads: int | None = None,
     ) -> None:
-        """`model` is what `load_causal_lm` gives; `threads` sets torch's number for the whole process."""
+        """`model` is from `load_causal_lm`; `threads` sets torch's thread count for the whole process."""
         super().__init__(context)
         from transformers.cache_utils import DynamicCache
 
@@ -128,7 +128,7 @@ class TorchLanguageModel(LanguageModel):
             self._cache = self._new_cache()
             return
         for layer in self._layers:  # after a cancel only the first ones are too long
-            # `crop` takes how many to remove, as a negative number; a positive one it refuses.
+            # `crop` takes the number to remove as a negative number, and rejects a positive one.
             layer.crop(min(length - layer.get_seq_length(), 0))
 
     @torch.inference_mode()
@@ -168,7 +168,7 @@ class TorchLanguageModel(LanguageModel):
         return inputs_SD
 
     def _embed(self, positions: Positions) -> Tensor:
-        """Input embeddings (S, D): the tokens' own, and the image embeddings as they are."""
+        """Input embeddings (S, D): the tokens' embeddings, and the image embeddings unchanged."""
         table = self._open_model().get_input_embeddings()
         weight = table.weight
         return torch.cat(
@@ -197,7 +197,7 @@ class _StoppedError(Exception):
 
 @contextmanager
 def _stopping(model: Any, cancelled: Cancelled, size: int) -> Iterator[None]:
-    """Inside, `model` asks before each matrix product whether to go on, if the chunk's size is worth it."""
+    """In the block, `model` checks `cancelled` before each matrix product, if the chunk is large enough."""
 
     def ask(_module: nn.Module, _inputs: object) -> None:
         if cancelled():

@@ -1,4 +1,4 @@
-"""Whether the installed libmtmd computes towers with a class token rightly, tried on a tiny file."""
+"""Check on a tiny file whether the installed libmtmd computes towers with a class token correctly."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from minigpt4.core.storage.paths import cache_home
 from minigpt4.core.weights.llama_library import load_mtmd
 
 VERSION = 1
-"""To be raised when the trial changes; results of earlier ones are then not used."""
+"""Raise it when the trial changes; results of earlier versions are then ignored."""
 
 SIZE, PATCH, WIDTH = 28, 7, 32
 TINY = ClipGeometry(
     width=WIDTH, depth=2, heads=2, mlp=64, patch=PATCH, eps=1e-5, activation="quick_gelu", class_row=True
 )
 TOLERANCE = 0.02
-"""Largest difference, relative to the largest value. Rounding in libmtmd gives 5e-4, the error gives 0.5."""
+"""Largest difference, relative to the largest value. Rounding in libmtmd makes 5e-4, the bug 0.5."""
 
 log = logging.getLogger(__name__)
 
 
 def own_encoder(mmproj: Path, *, device: str = "cpu") -> LlavaEncoder | None:
-    """The torch encoder for an mmproj that libmtmd would compute wrongly; None if it is right about it.
+    """The torch encoder for an mmproj that libmtmd would compute wrongly; None if libmtmd is correct.
 
-    Raises BundleError for a damaged file, and for one that neither computes rightly.
+    Raises BundleError for a damaged file, and for one that neither computes correctly.
     """
     own = own_mmproj(mmproj)
     return None if own is None else LlavaEncoder(own, device=device)
 
 
 def own_mmproj(mmproj: Path) -> Mmproj | None:
-    """What `own_encoder` would load, and what it would raise, without loading weights."""
+    """The mmproj that `own_encoder` would load, without loading weights; raises the same errors."""
     if not has_class_row(read_mmproj_header(mmproj)):
         return None
     is_right = library_is_right()
@@ -68,9 +68,9 @@ def own_mmproj(mmproj: Path) -> Mmproj | None:
 
 @functools.cache
 def library_is_right() -> bool:
-    """Whether libmtmd's embeddings of a picture are those of the torch tower.
+    """Whether libmtmd's embeddings of a picture match those of the torch tower.
 
-    The result is remembered in the cache by the library's checksum. A library that cannot open the file
+    The result is cached by the library's checksum. A library that cannot open the file
     counts as wrong. Raises BackendError if llama-cpp-python cannot be imported.
     """
     note = cache_home() / "libmtmd" / f"{_library_digest()}.json"
@@ -128,7 +128,7 @@ def write_tiny(path: Path, geometry: ClipGeometry = TINY) -> None:
 def libmtmd_embedding(
     mmproj: Path, picture_HWC: NDArray[np.uint8], shape: tuple[int, ...]
 ) -> NDArray[np.float32] | None:
-    """The library's own embedding of that shape; None if it does not open the file or gives another."""
+    """The library's own embedding of that shape; None if it rejects the file or returns another shape."""
     library = load_mtmd()
     options = library.mtmd_context_params_default()
     options.use_gpu = options.print_timings = options.warmup = False

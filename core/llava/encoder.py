@@ -30,7 +30,7 @@ class LlavaEncoder:
         self.tokens, self.width = self._mmproj.tokens, self._mmproj.outputs
 
     def __call__(self, picture: Image.Image | NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The embedding (N, D_llm) of a picture, RGB (H, W, 3), which is letterboxed as libmtmd does it."""
+        """The embedding (N, D_llm) of a picture, RGB (H, W, 3), which is letterboxed as in libmtmd."""
         image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
         own = self._mmproj
         pixels_CHW = to_pixels(image, own.image_size, own.mean, own.std, "letterboxed")

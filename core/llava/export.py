@@ -1,4 +1,4 @@
-"""A bundle's tower with a trained projection as an mmproj GGUF, for llama.cpp and its users."""
+"""A bundle's tower with a trained projection as an mmproj GGUF, for llama.cpp and programs that use it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An mmproj GGUF of LLaVA's form, read for torch: what it says of itself, its tower and its projection.
+"""An mmproj GGUF of LLaVA's form, read for torch: its metadata, its tower and its projection.
 
 Its `clip.projector_type` is `mlp`, its tower CLIP's or SigLIP's ViT, its projection `mm.0` and `mm.2`.
 Names and keys are those of llama.cpp's tools/mtmd/clip-impl.h, rules those of its clip.cpp.
@@ -46,7 +46,7 @@ BLOCK = {
 """transformers' names of a tower's modules, and llama.cpp's."""
 
 SWAPPED = {"ffn_up": "ffn_down", "ffn_down": "ffn_up"}
-"""llama.cpp's first converter exchanged the two."""
+"""llama.cpp's first converter swapped the two."""
 
 PROJECTION = ("mm.0", "mm.2")
 UNSUPPORTED = {
@@ -63,7 +63,7 @@ CLIP_DEPTHS = {768: 12, 1024: 24, 1280: 32, 1408: 40, 1664: 48}
 
 @dataclass(frozen=True)
 class Mmproj:
-    """What an mmproj says of itself. `outputs` is the width of the language model's embeddings."""
+    """The metadata of an mmproj. `outputs` is the width of the language model's embeddings."""
 
     path: Path
     image_size: int
@@ -75,7 +75,7 @@ class Mmproj:
     """Linear layers of the projection."""
 
     blocks_in_library: int
-    """How many blocks libmtmd computes of this file; `geometry.depth` is how many are right."""
+    """How many of the file's blocks libmtmd computes; `geometry.depth` is the correct number."""
 
     @property
     def tokens(self) -> int:
@@ -89,7 +89,7 @@ def has_class_row(header: GgufHeader) -> bool:
 
 
 def read_mmproj_header(path: Path) -> GgufHeader:
-    """The header; raises BundleError for a file that is damaged, cut short or no GGUF."""
+    """The header; raises BundleError for a file that is damaged, truncated or no GGUF."""
     try:
         size, header = path.stat().st_size, read_header(path, (FEATURE_LAYER, MEAN, STD))
     except OSError as error:
@@ -141,10 +141,9 @@ def load_mmproj_projection(mmproj: Mmproj) -> Projection:
 def blocks_used(blocks: int, feature_layers: tuple[Any, ...], geometry_width: int) -> int:
     """How many of a file's blocks come before the features that its projection reads.
 
-    `clip.vision.feature_layer` says so. Without that key LLaVA's layer is the second to last: of all
-    blocks, if the file holds them. llama.cpp's first converter left the last one out, so a CLIP that is
-    one block short of its known depth is used whole (llama.cpp issue 25817: the library computes one too
-    few of those).
+    `clip.vision.feature_layer` states it. Without that key it is LLaVA's second-to-last layer of all blocks.
+    llama.cpp's first converter left the last block out, so a CLIP that is one block short of its known depth
+    is used whole (llama.cpp issue 25817: for such files, the library computes one block too few).
     """
     if feature_layers:
         return int(feature_layers[0])
@@ -163,7 +162,7 @@ def _parsed(path: Path, header: GgufHeader) -> Mmproj:
             raise ValueError(f"it has {what}")
     class_row = CLASS_ROW in header.tensors
     width, blocks = _positive(values, "embedding_length"), _positive(values, "block_count")
-    if blocks > len(header.tensors):  # before the names of all their tensors take the memory
+    if blocks > len(header.tensors):  # before building the names of all their tensors exhausts memory
         raise ValueError(f"it says that it has {blocks} blocks, and has {len(header.tensors)} tensors")
     feature_layers = tuple(lists.get(FEATURE_LAYER, ()))
     if len(feature_layers) > 1:
@@ -248,7 +247,7 @@ def _check_shapes(
 
 
 def _projection_shape(header: GgufHeader, inputs: int) -> tuple[int, int]:
-    """The width that the projection gives, and its layers."""
+    """The projection's output width, and its number of layers."""
     outputs = header.tensors["mm.0.weight"].shape[0]
     layers = 2 if "mm.2.weight" in header.tensors else 1
     shapes = {"mm.0.weight": (outputs, inputs), "mm.0.bias": (outputs,)}

@@ -1,7 +1,7 @@
-"""Writing a tower and a projection as an mmproj GGUF of LLaVA's form, which llama.cpp and its users open.
+"""Write a tower and a projection as an mmproj GGUF of LLaVA's form, for llama.cpp and programs that use it.
 
-Keys and names are those that mmproj.py reads. The layer that the features come from is written, too
-(`clip.vision.feature_layer`): readers then need not guess how many blocks to compute.
+Keys and names are those that mmproj.py reads. The layer that the features come from is written as well
+(`clip.vision.feature_layer`), so that readers need not guess how many blocks to compute.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def write_mmproj(
     std: Colors,
     name: str,
 ) -> None:
-    """Write the file whole or not at all; `tower` has the names and shapes of `clip_shapes`.
+    """Write the file atomically; `tower` has the names and shapes of `clip_shapes`.
 
-    A tower's matrices that are float16 stay so, all else becomes float32, the projection included. One
-    tensor is in memory at a time. Raises BundleError for a projection that llama.cpp has no form for, or
-    values that are not finite, OSError if the file cannot be written.
+    A tower's float16 matrices stay float16, all else becomes float32, the projection included. One tensor is
+    in memory at a time. Raises BundleError for a projection that llama.cpp does not support or values that
+    are not finite, and OSError if the file cannot be written.
     """
     from gguf import GGMLQuantizationType, GGUFWriter
 

@@ -28,20 +28,20 @@ if TYPE_CHECKING:
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
 CODE_VERSION = 2
-"""To be raised whenever this folder's code gives other vectors or another layout of the same picture."""
+"""Raise it whenever this folder's code computes other vectors or another layout for the same picture."""
 
 Encode = Callable[[Image.Image], LaidOut]
 
 PHOTO = (640, 480)
 TILE_SLACK = 1.5
-"""Tiles are whole: of a wish for 6 tokens, tiles of 4 make 8."""
+"""Tiles are not split: a request for 6 tokens with tiles of 4 takes 8."""
 
 LLAVA_PROJECTORS = ("mlp", "mlp_norm", "ldp", "ldpv2")
-"""Projectors behind libmtmd's graph of LLaVA, which misplaces a class row (llama.cpp issue 25814)."""
+"""Projectors that use libmtmd's graph of LLaVA, which misplaces a class row (llama.cpp issue 25814)."""
 
 
 class MmprojEncoder:
-    """Encodes pictures with an mmproj; its language model must stay open as long."""
+    """Encodes pictures with an mmproj; its language model must stay open while it is used."""
 
     def __init__(
         self,
@@ -73,16 +73,16 @@ class MmprojEncoder:
         return self._encode(picture.image)
 
     def object_boxes(self, picture: Picture) -> NDArray[np.float32]:
-        """None: these bundles have no detector."""
+        """Raise BundleError: these bundles have no detector."""
         raise BundleError("A bundle of two GGUF files has no detector of objects.")
 
 
 def load_pair(
     options: EngineOptions, notice: Callable[[str], None] | None = None
 ) -> tuple[LlamaCppWithImages, Callable[[], MmprojEncoder], str]:
-    """The language model of two GGUF files, what opens their encoder, and the fingerprint of that.
+    """The language model of two GGUF files, a function that opens their encoder, and its fingerprint.
 
-    `notice` is called about too many threads, and memory that is too short for the fastest kernels.
+    `notice` is called about too many threads, and about too little memory for the fastest kernels.
     """
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
@@ -114,8 +114,8 @@ def pair_encoder(
 def mmproj_fingerprint(bundle: Bundle, vocabulary: Sequence[str | int], image_tokens: int | None) -> str:
     """16 hex digits that identify everything that turns a picture's bytes into its vectors and layout.
 
-    A file of the user's own counts by its size and time of change. The marks in a layout are the language
-    model's tokens, so what identifies its `vocabulary` counts, too.
+    A file of the user's own is identified by its size and modification time. The marks in a layout are the
+    language model's tokens, so `vocabulary`, which identifies them, is included.
     """
     spec, path = bundle.mmproj, mmproj_path(bundle)
     digest = digest_of(spec.file, bundle) if spec and spec.file else None
@@ -136,7 +136,7 @@ def _head_digest(path: Path) -> str:
 
 
 def _true_tower(facts: MmprojFacts) -> Encode | None:
-    """The tower computed in torch, if it has a class row and libmtmd would be wrong about it."""
+    """The tower computed in torch, if it has a class row that libmtmd would misplace."""
     if not needs_true_tower(facts):
         return None
     from minigpt4.core.llava.class_row import own_encoder
@@ -153,7 +153,7 @@ def _true_tower(facts: MmprojFacts) -> Encode | None:
 
 
 def _opened(mmproj: Mmproj, image_tokens: int | None) -> Encode:
-    """What encodes pictures; raises UsageError if they take much more tokens than was asked for."""
+    """A function that encodes pictures; raises UsageError if they take far more tokens than requested."""
     if image_tokens is not None:
         layout = mmproj.layout(Image.new("RGB", PHOTO))
         taken = sum(part.vectors for part in layout if isinstance(part, Stretch))

@@ -1,4 +1,4 @@
-"""llama.cpp with pictures of any family: those whose positions are a grid, and those that are not causal.
+"""llama.cpp with pictures of any family, also with grid positions or without a causal mask.
 
 A picture comes as vectors with a layout (`ImageEmbedding.layout`), made by libmtmd or by a tower of ours.
 Vectors of M-RoPE have four positions each, and the text after them continues at the largest, so the
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from minigpt4.core.bundles.bundle import Bundle
 
 PLANES = 4
-"""Positions of a vector in M-RoPE: time, row, column and one that is not used."""
+"""Position components of a vector in M-RoPE: time, row, column and an unused one."""
 
 SMALL_CACHE = 64 << 20
-"""A key/value cache that takes no more than this in float32 is one; 16 bits move logits by up to 2e-3."""
+"""Bytes up to which a key/value cache is kept in float32; 16 bits move logits by up to 2e-3."""
 
 GGML_TYPE_F32 = 0
 TOKENS = "tokenizer.ggml.tokens"
@@ -66,12 +66,12 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         gpu_layers: int | None = 0,
         repack: RepackChoice = NOT_REPACKED,
     ) -> None:
-        """Raises as the base does."""
+        """Open the model; raises as the base class does."""
         check_gguf(gguf)
         header = read_header(gguf)
         self.facts: LanguageFacts = language_facts(gguf, header)
         self.vocabulary_digest = _list_digest(gguf, header, TOKENS)
-        """Names the vocabulary."""
+        """Identifies the vocabulary."""
         self._most_at_once = CHUNK
         self._counted = (0, 0)
         super().__init__(gguf, context=context, threads=threads, gpu_layers=gpu_layers, repack=repack)
@@ -80,13 +80,13 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
             getattr(self._api, name) for name in MROPE
         }
         if self._api.llama_model_is_recurrent(self._model) or self._api.llama_model_is_hybrid(self._model):
-            # Its state cannot go back: not by the copy of a lone position, nor by the tokens of an answer.
+            # A recurrent state cannot be rewound, neither over a padded lone position nor over an answer.
             self._least_batch, self._drops_decoded = 1, False
         self.vocabulary = GgufVocabulary(self._api, self._vocabulary)
 
     @classmethod
     def load(cls, options: EngineOptions, *, notice: Notice | None = None) -> Self:
-        """The language model of a bundle of two GGUF files; raises BundleError if it is another than said."""
+        """Load the language model of a bundle of two GGUF files; raises BundleError for another model."""
         bundle = options.loaded_bundle()
         choose_backend(options)  # refuses torch
         check_own_files(bundle)
@@ -129,16 +129,16 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         return self.vocabulary.is_end(token)
 
     def raw_tokens(self, text: str, *, is_first: bool) -> list[int]:
-        """A part of a raw prompt between two pictures, as libmtmd reads it: control tokens as such.
+        """Tokens of a raw prompt's text between two pictures, as in libmtmd: control tokens are parsed.
 
-        The first begins with the BOS if the vocabulary asks for one.
+        The first part begins with the BOS if the vocabulary asks for one.
         """
         begin = is_first and self._api.llama_vocab_get_add_bos(self._open_vocabulary())
         bos = [int(self._api.llama_vocab_bos(self._vocabulary))] if begin else []
         return bos + (self._cut(text, True) if text else [])
 
     def compute_lone_positions_alone(self) -> None:
-        """Compute as other programs do; logits then depend on how a prompt is cut (LEAST_BATCH)."""
+        """Compute as other programs do; logits then depend on how a prompt is split (LEAST_BATCH)."""
         self._least_batch = 1
 
     def __enter__(self) -> Self:
@@ -148,7 +148,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         self.close()
 
     def has_token(self, text: str) -> bool:
-        """Whether the vocabulary has a token spelt so."""
+        """Whether the vocabulary has a token with this text."""
         return len(self._cut(text, True)) == 1
 
     def _positions(self, prompt: Sequence[PromptPiece]) -> Positions:
@@ -165,9 +165,9 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         return positions
 
     def _make_room(self, vectors: int) -> None:
-        """A context that computes a picture of so many vectors at once.
+        """Recreate the context so that it computes a picture of so many vectors in one batch.
 
-        llama.cpp ends the process for a picture that is not causal and larger than its batch.
+        llama.cpp aborts the process if a non-causal picture is larger than its batch.
         """
         self.reset()
         self._most_at_once = max(vectors, CHUNK)
@@ -183,7 +183,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         self._abort = Abort(self._api, self._context)
 
     def _chunks(self, positions: Positions) -> Iterator[Positions]:
-        """Parts of CHUNK positions, longer only where a picture that is not causal must not be cut."""
+        """Parts of CHUNK positions, longer only where a non-causal picture must not be split."""
         start = first = 0
         for run in positions.runs:
             end = first + len(run)
@@ -217,7 +217,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         return np.ctypeslib.as_array(logits, shape=(self.vocabulary_size,)).copy()
 
     def _compute(self, batch: Any, positions: int, cancelled: Cancelled) -> bool:
-        """Whether the batch was computed, and not cancelled."""
+        """Compute a batch; False if it was cancelled."""
         with self._abort.when(cancelled, positions):
             status = self._api.llama_decode(self._context, batch)
         if status not in (0, ABORTED):
@@ -225,7 +225,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         return bool(status == 0)
 
     def _compute_image(self, run: ImageRun, place: int, cancelled: Cancelled) -> bool:
-        """A picture, or a part of one, whose first vector of all is at `place`; False if it was cancelled."""
+        """Compute a picture whose first vector is at `place`, or a part of it; False if it was cancelled."""
         image = _ImageBatch(self._api, run, place)
         if run.stretch.is_causal:
             return self._compute(image.batch, len(run), cancelled)
@@ -250,14 +250,14 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
         return super()._restore_cache(copy)
 
     def _next_place(self) -> int:
-        """The position after all cells; only those since the last call are counted."""
+        """The position after all cells; only cells added since the last call are counted."""
         cells, place = self._counted
         place += _places(self._cached[cells:])
         self._counted = (len(self._cached), place)
         return place
 
     def _drop(self, place: int) -> bool:
-        """Remove everything from a position on; whether that was possible."""
+        """Remove everything from a position on; False if that is impossible."""
         return bool(self._api.llama_memory_seq_rm(self._memory, SEQUENCE, place, -1))
 
     def _tune(self, parameters: Any) -> None:
@@ -267,7 +267,7 @@ class LlamaCppWithImages(LlamaCppLanguageModel):
 
 
 class _ImageBatch:
-    """Vectors as the library reads them, with memory of their own: four positions do not fit into its own."""
+    """Vectors as a llama_batch with its own memory: the library's does not hold four positions per vector."""
 
     def __init__(self, api: Any, run: ImageRun, place: int) -> None:
         count = len(run)
@@ -308,5 +308,5 @@ def _list_digest(path: Path, header: GgufHeader, name: str) -> str:
 
 
 def _places(keys: Sequence[Key]) -> int:
-    """How many positions of the context the cells with these keys take."""
+    """How many positions the cells with these keys take."""
     return sum(1 if isinstance(key, int) or len(key) == 2 else 0 if key[1] else key[2] for key in keys)

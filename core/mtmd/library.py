@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 MARKER = b"<__media__>"
 
 MOST_SCORES = 256 << 20
-"""Bytes of a layer's attention scores up to which plain attention can be had; Gemma 3's take 1 GiB."""
+"""Most bytes of one layer's attention scores for plain attention; Gemma 3's take 1 GiB."""
 
 FLASH_AUTO, FLASH_OFF = -1, 0
 MOST_FIRST = 64
-"""A wish for fewer image tokens than this may lie below the file's own minimum, which then gives way."""
+"""Requests for fewer image tokens than this may be below the file's own minimum, so that is lowered to 1."""
 
 
 class Mmproj:
@@ -43,12 +43,12 @@ class Mmproj:
         image_tokens: int | None = None,
         plain_attention: bool = False,
     ) -> None:
-        """`image_tokens`: about how many a picture takes at most; None: the file's own rule.
+        """`image_tokens`: the approximate maximum per picture; None: the file's own rule.
 
-        The library's own choice is flash attention, which is faster (SmolVLM-500M's tower: 1.2 times) and
-        moves vectors by up to 8e-4 of the largest; `plain_attention` computes the scores as they are, where
-        they take no more than MOST_SCORES. Raises BundleError if the library refuses the file, or if it is
-        another model's.
+        The library's default is flash attention, which is faster (SmolVLM-500M's tower: 1.2 times) and
+        moves vectors by up to 8e-4 of the largest; `plain_attention` materialises the scores instead, if
+        they take at most MOST_SCORES. Raises BundleError if the library rejects the file, or if it belongs
+        to another model.
         """
         self._facts = facts
         self._api = load_mtmd()
@@ -87,14 +87,14 @@ class Mmproj:
         self._close()
 
     def layout(self, image: Image.Image) -> Layout:
-        """The picture's place in a prompt, without computing its vectors; raises as `encode`."""
+        """The picture's layout in a prompt, without computing its vectors; raises as `encode`."""
         return self._read(image, None)
 
     def encode(self, image: Image.Image) -> LaidOut:
         """A picture's vectors (N, D), of all tiles in the order of the prompt, and their layout.
 
-        Raises ImageError for a picture that the library does not take, ContextError for one that alone takes
-        more than the context, before anything is computed, BackendError if it fails.
+        Raises ImageError for a picture that the library rejects and, before computing anything, ContextError
+        for one that alone exceeds the context; BackendError if the library fails.
         """
         vectors: list[NDArray[np.float32]] = []
         layout = self._read(image, lambda chunk: vectors.append(self._encoded(chunk)))
@@ -193,12 +193,12 @@ class Mmproj:
         if status != 0:
             raise BackendError(f"llama.cpp failed to encode the picture ({status}).{last_error()}")
         output = self._api.mtmd_get_output_embd(self._context)
-        # The memory is the library's and the next picture's.
+        # The library owns this memory and reuses it for the next picture.
         return np.ctypeslib.as_array(output, shape=(count, self._width)).copy()
 
 
 def library_version() -> str:
-    """What of the installed library decides a picture's vectors, for caches."""
+    """The library's version, which decides a picture's vectors, for cache keys."""
     from importlib.metadata import version
 
     return version("llama-cpp-python")

@@ -1,4 +1,4 @@
-"""The prompt template of a bundle: one of ours, or the chat template that its GGUF file brings."""
+"""The prompt template of a bundle: one of ours, or the chat template in its GGUF file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from minigpt4.core.weights.gguf.facts import LanguageFacts
 
 
 def template_of(bundle: Bundle, language: LanguageModel) -> ChatForm:
-    """The template; the words that end an answer in a GGUF's own are passed on to the language model.
+    """The template; the end words of a GGUF's own template are passed on to the language model.
 
-    Raises UsageError for a name that is none, BundleError for a template that cannot be used.
+    Raises UsageError for an unknown name, BundleError for a template that cannot be used.
     """
     if not isinstance(language, LlamaCppWithImages) or bundle.template in TEMPLATES:
         return template_named(bundle.template)
@@ -48,7 +48,7 @@ def template_names() -> list[str]:
 def check_template(name: str, language: LanguageFacts) -> str:
     """The template as a manifest names it, a file by its absolute path.
 
-    Raises UsageError for a name or file that is none, BundleError for a template that cannot be used.
+    Raises UsageError for an unknown name or file, BundleError for a template that cannot be used.
     """
     if name in TEMPLATES:
         return name

@@ -1,10 +1,10 @@
-"""What a bundle of two GGUF files computes of a prompt with pictures, to compare it with other programs.
+"""What a bundle of two GGUF files computes for a prompt with pictures, to compare it with other programs.
 
     minigpt4 models trace NAME -i a.png -i b.png --raw "USER: <__media__><__media__>\\nWhat? ASSISTANT:" \\
         -o trace.safetensors --greedy 16
 
 The file holds, as float32, `image_BND` (the pictures' vectors in the order of the prompt; B is 1 if pictures
-have different numbers of vectors) and `logits_V`. Its metadata are JSON texts: `prompt`, `layout` (token ids,
+have different numbers of vectors) and `logits_V`. Its metadata are JSON: `prompt`, `layout` (token ids,
 and [vectors, positions] of each stretch of a picture), `versions`, `made_with` and `greedy_ids`.
 """
 
@@ -40,9 +40,9 @@ def trace_pair(
 ) -> Trace:
     """Ask `question` in the bundle's chat template, or take the prompt `raw` as it stands.
 
-    In `raw` control tokens are read as such, and MARK stands for each picture; of it, `greedy` tokens are
-    decoded whatever they are, of a question up to the end token. Nothing is read from caches. Raises as an
-    engine does, UsageError for another number of marks than pictures.
+    In `raw`, control tokens are parsed, and MARK stands for each picture. `greedy` tokens are decoded: for a
+    question up to the end token, for `raw` past it. Nothing is read from caches. Raises as an engine does,
+    and UsageError if the numbers of marks and pictures differ.
     """
     if raw is not None and raw.count(MARK) != len(pictures):
         raise UsageError(
@@ -52,8 +52,8 @@ def trace_pair(
     bundle = options.loaded_bundle()
     check_memory(options)
     with LlamaCppWithImages.load(options) as language:
-        # The same batches as other programs make, and attention that all of them can compute: vectors and
-        # logits are then equal bit for bit.
+        # The same batches as in other programs, and attention that all of them can compute, make vectors
+        # and logits equal bit for bit.
         language.compute_lone_positions_alone()
         encoder = pair_encoder(options, language, plain_attention=True)
         images = []
@@ -89,7 +89,7 @@ def trace_pair(
 def _raw_prompt(
     raw: str, images: Sequence[ImageEmbedding], language: LlamaCppWithImages
 ) -> list[PromptPiece]:
-    """Texts between marks are tokenised apart, as libmtmd does it."""
+    """Tokenise the texts between marks separately, as libmtmd does."""
     pieces: list[PromptPiece] = []
     for place, text in enumerate(raw.split(MARK)):
         pieces += language.raw_tokens(text, is_first=place == 0)

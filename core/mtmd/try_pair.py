@@ -1,4 +1,4 @@
-"""Opens a language GGUF and an mmproj in a process of its own, which a damaged file may end.
+"""Open a language GGUF and an mmproj in a separate process, which a damaged file may crash.
 
 The process prints one line of JSON: `image_tokens` of an ordinary photo, or the sentence of an `error`.
 """
@@ -17,11 +17,11 @@ from minigpt4.core.errors import BackendError, BundleError, Minigpt4Error
 
 PHOTO = (640, 480)
 ROOM = 64
-"""Positions of the context: enough to open a model, and no memory."""
+"""Positions of the context: enough to open a model, and hardly any memory."""
 
 
 def try_pair(language: Path, mmproj: Path) -> int:
-    """How many tokens a photo takes; raises BundleError if llama.cpp refuses the two, or crashes on them."""
+    """How many tokens a photo takes; raises BundleError if llama.cpp rejects the files or crashes on them."""
     # -P: a file called json.py in the working folder must not become Python's `json`.
     command = (sys.executable, "-P", "-m", __name__, str(language), str(mmproj))
     tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -54,7 +54,7 @@ def _open(language: Path, mmproj: Path) -> int:
     if needs_true_tower(facts):
         from minigpt4.core.llava.class_row import own_mmproj
 
-        own_mmproj(mmproj)  # raises for a form that neither libmtmd nor torch computes rightly
+        own_mmproj(mmproj)  # raises for a form that neither libmtmd nor torch computes correctly
     layout = Mmproj(facts, model, threads=1).layout(Image.new("RGB", PHOTO))
     return sum(part.vectors if isinstance(part, Stretch) else len(part) for part in layout)
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are written atomically."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def replacing(path: Path, *, is_private: bool = False) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        # The name that was given, not the temporary one, tells what is to be mended.
+        # The given name, not the temporary one, tells what to fix.
         raise OSError(error.errno, error.strerror, str(path)) from error
     os.close(handle)
     draft = Path(name)
     try:
         yield draft
         with draft.open("rb+") as file:
-            # Without this a power cut can leave the new name on a file of zeros.
+            # Without fsync a power cut can leave a file of zeros under the new name.
             os.fsync(file.fileno())
         if not is_private:
             # mkstemp's 0600 would hide a shared model or cache file from its other readers.

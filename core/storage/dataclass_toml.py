@@ -1,6 +1,6 @@
 """TOML tables as dataclasses: read strictly, with every wrong key and value named, and written.
 
-A field's type says what its key may hold: a text, a number, true or false, a `Literal`, a `Path`, a
+A field's type says what its key may hold: a string, a number, true or false, a `Literal`, a `Path`, a
 tuple or mapping of these, another dataclass for a table, a tuple of dataclasses for a list of tables.
 `bounded` and `checked_by` narrow it further. A dataclass whose values can contradict each other has a
 method `contradictions`, which yields (key, problem); one whose keys depend on the table's values has a
@@ -50,7 +50,7 @@ def checked_by(
 
 
 def text(*, default: Any = MISSING) -> Any:
-    """A field whose text may not be empty."""
+    """A field whose string may not be empty."""
     return checked_by(str.strip, "a text that is not empty", default=default)
 
 
@@ -150,7 +150,7 @@ def check(
 
 
 def from_text(kind: type[Any], entry: Field[Any], text: str) -> object:
-    """The value of a text of the command line or the environment, still to be checked."""
+    """The value of a string from the command line or the environment, still to be checked."""
     text, hint = text.strip(), _hint(kind, entry.name)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     target = type(choices[0]) if choices else hint
@@ -194,11 +194,11 @@ def choices(kind: type[Any], entry: Field[Any]) -> tuple[Any, ...]:
 
 
 def as_written(value: object) -> str:
-    """A wrong value for a sentence about it: as in the file, and short."""
+    """A wrong value as an error message shows it: as in the file, and short."""
     try:
         shown = repr(value)
     except ValueError:
-        return "that number"  # Python writes no number of thousands of digits
+        return "that number"  # Python does not format a number of thousands of digits
     return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
@@ -264,7 +264,7 @@ def _holds(entry: Field[Any], value: object) -> bool:
 
 
 def _convert(hint: Any, value: Any, base: Path) -> Any:
-    """`value` as an instance of the type; raises TypeError if it is none."""
+    """`value` as an instance of the type; raises TypeError if that is impossible."""
     origin, items = get_origin(hint), get_args(hint)
     if origin is tuple:
         is_long_enough = items[-1] is Ellipsis or len(value) == len(items)

@@ -1,4 +1,4 @@
-"""Locks between processes: `flock`, which the system releases however the process that holds one ends."""
+"""Locks between processes: `flock`, which the system releases however the holding process ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def acquire(file: IO[bytes] | IO[str] | int, *, shared: bool = False, wait: bool
 def lock_file(path: Path) -> Path:
     """The hidden file beside `path` that is locked while `path` is being written.
 
-    It is never removed: a third process could lock a new one while another still holds the old.
+    It is never removed: a third process could lock a new file while another still holds the old one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     return path.with_name(f".{path.name.removeprefix('.')}.lock")

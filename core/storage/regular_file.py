@@ -1,4 +1,4 @@
-"""Reading files that people name: what would block or never end is refused before it is read."""
+"""Read files that users name; files that would block or never end are rejected first."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NO_FILES = {
 }
 
 PATIENCE_S = 5.0
-"""Seconds until somebody has to write into a named FIFO that is read."""
+"""Seconds to wait for a writer of a named FIFO."""
 
 _PIPES = ("/dev/", "/proc/")
-"""Where the pipe of a shell's `<(...)` lies: its writer exists, and ends it."""
+"""Where the pipe of a shell's `<(...)` lies: it has a writer, who closes it."""
 
 
 def require_regular_file(path: Path) -> None:
@@ -42,9 +42,9 @@ def read_regular_file(path: Path) -> bytes:
 
 
 def open_file_or_pipe(path: Path) -> BinaryIO:
-    """Open a file or a pipe for reading; raises OSError for what is neither, as `require_regular_file` does.
+    """Open a file or a pipe for reading; raises OSError for anything else, as `require_regular_file` does.
 
-    Raises TimeoutError for a FIFO into which nobody writes within PATIENCE_S.
+    Raises TimeoutError for a FIFO that nobody writes to within PATIENCE_S.
     """
     if not stat.S_ISFIFO(path.stat().st_mode):
         require_regular_file(path)

@@ -1,1 +1,1 @@
-"""Checks of a bundle: complete files, right contents, parts that fit each other."""
+"""Checks of a bundle: complete files, correct contents, parts that fit each other."""

@@ -14,7 +14,7 @@ from minigpt4.core.language.load import needed_files
 from minigpt4.core.verify.finding import Check
 
 QUICK_BYTES = 3 << 30
-"""Bytes read for checksums without --deep: all files but those of a large language model."""
+"""Bytes read for checksums without --deep: all files except those of a large language model."""
 
 
 def file_checks(bundle: Bundle, *, all_checksums: bool) -> Iterator[Check]:

@@ -38,7 +38,7 @@ SENTENCE = (
 QUESTION, ANSWER = "What is the capital of France?", "The capital of France is Paris."
 
 GUESSING = 0.9
-"""From this fraction of ln V on, a loss is that of a guess."""
+"""Fraction of ln V from which a loss counts as a guess."""
 
 HIGH = 5.0
 """A loss over this (a perplexity of 148) is more than any intact model has on plain English."""
@@ -65,7 +65,7 @@ def deep_checks(bundle: Bundle) -> Iterator[Check]:
 
 
 def _pair_checks(bundle: Bundle) -> Iterator[Check]:
-    """The same for two GGUF files, whose vision side is opened beside the language model."""
+    """`deep_checks` for two GGUF files, whose vision side is opened beside the language model."""
     from minigpt4.core.mtmd.encoder import pair_encoder
     from minigpt4.core.mtmd.language import LlamaCppWithImages
 
@@ -86,7 +86,7 @@ def sentence_check(model: LanguageModel, template: ChatForm) -> Check:
 
 
 def answer_check(model: LanguageModel, template: ChatForm) -> Check:
-    """The loss on a right answer in the bundle's own chat form, without a picture."""
+    """The loss on a correct answer in the bundle's own chat form, without a picture."""
 
     def pieces(*conversation: Message) -> list[PromptPiece]:
         return prompt_pieces(template.segments(conversation), model.tokenize)

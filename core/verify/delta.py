@@ -1,10 +1,10 @@
-"""Tells an unmerged Vicuna delta from a merged model.
+"""Distinguish an unmerged Vicuna delta from a merged model.
 
 Vicuna v0 was published as its difference from LLaMA, because LLaMA itself could not be: a "delta"
 folder has the headers of a model and answers gibberish.
 
 The rule. The fine-tuning behind the difference used Adam at a learning rate of at most 2e-5 for some
-1,600 steps, and Adam moves a weight by about the learning rate a step. Even with every step in one
+1,600 steps, and Adam moves a weight by about the learning rate per step. Even with every step in one
 direction that is 0.03, and about 0.001 if directions differ. So in a delta
 
 - weights of RMSNorm, which start at 1 and stay of that order in a model, lie below NORM,
@@ -12,7 +12,7 @@ direction that is 0.03, and about 0.001 if directions differ. So in a delta
   0.016) and grow from there, lie below MATRIX.
 
 Each number is the median over tensors of the mean magnitude of the sampled values. Two of the three
-signs make a delta; one alone, or the word in the folder's name, is worth a warning.
+signs indicate a delta; one alone, or the word in the folder's name, gets a warning.
 """
 
 from __future__ import annotations

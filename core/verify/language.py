@@ -24,7 +24,7 @@ from minigpt4.core.weights.locate import gguf_files, hf_folder
 from minigpt4.core.weights.sentencepiece_vocab import TOKENIZER_MODEL, folder_vocabulary, read_sentencepiece
 
 MORE_ROWS = 256
-"""Up to so many embedding rows without a token are padding; more belong to another model."""
+"""Up to this many embedding rows without a token count as padding; more belong to another model."""
 
 SEPARATOR = (835, "\u2581###")
 """Id and text of the token in LLaMA's vocabulary that ends a turn of MiniGPT-4."""
@@ -46,7 +46,7 @@ class Form:
 
 
 def language_forms(bundle: Bundle) -> list[Form]:
-    """The existing forms; raises BundleError if a folder of the user is missing."""
+    """The existing forms; raises BundleError if a user's folder is missing."""
     folder = hf_folder(bundle)
     forms = [] if folder is None else [Form("language", folder)]
     own = bundle.language.gguf

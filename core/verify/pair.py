@@ -1,4 +1,4 @@
-"""Whether the two GGUF files of a bundle are whole, can be opened and belong together."""
+"""Whether the two GGUF files of a bundle are complete, can be opened and belong together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minigpt4.core.weights.locate import check_own_files, choose_gguf, mmproj_pa
 
 
 def pair_checks(bundle: Bundle) -> Iterator[Check]:
-    """Headers, weights, and llama.cpp in a process of its own; raises BundleError for what is wrong."""
+    """Check headers, weights, and loading in a separate llama.cpp process; raises BundleError for faults."""
     check_own_files(bundle)
     path, mmproj = choose_gguf(bundle), mmproj_path(bundle)
     if path is None or not mmproj.is_file():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 WHOLE_BYTES = 8 << 20
 SAMPLED_ROWS = 64
 MANY_EMPTY_ROWS = 0.25
-"""A file whose download left a hole has many rows of zeros; a trained matrix has next to none."""
+"""A file with a hole from its download has many rows of zeros; a trained matrix has hardly any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Sample:
 
     @classmethod
     def of(cls, name: str, shape: tuple[int, ...], rows_RW: NDArray[np.float32]) -> Sample:
-        """From rows of a tensor; one of a single dimension is one row."""
+        """The sample of a tensor's rows; a one-dimensional tensor is one row."""
         finite_RW = np.isfinite(rows_RW)
         sizes = np.abs(rows_RW if finite_RW.all() else rows_RW[finite_RW])
         return cls(
@@ -57,7 +57,7 @@ class Sample:
 
 
 def tensor_samples(tensors: Mapping[str, Tensor], names: Iterable[str] | None = None) -> Iterator[Sample]:
-    """Samples of those that hold floats, of all or of `names`; each is read once and not kept."""
+    """Samples of the float tensors among all or `names`; each is read once and not kept."""
     for name in tensors if names is None else names:
         tensor = tensors[name]
         if not tensor.is_floating_point() or not tensor.numel():
@@ -76,7 +76,7 @@ def tensor_samples(tensors: Mapping[str, Tensor], names: Iterable[str] | None = 
 def gguf_samples(path: Path, header: GgufHeader) -> Iterator[Sample]:
     """Samples of a GGUF's tensors, dequantised.
 
-    Raises NotImplementedError for a packing that the `gguf` package cannot undo.
+    Raises NotImplementedError for a type that the `gguf` package cannot dequantise.
     """
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
@@ -96,8 +96,8 @@ def gguf_samples(path: Path, header: GgufHeader) -> Iterator[Sample]:
 def _read_scattered(address: int, size: int) -> None:
     """Ask the kernel not to read ahead in a tensor that is mapped to its file.
 
-    Without this a few rows of each tensor cost the whole file: 13.5 GB of a 7B instead of 0.2. It is
-    only a hint: if it is refused, or the tensor is not mapped, the rows are the same.
+    Without this, reading a few rows of each tensor reads the whole file: 13.5 GB of a 7B instead of 0.2.
+    It is only a hint: if it is refused, or the tensor is not mapped, the rows are the same.
     """
     start = address - address % mmap.PAGESIZE
     length = ctypes.c_size_t(address + size - start)

@@ -15,7 +15,7 @@ from minigpt4.core.verify.vision import objects_checks, projection_checks, qform
 
 
 def verify(name: str, *, deep: bool = False) -> Iterator[Check]:
-    """Check a bundle, one finding after the other; it takes seconds, also for 26 GB.
+    """Check a bundle, one finding after the other, in seconds even for 26 GB.
 
     Small files are read whole and large ones in samples; `deep` computes every checksum and loads
     the model. Errors become findings, but an unknown name raises UsageError.
@@ -67,7 +67,7 @@ def _language_checks(bundle: Bundle) -> Iterator[Check]:
 
 
 def _findings(subject: str, checks: Iterator[Check]) -> Iterator[Check]:
-    """The checks; an error in between is the last of them."""
+    """The checks; if an error is raised, it becomes the last finding."""
     try:
         yield from checks
     except (BundleError, BackendError) as error:

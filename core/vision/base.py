@@ -28,7 +28,7 @@ class VisionStages:
     """Input of the projection."""
 
     objects_BKD: Tensor | None = None
-    """The vectors of a detector's objects, the last of the features, two an object; None without one."""
+    """The vectors of a detector's objects, last among the features, two per object; None without one."""
 
 
 class VisionTower(ABC):
@@ -41,7 +41,7 @@ class VisionTower(ABC):
     """D of its features."""
 
     tokens: int
-    """N, the feature vectors it gives for one picture."""
+    """N, the number of feature vectors for one picture."""
 
     class_columns: slice = slice(0, 0)
     """Columns of D that hold ImageNet class probabilities; an empty slice if none do."""
@@ -50,16 +50,16 @@ class VisionTower(ABC):
     """Other columns of D that stand for a word: a detector's classes, and numbers of objects."""
 
     object_columns: slice = slice(0, 0)
-    """Columns of D that a detector's vectors have to themselves, the last of all; empty without one."""
+    """Columns of D that only a detector's vectors use, the last ones; empty without a detector."""
 
     object_names: slice = slice(0, 0)
-    """Those of them that hold an object's class."""
+    """The object columns that hold an object's class."""
 
     object_counts: slice = slice(0, 0)
-    """Those of them that hold how many objects of its class there are."""
+    """The object columns that hold how many objects of its class there are."""
 
     prompt_columns: slice = slice(0, 0)
-    """Those of them that are a soft prompt, one for each of its vectors."""
+    """The object columns for a soft prompt, one for each of its vectors."""
 
     @abstractmethod
     def encode(self, pixels_BCHW: Tensor) -> Tensor:
@@ -69,12 +69,12 @@ class VisionTower(ABC):
         """
 
     def stages(self, pixels_BCHW: Tensor) -> VisionStages:
-        """The features, and what the tower computes before them, if that is a row of tokens."""
+        """The features, and the tower's outputs before them if those are rows of tokens."""
         features_BND = self.encode(pixels_BCHW)
         return VisionStages(features_BND, None, features_BND)
 
     def object_boxes(self, pixels_BCHW: Tensor) -> NDArray[np.float32]:
-        """The boxes (B, K, 6) of the objects that a detector finds, as `objects.object_boxes` has them.
+        """The boxes (B, K, 6) of the objects that a detector finds, as in `objects.object_boxes`.
 
         Without a detector K is 0.
         """

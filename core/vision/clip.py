@@ -65,14 +65,14 @@ def load_clip(
 
 
 def clip_tensors(path: Path, geometry: ClipGeometry, image_size: int) -> Mapping[str, Tensor]:
-    """The tower's tensors in a file, each read when asked for; raises BundleError for a wrong one."""
+    """The tower's tensors in a file, each read when accessed; raises BundleError for a wrong one."""
     tensors = read_tensors(path, what="vision tower's file")
     check_clip(path, tensors, geometry, image_size)
     return tensors
 
 
 def check_clip(path: Path, tensors: Mapping[str, Tensor], geometry: ClipGeometry, image_size: int) -> None:
-    """Raise BundleError unless every tensor is there in its shape; there may be more (later blocks)."""
+    """Raise BundleError unless every tensor is there with its shape; more (later blocks) are allowed."""
     shapes = clip_shapes(geometry, image_size)
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise BundleError(
@@ -100,7 +100,7 @@ def clip_tower(
         network = _network(geometry, image_size)
     names = clip_shapes(geometry, image_size)
     network.load_state_dict({name: tensors[name].to(device, dtype) for name in names}, assign=True)
-    # They hold positions 0, 1, 2, ... and are no weights; on "meta" they would have no values.
+    # They hold positions 0, 1, 2, ... and are not weights; on "meta" they would have no values.
     embeddings = network.embeddings
     rows = geometry.patches(image_size) + geometry.class_row
     embeddings.position_ids = torch.arange(rows, device=device)[None]
@@ -123,7 +123,7 @@ def _network(geometry: ClipGeometry, image_size: int) -> Any:
         network = CLIPVisionModel(CLIPVisionConfig(**sizes))
     else:
         network = SiglipVisionModel(SiglipVisionConfig(**sizes, vision_use_head=False))
-    # Before transformers 5 both were wrapped once more.
+    # Before transformers 5 both had one more wrapper.
     network = getattr(network, "vision_model", network)
     network.post_layernorm = nn.Identity()
     return network

@@ -1,7 +1,7 @@
 """The classes of the detector: COCO's 80 kinds of objects, under their 90 numbers.
 
 COCO numbers its classes from 1 to 90 and left out ten that it planned (Lin et al. 2014, arXiv 1405.0312,
-appendix); a network trained on it has an output for those too, which has learnt nothing.
+appendix); a network trained on it also has outputs for those, which are untrained.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From the detector's offsets and scores of every anchor to the objects of a picture.
 
-As the graph of ssd_mobilenet_v2_coco_2018_03_29 does it, with its constants: anchors, decoding of
-boxes, and for each class apart non-maximum suppression.
+As in the graph of ssd_mobilenet_v2_coco_2018_03_29, with its constants: anchors, decoding of boxes, and
+non-maximum suppression for each class separately.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from minigpt4.core.vision.coco_classes import NAMES
 from minigpt4.core.vision.ssd import MAPS
 
 SCALES = (0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
-"""Sides of the square anchors of each map after the first, as fractions of the picture's; the last is for
-the mean below."""
+"""Sides of the square anchors of each map after the first, as fractions of the picture's; the last is used
+only for the mean below."""
 
 RATIOS = (1.0, 2.0, 0.5, 3.0, 0.3333)
 """Width over height. Each map has one more square, of the geometric mean of its scale and the next."""
 
 FIRST_MAP = ((0.1, 1.0), (0.2, 2.0), (0.2, 0.5))
-"""Scale and ratio of the anchors of the first map, which has three only."""
+"""Scale and ratio of the first map's anchors, of which there are only three."""
 
 CENTER_SCALE, SIZE_SCALE = 10.0, 5.0
-"""Offsets of the center and logarithms of the size are predicted so much larger."""
+"""Factors by which offsets of the center and logarithms of the size are predicted larger."""
 
 MIN_SCORE = 0.3
 MAX_OVERLAP = 0.6
-"""Intersection over union above which the box of a lower score is taken for the same object."""
+"""Intersection over union above which the box with the lower score counts as the same object."""
 
 MAX_OVERLAP_FLIPPED = 0.5
-"""The same for a box and one of the flipped picture, which agree less."""
+"""The same threshold between a box and one of the flipped picture, which agree less."""
 
 MAX_OBJECTS = 100
-"""Of one class, and of a picture."""
+"""Most objects of one class, and of a picture."""
 
 Boxes = NDArray[np.float32]
 """(..., 4): top, left, bottom, right as fractions of the picture's height and width."""
@@ -85,7 +85,7 @@ def anchor_boxes() -> Boxes:
 
 
 def decoded(offsets_A4: NDArray[np.float32], anchors_A4: Boxes) -> Boxes:
-    """The boxes that the network means by its offsets from the anchors; they may reach outside."""
+    """Decode the network's offsets from the anchors to boxes, which may reach outside the picture."""
     center = offsets_A4[:, :2] / CENTER_SCALE * anchors_A4[:, 2:] + anchors_A4[:, :2]
     # A trained network's offsets stay far below 50; the bound keeps others from overflowing.
     half = np.exp(np.minimum(offsets_A4[:, 2:] / SIZE_SCALE, 50)) * anchors_A4[:, 2:] / 2
@@ -115,10 +115,10 @@ def detections_of(
 
 
 def merge_flipped(found: Detections, flipped: Detections) -> Detections:
-    """The objects of a picture and of its horizontal flip, each once: of two boxes the one of higher score.
+    """Merge the objects of a picture and of its horizontal flip: of two boxes of one object, keep the best.
 
-    Test-time augmentation: the detector overlooks different things in the two. Presence on coco80 by a
-    perfect reader of the objects from 0.2 on: 0.877, 0.854 and 0.854 (random, popular and adversarial
+    Test-time augmentation: the detector overlooks different things in the two. Presence on coco80, for a
+    perfect reader of objects with scores from 0.2: 0.877, 0.854 and 0.854 (random, popular and adversarial
     negatives) instead of 0.844, 0.831 and 0.833; the mean of exact numbers 0.464 instead of 0.446.
     """
     unflipped_K4 = flipped.boxes_K4.copy()
@@ -137,7 +137,7 @@ def merge_flipped(found: Detections, flipped: Detections) -> Detections:
 
 
 def _suppressed(boxes_A4: Boxes, scores_A: NDArray[np.float32], min_score: float) -> Iterator[int]:
-    """The anchors of one class that are objects of their own, the highest score first."""
+    """The anchors of one class that remain after suppression, the highest score first."""
     waiting = np.flatnonzero(scores_A > min_score)
     waiting = waiting[np.argsort(-scores_A[waiting], kind="stable")]
     for _ in range(MAX_OBJECTS):
@@ -149,7 +149,7 @@ def _suppressed(boxes_A4: Boxes, scores_A: NDArray[np.float32], min_score: float
 
 
 def overlaps(box_4: Boxes, others_N4: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of one box with each of the others, all of them with an area."""
+    """Intersection over union of one box with each of the others; all must have a nonzero area."""
     shared = np.minimum(box_4[2:], others_N4[:, 2:]) - np.maximum(box_4[:2], others_N4[:, :2])
     shared_N = np.clip(shared, 0, None).prod(1)
     areas_N = (others_N4[:, 2:] - others_N4[:, :2]).prod(1)

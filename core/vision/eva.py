@@ -1,8 +1,8 @@
 """MiniGPT-4's own tower: EVA-CLIP's ViT-G/14, then BLIP-2's Q-Former or neighbouring patches joined.
 
 The networks are transformers' Blip2VisionModel and Blip2QFormerModel. The LayerNorm between them
-(`ln_vision`) belongs to the Q-Former's file. The release without a Q-Former never loads it, so there
-it only normalises (weight 1, bias 0).
+(`ln_vision`) is in the Q-Former's file. The release without a Q-Former never loads it, so there it
+only normalises (weight 1, bias 0).
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ TORCH_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.floa
 
 
 class Float32LayerNorm(nn.LayerNorm):
-    """LayerNorm whose weights, arithmetic and result are float32, whatever it is given."""
+    """LayerNorm whose weights, arithmetic and result are float32 for any input type."""
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.float())
 
 
 class QueryTransformer(nn.Module):
-    """The Q-Former and its learned queries, in float32 whatever the ViT computes in.
+    """The Q-Former and its learned queries, in float32 whatever the ViT's type.
 
-    It is 2 % of the arithmetic, so a narrower type would save nothing that a person could notice.
+    It is 2 % of the arithmetic, so a narrower type would save nothing noticeable.
     """
 
     def __init__(self, geometry: QFormerGeometry, vision_width: int) -> None:
@@ -89,7 +89,7 @@ class EvaTower(VisionTower):
         return self.stages(pixels_BCHW).features_BND
 
     def stages(self, pixels_BCHW: Tensor) -> VisionStages:
-        """As `encode`, with what comes before; raises as it does."""
+        """As `encode`, with the intermediate outputs; raises as it does."""
         with torch.inference_mode():
             vision_BND = self._vision.post_layernorm(self.patches(pixels_BCHW))
             if self._qformer is None:
@@ -100,14 +100,14 @@ class EvaTower(VisionTower):
         return VisionStages(vision_BND, qformer_BND, features_BND)
 
     def patches(self, pixels_BCHW: Tensor) -> Tensor:
-        """The ViT's last block's tokens (B, N, D_vision), before `ln_vision` and in the tower's type."""
+        """The last block's tokens (B, N, D_vision), before `ln_vision`, in the tower's type."""
         with torch.inference_mode():
             hidden_BND = self._vision.embeddings(pixels_BCHW)
             out: Tensor = self._vision.encoder(inputs_embeds=hidden_BND)[0]
         return out
 
     def _join(self, vision_BND: Tensor) -> Tensor:
-        """Without the class token, so many neighbours in reading order one behind the other."""
+        """Drop the class token and concatenate `patches_joined` neighbours in reading order."""
         patches_BND = vision_BND[:, 1:]
         return patches_BND.reshape(len(patches_BND), self.tokens, self.width)
 
@@ -181,7 +181,7 @@ def load_qformer(
 ) -> tuple[QueryTransformer, dict[str, Tensor]]:
     """The Q-Former, and the weight and bias of `ln_vision` that came with it.
 
-    Raises BundleError if the file or an option is wrong, or it reads vectors of another width.
+    Raises BundleError if the file or an option is wrong, or if it expects vectors of another width.
     """
     tensors = qformer_tensors(path, geometry)
     norm = {name: tensors.pop(f"ln_vision.{name}") for name in ("weight", "bias")}
@@ -202,7 +202,7 @@ def load_qformer(
 
 
 def _placed(tensors: dict[str, Tensor], dtype: torch.dtype, device: str) -> dict[str, Tensor]:
-    """Each tensor in its type and place; it leaves `tensors`, so that only one is held twice."""
+    """Each tensor in `dtype` on `device`; it is removed from `tensors`, so that only one is held twice."""
     names: Mapping[str, None] = dict.fromkeys(tensors)
     return {name: tensors.pop(name).to(device, dtype) for name in names}
 

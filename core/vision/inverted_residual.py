@@ -1,4 +1,4 @@
-"""The block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), which both of mini's networks consist of.
+"""The block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381), which both of mini's networks use.
 
 They are TensorFlow's, and frozen: batch norm is folded into the convolutions when weights load.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BATCH_NORM_EPS = 1e-3
-"""Of both networks."""
+"""Epsilon of both networks' batch norm."""
 
 
 class Stage(NamedTuple):
@@ -27,7 +27,7 @@ class Stage(NamedTuple):
 
 
 class SameConv2d(nn.Conv2d):
-    """Convolution padded as TensorFlow's SAME: an odd pixel of padding goes to the far side."""
+    """Convolution padded like TensorFlow's SAME: an odd pixel of padding goes to the right or bottom."""
 
     def forward(self, input: Tensor) -> Tensor:
         kernel, stride = self.kernel_size[0], self.stride[0]
@@ -55,7 +55,7 @@ class InvertedResidual(nn.Module):
         return self.reduced(self.expanded(x), x)
 
     def expanded(self, x: Tensor) -> Tensor:
-        """The first half: the input in many channels, where SSD looks for objects too."""
+        """The first half: the input in many channels, which SSD also uses as a feature map."""
         return x if self.expand is None else F.relu6(self.expand(x))
 
     def reduced(self, hidden: Tensor, x: Tensor) -> Tensor:

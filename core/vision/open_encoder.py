@@ -1,4 +1,4 @@
-"""Opening a bundle's vision tower and projection at the first picture that is not known; no torch before."""
+"""Open a bundle's vision tower and projection at the first uncached picture; no torch before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minigpt4.core.types import Encoder
 
 
 def tower_encoder(options: EngineOptions, projection: Path) -> Callable[[], Encoder]:
-    """What loads the tower of these options with this projection."""
+    """A function that loads the tower of these options with this projection."""
 
     def encoder() -> Encoder:
         from minigpt4.core.vision.encoder import ImageEncoder
@@ -30,9 +30,9 @@ def tower_encoder(options: EngineOptions, projection: Path) -> Callable[[], Enco
 
 
 def loading_encoder(make: Callable[[], Encoder]) -> Future[Encoder]:
-    """The encoder that `make` is making on a thread of its own; its error is raised by `result`.
+    """Create the encoder with `make` on a separate thread; `result` raises its error.
 
-    A process that ends meanwhile waits for the thread: native libraries cannot be left half loaded.
+    A process that exits meanwhile waits for the thread: native libraries cannot be left half loaded.
     """
     pool = ThreadPoolExecutor(1, "vision-tower")
     loading = pool.submit(make)

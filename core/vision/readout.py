@@ -1,4 +1,4 @@
-"""How a convolutional feature map becomes a short row of vectors that one linear layer can read.
+"""Turn a convolutional feature map into a short row of vectors that one linear layer can read.
 
 Two kinds of vectors, both from frozen weights, in one row of width D = features + classes:
 
@@ -7,9 +7,9 @@ Two kinds of vectors, both from frozen weights, in one row of width D = features
 - the features themselves, averaged over the whole picture and over each cell of a finer grid;
   their class columns are zero.
 
-A linear layer cannot compute the first from the second (a softmax is between them), and the
-first lets the projection name an object of which training had a single photo. Kept
-apart, a class vector passes the projection as a mixture of class names and nothing else.
+A linear layer cannot compute the first from the second (a softmax is between them), and the first
+lets the projection name an object that training showed in a single photo. With separate columns, a
+class vector passes the projection as a mixture of class names and nothing else.
 After a change of the vectors, raise CODE_VERSION in fingerprint.py.
 """
 
@@ -37,11 +37,11 @@ class ReadoutOptions:
     """Cells on a side for features: 1 + grid² vectors."""
 
     class_grid: int = bounded(1, LARGEST_GRID)
-    """Cells on a side for class probabilities: 1 + class_grid² vectors, or the first alone at 1."""
+    """Cells on a side for class probabilities: 1 + class_grid² vectors, or one vector for a grid of 1."""
 
     feature_mean: float = bounded(0)
     feature_std: float = checked_by(lambda std: 0 < std < math.inf, "a number above 0")
-    """Features are standardised with one pair for all channels: after batch norm they differ little."""
+    """Features are standardised with one mean and std: after batch norm, channels differ little."""
 
     @classmethod
     def parse(cls, options: Options, bundle: str) -> ReadoutOptions:

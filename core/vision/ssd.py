@@ -29,7 +29,7 @@ from minigpt4.core.vision.inverted_residual import (
 IMAGE_SIZE = 300
 STEM_CHANNELS, WIDTH = 32, 1280
 SCORES = 1 + IDS
-"""Of every anchor: the background's, which is not used, then those of COCO's numbers 1 to 90."""
+"""Scores per anchor: the background's, which is not used, then those of COCO's numbers 1 to 90."""
 
 STAGES = (
     Stage(repeats=1, kernel=3, stride=1, expansion=1, channels=16),
@@ -45,13 +45,13 @@ TAPPED = 13
 """The block whose expanded input, (576, 19, 19), is the first map."""
 
 EXTRA_CHANNELS = ((256, 512), (128, 256), (128, 256), (64, 128))
-"""Of the maps after MobileNetV2: inside a block, and of its output."""
+"""Channels of the maps after MobileNetV2: inside a block, and of its output."""
 
 MAPS = ((576, 19, 3), (WIDTH, 10, 6), (512, 5, 6), (256, 3, 6), (256, 2, 6), (128, 1, 6))
 """Channels, cells on a side and anchors of a cell of the six maps."""
 
 ANCHORS = sum(side**2 * anchors for _, side, anchors in MAPS)
-"""1,917 of them."""
+"""1,917 anchors."""
 
 _ROOT = "FeatureExtractor/MobilenetV2"
 
@@ -94,7 +94,7 @@ class SSDMobileNetV2(nn.Module):
         """Pixels (B, 3, 300, 300), -1 to 1 -> offsets (B, A, 4) and class logits (B, A, 91) of A anchors."""
         offsets, logits = [], []
         for features, boxes, classes in zip(self._maps(pixels_BCHW), self.boxes, self.classes, strict=True):
-            # The channels of one cell are anchor by anchor, as TensorFlow's reshape reads them.
+            # The channels of a cell are ordered anchor by anchor, as in TensorFlow's reshape.
             offsets.append(boxes(features).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)))
             logits.append(classes(features).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, SCORES)))
         return torch.cat(offsets, 1), torch.cat(logits, 1)
@@ -131,7 +131,7 @@ class SSDMobileNetV2(nn.Module):
 def state_from_graph(constants: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:
     """The network's tensors, in float32, from the constants of the frozen graph; batch norm is folded.
 
-    Raises KeyError with the name of a constant that is missing, ValueError for one of an impossible shape.
+    Raises KeyError with the name of a missing constant, ValueError for an impossible shape.
     """
     state: dict[str, Tensor] = {}
 

@@ -49,9 +49,9 @@ class EfficientNetTower(VisionTower):
 
 
 class TowerWithObjects(VisionTower):
-    """A tower and a detector, which see the same pixels: the tower's vectors, a soft prompt, the objects'.
+    """A tower and a detector on the same pixels: the tower's vectors, a soft prompt, the objects' vectors.
 
-    A vector of one kind is zero in the columns of the others, so that the projection keeps them apart.
+    A vector of one kind is zero in the columns of the others, so that the projection keeps them separate.
     """
 
     def __init__(self, tower: VisionTower, detector: Detector, spec: ObjectsSpec, vision: VisionSpec) -> None:
@@ -95,7 +95,7 @@ class TowerWithObjects(VisionTower):
 
 
 def unnormalised(pixels_BCHW: Tensor, vision: VisionSpec) -> Tensor:
-    """Pixels from 0 to 1, as a detector reads them, of those that are normalised for the tower."""
+    """Undo the tower's normalisation: pixels from 0 to 1, as a detector reads them."""
     mean, std = (pixels_BCHW.new_tensor(values)[:, None, None] for values in (vision.mean, vision.std))
     return pixels_BCHW * std + mean
 
@@ -121,7 +121,7 @@ def load_tower(
                 return tower
             return TowerWithObjects(tower, detector_of(bundle, spec, home), spec, bundle.vision)
         case "eva-vit-g":
-            # transformers' BLIP-2 takes 1.7 s to import, which mini does without.
+            # transformers' BLIP-2 takes 1.7 s to import, and mini does not need it.
             from minigpt4.core.vision.eva import load_eva
 
             vision, qformer = bundle.vision, bundle.qformer

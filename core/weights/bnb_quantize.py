@@ -6,7 +6,7 @@ layout that the kernels read, because quantising a 7B model takes minutes.
 
 Not transformers' `BitsAndBytesConfig`: it needs accelerate, its memory peaks at 4 (int8) and 9 (NF4)
 times the quantised weights (a Llama of 424 MiB in bfloat16: 970 and 1220 MiB, here 95 and 115), and it
-saves NF4 without the CPU's layout, so that every start would lay it out again.
+saves NF4 without the CPU's layout, so that every start would convert it again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CPU_ROWS, CPU_COLUMNS = 32, BLOCK
 """bitsandbytes' fast CPU layout of NF4 needs rows and columns that are multiples of these."""
 
 LAYOUT_VERSION = 1
-"""To be raised whenever the quantisation or the layout in this file changes."""
+"""Raise it whenever the quantisation or the layout in this file changes."""
 
 STALE_SECONDS = 3600.0
 """A partial file older than this was left by a killed process."""
@@ -92,8 +92,8 @@ def load_quantised(
 ) -> Any:
     """The folder's Llama with the linear layers of its blocks in `quant`, computing in `dtype`.
 
-    `digest` names the folder's content. They are quantised and cached on first use, after a call of
-    `notice`. `with_gradients` avoids the CPU's fast layout of NF4, which has no backward pass
+    `digest` identifies the folder's content. The layers are quantised and cached on first use, after a
+    call of `notice`. `with_gradients` avoids the CPU's fast layout of NF4, which has no backward pass
     (2.3 ms instead of 50 for one position and 45 million weights). Raises BackendError without
     bitsandbytes or with too little disk space, BundleError if the folder's files are missing or
     damaged.
@@ -115,7 +115,7 @@ def load_quantised(
 
 
 def quantised_path(digest: str, layout: str) -> Path:
-    """The cache file for the model that `digest` names."""
+    """The cache file for the model that `digest` identifies."""
     key = json.dumps([digest, layout, LAYOUT_VERSION, version("bitsandbytes")])
     return cache_home() / "quantised" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
 
@@ -145,7 +145,7 @@ def _quantise(weight_NK: Tensor, quant: str, library: Any, *, is_packed: bool) -
         layer = _nf4_layer(weight_NK.shape, library, torch.bfloat16, is_packed=True)
         _fill_nf4(layer, weight, state, library)
         with torch.inference_mode():
-            layer(torch.zeros(1, weight_NK.shape[1]))  # the first call lays it out for the CPU
+            layer(torch.zeros(1, weight_NK.shape[1]))  # the first call converts it to the CPU's layout
         return _Quantised(layer.weight.data, layer.weight.quant_state.absmax)
     return _Quantised(weight, state.absmax)
 
@@ -204,7 +204,7 @@ def _filled_nf4_layer(shape: torch.Size, saved: _Quantised, library: Any, dtype:
         dtype=dtype,
     )
     if is_packed:
-        # bitsandbytes records these when it lays weights out for the CPU, to undo it for a state_dict.
+        # bitsandbytes records these when it repacks weights for the CPU, to undo that for a state_dict.
         state.packing_format_for_cpu = True
         state.original_dtype = dtype
         state.original_nested = False

@@ -5,8 +5,8 @@ attributes; the weights are the attribute `value` of its nodes of the operation 
 format is read (https://protobuf.dev/programming-guides/encoding), of the fields named in TensorFlow's
 graph.proto, node_def.proto, attr_value.proto, tensor.proto and tensor_shape.proto.
 
-The file is untrusted. It is mapped and its values are views of the map, so what it claims about sizes
-allocates nothing, and every length is checked against the bytes that are there.
+The file is untrusted. It is mapped and its values are views of the map, so the sizes that it states
+allocate nothing, and every length is checked against the bytes that are there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from minigpt4.core.errors import BundleError
 
 MAX_BYTES = 512 * 2**20
-"""Of a file. The detector's has 70 MB; nobody waits for a larger one to be walked through."""
+"""Largest file that is read. The detector's has 70 MB."""
 
 MAX_RANK = 8
 FLOAT = 1
@@ -30,7 +30,7 @@ FLOAT = 1
 
 VARINT, LENGTH = 0, 2
 FIXED_BYTES = {1: 8, 5: 4}
-"""Wire types; the two others, of groups, are used by none of these messages."""
+"""Sizes by wire type; the wire types of groups are used by none of these messages."""
 
 NODE = 1
 NODE_NAME, NODE_OP, NODE_ATTR = 1, 2, 5
@@ -42,7 +42,7 @@ SHAPE_DIM, DIM_SIZE = 2, 1
 
 
 class _MalformedError(Exception):
-    """What is wrong with the bytes, as a clause."""
+    """The bytes are malformed; the message is a clause."""
 
 
 def read_constants(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -100,7 +100,7 @@ def _constant(node: memoryview) -> tuple[str, NDArray[np.float32] | None]:
 
 
 def _tensor_of(entry: memoryview) -> memoryview | None:
-    """The tensor of an attribute `value`; None of any other attribute."""
+    """The tensor of an attribute `value`; None for any other attribute."""
     key, attribute = "", memoryview(b"")
     for number, value in _fields(entry):
         if number == ENTRY_KEY:
@@ -124,8 +124,8 @@ def _floats(tensor: memoryview, name: str) -> NDArray[np.float32] | None:
             content = _bytes(value)
     if dtype != FLOAT:
         return None
-    # TensorFlow lets one value stand for a whole tensor. No weight is written so, and a small file
-    # could ask for any amount of memory.
+    # TensorFlow lets one value stand for a whole tensor. No weight is stored like that, and it would let
+    # a small file request any amount of memory.
     if len(content) != 4 * math.prod(shape):
         raise _MalformedError(f"the constant {name!r} of the shape {shape} has {len(content)} bytes")
     return np.frombuffer(content, "<f4").reshape(shape)
@@ -165,7 +165,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The integer that begins at `at`, seven bits a byte, and where it ends; at most 64 bits."""
+    """The integer that begins at `at`, seven bits per byte, at most 64 bits; and where it ends."""
     value = 0
     for index, byte in enumerate(message[at : at + 10]):
         value |= (byte & 0x7F) << (7 * index)

@@ -54,7 +54,7 @@ class LlamaFolder:
 
     def read(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A tensor by transformers' name, in float16, float32 or float64 (bfloat16 as float32)."""
-        # Opened anew, so that the map of the tensor before is gone: a 13B folder has 26 GB.
+        # Reopened, so that the previous tensor's mapping is freed: a 13B folder has 26 GB.
         tensor = self._tensors()[name]
         if tensor.shape != shape:
             raise BundleError(

@@ -23,7 +23,7 @@ HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
 def empty_llama(folder: Path) -> Any:
     """The model that the folder's config.json describes, its weights on torch's device "meta"."""
-    # Only the Llama classes: the whole library takes seconds longer to import.
+    # Only the Llama classes: the whole library would take seconds longer to import.
     from transformers.models.llama.configuration_llama import LlamaConfig
     from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
@@ -40,7 +40,7 @@ def empty_llama(folder: Path) -> Any:
     config: Any = LlamaConfig(**{key: value for key, value in settings.items() if key != "model_type"})
     with torch.device("meta"):
         model: Any = LlamaForCausalLM(config)
-    # The angles follow from the shape and are no weights; on "meta" they would have no values.
+    # The angles follow from the shape and are not weights; on "meta" they would have no values.
     model.model.rotary_emb = LlamaRotaryEmbedding(config)
     return model
 
@@ -48,8 +48,8 @@ def empty_llama(folder: Path) -> Any:
 def tensor_reader(folder: Path, model: Any) -> Callable[[str], Tensor]:
     """A function that reads one of the folder's tensors by its name in `model`.
 
-    The head is the embedding if they share it. Raises BundleError if any is missing, naming the first
-    few; the function, too, for a tensor of another shape than the model's.
+    The head is the embedding if they are tied. Raises BundleError if any is missing, naming the first
+    few; the returned function raises it if a tensor's shape is not the model's.
     """
     tensors = read_language(folder)
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}

@@ -23,10 +23,10 @@ PACKAGE = "llama_cpp"
 LOG_ERROR = 4
 
 SAME_KERNELS = {"GGML_CPU_TILED_MM": "0"}
-"""Environment in which a batch of 8 and more positions has the kernels of a smaller one.
+"""Environment in which a batch of 8 or more positions uses the kernels of a smaller one.
 
-With the library's own choice, types such as Q4_K and Q6_K take others from 8 on, whose logits differ: by
-0.02 in a model of mini's sizes. The library reads it once, when it first multiplies.
+By default, types such as Q4_K and Q6_K use other kernels from 8 positions on, whose logits differ: by 0.02
+in a model of mini's sizes. The library reads it once, at its first matrix product.
 """
 
 _errors: deque[str] = deque(maxlen=3)
@@ -56,7 +56,7 @@ def load_library() -> Any:
 
 @functools.cache
 def load_mtmd() -> Any:
-    """The interface of libmtmd, llama.cpp's library for pictures, whose log is kept as `load_library`'s."""
+    """The interface of libmtmd, llama.cpp's library for pictures; its log is kept like `load_library`'s."""
     load_library()
     library = _c_interface("mtmd_cpp")
     library.mtmd_log_set(_callbacks[0], ctypes.c_void_p(0))
@@ -65,10 +65,10 @@ def load_mtmd() -> Any:
 
 
 def _c_interface(module: str) -> Any:
-    """The package's module of C functions, without the package itself if nobody has imported that yet.
+    """The package's module of C functions, without the package itself if it is not imported yet.
 
-    Its `__init__` imports classes, a template engine and a database, none of which is used here: a tenth of
-    the time to a first word. Who imports the package later gets the whole.
+    Its `__init__` imports classes, a template engine and a database that are not used here, which is a tenth
+    of the time to the first token. A later import of the package still loads all of it.
     """
     if PACKAGE in sys.modules:
         return importlib.import_module(f"{PACKAGE}.{module}")
@@ -93,10 +93,10 @@ def last_error() -> str:
 
 
 def forget_mapped_pages(path: Path) -> None:
-    """Unmap a file's pages from this process; those that are read again come back by themselves.
+    """Drop a file's mapped pages from this process; pages that are read again are mapped again.
 
-    After repacking, which reads the whole file once, they would count beside the copy that replaces them:
-    846 of 1525 MiB for six layers at 7B's width. Does nothing without /proc.
+    After repacking, which reads the whole file once, they would count in addition to the copy that replaces
+    them: 846 of 1525 MiB for six layers at 7B's width. Does nothing without /proc.
     """
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="surrogateescape")
@@ -115,7 +115,7 @@ def forget_errors() -> None:
 
 
 def copy_sequence(context: Any, sequence: int, size: int) -> NDArray[np.uint8] | None:
-    """A copy of a sequence in a context's KV cache, of `size` bytes, as the library reports it."""
+    """A copy of a sequence in a context's KV cache; `size` is its bytes, as the library reports them."""
     import numpy as np
 
     copy = np.empty(size, np.uint8)
@@ -124,9 +124,9 @@ def copy_sequence(context: Any, sequence: int, size: int) -> NDArray[np.uint8] |
 
 
 def restore_sequence(context: Any, sequence: int, copy: NDArray[np.uint8]) -> bool:
-    """Replace a sequence, bit for bit, by its copy; False if the library refuses, and it is uncertain.
+    """Replace a sequence, bit for bit, by its copy; False if the library fails, which leaves it undefined.
 
-    Not by `llama_memory_seq_cp` from another sequence: with cells at other places logits differ by up to
+    Not with `llama_memory_seq_cp` from another sequence: with other cell positions logits differ by up to
     0.85, as activations are rounded to 8 bits. This fills the cache from its first cell on.
     """
     read = load_library().llama_state_seq_set_data(context, _pointer(copy), copy.size, sequence)

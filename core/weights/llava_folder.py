@@ -26,7 +26,7 @@ LLAMA_DEFAULTS = {
     "max_position_embeddings": 2048,
     "rms_norm_eps": 1e-6,
 }
-"""Of transformers' LlamaConfig: LLaVA-1.5's own file omits what equals them."""
+"""Defaults of transformers' LlamaConfig: LLaVA-1.5's own file omits values equal to them."""
 
 LANGUAGE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?(?P<name>.+)")
 HEAD = "lm_head.weight"
@@ -43,7 +43,7 @@ def language_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def language_tensors(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The language model's tensors by LlamaForCausalLM's names; those of a plain folder as they are."""
+    """The language model's tensors by LlamaForCausalLM's names; a plain folder's are returned as they are."""
     names = {}
     for name in tensors:
         if found := LANGUAGE.fullmatch(name):
@@ -60,10 +60,10 @@ def part_of(tensors: Mapping[str, Tensor], part: re.Pattern[str]) -> Mapping[str
 
 
 class Renamed(Mapping[str, "Tensor"]):
-    """Tensors under other names, each read when it is asked for."""
+    """Tensors under other names, each read when accessed."""
 
     def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-        """`names` maps each name here to that in `tensors`; the others are left out."""
+        """`names` maps each name here to that in `tensors`; other tensors are left out."""
         self._tensors = tensors
         self._names = names
 

@@ -17,10 +17,10 @@ from minigpt4.core.text import suggestion
 
 TORCH_QUANTS = ("fp32", "bf16", "fp16", "int8", "nf4")
 GGUF_QUANTS = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0")
-"""Those that `models quantize` makes; a manifest's own GGUF may be of another kind."""
+"""The quantisations that `models quantize` makes; a manifest's own GGUF may be of another kind."""
 
 GGUF_PREFERRED = ("Q4_K_M", "Q5_K_M", "Q4_0", "Q8_0", "F16")
-"""The preference of `auto`: quick at little loss first."""
+"""The preference of `auto`: fast with little loss first."""
 
 CONFIG = "config.json"
 NAMELESS = "GGUF"
@@ -32,7 +32,7 @@ _QUANT_IN_NAME = re.compile(
 
 
 def check_quant(quant: str) -> None:
-    """Raise UsageError for a name that is no quantisation, with the nearest that is one."""
+    """Raise UsageError for an unknown quantisation, suggesting the nearest known name."""
     known = ("auto", *TORCH_QUANTS, *GGUF_QUANTS)
     if quant in known or gguf_quant(f".{quant}.gguf") == quant:
         return
@@ -89,7 +89,7 @@ def choose_gguf(bundle: Bundle, quant: str = "auto") -> Path | None:
     """The GGUF to use, or None if it does not exist.
 
     `auto` takes the manifest's own, dequantised if it says so, else the first of GGUF_PREFERRED. Raises
-    UsageError for a name that is no quantisation.
+    UsageError for an unknown quantisation.
     """
     check_quant(quant)
     found = gguf_files(bundle)
@@ -116,7 +116,7 @@ def mmproj_path(bundle: Bundle) -> Path:
 
 
 def check_own_files(bundle: Bundle) -> None:
-    """Raise BundleError if a GGUF that a bundle of two uses where it lies is gone."""
+    """Raise BundleError if a GGUF that a bundle of two GGUF files uses in place is gone."""
     own = (bundle.language.path, bundle.mmproj.path if bundle.mmproj else None)
     for path in own:
         if path is not None and not path.is_file():
@@ -134,10 +134,10 @@ def gguf_quant(name: str) -> str:
 
 
 def language_digest(bundle: Bundle) -> str:
-    """64 hex digits that name the language model's weights; equal only for equal files.
+    """64 hex digits that identify the language model's weights; equal only for equal files.
 
     One file's own SHA-256 if it is known or can be computed. A user's folder is identified by its files'
-    sizes and times of change, because reading 26 GB would take minutes. Missing files count by name.
+    sizes and modification times, because reading 26 GB would take minutes. Missing files count by name.
     """
     files, folder, path = bundle.language.files, bundle.language.folder, bundle.language.path
     if len(files) == 1 and (digest := digest_of(files[0], bundle)):

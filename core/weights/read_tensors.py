@@ -1,7 +1,7 @@
 """Tensors of untrusted files: PyTorch checkpoints, safetensors, folders of shards.
 
 A checkpoint is a pickle, and a pickle can hold code. PyTorch's restricted unpickler runs none of it;
-the error names the code that it refuses. Tensors are mapped, not copied: a file is read as its tensors
+the error names the code that it rejects. Tensors are mapped, not copied: a file is read as its tensors
 are used, and of a folder of shards only those that hold a requested tensor.
 """
 
@@ -28,10 +28,10 @@ INDEX_SUFFIX = ".index.json"
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
 WRAPPERS = ("model", "state_dict", "module")
-"""Under which key checkpoints keep their weights, beside an optimizer's state and settings."""
+"""Keys under which checkpoints keep their weights, beside an optimizer's state and settings."""
 
 REFUSED = re.compile(r"(?:GLOBAL|class|function) ([\w.]*\w)")
-"""The message of PyTorch's restricted unpickler about a name that it does not call."""
+"""The message of PyTorch's restricted unpickler about a name that it rejects."""
 
 
 def read_tensors(path: Path, *, what: str = "file") -> Mapping[str, Tensor]:
@@ -65,7 +65,7 @@ def _folder(folder: Path, what: str) -> Mapping[str, Tensor]:
 
 
 class _SafetensorsFile(Mapping[str, Tensor]):
-    """A file opened anew for each tensor: its pages leave memory when that tensor is freed.
+    """A file reopened for each tensor: its pages leave memory when that tensor is freed.
 
     One map for all would keep 2 GB of a ViT-G resident while it is converted piece by piece.
     """
@@ -103,7 +103,7 @@ class _SafetensorsFile(Mapping[str, Tensor]):
 
 
 class _Shards(Mapping[str, Tensor]):
-    """The tensors that an index names, each read from its own file when asked for."""
+    """The tensors that an index names, each read from its own file when accessed."""
 
     def __init__(self, index: Path, what: str) -> None:
         self._folder = index.parent
@@ -149,10 +149,10 @@ def _begins_like_safetensors(path: Path) -> bool:
 
 def _checkpoint(path: Path, what: str) -> dict[str, Tensor]:
     try:
-        # Checkpoints from before PyTorch 1.6 are no zip archives and cannot be mapped.
+        # Checkpoints from before PyTorch 1.6 are not zip archives and cannot be mapped.
         is_mappable = zipfile.is_zipfile(path)
         with warnings.catch_warnings():
-            # torch warns of pickles that are not its own, which are refused in a sentence below.
+            # torch warns of pickles that are not its own, for which an error is raised below.
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mappable)
     except Exception as error:  # torch.load raises a dozen kinds for a damaged file
@@ -173,7 +173,7 @@ def _checkpoint(path: Path, what: str) -> dict[str, Tensor]:
 def code_in(path: Path) -> str | None:
     """The first function or class that a pickle would call, other than torch's own; nothing is run.
 
-    For pickles that PyTorch's unpickler refuses before it reaches the call.
+    For pickles that PyTorch's unpickler rejects before it reaches the call.
     """
     with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), _pickle(path) as file:
         texts: list[str] = []
@@ -202,7 +202,7 @@ def _pickle(path: Path) -> IO[bytes]:
 
 
 def _state(loaded: object, path: Path, what: str) -> dict[str, Tensor]:
-    """The tensors by name, whether the checkpoint is them or wraps them."""
+    """The tensors by name, whether at the checkpoint's top level or under a wrapper's key."""
     if isinstance(loaded, dict):
         wrapped = (loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict))
         loaded = next(wrapped, loaded)

@@ -1,8 +1,8 @@
-"""The released weights, whatever form they come in, under one set of names.
+"""The released weights, in any of their forms, under one set of names.
 
-A part is read from the original's checkpoint (the names of EVA, LAVIS and MiniGPT-4), from BLIP-2 as
-the Hugging Face hub has it (of which only the tensors of that part are read), or from our own
-safetensors, whose names are those that the functions here give. Values keep their type.
+A part is read from the original's checkpoint (the names of EVA, LAVIS and MiniGPT-4), from BLIP-2 on the
+Hugging Face hub (only the tensors of that part are read), or from our own safetensors, whose names are
+those that the functions here return. Values keep their type.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ TEXT_BRANCH = re.compile(
 """The Q-Former's branch for texts, which MiniGPT-4 removes."""
 
 BUFFERS = ("inv_freq", "position_ids", "cos_cached", "sin_cached", "SCB", "weight_format")
-"""Last part of names that MiniGPT-4 checkpoints carry although nothing of them was trained."""
+"""Last parts of names that MiniGPT-4 checkpoints contain although they were not trained."""
 
 
 @dataclass(frozen=True)
 class _Form:
-    """One way of naming a part's tensors: those that make up each of ours, and what else may be there."""
+    """One naming scheme of a part: the source tensors of each of ours, and the other names that may occur."""
 
     sources: Mapping[str, tuple[str, ...]]
     is_ours: Callable[[str], bool]
-    """Whether a name belongs to this part, so that it must be among the sources."""
+    """Whether a name belongs to this part, and must therefore be among the sources."""
 
     advice: str = "give the geometry that it was made with, or another file"
 
@@ -76,8 +76,8 @@ def vision_tensors(path: Path, options: Options, image_size: int | None = None) 
     """The ViT's tensors under the names of transformers' Blip2VisionModel, without `post_layernorm`.
 
     `options` are a manifest's [vision.options]. Blocks past `depth`, the final norm and the head are
-    skipped. For another `image_size` than the table of positions has, the table is interpolated
-    (float32). Raises BundleError.
+    skipped. If the position embeddings are for another `image_size`, they are interpolated in float32.
+    Raises BundleError.
     """
     geometry = ViTGeometry.parse(options)
     what = "vision tower's file"
@@ -95,8 +95,8 @@ def vision_tensors(path: Path, options: Options, image_size: int | None = None) 
 def qformer_tensors(path: Path, geometry: QFormerGeometry) -> dict[str, Tensor]:
     """`query_tokens`, `ln_vision.weight`, `ln_vision.bias` and the tensors of Blip2QFormerModel.
 
-    The text branch and what other models of the same
-    file have (T5's projection) are ignored. Raises BundleError.
+    The text branch and tensors of other models in the same file (T5's projection) are ignored. Raises
+    BundleError.
     """
     what = "Q-Former's file"
     tensors = read_tensors(path, what=what)
@@ -144,7 +144,7 @@ def _vision_form(tensors: Collection[str], ours: Iterable[str], depth: int) -> _
 
 
 def _eva_names(name: str) -> tuple[str, ...]:
-    """EVA's name of a tensor of Blip2VisionModel; the bias of q, k and v is kept as those of q and v."""
+    """EVA's names for a tensor of Blip2VisionModel; EVA stores the q, k, v bias as those of q and v."""
     if name in EVA_EMBEDDINGS:
         return (EVA_EMBEDDINGS[name],)
     _, _, index, layer = name.split(".", 3)
@@ -181,7 +181,7 @@ def _qformer_form(tensors: Collection[str], ours: Iterable[str]) -> _Form | None
 
 
 def _lavis_name(name: str) -> str:
-    """The Q-Former's name in LAVIS, BLIP-2's own code, of one of our tensors."""
+    """The name of one of our Q-Former's tensors in LAVIS, BLIP-2's own code."""
     if name.startswith(("query_tokens", "ln_vision.")):
         return name
     if name.startswith("layernorm."):
@@ -221,7 +221,7 @@ def _joined(parts: list[Tensor]) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     q, v = parts
-    # EVA gives its keys no bias: in softmax it would cancel.
+    # EVA's keys have no bias: it would cancel in the softmax.
     return torch.cat([q, torch.zeros_like(v), v])
 
 
@@ -239,7 +239,7 @@ def _check_shapes(
 
 
 def _positions(path: Path, table_1ND: Tensor, geometry: ViTGeometry, image_size: int | None) -> Tensor:
-    """The table of positions for `image_size`, interpolated as in the original (`interpolate_pos_embed`)."""
+    """Position embeddings for `image_size`, interpolated as in the original (`interpolate_pos_embed`)."""
     rows, width = table_1ND.shape[-2:] if table_1ND.ndim == 3 else (0, 0)
     side = round(max(rows - 1, 0) ** 0.5)
     if width != geometry.width or side == 0 or side**2 + 1 != rows:

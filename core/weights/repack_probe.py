@@ -1,13 +1,13 @@
-"""Try llama.cpp's repacked weights in this process, which may die of it; `repacking.py` starts it.
+"""Try llama.cpp's repacked weights in this process, which may crash; `repacking.py` starts it.
 
     python -P -m minigpt4.core.weights.repack_probe MODEL.gguf LIMIT_S
 
-Not the file itself is loaded, which may have gigabytes, but a small Llama made in the working folder: a
-layer for each type of the file's weights, filled with the file's own blocks, in sizes that every kernel
-accepts. Which kernels a processor gets depends on the type, not on the size (beyond multiples of 64
-rows and 256 columns), and so do the crashes that are known: they come with the first batch. The
-whole trial takes 0.4 s of processor time, most of it to import numpy and llama.cpp; a 7B's file alone
-would take 3 s to repack, and its size in memory.
+It does not load the file itself, which may have gigabytes, but a small Llama made in the working folder:
+a layer for each type of the file's weights, filled with the file's own blocks, in sizes that every kernel
+accepts. Which kernels a processor uses depends on the type, not on the size (beyond multiples of 64
+rows and 256 columns), and so do the known crashes, which come with the first batch. The whole trial
+takes 0.4 s of processor time, most of it to import numpy and llama.cpp; repacking a 7B's file alone
+would take 3 s, and its size in memory.
 
 Prints a verdict (`Repacking`) as a line of JSON.
 """
@@ -40,19 +40,19 @@ EMBEDDING = "token_embd.weight"
 """Rows are looked up in it, not multiplied with it: it is never copied."""
 
 THREADS = 2
-"""Two on any machine, for one batch and one position: a known crash happens only outside of the main
-thread. One computes the rest: threads that wait for each other take seconds on a busy machine."""
+"""Two on any machine, for one batch and one position: a known crash happens only outside the main thread.
+One thread computes the rest: threads that wait for each other take seconds on a busy machine."""
 
 POSITIONS = 100
 CUTS = ((POSITIONS,), (50, 50), (33, 33, 34), (9,) * 11 + (1,), (63, 36, 1))
-"""Ways of reading a prompt that must agree: above and below the batches of 4, 8, 16 and 32 at which
+"""Splits of a prompt that must agree: above and below the batches of 4, 8, 16 and 32 at which
 kernels change, and with a lone last position, which small models compute twice."""
 
 START = 14
-"""So many positions are read one by one, too."""
+"""Positions that are computed one by one as well as in one batch."""
 
 FAR = 0.2
-"""Relative distance of logits that rounding cannot explain: it takes 0.009 to 0.02 (all types on AVX-512)."""
+"""Relative distance of logits beyond rounding, which makes 0.009 to 0.02 (all types on AVX-512)."""
 
 FLASH_ATTENTION_OFF, FLASH_ATTENTION_ON = 0, 1
 GGML_TYPE_F16, GGML_TYPE_BF16 = 1, 30
@@ -63,7 +63,7 @@ COPIED = re.compile(r"repack tensor (\S+)")
 def main(gguf: Path, limit_s: int) -> None:
     """Print the verdict about a file's types."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(limit_s)  # ends native code, too, if nobody waits for this process any more
+    signal.alarm(limit_s)  # ends native code as well, if nobody waits for this process any more
     os.environ.update(SAME_KERNELS)
     header = read_header(gguf)
     kinds = sorted({tensor.kind for tensor in _matrices(header).values()})
@@ -85,7 +85,7 @@ def _matrices(header: GgufHeader) -> dict[str, GgufTensor]:
 
 
 def _write(path: Path, gguf: Path, header: GgufHeader, kinds: Sequence[str]) -> None:
-    """The small Llama: layer n has weights of the type `kinds[n]`, the output layer of the first."""
+    """Write the small Llama: layer n's weights have the type `kinds[n]`, the output layer's `kinds[0]`."""
     largest = {
         kind: max(
             (tensor for tensor in _matrices(header).values() if tensor.kind == kind),
@@ -137,7 +137,7 @@ class Outcome:
     """What a model computed with one kind of buffers."""
 
     logits: NDArray[np.float32]
-    """After the whole prompt and after its first position alone (2, V)."""
+    """Logits after the whole prompt and after its first position alone (2, V)."""
 
     keeps_bits: bool
     lone_keeps_bits: bool
@@ -169,10 +169,10 @@ class _Reader:
     """Reads the prompt in pieces."""
 
     def __init__(self, library: Any, model: Any, *, mixes_types: bool) -> None:
-        """`mixes_types`: with attention that is the same for one position as for many, so that only the
-        weights' kernels may differ: flash attention between keys and values of two types.
+        """`mixes_types`: flash attention between keys and values of two types, which computes one position
+        like many, so that only the weights' kernels may differ.
 
-        Otherwise the cache hides less of what two kernels differ by: BF16 has eight bits.
+        Without it, the cache hides less of two kernels' difference: BF16 has eight bits.
         """
         options = library.llama_context_default_params()
         options.n_ctx = 2 * POSITIONS
@@ -185,21 +185,21 @@ class _Reader:
         self._context = model and library.llama_init_from_model(model, options)
         if not self._context:
             raise RuntimeError("llama.cpp cannot load the small model")
-        # The last layer computes only rows whose logits are wanted; a single one would hide other kernels.
+        # The last layer computes only rows whose logits are requested; a single row would hide other kernels.
         self._wants_all = mixes_types
         self._library = library
         self._batch = library.llama_batch_init(POSITIONS, 0, 1)
         self._tokens = np.random.default_rng(1).integers(3, VOCABULARY, POSITIONS).tolist()
 
     def keeps_bits(self, least: int, ends: Sequence[NDArray[np.float32]] = ()) -> bool:
-        """Whether the prompt has the same logits however it is cut, and those of `ends`."""
+        """Whether the prompt's logits equal those of `ends`, and are the same however it is split."""
         self._library.llama_set_n_threads(self._context, 1, 1)
         found = [*ends, *(self.read(cut, least=least) for cut in CUTS)]
         starts = [self.read(cut, least=least) for cut in ((START,), (1,) * START)]
         return all(np.array_equal(found[0], end) for end in found) and np.array_equal(starts[0], starts[1])
 
     def read(self, pieces: Sequence[int], *, least: int = 1) -> NDArray[np.float32]:
-        """Logits (V,) after the last piece; one of fewer than `least` positions is repeated up to that."""
+        """Logits (V,) after the last piece; a shorter piece is padded with its last token up to `least`."""
         memory = self._library.llama_get_memory(self._context)
         self._library.llama_memory_seq_rm(memory, 0, 0, -1)
         start = 0

@@ -1,9 +1,9 @@
-"""Whether llama.cpp may repack a GGUF's weights on this machine, found out by a probe and remembered.
+"""Whether llama.cpp may repack a GGUF's weights on this machine, determined by a probe and cached.
 
 Repacked weights are a copy in the order in which the processor's widest kernels read them: a 7B in
 Q4_0 decodes a third faster with them and reads a prompt twice as fast. Some builds crash on some
-processors (docs/models.md), so no list decides but a trial: a child process that loads, prefills and
-decodes (`repack_probe`). Its verdict is kept for the library's build, the processor and the file's
+processors (docs/models.md), so a trial decides rather than a list: a child process that loads, prefills
+and decodes (`repack_probe`). Its verdict is kept for the library's build, the processor and the file's
 type:
 
     cache_home()/repacking/<key>.json
@@ -35,7 +35,7 @@ from minigpt4.core.weights.locate import gguf_quant
 COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.weights.repack_probe")
 
 TRIAL_VERSION = 2
-"""To be raised when repack_probe.py finds out more; earlier verdicts then count no more."""
+"""Raise it when repack_probe.py tests more; earlier verdicts are then ignored."""
 
 LIMIT_S = 20
 """Longest time for a probe, which takes 0.4 s of processor time."""
@@ -44,7 +44,7 @@ RETRY_S = 24 * 3600
 """Seconds after which a trial that was killed or hung is repeated; a busy machine may be the cause."""
 
 CRASHES = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT")
-"""Signals that a kernel sends itself; any other came from outside."""
+"""Signals that a crashing kernel causes itself; any other came from outside."""
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -59,30 +59,30 @@ class Repacking:
     """Why its weights must not be repacked, as the end of a sentence about the trial; empty if they may."""
 
     types: tuple[str, ...] = ()
-    """ggml's types of those of its weights that are copied; none: the processor has no such kernels."""
+    """ggml's types of the weights that are copied; empty: the processor has no such kernels."""
 
     copied: int = 0
-    """Their bytes in the file, which is about what the copy takes."""
+    """Bytes of those weights in the file, about the size of the copy."""
 
     keeps_bits: bool = False
-    """Whether logits are the same bit for bit however a prompt is cut, as small models promise."""
+    """Whether logits are the same bit for bit however a prompt is split, as guaranteed for small models."""
 
     lone_keeps_bits: bool = False
-    """Whether they are so without copies of lone positions (LEAST_BATCH in llamacpp.py), however stored."""
+    """The same without copies of lone positions (LEAST_BATCH in llamacpp.py), repacked or not."""
 
     is_settled: bool = True
     """False for a trial without a result, which is repeated after RETRY_S."""
 
 
 def repacking(gguf: Path) -> Repacking:
-    """The verdict about a file, remembered or found out by a probe, which is waited for."""
+    """The verdict about a file: cached, or that of a probe, which this waits for."""
     record = _record(gguf)
     known = _read(record)
     if known is not None:
         return known
     begun = Repacking("has not ended", is_settled=False)
     try:
-        _write(record, begun)  # first: a machine that the trial takes down must not try again at once
+        _write(record, begun)  # first: a machine that the trial brings down must not try again at once
     except OSError as error:
         problem = f"was not made, as {record.parent} cannot be written ({error.strerror or error})"
         return replace(begun, problem=problem)
@@ -90,7 +90,7 @@ def repacking(gguf: Path) -> Repacking:
         verdict = probe(gguf)
         with suppress(OSError):
             _write(record, verdict)
-    except BaseException:  # Ctrl+C says nothing about the kernels
+    except BaseException:  # Ctrl+C is no verdict about the kernels
         with suppress(OSError):
             record.unlink()
         raise
@@ -98,12 +98,12 @@ def repacking(gguf: Path) -> Repacking:
 
 
 def known_repacking(gguf: Path) -> Repacking | None:
-    """The verdict about a file if it is remembered; nothing is tried."""
+    """The cached verdict about a file, if there is one; nothing is tried."""
     return _read(_record(gguf))
 
 
 def _record(gguf: Path) -> Path:
-    """Quantisation and size stand for the types in a file: reading its header would take 0.2 s each time."""
+    """The verdict's file; quantisation and size stand for the types: reading the header takes 0.2 s."""
     made_for = (TRIAL_VERSION, _library(), _processor(), gguf_quant(gguf.name), gguf.stat().st_size)
     return cache_home() / "repacking" / f"{hashlib.sha256(repr(made_for).encode()).hexdigest()[:16]}.json"
 
@@ -117,7 +117,7 @@ def _library() -> list[tuple[str, int, int]]:
 
 
 def _processor() -> str:
-    """Model and features of the first processor; without Linux' list, what Python knows."""
+    """Model and features of the first processor; where Linux does not list them, what Python reports."""
     try:
         first, _, _ = CPUINFO.read_text(encoding="utf-8", errors="replace").partition("\n\n")
     except OSError:
@@ -139,7 +139,7 @@ def _read(record: Path) -> Repacking | None:
 
 
 def _parsed(text: str) -> Repacking:
-    """Raises ValueError, TypeError or LookupError for what is no verdict."""
+    """Parse a verdict; raises ValueError, TypeError or LookupError for anything else."""
     found = json.loads(text)
     return Repacking(**{**found, "types": tuple(found["types"])})
 
@@ -150,7 +150,7 @@ def _write(record: Path, verdict: Repacking) -> None:
 
 
 def probe(gguf: Path) -> Repacking:
-    """The verdict of a trial that is made now and not remembered."""
+    """The verdict of a trial that is run now and not cached."""
     try:
         with tempfile.TemporaryDirectory(prefix="minigpt4-repack-") as folder:
             done = subprocess.run(

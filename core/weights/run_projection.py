@@ -31,7 +31,7 @@ JOINED_WITHOUT_QFORMER = 4
 
 @dataclass(frozen=True)
 class RunProjection:
-    """A projection, and what is known of the run that trained it."""
+    """A projection, and what is known about the run that trained it."""
 
     file: Path
     bundle: str = ""
@@ -41,16 +41,16 @@ class RunProjection:
     """Its linear layers; 0: as many as the bundle has."""
 
     qformer: str = "frozen"
-    """`frozen`: as the bundle has it. `none`: omitted. `trained`: the one beside `file`."""
+    """`frozen`: the bundle's. `none`: omitted. `trained`: the one beside `file`."""
 
     step: int | None = None
-    """The step of the checkpoint, of a run that has no result yet."""
+    """The checkpoint's step, if the run has no result yet."""
 
     def fitted(self, bundle: Bundle) -> Bundle:
-        """The bundle in the form that the projection was trained in.
+        """The bundle in the form that the projection was trained with.
 
-        Raises BundleError if the Q-Former that was trained with it is missing, or the bundle has none to
-        replace.
+        Raises BundleError if the Q-Former that was trained with it is missing, or if the bundle has none
+        to replace.
         """
         shaped = reshaped(bundle, self.layers, self.qformer)
         if self.qformer != "trained":
@@ -66,8 +66,8 @@ class RunProjection:
                 f"The projection {self.file} was trained together with its Q-Former, and there is no "
                 f"{QFORMER} beside it; bring that file back, or give the folder of another checkpoint."
             )
-        # An absolute name: this file is used in place. Its checksum is computed, because the one noted for
-        # another file of that name would select that one's cached image embeddings.
+        # An absolute name: this file is used in place. Its checksum is computed, because one noted for
+        # another file of that name would select that file's cached image embeddings.
         file = File(name=str(own), bytes=own.stat().st_size, sha256=sha256_of(own), sources=())
         return replace(shaped, qformer=replace(shaped.qformer, file=file))
 
@@ -75,8 +75,8 @@ class RunProjection:
 def run_projection(given: Path) -> RunProjection:
     """The projection that a path names: a file, the folder of a run, or of one of its checkpoints.
 
-    Of a run that has not ended, the newest checkpoint. Raises UsageError if a folder has none, BundleError
-    if the recipe beside it cannot be read. A file is not opened.
+    For an unfinished run, it is that of the newest checkpoint. Raises UsageError if a folder has none,
+    BundleError if the recipe beside it cannot be read. A file is not opened.
     """
     file, step = given, None
     if given.is_dir():
@@ -99,9 +99,9 @@ def run_projection(given: Path) -> RunProjection:
 
 
 def reshaped(bundle: Bundle, layers: int, qformer: str) -> Bundle:
-    """The bundle with a projection of so many `layers` (0: its own), and with `none` without its Q-Former.
+    """The bundle with a projection of `layers` layers (0: its own), and for "none" without its Q-Former.
 
-    Without one the tower joins four neighbouring patches, as in the LLaMA-2 release.
+    Without a Q-Former the tower joins four neighbouring patches, as in the LLaMA-2 release.
     """
     projection = replace(bundle.projection, layers=layers or bundle.projection.layers)
     if qformer != "none" or bundle.qformer is None:
@@ -123,7 +123,7 @@ def checkpoint_folders(run: Path) -> list[Path]:
 
 
 def _newest(run: Path) -> tuple[Path, int]:
-    """The newest whole checkpoint's projection, and its step."""
+    """The newest complete checkpoint's projection, and its step."""
     for place in reversed(checkpoint_folders(run)):
         if (place / PROJECTION).is_file():
             return place / PROJECTION, int(place.name)
@@ -134,7 +134,7 @@ def _newest(run: Path) -> tuple[Path, int]:
 
 
 def _recipe(path: Path) -> Mapping[str, object]:
-    """The recipe's keys; none without a recipe."""
+    """The recipe's keys; empty without a recipe."""
     if not path.is_file():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Writing safetensors in pieces: memory holds one tensor at a time, however large the file.
+"""Write safetensors in pieces: memory holds one tensor at a time, however large the file.
 
 Unlike `save_file` of the safetensors package it computes the SHA-256 while writing and reports progress.
 Needs no torch before a torch tensor is written. Layout: https://huggingface.co/docs/safetensors
@@ -64,10 +64,10 @@ def safetensors_bytes(tensors: Sequence[TensorInfo]) -> int:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], written: Callable[[int], None] = lambda _: None
 ) -> Checksum:
-    """Write torch's float tensors to `path`, which appears whole or not at all; its size and SHA-256.
+    """Write torch's float tensors to `path` atomically; returns its size and SHA-256.
 
-    `written` is called with the bytes so far. Raises BundleError for a tensor that holds no floats,
-    OSError if the disk does not take it.
+    `written` is called with the number of bytes so far. Raises BundleError for a tensor that holds no
+    floats, OSError if the file cannot be written.
     """
     plan = _plan(tensors)
     digest, done = hashlib.sha256(), 0

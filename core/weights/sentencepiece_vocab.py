@@ -1,6 +1,6 @@
 """A SentencePiece vocabulary in the form of GGUF files: read from `tokenizer.model`, or synthetic.
 
-The file is one protocol-buffer message, parsed here: the `sentencepiece` package does not tell
+The file is one protocol-buffer message, parsed here: the `sentencepiece` package does not distinguish
 user-defined pieces from ordinary ones, and llama.cpp users need no other part of it. Layout:
 https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
 """
@@ -52,7 +52,7 @@ class Vocabulary:
         return len(self.texts)
 
     def padded(self, size: int) -> Vocabulary:
-        """With names for embedding rows without a token; they have no text."""
+        """The vocabulary padded to `size` with names for embedding rows without a token or text."""
         more = range(len(self), size)
         return replace(
             self,
@@ -188,8 +188,8 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
 def made_up_vocabulary(size: int) -> Vocabulary:
     """A vocabulary of `size` tokens that can tokenise any text, for models with random weights.
 
-    Laid out as LLaMA's (unknown, begin, end, 256 bytes, pieces by descending score, single
-    characters last); its pieces are up to three letters, LLaMA's average four.
+    Ordered like LLaMA's (unknown, begin, end, 256 bytes, pieces by descending score, single
+    characters last); its pieces have up to three letters, LLaMA's four on average.
     """
     texts = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     kinds = [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256
@@ -205,7 +205,7 @@ def made_up_vocabulary(size: int) -> Vocabulary:
 
 
 def _made_up_pieces() -> Iterator[str]:
-    """Every piece but the single characters can be merged from two earlier or single ones."""
+    """Yield the pieces; each longer one can be merged from two earlier ones or single characters."""
     yield from SPACE + ascii_letters + digits + punctuation
     yield from (SPACE + letter for letter in ascii_letters + digits)
     pairs = ["".join(pair) for pair in itertools.product(ascii_lowercase, repeat=2)]
@@ -216,7 +216,7 @@ def _made_up_pieces() -> Iterator[str]:
 
 
 def sentencepiece_bytes(vocabulary: Vocabulary) -> bytes:
-    """The content of a `tokenizer.model` with this vocabulary, normalised and cut as LLaMA's."""
+    """The content of a `tokenizer.model` with this vocabulary, and LLaMA's normalisation and splitting."""
     pieces = b"".join(
         _field(
             _MODEL_PIECES,

@@ -57,7 +57,7 @@ COMMAND = (sys.executable, "-P", "-m", "minigpt4.core.worker.server")
 NOT_RUNNING = "No model is running; choose one, or restart the one that ended."
 
 STDERR_WAIT_S = 0.5
-"""Longest wait for the rest of an exited process's stderr, which a process it started may keep open."""
+"""Longest wait for the rest of an exited process's stderr, which a child of it may keep open."""
 
 
 class Worker:
@@ -105,15 +105,15 @@ class Worker:
     ) -> None:
         """Answer the last message, or continue it if it is the assistant's; requests queue up.
 
-        Fields of `sampling` that are None are the bundle's own. Sends ContextUsage, Phase and
+        Fields of `sampling` that are None take the bundle's values. Sends ContextUsage, Phase and
         TextDelta, and at the end Finished or Failed.
         """
         self._request(Generate(request, tuple(messages), sampling, beams))
 
     def prepare(self, messages: Sequence[ChatMessage], sampling: Sampling | None = None) -> None:
-        """Compute ahead what an answer to the last message needs, all but its text; nothing is sent.
+        """Prefill everything but the text that an answer to the last message needs; nothing is sent.
 
-        It stops for an answer that it is of no use to. Ignored if there is no process.
+        It stops for an answer that cannot use it. Ignored if there is no process.
         """
         with self._lock:
             if self._child is not None:

@@ -18,11 +18,11 @@ from minigpt4.core.engine_options import EngineOptions
 from minigpt4.core.types import FoundObject, Sampling
 
 MAX_MESSAGE_BYTES = 256 * 2**20
-"""Four bytes of stray text, read as a length, are nearly always more than this."""
+"""Four bytes of stray text, read as a length, nearly always exceed this."""
 
 
 class ProtocolError(Exception):
-    """The received bytes are no message, or a message is too long to send."""
+    """The received bytes are not a message, or a message is too long to send."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Generate(Command):
 
 @dataclass(frozen=True)
 class Prepare(Command):
-    """Compute ahead what an answer to the last message needs, all but its text, which is not typed yet.
+    """Prefill everything that an answer to the last message needs but its text, which is not typed yet.
 
-    Nothing is sent. A newer one takes its place, and an answer that it is of no use to.
+    Nothing is sent. A newer Prepare replaces it, and an answer that cannot use it ends it.
     """
 
     messages: tuple[ChatMessage, ...]
     sampling: Sampling | None = None
 
     def is_of_use_to(self, messages: tuple[ChatMessage, ...]) -> bool:
-        """Whether the prompt of these messages begins with what is computed for this."""
+        """Whether the prompt of these messages begins with what this command computes."""
         untyped = tuple(replace(one, text="") for one in messages[-1:])
         return (*messages[:-1], *untyped) == self.messages
 
@@ -117,7 +117,7 @@ class Notice(Event):
 
 @dataclass(frozen=True)
 class Ready(Event):
-    """The model is loaded; `load_s` is the seconds this took, downloads excluded.
+    """The model is loaded; `load_s` is the seconds that took, without downloads.
 
     `choices` are `Engine.choices`.
     """
@@ -155,8 +155,8 @@ class TextDelta(Event):
 class ContextUsage(Event):
     """Positions of the context that a conversation takes, and how many of its oldest messages are dropped.
 
-    Sent for every CountTokens, and for every answer before its first token. More `positions` than
-    `context` mean that the last message alone is too long.
+    Sent for every CountTokens, and for every answer before its first token. If `positions` exceeds
+    `context`, the last message alone is too long.
     """
 
     request: str
@@ -179,7 +179,7 @@ class Finished(Event):
 
 @dataclass(frozen=True)
 class ObjectsFound(Event):
-    """The objects of a picture; none as well if the bundle has no detector."""
+    """The objects of a picture; empty if the bundle has no detector."""
 
     request: str
     objects: tuple[FoundObject, ...]
@@ -216,14 +216,14 @@ def send(connection: Connection, message: Command | Event) -> None:
 def receive(connection: Connection, kind: type[M]) -> M | None:
     """The next message; None once the other end has closed, even in the middle of a message.
 
-    Raises ProtocolError for bytes that are no message of this kind.
+    Raises ProtocolError for bytes that are not a message of this kind.
     """
     try:
         data = connection.recv_bytes(MAX_MESSAGE_BYTES)
     except EOFError:
         return None
     except OSError as error:
-        # A connection closes itself over an impossible length, and stays open if the data ends early.
+        # A connection closes itself on an impossible length, and stays open if the data ends early.
         if connection.closed:
             raise ProtocolError("an impossible message length") from error
         return None
@@ -237,7 +237,7 @@ def receive(connection: Connection, kind: type[M]) -> M | None:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Creates only messages and the values in them, whatever bytes arrive."""
+    """Creates only messages and the values in them, whatever bytes it reads."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] not in ("minigpt4", "pathlib"):

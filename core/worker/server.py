@@ -71,7 +71,7 @@ CACHED_EMBEDDINGS = 64
 def load_engine(
     options: EngineOptions, progress: Callable[[FetchProgress], None], notice: Callable[[str], None]
 ) -> Engine:
-    """The real engine; missing files are downloaded first, unless so large that one should be asked."""
+    """Load the real engine; missing files are downloaded first, unless they need the user's consent."""
     from minigpt4.core.download.fetch import refuse_large
     from minigpt4.core.engine import Engine
 
@@ -145,7 +145,7 @@ class Server:
         self._commands.put(command)
 
     def serve(self) -> NoReturn:
-        """Run one command after the other, for ever."""
+        """Run one command after another, forever."""
         while True:
             match self._commands.get():
                 case Load(options):
@@ -259,7 +259,7 @@ class Server:
         """
         conversation: list[Message] = []
         is_encoding = False
-        # Where only the newest pictures are read, an older one may even be gone.
+        # If only the newest pictures are read, an older file may even be gone.
         shown = [place for place, message in enumerate(messages) if message.pictures]
         first = shown[-1] if shown and engine.template.by_itself else 0
         for place, message in enumerate(messages):
@@ -281,7 +281,7 @@ class Server:
         return None if is_cancelled() else conversation
 
     def _prepare(self, command: Prepare) -> None:
-        """Compute ahead; what the parent waits for interrupts it, but not an answer that needs the same."""
+        """Prefill until interrupted by a request of the parent other than an answer that can use it."""
 
         def is_interrupted() -> bool:
             waiting = self._newest_count, self._newest_find
@@ -296,7 +296,7 @@ class Server:
                     continue
                 if engine.prepare(conversation, command.sampling, cancelled=is_interrupted):
                     return
-            except Exception as error:  # the question itself will meet it, and report it
+            except Exception as error:  # the question itself will fail in the same way, and report it
                 if not isinstance(error, Minigpt4Error):
                     traceback.print_exc()
                 return
@@ -336,7 +336,7 @@ class Server:
 
 
 def _prompt_message(message: ChatMessage, images: Sequence[ImageEmbedding]) -> Message:
-    """The message for the engine; lone surrogates, which are no text, become U+FFFD."""
+    """The message for the engine; lone surrogates, which are not valid text, become U+FFFD."""
     from minigpt4.core.prompt import Assistant, System, User
 
     text = message.text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -350,7 +350,7 @@ def _prompt_message(message: ChatMessage, images: Sequence[ImageEmbedding]) -> M
 
 
 def _file_identity(path: Path) -> tuple[object, ...]:
-    """A key that changes with the file; that of a missing file is never cached."""
+    """A key that changes with the file; a missing file's key is never cached."""
     try:
         status = path.stat()
     except (OSError, ValueError):

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 CACHED_TEXTS = 512
 LONGEST_CACHED = 10_000
-"""Characters: a draft as long as a book, counted at every key, must not be cached 512 times."""
+"""Characters: a draft as long as a book, counted at every keystroke, must not be cached 512 times."""
 
 
 class TokenCounter:
     """Counts prompts as an engine would build them; does not touch the engine's KV cache."""
 
     placeholder: ImageEmbedding
-    """Zeros in the size of any picture's embedding; about, if sizes differ."""
+    """Zeros in the size of a picture's embedding (approximate if sizes differ)."""
 
     def __init__(self, engine: Engine) -> None:
         zeros_ND = np.broadcast_to(np.float32(0), (engine.bundle.image_tokens, engine.language.width))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MODEL_FIELDS = tuple("bundle backend device quant gpu_layers threads context image_tokens repack".split())
 GC_THRESHOLDS = (2_000, 10, 1_000)
-"""Python's defaults run a full collection each second during an answer: keys waited up to 0.1 s."""
+"""With Python's defaults a full collection ran each second of an answer: keys waited up to 0.1 s."""
 
 LOCK_S = 0.3
 """Seconds to wait for another process's lock on the store; then the write is retried later."""
@@ -52,7 +52,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     TITLE = "minigpt4"
     CSS_PATH = "app.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("app"), Binding("ctrl+c", "interrupt", show=False)]
-    ENABLE_COMMAND_PALETTE = False  # ours is a list of the actions in our own table of keys
+    ENABLE_COMMAND_PALETTE = False  # ours lists the actions of our own table of keys
 
     def __init__(
         self,
@@ -124,14 +124,14 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
             gc.enable()
 
     def _load(self) -> None:
-        """Start the engine, and what else takes the processor."""
+        """Start the engine and other work that keeps the processor busy."""
         if self.engine.state == "off":
             self.restart_engine()
         self.in_background(self.store.recover, self._recovered)
         self.in_background(self._preload, self._warn)
 
     def _preload(self) -> list[str]:
-        """Import what the first answer needs, ahead of it; returns what is wrong with named prompts."""
+        """Import in advance what the first answer needs; returns the problems of named prompts."""
         importlib.import_module("minigpt4.tui.widgets.answer")
         own_temperature(self.settings.bundle)
         from minigpt4.tui.conversation.slash_commands import prompt_problems
@@ -176,7 +176,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self.chat.attach(sources)
 
     def on_paste(self, event: events.Paste) -> None:
-        """Bring a paste that no other widget took to the composer: pictures anywhere, text in the chat."""
+        """Pass a paste that no other widget took to the composer: pictures anywhere, text in the chat."""
         if self._pastes_into_line:
             return
         if self.screen is self.chat:
@@ -239,7 +239,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
     def switch_model(self, options: EngineOptions, *, here: bool = False, keep: bool = True) -> None:
         """Load another model and stop the answer being generated; with `keep`, save it in the settings."""
         if self._engine_events is not None:
-            # From the previous process: it must not be attributed to the new one.
+            # They come from the previous process and must not be attributed to the new one.
             self._handle_engine_events(self._engine_events)
         self.guarded(self.conversation.stop)
         for name in MODEL_FIELDS:
@@ -338,7 +338,7 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self._close_down_to(self.screen_stack[0])
 
     def action_interrupt(self) -> None:
-        """Ctrl+C without a selection."""
+        """Handle Ctrl+C without a selection."""
         if self.screen is self.chat:
             self.chat.action_interrupt()
 
@@ -354,31 +354,31 @@ class MiniGPT4App(BaseApp, inherit_bindings=False):
         self._show(SearchScreen)
 
     def action_help(self) -> None:
-        """All keys."""
+        """Show all keys."""
         from minigpt4.tui.screens.help import HelpScreen
 
         self._show(HelpScreen)
 
     def action_models(self) -> None:
-        """All bundles."""
+        """Show all bundles."""
         from minigpt4.tui.screens.models import ModelsScreen
 
         self._show(ModelsScreen)
 
     def action_settings(self) -> None:
-        """All settings."""
+        """Show all settings."""
         from minigpt4.tui.screens.settings import SettingsScreen
 
         self._show(SettingsScreen)
 
     def action_themes(self) -> None:
-        """All themes."""
+        """Show all themes."""
         from minigpt4.tui.screens.themes import ThemesScreen
 
         self._show(ThemesScreen)
 
     def action_palette(self) -> None:
-        """All commands, by name."""
+        """Show all commands, by name."""
         from minigpt4.tui.screens.palette import PaletteScreen
 
         self._show(PaletteScreen)

@@ -1,4 +1,4 @@
-"""The base of all apps, chat and those beside it: errors, background work, themes, start and exit."""
+"""The base of all apps, the chat and the standalone ones: errors, background work, themes, start and exit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ T = TypeVar("T")
 Severity = Literal["information", "warning", "error"]
 
 EXIT_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-"""Ctrl+C on the keyboard is not a signal here, but a key, which stops an answer."""
+"""Ctrl+C on the keyboard is a key here and not a signal; it stops an answer."""
 
 MAX_PASTE = 10_000
 """Characters of a paste into an input or text area; the composer accepts more."""
@@ -55,10 +55,10 @@ THEME_POLL_S = 1.0
 
 
 class BaseApp(App[None], inherit_bindings=False):
-    """An app whose errors are sentences, whose work delays no key, and that no theme file can stop.
+    """An app that shows errors as sentences, works in the background, and survives invalid theme files.
 
-    It exits by `leave`, by a signal, with its terminal or on an unexpected error; after `run` that
-    error is in `fault`, for the caller to report.
+    It exits through `leave`, on a signal, when its terminal closes, or on an unexpected error; after
+    `run`, `fault` holds that error for the caller to report.
     """
 
     @dataclass
@@ -85,12 +85,12 @@ class BaseApp(App[None], inherit_bindings=False):
     # Errors and background work
 
     def say(self, sentence: str, severity: Severity = "information") -> None:
-        """Show a sentence at the edge of the screen for some seconds."""
+        """Show a sentence as a notification for a few seconds."""
         seconds = 4 if severity == "information" else 8
         self.notify(sanitize(sentence), severity=severity, markup=False, timeout=seconds)
 
     def guarded(self, work: Callable[[], T], otherwise: T | None = None, *, rarely: bool = False) -> T | None:
-        """The result of `work`; an error of ours is shown, and `otherwise` returned.
+        """The result of `work`; on a Minigpt4Error, show it and return `otherwise`.
 
         With `rarely`, a recurring error is shown only once in a while.
         """
@@ -124,7 +124,7 @@ class BaseApp(App[None], inherit_bindings=False):
 
     @on(Call)
     def _call(self, event: Call) -> None:
-        # What comes while the app closes would look for widgets that are gone.
+        # A call that arrives while the app closes would look for removed widgets.
         if self.is_running:
             event.function()
 
@@ -136,7 +136,7 @@ class BaseApp(App[None], inherit_bindings=False):
     # Keys and lines
 
     async def on_event(self, event: events.Event) -> None:
-        """Cut a paste: a book pasted into a line would block the screen.
+        """Truncate a paste: a book pasted into an input would block the screen.
 
         A screen with a `take_key` gets every key, whatever it is bound to.
         """
@@ -152,7 +152,7 @@ class BaseApp(App[None], inherit_bindings=False):
         await super().on_event(event)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """Stop the cursor of any line from blinking if motion is not wanted."""
+        """Stop the cursor of any input from blinking if motion is reduced."""
         if isinstance(getattr(event.widget, "cursor_blink", None), bool):
             event.widget.cursor_blink = self.animation_level != "none"  # type: ignore[attr-defined]
 
@@ -167,7 +167,7 @@ class BaseApp(App[None], inherit_bindings=False):
     # Themes
 
     def refresh_css(self, animate: bool = True) -> None:
-        """Skip the first theme, with which all is composed: each style sheet would be parsed twice."""
+        """Skip the first theme, which all is composed with: each style sheet would be parsed twice."""
         if self._first_variables is None or self._first_variables != self.get_css_variables():
             super().refresh_css(animate)
 
@@ -213,9 +213,9 @@ class BaseApp(App[None], inherit_bindings=False):
 
     @contextmanager
     def lent_terminal(self) -> Iterator[bool]:
-        """Leave the terminal to another program in the block, which must not raise; yields whether it can.
+        """Lend the terminal to another program in the block, which must not raise; yields whether it can.
 
-        Ctrl+C then is the other program's alone.
+        Ctrl+C then reaches only the other program.
         """
         loop = asyncio.get_running_loop()
         with ExitStack() as stack:
@@ -230,7 +230,7 @@ class BaseApp(App[None], inherit_bindings=False):
             try:
                 yield True
             finally:
-                # Only now does the loop read which signals came, and it must find no handler for them.
+                # Only now does the loop read the signals that arrived, and it must find no handler for them.
                 again = (signal.SIGINT, self.leave, 128 + signal.SIGINT)
                 loop.call_later(SIGNALS_READ_S, loop.add_signal_handler, *again)
 
@@ -244,7 +244,7 @@ class BaseApp(App[None], inherit_bindings=False):
                 asyncio.get_running_loop().add_signal_handler(number, self.leave, 128 + number)
 
     def get_driver_class(self) -> type[Driver]:
-        """Our own driver instead of Textual's for terminals."""
+        """Replace Textual's driver for terminals by our own."""
         from textual.drivers.linux_driver import LinuxDriver
 
         found = super().get_driver_class()
@@ -285,7 +285,7 @@ class BaseApp(App[None], inherit_bindings=False):
         if self._exception is None:
             self._exception = error
             self._exception_event.set()
-            # A screen that is removed while it is composed raises for the widgets it does not have yet.
+            # A screen removed while it is being composed raises, as its widgets do not exist yet.
             if not self.is_leaving:
                 self.fault = error
                 self._return_code = 1

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 class EngineEvents(Message):
     """The events that arrived since the last message of this kind was handled, in order.
 
-    Until it is handled, later events are added to it, so that there is one of them in the app's queue
-    at most: text deltas of one answer become one, and of a download only the newest progress is kept.
-    A busy screen therefore neither blocks the thread that reads the pipe nor lags by more than a message.
+    Until it is handled, later events are added to it, so that the app's queue holds at most one such
+    message: text deltas of one answer are joined, and only the newest progress of a download is kept.
+    A busy screen thus neither blocks the thread that reads the pipe nor lags by more than one message.
     """
 
     def __init__(self, event: Event) -> None:
         super().__init__()
         self._lock = threading.Lock()
         self._events = [event]
-        self._text: list[str] = []  # of the deltas joined into the last event
+        self._text: list[str] = []  # of the earlier deltas that are joined into the last event
         self._is_taken = False
 
     def add(self, event: Event) -> bool:
-        """Add an event; False if this message has been handled already and the event needs another one."""
+        """Add an event; False if this message has been handled already and the event needs a new one."""
         from minigpt4.core.worker.messages import DownloadProgress, TextDelta
 
         with self._lock:
@@ -36,7 +36,7 @@ class EngineEvents(Message):
                 return False
             match self._events[-1], event:
                 case TextDelta() as last, TextDelta() as new if _are_one(last, new):
-                    # Joined at the end: adding strings one by one copies all of them each time.
+                    # Joined at the end: appending one by one would copy the whole text each time.
                     self._text.append(last.text)
                     self._events[-1] = event
                 case DownloadProgress(file), DownloadProgress(same) if same == file:
@@ -63,5 +63,5 @@ class EngineEvents(Message):
 
 
 def _are_one(one: TextDelta, other: TextDelta) -> bool:
-    """Whether both are of one answer, and both of its reasoning or neither."""
+    """Whether both belong to the same answer, and both or neither to its reasoning."""
     return one.request == other.request and one.is_reasoning == other.is_reasoning

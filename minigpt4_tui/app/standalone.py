@@ -1,4 +1,4 @@
-"""The base of the apps beside the chat, `train --watch` and the reviews: settings, keys, themes, terminal."""
+"""The base of the apps other than the chat (`train --watch`, reviews): settings, keys, themes, terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minigpt4.tui.settings.settings import Loaded, Settings, load_settings
 
 
 class StandaloneApp(BaseApp, inherit_bindings=False):
-    """An app of its own that looks as the user's settings say."""
+    """An app other than the chat that follows the user's settings."""
 
     TITLE = "minigpt4"
     ENABLE_COMMAND_PALETTE = False
@@ -49,7 +49,7 @@ class StandaloneApp(BaseApp, inherit_bindings=False):
         self.begin_theme(self.settings.theme)
 
     def on_mount(self) -> None:
-        """Take the user's keys, say what is wrong with the settings, and follow theme files."""
+        """Apply the user's keys, report problems in the settings, and follow theme files."""
         self.set_keymap(bindings(self.settings.keys).keymap())
         for problem in self._problems:
             self.say(problem, "warning")
@@ -63,9 +63,9 @@ def at_terminal() -> bool:
 
 
 def run_app(make: Callable[[Loaded], StandaloneApp]) -> None:
-    """Run an app in this terminal until it is left.
+    """Run an app in this terminal until it exits.
 
-    Raises what ended it, and typer.Exit with its code if a signal did.
+    Raises the error that ended it, or typer.Exit with its code if a signal did.
     """
     from minigpt4.tui.images.terminal_protocol import query_terminal
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from textual.app import App
 
 POLL_S = 0.1
-"""Seconds between checks whether the app exits; at exit, the wait for late replies."""
+"""Seconds between checks for the app's exit; at exit, the wait for late replies."""
 
 
 class TerminalDriver(LinuxDriver):
-    """Textual's driver without two of its failures.
+    """Textual's driver with two of its failures fixed.
 
-    Textual's raises on bytes that are not UTF-8, such as the name of a file from an old disk that is dropped
-    on the window; and once the terminal is closed it reads in a busy loop and blocks forever on writing.
+    Textual's own raises on bytes that are not UTF-8, such as the name of a file from an old disk dropped on
+    the window; once the terminal is closed, it reads in a busy loop and blocks forever on writing.
     """
 
     def __init__(

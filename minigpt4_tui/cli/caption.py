@@ -260,7 +260,7 @@ def _summary(tally: Tally, *, is_complete: bool) -> str:
         parts.append(f"{tally.kept} had captions already")
     if tally.failed:
         parts.append(f"{tally.failed} failed")
-    rest = "" if is_complete else " Stopped before the end; the same command goes on with the rest."
+    rest = "" if is_complete else " Stopped before the end; the same command continues with the rest."
     return f"{', '.join(parts)}.{rest}"
 
 

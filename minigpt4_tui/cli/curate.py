@@ -127,7 +127,7 @@ def curate(
 ) -> None:
     """Describe pictures at length, and keep what is good enough to learn from in stage 2.
 
-    The steps are describe, repair, filter, review and export, as in the paper. The same command goes on
+    The steps are describe, repair, filter, review and export, as in the paper. The same command continues
     where it was stopped. Pictures are never changed.
     """
     from minigpt4.core.types import Sampling

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from minigpt4.core.worker.messages import TextDelta
 
 REASONING = "reasoning"
-"""Among a message's stats: what the model thought before it answered."""
+"""The key, in a message's stats, of the model's reasoning before the answer."""
 
 
 def reasoning_of(stats: Mapping[str, float | int | str]) -> dict[str, str]:
@@ -41,5 +41,5 @@ class Answering:
 
     @property
     def stats(self) -> dict[str, str]:
-        """What it adds to its message's stats."""
+        """The part of its message's stats that it provides."""
         return reasoning_of({REASONING: self.reasoning})

@@ -1,4 +1,4 @@
-"""Saves answers while they are generated; what the store could not take is tried again."""
+"""Saves answers while they are generated, and retries failed writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Autosave:
         self._unsaved: dict[str, tuple[str, State, Mapping[str, Any] | None]] = {}
 
     def save(self, message: str, text: str, state: State, stats: Mapping[str, Any] | None = None) -> None:
-        """As the store's `update_text`; if that raises, `retry` does it later."""
+        """Save as the store's `update_text` does; if it raises, `retry` tries again later."""
         try:
             self._store.update_text(message, text, state, stats)
         except Minigpt4Error:
@@ -33,7 +33,7 @@ class Autosave:
         self._unsaved.pop(message, None)
 
     def discard(self, message: str) -> None:
-        """The unsaved version of the message is obsolete: the answer continues from the stored one."""
+        """Drop the unsaved version of the message: its answer continues from the stored one."""
         self._unsaved.pop(message, None)
 
     def retry(self, *, now: bool = False) -> None:

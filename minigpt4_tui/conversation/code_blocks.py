@@ -15,7 +15,7 @@ class Block:
 
 def code_blocks(answer: str) -> list[Block]:
     """The blocks of code in an answer written in Markdown, in order."""
-    # Parsing Markdown takes 25 ms to import.
+    # The Markdown parser takes 25 ms to import.
     from markdown_it import MarkdownIt
 
     return [

@@ -2,7 +2,7 @@
 
 A `Conversation` stands between the store and the engine's child process. Every change is saved first
 and then sent as an `Update`, so that the app may be killed at any moment. Everything here runs on one
-thread: events of the child have to be brought there.
+thread, to which events of the child have to be passed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from minigpt4.core.worker.messages import ChatMessage, Event, Finished, TextDelta
 
 FLUSH_S = 1.0
-"""Most seconds of an answer that a killed process may lose."""
+"""Maximum seconds of an answer that a killed process loses."""
 
 
 class RequestOptions(NamedTuple):
@@ -61,7 +61,7 @@ class Conversation:
         on_update: Callable[[Update], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`engine` gives the worker when it is first needed, which is after the first frame."""
+        """`engine` returns the worker; it is first called after the first frame."""
         self.store = store
         self.info: ConversationInfo | None = None
         self.path: list[StoredMessage] = []
@@ -73,15 +73,15 @@ class Conversation:
         self._engine = engine
         self._clock = clock
         self._autosave = Autosave(store, clock)
-        self._stopped: dict[str, str] = {}  # the message of the request that was stopped last
+        self._stopped: dict[str, str] = {}  # the last stopped request and its message
         self._count_request = ""
         self._limits: dict[str, int | None] = {}
-        """The most tokens of an answer to a question, by its id, if its prompt has a limit."""
+        """The maximum answer tokens of a question, by its id; None if its prompt has no limit."""
 
     # The displayed path
 
     def new(self) -> None:
-        """An empty conversation; nothing is stored before its first message."""
+        """Start an empty conversation; nothing is stored before its first message."""
         self.stop()
         self.info, self.path, self.own_settings = None, [], {}
         self._send(PathOpened())
@@ -130,7 +130,7 @@ class Conversation:
     ) -> StoredMessage | None:
         """Add a question and request its answer; None while another answer is being generated.
 
-        `max_tokens` limits every new answer to it, in place of the settings.
+        `max_tokens` limits every new answer to it, overriding the settings.
         """
         if self.answering is not None:
             return None
@@ -217,7 +217,7 @@ class Conversation:
     def prepare(self, pictures: Sequence[StoredPicture], editing: str | None = None) -> None:
         """Have the engine compute what comes before the text of a question that is being typed.
 
-        With `editing`, the id of a question on the path, it takes that one's place, as in `edit`.
+        `editing` is the id of a question on the path that it replaces, as in `edit`.
         """
         options = self._options()
         messages = question_begun(self.path, pictures, editing, options.system_prompt)
@@ -250,7 +250,7 @@ class Conversation:
                     self._end("failed", {"problem": sentence})
 
     def tick(self) -> None:
-        """To be called about once a second: saves new text of the answer, and what is still unsaved."""
+        """Save new text of the answer, and what is still unsaved; call it about once a second."""
         self._autosave.retry()
         answering = self.answering
         if answering is None or not answering.unflushed:
@@ -293,7 +293,7 @@ class Conversation:
     def _request(self, message: StoredMessage, *, again: bool = False) -> None:
         """Request (more of) the answer, which is the last message of the path."""
         sampling = self._options().sampling
-        # What is continued was too short.
+        # The limit is not for an answer that is continued: it was too short.
         if (limit := self._limits.get(message.parent or "")) and not message.text:
             sampling = replace(sampling, max_tokens=limit)
         if again:

@@ -33,7 +33,7 @@ class DraftPicture:
     is_by_command: bool = False
     """Whether /image named it."""
     unopened: Attachment | None = None
-    """What it is to be opened from once it is shown, if it is of a draft of an instance that ended."""
+    """The source to open once it is shown, if it was restored from the draft of an ended instance."""
 
     @property
     def is_opening(self) -> bool:
@@ -43,14 +43,14 @@ class DraftPicture:
 
 @dataclass(frozen=True)
 class HeldQuestion:
-    """A question that was sent, and waits: for the answer before it, and until its pictures are open."""
+    """A sent question that waits for the answer before it and for its pictures to be open."""
 
     text: str
     pictures: list[DraftPicture]
     editing: str | None = None
     """The id of the question that it is a new version of."""
     max_tokens: int | None = None
-    """The longest answer, if the prompt that it came from says so."""
+    """The maximum tokens of the answer, if the named prompt that it came from sets them."""
     typed: str = ""
     """The text as it was typed, with the paths and addresses of the pictures `named` in it."""
     named: list[DraftPicture] = field(default_factory=list)
@@ -62,13 +62,13 @@ class HeldQuestion:
 
     @property
     def unreported(self) -> list[DraftPicture]:
-        """The pictures that failed, and because of which no question was held back yet."""
+        """The failed pictures that have not held back a question yet."""
         return [one for one in self.pictures if one.problem and not one.is_reported]
 
 
 @dataclass
 class Draft:
-    """The next question of a conversation, and before it the held ones, the first to be sent first.
+    """The next question of a conversation, and the held ones before it, in sending order.
 
     `text` is what is typed; the composer has it while the conversation is shown.
     """
@@ -91,7 +91,7 @@ class Draft:
 
     @property
     def all_pictures(self) -> list[DraftPicture]:
-        """Those of the held questions, then those given since."""
+        """The pictures of the held questions, then those given since."""
         return [*(picture for one in self.held for picture in one.pictures), *self.pictures]
 
     @property
@@ -102,7 +102,7 @@ class Draft:
     def add(
         self, name: str, stored: StoredPicture | None = None, source: Attachment | None = None
     ) -> DraftPicture:
-        """Give a picture its place, behind all others."""
+        """Add a picture after all others."""
         picture = DraftPicture(name, stored, source)
         self.pictures.append(picture)
         return picture
@@ -122,7 +122,7 @@ class Draft:
         typed: str = "",
         named: int = 0,
     ) -> None:
-        """Make a question of a text and all pictures given since the last; it waits behind the others.
+        """Hold a question of a text and all pictures given since the last one, behind the others.
 
         The last `named` of the pictures are named in what was `typed`.
         """
@@ -132,7 +132,7 @@ class Draft:
         self.is_paused = False
 
     def as_typed(self, question: HeldQuestion) -> HeldQuestion:
-        """Turn a held question into the text that was typed, and the pictures that it does not name."""
+        """Restore a held question's typed text, and keep only the pictures that it does not name."""
         others = [one for one in question.pictures if one not in question.named]
         again = HeldQuestion(question.typed, others, question.editing)
         self.held[self.held.index(question)] = again
@@ -152,5 +152,5 @@ class Draft:
 
 
 def opened(pictures: list[DraftPicture]) -> list[StoredPicture]:
-    """Those that are open."""
+    """The pictures that are open, as stored."""
     return [one.stored for one in pictures if one.stored is not None]

@@ -1,7 +1,7 @@
-"""The drafts of all conversations, kept in a file so that no end of the program loses what was typed.
+"""The drafts of all conversations, kept in a file so that typed text survives any exit of the program.
 
-Each running instance has its own file, and a lock that the system releases however it ends. An
-instance that starts takes over the files of those that have ended, and never one of a running one.
+Each running instance has its own file, and a lock that the system releases however it ends. A new
+instance takes over the files of those that have ended, never that of a running one.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ NEW = ""
 
 
 class Drafts:
-    """The drafts of the conversations that are not shown, and the file with those of all."""
+    """The drafts of the conversations that are not shown, and the file that holds all drafts."""
 
     def __init__(
         self, folder: Path, history: QuestionHistory, picture_path: Callable[[str, str], Path]
     ) -> None:
-        """`picture_path` is where the store keeps the picture of a digest and format."""
+        """`picture_path` returns where the store keeps the picture with a digest and format."""
         self._folder = folder
         self._history = history
         self._picture_path = picture_path
         self._writer = Writer(folder)
         self._away: dict[str, Draft] = {}
-        self._waiting: list[Draft] = []  # of conversations without messages, the newest first
+        self._waiting: list[Draft] = []  # from conversations without messages, the newest first
         self._taken_over: list[Path] = []
         self._lock = threading.Lock()
         self._document = ""
@@ -44,28 +44,28 @@ class Drafts:
         self._is_closed = False
 
     def put_away(self, conversation: str, draft: Draft) -> None:
-        """Keep the draft of a conversation that is left."""
+        """Keep the draft of a conversation that is no longer shown."""
         if not draft.is_empty:
             self._away[conversation] = draft
 
     def take_out(self, conversation: str) -> Draft:
-        """The draft of a conversation that is shown from now on."""
+        """Remove and return the draft of a conversation that is now shown."""
         draft = self._away.pop(conversation, None)
         if draft is None and conversation == NEW and self._waiting:
             draft = self._waiting.pop(0)
         return draft or Draft()
 
     def remove(self, picture: DraftPicture) -> None:
-        """Remove a picture from the draft that it is given to."""
+        """Remove a picture from the draft that it belongs to."""
         for draft in self._away.values():
             draft.remove(picture)
 
     # The file
 
     def take_over(self, existing: Callable[[list[str]], set[str]]) -> list[str]:
-        """Read the drafts of instances that have ended; returns sentences about those that are damaged.
+        """Read the drafts of instances that have ended; returns sentences about damaged ones.
 
-        `existing` tells which of these conversations there still are. The files read are removed by the
+        `existing` returns which of the given conversations still exist. The files read are removed by the
         next `save`. Raises OSError.
         """
         problems = []

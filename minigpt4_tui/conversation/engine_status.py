@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from minigpt4.tui.settings.settings import Settings
 
 if TYPE_CHECKING:
-    # Functions import `messages` here and in the app: its many classes cost a first frame 6 ms.
+    # Functions import `messages` lazily, here and in the app: its classes delay the first frame by 6 ms.
     from minigpt4.core.engine_options import EngineOptions
     from minigpt4.core.types import Sampling
     from minigpt4.core.worker.messages import Event

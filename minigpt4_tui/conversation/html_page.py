@@ -1,4 +1,4 @@
-"""The web page in an answer, such as one that was made from a hand-drawn draft: found, saved, opened."""
+"""Finds, saves and opens the web page in an answer, such as one made from a hand-drawn draft."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigpt4.core.storage.atomic import replacing
 from minigpt4.tui.conversation.code_blocks import code_blocks
 
 START = re.compile(r"\s*(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.IGNORECASE | re.DOTALL)
-"""The beginning of a page that stands in a block of code without a language, or in no block at all."""
+"""The beginning of a block of code that holds a page, whatever its language is called."""
 
 INSIDE = re.compile(r"<(?:!doctype\s+html|html)\b.*", re.IGNORECASE | re.DOTALL)
 
@@ -26,7 +26,7 @@ def page_in(answers: Iterable[str]) -> str:
 
 
 def free_name(folder: Path) -> Path:
-    """`page.html` in the folder, or with the first number for which there is no file yet."""
+    """`page.html` in the folder, or `page-2.html` and so on if that exists."""
     names = (folder / (f"page-{number}.html" if number > 1 else "page.html") for number in count(1))
     return next(path for path in names if not path.exists())
 
@@ -43,12 +43,12 @@ def save_new(text: str, path: Path) -> None:
 
 
 def open_page(path: Path) -> None:
-    """Show the page in the browser; raises Minigpt4Error if there is none beside the terminal."""
+    """Show the page in the browser; raises Minigpt4Error if there is none with a window."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error:
         browser = None
-    # A plain GenericBrowser is one of text, and would draw on the terminal that the chat uses.
+    # A plain GenericBrowser is a text browser, and would draw on the terminal that the chat uses.
     is_usable = browser is not None and type(browser) is not webbrowser.GenericBrowser
     if browser is None or not is_usable or not browser.open(path.absolute().as_uri()):
         raise Minigpt4Error(f"There is no browser with a window here; open '{path}' yourself.")

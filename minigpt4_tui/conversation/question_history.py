@@ -17,7 +17,7 @@ class QuestionHistory:
     def __init__(
         self, sent: Callable[[], Iterable[tuple[float, str]]], clock: Callable[[], float] = time.time
     ) -> None:
-        """`sent` gives the questions that were sent, each with its time in Unix seconds."""
+        """`sent` returns the questions that were sent, each with its time in Unix seconds."""
         self.put_aside: list[tuple[float, str]] = []
         """Texts that were not sent, the oldest first."""
         self._sent = sent
@@ -27,7 +27,7 @@ class QuestionHistory:
         self._draft = ""
 
     def keep(self, text: str) -> None:
-        """Put a text aside that is neither sent nor typed on."""
+        """Put aside a text that is neither sent nor edited further."""
         if text.strip():
             others = [one for one in self.put_aside if one[1] != text]
             self.put_aside = [*others, (self._clock(), text)][-MAX_PUT_ASIDE:]
@@ -51,7 +51,7 @@ class QuestionHistory:
         return self._draft if self._place < 0 else self._entries[self._place]
 
     def end(self) -> str:
-        """End the walk, and return the draft that it was begun from; "" without a walk."""
+        """End the walk, and return the draft that it started from; "" without a walk."""
         draft = self._draft if self._place >= 0 else ""
         self._place, self._draft = -1, ""
         return draft
@@ -67,12 +67,12 @@ class QuestionHistory:
         return text, self._draft if self._place >= 0 else ""
 
     def _heed_changes(self, text: str) -> None:
-        """An earlier question that was changed is the draft from then on."""
+        """End the walk if the earlier question was changed, which makes it the draft."""
         if self._place >= 0 and not self.shows(text):
             self.keep(self.end())
 
     def _list(self, draft: str) -> list[str]:
-        """From newest to oldest, each run of equal ones once, and not what is in the composer already."""
+        """The texts from newest to oldest, without consecutive duplicates; the draft counts as the first."""
         found: list[str] = []
         for _, text in sorted([*self._sent(), *self.put_aside], key=lambda one: one[0], reverse=True):
             if text.strip() and text != (found[-1] if found else draft):

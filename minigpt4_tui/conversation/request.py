@@ -1,4 +1,4 @@
-"""What a conversation asks of the engine: its messages, and the sampling of another answer."""
+"""What a conversation requests from the engine: its messages, and the sampling of another answer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 AnySampling = TypeVar("AnySampling", "Sampling", "ResolvedSampling")
 
 REGENERATE_TEMPERATURE = 0.7
-"""Used in place of temperature 0 when an answer is regenerated: a greedy one would be the same."""
+"""Used in place of temperature 0 when an answer is regenerated: greedy decoding would repeat it."""
 
 
 def chat_messages(path: Iterable[StoredMessage], system_prompt: str) -> list[ChatMessage]:
@@ -32,7 +32,7 @@ def chat_messages(path: Iterable[StoredMessage], system_prompt: str) -> list[Cha
 def question_begun(
     path: Sequence[StoredMessage], pictures: Sequence[StoredPicture], editing: str | None, system_prompt: str
 ) -> list[ChatMessage]:
-    """The path with a question at its end, or in place of the one `editing`, whose text is not known yet."""
+    """The path with a question whose text is not known yet, at its end or in place of `editing`."""
     from minigpt4.core.worker.messages import ChatMessage
 
     place = next((at for at, one in enumerate(path) if one.id == editing), len(path))

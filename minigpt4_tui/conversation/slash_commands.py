@@ -15,7 +15,7 @@ WORD_START = re.compile(r"(?<!\\)\s+(?=\S)")
 """Where a path begins after another one; a space with a backslash is part of a path."""
 
 MEANT_LETTERS = 3
-"""Letters with which commands are found by their descriptions, too."""
+"""Letters from which on commands are also found by their descriptions."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SlashCommand:
     about: str = ""
     """Shown next to the name in the app; "" for a command of the plain chat alone."""
     plain: str = ""
-    """What help says of it in the plain chat, the words behind it in capitals; "" if only the app has it."""
+    """Its help in the plain chat, with its arguments in capitals; "" if only the app has it."""
     takes_path: bool = False
 
 
@@ -98,7 +98,7 @@ COMMANDS = (
         "save the conversation as a file",
         "FILE save the conversation as .md, .html or .json",
     ),
-    SlashCommand("/models", "models", "choose a model", "NAME list the models, or go on with another"),
+    SlashCommand("/models", "models", "choose a model", "NAME list the models, or switch to another"),
     SlashCommand(
         "/settings", "settings", "change the settings", "NAME VALUE list the settings, or change one"
     ),
@@ -119,7 +119,7 @@ def all_commands() -> list[SlashCommand]:
 
 
 def command_in(line: str) -> SlashCommand | None:
-    """The command that the line begins with, if any; a named prompt is none, see `with_prompt`."""
+    """The command that the line begins with, if any; named prompts do not count, see `with_prompt`."""
     name = _first_word(line)
     name = {"/exit": "/quit"}.get(name, name)
     return next((command for command in COMMANDS if command.name == name and command.about), None)
@@ -142,7 +142,7 @@ class Asked:
 def with_prompt(line: str) -> Asked:
     """The question that a line like `/story about a pirate` stands for; any other line as it is.
 
-    Raises PromptError if the prompt's file is wrong.
+    Raises PromptError if the prompt's file is invalid.
     """
     name = _first_word(line)
     if not name.startswith("/") or name in _NAMES or name[1:] not in (files := prompt_files()):
@@ -183,7 +183,7 @@ def unknown_command(line: str, known: Sequence[SlashCommand] | None = None) -> s
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to complete the composer's text: the text then, and how the list names it."""
+    """One way to complete the composer's text: the resulting text, and its label in the list."""
 
     text: str
     label: str
@@ -201,8 +201,8 @@ class Completion:
 def choices_for(line: str) -> tuple[Choice, ...]:
     """The commands that an unfinished line may mean, the likeliest first.
 
-    Those that begin with it come before those that have its letters in this order, and those whose
-    description has them in a row.
+    Names that begin with it come first, then names that contain its letters in order, then descriptions
+    that contain them in a row.
     """
     if not line.startswith("/") or any(letter.isspace() for letter in line):
         return ()

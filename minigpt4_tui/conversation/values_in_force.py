@@ -1,4 +1,4 @@
-"""The values that hold for settings which leave the choice to the terminal, the machine or the bundle."""
+"""The effective values of settings that leave the choice to the terminal, the machine or the bundle."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from minigpt4.tui.settings.settings import Settings
 
 
 def values_in_force(settings: Settings, engine: EngineStatus, *, shows_sidebar: bool) -> Mapping[str, str]:
-    """By the name of each setting that is None or "auto"; one that is not known (yet) is left out.
+    """The effective value of each setting that is None or "auto", by name; unknown ones are left out.
 
-    What the engine has chosen is known while the model of the settings is loaded.
+    The engine's choices are known while the model of the settings is loaded.
     """
     known: dict[str, Any] = {
         "images": picture_protocol(settings.images),

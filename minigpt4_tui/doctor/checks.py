@@ -20,7 +20,7 @@ from minigpt4.core.errors import Minigpt4Error
 from minigpt4.core.storage.paths import HOME_VARIABLE, cache_home, config_home, data_home
 from minigpt4.tui.doctor.finding import Finding, State
 
-COMPILE = "compile llama-cpp-python again with GCC 14 or Clang; docs/models.md tells more"
+COMPILE = "compile llama-cpp-python again with GCC 14 or Clang; see docs/models.md"
 
 LOW_SPACE = 1_000_000_000
 NO_SPACE = 100_000_000

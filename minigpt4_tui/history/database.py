@@ -106,7 +106,7 @@ class Database:
         migrate(connection, self.path)
         self._enable_wal(connection)
         for table in ("conversations", "messages", "pictures", "message_pictures"):
-            # Damage to the first pages shows now, and not during a conversation.
+            # Damage to the first pages is detected now, and not during a conversation.
             connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchone()
 
     def _enable_wal(self, connection: sqlite3.Connection) -> None:

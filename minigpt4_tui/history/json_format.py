@@ -1,7 +1,7 @@
 """Lossless export and import of conversations, with their pictures, as JSON.
 
-A file has `format`, `version`, `conversations`, each with all branches, and `pictures`: by digest their
-size and, in base64, the file's bytes (null if the file was missing). An imported file may come from
+A file has `format`, `version`, `conversations`, each with all branches, and `pictures`, by digest: their
+format, size and the file's bytes in base64 (null if the file was missing). An imported file may come from
 strangers: it is validated completely before anything is stored.
 """
 

@@ -1,4 +1,4 @@
-"""The list of conversations: its pages, and those whose title or pictures hold the words that were typed."""
+"""The list of conversations: its pages, and its filter by words in titles and names of pictures."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _listed(row: tuple[object, ...]) -> ListedConversation:
 
 
 def _condition(connection: sqlite3.Connection, matching: str) -> str:
-    """A condition on the title and the names of pictures; SQLite's LIKE knows no letters but ASCII's."""
+    """A condition on the title and the names of pictures; SQLite's LIKE ignores case only in ASCII."""
     words = _folded(matching).split()
     if not words:
         return ""
@@ -53,7 +53,7 @@ def _condition(connection: sqlite3.Connection, matching: str) -> str:
 
 
 def _folded(text: str) -> str:
-    """The text without case and accents: file names from a Mac hold letter and accent apart."""
+    """The text without case and accents: file names from a Mac store letter and accent separately."""
     if text.isascii():
         return text.lower()
     return re.sub(_ACCENTS, "", unicodedata.normalize("NFKD", text.casefold()))

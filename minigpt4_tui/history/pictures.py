@@ -20,7 +20,7 @@ ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 """File endings of formats whose name is not their ending."""
 
 GRACE_S = 3600.0
-"""A picture kept less than this ago may be waiting in a composer for its message."""
+"""A picture kept fewer seconds ago may be waiting in a composer for its message."""
 
 QUERY_PARAMETERS = 500
 
@@ -49,7 +49,7 @@ class PictureFolder:
                 "ON CONFLICT (digest) DO UPDATE SET kept = excluded.kept",
                 (digest, width, height, kind, time.time()),
             )
-            # Inside the transaction, where no other instance sweeps: it may have swept just before.
+            # Again, in the transaction, where no other instance can sweep: one may have swept just before.
             _write_once(path, picture.data)
         return StoredPicture(digest, storable(name), width, height, kind, path)
 

@@ -107,7 +107,7 @@ class ListedConversation(ConversationInfo):
 class WholeConversation:
     """A conversation with all branches, its messages in order of creation.
 
-    `named`: the user gave the title, it is not made from the first question. `leaf` is the last message
+    `named`: the title comes from the user and not from the first question. `leaf` is the last message
     of the active branch.
     """
 

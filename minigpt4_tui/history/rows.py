@@ -82,7 +82,7 @@ def to_json(settings: Settings) -> str:
 
 
 def info_of(row: tuple[Any, ...]) -> ConversationInfo:
-    """From a row of the columns INFO."""
+    """The list entry from a row of the columns INFO."""
     name, title, created, updated, pinned, messages = row
     return ConversationInfo(name, title, created, updated, bool(pinned), messages)
 
@@ -148,7 +148,7 @@ def message_rows(
 def insert_message(
     connection: sqlite3.Connection, conversation: str, message: StoredMessage, writer: str | None = None
 ) -> None:
-    """Insert a message, whose fields are named as their columns, and its references to pictures."""
+    """Insert a message, whose fields are named like their columns, and its references to pictures."""
     row = {
         **vars(message),
         "conversation": conversation,

@@ -106,8 +106,8 @@ INSERT INTO messages_found (rowid, text, picture_names)
 INSERT INTO titles_found (rowid, title) SELECT seq, title FROM conversations WHERE named;
 """
 
-# Each name ends with a line break. They are here so that a page of the list needs no other table, and
-# the filter reads no message. A picture is named once, however often its conversation shows it.
+# Each name ends with a line break. They are stored here so that a page of the list needs no other
+# table, and the filter reads no message. A picture is named once, however often its conversation shows it.
 PICTURE_NAMES = """
 ALTER TABLE conversations ADD COLUMN picture_names TEXT NOT NULL DEFAULT '';
 CREATE TRIGGER conversation_pictures_added AFTER INSERT ON message_pictures BEGIN
@@ -137,7 +137,7 @@ VERSION = len(MIGRATIONS)
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Run the pending migrations, all or none of them.
+    """Run the pending migrations atomically.
 
     Raises StoreError for another program's database and for a newer minigpt4's, which are left unchanged.
     `connection` is in autocommit mode.

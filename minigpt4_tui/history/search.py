@@ -22,12 +22,12 @@ CONTEXT = 60
 """Characters shown before and after the first hit."""
 
 LONG = 20_000
-"""Texts of this length are marked here and not by SQLite, which would tokenize all of them again."""
+"""Texts from this length on are marked here: SQLite would tokenize the whole text again."""
 
 TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 QUOTES = str.maketrans({"“": '"', "”": '"', "„": '"', "«": '"', "»": '"'})
 
-# Thai to Burmese, Khmer, kana and Han are written without spaces, so the index has whole
+# Thai to Burmese, Khmer, kana and Han are written without spaces, so the index holds whole
 # sentences as one word.
 UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -88,7 +88,7 @@ def _hit(row: tuple[str, str, str | None, str | None, float, str, str], terms: l
     conversation, title, message, role, created, *texts = row
     if not any(HIT in text for text in texts):
         texts = [_marked(text, terms) for text in texts]
-    # Neither is marked if they match only for the index, which ignores accents (é and e).
+    # Neither is marked if they match only in the index, which ignores accents (é and e).
     best = next((text for text in texts if HIT in text), texts[0])
     return Hit(conversation, title, message, cast("Role | None", role), created, _cut(best))
 

@@ -174,7 +174,7 @@ class Store:
     def conversations(
         self, limit: int, before: ConversationInfo | None = None, matching: str = ""
     ) -> list[ListedConversation]:
-        """Pinned ones first, then by age, newest first; `before` is the last one of the page before.
+        """Pinned ones first, then by age, newest first; `before` is the last one of the previous page.
 
         With `matching`, only those that have each of its words in their title or a picture's name.
         """
@@ -244,13 +244,13 @@ class Store:
             return load_whole(connection, self._pictures, conversation)
 
     def add_whole(self, conversations: Iterable[WholeConversation]) -> None:
-        """Add conversations with all branches, all or none; their pictures must be stored already."""
+        """Add conversations with all branches, atomically; their pictures must be stored already."""
         with self._database.writing() as connection:
             for one in conversations:
                 insert_whole(connection, one)
 
     def taken(self, ids: Iterable[str]) -> set[str]:
-        """Which of these ids conversations (deleted ones, too) or messages have."""
+        """Which of these ids belong to conversations (deleted ones, too) or messages."""
         with self._database.reading() as connection:
             return {one for one in ids if connection.execute(TAKEN, (one,)).fetchone()[0]}
 
@@ -390,7 +390,7 @@ class Store:
         with self._database.writing() as connection:
             count = connection.execute(f"DELETE FROM conversations WHERE {condition}", (value,)).rowcount
             if count:
-                # Otherwise the words would long remain in older segments of the index, and in the file.
+                # Otherwise the words would remain in older segments of the index, and in the file, for long.
                 connection.execute("INSERT INTO messages_found (messages_found) VALUES ('optimize')")
             self._pictures.sweep(connection)
         return count

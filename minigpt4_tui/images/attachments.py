@@ -1,4 +1,4 @@
-"""However a picture comes (path, pasted or dropped line, clipboard, standard input): one kind of value."""
+"""One type for a picture from any source: path, pasted or dropped line, clipboard, standard input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGE_SUFFIXES = frozenset(
 MAX_COMPLETIONS = 200
 
 SHOWN_S = 0.5
-"""Most seconds for which pictures are not opened so that an early preview is shown soon."""
+"""Maximum seconds for which opening is delayed so that an early preview is shown soon."""
 
 MAX_DROP = 100_000
 """Characters of the longest text that is checked for dropped files: enough for hundreds of them."""
@@ -57,10 +57,10 @@ class Attachment:
     label: str
 
     early: EarlyPreview | None = field(default=None, compare=False)
-    """What shows it until it is open."""
+    """The preview that is shown until it is open."""
 
     opens_after: Event | None = field(default=None, compare=False)
-    """What `open` waits for, but not long: opening keeps the processor busy."""
+    """An event that `open` briefly waits for, as opening keeps the processor busy."""
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class Attachment:
     def open(self) -> Picture:
         """Read it; raises ImageError if it cannot be read or decoded.
 
-        One on the web is fetched first. An image whose embedding is cached has been decoded before, and is
+        An image on the web is fetched first. One whose embedding is cached has been decoded before, and is
         not decoded again.
         """
         if self.opens_after is not None:
@@ -116,7 +116,7 @@ def attachment(argument: str, standard_input: BinaryIO | None = None) -> Attachm
 
 
 def named(text: str) -> Attachment:
-    """The image that a path or an address names; a file whose name looks like an address is that file."""
+    """The image that a path or an address names; an existing file takes precedence over an address."""
     path = path_in(text)
     if WEB_ADDRESS.match(text) and not text.startswith("file:/") and not is_file(path):
         return Attachment(text.strip(), text.strip())
@@ -126,8 +126,8 @@ def named(text: str) -> Attachment:
 def attachments_in(text: str) -> list[Attachment]:
     """The images that a typed, pasted or dropped text names. Nothing is opened.
 
-    A text that is the path of a file or folder, spaces included, is that one. Otherwise it is split like a
-    shell command, with quotes and backslashes, or, if that gives no files, into one path per line.
+    A text that is the path of a file or folder, spaces included, names that one. Otherwise it is split like
+    a shell command, with quotes and backslashes, or, if that yields no files, into one path per line.
     """
     bare = text.strip()
     if is_file(path_in(bare)) or (bare and is_folder(path_in(bare))):
@@ -147,7 +147,7 @@ def names_files(text: str) -> bool:
 
 
 def names_folder(text: str) -> bool:
-    """Whether the text is the path of one folder; "/" alone is rather the beginning of a command."""
+    """Whether the text is the path of one folder; "/" alone counts as the beginning of a command."""
     found = attachments_in(text) if len(text) <= MAX_DROP and text.strip() != "/" else []
     return len(found) == 1 and isinstance(found[0].source, Path) and is_folder(found[0].source)
 
@@ -228,7 +228,7 @@ def path_in(text: str) -> Path:
     if text.startswith("file:/"):
         # Some desktops omit the host and its slashes.
         address = re.sub(r"^//[^/]*", "", text.removeprefix("file:"))
-        # Percent encoding is of bytes: names need not be UTF-8.
+        # Percent encoding encodes bytes: names need not be UTF-8.
         path = os.fsdecode(unquote_to_bytes(os.fsencode(address)))
         return _of_windows(path[1:]) or Path(path)
     try:
@@ -247,7 +247,7 @@ def _of_windows(text: str) -> Path | None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file of that path; a FIFO or device is none."""
+    """Whether there is a regular file of that path; FIFOs and devices do not count."""
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -1,7 +1,7 @@
 """The block characters and colors that come closest to an image.
 
-A half-block shows both of its colors exactly, but has two parts. Here every cell gets the two colors and the
-pattern with the least squared error, so its error is at most that of a half-block of the same cell.
+A half-block shows both of its colors exactly, but has only two parts. Here every cell gets the two colors
+and the pattern with the least squared error, so its error is at most that of a half-block of the same cell.
 
 Neither Rich nor Textual is imported here: `early_preview` needs to start fast.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Blocks:
     """Characters that divide a cell into `across` by `down` parts.
 
-    The bits of a character's index are the parts that it fills, in the order of reading.
+    The bits of a character's index are the parts that it fills, in reading order.
     """
 
     across: int
@@ -30,7 +30,7 @@ class Blocks:
 
 
 def _sextants() -> str:
-    """U+1FB00 to U+1FB3B leave out the four patterns that Unicode already had."""
+    """All 64 patterns; U+1FB00 to U+1FB3B leave out the four that Unicode already had."""
     known = {0: " ", 0b010101: "▌", 0b101010: "▐", 0b111111: "█"}
     others = iter(range(0x1FB00, 0x1FB3C))
     return "".join(known.get(pattern) or chr(next(others)) for pattern in range(64))

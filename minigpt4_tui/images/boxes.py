@@ -1,7 +1,7 @@
 """A detector's objects over a picture: their boxes in its pixels, their names in cells of the screen.
 
-A line has the color that stands out from the picture under it, by the contrast ratio of WCAG 2.2. Names
-are text wherever the terminal draws cells: in the few pixels of such a picture no letter could be read.
+A line has a color that stands out from the picture under it, by the contrast ratio of WCAG 2.2. Where the
+picture is drawn with characters, names are text: letters would be illegible in so few pixels.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ COLORS: tuple[Rgb, ...] = (
 """Bright ones and dark ones; against any gray, white or black has a contrast of 4.5 or more."""
 
 DISTINCT = 2.0
-"""The least contrast of a line. WCAG asks graphical objects for 3 (success criterion 1.4.11), which over the
-middle tones of most photos leaves black or white only, and then boxes look alike.
+"""The minimum contrast of a line. WCAG requires 3 of graphical objects (success criterion 1.4.11), but over
+the middle tones of most photos only black or white reach that, and all boxes would look alike.
 """
 
 BLURRED_PERCENT = 33
-"""The part of a line that may stand out less, where it crosses another tone of the picture."""
+"""The percentage of a line that may stand out less, where it crosses another tone of the picture."""
 
 LINE_PIXELS = 160
 """Pixels of the shorter side for each pixel of a line's width."""
@@ -56,8 +56,8 @@ class Label:
 def with_boxes(
     image: Image, objects: Sequence[FoundObject], cells: tuple[int, int], cell: tuple[int, int]
 ) -> tuple[Image, list[Label]]:
-    """The RGB image scaled to columns and rows of `cells`, each of so many pixels, with boxes over it; and
-    the labels, which do not overlap. An object around which there is no room for a name has none.
+    """The RGB image scaled to columns and rows of `cells`, each of `cell` pixels, with boxes over it; and
+    the labels, which do not overlap. An object without room for its name has no label.
     """
     from PIL import ImageDraw
     from PIL.Image import Resampling
@@ -100,7 +100,7 @@ def labelled(strips: list[Strip], labels: Sequence[Label], *, in_color: bool = T
 
 
 def draw_labels(image: Image, labels: Sequence[Label], cell: tuple[int, int]) -> None:
-    """Write the labels into an image whose cells have so many pixels."""
+    """Write the labels into an image whose cells have `cell` pixels."""
     from PIL import ImageDraw, ImageFont
 
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(cell[1] * 3 // 4)
@@ -112,7 +112,7 @@ def draw_labels(image: Image, labels: Sequence[Label], cell: tuple[int, int]) ->
 
 
 def object_list(objects: Sequence[FoundObject], width: int, lines: int = 2) -> str:
-    """Names and scores in so many lines of that width, "dog 0.93 · person 0.81", and how many are left."""
+    """Names and scores, "dog 0.93 · person 0.81", in at most `lines` lines, and how many are left out."""
     texts = [f"{one.name} {one.score:.2f}" for one in objects]
     for count in range(len(texts), 0, -1):
         left = len(texts) - count
@@ -140,7 +140,7 @@ def _corners(one: FoundObject, size: tuple[int, int]) -> tuple[int, int, int, in
 
 
 def _color(tones_HW: NDArray[np.float64], box: tuple[int, int, int, int], used: list[Rgb]) -> Rgb:
-    """A color that stands out along the box; of several such ones that which fewest boxes have."""
+    """A color that stands out along the box; of several, the one that the fewest boxes have."""
     import numpy as np
 
     left, top, right, bottom = box
@@ -177,7 +177,7 @@ def _contrast(tones: NDArray[np.float64], tone: float) -> NDArray[np.float64]:
 
 
 def _text_on(color: Rgb) -> Rgb:
-    """Black or white, whichever is read better."""
+    """Black or white, whichever is more legible."""
     # Where both have the same contrast: (L + 0.05)^2 = 0.05 * 1.05.
     return (0, 0, 0) if _tone(color) > 0.179 else (255, 255, 255)
 

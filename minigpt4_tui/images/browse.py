@@ -11,7 +11,7 @@ from pathlib import Path
 from minigpt4.tui.images.attachments import is_picture_name
 
 MAX_LISTED = 2000
-"""Most names of one folder that are shown; the filter finds the others."""
+"""Maximum names of one folder that are shown; the filter finds the others."""
 
 MAX_FOUND = 200
 MAX_SCANNED = 50_000

@@ -96,7 +96,7 @@ def draw(request: DrawRequest) -> Drawing:
 
 
 def _with_boxes(image: Image, request: DrawRequest, cell: tuple[int, int]) -> tuple[Image, list[Label]]:
-    """The image as it is if there are no objects; otherwise with their boxes, in so many pixels a cell."""
+    """The image as it is if there are no objects; otherwise with their boxes, at `cell` pixels per cell."""
     if not request.view.objects:
         return image, []
     return with_boxes(image, request.view.objects, (request.columns, request.rows), cell)
@@ -115,13 +115,13 @@ def _early(source: EarlyPreview, request: DrawRequest) -> Drawing:
 
 
 def _longest(request: DrawRequest) -> int:
-    """Pixels that can be seen of the image's longer side."""
+    """The visible pixels of the image's longer side."""
     columns, rows = request.columns, request.rows
     if request.colors is None or request.protocol not in ("kitty", "sixel"):
         # A character has at most 2 by 4 parts.
         return max(2 * columns, 4 * rows)
     longest = max(columns * request.cell.width, rows * request.cell.height)
-    # Among text, even where a cell has many pixels, the copy that was made when the image was opened will do.
+    # Among text the copy made when the image was opened is enough, even where a cell has many pixels.
     return min(longest, SMALL) if columns <= COLUMNS and rows <= ROWS else longest
 
 
@@ -140,7 +140,7 @@ def _cells(image: Image, request: DrawRequest) -> list[Strip]:
 def _prepare(strips: Iterable[Strip], colors: str) -> None:
     """Compute the escape codes of all styles, and their hashes.
 
-    Otherwise Textual does so when it paints them, which holds up keys by 14 µs a cell.
+    Otherwise Textual does so when it paints them, which delays keys by 14 µs a cell.
     """
     system = COLOR_SYSTEMS.get(colors, COLOR_SYSTEMS["truecolor"])
     is_true = system is COLOR_SYSTEMS["truecolor"]
@@ -151,7 +151,7 @@ def _prepare(strips: Iterable[Strip], colors: str) -> None:
             hash(style)
             front, back = style.color, style.bgcolor
             if is_true and front and front.triplet and back and back.triplet:
-                # What Rich finds out in 14 µs.
+                # Rich takes 14 µs to compute this.
                 style._ansi = "38;2;{};{};{};48;2;{};{};{}".format(*front.triplet, *back.triplet)
             else:
                 style.render(" ", color_system=system)

@@ -1,10 +1,10 @@
 """The photo that the app is started with, decoded and drawn by a child process while the app is imported.
 
 numpy, Pillow and the file take 0.3 s, and Python cannot import on two threads at once. So the child does that
-on another core and then draws on request; the app opens its pictures by itself once this one is shown.
+on another core and then draws on request; the app opens its pictures itself once this one is shown.
 
 The child is this module. It writes the image's size, and for each request (a size in cells and the parts of a
-cell) its lines with their escape codes, all in JSON; it ends at any error, and with its input.
+cell) its lines with their escape codes, all in JSON; it exits on any error and at the end of its input.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ class EarlyPreview:
         """The image in true or in 256 colors, one text with escape codes per line; raises ImageError."""
         self.wait()  # the first line is the size, which another thread reads
         request = (columns, rows, *astuple(blocks), is_true)
-        # Two sizes are asked for at once if the layout changes meanwhile; each must get its own reply.
+        # Two sizes are requested at once if the layout changes meanwhile; each must get its own reply.
         with self._one_request:
-            # An ended child is noticed below.
+            # A child that has exited is noticed below.
             with suppress(OSError, ValueError):
                 print(json.dumps(request), file=self._child.stdin, flush=True)
             return self._receive()

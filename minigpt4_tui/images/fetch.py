@@ -18,7 +18,7 @@ TIME_LIMIT_S = 60.0
 """Seconds for the whole picture, from the look-up of the host's name to the last byte."""
 
 STALL_S = 15.0
-"""Seconds without a byte after which the server is given up."""
+"""Seconds without a byte after which the fetch is abandoned."""
 
 MAX_REDIRECTS = 5
 CHUNK = 1 << 16
@@ -30,7 +30,7 @@ FAILURES = (OSError, ValueError, http.client.HTTPException)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Redirections to http and https alone: urllib itself would follow one to ftp."""
+    """Follows redirects to http and https only: urllib itself would follow one to ftp."""
 
     max_redirections = MAX_REDIRECTS
 
@@ -49,10 +49,10 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def fetch_picture(address: str) -> bytes:
-    """What the server sends for an http or https address, whatever that is: the picture reader checks it.
+    """Fetch the content of an http or https address; the picture reader checks what it is.
 
-    Takes at most `TIME_LIMIT_S` seconds. Raises ImageError, in one sentence, for what is longer than a
-    picture's file may be or cannot be fetched.
+    Takes at most `TIME_LIMIT_S` seconds. Raises ImageError, with one sentence, if the content
+    cannot be fetched or is larger than a picture's file may be.
     """
     if _scheme(address) not in SCHEMES:
         raise ImageError(
@@ -67,7 +67,7 @@ def fetch_picture(address: str) -> bytes:
         except Exception as problem:
             arrived.put(problem)
 
-    # On a thread, as neither the look-up of a name nor a header sent byte by byte heeds a socket's timeout.
+    # On a thread, as neither name resolution nor a header sent byte by byte obeys a socket's timeout.
     threading.Thread(target=run, daemon=True, name="minigpt4-fetch").start()
     try:
         result = arrived.get(timeout=TIME_LIMIT_S)
@@ -84,7 +84,7 @@ def fetch_picture(address: str) -> bytes:
 
 
 def shown(address: str) -> str:
-    """The address as a sentence names it: a long one is cut."""
+    """The address as shown in messages; a long one is truncated."""
     return address if len(address) <= 120 else f"{address[:119]}…"
 
 
@@ -114,7 +114,7 @@ def _fetch(address: str) -> bytes:
         total = int(length) if length.isdecimal() else 0
         if total > MAX_FILE_BYTES:
             raise ImageError(_too_long(address))
-        # Not read(), which returns only when a whole chunk has come, however slowly.
+        # Not read(), which returns only when a whole chunk has arrived, however slowly.
         while piece := answer.read1(CHUNK):
             content += piece
             if len(content) > MAX_FILE_BYTES:
@@ -127,7 +127,7 @@ def _fetch(address: str) -> bytes:
 
 
 def _encoded(address: str) -> str:
-    """The address in ASCII; raises ValueError for one that is none."""
+    """The address in ASCII; raises ValueError if it is invalid."""
     parts = urlsplit(address)
     host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
     path, query = (quote(part, safe="/%:@!$&'()*+,;=~?[]") for part in (parts.path, parts.query))

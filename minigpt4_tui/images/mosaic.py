@@ -29,7 +29,7 @@ def mosaic(image: Image, columns: int, rows: int, blocks: Blocks = QUADRANTS) ->
 
 
 def _packed(front: NDArray[np.uint8], back: NDArray[np.uint8]) -> list[int]:
-    """Both colors of a cell as one number, 0xRRGGBBRRGGBB, which is hashed in no time."""
+    """Both colors of a cell as one number, 0xRRGGBBRRGGBB, which is fast to hash."""
     import numpy as np
 
     six = np.concatenate((front, back), axis=1).astype(np.int64)

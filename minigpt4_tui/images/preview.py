@@ -27,7 +27,7 @@ SMALL_KEPT, LARGE_KEPT = 12, 2
 """Sizes of the caches: at most 38 and 88 MB."""
 
 _decoding = threading.Lock()
-"""One image at a time: it may take 256 MB while it is decoded."""
+"""Held to decode one image at a time, as each may take 256 MB meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def preview(source: Path | bytes, longest: int) -> Preview:
 
 
 def remember(path: Path, picture: Picture, bundle: str | None) -> None:
-    """Cache the thumbnail and, with a bundle, its vision tower's input of an image that is already decoded.
+    """Cache the thumbnail of a decoded image and, with a bundle, the input of its vision tower.
 
-    It is then decoded neither for its message nor by the engine.
+    Neither the message nor the engine then decodes the image again.
     """
     import numpy as np
 
@@ -80,7 +80,7 @@ def remember(path: Path, picture: Picture, bundle: str | None) -> None:
 
     with _decoding:
         _small.get(_key(path), lambda: _reduced(picture.image, SMALL))
-    # Pixels alone do not tell the engine that the file is cut off, so that it decodes such a file itself.
+    # Pixels alone do not show the engine that the file is truncated, so it decodes such a file itself.
     if bundle is not None and picture.missing is None and not is_cached(picture.key):
         with suppress(Minigpt4Error):  # an invalid bundle is reported when it is loaded
             found = load_bundle(bundle)
@@ -94,7 +94,7 @@ def remember(path: Path, picture: Picture, bundle: str | None) -> None:
 def model_input(source: Path | bytes, bundle: str) -> Preview:
     """The square input of the bundle's vision tower: the image squashed or letterboxed, not cropped.
 
-    Of a bundle of two GGUF files the image itself: its mmproj may take it in any shape, and in tiles.
+    For a bundle of two GGUF files, the image itself: its mmproj may take it in any shape, and in tiles.
     Raises ImageError, and BundleError or UsageError for an unknown bundle.
     """
     from minigpt4.core.bundles.bundle import load_bundle
@@ -128,7 +128,7 @@ def _opened(source: Path | bytes) -> Image:
 
 
 def _key(source: Path | bytes) -> tuple[object, ...]:
-    """Identifies the content, as a file may change."""
+    """A key for the content, as a file may change."""
     if isinstance(source, bytes):
         return (source,)
     try:

@@ -1,8 +1,8 @@
 """The pictures that are named inside a question: `what is this? ~/photo.jpg`.
 
-A path attaches if there is such a file, and its name or its first bytes are those of a picture; the path of
-another file stays text, as does a word that merely looks like a path. An http or https address always
-attaches, so it is fetched when the question is sent, and whatever is no picture then says so.
+A path is attached if there is such a file, and its name or its first bytes are those of a picture; the path
+of another file stays text, as does a word that merely looks like a path. An http or https address is always
+attached: it is fetched when the question is sent, and an error is shown if it is not a picture.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from minigpt4.core.pixels import Picture
 
 NO_PICTURE = "No picture is attached, so the model answers without having seen one"
-"""The beginning of the notice with the first answer; what adds a picture follows."""
+"""The beginning of the notice with the first answer; how to add a picture follows."""
 
 BY_ITSELF = "This model reads each question about a picture by itself; it knows none of the earlier ones."
 """The notice with a second question, for models that were trained on single questions."""
@@ -41,7 +41,7 @@ ENDS = ".,;:!?…)]}>\"'`“”’»*。，、！？：；）」』"
 """Punctuation that may follow a path without belonging to it."""
 
 OPENING = re.compile(r"[(\[{<\"'`“„‘«「*@]{0,3}")
-"""Punctuation that may stand right before a path; `@` is how other chats have files named."""
+"""Punctuation that may stand right before a path; other chats mark files with `@`."""
 
 EAST_ASIAN = "\u2e80-\uffef"
 """Chinese, Japanese and Korean, which are written without spaces around a path."""
@@ -55,7 +55,7 @@ INNER_END = re.compile(rf"[,;:|、，：；](?=\S)|['’]s$|(?<=[a-z0-9])(?=[{EA
 """Where a path may end inside a word."""
 
 MAX_PATH = 4096
-"""Characters of the longest path that is looked for; Linux has none that is longer."""
+"""Characters of the longest path that is looked for; Linux allows none longer."""
 
 WORD = re.compile(rf"(?:\\[^\n]|\S){{1,{MAX_PATH}}}")
 """A word in which a backslash escapes a space."""
@@ -67,13 +67,13 @@ ASIDE = " \t\r\n,;:.-–—、，：。"
 
 SENTENCE_END = ".?!:…。？！：\n"
 MAX_SPACED_WORDS = 16
-"""Words over which a path with spaces that are neither quoted nor escaped may stretch."""
+"""Maximum words of a path whose spaces are neither quoted nor escaped, after the first."""
 
 MAX_TRIED = 20
-"""Beginnings in one word, and ends of one path, that are tried, each a look at the disk."""
+"""Beginnings in one word, and ends of one path, that are tried; each accesses the disk."""
 
 HEAD_BYTES = 4096
-"""Of a file that is not named like a picture: enough to know one by."""
+"""Bytes read of a file that is not named like a picture: enough to recognise one."""
 
 MAX_NAMED = 100
 """Pictures that one question may name; the paths after them stay text."""
@@ -89,7 +89,7 @@ class Question:
     pictures: tuple[Attachment, ...] = ()
 
     def open(self) -> list[Picture]:
-        """Read or fetch the pictures; raises ImageError if one of them is none."""
+        """Read or fetch the pictures; raises ImageError if one is not a picture."""
         try:
             return [one.open() for one in self.pictures]
         except ImageError as error:
@@ -108,10 +108,10 @@ class _Mention:
 def question_in(text: str, given: Sequence[Attachment] = ()) -> Question:
     """Separate a question from the pictures that it names.
 
-    Paths before the question or after it are removed, as the pictures stand in the prompt; a picture that
-    is given there twice stays two. If one is a word of a sentence (`compare ~/a.jpg with ~/b.jpg`), each
-    leaves its name there, so that the sentence stays whole, and naming it again does not attach it again,
-    nor does naming one of `given`, which are attached already.
+    Paths before the question or after it are removed, as the prompt holds the pictures; a picture that is
+    named there twice is attached twice. If a path is a word of a sentence (`compare ~/a.jpg with ~/b.jpg`),
+    every path is replaced by the picture's name, so that the sentence stays complete; a picture named twice
+    is then attached once, and one of `given`, which are attached already, not again.
     """
     mentions = list(islice(_mentions(text), MAX_NAMED)) if len(text) <= MAX_DROP else []
     if not mentions:
@@ -129,7 +129,7 @@ def question_in(text: str, given: Sequence[Attachment] = ()) -> Question:
 
 
 def no_picture_sentence(line: str) -> str:
-    """The sentence about a line that begins with a path of no picture; "" if that is rather a command."""
+    """The error for a line that begins with a path, but of no picture; "" if it is rather a command."""
     first = WORD.match(line)
     spelled = re.sub(r"\\(.)", r"\1", first[0]) if first else ""
     if "/" not in spelled[1:] and not is_picture_name(spelled):
@@ -152,7 +152,7 @@ def _identity(one: Attachment) -> object:
 
 
 def _mentions(text: str) -> Iterator[_Mention]:
-    """From left to right; none overlaps another."""
+    """The mentions from left to right, without overlaps."""
     done = 0
     for word in WORD.finditer(text):
         for start in _starts(text, word.start(), word.end()):
@@ -178,7 +178,7 @@ def _quoted(text: str, start: int) -> _Mention | None:
     if close is None:
         return None
     line_end, end = min(_line_end(text, start), start + MAX_PATH), start
-    # An apostrophe may stand in the name itself.
+    # An apostrophe may be part of the name.
     for _ in range(3):
         end = text.find(close, end + 1, line_end)
         if end < 0:
@@ -219,7 +219,7 @@ def _unquoted(text: str, start: int) -> _Mention | None:
 
 
 def _spaced_ends(text: str, first: int) -> list[int]:
-    """Ends of longer readings, the longest first: up to a later word that is named like a picture."""
+    """Ends of paths with spaces, the longest first: after a later word that is named like a picture."""
     ends = []
     for word in islice(WORD.finditer(text, first, _line_end(text, first)), MAX_SPACED_WORDS):
         if "." in word[0] and is_picture_name(word[0].rstrip(ENDS)):
@@ -233,7 +233,7 @@ def _line_end(text: str, start: int) -> int:
 
 
 def _without_punctuation(text: str, start: int, end: int) -> Iterator[int]:
-    """The end, and those before each of the punctuation marks there; then those of a list without spaces."""
+    """The end, then ends before each trailing punctuation mark, then those in a list without spaces."""
     yield end
     while end > start + 1 and text[end - 1] in ENDS:
         end -= 1
@@ -246,7 +246,7 @@ def _is_named_file(spelled: str) -> bool:
     """Whether there is such a file, and it is named like a picture, or is a path to the content of one."""
     if is_picture_name(spelled):
         return is_file(path_in(spelled))
-    # A HEIC photo cannot be read, which is then said.
+    # A HEIC photo cannot be read; opening it reports that.
     is_path = "/" in spelled or bool(WINDOWS.match(spelled)) or spelled.lower().endswith((".heic", ".heif"))
     return is_path and is_file(path_in(spelled)) and _holds_picture(path_in(spelled))
 
@@ -262,13 +262,13 @@ def _holds_picture(path: Path) -> bool:
 
 
 def _without(text: str, mentions: Sequence[_Mention]) -> str | None:
-    """The question without the paths before and after it; None if one of them is a word of it."""
+    """The question without the paths before and after it; None if a path is a word of it."""
     edges = [0, *(place for one in mentions for place in (one.start, one.end)), len(text)]
     # What stands before the first path, between two, and after the last.
     between = [text[edges[at] : edges[at + 1]] for at in range(0, len(edges), 2)]
     if not any(map(_has_words, between)):
         return ""
-    # In a language without spaces it is a word of the sentence.
+    # In a language without spaces, a path between letters is a word of the sentence.
     if any(_is_inside_word(text, place) for place in edges):
         return None
     before = next(at for at, words in enumerate(between) if words.strip(ASIDE))

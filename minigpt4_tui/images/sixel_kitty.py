@@ -118,7 +118,7 @@ def _message(keys: str, payload: str = "") -> str:
 
 
 def _imported(name: str) -> Any:
-    """The module without its package's `__init__`, which queries the terminal and waits for the answer."""
+    """Import a module without its package's `__init__`, which queries the terminal and waits for it."""
     package = name.rpartition(".")[0]
     try:
         if package not in sys.modules and package.count("."):

@@ -66,13 +66,13 @@ class TerminalFeatures:
 
 
 class _Reported:
-    """The process has one terminal."""
+    """What the terminal of this process reported."""
 
     features = TerminalFeatures()
 
 
 def picture_protocol(setting: str, environment: Mapping[str, str] | None = None) -> Protocol:
-    """The protocol of a value of the setting `images`; auto depends on the terminal."""
+    """The protocol for a value of the setting `images`; auto depends on the terminal."""
     match setting:
         case "kitty" | "sixel" | "sextant" | "quadrant" | "halfblock" | "off":
             return setting
@@ -124,7 +124,7 @@ def _has_kitty(environment: Mapping[str, str]) -> bool:
 
 
 def _is_known(environment: Mapping[str, str]) -> bool:
-    """Whether the environment decides whether there are sixels, so that no query is needed."""
+    """Whether the environment determines sixel support, so that no query is needed."""
     if _has_kitty(environment):
         return True
     terminal = environment.get("TERM", "")
@@ -210,5 +210,5 @@ def _cell_of_system() -> CellSize | None:
 
 
 def _plausible(width: int, height: int) -> CellSize | None:
-    """None for sizes that no font has, as some terminals report."""
+    """The cell size; None for sizes that no font has, as some terminals report."""
     return CellSize(width, height) if 2 <= width <= 200 and 2 <= height <= 400 else None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from minigpt4.tui.widgets.picture_row import Thumbnail
 
 PHOTO_FIRST_S = 0.3
-"""Most seconds for which everything else waits for the photo that the app was started with."""
+"""Maximum seconds for which everything else waits for the photo that the app was started with."""
 
 TWICE_S = 2.0
 """Seconds within which a second Ctrl+C quits."""
@@ -40,7 +40,7 @@ class ChatScreen(ChatDraft):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("chat")]
     ADDED = "Added to your next question."
-    """Said of pictures that are dropped on a screen over this one."""
+    """Shown when pictures are dropped on a screen over this one."""
 
     def __init__(self, host: MiniGPT4App, pictures: Sequence[Attachment | Path], *, is_empty: bool) -> None:
         """The app was started with `pictures`, and with an empty conversation or one to be opened."""
@@ -66,7 +66,7 @@ class ChatScreen(ChatDraft):
         await self.draw_photo()
 
     def after_photo(self, work: Callable[[], object]) -> None:
-        """Do work in the app, but leave the processor to the photo until that is on the screen."""
+        """Run `work` in the app, but not before the photo, which has the processor until then, is shown."""
         if (early := self._early) is None:
             self.host.call_next(work)
         else:
@@ -86,14 +86,14 @@ class ChatScreen(ChatDraft):
     # Asking
 
     def show_engine(self, engine: EngineStatus) -> None:
-        """Show the engine's state; once it is ready, it begins with the question that is typed already."""
+        """Show the engine's state; once it is ready, it prepares the question being typed."""
         super().show_engine(engine)
         self._prepare()
 
     @on(TextArea.Changed, "#composer")
     @on(ChatFooter.DraftShown)
     def _prepare(self) -> None:
-        """Once the next question has begun, have its pictures encoded and all before its text computed."""
+        """Once a question is begun, have its pictures encoded and everything before its text computed."""
         if self.host.engine.state != "ready" or self.conversation.answering or self.draft.held:
             self._prepared = None
             return
@@ -132,7 +132,7 @@ class ChatScreen(ChatDraft):
         elif command is not None:
             self.composer.take(event.typed)
             if event.text != command.name:
-                # What was typed after it would be lost.
+                # The text after the command would be lost otherwise.
                 self.history.keep(event.text)
             self.call_later(self._act, command.action)
         elif self.attach_text(event.text):
@@ -175,9 +175,9 @@ class ChatScreen(ChatDraft):
     # What keys do
 
     def action_stop(self) -> None:
-        """Clear the filter, close the completions, take back a waiting question, stop the answer, or focus.
+        """Clear the filter or the completions, take back a question, stop the answer, focus, or stop editing.
 
-        Or stop editing: one of these at a time, in this order.
+        Each press does the first of these that applies.
         """
         if any(one.has_focus_within and one.clear_filter() for one in self._sidebars):
             return

@@ -33,7 +33,7 @@ OPENED_AT_ONCE = 4
 """Pictures decoded at the same time: each may take 256 MB."""
 
 SAVE_S = 0.4
-"""Most seconds of typing that a killed process may lose."""
+"""Maximum seconds of typing that a killed process loses."""
 
 
 class ChatDraft(ChatView):
@@ -54,9 +54,9 @@ class ChatDraft(ChatView):
     def attach(
         self, sources: Iterable[Attachment | Path | StoredPicture], *, by_command: bool = False
     ) -> None:
-        """Add pictures to the next question, in this order; each has a chip at once, and is opened behind it.
+        """Add pictures to the next question, in this order; each has a chip at once, and is opened later.
 
-        A folder opens the picker there. `by_command`: /image named them, and comes back if one fails.
+        A folder opens the picker there. `by_command`: they come from an /image line, restored if one fails.
         """
         folders = []
         for source in sources:
@@ -87,7 +87,7 @@ class ChatDraft(ChatView):
         return True
 
     def pick_in(self, folder: Path | None = None) -> None:
-        """Choose pictures from a folder; without one, from the last."""
+        """Choose pictures from a folder, by default the last one."""
         from minigpt4.tui.screens.picker import PickerScreen
 
         self.host.push_screen(PickerScreen(folder), lambda chosen: self.attach(chosen or []))
@@ -172,7 +172,7 @@ class ChatDraft(ChatView):
         )
 
     def _keep(self, source: Attachment, name: str) -> tuple[StoredPicture, tuple[str, ...]]:
-        """On a background thread: read, hash, decode and store an image, each once."""
+        """Read, hash, decode and store an image, each once; call it on a background thread."""
         from minigpt4.tui.images.preview import remember
 
         with self._opening:
@@ -202,7 +202,7 @@ class ChatDraft(ChatView):
         self._settle()
 
     def _return_command(self, picture: DraftPicture, source: Attachment) -> None:
-        """Bring the line back that named a picture which failed; Up does, if something was typed since."""
+        """Restore the /image line of a picture that failed; via Up if something was typed since."""
         path = source.label if source.label.isprintable() and " " not in source.label else quote(source.label)
         text = self.composer.text
         if text and text != self._returned_line:
@@ -233,8 +233,8 @@ class ChatDraft(ChatView):
     ) -> None:
         """Ask a question about the pictures attached so far, then `pictures`, once all of them are open.
 
-        It takes the place of the question with the id `editing`, whose pictures come before these. It waits
-        for the answer that is being written, and for questions that wait already. `typed` is removed from
+        It replaces the question with the id `editing`, whose pictures come before these. It waits for the
+        answer that is being written, and for questions that wait already. `typed` is removed from
         the composer. If the question cannot be sent, now or later, it stays above the composer or returns
         there, with its pictures.
         """
@@ -257,7 +257,7 @@ class ChatDraft(ChatView):
         self.footer.take_back()
 
     def action_send_held(self) -> None:
-        """Send the questions that wait since the answer before them failed or was stopped."""
+        """Send the questions that wait because the answer before them failed or was stopped."""
         if self.draft.is_paused and self.may_ask():
             self.draft.is_paused = False
             self._settle()
@@ -269,7 +269,7 @@ class ChatDraft(ChatView):
     # The drafts of all conversations
 
     def show_update(self, update: Update) -> None:
-        """Draw an update; each conversation has a draft of its own, which comes with it."""
+        """Draw an update; with another conversation, show its own draft."""
         if self.is_running and not self.host.is_leaving:
             match update:
                 case PathOpened() if self._drafted_in != self._conversation_id:
@@ -277,7 +277,7 @@ class ChatDraft(ChatView):
                 case MessageAdded():
                     self._drafted_in = self._conversation_id
                 case PhaseChanged(None):
-                    # The conversation has more to say about the answer's end first.
+                    # Later: the conversation first sends further updates about the answer's end.
                     self.call_later(self._answer_ended)
         super().show_update(update)
 
@@ -297,7 +297,7 @@ class ChatDraft(ChatView):
 
     def save_drafts(self, *, is_last: bool = False) -> None:
         """Save all drafts now. The last time, pictures without any text are not kept."""
-        # After a crash the composer is gone already, and what it held is known.
+        # After a crash the composer is gone, but the draft has its last text.
         with suppress(NoMatches):
             self.draft.text, self._edited = self.footer.typed
         shown = Draft() if is_last and not self.draft.whole_text.strip() else self.draft
@@ -306,7 +306,7 @@ class ChatDraft(ChatView):
             self._drafts.close() if is_last else self._drafts.save()
 
     def _change_draft(self) -> None:
-        """Put the draft of the conversation that is left away, and show that of the one opened."""
+        """Put away the draft of the conversation shown before, and show that of the one opened."""
         self.footer.leave_editing()
         # An edited question becomes a new one.
         self.draft.held = [replace(one, editing=None) for one in self.draft.held]
@@ -328,7 +328,7 @@ class ChatDraft(ChatView):
 
     @on(TextArea.Changed, "#composer")
     def _note_draft(self) -> None:
-        """Save the drafts soon, at most once in a while."""
+        """Save the drafts soon, at most once in `SAVE_S` seconds."""
         self.draft.text, self._edited = self.footer.typed
         if self._saving is None:
             self._saving = self.set_timer(SAVE_S, self._save_soon)
@@ -354,7 +354,7 @@ class ChatDraft(ChatView):
         self._settle()
 
     def _settle(self) -> None:
-        """Send the first held question if nothing keeps it; return it to the composer if a picture failed."""
+        """Send the first held question unless something prevents it; return it if a picture failed."""
         draft = self.draft
         held = draft.held[0] if draft.held and not draft.is_paused else None
         if held is not None and not held.opening and self.conversation.answering is None:
@@ -387,7 +387,7 @@ class ChatDraft(ChatView):
         return bool(asked)
 
     def _hold_back(self, held: HeldQuestion, failed: Sequence[DraftPicture]) -> None:
-        """Return a question; a path or an address in it is to be corrected, so it returns as it was typed."""
+        """Return a question to the composer; as it was typed, if a path or address in it failed."""
         is_named = bool(held.typed) and any(one in held.named for one in failed)
         self.footer.take_back(self.draft.as_typed(held) if is_named else held)
         self.draft.is_paused = bool(self.draft.held)

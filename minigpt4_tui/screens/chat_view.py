@@ -54,7 +54,7 @@ COVERING_COLUMNS = 60
 class ChatView(Screen[None]):
     """Transcript, composer and status line, and the list of conversations beside them."""
 
-    # Not ClassVar: Screen declares both as a field of each screen.
+    # Not ClassVar: Screen declares both as instance fields.
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (40, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (14, "-tall")]  # noqa: RUF012
     AUTO_FOCUS = "#composer"
@@ -79,12 +79,12 @@ class ChatView(Screen[None]):
         # Textual sets these at the first Resize, which comes after a first frame without them.
         breakpoints = self.HORIZONTAL_BREAKPOINTS, self.VERTICAL_BREAKPOINTS
         for points, size in zip(breakpoints, self.app.size, strict=True):
-            # Only what is in the screen is styled by them, and is mounted later: an update would take 5 ms.
+            # They style only the widgets in the screen, which are mounted later: an update would take 5 ms.
             self.add_class(max(point for point in points if point[0] <= size)[1], update=False)
         still = self.host.settings.reduced_motion
         with Horizontal(id="body"):
             if self.shows_sidebar:
-                # The list comes after the first frame, and moves nothing.
+                # The list is mounted after the first frame, and then moves nothing.
                 yield Widget(id="sidebar-room")
             with Vertical(id="conversation"):
                 yield Static("", id="title", markup=False)
@@ -93,7 +93,7 @@ class ChatView(Screen[None]):
                 yield ChatFooter(self.draft, self.history, still=still, key=self.host.key)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
-        """At the start keep the styles that all have just been given: computing them again takes 8 ms."""
+        """At the start keep the styles, which are up to date: computing them again takes 8 ms."""
         if not self.host.is_begun:
             event.refresh_styles = False
 
@@ -106,7 +106,7 @@ class ChatView(Screen[None]):
         self.watch(self, "focused", self.draw_hints, init=False)
 
     def _ways(self, *, is_typing: bool) -> tuple[tuple[str, str, str], ...]:
-        """How to begin: keys as they are now. Only while one is typing a slash begins a command."""
+        """How to begin, with the current keys. A slash begins a command only `is_typing`."""
         key = self.host.key
         commands = ("/", "all commands, such as /image PATH", "offer_commands")
         return (
@@ -178,7 +178,7 @@ class ChatView(Screen[None]):
             self.status.usage = replace(self.status.usage, context=engine.context, dropped=0)
 
     def _show_engine_error(self, engine: EngineStatus) -> None:
-        """The card is mounted on the first error."""
+        """Update the error card, which is mounted on the first error."""
         for card in self.query("#engine-error"):
             cast("EngineErrorCard", card).show(engine)
             return
@@ -198,7 +198,7 @@ class ChatView(Screen[None]):
             try:
                 await work
             except Exception as error:
-                # As for an error of the screen itself; a worker would wrap the exception.
+                # Handled like an error of the screen itself; a worker would wrap the exception.
                 if self.app.is_running:
                     self.app._handle_exception(error)
 
@@ -273,7 +273,7 @@ class ChatView(Screen[None]):
             self.host.say(usage.advice.format(key=self.host.key("new_conversation")), "warning")
 
     def _notify_by_itself(self) -> None:
-        """Say once per conversation that the model does not know of the questions before."""
+        """Say once per conversation that the model does not know the earlier questions."""
         info = self.conversation.info
         questions = [one for one in self.conversation.path if one.role == "user"]
         is_second = len(questions) > 1 and any(one.pictures for one in questions)
@@ -293,7 +293,7 @@ class ChatView(Screen[None]):
     @on(ChatFooter.DraftShown)
     @on(events.DescendantFocus)
     async def draw_photo(self) -> None:
-        """Show a picture of the draft in an empty conversation: of the focused chip, or the one before."""
+        """Show a picture of the draft in an empty conversation: the focused, the current or the first one."""
         welcome, given = self.query_one(Welcome), self.draft.all_pictures
         focused = self.focused.picture if isinstance(self.focused, Chip) else None
         shown = (one for one in (focused, welcome.picture, *given) if one in given)
@@ -308,7 +308,7 @@ class ChatView(Screen[None]):
         self.query_one("#title", Static).update(sanitize_line(title, 60) or "New conversation")
 
     def _retitle(self, conversation: str) -> None:
-        """This app or another instance may have changed the title."""
+        """Draw the title anew, which this app or another instance may have changed."""
         current = self.conversation.info
         if current is not None and conversation in ("", current.id):
             self.host.guarded(self.conversation.reload_info, rarely=True)
@@ -325,7 +325,7 @@ class ChatView(Screen[None]):
     @property
     def shows_sidebar(self) -> bool:
         """Whether the list is shown now."""
-        width = self.app.size.width  # this screen's own is known once it is laid out
+        width = self.app.size.width  # this screen's own is known only after layout
         if width < COVERING_COLUMNS:
             return self._sidebar_covers
         if self._sidebar_wanted is not None:
@@ -358,7 +358,7 @@ class ChatView(Screen[None]):
 
     @property
     def _sidebars(self) -> Iterator[Sidebar]:
-        """The list, once it was shown."""
+        """The list, once it has been shown."""
         return (cast("Sidebar", sidebar) for sidebar in self.query("#sidebar"))
 
     async def draw_sidebar(self) -> None:
@@ -376,13 +376,13 @@ class ChatView(Screen[None]):
                 self.composer.focus()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
-        """In a window that the list covers it goes as soon as the focus is elsewhere."""
+        """Hide a list that covers the window as soon as the focus is elsewhere."""
         if self._sidebar_covers and not any(one.has_focus_within for one in self._sidebars):
             self._sidebar_covers = False
             self.call_later(self.draw_sidebar)
 
     async def on_resize(self, _event: events.Resize) -> None:
-        """Show or hide the list, which depends on the width; the one that is used stays.
+        """Show or hide the list, which depends on the width; one that has the focus stays.
 
         Pictures are laid out anew, as they depend on the height.
         """

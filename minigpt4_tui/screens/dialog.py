@@ -1,4 +1,4 @@
-"""The bases of all screens over the conversation: any, a panel with a heading and a line of keys, a list."""
+"""Base classes of the screens over the conversation: overlay, panel with heading and line of keys, list."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class ListDialog(Dialog[T]):
     ]
     PLACEHOLDER = ""
     TAKES_PATH = False
-    """Whether a path that is pasted into the input stays there, and is no picture for the next question."""
+    """Whether a path pasted into the input stays there and is not attached to the next question."""
 
     def body(self) -> ComposeResult:
         kind = Input if self.TAKES_PATH else WordsInput

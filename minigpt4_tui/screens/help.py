@@ -38,7 +38,7 @@ class HelpScreen(ListDialog[None]):
         self._scopes: list[str] = []
 
     def on_mount(self) -> None:
-        """Show all of them, and follow changes."""
+        """Show all keys and commands, and follow changes."""
         self.host.settings_changed.subscribe(self, lambda _: self._list())
         self._list()
 

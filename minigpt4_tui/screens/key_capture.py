@@ -27,7 +27,7 @@ SILENT = "If nothing happens, your terminal keeps that key for itself: press ano
 class KeyScreen(Dialog[NewKeys | None]):
     """Escape leaves the keys as they are, Backspace or Delete brings the default ones back.
 
-    A key that another action has is asked about: Enter takes it from there.
+    If another action has the key, the screen asks first: Enter takes the key from that action.
     """
 
     SHAPE = "-slim -low"

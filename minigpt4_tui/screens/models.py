@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REDRAW_S = 0.25
 
 BARS = 4
-"""The newest files with a bar each."""
+"""How many files, the newest, have a bar each."""
 
 BAR_CELLS, NAME_COLUMNS = 16, 20
 
@@ -153,7 +153,7 @@ class BundleScreen(Dialog[bool]):
 
     @property
     def info(self) -> BundleInfo:
-        """As last read."""
+        """The bundle as last read."""
         return self._models.infos[self._bundle]
 
     def heading(self) -> str:
@@ -218,7 +218,7 @@ class BundleScreen(Dialog[bool]):
                 self._use(options, is_here=what == "here")
 
     def _use(self, options: EngineOptions, *, is_here: bool) -> None:
-        """Switch to the bundle, once its files are here if they are large; small ones the engine fetches."""
+        """Switch to the bundle, after downloading large files; the engine fetches small ones."""
 
         def switch() -> None:
             self.host.switch_model(options, here=is_here)
@@ -230,7 +230,7 @@ class BundleScreen(Dialog[bool]):
             self._begin(switch)
 
     def _begin(self, then: Callable[[], None] | None = None) -> None:
-        """Download, and `then` use it; more than 1 GB is asked about first."""
+        """Download the files, then call `then`; asks first if they have more than 1 GB."""
         absent = self.info.bytes_absent
         if self._bundle in RUNNING or (absent is not None and absent <= ASK_BYTES):
             self._download(then)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from minigpt4.tui.settings.keys import Action
 
 EXCLUDED = "palette"
-"""The action that has opened it."""
+"""The action that opens the palette."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Command:
 
 
 class PaletteScreen(ListDialog[None]):
-    """Matched fuzzily by their descriptions; Enter closes the palette and runs the command.
+    """Commands, matched fuzzily by their descriptions; Enter closes the palette and runs the command.
 
     What has the focus below comes first: the actions of a message are listed while it has the focus.
     """
@@ -138,7 +138,7 @@ class PaletteScreen(ListDialog[None]):
         await self.host.run_action(bound, default_namespace=node)
 
     def _slash_commands(self) -> Iterator[Command]:
-        """Those that have no key, and need nothing typed after them; named prompts among them."""
+        """Slash commands that have no key and need no argument, named prompts included."""
         host, with_keys = self.host, {action.id for action in ACTIONS}
         for one in all_commands():
             if not one.takes_path and one.action not in with_keys:

@@ -28,7 +28,7 @@ PREVIEW_DELAY_S = 0.1
 """Seconds for which the cursor must stay on an image before it is opened."""
 
 NAME_COLUMNS = 78
-"""Of the previewed image's name: three lines beside the tree."""
+"""Columns of the previewed image's name: three lines beside the tree."""
 
 MAX_FILTER = 200
 MAX_NAMED = 3

@@ -45,7 +45,7 @@ def no_system_prompt(bundle: str) -> str:
 
 
 class PromptScreen(Dialog[NewValue | None]):
-    """Returns the text (None if empty), or None if it is cancelled."""
+    """Returns the text as a `NewValue` (of None if empty), or None if it is cancelled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings_of("editor")]
     HEADING = "System prompt"

@@ -17,7 +17,7 @@ from minigpt4.tui.widgets.option_rows import OptionRows
 
 
 class SavePageScreen(ListDialog[None]):
-    """The input holds the file's path; once it is saved, the rows offer to open it."""
+    """The input holds the file's path; once the page is saved, the rows offer to open it."""
 
     HEADING = "Save the web page"
     HINT = "type a file · ↑↓ choose · Enter does it"

@@ -52,7 +52,7 @@ class SearchScreen(ListDialog[None]):
             self._search()
 
     def _search(self) -> None:
-        """One search at a time; of the queries typed meanwhile only the latest is searched."""
+        """Run one search at a time; of the queries typed meanwhile, only the latest is run."""
         self._is_searching = True
         query = self._requested
         self.host.in_background(
@@ -97,7 +97,7 @@ def _row(hit: Hit) -> Content:
 
 
 def _marked(snippet: str) -> Iterator[str | tuple[str, str]]:
-    """The snippet with what was found underlined."""
+    """The snippet with its matches underlined."""
     before, *parts = snippet.split(HIT)
     yield sanitize_line(before) + (" " if before.endswith(" ") else "")
     for part in parts:

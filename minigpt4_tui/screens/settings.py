@@ -44,7 +44,7 @@ class SettingRow:
     origin: Origin
     entry: Entry | None = None
     in_force: str = ""
-    """The value that holds if this one leaves the choice to the terminal, the machine or the bundle."""
+    """The effective value if this one leaves the choice to the terminal, the machine or the bundle."""
 
 
 class SettingsScreen(ListDialog[None]):
@@ -60,7 +60,7 @@ class SettingsScreen(ListDialog[None]):
         self._lines: dict[str, SettingRow] = {}
 
     def on_mount(self) -> None:
-        """Show all of them, and follow changes made elsewhere."""
+        """Show all settings, and follow changes made elsewhere."""
         self.host.settings_changed.subscribe(self, lambda _: self._list())
         self.host.engine_changed.subscribe(self, lambda _: self._list())
         self._list()
@@ -139,7 +139,7 @@ class SettingsScreen(ListDialog[None]):
             )
 
     def _edit_prompt(self) -> None:
-        """Edit it if the template has a system prompt; a value that is set can always be removed."""
+        """Edit the system prompt if the template has one; a value that is set can always be removed."""
         value = self._lines["system_prompt"].value
         problem = self.host.guarded(lambda: no_system_prompt(self.host.settings.bundle))
         if problem is not None:

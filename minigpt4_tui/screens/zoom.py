@@ -53,7 +53,7 @@ class ZoomScreen(Overlay[None]):
         self.index = max(0, min(index, len(self.pictures) - 1))
         self.is_model_view = False
         self._found: dict[int, tuple[FoundObject, ...]] = {}
-        """The objects of pictures that were looked at, by their places."""
+        """The objects found so far, by the index of their picture."""
         self._request = ""
         self._model_pixels: tuple[int, int] | None = None
 
@@ -66,7 +66,7 @@ class ZoomScreen(Overlay[None]):
         yield KeyLine(id="keys")
 
     def on_mount(self) -> None:
-        """Show the first one."""
+        """Show the image at the start index."""
         self.host.objects_found.subscribe(self, self._objects_found)
         self.host.engine_changed.subscribe(self, self._engine_changed)
         self._draw()
@@ -77,7 +77,7 @@ class ZoomScreen(Overlay[None]):
             self._look_for_objects()
 
     def _engine_changed(self, _: object) -> None:
-        self._found.clear()  # it may have another detector
+        self._found.clear()  # the new engine may have another detector
         self._look_for_objects()
 
     def action_model_view(self) -> None:
@@ -117,7 +117,7 @@ class ZoomScreen(Overlay[None]):
         self._keys()
 
     def _look_for_objects(self) -> None:
-        """Show the list of the picture's objects, or ask the engine for them; nothing without a detector."""
+        """Show the list of the picture's objects, or request it from the engine if there is a detector."""
         self._request = ""
         line = self.query_one("#objects", Static)
         line.display = self.is_model_view and bool(self.pictures) and self._has_detector()
@@ -146,7 +146,7 @@ class ZoomScreen(Overlay[None]):
         try:
             return load_bundle(self.host.settings.bundle).objects is not None
         except Minigpt4Error:
-            return False  # drawing the picture says what is wrong with it
+            return False  # drawing the picture reports what is wrong with it
 
     def _objects_found(self, event: ObjectsFound | Failed) -> None:
         from minigpt4.core.worker.messages import Failed
@@ -165,7 +165,7 @@ class ZoomScreen(Overlay[None]):
     def _caption(self, about: str) -> None:
         picture = self.pictures[self.index]
         place = f"{self.index + 1} of {len(self.pictures)}   " if len(self.pictures) > 1 else ""
-        # Beside it: the padding, and the spaces before what is said about it.
+        # 7 columns: the padding, and the spaces before `about`.
         name = sanitize_line(picture.name, max(10, self.app.size.width - len(place) - len(about) - 7))
         self.query_one("#caption", Static).update(Content.assemble(place, (name, "bold"), "   ", about))
 
@@ -193,7 +193,7 @@ class ZoomScreen(Overlay[None]):
             self._caption(f"as {bundle} sees it: {self._fit()} to {wide} × {high}")
 
     def _fit(self) -> str:
-        """What is done to a picture for the bundle's vision tower."""
+        """How a picture is fitted to the input of the bundle's vision tower."""
         from minigpt4.core.bundles.bundle import load_bundle
 
         with suppress(Minigpt4Error):

@@ -44,7 +44,7 @@ def write_setting(path: Path, key: str, value: object) -> None:
     wanted = read_settings_file(path)
     table, _, inner = key.partition(".")
     if inner and not isinstance(wanted.get(table, {}), dict):
-        raise SettingsError(f"In {path}, {table} is not a table, so {key} cannot be set; mend that by hand.")
+        raise SettingsError(f"In {path}, {table} is not a table, so {key} cannot be set; correct it by hand.")
     target = path.resolve()
     # Bytes: line endings, too, are left as they are.
     text = target.read_bytes().decode("utf-8-sig") if target.exists() else FIRST_LINES

@@ -26,7 +26,7 @@ NEW = "new-conversation"
 """The id of the row above all conversations."""
 
 MARK = "● "
-"""Before the title of the open conversation; the others are indented as far."""
+"""Precedes the title of the open conversation; the others are indented by its width."""
 
 
 class ConversationRow(Visual):
@@ -43,7 +43,7 @@ class ConversationRow(Visual):
         return self.title
 
     def get_optimal_width(self, rules: RulesMap, container_width: int) -> int:
-        """All there is."""
+        """The whole width of the container."""
         return container_width
 
     def get_height(self, rules: RulesMap, width: int) -> int:
@@ -53,7 +53,7 @@ class ConversationRow(Visual):
     def render_strips(
         self, width: int, height: int | None, style: Style, options: RenderOptions
     ) -> list[Strip]:
-        """The lines."""
+        """The lines of the row."""
         return [
             strip for line in self._lines(width) for strip in line.render_strips(width, 1, style, options)
         ]
@@ -77,7 +77,7 @@ class ConversationList(OptionRows):
 
     @dataclass
     class Typed(Message):
-        """Letters for the filter; none: delete the last one."""
+        """Letters for the filter; an empty text deletes the last one."""
 
         letters: str
 
@@ -88,7 +88,7 @@ class ConversationList(OptionRows):
     def show(
         self, infos: Iterable[ListedConversation], current: str, *, offers_new: bool, keep: str | None = None
     ) -> None:
-        """Replace the rows; `current` is the open conversation, `keep` the one for the cursor to be on."""
+        """Replace the rows; `current` is the open conversation, `keep` the one for the cursor."""
         self._heading = ""
         new = [Option(Content.assemble(("+ ", "bold"), "New conversation"), id=NEW)] if offers_new else []
         self.fill([*new, *self._rows(infos, current, is_first=not new)], keep=keep or self.chosen)
@@ -112,7 +112,7 @@ class ConversationList(OptionRows):
         self.call_after_refresh(self.scroll_to_highlight)
 
     def line_of(self, conversation: str) -> int | None:
-        """The line on which a conversation's row begins, from the top of what is visible, if it is listed."""
+        """The first line of a conversation's row, from the top of the visible part; None if not listed."""
         if not self.lists(conversation):
             return None
         # A list that was shown a moment ago is not laid out yet.
@@ -136,9 +136,9 @@ class ConversationList(OptionRows):
 
 
 def heading_and_time(info: ListedConversation) -> tuple[str, str]:
-    """The heading that a conversation stands under, and when it was last changed.
+    """The heading of a conversation's group, and when it was last changed.
 
-    The time is as short as it can be beside the heading: of the day, or the day, or with its year.
+    The time is as short as the heading allows: the time of day, or the day, or the day with its year.
     """
     moment = time.localtime(info.updated)
     day, today = datetime.date.fromtimestamp(info.updated), datetime.date.today()

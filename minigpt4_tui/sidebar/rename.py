@@ -30,7 +30,7 @@ class RenameInput(Input):
 
     @dataclass
     class Left(Message):
-        """The old title stays; `has_focus` is False if the focus went elsewhere already."""
+        """The old title stays; `has_focus` is False if the focus has already moved elsewhere."""
 
         has_focus: bool
 
@@ -49,6 +49,6 @@ class RenameInput(Input):
         self.post_message(self.Left(has_focus=True))
 
     def on_blur(self, _event: events.Blur) -> None:
-        """As Escape, but the focus is where it was moved to."""
+        """Leave the old title, as Escape does, but do not move the focus."""
         if self.display:
             self.post_message(self.Left(has_focus=False))

@@ -64,7 +64,7 @@ class Sidebar(Listing):
         yield KeyLine(classes="hint quiet")
 
     def on_mount(self) -> None:
-        """Follow what the keys and the title being edited depend on."""
+        """Follow the settings and the scroll position, for the keys and the title being edited."""
         self.host.settings_changed.subscribe(self, lambda _: self._draw_hint())
         self.watch(self.rows, "scroll_y", self._place_rename, init=False)
 
@@ -103,7 +103,7 @@ class Sidebar(Listing):
             if not action or self.host.keys_of(action)
         ]
         line = self.query_one(".hint", KeyLine)
-        # While it is hidden, its height is of no account.
+        # While it is hidden, its height does not matter.
         line.update(
             flow(cells, self.size.width - line.styles.padding.width), layout=self.has_class("-in-use")
         )
@@ -143,7 +143,7 @@ class Sidebar(Listing):
             await self.screen.run_action("toggle_sidebar")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """While a title is edited, keys are for it alone."""
+        """Disable the actions on conversations while a title is edited."""
         return not (action.endswith("_conversation") and self.query_one(RenameInput).display)
 
     def action_rename_conversation(self) -> None:
@@ -157,7 +157,7 @@ class Sidebar(Listing):
             self._draw_hint()
 
     def _place_rename(self) -> None:
-        """Lay the input over the row of the conversation, wherever it is now; none is left without a row."""
+        """Lay the input over the row of the conversation, wherever it is now; close it if there is no row."""
         line = self.query_one(RenameInput)
         if not line.display:
             return
@@ -212,7 +212,7 @@ class Sidebar(Listing):
         self.host.say(f"Deleted '{sanitize_line(info.title, 40)}'. {restore} in the list restores it.")
 
     def action_undelete_conversation(self) -> None:
-        """Restore the last deleted conversation, of this session or before."""
+        """Restore the last conversation deleted, in this session or before it."""
         store = self.host.store
         if not self._deleted:
             self._deleted = [info.id for info in (self.host.guarded(store.deleted) or [])[:1]]

@@ -19,10 +19,10 @@ from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 THOUGHT_PAINT_S = 0.25
-"""Seconds between two paints of reasoning that grows: it is rarely read while it does."""
+"""Seconds between two paints of growing reasoning, which is rarely read meanwhile."""
 
 MAX_THOUGHT = 60_000
-"""Characters of it on the screen."""
+"""Maximum characters of reasoning on the screen."""
 
 
 class CodeBlock(MarkdownFence):
@@ -61,7 +61,7 @@ def _parser() -> MarkdownIt:
 class AnswerText(Markdown):
     """Markdown from a model: its links are not opened, its HTML is text."""
 
-    # While an answer grows, a vertical layout asks all blocks for their sizes at every paint; this, the last.
+    # While an answer grows, a vertical layout measures all blocks at every paint; this, only the last.
     DEFAULT_CSS = """
     AnswerText {
         layout: stream;
@@ -107,7 +107,7 @@ class ReasoningText(Vertical):
         yield Static(sanitize(self._text[:MAX_THOUGHT]), classes="thought", markup=False)
 
     def show(self, text: str, *, is_growing: bool) -> None:
-        """Show the whole reasoning, or what there is of it; painted together with what comes next."""
+        """Show the reasoning so far; painted together with what arrives in the next moment."""
         if (text, is_growing) == (self._text, self._is_growing):
             return
         self._text, self._is_growing = text, is_growing

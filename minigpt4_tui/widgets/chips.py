@@ -1,6 +1,6 @@
 """The images attached to the next question, each a chip that can be enlarged and removed.
 
-A chip is there before its image is open, and stays if it cannot be opened.
+A chip exists before its image is open, and stays if it cannot be opened.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class ChipRow(Horizontal):
 
     @property
     def chips(self) -> list[Chip]:
-        """From left to right."""
+        """The chips from left to right."""
         return list(self.query(Chip))
 
     def show(self, pictures: Sequence[DraftPicture]) -> None:
@@ -177,7 +177,7 @@ class ChipRow(Horizontal):
             next(hidden, chips[0]).focus()
 
     def on_resize(self) -> None:
-        """Another number of chips may fit."""
+        """Count again, as another number of chips may fit."""
         self.call_after_refresh(self._count)
 
     @property
@@ -185,7 +185,7 @@ class ChipRow(Horizontal):
         return self.query_one("#chips-in-view", Horizontal)
 
     def _count(self) -> None:
-        """Show how many chips are not wholly in view."""
+        """Show how many chips are not fully in view."""
         chips, view, line = self.chips, self._view, self.query_one(MoreChips)
         fits = not chips or chips[-1].virtual_region.right <= self.content_size.width
         if line.display == fits:
@@ -220,5 +220,5 @@ class ChipRow(Horizontal):
 
 
 def _is_within(chip: Region, left: int, width: int) -> bool:
-    """Whether a chip is wholly in view, or at least its beginning if it is wider than that."""
+    """Whether a chip is fully in view, or at least its beginning if it is wider than that."""
     return left <= chip.x < left + width and (chip.right <= left + width or chip.width >= width)

@@ -67,7 +67,7 @@ class Completions(OptionRows):
 
     @property
     def choice(self) -> Choice | None:
-        """What the cursor is on."""
+        """The choice under the cursor, if any."""
         return None if self.highlighted is None or not self._choices else self._choices[self.highlighted]
 
     def move(self, step: int) -> None:

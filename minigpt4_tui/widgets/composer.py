@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 32_000
 """The composer's limit: several times the bundles' context, yet short enough to type in.
 
-In a single line of 100,000 characters a key took a quarter of a second: the text area wraps it all again.
+In a single line of 100,000 characters a key took a quarter of a second: the text area rewraps all of it.
 """
 LIST_KEYS = {"up": -1, "down": 1, "shift+tab": -1}
 """Move in the list above the composer while it is open; Tab, which is bound, moves down, too."""
@@ -49,7 +49,7 @@ class Composer(TextArea):
 
     @dataclass
     class MovedUp(Message):
-        """The messages are to take the focus."""
+        """The focus should move to the messages."""
 
     def __init__(
         self, questions: QuestionHistory, take_back: Callable[[], bool], *, still: bool = False
@@ -69,7 +69,7 @@ class Composer(TextArea):
         self._offered_for = ""
 
     def render_line(self, y: int) -> Strip:
-        """A line; blank without a column to wrap the placeholder to, which Textual cannot do."""
+        """A line; blank without a column to wrap the placeholder in, which Textual cannot handle."""
         if self.content_size.width < 1:
             return Strip.blank(self.size.width)
         return super().render_line(y)
@@ -129,7 +129,7 @@ class Composer(TextArea):
             self.action_complete_path()
         elif is_final and choice.text == choice.label:
             self._choices.show((), is_first_chosen=False)
-            # Later, so that it is the composer that sends it, also after a click on the list.
+            # Called later, so that the composer sends it, also after a click on the list.
             self.call_later(self.action_send)
 
     def action_earlier_question(self) -> None:
@@ -174,7 +174,7 @@ class Composer(TextArea):
         self.replace_text("\n".join(filter(None, (self.questions.end(), rest))))
 
     def lift(self) -> str:
-        """Empty the composer; returns the draft, which is not an earlier question that is merely shown."""
+        """Empty the composer; returns the draft, not an earlier question that is only shown."""
         draft, under = self.questions.unsent(self.text)
         self.questions.end()
         self.questions.keep(under)
@@ -227,8 +227,8 @@ class Composer(TextArea):
 
     async def _on_key(self, event: events.Key) -> None:
         """Handle the app's keys before the text area's, in the order in which they are pressed."""
-        # Keys that arrive at once overtake the message of the change: the list would still be that of the
-        # first letters, and Enter would take its row instead of the text.
+        # Keys that arrive together overtake the message about the change: the list would still be that of
+        # the first letters, and Enter would take its row instead of the text.
         self._offer_commands()
         if self._choices.is_open and event.key in LIST_KEYS:
             event.stop()

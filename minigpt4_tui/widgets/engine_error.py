@@ -14,7 +14,7 @@ from minigpt4.tui.terminal.sanitize import sanitize
 from minigpt4.tui.widgets.key_line import KeyLine, action_link
 
 MAX_DETAILS = 12
-"""Lines of the process's last output; the last ones say most."""
+"""Lines shown of the process's output: the last ones, which are the most informative."""
 
 
 class EngineErrorCard(Vertical):

@@ -31,10 +31,10 @@ CHARACTERS_PER_TOKEN = 4
 """Roughly, for English; used only to estimate the draft's length."""
 
 HELD_COLUMNS = 32
-"""Of the name and the text in the line about a question that waits."""
+"""Columns of the name and of the text in the line about a question that waits."""
 
 MAX_HELD = 3
-"""Lines about questions that wait."""
+"""Maximum lines about questions that wait."""
 
 TEMPLATE_TOKENS = 4
 """Tokens that a prompt template adds around a picture, roughly."""
@@ -75,7 +75,7 @@ class ChatFooter(Vertical):
         self.query_one("#held").display = False
 
     def on_resize(self, event: events.Resize) -> None:
-        """Keep messages that pop up off the composer and the chips, however high they are."""
+        """Keep notifications above the composer and the chips, whatever their height."""
         for rack in self.screen.query(ToastRack):
             rack.styles.margin = (0, 0, event.size.height, 0)
 
@@ -91,7 +91,7 @@ class ChatFooter(Vertical):
 
     @property
     def typed(self) -> tuple[str, str]:
-        """The text of the next question, and that of a message that is being edited and was changed."""
+        """The text of the next question, and that of a message being edited if it was changed."""
         text = self.composer.text
         if self.editing is None:
             return text, ""
@@ -129,7 +129,7 @@ class ChatFooter(Vertical):
             note.update(f"Editing {self._edited}; the version before is kept.{cancel}")
 
     def _held(self) -> Content:
-        """The first of the questions that wait, what for, how many follow, and the way back."""
+        """The first question that waits and for what, those that follow, and the way back."""
         first, *others = self.draft.held
         names = [sanitize_line(one.name, HELD_COLUMNS) for one in first.opening]
         if self.draft.is_paused:
@@ -201,10 +201,10 @@ class ChatFooter(Vertical):
         self.draw_hints()
 
     def leave_editing(self, typed: str | None = None) -> bool:
-        """Stop editing; returns whether it was.
+        """Stop editing; returns whether a message was being edited.
 
-        `typed`, which was sent, is removed from the composer; with None all is, and kept for Up if it was
-        changed. What was typed before the editing comes back.
+        `typed`, which was sent, is removed from the composer; with None everything is, and kept for Up if
+        it was changed. The text typed before the editing comes back.
         """
         was, self.editing = self.editing is not None, None
         self.draw_hints()

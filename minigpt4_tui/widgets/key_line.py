@@ -19,7 +19,7 @@ def action_link(text: str | Content, action: str) -> Content:
 
 
 def flow(parts: Iterable[Content], columns: int) -> Content:
-    """The parts side by side, as many to a line as there is room for: a part is not broken."""
+    """The parts side by side, as many per line as fit; no part is broken."""
     lines: list[Content] = []
     for part in parts:
         joined = Content("  ").join((lines[-1], part)) if lines else part
@@ -34,7 +34,7 @@ class KeyHint(NamedTuple):
     """What keys do; a click on it runs `link`, an action of the screen or, as "focused.NAME", of a widget."""
 
     actions: tuple[str, ...]
-    """Their ids in the table of keys."""
+    """The ids of the actions in the table of keys."""
 
     about: str
     link: str

@@ -103,7 +103,7 @@ class MessageView(Vertical, can_focus=True):
             head.update(self._head())
 
     def think(self, text: str) -> None:
-        """Append more of what precedes the answer."""
+        """Append more of the reasoning before the answer."""
         self._reasoning += text
         self.phase = "decode"
         self._show_reasoning()
@@ -160,7 +160,7 @@ class MessageView(Vertical, can_focus=True):
         ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Whether the message has what an action is about: pictures, or other variants."""
+        """Whether the message has what an action is about: pictures, other variants or reasoning."""
         match parameters:
             case ("zoom_picture",):
                 return bool(self.message.pictures)
@@ -229,7 +229,7 @@ class MessageView(Vertical, can_focus=True):
         self._painter = None
 
     def _may_paint(self) -> bool:
-        """Whether this falls between two keys: a key pressed during a paint would be shown late."""
+        """Whether now is between two keys: a key pressed during a paint would be shown late."""
         now = time.monotonic()
         since_key = now - cast("BaseApp", self.app).key_at
         waited = (now - self._painted_at) / MAX_REST_S
@@ -238,7 +238,7 @@ class MessageView(Vertical, can_focus=True):
         )
 
     async def _paint(self) -> None:
-        # One at a time: Markdown.append parses from the block where the append before it will end.
+        # One at a time: Markdown.append parses from the block where the previous append ends.
         async with self._painting:
             self._painted_at = time.monotonic()
             if not self._pending or not self.is_mounted:

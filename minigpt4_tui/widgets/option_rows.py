@@ -1,4 +1,4 @@
-"""A frameless list of one-line options, which loses no key pressed before its rows are there.
+"""A frameless list of one-line options that keeps keys pressed before its rows are there.
 
 It reports when its end is about to be visible.
 """
@@ -53,7 +53,7 @@ class TwoEnds(Visual):
 
 
 class OptionRows(WaitingKeys, OptionList):
-    """The app's list style; with `is_driven` it has no focus, its keys come from an input above it."""
+    """The app's list style; with `is_driven` it has no focus and gets its keys from an input above it."""
 
     DEFAULT_CSS = """
     OptionRows, OptionRows:focus {

@@ -67,7 +67,7 @@ class PictureArea(Widget):
     ) -> None:
         """Replace or clear the content; with `pixels` known in advance the layout does not change later.
 
-        `keeps_drawing`: the drawing before is of the same image, and stays until the new one is there.
+        `keeps_drawing`: the previous drawing is of the same image, and stays until the new one is ready.
         """
         self._view, self._pixels = view, pixels
         self._request = None
@@ -132,7 +132,7 @@ class PictureArea(Widget):
     def _fitting(self, container: Size, viewport: Size) -> tuple[int, int]:
         columns, rows = container.width, max(container.height - self._below, 1)
         if self._most is not None:
-            # Not the container's size: one of automatic width does not know it yet.
+            # Not the container's size, which is not known yet if its width is automatic.
             columns = min(viewport.width, self._most[0])
             rows = min(viewport.height, self._most[1], rows_in_message(viewport.height))
         if self._view is None or self._protocol == "off":
@@ -254,7 +254,7 @@ class LargePhoto(PictureArea, can_focus=True):
             self._host.in_background(early.wait, show, lambda _: early.close())
 
     def on_picture_area_opened(self) -> None:
-        """Let the app open the picture by itself."""
+        """Let the app open the picture itself."""
         if isinstance(early := self._content, EarlyPreview):
             self.call_after_refresh(early.was_shown.set)
 
@@ -280,7 +280,7 @@ class LargePhoto(PictureArea, can_focus=True):
 
 
 def rows_in_message(height: int) -> int:
-    """The most rows of a picture in a message on a screen of that height: the text has room as well."""
+    """The maximum rows of a picture in a message on a screen of that height, with room left for text."""
     return min(ROWS, max(height // 3, height - TEXT_ROWS, 1))
 
 

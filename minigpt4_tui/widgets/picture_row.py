@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from minigpt4.tui.app.app import MiniGPT4App
 
 NAME_COLUMNS, NAME_LEAST = 24, 12
-"""Most columns of a picture's name in a message, and those it has under a narrow picture."""
+"""Maximum columns of a picture's name in a message, and the minimum, under a narrow picture."""
 
 ROWS_LEAST = 6
-"""Pictures that share a row do not become lower, as they would be hard to recognise: a row follows below."""
+"""Minimum height of pictures that share a line: lower ones are hard to recognise, so they take more lines."""
 
 GAP, LINE_GAP = 3, 1
 """Columns between the pictures of a message, and lines between its rows of pictures."""
@@ -112,14 +112,14 @@ class Thumbnail(Vertical):
 
 
 class FlowLayout(HorizontalLayout):
-    """Side by side, and in further lines what does not fit."""
+    """Places widgets side by side, and those that do not fit in further lines."""
 
     name = "flow"
 
     def arrange(
         self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True
     ) -> ArrangeResult:
-        """Place the children; those of a line are as high as the highest."""
+        """Place the children; a line is as high as its highest child."""
         x = y = below = 0
         placed = []
         for placement in super().arrange(parent, children, size, greedy):
@@ -133,7 +133,7 @@ class FlowLayout(HorizontalLayout):
 
 
 class PictureRow(Widget):
-    """The pictures of a message: of one height, as large as they fit beside each other, or in a few rows."""
+    """The pictures of a message: of one height, as large as they fit in one line, or in a few."""
 
     DEFAULT_CSS = "PictureRow { height: auto; overflow-x: auto; overflow-y: hidden; }"
 
@@ -144,7 +144,7 @@ class PictureRow(Widget):
 
     @property
     def layout(self) -> Layout:
-        """A style could only name one of Textual's own."""
+        """Our own layout, which a style could not name."""
         return self._flow
 
     def compose(self) -> ComposeResult:

@@ -46,7 +46,7 @@ class PictureTree(WaitingKeys, Tree[Entry]):
 
     @dataclass
     class Typed(Message):
-        """Letters for the filter; none: delete the last one."""
+        """Letters for the filter; an empty text deletes the last one."""
 
         letters: str
 
@@ -158,7 +158,7 @@ class PictureTree(WaitingKeys, Tree[Entry]):
             self.post_message(self.Typed(event.character))
 
     def on_resize(self) -> None:
-        """Keep the cursor in view when the window becomes lower."""
+        """Keep the cursor in view when the window loses height."""
         self.call_after_refresh(lambda: self.scroll_to_line(max(self.cursor_line, 0), animate=False))
 
     def on_paste(self, event: events.Paste) -> None:
@@ -167,7 +167,7 @@ class PictureTree(WaitingKeys, Tree[Entry]):
         self.post_message(self.Pasted(event.text.strip()))
 
     async def on_click(self, event: events.Click) -> None:
-        """Highlight an image, on its mark select it, twice accept it; expand or collapse a folder."""
+        """Highlight an image, select it (on its mark) or accept it (twice); expand or collapse a folder."""
         event.prevent_default()
         line = event.style.meta.get("line")
         node = self.get_node_at_line(line) if isinstance(line, int) else None
@@ -253,7 +253,7 @@ class PictureTree(WaitingKeys, Tree[Entry]):
         self._begin_at(None, self._filled)
 
     def _begin_at(self, node: TreeNode[Entry] | None, filled: int) -> None:
-        """Put the cursor there, and carry out the keys that have waited."""
+        """Put the cursor on the node, and carry out the actions that have waited."""
         if filled != self._filled:
             return
         if node is not None:

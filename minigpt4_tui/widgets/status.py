@@ -98,7 +98,7 @@ class StatusLine(KeyLine):
     usage: reactive[ContextUsage] = reactive(ContextUsage())
     speed: reactive[Speed] = reactive(Speed())
     keys: reactive[tuple[Content, ...]] = reactive[tuple[Content, ...]](())
-    """What keys do with what has the focus: the most useful first, and the way back last."""
+    """What keys do with the focused widget: the most useful first, and the way back last."""
 
     def __init__(self, *, still: bool = False) -> None:
         super().__init__(id="status")
@@ -131,7 +131,7 @@ class StatusLine(KeyLine):
             self._update_timer()
 
     def update_speed(self, speed: Speed) -> None:
-        """The speed of the answer so far; may be set with every text delta."""
+        """Show the speed of the answer so far; may be called with every text delta."""
         now = time.monotonic()
         if str(speed) and (not str(self.speed) or now - self._speed_at >= SPEED_S):
             self.speed, self._speed_at = speed, now

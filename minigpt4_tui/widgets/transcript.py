@@ -23,7 +23,7 @@ AROUND = 2
 """Screenfuls of messages mounted above and below the viewport: each text delta lays all of them out."""
 
 WINDOW = 40
-"""Most messages that are mounted at once, however short they are."""
+"""Maximum messages that are mounted at once, however short they are."""
 
 
 class Transcript(VerticalScroll, can_focus=False):
@@ -169,10 +169,10 @@ class Transcript(VerticalScroll, can_focus=False):
                 await self._remove_far(step)
                 await self._settled()
                 if followed:
-                    # Nobody scrolled: the viewport was only not full yet.
+                    # The user did not scroll: the viewport was only not full yet.
                     self.anchor()
                 elif self.shows_end:
-                    # Set without scrolling to the end, as `anchor` would.
+                    # Set directly: `anchor` would scroll to the end.
                     self._anchored, self._anchor_released = True, True
         finally:
             self._pin = None
@@ -234,7 +234,7 @@ class Transcript(VerticalScroll, can_focus=False):
 
     @property
     def _near(self) -> int:
-        """Rows from the end of the window at which more messages are mounted."""
+        """Distance in rows from the window's end at which more messages are mounted."""
         return max(self.size.height, 8)
 
     async def _settled(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from minigpt4.tui.widgets.picture import PictureArea
 
 BELOW_PHOTO = 3
-"""Rows under the photo: its name, an invitation to ask, and one that is empty."""
+"""Rows under the photo: its name, an invitation to ask, and an empty one."""
 
 NAME_COLUMNS = 40
 
@@ -40,7 +40,7 @@ class Welcome(Vertical):
         yield KeyLine(self._lines(), is_plain=False, classes="ways")
 
     def show_ways(self, ways: tuple[tuple[str, str, str], ...]) -> None:
-        """Show other keys: they may be changed at any time. An empty row keeps its room."""
+        """Show other keys: they may be changed at any time. An empty row keeps its space."""
         if ways == self._ways:
             return
         self._ways = ways
@@ -55,10 +55,10 @@ class Welcome(Vertical):
         return Content("\n").join(lines)
 
     async def show_photo(self, picture: DraftPicture | None) -> None:
-        """Show a picture, or until it is open its name; None shows the ways to start again."""
+        """Show a picture, or its name until it is open; None shows the ways to start again."""
         if picture is None and self.picture is None:
             return
-        # Imported when it is first needed: no start without a picture waits for it.
+        # Imported when it is first needed: a start without a picture must not wait for it.
         from minigpt4.tui.widgets.picture import LargePhoto
 
         self.picture = picture

@@ -20,11 +20,11 @@ TABLES = Path(__file__).with_name("ablations.toml")
 
 @dataclass(frozen=True)
 class Model:
-    """What is trained."""
+    """A model to train."""
 
     name: str
     settings: tuple[str, ...] = ()
-    """Keys of both stages' recipes, as `--set` takes them."""
+    """Overrides for both stages' recipes, in the form of `--set`."""
 
     share: float = bounded(0.001, 1, default=1.0)
     """The share of the first stage's steps."""
@@ -40,7 +40,7 @@ class Row:
     name: str
     model: str
     stage: int = bounded(1, 2, default=2)
-    """After which stage it is evaluated."""
+    """The stage after which it is evaluated."""
 
     paper: Mapping[str, float] = field(default_factory=dict)
     """The paper's figures, by their names."""
@@ -69,7 +69,7 @@ def paper_tables() -> Tables:
 
 
 class AblationRun(RunFolder):
-    """The folder of ablations: train/MODEL/stageN and eval/MODEL-stageN/SUITE are runs of their own."""
+    """The folder of ablations; train/MODEL/stageN and eval/MODEL-stageN/SUITE are separate runs in it."""
 
     kind = "ablations"
 
@@ -99,10 +99,10 @@ class Plan:
     bundle: str
     data: Sequence[str]
     steps: int | None = None
-    """Steps of the whole first stage, and the second one as much shorter; None: the recipes'."""
+    """Steps of the full first stage; the second is scaled by the same factor. None: the recipes' steps."""
 
     settings: Sequence[str] = ()
-    """Changes of both stages' recipes, as `--set` takes them."""
+    """Overrides for both stages' recipes, in the form of `--set`."""
 
     tables: Tables = field(default_factory=paper_tables)
 
@@ -121,7 +121,7 @@ class Plan:
         return (model for model in self.tables.model if not self.left_out(model))
 
     def stages(self, model: str) -> list[int]:
-        """After which stages a model is evaluated."""
+        """The stages after which a model is evaluated."""
         return sorted({row.stage for row in self.tables.row if row.model == model})
 
     def suites(self) -> list[str]:
@@ -134,9 +134,9 @@ class Plan:
         return with_settings(with_own_photos(recipe, self.data), self.settings)
 
     def settings_of(self, model: Model, stage: int) -> list[str]:
-        """What is to be set in the recipe of a model's stage: its length, and what distinguishes the model.
+        """The overrides for a model's stage: its length, and what distinguishes the model.
 
-        The schedule keeps its form: warm-up, checkpoints and validations are as much denser as it is shorter.
+        Warm-up and the intervals of checkpoints and validations are scaled by the same factor as the steps.
         """
         recipe = self.recipe(stage)
         factor = 1.0 if self.steps is None else self.steps / self.recipe(1).steps
@@ -146,7 +146,7 @@ class Plan:
             "warmup_steps": round(recipe.warmup_steps * factor),
             "checkpoint_every": max(1, round(recipe.checkpoint_every * factor)),
             "validate_every": max(1, round(recipe.validate_every * factor)),
-            "sample_every": 0,  # the suites ask
+            "sample_every": 0,  # the suites ask instead
             "sample_photos": 0,
         }
         changed = {name: value for name, value in lengths.items() if value != getattr(recipe, name)}

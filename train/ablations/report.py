@@ -13,7 +13,7 @@ from minigpt4.train.evaluate.suites import suite_named
 
 
 def as_record(run: AblationRun, plan: Plan) -> dict[str, Any]:
-    """The tables for programs; raises UsageError or DataError if an evaluation is missing or damaged."""
+    """The tables as JSON values; raises UsageError or DataError if an evaluation is missing or damaged."""
     full = plan.recipe(1)
     why = {model.name: plan.left_out(model) for model in plan.tables.model}
     return {

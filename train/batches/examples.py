@@ -41,13 +41,13 @@ CAPTION_REQUESTS = (
     "Describe the picture in one sentence.",
     "Write a short caption for this picture.",
 )
-"""Stage 2's requests for one sentence; the one that is measured is asked most."""
+"""Stage 2's requests for one sentence; the one used in evaluation is asked most."""
 
 FIRST_QUESTIONS = 1
-"""How many of a photo's questions are part of every sample: the first, what the picture shows."""
+"""Leading questions of a photo that are part of every sample: the first asks what the picture shows."""
 
 BLIP_WORDS = 50
-"""Most words of a caption (BlipCaptionProcessor of Vision-CAIR/MiniGPT-4, processors/blip_processors.py)."""
+"""Most words in a caption (BlipCaptionProcessor of Vision-CAIR/MiniGPT-4, processors/blip_processors.py)."""
 
 _BLIP_MARKS = re.compile(r'[.!"()*#:;~]')
 _BLIP_SPACES = re.compile(r"\s{2,}")
@@ -58,8 +58,8 @@ _SIDED = re.compile(r"\b(?:left|right)\b", re.IGNORECASE)
 class Annotations:
     """The annotations of one photo: people's captions, or only a label (a class or a phrase), or neither.
 
-    `objects` are those in it, as the sample shows it; None if nobody looked for any, or they do not matter.
-    `numbers` are how many there are of each kind in a renumbered sample, and empty in all others.
+    `objects` are the photo's objects as the sample shows them; None if nobody looked for any, or they are
+    not needed. `numbers` has the number of each kind in a renumbered sample, and is empty otherwise.
     """
 
     captions: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Annotations:
         return Annotations(tuple(text for text in self.captions if not _SIDED.search(text)), self.labels)
 
     def scene(self, recipe: Recipe) -> Scene | None:
-        """What is known of the objects, in view of captions and labels."""
+        """What is known about the objects, given the captions and labels."""
         if self.objects is None:
             return None
         if self.numbers:
@@ -120,7 +120,7 @@ def examples(
 ) -> list[QuestionAnswer]:
     """Draw the questions and answers of one sample: at least one pair, if the photo has a caption or label.
 
-    `known` is what the photo's source shows how often, for questions about its objects.
+    `known` has the label statistics of the photo's source, for questions about its objects.
     """
     scene = photo.scene(recipe)
     if photo.captions or photo.labels:
@@ -144,18 +144,18 @@ def examples(
 
 
 def _is_named(labels: Sequence[ImageNetClass | str], scene: Scene) -> bool:
-    """Whether a label is of a thing that was detected.
+    """Whether a label names a thing that was detected.
 
-    A detector takes what it does not know for what it knows, a jellyfish for a TV.
+    A detector mistakes things that it does not know for known ones, such as a jellyfish for a TV.
     """
     texts = (text for label in labels for text in label_texts(label))
     return any(kind in scene.things for text in texts for kind in objects_named(text))
 
 
 def _about_absent(scene: Scene, known: LabelStatistics, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
-    """At most one question about what is not there.
+    """At most one question about something absent.
 
-    Without any, mini said of photos of what no detector knows that they show a person, a car and a bird.
+    Without any, mini claimed that photos of things unknown to the detector show a person, a car and a bird.
     """
     if recipe.object_kinds and "presence" not in recipe.object_kinds:
         return []
@@ -165,7 +165,7 @@ def _about_absent(scene: Scene, known: LabelStatistics, recipe: Recipe, rng: Ran
 
 
 def _in_balance(asked: list[QuestionAnswer]) -> list[QuestionAnswer]:
-    """Without what a label answers with yes, unless it answers as many with no: most labels have no "no"."""
+    """The examples with at most as many "yes" answers as "no" answers: most labels have no "no"."""
     says_no = sum(answer.startswith("No,") for _, answer in asked)
     says_yes = [pair for pair in asked if pair[1].startswith("Yes,")]
     return [pair for pair in asked if pair not in says_yes[says_no:]]
@@ -176,7 +176,7 @@ def _about_photo(
 ) -> list[QuestionAnswer]:
     """The examples that are made from captions or a label; at least one pair.
 
-    `captions` are those of the photo that may be an answer as they are.
+    `captions` are the photo's captions that may serve as answers unchanged.
     """
     if recipe.prompt == "instruction":
         return [(rng.choice(recipe.instructions), line) for line in _captions(photo, captions, recipe, rng)]
@@ -196,7 +196,7 @@ def _about_photo(
 
 
 def _about_list(scene: Scene | None, recipe: Recipe, rng: Random) -> list[QuestionAnswer]:
-    """What stands in for the caption of a photo of which only the objects are known: their list."""
+    """The list of a photo's objects in place of a caption, if nothing else is known about it."""
     sentence = objects_sentence(scene) if scene else None
     if sentence is None:
         return []
@@ -211,7 +211,7 @@ def _about_list(scene: Scene | None, recipe: Recipe, rng: Random) -> list[Questi
 def _about_objects(
     scene: Scene, known: LabelStatistics, recipe: Recipe, rng: Random, least: int
 ) -> list[QuestionAnswer]:
-    """The questions and descriptions made from boxes: as many as the recipe draws, if there are so many."""
+    """The questions and descriptions made from boxes: as many as the recipe draws, if the scene has them."""
     count = max(least, _count(recipe.object_questions_per_photo, rng))
     asked = object_questions(scene, known, count, rng, recipe.object_kinds)
     for _ in range(_count(recipe.object_details_per_photo, rng)):
@@ -222,7 +222,7 @@ def _about_objects(
 
 
 def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> list[QuestionAnswer]:
-    """`count` of the questions; the first one always, then a random choice of the others."""
+    """`count` of the questions: always the first, then a random choice of the others."""
     if len(asked) <= count or count <= FIRST_QUESTIONS:
         return asked[:count]
     return asked[:FIRST_QUESTIONS] + rng.sample(asked[FIRST_QUESTIONS:], count - FIRST_QUESTIONS)
@@ -231,7 +231,7 @@ def _some_questions(asked: list[QuestionAnswer], count: int, rng: Random) -> lis
 def _captions(
     photo: Annotations, captions: Sequence[str], recipe: Recipe, rng: Random, least: int = 1
 ) -> list[str]:
-    """The captions of one sample, of these or of the photo's label: as many as the recipe draws."""
+    """The captions of one sample, from `captions` or the photo's label: as many as the recipe draws."""
     count = max(least, _count(recipe.captions_per_photo, rng))
     if captions:
         return rng.sample(captions, min(count, len(captions)))

@@ -1,6 +1,6 @@
 """The batches of a run, prefetched: the next one is read while the current one is computed.
 
-A batch follows from its step number alone; the only state is work that was done ahead. Threads and not
+A batch depends only on its step number; the only state is prefetched work. Threads rather than
 processes: Pillow and NumPy release the GIL while they decode and resize, and nothing has to be pickled.
 """
 

@@ -36,9 +36,9 @@ def locate(
     """The absolute place of every source and of the validation photos, by name; opens nothing.
 
     `data` are the places that the user gave. For a run that is resumed, `before` are the places where it
-    found its sources (empty if it did not record them): a source whose folder has another name now is the
-    place in `data` that no other source has. Raises DataError for the first that is missing, which calls
-    the run as `run` does.
+    found its sources (empty if it did not record them): a source whose folder was renamed is the place in
+    `data` that no other source has. Raises DataError for the first missing source; its message names the
+    run by `run`.
     """
     names = source_names(recipe)
     found = {name: place for name in names if (place := _place_of(data, name)) is not None}

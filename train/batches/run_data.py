@@ -49,13 +49,13 @@ class RunData:
 def open_data(recipe: Recipe, places: Mapping[str, str], report: Report) -> RunData:
     """Open the recipe's sources and validation photos, each at its place (`locate`).
 
-    Photos that cannot be used are reported. Raises DataError if a place holds no photos, too few to hold
-    any out, or more that cannot be used than the recipe's `bad_share`.
+    Unusable photos are reported. Raises DataError if a place holds no photos, or too few to hold any out,
+    or if the fraction of unusable ones exceeds the recipe's `bad_share`.
     """
     skipped: list[PhotoSkipped] = []
 
     def counted(event: Event) -> None:
-        # A photo that nobody described yet is no sign of damage.
+        # A photo without a caption yet is no sign of damage.
         if isinstance(event, PhotoSkipped) and event.reason != NO_CAPTION:
             skipped.append(event)
         report(event)

@@ -41,8 +41,8 @@ NO_OBJECTS = "no object that is clear enough"
 class Sample:
     """One photo in one crop, with its questions and answers.
 
-    `index` is the sample's position in the run; of a `hidden` photo only the class columns are seen, those
-    with a `renaming` show their objects under other names.
+    `index` is the sample's position in the run; a `hidden` photo loses its `FeatureColumns.features`, and a
+    `renaming` gives its objects other names.
     """
 
     source: int
@@ -94,7 +94,7 @@ class TrainingSamples:
     ) -> None:
         """`sources` are the recipe's, in its order; those of weight 0 are never read.
 
-        `detections` are the objects of photos of which people marked none. Raises DataError if the recipe
+        `detections` finds the objects of photos in which people marked none. Raises DataError if the recipe
         asks about objects and none are known.
         """
         self._recipe = recipe
@@ -106,7 +106,7 @@ class TrainingSamples:
 
     @property
     def sources_without_objects(self) -> list[str]:
-        """The sources of whose photos no objects are known, if the recipe asks about objects."""
+        """The sources without known objects, if the recipe asks about objects."""
         if not self._recipe.asks_about_objects:
             return []
         sources = zip(self._recipe.source, self._statistics, strict=True)
@@ -208,7 +208,7 @@ NONE = slice(0, 0)
 
 @dataclass(frozen=True)
 class FeatureColumns:
-    """What the columns of a tower's features hold, as far as training changes them."""
+    """The columns of a tower's features that training modifies."""
 
     features: slice
     """Features of the photo itself, subject to dropout."""

@@ -17,15 +17,15 @@ from minigpt4.train.recipe import Recipe
 
 
 class Detections(Protocol):
-    """A detector's boxes for the photos of a run, of every crop as it is shown (mirrored ones mirrored)."""
+    """A detector's boxes for every crop of a run's photos, as it is shown (mirrored crops are mirrored)."""
 
     @property
     def labels(self) -> Collection[str]:
-        """Every label that can be found."""
+        """Every label that the detector can find."""
         ...
 
     def __call__(self, photos: PhotoSet, place: int, crop: int) -> Sequence[SceneObject]:
-        """The boxes of one crop, faint ones included; raises PhotoError if the photo cannot be opened."""
+        """The boxes of one crop, low scores included; raises PhotoError if the photo cannot be opened."""
         ...
 
 
@@ -48,7 +48,7 @@ class SourceObjects:
         return None if self._detections is None else tuple(self._detections(photos, there, crop))
 
     def detected(self, place: int, crop: int) -> tuple[SceneObject, ...]:
-        """The detector's objects, also where people marked them; none without a detector.
+        """The detector's objects, even where people marked their own; empty without a detector.
 
         Raises PhotoError if the photo cannot be read.
         """
@@ -57,10 +57,10 @@ class SourceObjects:
         return tuple(self._detections(*self._photos.origin(place), crop))
 
     def statistics(self, certainty: Certainty) -> LabelStatistics | None:
-        """What the source's photos show how often; None if nobody looked for objects.
+        """How often the source's photos show each kind; None if nobody looked for objects.
 
-        Negative answers are about kinds that the detector knows. What people marked nowhere in the source
-        they may not have looked for.
+        Negative answers are about kinds that the detector knows or, if people marked any objects, that they
+        marked somewhere in the source: they may not have looked for others.
         """
         known = list(self._all())
         if not known:
@@ -98,7 +98,7 @@ def source_statistics(recipe: Recipe, sources: Sequence[SourceObjects]) -> tuple
 
 
 def certainty_of(recipe: Recipe) -> Certainty:
-    """The scores from which a recipe takes a detector's word."""
+    """The recipe's score thresholds for a detector's objects."""
     return Certainty(recipe.object_present, recipe.object_absent)
 
 

@@ -1,8 +1,8 @@
 """The order of a run's photos: a pure function of the seed and the sample's index.
 
 Sources are mixed in blocks that hold each of them in the exact ratio of the weights; within a
-source every photo comes once before any comes again. Nothing is kept but the seed, so a run may be
-resumed at any sample, by any number of processes, in no time; shuffling five million photos for
+source every photo comes once before any comes again. The only state is the seed, so a run can be
+resumed at any sample, by any number of processes, without delay; shuffling five million photos for
 every epoch would take 40 MB and libraries that guarantee the same numbers forever.
 """
 
@@ -27,7 +27,7 @@ _MASK = 2**64 - 1
 
 
 class Place(NamedTuple):
-    """Where a sample goes: which source, which of its photos, and how often all of them came before."""
+    """What a sample draws: the source, the photo in it, and how often all of its photos came before."""
 
     source: int
     photo: int
@@ -51,7 +51,7 @@ class Order:
         self._block = sum(self._counts)
 
     def at(self, number: int) -> Place:
-        """Where sample `number` (from 0) goes."""
+        """The place of sample `number` (from 0)."""
         block, offset = divmod(number, self._block)
         source, rank = _mixed(self._seed, self._counts, block)[offset]
         draw = block * self._counts[source] + rank
@@ -61,12 +61,12 @@ class Order:
 
 
 def block_counts(weights: Sequence[float]) -> tuple[int, ...]:
-    """How often each source stands in a block: the weights' ratio in the least whole numbers.
+    """How often each source occurs in a block: the weights' ratio in lowest terms.
 
-    Where these sum to more than LARGEST_BLOCK they are rounded (largest remainders first), and no
-    source with a weight loses its last sample. Raises UsageError if no weight is above 0.
+    If these sum to more than LARGEST_BLOCK they are rounded (largest remainders first), and every
+    source with a weight keeps at least one sample. Raises UsageError if no weight is above 0.
     """
-    # By way of their decimals: 0.68 is meant, not the nearest fraction of a power of two.
+    # Via the decimal digits: 0.68 means 68/100, not the nearest binary fraction.
     exact = [Fraction(str(weight)) for weight in weights]
     total = sum(exact)
     if total <= 0:
@@ -86,10 +86,10 @@ def block_counts(weights: Sequence[float]) -> tuple[int, ...]:
 
 
 def permuted(place: int, size: int, key: int) -> int:
-    """Where `place` of 0..size-1 goes under the permutation that `key` names.
+    """The image of `place` (0..size-1) under the permutation that `key` selects.
 
-    A Feistel network over the digits of a number in base a (of two, a * b >= size), walked until it
-    lands below `size`: a permutation of any size without a table (Black and Rogaway 2002, "Ciphers
+    A Feistel network over two digits, of base a and b with a * b >= size, iterated until the result
+    is below `size`: a permutation of any size without a table (Black and Rogaway 2002, "Ciphers
     with arbitrary finite domains").
     """
     a = isqrt(size - 1) + 1
@@ -106,7 +106,7 @@ def permuted(place: int, size: int, key: int) -> int:
 
 @lru_cache(maxsize=8)
 def _mixed(seed: int, counts: tuple[int, ...], block: int) -> tuple[tuple[int, int], ...]:
-    """A block's slots: the source of each, and how often it came before in the block."""
+    """A block's slots: the source of each, and how often that source came before in the block."""
     sources = [source for source, count in enumerate(counts) for _ in range(count)]
     key = _mix(seed, 0, block, 0)
     came = [0] * len(counts)
@@ -119,7 +119,7 @@ def _mixed(seed: int, counts: tuple[int, ...], block: int) -> tuple[tuple[int, i
 
 
 def _mix(key: int, *parts: int) -> int:
-    """64 bits that follow from the numbers and look like chance.
+    """64 pseudo-random bits, determined by the numbers.
 
     SplitMix64's finaliser after each of them (Steele, Lea and Flood 2014); written out because
     Python's own generators take ten times as long to seed.

@@ -12,7 +12,7 @@ from minigpt4.train.captions.parser import ParsedCaption
 def clean_caption(text: str) -> str | None:
     """A human caption as a written sentence, or None if it is not one (too short, or cut off).
 
-    Spaces go where print has them, the first letter becomes a capital, and one full stop ends it:
+    Spacing is normalised, the first letter is capitalised, and a single full stop ends it:
     "people playing , basketball ball in air ." -> "People playing, basketball ball in air."
     """
     text = re.sub(r"\s+", " ", text).strip()
@@ -32,7 +32,7 @@ def clean_caption(text: str) -> str | None:
 
 
 def cleaned(captions: Sequence[str]) -> list[str]:
-    """The captions as sentences, without those that are none and without repeats."""
+    """The captions as sentences, without unusable ones and duplicates."""
     return list(dict.fromkeys(line for text in captions if (line := clean_caption(text)) is not None))
 
 

@@ -1,4 +1,4 @@
-"""Sentences about a photo of which only the label is known, such as one of the 1,000 ImageNet classes.
+"""Sentences about a photo that has only a label, such as one of the 1,000 ImageNet classes.
 
 `classes.tsv` beside this module is in the order of an ImageNet-1k head: sorted WordNet ids, index 0 is
 n01440764 (a tench). The ids are those of ILSVRC 2012 (Russakovsky et al., 2015), whose synsets come from
@@ -54,8 +54,8 @@ def load_classes() -> tuple[ImageNetClass, ...]:
 def label_phrase(label: ImageNetClass | str, *, basic: bool = True) -> str:
     """The noun phrase of a label, with its article: "a tabby cat".
 
-    Of a class, the everyday word (`basic`) or the precise name; of a string, either the phrase itself or
-    a derived caption such as "a black and white photo of a kitchen.", whose medium is dropped.
+    For a class, it is the everyday word (`basic`) or the precise name. A string is the phrase itself, or a
+    derived caption such as "a black and white photo of a kitchen.", whose medium is dropped.
     """
     if isinstance(label, ImageNetClass):
         return label.basic_phrase if basic else label.phrase
@@ -64,7 +64,7 @@ def label_phrase(label: ImageNetClass | str, *, basic: bool = True) -> str:
 
 
 def label_caption(label: ImageNetClass | str, rng: Random, *, precise: float = 0.4) -> str:
-    """One natural line for a photo of which only the label is known: "A photo of a grand piano."
+    """One natural line for a photo that has only a label: "A photo of a grand piano."
 
     `precise` is the chance that a class is called by its precise name and not by its everyday word.
     """
@@ -87,7 +87,7 @@ _OTHER_ANIMALS = ("dog", "cat", "horse", "bird", "cow", "elephant", "sheep")
 def label_question_answers(
     label: ImageNetClass | str, rng: Random, *, precise: float = 0.4
 ) -> list[QuestionAnswer]:
-    """Questions about a photo of which only the label is known; `precise` as for `label_caption`.
+    """Questions about a photo that has only a label; `precise` as for `label_caption`.
 
     Only animals get a question about an absent thing: a photo of a leash may well show a dog.
     """
@@ -116,9 +116,9 @@ def _animals() -> frozenset[str]:
 
 
 def label_texts(label: ImageNetClass | str) -> tuple[str, ...]:
-    """What a label says is in the photo, for comparing it with a detector: "a tabby cat, an animal."
+    """The label as sentences, for comparison with a detector: "A tabby cat, an animal."
 
-    All that it is called, and whether it is an animal, of which a detector knows only some.
+    They have all its names, and say whether it is an animal, as a detector knows only some animals.
     """
     phrases = dict.fromkeys((label_phrase(label), label_phrase(label, basic=False)))
     is_animal = any(phrase.split(",")[0].split()[-1].lower() in _animals() for phrase in phrases)

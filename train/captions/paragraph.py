@@ -80,7 +80,7 @@ class Opening:
         self.sentence = caption.text if self._has_company else _as_sentence(caption) or caption.text
 
     def continued_by(self, caption: ParsedCaption, used: set[str]) -> str | None:
-        """The caption as the next sentence, or None if it contradicts the paragraph or is no sentence.
+        """The caption as the next sentence, or None if it contradicts the paragraph or is not a sentence.
 
         `used` are the stems of the paragraph so far.
         """

@@ -103,7 +103,7 @@ class _Scene:
         else:
             agreeing = [subjects for subjects in found if len(subjects) == 1]
             votes = Counter(_key(subjects[0]) for subjects in agreeing)
-            # Of equals, the plural one: who writes "one girl" may continue with the other.
+            # Ties go to the plural: a caption that begins with "one girl" may continue with the other.
             first = max(votes, key=lambda key: (votes[key], key[1]), default=None)
             if first is None or votes[first] < 2:
                 return None

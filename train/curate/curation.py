@@ -1,4 +1,4 @@
-"""What a curation has come to: which descriptions are left after each step, and how many fell where."""
+"""The state of a curation: which descriptions are left after each step, and how many each one removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigpt4.train.curate.run_folder import Candidate, CurationRun, Description
 from minigpt4.train.evaluate.photos import EvalPhoto
 
 EXAMPLES = 3
-"""Of each reason in a summary."""
+"""Most examples of each filter in a summary."""
 
 
 def described(run: CurationRun, photos: Sequence[EvalPhoto]) -> list[Candidate]:
@@ -31,7 +31,7 @@ def described(run: CurationRun, photos: Sequence[EvalPhoto]) -> list[Candidate]:
 
 
 def filtered(run: CurationRun, candidates: Sequence[Candidate], options: FilterOptions) -> list[Candidate]:
-    """The candidates that no filter removes; filtered.jsonl keeps the others."""
+    """The candidates that no filter removes; the removals are written to filtered.jsonl."""
     removed = removals(candidates, run.descriptions(), options)
     run.write_removals(removed)
     fallen = {one.photo for one in removed}
@@ -39,7 +39,7 @@ def filtered(run: CurationRun, candidates: Sequence[Candidate], options: FilterO
 
 
 def final_texts(reviews: Reviews, *, accept_waiting: bool) -> dict[str, str]:
-    """The texts to export, by picture, in order: what people kept, and if so wished what nobody reviewed."""
+    """The texts to export, by picture, in order: what reviewers kept and, if wished, what nobody reviewed."""
     kept = reviews.kept
     waiting = {one.key: one.after for one in reviews.waiting} if accept_waiting else {}
     texts = ((one.key, kept.get(one.key, waiting.get(one.key))) for one in reviews.candidates)
@@ -66,16 +66,16 @@ class Summary:
 
     removed: tuple[Removal, ...]
     waiting: int
-    """For a review."""
+    """Descriptions that wait for a review."""
 
     edited: int
     dropped: tuple[str, ...]
-    """Names of the pictures that people dropped."""
+    """Names of the pictures that reviewers dropped."""
 
     kept: int
 
     def as_json(self) -> dict[str, Any]:
-        """The summary for programs; each filter has its count and examples."""
+        """The summary as JSON values; each filter has its count and examples."""
         counts = self.fallen()
         return {
             "pictures": self.pictures,
@@ -99,11 +99,11 @@ class Summary:
         }
 
     def fallen(self) -> Counter[str]:
-        """How many each filter removed."""
+        """How many descriptions each filter removed."""
         return Counter(one.rule for one in self.removed)
 
     def examples(self, rule: str) -> list[Removal]:
-        """The first that a filter removed."""
+        """The first removals of a filter."""
         return [one for one in self.removed if one.rule == rule][:EXAMPLES]
 
 
@@ -114,7 +114,7 @@ def summary(
     reviews: Reviews,
     kept: Mapping[str, str],
 ) -> Summary:
-    """What became of the pictures; `candidates` are those that the filters left, `kept` the final texts."""
+    """The summary of a run; `candidates` are those that the filters left, `kept` the final texts."""
     descriptions: Mapping[str, Description] = run.descriptions()
     ours = [descriptions[photo.key] for photo in photos if photo.key in descriptions]
     repairs = run.repairs().values()

@@ -1,4 +1,4 @@
-"""Long descriptions of pictures in the words and by the rule of the paper (arXiv 2304.10592, section 3.2)."""
+"""Long descriptions of pictures with the paper's prompt and rule (arXiv 2304.10592, section 3.2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 PROMPT = "Describe this image in detail. Give as many details as possible. Say everything you see."
 CONTINUE = "Continue"
 SHORT = 80
-"""Tokens of the first answer, up to which the model is asked to continue."""
+"""The model is asked to continue a first answer of at most this many tokens."""
 
 
 def undescribed(run: CurationRun, photos: Sequence[EvalPhoto]) -> list[EvalPhoto]:
@@ -39,10 +39,10 @@ def describe(
     *,
     advance: Callable[[Description], object] = lambda _made: None,
 ) -> None:
-    """Describe pictures, and keep each description at once; the next pictures are encoded meanwhile.
+    """Describe pictures and save each description at once; the next pictures are encoded meanwhile.
 
-    A picture that cannot be used gets a description with an `error`. Raises Minigpt4Error for what concerns
-    all pictures.
+    A picture that cannot be used gets a description with an `error`. Raises Minigpt4Error for a failure that
+    concerns all pictures.
     """
     looks = looked_at(engine, photos)
     with run.adding_to(DESCRIBED) as file, closing(looks):

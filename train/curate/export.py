@@ -1,4 +1,4 @@
-"""Curated pictures and texts as a folder that stage 2 reads; written whole or not at all.
+"""Curated pictures and texts as a folder that stage 2 reads; written atomically.
 
 cc_sbu_align    filter_cap.json and image/ID.jpg, as the authors released theirs; other pictures become JPEG
 webdataset      00000.tar and so on: ID.jpg (or .png and so on) and ID.json
@@ -30,7 +30,7 @@ from minigpt4.train.evaluate.photos import EvalPhoto
 from minigpt4.train.evaluate.run_folder import row_line
 
 MARK = "curated.json"
-"""Says that a folder is an export, and of what, so that it may be replaced by a newer one."""
+"""Marks a folder as an export, and of what, so that a newer one may replace it."""
 
 PER_SHARD = 1000
 JPEG_QUALITY = 95
@@ -45,7 +45,7 @@ class Item:
     text: str
 
     def read(self) -> bytes:
-        """The picture's file; raises DataError if it is another one than was described."""
+        """The picture's file; raises DataError if it has changed since it was described."""
         data = self.photo.read()
         if hashlib.sha256(data).hexdigest() != self.digest:
             raise DataError(
@@ -57,14 +57,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Export:
-    """A form, and the folder to write."""
+    """The form of an export, and the folder to write."""
 
     form: str
     folder: Path
 
     @classmethod
     def named(cls, text: str) -> Export:
-        """FORM:PATH; raises UsageError for another form, or a folder that holds something else."""
+        """Parse FORM:PATH; raises UsageError for an unknown form, or a folder that holds something else."""
         form, _, path = text.partition(":")
         if form not in FORMS or not path:
             raise UsageError(f"'{text}' is no export; write FORM:FOLDER, with the form {', '.join(FORMS)}.")
@@ -74,9 +74,9 @@ class Export:
         return cls(form, folder)
 
     def write(self, items: Sequence[Item], advance: Callable[[], object] = lambda: None) -> bool:
-        """Write the folder, or replace an older export; False if the same items lie there already.
+        """Write the folder, or replace an older export; False if it already holds the same items.
 
-        Raises DataError or PhotoError for a picture that is gone or has changed, OSError.
+        Raises DataError or PhotoError for a picture that is missing or has changed, and OSError.
         """
         mark = {"form": self.form, "items": len(items), "fingerprint": _fingerprint(items)}
         if _mark(self.folder) == mark:
@@ -107,7 +107,7 @@ class Export:
 
 
 def _umask_of(folder: Path) -> int:
-    """The umask, as a new folder shows it: mkdtemp's own would hide the export from other readers."""
+    """The umask, read from a new folder: mkdtemp's own mode would hide the export from other users."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         inner = Path(place) / "new"
         inner.mkdir()
@@ -140,7 +140,7 @@ def _align(folder: Path, items: Sequence[Item], advance: Callable[[], object]) -
 
 
 def _jpeg(item: Item) -> bytes:
-    """The file itself if it is a JPEG."""
+    """The picture as JPEG: the file itself if it is one."""
     data = item.read()
     picture = open_picture(data, name=item.photo.key)
     if picture.info.format == "JPEG":

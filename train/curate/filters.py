@@ -1,4 +1,4 @@
-"""The filters of a curation: rules that remove a description, each with what it saw.
+"""The filters of a curation: rules that remove a description and record why.
 
 Apologies are the paper's own filter (arXiv 2304.10592, section 3.2); the rules of form are those by which an
 evaluation counts failures.
@@ -34,7 +34,7 @@ RULES = {
 """What each filter removes, in the order in which they are applied."""
 
 SIMILAR = 0.8
-"""Least Jaccard similarity of texts that are near-duplicates."""
+"""Minimum Jaccard similarity of near-duplicate texts."""
 
 FEWEST_WORDS = 10
 
@@ -87,7 +87,7 @@ def repetition(text: str) -> str | None:
 
 
 def language(text: str) -> str | None:
-    """What of a text is not English."""
+    """Why a text is not English."""
     found = _NO_TEXT.search(text)
     if found:
         return f"holds {found[0]!r}"
@@ -97,10 +97,10 @@ def language(text: str) -> str | None:
 def removals(
     candidates: Sequence[Candidate], descriptions: Mapping[str, Description], options: FilterOptions
 ) -> list[Removal]:
-    """What the filters remove, by the first rule that applies, and by nothing but the texts and pictures.
+    """The removals, each by the first rule that applies; they depend only on the texts and pictures.
 
-    Of texts and pictures that resemble each other the first one stays. Only what no other rule removes
-    counts as an earlier one.
+    Of texts or pictures that resemble each other, the first stays; what an earlier rule removed does not
+    count as the first.
     """
     by_text: dict[str, Rule] = {
         "apology": apology,
@@ -126,7 +126,7 @@ def removals(
 
 
 def _similar_pictures(descriptions: Mapping[str, Description]) -> dict[str, str]:
-    """The pictures that are or look like an earlier one, and which."""
+    """The pictures that equal or resemble an earlier one, each with that picture's name."""
     first: dict[str, str] = {}
     similar: dict[str, str] = {}
     for key, one in descriptions.items():

@@ -1,4 +1,4 @@
-"""Texts that say almost the same, by the Jaccard similarity of their sets of three words in a row."""
+"""Near-duplicate texts, by the Jaccard similarity of their sets of three-word shingles."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def shingles(text: str) -> Shingles:
 
 
 def near_duplicates(texts: Mapping[str, str], least: float) -> dict[str, str]:
-    """The texts that resemble an earlier one by at least `least` (0 to 1), and which, by their names.
+    """The names of texts with a similarity of at least `least` (0 to 1) to an earlier one, and its name.
 
-    What resembles only a duplicate stays. Only texts that share one of their rarest parts are compared: with
-    a similarity of t, two sets share one of the first (1 - t) |x| + 1 parts in a common order (prefix
-    filtering: Bayardo, Ma and Srikant 2007, Scaling Up All Pairs Similarity Search).
+    A text that resembles only a duplicate stays. Only texts that share one of their rarest parts are
+    compared: with a similarity of t, two sets share one of the first (1 - t) |x| + 1 parts in a common order
+    (prefix filtering: Bayardo, Ma and Srikant 2007, Scaling Up All Pairs Similarity Search).
     """
     sets = {name: shingles(text) for name, text in texts.items()}
     frequency = Counter(part for parts in sets.values() for part in parts)
     by_part: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     duplicates: dict[str, str] = {}
     for name, parts in sets.items():
-        # A margin of 1e-9, as 0.8 * 5 is not 4 in floating point.
+        # A margin of 1e-9, as 0.55 * 100 is above 55 in floating point.
         prefix = sorted(parts, key=lambda part: (frequency[part], part))
         prefix = prefix[: len(parts) - math.ceil(least * len(parts) - 1e-9) + 1]
         near = dict.fromkeys(other for part in prefix for other in by_part[part])

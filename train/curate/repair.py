@@ -15,7 +15,7 @@ INSTRUCTION = (
     "without explanation."
 )
 MAX_TOKENS = 512
-"""Of a repaired text; descriptions are shorter."""
+"""Limit of a repaired text; descriptions are shorter."""
 
 
 def unrepaired(run: CurationRun, candidates: Sequence[Candidate], by: str) -> list[Candidate]:
@@ -35,7 +35,7 @@ def unrepaired(run: CurationRun, candidates: Sequence[Candidate], by: str) -> li
 
 
 def request_of(candidate: Candidate) -> Request:
-    """What a model is asked about a description."""
+    """The request to repair a description."""
     return Request(f"{INSTRUCTION}\n\n{candidate.before}", max_tokens=MAX_TOKENS)
 
 
@@ -46,9 +46,9 @@ def repair(
     *,
     advance: Callable[[Repair], object] = lambda _made: None,
 ) -> None:
-    """Repair descriptions, and keep each result at once; a refused or empty one leaves the text as it was.
+    """Repair descriptions and save each result at once; a refused or empty one leaves the text as it was.
 
-    Raises Minigpt4Error for what concerns all.
+    Raises Minigpt4Error for a failure that concerns all.
     """
     requests = [request_of(one) for one in candidates]
     with run.adding_to(REPAIRED) as file:

@@ -1,4 +1,4 @@
-"""What people decide about curated descriptions, one after the other: accept, edit, drop, and undo.
+"""The decisions of reviewers about curated descriptions: accept, edit, drop, and undo.
 
 Every decision is a line of review.jsonl, written at once; undoing adds a line, so nothing is ever lost.
 """
@@ -33,7 +33,7 @@ class Reviews:
     """
 
     def __init__(self, run: CurationRun, candidates: Sequence[Candidate]) -> None:
-        """`candidates` are those that are to be reviewed, in the order in which they are shown.
+        """`candidates` are the ones to review, in the order in which they are shown.
 
         Earlier decisions count, also those about other pictures. Raises DataError for a damaged file.
         """
@@ -50,7 +50,7 @@ class Reviews:
 
     @property
     def waiting(self) -> list[Candidate]:
-        """Those that nobody has decided about."""
+        """The candidates without a decision."""
         decided = self._decided()
         return [one for one in self.candidates if one.key not in decided]
 
@@ -66,7 +66,7 @@ class Reviews:
         return self._decided().get(photo)
 
     def accept(self, candidate: Candidate) -> None:
-        """Keep its text as it is."""
+        """Keep the candidate's text as it is."""
         self._add(Decision(candidate.key, "accept", candidate.after))
 
     def edit(self, candidate: Candidate, text: str) -> None:
@@ -80,9 +80,9 @@ class Reviews:
         self._add(Decision(candidate.key, "drop"))
 
     def undo(self) -> str | None:
-        """Take the last decision back that is not yet undone; the picture's name, or None if there is none.
+        """Undo the last decision; returns the picture's name, or None if there is nothing to undo.
 
-        If it had replaced an earlier decision about the picture, that one counts again.
+        If it had replaced an earlier decision about the picture, the earlier one counts again.
         """
         if not self._order:
             return None
@@ -91,7 +91,7 @@ class Reviews:
         return photo
 
     def close(self) -> None:
-        """Close the file; what was decided is on disk already."""
+        """Close the file; all decisions are on disk already."""
         self._file.__exit__()
 
     def __enter__(self) -> Reviews:

@@ -1,10 +1,10 @@
-"""The folder of a curation: what each step made of each picture; every step keeps what it was given.
+"""The folder of a curation: the results of each step for each picture; no step changes its input.
 
 RUN/run.json            model, prompt, sampling, seed, pictures, versions; a run is only resumed with the same
 RUN/described.jsonl     the model's description of each picture
-RUN/repaired.jsonl      what another model made of a description
-RUN/filtered.jsonl      the descriptions that a filter removed, and why; written anew whenever filters run
-RUN/review.jsonl        what people decided, one decision a line
+RUN/repaired.jsonl      another model's repair of a description
+RUN/filtered.jsonl      the descriptions that a filter removed, and why; rewritten whenever filters run
+RUN/review.jsonl        the reviewers' decisions, one per line
 RUN/captions.jsonl      the result: picture and text
 """
 
@@ -25,7 +25,7 @@ REVIEW, CAPTIONS = "review.jsonl", "captions.jsonl"
 
 @dataclass(frozen=True)
 class Description:
-    """What the model said of a picture: a line of described.jsonl."""
+    """The model's description of a picture: a line of described.jsonl."""
 
     photo: str
     set: str
@@ -51,7 +51,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Repair:
-    """What another model made of a description: a line of repaired.jsonl."""
+    """Another model's repair of a description: a line of repaired.jsonl."""
 
     photo: str
     by: str
@@ -71,7 +71,7 @@ class Removal:
     photo: str
     rule: str
     why: str
-    """What the rule saw: words of the text, or the name of the picture that it resembles."""
+    """What the rule found: words of the text, or the name of the picture that it resembles."""
 
     text: str
 
@@ -96,11 +96,11 @@ class CurationRun(RunFolder):
     kind = "curation"
 
     def descriptions(self) -> dict[str, Description]:
-        """By picture, the last of each."""
+        """The last description of each picture."""
         return {one.photo: one for one in rows(self.path / DESCRIBED, Description)}
 
     def repairs(self) -> dict[str, Repair]:
-        """By picture, the last of each."""
+        """The last repair of each picture."""
         return {one.photo: one for one in rows(self.path / REPAIRED, Repair)}
 
     def removals(self) -> dict[str, Removal]:
@@ -109,7 +109,7 @@ class CurationRun(RunFolder):
 
     @contextmanager
     def adding_to(self, name: str) -> Iterator[RowFile]:
-        """One of the run's files, to add rows to."""
+        """Open one of the run's files to append rows."""
         with RowFile(self.path / name) as file:
             yield file
 
@@ -118,7 +118,7 @@ class CurationRun(RunFolder):
         self._write(FILTERED, (asdict(one) for one in removals))
 
     def write_captions(self, captions: Iterable[tuple[str, str]]) -> None:
-        """Replace captions.jsonl by pairs of picture and text."""
+        """Replace captions.jsonl with pairs of picture and text."""
         self._write(CAPTIONS, ({"photo": photo, "captions": [text]} for photo, text in captions))
 
     def _write(self, name: str, content: Iterable[dict[str, Any]]) -> None:

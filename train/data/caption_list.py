@@ -29,13 +29,13 @@ ROW_LIMIT = 1024 * 1024
 
 
 def list_in(folder: Path) -> Path | None:
-    """The folder's list, if it has one; a FIFO of that name is one, which reading refuses."""
+    """The folder's list, if it has one; a FIFO of that name counts, and is refused when it is read."""
     places = (folder / name for name in LISTS)
     return next((place for place in places if place.exists() and not place.is_dir()), None)
 
 
 def listed_photos(path: Path, name: str) -> tuple[list[FilePhoto], list[PhotoSkipped]]:
-    """The photos of a list, in order of first appearance, and the rows that cannot be learnt.
+    """The photos of a list, in order of first appearance, and the unusable rows.
 
     Raises DataError if it is not a list.
     """
@@ -80,16 +80,16 @@ def _listed(texts: object) -> list[Any]:
 
 
 def _take(row: Mapping[str, Any], folder: Path, found: dict[str, list[object]]) -> list[str]:
-    """Add a row to `found`; the reasons for what cannot be added."""
+    """Add a row to `found`; returns the reasons for anything that cannot be added."""
     named = named_in(row)
     if named is None:
         return [f"no photo is named; it should stand under '{PHOTO_COLUMNS[0]}'"]
     photo, meta = named
-    # Spaces around a name are rather the list's than the file's.
+    # Spaces around a name usually belong to the list, not to the file name.
     spelled = photo if photo != photo.strip() and is_file(folder / photo) else photo.strip()
     key = str(PurePosixPath(spelled))  # ./a.png is a.png
     captions, faults = captions_in(meta), caption_faults(meta)
-    if captions or not faults:  # a photo with empty captions alone is named when the set is opened
+    if captions or not faults:  # a photo with only empty captions is reported when the set is opened
         found.setdefault(key, []).extend(captions)
     return faults
 
@@ -110,7 +110,7 @@ UNREADABLE = "unreadable JSON"
 
 
 def json_lines(file: TextIO) -> Iterator[Row]:
-    """The rows of JSON Lines; a comma at the end of a line, as in an array, does no harm."""
+    """The rows of JSON Lines; a comma at the end of a line, as in an array, is ignored."""
     number = 0
     while line := file.readline(ROW_LIMIT + 1):
         number += 1
@@ -127,9 +127,9 @@ def json_lines(file: TextIO) -> Iterator[Row]:
 
 
 def _spread_rows(text: str, place: int) -> Iterator[Row]:
-    """JSON objects from `place` on, over any lines, with or without the commas of an array.
+    """JSON objects from `place` on, across lines, with or without the commas of an array.
 
-    Each has the number of the line on which it begins; a damaged one is passed over alone.
+    Each has the number of the line on which it begins; a damaged one does not affect the others.
     """
     number, counted = 1, 0
     while True:
@@ -153,7 +153,7 @@ _NEXT_ROW = re.compile(r"(?:\}\s*,\s*|^[ \t]*)\{", re.MULTILINE)
 
 @dataclass(frozen=True)
 class _Doubled:
-    """Stands for a JSON object that names the key twice: one of the values would be lost."""
+    """Stands for a JSON object with a repeated key: one of the values would be lost."""
 
     key: str
 

@@ -50,7 +50,7 @@ class Table:
         _check_heading(self.columns, path, photo_columns, caption_columns)
 
     def rows(self) -> Iterator[Row]:
-        """The rows; a caption column that is named twice gives a list. Raises OpenQuoteError."""
+        """The rows; a caption column that is named twice yields a list. Raises OpenQuoteError."""
         for number, record in self._records:
             if isinstance(record, str):
                 yield number, record

@@ -27,7 +27,7 @@ def coco_files(folder: Path) -> list[Path]:
 
 
 def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list[PhotoSkipped]]:
-    """The folder with the photos of a JSON file of either form, the photos, and entries that are none.
+    """The folder with the photos of a JSON file of either form, the photos, and skipped entries.
 
     Raises DataError if it is neither form, or the photos are not found near it.
     """
@@ -61,7 +61,7 @@ def annotated_photos(path: Path, name: str) -> tuple[Path, list[FilePhoto], list
 
 
 def files_of(images: object) -> tuple[dict[str, str], list[str]]:
-    """The file of each image's id, and the ids that stand for several files."""
+    """The file of each image id, and the ids with several files."""
     by_id: dict[str, set[str]] = {}
     for image in dicts(images):
         by_id.setdefault(str(image.get("id")), set()).add(str(image.get("file_name")))
@@ -90,7 +90,7 @@ def dicts(rows: object) -> Iterator[Mapping[str, Any]]:
 
 
 def rows_in(rows: object) -> list[object]:
-    """An array; an empty one in place of anything else."""
+    """The array, or an empty list in place of anything else."""
     return rows if isinstance(rows, list) else []
 
 

@@ -16,10 +16,10 @@ caption, all of which would be tokenized before it is truncated."""
 NO_CAPTION = "no caption"
 
 SHOWN = 40
-"""Characters of a value of the wrong type that its fault shows."""
+"""Characters of an invalid value that are shown with its fault."""
 
 MOST_REASONS = 3
-"""Different reasons in the error if nothing can be learnt."""
+"""The most reasons in the error that no photo is usable."""
 
 
 class PhotoError(DataError):
@@ -35,7 +35,7 @@ class PhotoSet(Protocol):
 
     @property
     def name(self) -> str:
-        """The name shown to people."""
+        """The name for display."""
         ...
 
     @property
@@ -57,7 +57,7 @@ class PhotoSet(Protocol):
         ...
 
     def content(self, index: int) -> Mapping[str, Any]:
-        """The same, with or without captions; raises PhotoError if it cannot be read."""
+        """The photo's metadata, with or without captions; raises PhotoError if it cannot be read."""
         ...
 
     def read(self, index: int) -> bytes:
@@ -109,7 +109,7 @@ def _texts(meta: Mapping[str, Any]) -> list[Any] | tuple[Any, ...]:
 
 
 def first_reasons(skipped: Iterable[PhotoSkipped]) -> str:
-    """The first of each reason, as the end of the sentence that nothing can be learnt; "" without any."""
+    """The first photo of each reason, as the end of the error that no photo is usable; "" without any."""
     by_reason: dict[str, str] = {}
     for one in skipped:
         by_reason.setdefault(one.reason, one.key)

@@ -98,11 +98,11 @@ class FilePhotos:
         return self._photos[index].key
 
     def meta(self, index: int) -> Mapping[str, Any]:
-        """Its captions."""
+        """The photo's captions."""
         return {"captions": self._photos[index].captions}
 
     def content(self, index: int) -> Mapping[str, Any]:
-        """The same: every photo has captions."""
+        """The same as `meta`: every photo has captions."""
         return self.meta(index)
 
     def read(self, index: int) -> bytes:
@@ -139,7 +139,7 @@ def reason_of(error: OSError) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file of that path, which may be longer than the system allows."""
+    """Whether the path is a file; it may be longer than the system allows."""
     try:
         return path.is_file()
     except OSError:
@@ -174,12 +174,12 @@ def _digests(name: str, folder: Path, paths: Sequence[Path], report: Report) -> 
 
 
 def has_pairs(folder: Path) -> bool:
-    """Whether a photo below the folder has a text of its name."""
+    """Whether a photo below the folder has a text file of the same name."""
     return any(text is not None for _, text in photos_below(folder))
 
 
 def pairs_in(folder: Path) -> list[FilePhoto]:
-    """Every photo below the folder, by its path within, with its text as its one caption."""
+    """Every photo below the folder, by its relative path, with its text as its only caption."""
     return [_pair(path.relative_to(folder).as_posix(), path, text) for path, text in photos_below(folder)]
 
 
@@ -214,7 +214,7 @@ def photos_below(
 
 
 def has_photo_suffix(name: str) -> bool:
-    """Whether a file of that name is taken for a photo."""
+    """Whether a file of that name counts as a photo."""
     return Path(name).suffix.lower() in SUFFIXES
 
 
@@ -224,7 +224,7 @@ def texts_among(names: Iterable[str]) -> dict[str, str]:
 
 
 def _is_repeated(place: Path, folder: Path, seen: set[Path]) -> bool:
-    """Whether a link leads to photos that the walk through `folder` finds anyway, or in a circle."""
+    """Whether a link leads to photos that the walk through `folder` finds anyway, or to a cycle."""
     if not place.is_symlink():
         return False
     target, root = place.resolve(), folder.resolve()
@@ -234,9 +234,9 @@ def _is_repeated(place: Path, folder: Path, seen: set[Path]) -> bool:
 
 
 def encoding_of(path: Path) -> str:
-    """The encoding of a text file by its first bytes: UTF-8, UTF-16 or UTF-32, with or without a mark.
+    """The encoding of a text file by its first bytes: UTF-8, UTF-16 or UTF-32, with or without a BOM.
 
-    Raises OSError if it cannot be read, or is no file.
+    Raises OSError if it cannot be read, or is not a regular file.
     """
     require_regular_file(path)
     with path.open("rb") as file:
@@ -244,9 +244,9 @@ def encoding_of(path: Path) -> str:
 
 
 def _text(path: Path) -> str:
-    # Bytes of no such encoding are kept as surrogates, so that the photo is skipped with that reason.
+    # Undecodable bytes are kept as surrogates, so that the photo is skipped with that reason.
     with path.open(encoding=encoding_of(path), errors="surrogateescape") as file:
         try:
             return file.read(CAPTION_LIMIT + 1)
-        except UnicodeDecodeError:  # UTF-16 that is cut off
+        except UnicodeDecodeError:  # truncated UTF-16
             return "\udcff"

@@ -1,6 +1,6 @@
-"""A caption list as rows of bytes, to which rows are added and from which they are removed.
+"""A caption list as rows of bytes, which can be added and removed.
 
-What a row says is read by `caption_list.py`; here is where it stands in the file.
+`caption_list.py` reads the content of a row; this module knows its position in the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from minigpt4.train.data.caption_table import MORE_FIELDS, OpenQuoteError, Row, 
 from minigpt4.train.data.dataset import captions_in
 
 HEADING = f"{PHOTO_COLUMNS[0]},{CAPTION_COLUMNS[0]}\n"
-"""Of a new CSV file."""
+"""The heading of a new CSV file."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class ListedRow:
 
 
 class CaptionRows(ABC):
-    """The rows of a list, and new ones of its form."""
+    """The rows of a list, and new ones in its format."""
 
     def __init__(self, content: bytes, path: Path) -> None:
-        """Of a list that holds `content`; raises DataError if it is none to which rows can be added."""
+        """Read a list with this `content`; raises DataError if rows cannot be added to it."""
         if not json.detect_encoding(content[:4]).startswith("utf-8"):
             raise DataError(f"The list {path} is not in UTF-8; convert it before rows are added.")
         self.cut_off = b""
-        """The beginning of a row, which a crash or a full disk left at the end."""
+        """An incomplete row that a crash or a full disk left at the end."""
 
         self._path = path
         text = content.decode("utf-8", "surrogateescape")
@@ -51,7 +51,7 @@ class CaptionRows(ABC):
         read = list(self._read(text.removeprefix("\ufeff")))
         begins = [number - 1 for number, _ in read]
         self.head = self._bytes(0, begins[0] if begins else len(self._lines))
-        """What comes before the first row."""
+        """The content before the first row."""
 
         self.rows = [
             _listed(row, self._bytes(begin, end))
@@ -60,7 +60,7 @@ class CaptionRows(ABC):
 
     @property
     def lacks_line_end(self) -> bool:
-        """Whether the last line needs one before another row can be added."""
+        """Whether the last line needs a line end before another row can be added."""
         return bool(self._lines) and not self._lines[-1].endswith(("\n", "\r"))
 
     @abstractmethod
@@ -69,10 +69,10 @@ class CaptionRows(ABC):
 
     @abstractmethod
     def _read(self, text: str) -> Iterator[Row]:
-        """The rows with the numbers of their first lines, after `_cut` of one that is not whole."""
+        """The rows with the numbers of their first lines, after `_cut` of an incomplete one."""
 
     def _cut(self, number: int) -> None:
-        """Take what begins in that line off the end."""
+        """Cut everything from that line on off the end."""
         self.cut_off = self._bytes(number - 1, len(self._lines))
         del self._lines[number - 1 :]
 
@@ -105,11 +105,11 @@ class JsonRows(CaptionRows):
 class CsvRows(CaptionRows):
     """The columns and the separator of the list, or `photo,caption` if it is empty.
 
-    All new fields are quoted, so that the quote of a row which was cut off is not closed.
+    All new fields are quoted, so that a row that is cut off ends within an open quote.
     """
 
     def new(self, photo: str, caption: str) -> bytes:
-        """The row; before the first one of an empty list, the heading."""
+        """The row, preceded by the heading if the list is empty."""
         target = io.StringIO()
         if not self.head:
             target.write(HEADING)
@@ -122,7 +122,7 @@ class CsvRows(CaptionRows):
         return target.getvalue().encode("utf-8", "surrogateescape")
 
     def _place_of(self, names: Sequence[str]) -> int:
-        """The column that is read, if the list has several of these."""
+        """The index of the column that is read, if the list has several of these."""
         return next(self._columns.index(name) for name in names if name in self._columns)
 
     def _read(self, text: str) -> Iterator[Row]:
@@ -137,7 +137,7 @@ class CsvRows(CaptionRows):
             for row in table.rows():
                 rows.append(row)
         except OpenQuoteError as error:
-            # In a row that we did not write it may be a mistake, after which there are other rows.
+            # In a row that this module did not write, it may be a mistake that is followed by other rows.
             if error.row < len(self._lines) and not self._is_quoted(error.row):
                 raise
             self._cut(error.row)
@@ -146,10 +146,10 @@ class CsvRows(CaptionRows):
         return iter(rows)
 
     def _is_half(self, number: int, row: object) -> bool:
-        """Whether a row without line end was cut off, although each of its quotes is closed."""
+        """Whether a row without a line end was cut off although each of its quotes is closed."""
         if not isinstance(row, dict):
             return row != MORE_FIELDS
-        # One of the two that stand for a quote within a caption looks like the quote at its end.
+        # A row cut between the two quotes that stand for one in a caption looks as if it were closed.
         caption = str(row.get(self._columns[self._place_of(CAPTION_COLUMNS)]))
         return self._is_quoted(number) and (caption != caption.rstrip() or caption.count('"') % 2 == 1)
 

@@ -33,8 +33,8 @@ def open_photos(
     - a single shard, list or JSON file of these, or shards by a glob or braces;
     - such shards on a web server, which are downloaded into the cache.
 
-    `name` is shown to people, by default the last part of the place. Photos that cannot be used are
-    passed to `report`. Raises DataError if there is nothing of this kind.
+    `name` is for display, by default the last part of the place. Photos that cannot be used are passed to
+    `report`. Raises DataError if there are no such photos.
     """
     text = str(place)
     if is_remote(text):

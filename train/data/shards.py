@@ -34,7 +34,7 @@ from minigpt4.train.data.webdataset import parsed_json, parsed_text, scan
 from minigpt4.train.events import PhotoSkipped, PhotosRead, Report
 
 VERSION = 4
-"""Incremented whenever the same shard would give another photo or caption."""
+"""Incremented whenever the same shard would yield another photo or caption."""
 
 SPANS = np.dtype(
     [
@@ -46,9 +46,9 @@ SPANS = np.dtype(
         ("text_size", "<u4"),
     ]
 )
-"""Offsets, 0 of a file that the sample lacks, and sizes.
+"""Offsets (0 for a file that the sample lacks) and sizes.
 
-36 bytes a photo: 180 MB for the 5 million of stage 1.
+36 bytes per photo: 180 MB for the 5 million of stage 1.
 """
 
 INDEXING = 4
@@ -72,7 +72,7 @@ class ShardPhotos:
         skipped = [one for shard in self._shards for one in shard.skips(name)]
         self._ends = list(accumulate(len(shard) for shard in self._shards))
         damage = next((shard.damage for shard in self._shards if shard.damage), None)
-        # The error says all that there is to say about a single damaged file.
+        # The error below already describes a single damaged file.
         for one in skipped if len(self) or len(skipped) > 1 else ():
             report(one)
         if not len(self):
@@ -89,12 +89,12 @@ class ShardPhotos:
         return self._find(index)[0].path
 
     def key(self, index: int) -> str:
-        """The name of its files, up to the first dot."""
+        """The name of the photo's files, up to the first dot."""
         shard, row = self._find(index)
         return shard.key(row)
 
     def meta(self, index: int) -> Mapping[str, Any]:
-        """The content of its JSON file, with the caption in its text file if it has none.
+        """The content of the photo's JSON file, with the caption of its text file if the JSON has none.
 
         Raises PhotoError if there is no caption.
         """
@@ -104,7 +104,7 @@ class ShardPhotos:
         return meta
 
     def content(self, index: int) -> Mapping[str, Any]:
-        """The same, with or without captions; raises PhotoError if it cannot be read."""
+        """The same as `meta`, with or without captions; raises PhotoError if it cannot be read."""
         shard, row = self._find(index)
         span = shard.spans[row]
         try:
@@ -125,7 +125,7 @@ class ShardPhotos:
         return self._shards[number], index - (self._ends[number - 1] if number else 0)
 
     def _read(self, shard: ShardIndex, row: int, part: str) -> bytes:
-        """The file of a sample that is called so in SPANS."""
+        """A file of a sample, by its name in SPANS."""
         offset, size = int(shard.spans[row][part]), int(shard.spans[row][f"{part}_size"])
         # Opened for each read: it costs 10 us, and thousands of shards exceed the limit of open files.
         try:
@@ -164,7 +164,7 @@ class ShardIndex:
 
     @property
     def digest(self) -> str:
-        """The content's, and how it is read: earlier versions found fewer photos in a regrouped shard."""
+        """The content's digest, and how it is read: earlier versions found less in regrouped shards."""
         return f"{self.sha256} regrouped" if self.is_regrouped else self.sha256
 
     def skips(self, source: str) -> Iterator[PhotoSkipped]:

@@ -20,7 +20,7 @@ MAX_HELD_OUT = 2000
 
 
 class Selection:
-    """Photos of one set or several, selected by index."""
+    """Photos of one or several sets, selected by index."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Selection:
         places: NDArray[np.int64] | None = None,
         owners: NDArray[np.int64] | None = None,
     ) -> None:
-        """`places` are indices into `wholes`, `owners` the sets of each; None: all, and the first."""
+        """`places` are indices into the sets, `owners` the set of each; None: all photos, the first set."""
         self.name = name
         self._wholes = tuple(wholes)
         self._places = places
@@ -55,12 +55,12 @@ class Selection:
         return whole.key(there)
 
     def meta(self, place: int) -> Mapping[str, Any]:
-        """Its metadata; raises PhotoError."""
+        """The photo's metadata; raises PhotoError."""
         whole, there = self.origin(place)
         return whole.meta(there)
 
     def content(self, place: int) -> Mapping[str, Any]:
-        """The same, with or without captions; raises PhotoError."""
+        """The same as `meta`, with or without captions; raises PhotoError."""
         whole, there = self.origin(place)
         return whole.content(there)
 

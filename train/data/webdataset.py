@@ -70,8 +70,8 @@ class Sample(NamedTuple):
 class Contents:
     """A shard's samples in order, key and reason of each that is skipped, and how the file is damaged.
 
-    `is_regrouped` tells of samples that webdataset itself would not find: their members are not
-    neighbours, their key has a dot, or they follow another sample of their key.
+    `is_regrouped` is true if webdataset itself would not find some samples: their members are not
+    adjacent, their key has a dot, or they follow another sample of their key.
     """
 
     samples: list[Sample]
@@ -81,7 +81,7 @@ class Contents:
 
 
 def scan(path: Path) -> Contents:
-    """The samples in a shard's headers, up to the first damage; nothing but the headers is read.
+    """The samples in a shard's headers, up to the first damage; only the headers are read.
 
     Raises OSError.
     """
@@ -107,11 +107,11 @@ def scan(path: Path) -> Contents:
         parts = [member for _, member in scattered]
         sample = _sample(key, parts)
         if sample is not None and key in whole:
-            # Of two photos and two texts of one name, neighbours are a sample; the others may be crossed.
+            # Of several files of one name, adjacent ones form a sample; the others may be mispaired.
             found.append((scattered[0][0], (key, "several files of the same name, not one after the other")))
             continue
         is_regrouped |= sample is not None
-        # `KEY.mask.png` beside a sample KEY belongs to it, and is of no use here.
+        # `KEY.mask.png` beside a sample KEY belongs to it, and is not used here.
         if sample is not None or not parts[0].is_dotted or _split(key)[0] not in whole:
             found.append((scattered[0][0], sample or (key, _lack(parts))))
             if sample is not None and len({member.suffix for member in parts}) < len(parts):
@@ -123,7 +123,7 @@ def scan(path: Path) -> Contents:
 
 
 def _runs(members: Iterable[Placed]) -> Iterator[tuple[str, list[Placed], bool]]:
-    """Neighbours of one key, and whether they follow others of that key: a second sample, also called KEY."""
+    """Adjacent members of one key, and whether they are a second sample, after others of that key."""
     for key, group in itertools.groupby(members, key=lambda one: one[1].key):
         run: list[Placed] = []
         is_repeated = False
@@ -145,7 +145,7 @@ def _sample(key: str, members: Sequence[Member]) -> Sample | None:
 
 
 def _lack(members: Sequence[Member]) -> str:
-    """Why the members are no sample."""
+    """Why the members do not form a sample."""
     fault = next((member.content for member in members if isinstance(member.content, str)), None)
     has_photo = any(member.suffix in IMAGE_SUFFIXES for member in members)
     return fault or (NO_CAPTION if has_photo else "no photo")
@@ -190,7 +190,7 @@ def _members(path: Path) -> tuple[list[Member], str]:
                     if member.isreg() and suffix in (*IMAGE_SUFFIXES, *META_SUFFIXES):
                         span = Span(suffix, member.offset_data, member.size)
                         found.append(Member(key, suffix, _fault(member, suffix) or span, is_dotted))
-                # tarfile silently takes a damaged or half header for the end of the archive.
+                # tarfile silently takes a damaged or truncated header for the end of the archive.
                 file.seek(archive.offset)
                 if file.read(_BLOCK) != bytes(_BLOCK):
                     raise tarfile.ReadError("no end-of-archive mark")

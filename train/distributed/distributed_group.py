@@ -13,9 +13,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-# Imported before there is a group: its functions have the group of the moment of its import as a default
-# argument. transformers imports it later, and then gloo's threads outlived destroy_process_group; one of them
-# ended 3 of 18 runs with SIGABRT after their result had been written.
+# Imported before a group exists: its functions bind the group at import time as a default argument. When
+# transformers imported it later, gloo's threads outlived destroy_process_group, and one of them ended 3 of 18
+# runs with SIGABRT after their result had been written.
 import torch.distributed.nn.functional
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
@@ -31,7 +31,7 @@ TIMEOUT = timedelta(minutes=30)
 
 FAILURE = "failure"
 FAILURE_WAIT = timedelta(seconds=5)
-"""How long a process waits for the error of another one that exited."""
+"""How long a process waits for the error of another that exited."""
 
 NO_FAILURE = (
     "Another process of this run exited without an error; it may have been killed, or memory may have run "
@@ -96,11 +96,9 @@ class DistributedGroup(ProcessGroup):
 def distributed_group(
     assignment: RankAssignment, device: torch.device, timeout: timedelta = TIMEOUT
 ) -> Iterator[DistributedGroup]:
-    """The process group, until the block ends; an error in the block is reported to the others.
+    """The process group, until the block ends; an error in the block is reported to the other processes.
 
-    `timeout` is how long one waits for the others in a collective.
-
-    Raises BackendError if the others cannot be reached in time.
+    `timeout` limits the wait in a collective. Raises BackendError if the others cannot be reached in time.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)

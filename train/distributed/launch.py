@@ -1,4 +1,4 @@
-"""The processes of a run: started here (`--devices`), by torchrun, or by SLURM, and their ranks."""
+"""The processes of a run, started here (`--devices`), by torchrun or by SLURM, and their ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RENDEZVOUS = "MINIGPT4_RENDEZVOUS"
 """The file through which processes that were started here rendezvous."""
 
 GRACE_S = 10.0
-"""From the exit of one process until the others, which should exit by themselves, are killed."""
+"""Time from the exit of one process until the others, which should exit by themselves, are killed."""
 
 SLURM_PORTS = 20_000
 """A job's id selects one of the ports 20000 to 39999, so that all its nodes use the same one."""
@@ -98,10 +98,8 @@ def first_host(nodes: str) -> str:
 def launch(command: Sequence[str], count: int, *, stdout: int | None = None) -> int:
     """Run `command` in `count` processes of this machine, as one run; returns the exit code.
 
-    `stdout` is theirs, as `subprocess.Popen` takes it.
-
-    SIGINT and SIGTERM are forwarded once. If one process fails the others end too, and its exit code is
-    returned.
+    `stdout` is passed to `subprocess.Popen`. SIGINT and SIGTERM are forwarded once. If one process fails,
+    the others end too, and its exit code is returned.
     """
     with tempfile.TemporaryDirectory(prefix="minigpt4-") as folder:
         environment = {

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class ProcessGroup:
-    """This process among all processes of the run: here the only one; launch.py has a group of several."""
+    """A group of one process; DistributedGroup (distributed_group.py) is the group of several."""
 
     def __init__(self, device: torch.device | None = None, rank: int = 0, world_size: int = 1) -> None:
         """Ranks count from 0; only rank 0 writes and reports. The device is the CPU by default."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 CAPTION_TOKENS = 13
-"""Mean tokens of a short caption with its end: stage 1's 46 positions without image and prefix."""
+"""Mean tokens of a short caption and its end: stage 1's 46 positions without image and prefix."""
 
 DESCRIPTION_TOKENS = 110
 """Tokens of a curated description (some 80 words) with its end."""
@@ -31,13 +31,13 @@ QUESTION_TOKENS = 14
 """Mean tokens between image and answer in a conversation template."""
 
 UTILISATION = 0.4
-"""The assumed fraction of a processor's peak: what the paper's own run reached, padding counted."""
+"""The assumed fraction of a processor's peak: that of the paper's own run, padding included."""
 
 PHOTO_BYTES = 12_000
 """A JPEG of 224 pixels with its caption, as stored in a shard."""
 
 MICRO_BATCH = 64
-"""Photos at once if the recipe does not say and a step has more: the paper's number per GPU."""
+"""Photos at once if the recipe sets no number and a step has more: the paper's number per GPU."""
 
 HALF_BYTES = 2
 
@@ -55,7 +55,7 @@ class Estimate:
     """Memory of such a device in bytes; None if unknown."""
 
     flops: float
-    """Of the whole run, useful tokens only."""
+    """FLOPs of the whole run, useful tokens only."""
 
     hours: float
     photos: int
@@ -68,7 +68,7 @@ class Estimate:
     """Disk for their features, if they are cached."""
 
     fetch_bytes: int
-    """Size of the bundle's files; those of unknown size are estimated as 16-bit weights."""
+    """Size of the bundle's files; if any is unknown, estimated from 16-bit weights."""
 
     @property
     def fits(self) -> bool | None:
@@ -103,9 +103,8 @@ def estimate(
 ) -> Estimate:
     """Estimate a run of `recipe` on `processes` devices like `device`.
 
-    `bundle` is the recipe's own form of it (recipe.bundle_for). `photos` is the number of different
-    photos; with None every sample is a new one. Raises BundleError if the language model's sizes are
-    not known.
+    `bundle` is `recipe.bundle_for(...)`. `photos` is the number of different photos; with None every
+    sample is a new one. Raises BundleError if the language model's sizes are not known.
     """
     samples = recipe.steps * recipe.batch_size
     different = samples if photos is None else min(photos, samples)
@@ -131,7 +130,7 @@ def estimate(
 def device_named(name: str) -> Device:
     """A device of the table, or "CPU": this machine's, with its speed measured.
 
-    Raises UsageError naming the known ones.
+    Raises UsageError that names the known devices.
     """
     known = {key.lower(): device for key, device in DEVICES.items()}
     if name.lower() in known:
@@ -292,7 +291,7 @@ Utilisation = Callable[[Work, float], float | None]
 def utilisation_of(recipe: Recipe, bundle: Bundle, processes: int) -> Utilisation:
     """A function from all processes' useful work and its seconds to the model FLOPs utilisation.
 
-    The peak is the data sheet's for a known GPU, else that of a matrix product measured now. The
+    The peak is the data sheet's for a known GPU, else the measured rate of matrix products. The
     utilisation is None if the bundle's sizes are not known.
     """
     try:

@@ -15,10 +15,10 @@ from minigpt4.core.errors import BundleError
 from minigpt4.core.memory import geometry_of
 
 EFFICIENTNET_LITE2 = 2 * 0.869e9
-"""FLOPs a picture: 869 million multiply-adds (the table of tensorflow/tpu's EfficientNet-lite)."""
+"""FLOPs per picture: 869 million multiply-adds (the table of tensorflow/tpu's EfficientNet-lite)."""
 
 SSD_MOBILENET_V2 = 2 * 1.875e9
-"""FLOPs a picture: those of its convolutions, of which the class predictors are a half."""
+"""FLOPs per picture of its convolutions; the class predictors take half of them."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class Work:
     """What one or more steps computed, useful tokens only."""
 
     photos: int
-    """Photos that passed the projection."""
+    """Photos that passed through the projection."""
 
     encoded: int
-    """Photos that the vision tower encoded; those with cached features are not among them."""
+    """Photos that the vision tower encoded, without those with cached features."""
 
     positions: int
     """Image and text tokens that the language model read; a shared prefix is not counted."""
@@ -79,7 +79,7 @@ class Arithmetic:
     """The language model's output layer, one label token: forward and backward."""
 
     def of(self, work: Work) -> float:
-        """FLOPs of that much work."""
+        """The FLOPs of `work`."""
         return (
             work.encoded * self.encoding
             + work.photos * self.projecting
@@ -92,7 +92,7 @@ def arithmetic_of(bundle: Bundle, *, trains_qformer: bool = False) -> Arithmetic
     """The FLOPs of training this bundle's projection.
 
     With `trains_qformer` every sample passes the Q-Former forward, backward and for its weights'
-    gradients. Raises BundleError if neither manifest nor files give the language model's sizes.
+    gradients. Raises BundleError if neither manifest nor files contain the language model's sizes.
     """
     geometry = geometry_of(bundle)
     if geometry is None:

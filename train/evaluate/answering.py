@@ -1,4 +1,4 @@
-"""Ask the questions of a suite and keep every answer: who answers is behind `Answerer`."""
+"""Ask the questions of a suite and save every answer; the answering model is an `Answerer`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from minigpt4.core.engine import Engine
 
 MOST_BEFORE = 60
-"""Tokens of the answer before the one that is measured."""
+"""Most tokens of the answer that precedes the measured one."""
 
 
 class Answerer(Protocol):
@@ -37,9 +37,9 @@ class Answerer(Protocol):
         ...
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """A record of every task, in any order; one with an `error` if its picture cannot be asked about.
+        """A record of every task, in any order; with an `error` if its picture cannot be used.
 
-        Raises Minigpt4Error for what concerns all tasks.
+        Raises Minigpt4Error for a failure that concerns all tasks.
         """
         ...
 
@@ -64,7 +64,7 @@ class BundleAnswerer:
         self._after = after
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """In the order of the tasks; those about one picture should be neighbors."""
+        """The records in the tasks' order; tasks about the same picture should be adjacent."""
         groups = [list(group) for _, group in groupby(tasks, lambda task: task.photo)]
         looks = looked_at(self._engine, [group[0].photo for group in groups])
         with closing(looks):
@@ -104,7 +104,7 @@ class BundleAnswerer:
 
 
 def looked_at(engine: Engine, photos: Sequence[EvalPhoto]) -> Generator[Look | str, None, None]:
-    """Each picture, encoded on another thread ahead of its use, or the sentence why it cannot be used."""
+    """Each picture, encoded on another thread ahead of its use, or a sentence why it cannot be used."""
 
     def opening(photo: EvalPhoto) -> Callable[[], Picture]:
         return lambda: open_picture(photo.read(), name=photo.key)
@@ -129,7 +129,7 @@ def failed(task: Task, sentence: str, digest: str = "") -> Record:
 
 
 def tasks_fingerprint(tasks: Sequence[Task]) -> str:
-    """What distinguishes these questions: their texts, order and truth, but not the pictures' pixels."""
+    """A fingerprint of the questions: their texts, order and truth, but not the pictures' pixels."""
     content = hashlib.sha256()
     for task in tasks:
         content.update(json.dumps([task.id, task.prompt, task.max_tokens, task.truth, task.choices]).encode())
@@ -143,7 +143,7 @@ def unanswered(run: EvalRun, tasks: Sequence[Task]) -> list[Task]:
 
 
 def share_of(tasks: Sequence[Task], process: int, processes: int) -> list[Task]:
-    """The questions of one of several processes: all those about every so-many-th picture."""
+    """The questions of one of several processes: those about every `processes`-th picture."""
     photos = list(dict.fromkeys(task.photo for task in tasks))
     share = set(photos[process::processes])
     return [task for task in tasks if task.photo in share]
@@ -157,9 +157,9 @@ def ask(
     advance: Callable[[Record], object] = lambda _record: None,
     process: int = 0,
 ) -> None:
-    """Ask, and keep each answer at once; `process` is this one's number among those that share a run.
+    """Ask the questions and save each answer at once; `process` is this process's number in the run.
 
-    Raises Minigpt4Error for what concerns all questions.
+    Raises Minigpt4Error for a failure that concerns all questions.
     """
     with run.answers_file(process) as file:
         for record in answerer.answers(tasks):

@@ -1,4 +1,4 @@
-"""BLIP-2 as one that answers a suite: the paper's baseline, through transformers."""
+"""BLIP-2 as an answerer of suites: the paper's baseline, through transformers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 QUESTION = "Question: {} Answer:"
-"""How BLIP-2 is asked (Li et al. 2023, arXiv 2301.12597, section 4.2, and its own examples)."""
+"""BLIP-2's prompt (Li et al. 2023, arXiv 2301.12597, section 4.2, and its own examples)."""
 
 CONFIG = "config.json"
 WEIGHTS = "*.safetensors"
@@ -33,7 +33,7 @@ DECISIVE = (WEIGHTS, "*.json", "*.txt", "*.model")
 
 @dataclass(frozen=True)
 class Blip2Folder:
-    """Where a BLIP-2 of transformers' form is, and what distinguishes it from another one."""
+    """The folder of a BLIP-2 in transformers' format, and what distinguishes it from others."""
 
     path: Path
     name: str
@@ -43,11 +43,11 @@ class Blip2Folder:
     device: str
     dtype: str
     speaks_only: bool
-    """Whether its language model is a decoder alone, as OPT, and no encoder and decoder, as Flan-T5."""
+    """Whether its language model is decoder-only, as OPT, and not an encoder-decoder, as Flan-T5."""
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a run records of it."""
+        """What a run records about it."""
         return {
             "blip2": self.name,
             "revision": self.revision,
@@ -61,7 +61,7 @@ class Blip2Folder:
 def find_blip2(place: str, device: str = "auto") -> Blip2Folder:
     """The model in a folder, or in Hugging Face's cache under the Hub's name; nothing is downloaded.
 
-    Raises UsageError if there is none, BundleError if it is no BLIP-2.
+    Raises UsageError if there is none, BundleError if it is not a BLIP-2.
     """
     import torch
 
@@ -96,7 +96,7 @@ def _cached(name: str) -> Path:
 
 
 def _require_blip2(folder: Path, place: str) -> bool:
-    """Whether its language model is a decoder alone; raises BundleError if it is no BLIP-2."""
+    """Whether its language model is decoder-only; raises BundleError if it is not a BLIP-2."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind, language = config.get("model_type"), config.get("text_config", {}).get("model_type", "opt")
@@ -114,7 +114,7 @@ def _require_blip2(folder: Path, place: str) -> bool:
 
 
 def _digest(folder: Path) -> str:
-    """The SHA-256 of everything that decides its answers."""
+    """The SHA-256 of everything that determines its answers."""
     content = hashlib.sha256()
     for path in sorted(path for pattern in DECISIVE for path in folder.glob(pattern)):
         with path.open("rb") as file:
@@ -124,7 +124,7 @@ def _digest(folder: Path) -> str:
 
 @contextmanager
 def _one_sentence(folder: Blip2Folder) -> Iterator[None]:
-    """Turn what transformers raises about files into a BundleError."""
+    """Turn errors of transformers about files into a BundleError."""
     try:
         yield
     except Exception as error:  # each library that reads one of the files has errors of its own
@@ -133,14 +133,14 @@ def _one_sentence(folder: Blip2Folder) -> Iterator[None]:
 
 
 class Blip2Answerer:
-    """BLIP-2 on a CPU or a GPU, greedy, one question after the other; each picture is encoded once."""
+    """BLIP-2 on a CPU or a GPU, greedy, one question at a time; each picture is encoded once."""
 
     def __init__(self, folder: Blip2Folder, threads: int | None = None) -> None:
         """Load the weights; raises BundleError if that fails."""
         import torch
         from transformers import AutoTokenizer, Blip2ForConditionalGeneration, logging
 
-        # That with torchvision rounds otherwise: this one gives the same pixels with and without it.
+        # The torchvision processor rounds differently; this one returns the same pixels everywhere.
         from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -159,7 +159,7 @@ class Blip2Answerer:
             self._processor: Any = BlipImageProcessorPil.from_pretrained(folder.path, **load)
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """In the order of the tasks; those about one picture should be neighbors."""
+        """The records in the tasks' order; tasks about the same picture should be adjacent."""
         for photo, group in groupby(tasks, lambda task: task.photo):
             try:
                 picture = open_picture(photo.read(), name=photo.key)
@@ -195,7 +195,7 @@ class Blip2Answerer:
         return features
 
     def _ids(self, text: str) -> list[int]:
-        """The tokens of a prompt with those that the language model wants around it."""
+        """The tokens of a prompt, with the language model's special tokens."""
         ids: list[int] = self._tokenizer(text)["input_ids"]
         return ids or [self._model.config.text_config.bos_token_id]
 
@@ -222,7 +222,7 @@ class Blip2Answerer:
             )
         tokens: list[int] = found[0].tolist()
         if not self._speaks_only:
-            del tokens[0]  # where every answer of an encoder-decoder starts
+            del tokens[0]  # the start token of an encoder-decoder's answer
         ends = language.generation_config.eos_token_id
         has_ended = bool(tokens) and tokens[-1] in (ends if isinstance(ends, list) else [ends])
         return tokens, "stop" if has_ended else "length"
@@ -233,7 +233,7 @@ class Blip2Answerer:
             ids = self._ids(prompt)
             texts = [self._tokenizer(one, add_special_tokens=False)["input_ids"] for one in choices]
             return [self._log_likelihood(image_1ND, ids, text) for text in texts]
-        # Tokens may run over the border of prompt and answer: all are counted from the same place.
+        # A token may span the border of prompt and answer: all choices are scored from the same place.
         wholes = [self._ids(f"{prompt} {one}".strip()) for one in choices]
         alone = self._ids(prompt)
         shared = min(_shared(alone, whole) for whole in wholes)
@@ -256,14 +256,14 @@ class Blip2Answerer:
 
 
 def as_asked(prompt: str) -> str:
-    """A question in BLIP-2's form; one that has it, and none at all (a caption), stay as they are."""
+    """A question in BLIP-2's form; one already in it, or an empty one (a caption), is unchanged."""
     if not prompt.strip() or prompt.lstrip().startswith("Question:"):
         return prompt
     return QUESTION.format(prompt)
 
 
 def _shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens two texts begin with together."""
+    """The length of the common prefix of two token sequences."""
     pairs = zip(first, second, strict=False)
     return next(
         (place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second))

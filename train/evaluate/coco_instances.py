@@ -23,7 +23,7 @@ FILES = "instances*.json"
 
 @dataclass(frozen=True)
 class Instances:
-    """The folder with the pictures, and by file the objects, or what is wrong with them."""
+    """The pictures' folder, and the objects of each file, or what is wrong with them."""
 
     folder: Path
     objects: Mapping[str, tuple[Object, ...] | str]
@@ -35,9 +35,9 @@ def instances_files(folder: Path) -> list[Path]:
 
 
 def listed_instances(path: Path, report: Report) -> Instances:
-    """What such a file says; entries that belong to no picture go to `report`.
+    """Read an instances file; entries that belong to no picture go to `report`.
 
-    Raises DataError if it is no such file, or if the pictures are not found near it.
+    Raises DataError if it is not an instances file, or if the pictures are not found near it.
     """
     content = _content(path)
     names = {row.get("id"): row.get("name") for row in dicts(content["categories"])}

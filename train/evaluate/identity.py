@@ -1,4 +1,4 @@
-"""What a run records of the model and the program that answered: a run is resumed with the same only."""
+"""What a run records about the model and the program that answered; it resumes only with the same."""
 
 from __future__ import annotations
 

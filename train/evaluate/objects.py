@@ -5,7 +5,7 @@ objects.jsonl, beside the pictures or the shards with them, has a line for each 
     {"image": "dog.jpg", "objects": [{"label": "dog", "box": [left, top, right, bottom]}]}
 
 Boxes are fractions of width and height, and may be missing. In a shard, KEY.json has the same `objects`.
-A picture one of whose objects cannot be read is left out: what is counted in it would be wrong.
+A picture with an object that cannot be read is skipped: counts in it would be wrong.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ FORMS = f"{OBJECTS_FILE} beside them, COCO's instances JSON, or 'objects' in KEY
 NO_OBJECTS = "no objects are listed for it"
 NO_PICTURE = "it has objects, but there is no such picture"
 SHOWN = 60
-"""Characters of a damaged object that its fault shows."""
+"""Most characters of a damaged object in a message."""
 
 Listed = Mapping[str, tuple[Object, ...] | str]
 """Objects by picture, or what is wrong with them, as a short phrase."""
 
 
 def photos_with_objects(place: str, report: Report) -> Iterator[EvalPhoto]:
-    """The pictures at a place that have objects, with their captions if they have some.
+    """The pictures at a place that have objects, with their captions, if any.
 
-    The others, and objects of pictures that are not there, go to `report`. Raises DataError if there is
-    nothing of this kind.
+    Pictures without objects, and objects of missing pictures, go to `report`. Raises DataError if the place
+    holds no pictures with objects.
     """
     path = Path(place).expanduser()
     if path.suffix.lower() == ".json":
@@ -70,7 +70,7 @@ def photos_with_objects(place: str, report: Report) -> Iterator[EvalPhoto]:
 
 
 def objects_in(rows: object) -> tuple[Object, ...]:
-    """The objects of a picture as JSON has them; raises ValueError, a short phrase, if one cannot be read."""
+    """Parse a picture's objects from JSON; raises ValueError, a short phrase, if one cannot be read."""
     if not isinstance(rows, list):
         raise ValueError("its objects are no list")
     return tuple(_object(row) for row in rows)
@@ -156,7 +156,7 @@ def _coco(path: Path, report: Report) -> Iterator[EvalPhoto]:
 def _joined(
     pictures: Iterable[EvalPhoto], listed: Listed, source: str, report: Report
 ) -> Iterator[EvalPhoto]:
-    """The pictures with their objects; what has only one of the two is reported."""
+    """The pictures with their objects; either without the other is reported."""
     seen = set()
     for picture in pictures:
         seen.add(picture.key)
@@ -201,11 +201,11 @@ def _objects_or_fault(rows: object) -> tuple[Object, ...] | str:
 
 
 def _is_within(file: str) -> bool:
-    """Whether a listed file lies in the list's folder; nothing else may be read for it."""
+    """Whether a listed file lies in the list's folder; no other file may be read."""
     path = PurePosixPath(file)
     return not path.is_absolute() and ".." not in path.parts
 
 
 def _member_key(image: str) -> str:
-    """The key of the shard's member that is called so."""
+    """The key of the shard member with this file name."""
     return image.rpartition(".")[0] if has_photo_suffix(image) else image

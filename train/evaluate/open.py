@@ -1,4 +1,4 @@
-"""Open the pictures that an evaluation asks about, with what its suite needs to know of them."""
+"""Open the pictures that an evaluation asks about, with what its suite needs to know about them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from minigpt4.train.events import Event, PhotoSkipped, Report
 
 
 def open_photos(places: Sequence[str], need: Need | None, report: Report) -> list[EvalPhoto]:
-    """The pictures at some places, in their order: what `train --data` reads, or without a need any folder.
+    """The pictures at some places, in order: what `train --data` reads or, without a need, any folder.
 
-    Those that lack what is needed are passed to `report`, and so is a second picture of the same name.
+    Pictures that lack what is needed go to `report`, and so does a second picture of the same name.
     Raises DataError, with the first reasons, if none is left.
     """
     skipped: list[PhotoSkipped] = []

@@ -1,4 +1,4 @@
-"""What the paper measured, for the scores of the suites; the figures are in paper.toml."""
+"""The paper's figures for the scores of the suites, from paper.toml."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ class PaperFigure:
     suite: str
     score: str
     minigpt4: float
-    """Of the 13B model, after both stages."""
+    """The figure of the 13B model, after both stages."""
 
     blip2: float | None = None
     pictures: int = 0
-    """How many it asked about; 0 where that does not follow from the data."""
+    """How many pictures it asked about; 0 if that does not follow from the data."""
 
     before_stage_2: float | None = None
-    """Of MiniGPT-4 after the first stage alone."""
+    """The figure of MiniGPT-4 after the first stage alone."""
 
 
 @dataclass(frozen=True)
 class PaperCuration:
-    """How the paper's data of stage 2 came about."""
+    """The amounts of the paper's curation for stage 2."""
 
     pictures: int
-    """Described by the model of stage 1."""
+    """Pictures described by the model of stage 1."""
 
     kept: int
-    """After filters and people, about."""
+    """Approximate number left after filters and human review."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ def paper_figures() -> tuple[PaperFigure, ...]:
 
 
 def paper_curation() -> PaperCuration:
-    """The amounts of the curation."""
+    """The figures of the paper's curation."""
     return _file().curation
 
 
 def paper_figure(suite: str, score: str) -> float | None:
-    """What MiniGPT-4 reaches in the paper; None for a score that the paper does not have."""
+    """MiniGPT-4's figure in the paper; None for a score that the paper does not have."""
     figures = (one.minigpt4 for one in paper_figures() if (one.suite, one.score) == (suite, score))
     return next(figures, None)
 

@@ -1,4 +1,4 @@
-"""A person as the judge of one run or of several: what to judge next, and what was said, kept at once."""
+"""A person as the judge of one or several runs: what to judge next, and the verdicts, saved at once."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ SAID = {1.0: "yes", 0.0: "no", None: "unsure"}
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An answer to be judged. Which run it is of is not for the judge's eyes."""
+    """An answer to be judged. The judge must not see which run it is from."""
 
     run: int
     record: Record
-    """Whose picture is shown."""
+    """The record whose picture is shown."""
 
     task: JudgeTask
 
 
 class Sitting:
-    """A judge's way through the answers of some runs, in an order drawn by `seed`.
+    """A judge's pass through the answers of some runs, in an order drawn from `seed`.
 
     The order depends on neither what has been judged nor what is added to a run, so that a sitting can be
     left and resumed. Use it as a context manager: no other process can write to the runs meanwhile.
     """
 
     def __init__(self, runs: Sequence[EvalRun], judge: str, seed: int = 0) -> None:
-        """Raises UsageError for runs of different suites, and for one in which nothing is to be judged."""
+        """Raises UsageError for runs of different suites, and if there is nothing to judge."""
         self.runs, self.judge, self.seed = list(runs), judge, seed
         self.suite = _suite_of(runs)
         self._locks = ExitStack()
@@ -71,13 +71,13 @@ class Sitting:
 
     @property
     def last(self) -> str:
-        """What was said last: "yes", "no" or "unsure"; empty at the beginning."""
+        """The last verdict: "yes", "no" or "unsure"; empty at the beginning."""
         return self._said[_key(self._order[-1])].words if self._order else ""
 
     def decide(self, value: float | None) -> None:
-        """Keep what is said of the current answer, and go to the next one.
+        """Save the verdict on the current answer, and go to the next one.
 
-        Raises OSError, and stays where it is, if it cannot be written.
+        Raises OSError, without going on, if it cannot be written.
         """
         if self.current is None:
             return
@@ -89,7 +89,7 @@ class Sitting:
         self.current = self._next()
 
     def undo(self) -> bool:
-        """Take the last verdict back, and show its answer again; False if there is none."""
+        """Withdraw the last verdict, and show its answer again; False if there is none."""
         if not self._order:
             return False
         case = self._order[-1]

@@ -1,4 +1,4 @@
-"""What an evaluation asks about: pictures, with what is known of each."""
+"""What an evaluation asks about: pictures, with what is known about each."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ class Object:
     label: str
     box: tuple[float, float, float, float] | None = None
     is_crowd: bool = False
-    """Whether it stands for a group whose members nobody counted (COCO's `iscrowd`)."""
+    """Whether it stands for a group of uncounted objects (COCO's `iscrowd`)."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a picture, people's answers to it, and the choices if it has some."""
+    """A question about a picture, human answers to it, and its choices, if any."""
 
     id: str
     text: str
     answers: tuple[str, ...]
     choices: tuple[str, ...] = ()
     right_choice: str = ""
-    """The right one of the choices."""
+    """The correct choice."""
 
     kind: str = ""
-    """GQA's distinction: "binary" for yes, no or one of two that it names, "open" for others."""
+    """GQA's kind: "binary" for yes/no and for a choice of two that the question names, else "open"."""
 
 
 @dataclass(frozen=True, eq=False)
 class EvalPhoto:
-    """A picture and what is known of it. `set` is its folder, list or shard."""
+    """A picture and what is known about it. `set` is its folder, list or shard."""
 
     key: str
     set: str
@@ -56,7 +56,7 @@ class EvalPhoto:
 
 
 def file_reader(path: Path, name: str, key: str) -> Callable[[], bytes]:
-    """What reads the file of the picture `key` of the set `name`."""
+    """A function that reads the file of the picture `key` of the set `name`."""
 
     def read() -> bytes:
         try:

@@ -1,11 +1,11 @@
-"""The folder of a run that resumes: a header that says of what, and rows that are added one by one.
+"""The folder of a resumable run: a header that identifies the run, and rows that are added one by one.
 
-That of an evaluation has what was asked of what, every answer, and the judges' verdicts:
+The folder of an evaluation has its settings, every answer, and the judges' verdicts:
 
 RUN/run.json            suite, model, data, sampling, seed, versions; a run is only resumed with the same.
                         "places": where pictures and projection lay, which may change
-RUN/answers*.jsonl      one answer a line, one file per process
-RUN/verdicts.jsonl      one verdict a line
+RUN/answers*.jsonl      one answer per line, one file per process
+RUN/verdicts.jsonl      one verdict per line
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ _WRITTEN: Mapping[str, tuple[type, ...]] = {
     "list[str]": (list,),
     "list[int]": (list,),
 }
-"""What a field of a row, by its annotation, is read as."""
+"""The types that a row's field may have when read, by its annotation."""
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run that resumes; `header` is what run.json holds."""
+    """The folder of a resumable run; `header` is the content of run.json."""
 
     path: Path
     header: Mapping[str, Any]
 
     kind: ClassVar[str]
-    """What is run, as a noun; a run is not resumed as one of another kind."""
+    """The kind of run, as a noun; a run cannot be resumed as another kind."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -77,9 +77,9 @@ class RunFolder:
     def begin(
         cls, path: Path, header: Mapping[str, Any], places: Mapping[str, Sequence[str]] | None = None
     ) -> Self:
-        """A new run, or one to resume; raises UsageError, naming the first difference, for any other.
+        """Begin or resume a run; raises UsageError, naming the first difference, if its header differs.
 
-        `places` tells a report where the pictures ("data") and the projection lie; they may have moved since.
+        `places` tells a report where the pictures ("data") and the projection lie; they may move later.
         """
         now_at = {name: [_lasting(place) for place in some] for name, some in (places or {}).items()}
         header = json.loads(json.dumps({"format": FORMAT, "kind": cls.kind, **header}))
@@ -104,7 +104,7 @@ class RunFolder:
 
     @classmethod
     def require_run_or_nothing(cls, path: Path) -> None:
-        """Raise UsageError if something else than a run lies there."""
+        """Raise UsageError if something other than a run lies there."""
         if (path / HEADER).exists() or not path.exists():
             return
         if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
@@ -127,9 +127,9 @@ class EvalRun(RunFolder):
     kind = "evaluation"
 
     def records(self) -> list[Record]:
-        """All answers in the order of their ids, the last one of each; a row that was cut off is left out.
+        """All answers in the order of their ids, the last one of each; a truncated row is left out.
 
-        The order does not depend on who answered when: an interval is drawn over the pictures in their order.
+        The order does not depend on which process answered when: resampling depends on the pictures' order.
         """
         found: dict[str, Record] = {}
         for file in sorted(self.path.glob("answers*.jsonl")):
@@ -155,19 +155,19 @@ class EvalRun(RunFolder):
 
     @contextmanager
     def answers_file(self, process: int = 0) -> Iterator[RowFile]:
-        """Where a process adds its answers."""
+        """Open the file to which a process appends its answers."""
         with RowFile(self.path / (f"answers-{process}.jsonl" if process else "answers.jsonl")) as file:
             yield file
 
     @contextmanager
     def verdicts_file(self) -> Iterator[RowFile]:
-        """Where verdicts are added."""
+        """Open the file to which verdicts are appended."""
         with RowFile(self.path / VERDICTS) as file:
             yield file
 
 
 class RowFile:
-    """A JSONL file that grows row by row; a row that was cut off by a kill is removed when it is opened."""
+    """An append-only JSONL file; a row that was truncated by a kill is removed when it is opened."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab+", buffering=0)
@@ -176,7 +176,7 @@ class RowFile:
         self._file.truncate(content.rfind(b"\n") + 1)
 
     def add(self, row: DataclassInstance) -> None:
-        """Write a row, safe from a kill when this returns; raises OSError, with nothing half-written."""
+        """Write a row, safe from a kill when this returns; raises OSError without leaving a partial row."""
         size = os.fstat(self._file.fileno()).st_size
         rest = memoryview(row_line(asdict(row)))
         try:
@@ -194,12 +194,12 @@ class RowFile:
 
 
 def row_line(row: Mapping[str, Any]) -> bytes:
-    """A line of a JSONL file; file names that are no UTF-8 stay what they are."""
+    """A line of a JSONL file; file names that are not UTF-8 are preserved."""
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
 def rows(path: Path, kind: type[T]) -> Iterator[T]:
-    """The rows of a file; raises DataError for one that is damaged, unless it is cut off at the end."""
+    """The rows of a file; raises DataError for a damaged row, except a truncated last one."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -217,19 +217,19 @@ def rows(path: Path, kind: type[T]) -> Iterator[T]:
 
 
 def places_in(header: Mapping[str, Any], name: str) -> list[str]:
-    """Where a run's pictures ("data") or projection lay, as its header has it; empty if it does not."""
+    """Where a run's pictures ("data") or projection lay, according to its header; empty if unknown."""
     places = header.get(PLACES)
     found = places.get(name) if isinstance(places, dict) else None
     return [str(place) for place in found] if isinstance(found, list) else []
 
 
 def short_places(header: Mapping[str, Any], name: str) -> list[str]:
-    """The last two parts of each of these places, which tell it on any machine."""
+    """The last two path parts of each of these places, which identify it on any machine."""
     return ["/".join(Path(place).parts[-2:]) for place in places_in(header, name)]
 
 
 def _lasting(place: str) -> str:
-    """The place, wherever a later command runs."""
+    """The place as an address or absolute path, valid in any working directory."""
     return place if is_remote(place) else str(Path(place).expanduser().absolute())
 
 

@@ -22,7 +22,7 @@ Z_95 = 1.959963984540054
 
 
 def mean(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """First sum over second: the mean or the rate of what the second counts; NaN for a count of 0."""
+    """The first sum divided by the second, a mean or a rate; NaN for a count of 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio: NDArray[np.float64] = sums[..., 0] / sums[..., 1]
     return ratio
@@ -34,16 +34,16 @@ class Score:
 
     name: str
     parts: Mapping[str, tuple[float, ...]]
-    """By picture, the numbers that are summed over all pictures."""
+    """The numbers of each picture; they are summed over all pictures."""
 
     combine: Callable[[NDArray[np.float64]], NDArray[np.float64]] = mean
     """From sums (..., number of parts) to values (...)."""
 
     is_rate: bool = False
-    """Whether it is the share of hits (first part) of tries (second part): its interval is Wilson's."""
+    """Whether it is the share of hits (first part) in tries (second part): its interval is Wilson's."""
 
     is_share: bool = False
-    """Whether, like a rate, it is 1 or 0 for an answer alone: a report shows that beside the answer."""
+    """Whether, like a rate, it is 1 or 0 for a single answer: a report shows it beside the answer."""
 
     paper: float | None = None
     """The paper's figure for MiniGPT-4."""
@@ -52,7 +52,7 @@ class Score:
     is_percent: bool = False
     has_interval: bool = True
     better: Literal["higher", "lower"] | None = "higher"
-    """Which values are good: a report calls an answer wrong by its rates. None if neither is."""
+    """Which values are good, by which a report calls answers wrong; None if neither."""
 
     @cached_property
     def sums(self) -> NDArray[np.float64]:
@@ -109,7 +109,7 @@ def _matrix(parts: Mapping[str, tuple[float, ...]]) -> NDArray[np.float64]:
 
 
 def as_json(score: Score) -> dict[str, Any]:
-    """The score as a plain record."""
+    """The score as a JSON record."""
     value = None if math.isnan(score.value) else score.value
     record: dict[str, Any] = {"name": score.name, "value": value}
     if score.interval is not None:

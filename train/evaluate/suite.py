@@ -1,4 +1,4 @@
-"""What a suite is: which questions it asks about a picture, and what it makes of the answers."""
+"""The base class of suites: the questions about a picture, and the scores of the answers."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from minigpt4.train.evaluate.scores import Score
 
 @dataclass(frozen=True)
 class SuiteOptions:
-    """What can be chosen for a suite; None leaves the choice to it."""
+    """The options of a suite; None leaves the choice to the suite."""
 
     prompt: str | None = None
     max_tokens: int | None = None
     stage: Literal[1, 2] = 2
-    """Ask as this training stage did: the first one asked nothing."""
+    """Ask as this training stage did: the first one had no question."""
 
     seed: int = 0
-    """For what is drawn at random: negatives, subsets."""
+    """The seed of everything drawn at random: negatives, subsets."""
 
     after: str | None = None
-    """A question that is asked about every picture, and answered, before the suite's own in the same
-    conversation; None: each of the suite's questions begins a conversation."""
+    """A question asked and answered about every picture before the suite's own, in the same conversation;
+    None: each of the suite's questions begins a conversation."""
 
     @property
     def stated(self) -> dict[str, Any]:
-        """The options as a run keeps them; runs from before there was an `after` have none."""
+        """The options as a run records them; without an `after` of None, which earlier runs lack."""
         return {name: value for name, value in asdict(self).items() if name != "after" or value is not None}
 
     def template(self, own: str, name: str, example: str) -> str:
-        """The prompt, or else the suite's own, in which `{name}` stands for what is asked about.
+        """The prompt, or else the suite's own, with the placeholder `{name}`.
 
-        Raises UsageError, with an example of what stands there, for a prompt without it.
+        Raises UsageError, with an example of its value, for a prompt without the placeholder.
         """
         chosen = own if self.prompt is None else self.prompt
         if f"{{{name}}}" not in chosen:
@@ -59,11 +59,11 @@ class Task:
     """What scoring needs to know, as JSON; it is kept with the answer."""
 
     choices: tuple[str, ...] = ()
-    """The answers to choose the likeliest of, in place of generating one."""
+    """Answers of which the likeliest is chosen, instead of generating one."""
 
     @property
     def prompt_with_choices(self) -> str:
-        """The prompt for a model that cannot say how likely an answer is; it names the choices."""
+        """The prompt with the choices, for a model that returns no likelihoods."""
         if not self.choices:
             return self.prompt
         return f"{self.prompt}\nAnswer with one of these, and nothing else: {'; '.join(self.choices)}."
@@ -96,19 +96,19 @@ class JudgeTask:
     """A question to a judge about one answer."""
 
     id: str
-    """The record's."""
+    """The id of the record."""
 
     question: str
     """Which of the suite's judge questions it is: `Verdict.question`."""
 
     prompt: str
-    """For a model: everything that it needs to know but the picture, and the question."""
+    """For a model: the question and everything that it needs to know, except the picture."""
 
     ask: str
     """The question for a person, who sees the picture and the answer."""
 
     answer: str
-    """What is judged: the record's answer, or as a known negative that about another picture."""
+    """The judged text: the record's answer or, as a known negative, the answer about another picture."""
 
     needs_picture: bool = False
     """Whether it cannot be judged from the prompt alone."""
@@ -119,10 +119,10 @@ class JudgeTask:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a judge says of an answer; `value` is None if that could not be told from its words."""
+    """A judge's verdict on an answer; `value` is None if its words could not be understood."""
 
     id: str
-    """The answer's."""
+    """The id of the answer."""
 
     judge: str
     question: str
@@ -133,20 +133,20 @@ class Verdict:
     """What the judge said."""
 
     is_negative: bool = False
-    """Whether it was shown the answer about another picture, which should be refused."""
+    """Whether the judge was shown the answer about another picture, which it should reject."""
 
     is_withdrawn: bool = False
-    """Whether the judge took back what it had said before."""
+    """Whether the judge withdrew its earlier verdict."""
 
 
 class Suite(ABC):
-    """A kind of question, and the scores of its answers. A score comes from the records alone."""
+    """A kind of question, and the scores of its answers, from records and verdicts alone."""
 
     name: ClassVar[str]
     need: ClassVar[Need | None] = None
     max_tokens: ClassVar[int] = 40
     is_judged: ClassVar[bool] = False
-    """Whether its scores come from what judges say."""
+    """Whether its scores come from judges' verdicts."""
 
     @abstractmethod
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
@@ -165,7 +165,7 @@ class Suite(ABC):
         return replace(own, temperature=0.0)
 
     def judge_tasks(self, records: Sequence[Record], seed: int = 0) -> list[JudgeTask]:
-        """What judges are asked about these answers, known negatives among it; none if nothing is judged."""
+        """The judges' tasks about these answers, including known negatives; none if nothing is judged."""
         return []
 
     def verdict(self, task: JudgeTask, words: str) -> float | None:

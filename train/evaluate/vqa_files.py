@@ -1,6 +1,6 @@
 """Pictures with questions, in the files of A-OKVQA and GQA; the pictures' folder is beside the file.
 
-A-OKVQA (aokvqa_v1p0_val.json, Schwenk et al. 2022, arXiv 2206.01718), pictures called as COCO's:
+A-OKVQA (aokvqa_v1p0_val.json, Schwenk et al. 2022, arXiv 2206.01718), pictures named as COCO's:
     [{"image_id": 299207, "question_id", "question", "choices": [4], "correct_choice_idx",
       "direct_answers": [10], "difficult_direct_answer"}]
 GQA (val_balanced_questions.json, Hudson and Manning 2019, arXiv 1902.09506):
@@ -28,10 +28,9 @@ Read = tuple[str, Question]
 
 
 def photos_with_questions(place: str, report: Report) -> Iterator[EvalPhoto]:
-    """The pictures that a file, or the only such file of a folder, has questions about.
+    """The pictures with questions in a file, or in the only such file of a folder.
 
-    Questions that cannot be read, and pictures that are not there, go to `report`. Raises DataError if there
-    is nothing of this kind.
+    Unreadable questions and missing pictures go to `report`. Raises DataError if there are no questions.
     """
     path = _file(Path(place).expanduser())
     questions: dict[str, list[Question]] = {}

@@ -4,7 +4,7 @@
     cache_home()/features/NAME-FINGERPRINT/part-00000.npy    (P photos, V crops, N, D), float16
 
 The fingerprint covers everything that the features depend on: tower, photos, crops. The files are
-memory-mapped, and each appears atomically, so that interrupted work resumes with the next one. A photo
+memory-mapped and written atomically, so that interrupted work resumes with the next one. A photo
 that cannot be opened has NaN features.
 """
 
@@ -29,7 +29,7 @@ from minigpt4.train.data.dataset import PhotoError, PhotoSet
 from minigpt4.train.features.crops import VERSION, pixels_of
 
 CHUNK_BYTES = 64 * 2**20
-"""A chunk is as many photos as fill this: seconds of work for a GPU, a minute for a CPU."""
+"""Size of a chunk: seconds of work for a GPU, a minute for a CPU."""
 
 HEADER = "features.json"
 
@@ -56,7 +56,7 @@ class FeatureSet:
     width: int
     vision: VisionSpec
     kind: str = ""
-    """What they are, in their folder's name, unless they are the tower's."""
+    """The kind of features, for the folder's name; empty for the tower's."""
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class FeatureSet:
 
     @property
     def folder_name(self) -> str:
-        """The beginning of their folder's name."""
+        """The beginning of the folder's name."""
         return _slug(f"{self.name} {self.kind}")
 
     @cached_property
@@ -73,7 +73,7 @@ class FeatureSet:
         """What the features depend on; written to the header."""
         found: dict[str, object] = {"tower": self.tower, "photos": self.photos.fingerprint}
         found["views"] = [self.crops, VERSION] if self.crops > 1 else 1
-        # Of all photos, as finding those with a color profile would take as long as reading them all.
+        # For all photos: finding those with a color profile would take as long as reading them all.
         found["pixels"] = PIXELS_VERSION
         return found
 
@@ -85,7 +85,7 @@ class FeatureSet:
 
     @property
     def folder(self) -> Path:
-        """Their folder in the cache."""
+        """The folder in the cache."""
         return cache_home() / "features" / f"{self.folder_name}-{self.fingerprint[:16]}"
 
     @property
@@ -118,23 +118,23 @@ class Chunk:
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """The chunk's file."""
         return self.feature_set.folder / f"part-{self.first // self.feature_set.chunk_photos:05d}.npy"
 
     @property
     def places(self) -> range:
-        """Its photos."""
+        """The indices of the chunk's photos."""
         return range(
             self.first, min(self.first + self.feature_set.chunk_photos, len(self.feature_set.photos))
         )
 
     @property
     def crops(self) -> int:
-        """How many crops the tower has to encode for it."""
+        """The number of crops that the tower encodes for the chunk."""
         return len(self.places) * self.feature_set.crops
 
     def read(self) -> Values | None:
-        """Its features (P, V, N, D), memory-mapped; None if missing, truncated or of another form."""
+        """The features (P, V, N, D), memory-mapped; None if missing, truncated or of another form."""
         try:
             values = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, EOFError, ValueError):
@@ -144,8 +144,8 @@ class Chunk:
         return values if values.dtype == np.float16 and values.shape == shape else None
 
     def write(self, values_PVND: Values) -> None:
-        """Write its file atomically; raises OSError if the disk is full."""
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):  # of a process that was killed
+        """Write the file atomically; raises OSError if the disk is full."""
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):  # left by a process that was killed
             left.unlink()
         with replacing(self.path) as draft, draft.open("wb") as file:
             np.save(file, values_PVND)
@@ -173,7 +173,7 @@ class Features:
 
 
 def cached_features(wanted: FeatureSet) -> Features | None:
-    """The features from the cache; None if a chunk is missing or invalid."""
+    """The cached features; None if a chunk is missing or invalid."""
     if _header(wanted.folder) != wanted.dependencies:
         return None
     found = []
@@ -186,7 +186,7 @@ def cached_features(wanted: FeatureSet) -> Features | None:
 
 
 def prepare_folder(wanted: FeatureSet) -> None:
-    """Create the folder and its header; deletes the chunks of a folder with another header."""
+    """Create the folder and its header; delete the chunks of a folder with another header."""
     if _header(wanted.folder) == wanted.dependencies:
         return
     # Not the whole folder: other processes hold locks in it.
@@ -200,7 +200,7 @@ def prepare_folder(wanted: FeatureSet) -> None:
 def stale_folders(wanted: FeatureSet) -> Iterator[tuple[Path, str]]:
     """Folders with features of the same name that do not match, each with the reason.
 
-    Another number of crops belongs to another recipe and is not listed.
+    Features with another number of crops belong to another recipe and are not listed.
     """
     for folder in sorted(wanted.folder.parent.glob(f"{wanted.folder_name}-*")):
         is_ours = re.fullmatch(r"[0-9a-f]{16}", folder.name.removeprefix(f"{wanted.folder_name}-"))

@@ -30,8 +30,8 @@ from minigpt4.train.features.cache import (
 from minigpt4.train.features.crops import pixels_of
 
 BATCH = 32
-"""Crops per batch; larger batches are no faster on two cores, nor on a GPU, which ViT-G fills with half
-as many."""
+"""Crops per batch; larger batches are no faster on two cores, nor on a GPU, which ViT-G saturates with
+half as many."""
 
 AHEAD = 2 * BATCH
 """Photos that are decoded while the tower encodes."""

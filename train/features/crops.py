@@ -15,7 +15,7 @@ from minigpt4.core.pixels import open_picture, to_pixels
 from minigpt4.train.data.dataset import PhotoError, PhotoSet
 
 VERSION = 1
-"""Raised whenever a crop changes, so that cached features of the older form are not used for it."""
+"""Incremented whenever crops change, so that cached features of the older ones are not used."""
 
 LEAST_AREA = 0.45
 LEAST_SIDE = 0.9
@@ -27,7 +27,7 @@ def is_flipped(crop: int) -> bool:
 
 
 def box_of_crop(size: tuple[int, int], key: str, crop: int) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom, in pixels, of a crop of a photo of that size; `crop_of` has more."""
+    """Left, top, right and bottom, in pixels, of a crop of a photo of that size; see `crop_of`."""
     if crop == 0:
         return 0, 0, *size
     rng = Random(f"{key}/{crop}")
@@ -41,8 +41,8 @@ def box_of_crop(size: tuple[int, int], key: str, crop: int) -> tuple[int, int, i
 def crop_of(photo: Image.Image, key: str, crop: int) -> Image.Image:
     """Crop 0 is the photo itself; the others are drawn by `key` and `crop`, odd ones mirrored.
 
-    A crop keeps the square root of LEAST_AREA to 1 of both sides, and of each of them again
-    LEAST_SIDE to 1, so that its aspect ratio changes a little.
+    Both sides are scaled by the square root of LEAST_AREA to 1, and each again by LEAST_SIDE to 1, so that
+    the aspect ratio changes a little.
     """
     if crop == 0:
         return photo

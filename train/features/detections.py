@@ -1,7 +1,7 @@
 """What a bundle's detector finds in the photos of a run, faint objects included, computed once and cached.
 
-It is cached as the tower's features are, in sets of their own. A crop has BOXES rows, see
-`core.vision.objects.box_rows`, the highest score first.
+The cache is that of the tower's features, in feature sets of its own. A crop has BOXES rows (see
+`core.vision.objects.box_rows`), the highest score first.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from minigpt4.train.data.dataset import PhotoSet
 from minigpt4.train.features.cache import Features, Values
 
 BOXES = 32
-"""Rows of a crop: 0.4 kB in the cache."""
+"""Rows per crop: 0.4 kB in the cache."""
 
 MIN_SCORE = 0.1
-"""Fainter objects are not kept: they are taken for absent."""
+"""Objects with lower scores are not kept and count as absent."""
 
 BELOW_TRUE = 0.999
-"""The highest score: 1 stands for a box that people drew."""
+"""The highest score of a detection: 1 stands for a human-drawn box."""
 
 
 class DetectionTower(VisionTower):

@@ -24,9 +24,9 @@ LARGE_GGUF = 1 << 30
 
 @dataclass(frozen=True)
 class CaptionLengths:
-    """Measures captions. `limit` is the most tokens of one that are trained on, its end included; 0: all.
+    """Measures captions. `limit` is the most tokens of a caption, end included, to train on; 0: no limit.
 
-    `unit` is that of `of`: tokens with the end, or words, which are not compared to the limit.
+    `unit` is the unit of `of`: tokens with the end, or words, which are not compared to the limit.
     """
 
     form: CaptionForm
@@ -35,7 +35,7 @@ class CaptionLengths:
     _measure: Callable[[str], int]
 
     def of(self, captions: Sequence[str]) -> list[int]:
-        """The length of each caption that is not empty in the recipe's form."""
+        """The length of each caption in the recipe's form, without empty ones."""
         return [self._measure(caption) for caption in in_form(tuple(captions), self.form)]
 
     def is_cut(self, length: int) -> bool | None:
@@ -64,7 +64,7 @@ def caption_lengths(recipe: Recipe, bundle: Bundle) -> CaptionLengths:
 
 
 def _tokenize(bundle: Bundle) -> Tokenize | None:
-    """The bundle's own, or None if its vocabulary has not been downloaded."""
+    """The bundle's own tokenizer, or None if its vocabulary has not been downloaded."""
     vocabulary = _sentencepiece_file(bundle)
     if vocabulary is not None:
         from minigpt4.core.language.tokenizers import SentencePieceTokens
@@ -82,6 +82,6 @@ def _sentencepiece_file(bundle: Bundle) -> Path | None:
     if bundle.language.folder is not None:
         folder = hf_folder(bundle)
         return folder / TOKENIZER_MODEL if folder else None
-    # Without the weights beside it: it has half a megabyte, and they have gigabytes.
+    # Found without the weights: it has half a megabyte, they have gigabytes.
     file = next((file for file in bundle.language.files if file.name == TOKENIZER_MODEL), None)
     return path_of(file, bundle) if file is not None and is_present(file, bundle) else None

@@ -20,7 +20,7 @@ SIDE = 192
 """Pixels of a thumbnail's longer side."""
 
 COLUMNS, MARGIN, LINES, FONT_SIZE = 6, 8, 3, 12
-"""Of the PNG: pictures in a row, pixels between them, lines of caption below them, font size."""
+"""Layout of the PNG: pictures per row, pixels between them, caption lines below them, font size."""
 
 _STYLE = f"""
 body {{ font: 14px/1.35 system-ui, sans-serif; margin: 1.5rem; background: #fff; color: #222 }}

@@ -25,10 +25,10 @@ from minigpt4.train.inspection.caption_lengths import CaptionLengths
 from minigpt4.train.inspection.perceptual_hash import equal_groups, perceptual_hash, similar_groups
 
 BATCH = 64
-"""Photos per worker that are opened ahead of the count."""
+"""Photos per worker that are opened at a time."""
 
 LONG_SHAPE = 3.0
-"""From this ratio of its sides on, a picture squashed to a square is hard to recognise."""
+"""From this aspect ratio on, a picture squashed to a square is hard to recognise."""
 
 PHOTOS = np.dtype(
     [
@@ -66,8 +66,8 @@ class SetCount:
 class Inspection:
     """The findings about every photo. `table` (PHOTOS) has those that can be opened and have a caption.
 
-    `skipped` are the others and why. `unlearnt` photos have captions of which the recipe's form
-    leaves nothing. `lengths` counts captions by length.
+    `skipped` are the others, with reasons. `unlearnt` counts photos whose captions are all empty in the
+    recipe's form. `lengths` counts captions by length.
     """
 
     skipped: list[PhotoSkipped]
@@ -87,7 +87,7 @@ class Inspection:
 
     @property
     def captions(self) -> int:
-        """The number of their captions, as the recipe's form leaves them."""
+        """The number of their captions that are not empty in the recipe's form."""
         return self.lengths.total()
 
     @property
@@ -108,7 +108,7 @@ class Inspection:
 
     @cached_property
     def look_alike(self) -> tuple[Group, ...]:
-        """The groups of photos that look alike and are not all the same file."""
+        """The groups of photos that look alike but are not all the same file."""
         digests, textured = self.table["digest"], np.flatnonzero(~self.table["is_flat"])
         groups = [textured[group] for group in similar_groups(self.table["hash"][textured])]
         return tuple(self.places(group) for group in groups if len(np.unique(digests[group])) > 1)
@@ -159,7 +159,7 @@ def inspect_photos(
     workers: int = 2,
     advance: Callable[[], object] = lambda: None,
 ) -> Inspection:
-    """Open every picture and measure every caption; `advance` is called once a photo.
+    """Open every picture and measure every caption; `advance` is called once per photo.
 
     `skipped` are the photos skipped when the sets were opened; they are counted with the rest.
     """

@@ -1,4 +1,4 @@
-"""Near-duplicate detection: a hash of 64 bits that hardly changes when a picture is scaled or saved again.
+"""Near-duplicate detection: a 64-bit hash that hardly changes when a picture is scaled or re-encoded.
 
 The bits are the signs of the 8 x 8 lowest frequencies (without those that are constant along a
 side) of the picture's 32 x 32 grey thumbnail under the discrete cosine transform, a form of the
@@ -6,7 +6,7 @@ perceptual hash "pHash" (Zauner 2010, Implementation and Benchmarking of Percept
 Functions). Measured on 10,159 photographs: pictures scaled to a half or a third, squashed to a
 square, saved as JPEG of quality 30, 1.2 times as bright or in grey differ in at most NEAR bits in 98
 to 100 of 100 cases, cropped by 1 % on every side in 96; of the 51.6 million pairs of different
-photographs 15 did, most of those indeed the same motif.
+photographs 15 did, most of them of the same motif.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ NEAR = 5
 """Most bits in which pictures that look alike differ."""
 
 FLAT = 4.0
-"""Grey levels between darkest and lightest of the thumbnail; a picture with less is flat."""
+"""A picture is flat if its thumbnail's grey levels span less than this."""
 
 SIDE, FREQUENCIES = 32, 8
 
 _WAVES = np.cos(np.pi * np.arange(1, FREQUENCIES + 1)[:, None] * (2 * np.arange(SIDE)[None] + 1) / (2 * SIDE))
 
 BANDS = ((0, 22), (22, 21), (43, 21))
-"""First bit and width of the three parts: of NEAR differing bits, one part holds at most one."""
+"""First bit and width of three parts: if NEAR bits differ, at least one part holds at most one of them."""
 
 AT_ONCE = 1 << 22
-"""Pairs that are compared at a time: 64 MB."""
+"""Pairs compared at a time: 64 MB."""
 
 Hashes = NDArray[np.uint64]
 
 
 def perceptual_hash(image: Image.Image) -> int | None:
-    """The hash of a picture; None for a flat one, which would be similar to every other."""
+    """The hash of a picture; None for a flat one, which would resemble every other."""
     thumbnail = image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     grey = np.asarray(thumbnail, dtype=np.float64)
     if np.ptp(grey) < FLAT:
@@ -47,7 +47,7 @@ def perceptual_hash(image: Image.Image) -> int | None:
 
 
 def similar_groups(hashes: Hashes) -> list[NDArray[np.intp]]:
-    """Groups of two and more indices whose hashes are connected by steps of at most NEAR bits.
+    """Groups of two or more indices whose hashes are connected by steps of at most NEAR bits.
 
     Each group is ascending, and the groups are in the order of their first indices.
     """
@@ -62,7 +62,7 @@ def similar_groups(hashes: Hashes) -> list[NDArray[np.intp]]:
 
 
 def equal_groups(values: NDArray[np.uint64] | NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Groups of two and more indices with the same value, in the order of their first indices."""
+    """Groups of two or more indices with the same value, in the order of their first indices."""
     order = np.argsort(values, kind="stable")
     _, starts, counts = np.unique(values[order], return_index=True, return_counts=True)
     groups = [order[starts[run] : starts[run] + counts[run]] for run in np.flatnonzero(counts > 1)]
@@ -96,7 +96,7 @@ def _near_pairs(hashes: Hashes) -> Iterator[tuple[NDArray[np.intp], NDArray[np.i
 def _near_of(
     hashes: Hashes, order: NDArray[np.intp], begin: NDArray[np.intp], counts: NDArray[np.intp]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """The near ones of the pairs of rank i with ranks begin[i] to begin[i] + counts[i]."""
+    """The near pairs of rank i and ranks begin[i] to begin[i] + counts[i], for all i."""
     total = np.cumsum(counts)
     start = 0
     while start < len(counts):

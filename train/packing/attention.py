@@ -23,7 +23,7 @@ KeysValues = Sequence[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, eq=False)
 class PaddedRows:
-    """What attention needs to know of a packed row: see Packed."""
+    """The inputs of attention for a packed row: see Packed."""
 
     indices_S: Tensor
     bias_B1QK: Tensor
@@ -33,7 +33,7 @@ class PaddedRows:
 
     @classmethod
     def of(cls, packed: Packed, prefix: KeysValues, dtype: torch.dtype) -> PaddedRows:
-        """Those of a packed row, for a model that computes in `dtype`."""
+        """The inputs for a packed row and a model that computes in `dtype`."""
         visible_BQK = packed.visible_BQK
         B, Q, K = visible_BQK.shape
         # Additive and in rows of whole blocks: CUDA's kernels would convert any other mask themselves, in
@@ -105,7 +105,7 @@ def _attend_on_gpu(
 def _attend_on_cpu(
     query_BHQD: Tensor, keys_BGKD: Tensor, values_BGKD: Tensor, bias_B1QK: Tensor, scaling: float | None
 ) -> Tensor:
-    """Written out: the backward pass of torch's own kernel takes five times as long in bfloat16.
+    """Explicit attention: the backward pass of torch's own kernel takes five times as long in bfloat16.
 
     Query heads that share one of G key heads are joined into one longer row of queries.
     """

@@ -33,7 +33,7 @@ class LanguageModelLoss:
         self._prefix = _keys_values(model, prefix)
 
     def __call__(self, image_BND: Tensor, texts: Sequence[Sequence[Continuation]]) -> Tensor:
-        """The loss of B samples, each with its continuations: float32, the SUM over all label tokens."""
+        """The loss of B samples, each with its continuations: float32, summed over all label tokens."""
         N = image_BND.shape[1]
         packed = pack(texts, prefix=self._prefix_length, image_tokens=N).to(self._head.device)
         rows = PaddedRows.of(packed, self._prefix, self._dtype)
@@ -87,7 +87,7 @@ class SummedCrossEntropy(torch.autograd.Function):
             places = torch.arange(len(labels_L), device=labels_L.device)
             errors_LV = logits_LV.sub_(log_sums_L[:, None]).exp_()
             errors_LV[places, labels_L] -= 1
-            # Of the sum and not of the mean: float16 would underflow before the loss is scaled.
+            # The gradient of the sum, not of the mean: float16 would underflow before the loss is scaled.
             ctx.save_for_backward(errors_LV.to(head_VD.dtype) @ head_VD)
         return (log_sums_L - chosen_L).sum()
 

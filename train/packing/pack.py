@@ -4,8 +4,8 @@ The examples of a sample share its image embedding and the prompt tokens with wh
 (the shared prompt); then each continues on its own. Every continuation attends to the prefix, the
 image, the shared prompt and itself, not to the others. The row holds all image embeddings first, then
 all tokens, sample by sample; the linear layers of a language model, nearly all of its work, run on it
-as it is. Only attention pads: there every sample is a row of its own, as long as the longest, so that
-its cost is a few dozen positions squared and not thousands squared, as under a mask over one long row.
+unchanged. Only attention pads: there every sample is a row of its own, as long as the longest, so that
+its cost is a few dozen positions squared instead of the thousands squared of a mask over one long row.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch import Tensor
 from minigpt4.train.packing.sequence import Continuation
 
 POSITIONS_PER_GROUP = 1500
-"""Weights are read and laid out once a group: a pass through a 135M model costs 0.2 s of one core in
-bfloat16 before its first position, as much as 140 positions, and at Vicuna 7B's widths 64 photos run
-at 14.5 a second in groups of this size, at 13.1 in groups of half of it."""
+"""Weights are read and laid out once per group: a pass through a 135M model costs 0.2 s of one core in
+bfloat16 before its first position, as much as 140 positions, and at Vicuna 7B's widths 64 photos run at
+14.5 per second in groups of this size, at 13.1 in groups of half the size."""
 
 WORTH_TWO = 1000
-"""From this many positions on there are two groups, for the two cores that every machine has: 12
-photos/s instead of 8 for mini."""
+"""From this many positions on there are two groups, for at least two cores: 12 photos/s instead of 8
+for mini."""
 
 _SHARED = 0
 
@@ -91,10 +91,10 @@ def packed_length(continuations: Sequence[Continuation]) -> int:
 
 
 def balanced_groups(lengths: Sequence[int], threads: int = 1) -> list[list[int]]:
-    """Split samples 0..n-1 into groups of about the same total length, that of the longest first.
+    """Split samples 0..n-1 into groups of about the same total length, the longest samples first.
 
-    The number of groups is a power of two that follows from the lengths alone, so that sums, and with
-    them losses, do not depend on the machine; or `threads`, if that is more. Samples of similar length
+    The number of groups is a power of two that depends only on the lengths, so that sums, and with them
+    losses, do not depend on the machine; or `threads`, if that is more. Samples of similar length
     share a group, because attention pads each to the longest of its group.
     """
     order = np.argsort(lengths, kind="stable")
@@ -143,7 +143,7 @@ def _flatten(continuations: Sequence[Continuation], image_tokens: int) -> _FlatS
 
 
 def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all of them begin with."""
+    """The length of the prompts' longest common prefix."""
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False)))
 
 
@@ -184,7 +184,7 @@ class PadRows(torch.autograd.Function):
 class UnpadRows(torch.autograd.Function):
     """The reverse of PadRows.
 
-    torch's own gradient of `index_select` adds, with atomics on a GPU; here no index occurs twice.
+    torch's own gradient of `index_select` accumulates, with atomics on a GPU; here no index occurs twice.
     """
 
     @staticmethod

@@ -155,7 +155,7 @@ def chosen_rows(rows: int, wanted: int, rng: Random) -> Iterator[int]:
 
 
 def split_by(weights: Sequence[float], total: int) -> list[int]:
-    """`total` in whole parts proportional to the weights, to within one (largest remainders)."""
+    """Split `total` into integers proportional to the weights, to within one (largest remainders)."""
     exact = [total * weight / sum(weights) for weight in weights]
     parts = [math.floor(part) for part in exact]
     by_remainder = sorted(range(len(parts)), key=lambda place: parts[place] - exact[place])
@@ -244,7 +244,7 @@ def _write_list(prepared: Prepared, sample: ListSample, path: Path, index: ListI
     ):
         for pile in _dealt(pairs, math.ceil(sample.pairs / PILE), Path(scratch), rng):
             lines = pile.read_bytes().splitlines(keepends=True)
-            # Not rng.shuffle: only random() is guaranteed to give the same in every version of Python.
+            # Not rng.shuffle: only random() is guaranteed to be the same in every version of Python.
             order = [rng.random() for _ in lines]
             file.writelines(lines[place] for place in sorted(range(len(lines)), key=order.__getitem__))
             pile.unlink()

@@ -100,7 +100,7 @@ class Download:
 class Fetched:
     """The state of a download.
 
-    `tried` pairs of `done` shards gave `photos`; `failures` counts the others by reason. `poor` are
+    `tried` pairs of `done` shards yielded `photos`; `failures` counts the others by reason. `poor` are
     the shards that failed far more often than the rest.
     """
 
@@ -112,7 +112,7 @@ class Fetched:
 
     @property
     def lost(self) -> int:
-        """Pairs that gave no photo."""
+        """Pairs that yielded no photo."""
         return self.tried - self.photos
 
 

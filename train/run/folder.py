@@ -2,7 +2,7 @@
 
 RUN/recipe.toml                            what is trained
 RUN/places.json                            where the data of each source are: resuming needs no --data
-RUN/log.jsonl                              one JSON object a line: steps, validations, answers, notes
+RUN/log.jsonl                              one JSON object per line: steps, validations, answers, notes
 RUN/checkpoints/STEP/                      projection.safetensors, state.safetensors, state.json, recipe.toml
 RUN/start/                                 the initial weights, if `start_share` mixes them into the result
 RUN/projection.safetensors                 the result, float16, once training has ended
@@ -55,7 +55,7 @@ class RunFolder:
 
     @property
     def log_file(self) -> Path:
-        """One JSON object a line."""
+        """The log: one JSON object per line."""
         return self.path / LOG
 
     @property
@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> list[Path]:
-        """Folders of whole checkpoints, the oldest first."""
+        """Folders of complete checkpoints, the oldest first."""
         return checkpoint_folders(self.path)
 
     def require_empty(self) -> None:
@@ -101,7 +101,7 @@ class RunFolder:
     def create(self, recipe: Recipe, places: Mapping[str, str]) -> None:
         """Write the recipe of a new run and where its data are; raises UsageError if it is not empty."""
         self.require_empty()
-        # The recipe makes it a run that can resume, for which the places must be known.
+        # The places first: with a recipe the folder is a run that can resume, which needs them.
         self.write_places(places)
         self.write_recipe(recipe)
 
@@ -122,7 +122,7 @@ class RunFolder:
             draft.write_text(json.dumps(places, indent=2), encoding="utf-8")
 
     def places(self) -> Mapping[str, str]:
-        """Where each source was found last; empty if that is unknown, as in runs of earlier versions."""
+        """Where each source was last found; empty if unknown, as in runs of earlier versions."""
         try:
             places = json.loads(read_regular_file(self.path / PLACES))
         except (OSError, ValueError):
@@ -137,7 +137,7 @@ class RunFolder:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
     def truncate_log(self, step: int) -> None:
-        """Remove later steps from the log: they are going to be repeated."""
+        """Remove later steps from the log: they will be repeated."""
         if not self.log_file.is_file():
             return
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""Reading a run's folder, while training writes it or long after.
+"""Reading a run's folder, during training or long after.
 
 `RunTail` reads what was added to the log since the last call (in its own thread, if a screen is
 waiting); `RunLog` collects the events as curves over the steps. Needs no torch and writes nothing.
@@ -28,14 +28,14 @@ from minigpt4.train.run.folder import LOCK, LOG, RunFolder, require_file_of_run
 
 LogEvent = StepDone | Validated | AnswersSampled | PhotoSkipped | Note
 RunState = Literal["preparing", "running", "stopped", "finished"]
-"""`preparing`: a process has locked the folder and not finished a step yet."""
+"""`preparing`: a process has locked the folder but not finished a step yet."""
 
 SAMPLES = "samples"
 LONGEST_NAME = 180
-"""Characters of a file name, of the 255 bytes that most file systems allow."""
+"""Most characters of a file name; most file systems allow 255 bytes."""
 
 RECENT = 50
-"""The newest figure is a mean over so many steps: single ones vary by a tenth."""
+"""The newest figure is a mean over this many steps: single steps vary by a tenth."""
 
 MOST_STEPS = 2**53
 """Larger numbers are not exact in a float; only a damaged log has them."""
@@ -71,7 +71,7 @@ class Curve:
         return self._steps[-1] if self._steps else 0
 
     def add(self, step: int, value: float) -> None:
-        """Add a value; an earlier step replaces all from there on. NaN and infinity are ignored."""
+        """Add a value; an earlier step replaces all values from there on. NaN and infinity are ignored."""
         if self._steps and step <= self._steps[-1]:
             place = bisect_left(self._steps, step)
             del self._steps[place:], self._values[place:], self._sums[place + 1 :]
@@ -81,28 +81,28 @@ class Curve:
             self._sums.append(self._sums[-1] + value)
 
     def mean(self, first: float, last: float) -> float | None:
-        """The mean of the values of steps `first` to `last`, both included; None if there is none."""
+        """The mean of the values of steps `first` to `last`, inclusive; None if there is none."""
         begin, end = self._between(first, last)
         return (self._sums[end] - self._sums[begin]) / (end - begin) if end > begin else None
 
     def extent(self, first: float, last: float) -> tuple[float, float] | None:
-        """The smallest and the largest of those values."""
+        """The smallest and the largest value of steps `first` to `last`; None if there is none."""
         begin, end = self._between(first, last)
         values = self._values[begin:end]
         return (min(values), max(values)) if values else None
 
     def points(self, first: float, last: float) -> list[tuple[int, float]]:
-        """Step and value of each of those."""
+        """The (step, value) pairs of steps `first` to `last`."""
         begin, end = self._between(first, last)
         return list(zip(self._steps[begin:end], self._values[begin:end], strict=True))
 
     def upto(self, step: float) -> tuple[int, float] | None:
-        """Step and value of the newest one that is not after `step`."""
+        """The newest (step, value) pair up to `step`; None if there is none."""
         place = bisect_right(self._steps, step)
         return (self._steps[place - 1], self._values[place - 1]) if place else None
 
     def recent(self, count: int) -> float | None:
-        """The mean of the last so many values."""
+        """The mean of the last `count` values; None if there is none."""
         values = self._values[-count:]
         return math.fsum(values) / len(values) if values else None
 
@@ -112,7 +112,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RecipeSummary:
-    """The keys of a run's recipe that are shown; 0 or empty if unknown."""
+    """The displayed keys of a run's recipe; 0 or empty if unknown."""
 
     stage: int = 0
     bundle: str = ""
@@ -131,7 +131,7 @@ class LogUpdate:
 
     events: tuple[LogEvent, ...]
     restarted: bool
-    """Whether the log was rewritten: a resumed run removes what came after its checkpoint."""
+    """Whether the log was rewritten: a resumed run removes the rows after its checkpoint."""
 
 
 class RunTail:
@@ -148,7 +148,7 @@ class RunTail:
         self._read = 0
 
     def poll(self) -> LogUpdate:
-        """What was added. Never raises: a folder that was deleted is a stopped run."""
+        """Read what was added. Never raises: a deleted folder counts as a stopped run."""
         events: tuple[LogEvent, ...] = ()
         restarted, written_at = False, None
         try:

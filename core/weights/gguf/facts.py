@@ -1,4 +1,4 @@
-"""What a language GGUF and an mmproj say of themselves, from their headers."""
+"""Facts about a language GGUF and an mmproj, from their headers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ OUTPUT_TENSORS = {
 }
 """The last matrix of a projector, whose rows are the language model's width, where that is known.
 
-Elsewhere `clip.vision.projection_dim` says it; LLaVA's older files have CLIP's own there."""
+For others `clip.vision.projection_dim` states it; LLaVA's older files have CLIP's own width there."""
 
 DEFAULT_PROJECTOR = "mlp"
-"""LLaVA's, of files from before the key existed."""
+"""LLaVA's, for files from before the key existed."""
 
 _SPLIT = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 MOST_SPLITS = 1000
@@ -35,7 +35,7 @@ MOST_SPLITS = 1000
 class LanguageFacts:
     """A language GGUF: its architecture, sizes, own chat template ("" for none) and quantisation.
 
-    `weights` is how many numbers its tensors hold; they and `bytes` are those of all parts, if it is split.
+    `weights` is how many numbers its tensors hold; for a split model, it and `bytes` cover all parts.
     """
 
     path: Path
@@ -83,7 +83,7 @@ class MmprojFacts:
 
     @property
     def attention_bytes(self) -> int:
-        """The scores of one layer's attention over a picture of `image_size`, in float32."""
+        """Bytes of one layer's attention scores over a picture of `image_size`, in float32."""
         patches = (self.image_size // max(self.patch_size, 1)) ** 2
         return 4 * self.heads * patches**2
 
@@ -95,7 +95,7 @@ def is_mmproj(header: GgufHeader) -> bool:
 
 
 def language_facts(path: Path, header: GgufHeader | None = None) -> LanguageFacts:
-    """Raises BundleError for a file that is no language model, or has lost parts of itself."""
+    """Read a language model's facts; raises BundleError for another file, or if a part is missing."""
     header = header or checked_header(path)
     if is_mmproj(header):
         raise BundleError(
@@ -141,7 +141,7 @@ def language_facts(path: Path, header: GgufHeader | None = None) -> LanguageFact
 
 
 def mmproj_facts(path: Path) -> MmprojFacts:
-    """Raises BundleError for a file that is no mmproj."""
+    """Read an mmproj's facts; raises BundleError for any other file."""
     header = checked_header(path)
     if not is_mmproj(header):
         raise BundleError(
@@ -175,7 +175,7 @@ def mmproj_facts(path: Path) -> MmprojFacts:
 
 
 def checked_header(path: Path, lists: Collection[str] = ()) -> GgufHeader:
-    """The header of a whole file; raises BundleError, with what is wrong, for any other."""
+    """The header of a complete GGUF; raises BundleError, stating the problem, for any other file."""
     try:
         header = read_header(path, lists)
         size = path.stat().st_size
@@ -234,7 +234,7 @@ def _text(metadata: dict[str, Value], key: str) -> str:
 
 
 def _quant(metadata: dict[str, Value]) -> str:
-    """The quantisation by its usual name; "GGUF" if the file does not say or llama.cpp has a newer one."""
+    """The quantisation's usual name; "GGUF" if the file does not state it or it is newer than this code."""
     from gguf import LlamaFileType
 
     number = metadata.get("general.file_type", -1)

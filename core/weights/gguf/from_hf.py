@@ -33,14 +33,14 @@ def convert(
 
     Tensor by tensor: memory holds the largest one (1.2 GB for a 13B's embedding in bfloat16), and the disk
     temporarily an F16 file beside the target. Raises UsageError for an unknown quantisation, BundleError
-    for a folder that is no whole LLaMA, BackendError if the disk is too small or llama.cpp is missing.
+    for a folder that is not a complete LLaMA, BackendError if the disk is too small or llama.cpp is missing.
     """
     if quant not in FILE_TYPES:
         raise UsageError(f"There is no quantisation '{quant}' here; there is {', '.join(FILE_TYPES)}.")
     source = LlamaFolder(folder)
     report = progress or (lambda _: None)
     if quant != "F16":
-        load_library()  # if it is missing, say so before the long part
+        load_library()  # if it is missing, fail before the long part
     _check_space(target, source.shape, quant)
     try:
         if quant == "F16":

@@ -3,8 +3,8 @@
 Read without the `gguf` package's reader: it takes 1 s for LLaMA's vocabulary, this 4 ms. Layout:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
-The file may be anybody's and is read before llama.cpp reads it, whose parser has had overflows: every
-length, count, shape and place is checked against the file's size, and names against the library's limits.
+The file is untrusted and is read before llama.cpp reads it, whose parser has had overflows: every length,
+count, shape and offset is checked against the file's size, and names against the library's limits.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """`lengths` is how many items the lists among the metadata have.
+    """The header; `lengths` is how many items the metadata's lists have.
 
-    Their content is skipped, but for those that `read_header` was asked for, which are in `lists`.
+    Their content is skipped, except for the lists requested from `read_header`, which are in `lists`.
     """
 
     metadata: dict[str, Value]
@@ -63,14 +63,14 @@ class GgufHeader:
 
     @property
     def end(self) -> int:
-        """Where the last tensor ends: a shorter file has been cut."""
+        """Where the last tensor ends: a shorter file is truncated."""
         return max((tensor.start + tensor.length for tensor in self.tensors.values()), default=0)
 
 
 def read_header(path: Path, lists: Collection[str] = ()) -> GgufHeader:
     """The header, with the content of the metadata `lists` of these names.
 
-    Raises ValueError, with what is wrong, for a damaged header, OSError for an unreadable file.
+    Raises ValueError, stating the problem, for a damaged header, OSError for an unreadable file.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
@@ -171,7 +171,7 @@ class _Reader:
         return list(struct.unpack(f"<{count}{self._code(kind)}", packed))
 
     def _text(self) -> str:
-        """A text of a list: a token may be bytes that are no UTF-8."""
+        """A string of a list: a token may be bytes that are not UTF-8."""
         return self._take(int(self._unpack("Q"))).decode("utf-8", "replace")
 
     def _skip_list(self) -> int:

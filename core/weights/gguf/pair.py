@@ -1,4 +1,4 @@
-"""Whether a language GGUF and an mmproj belong together, and which of a folder's files do."""
+"""Check whether a language GGUF and an mmproj belong together, and find such a pair in a folder."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MARKS = {
     "qwen2.5vl_merger": "<|vision_start|>",
     "qwen3vl_merger": "<|vision_start|>",
 }
-"""The token that libmtmd puts before a picture, by projector: a vocabulary without it is another model's."""
+"""The token that libmtmd puts before a picture, by projector; a vocabulary without it is another model's."""
 
 ONLY_WITH = {"idefics3": "<fake_token_around_image>"}
 """Tokens that no other family has: a vocabulary with one of them is for this projector."""
 
 PROJECTORS = {"gemma3": ("gemma3",)}
-"""The projectors of language architectures that have no other."""
+"""Language architectures that work with these projectors only."""
 
 MMPROJ_PREFERRED = ("F16", "BF16", "Q8_0", "F32")
-"""Which of a model's mmprojs is taken: half precision is what they are published in."""
+"""Which of a model's mmprojs to prefer: they are published in half precision."""
 
 WHERE = (
     "a model's mmproj lies beside its GGUF files in the repository they come from (its name begins with "
@@ -43,10 +43,10 @@ WHERE = (
 
 
 def check_pair(language: LanguageFacts, mmproj: MmprojFacts, has_token: Callable[[str], bool]) -> None:
-    """Raise BundleError if the two are not of one model, or the mmproj is of a kind that is not for pictures.
+    """Raise BundleError if the two belong to different models, or the mmproj is not for pictures.
 
-    `has_token` tells whether the language model's vocabulary has a token of that spelling. libmtmd itself
-    takes any mmproj of the right width.
+    `has_token` returns whether the language model's vocabulary has a token with that text. libmtmd itself
+    accepts any mmproj of the right width.
     """
     if not mmproj.has_vision:
         raise BundleError(
@@ -72,7 +72,7 @@ def check_pair(language: LanguageFacts, mmproj: MmprojFacts, has_token: Callable
 
 
 def find_pair(folder: Path) -> tuple[Path, Path]:
-    """The language GGUF and the mmproj of a folder that belong together, by what their headers say.
+    """The language GGUF and the mmproj of a folder that belong together, judged by their headers.
 
     Of several quantisations the preferred one is taken. Raises BundleError, with a list of what is there, if
     there is no pair or the folder holds several models.
@@ -110,7 +110,7 @@ def find_pair(folder: Path) -> tuple[Path, Path]:
 
 
 def find_mmproj(gguf: Path) -> Path:
-    """The mmproj beside a language GGUF; raises BundleError for none, or several that may be meant."""
+    """The mmproj beside a language GGUF; raises BundleError for none, or several candidates."""
     own = language_facts(gguf)
     beside = [path for path in sorted(gguf.parent.glob("*.gguf")) if path != gguf]
     mmprojs = [mmproj_facts(path) for path in beside if is_mmproj(checked_header(path))]
@@ -132,12 +132,12 @@ def find_mmproj(gguf: Path) -> Path:
 
 
 def _kinship(one: str, other: str) -> int:
-    """How many words of their names two files share."""
+    """How many words two files' names share."""
     return len(set(_words(one)) & set(_words(other)))
 
 
 def _words(name: str) -> tuple[str, ...]:
-    """A model's name in words, without the words that its files differ in."""
+    """A model's name in words, without those that differ between its files."""
     words = re.findall(r"[a-z0-9.]+", name.lower())
     return tuple(
         word

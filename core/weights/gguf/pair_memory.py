@@ -11,13 +11,13 @@ from minigpt4.core.weights.gguf.writer import BITS_PER_WEIGHT
 from minigpt4.core.weights.locate import choose_gguf, gguf_quant, mmproj_path
 
 HALF_BYTES = 2
-"""A number of the key/value cache."""
+"""Bytes of a number in the key/value cache."""
 
 
 def pair_memory(bundle: Bundle, quant: str, context: int) -> dict[str, int]:
     """Bytes by part; empty if sizes are not known yet.
 
-    For another quantisation than the file's own the language model's size is an estimate.
+    For a quantisation other than the file's own, the language model's size is an estimate.
     """
     found = choose_gguf(bundle)
     if found is None:
@@ -37,7 +37,7 @@ def pair_memory(bundle: Bundle, quant: str, context: int) -> dict[str, int]:
 
 
 def pair_quants(bundle: Bundle) -> tuple[str, ...]:
-    """The quantisation of the bundle's own file, and then those that somebody may offer of its model."""
+    """The quantisation of the bundle's own file."""
     found = choose_gguf(bundle)
     own = bundle.language.gguf
     name = found.name if found is not None else own.name if own is not None else ""
@@ -45,12 +45,12 @@ def pair_quants(bundle: Bundle) -> tuple[str, ...]:
 
 
 def smaller_quants(bundle: Bundle) -> tuple[str, ...]:
-    """Usual quantisations of the model other than the bundle's, the finest first."""
+    """Common quantisations other than the bundle's, the finest first."""
     return tuple(quant for quant in ("Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0") if quant not in pair_quants(bundle))
 
 
 def _from_manifest(bundle: Bundle, context: int) -> dict[str, int]:
-    """The same before the files are here; without the cache if the manifest states no geometry."""
+    """`pair_memory` before the files are fetched; without the cache if the manifest states no geometry."""
     language, geometry = bundle.language, bundle.language.geometry
     sizes = [file.bytes for file in language.files]
     vision = _stated(bundle)

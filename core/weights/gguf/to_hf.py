@@ -24,7 +24,7 @@ from minigpt4.core.weights.gguf.header import LEAST_BYTES, MAGIC, read_header
 
 WEIGHTS, CONFIG, TOKENIZER, CONTENTS = "model.safetensors", "config.json", "tokenizer.json", "contents.json"
 CONVERSION_VERSION = 1
-"""To be raised whenever the conversion in this file changes; other folders are then converted again."""
+"""Raise it whenever the conversion in this file changes; older folders are then converted again."""
 
 CONTROL_TOKEN = 3
 """The `token_type` in a GGUF of tokens that mark turns and never represent text."""
@@ -47,10 +47,10 @@ NAMES = {
 
 
 def check_gguf(path: Path, expected_bytes: int | None = None) -> None:
-    """Raise BundleError if the file is missing, is no GGUF, or is cut short.
+    """Raise BundleError if the file is missing, is not a GGUF, or is truncated.
 
     Native code may abort the process on a damaged file, so this check precedes it. A file of its
-    `expected_bytes` is whole; without them the table of tensors tells the least size (0.03 s).
+    `expected_bytes` is complete; without them the table of tensors gives the minimum size (0.03 s).
     """
     advice = fetch_again(path)
     try:
@@ -82,7 +82,7 @@ def fetch_again(path: Path) -> str:
 
 
 def converted_folder(gguf: Path, sha256: str) -> Path:
-    """The folder with the GGUF's weights, configuration and tokenizer for torch, converted if need be.
+    """The folder with the GGUF's weights, configuration and tokenizer for torch, converted if necessary.
 
     `sha256` is the file's checksum; it names the folder. Takes about 5 s the first time. Safe
     against a second process that does the same, and against a crash half-way. Raises BundleError for

@@ -16,10 +16,10 @@ MOST_CONVERTED_BYTES = 2_000_000_000
 
 
 def usable_gguf(bundle: Bundle, quant: str, notice: Callable[[str], None]) -> Path:
-    """The bundle's GGUF of a quantisation; it may be made first, which `notice` is called before.
+    """The bundle's GGUF of a quantisation; `notice` is called before one is made.
 
-    At first use a bundle may have its own dequantised, and a small Hugging Face folder is converted. Raises
-    BackendError for one that is not here and not made so, or where it cannot be written.
+    At first use a bundle's own GGUF may be dequantised, and a small Hugging Face folder is converted. Raises
+    BackendError if the GGUF is missing and not made in this way, or cannot be written.
     """
     own = bundle.language.gguf
     if own is not None and bundle.language.dequantised and quant in ("auto", "F16"):
@@ -33,7 +33,7 @@ def usable_gguf(bundle: Bundle, quant: str, notice: Callable[[str], None]) -> Pa
     folder = hf_folder(bundle)
     if folder is None:
         if own is not None and quant == "auto":
-            return path_of(own, bundle)  # missing: reported as such
+            return path_of(own, bundle)  # the caller reports that it is missing
         raise BackendError(
             f"The bundle '{bundle.name}' has no GGUF{'' if quant == 'auto' else f' of {quant}'} here; "
             f"fetch it with `minigpt4 models pull {bundle.name} --all`, then make one with "

@@ -1,4 +1,4 @@
-"""Writing a Llama as a GGUF file, tensor by tensor.
+"""Write a Llama as a GGUF file, tensor by tensor.
 
 Names and metadata are those of llama.cpp's own conversion of LLaMA folders; layout:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -20,14 +20,14 @@ ALIGNMENT = 32
 """Every tensor begins at a multiple of this (the format's default)."""
 
 FILE_TYPES = {"F16": 1, "Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "Q5_K_M": 17}
-"""llama.cpp's numbers of the quantisations (`enum llama_ftype` of its llama.h)."""
+"""llama.cpp's numbers for the quantisations (`enum llama_ftype` in its llama.h)."""
 
 BITS_PER_WEIGHT = {"F16": 16.0, "Q8_0": 8.5, "Q5_K_M": 5.71, "Q4_K_M": 4.86, "Q4_0": 4.6}
-"""About, of a whole file: llama.cpp gives some tensors more. Four layers at 7B's width took up to 3 % more
-than this says, 32 layers in Q4_0 1 % less."""
+"""Approximate average over a file: llama.cpp gives some tensors more. Four layers at 7B's width took up to
+3 % more than this, 32 layers in Q4_0 1 % less."""
 
 METADATA_BYTES = 2_000_000
-"""More than names, scores and types of 32000 tokens take."""
+"""Upper bound for the names, scores and types of 32000 tokens."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def write_gguf(
     """Write a whole GGUF to `path`; one tensor is in memory at a time.
 
     `content` is called for the tensors in file order; `written` is called with the tensors' bytes so far.
-    Raises OSError if the disk does not take them.
+    Raises OSError if they cannot be written.
     """
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 

@@ -244,7 +244,7 @@ def _models(chat: PlainChat, rest: str) -> None:
         here = {"here": "downloaded", "partly": "partly downloaded", "absent": "not downloaded"}
         mark = ", in use" if model.chosen.model.bundle_name == info.name else ""
         say(f"{info.name}: {here.get(info.state, info.state)}{mark}. {sanitize_line(info.summary)}")
-    say("/models NAME goes on with another one; `minigpt4 models pull NAME` downloads it.")
+    say("/models NAME switches to another one; `minigpt4 models pull NAME` downloads it.")
 
 
 def _settings(chat: PlainChat, rest: str) -> None:

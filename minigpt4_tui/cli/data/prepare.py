@@ -122,8 +122,8 @@ def _prepared(folder: Path, choice: Choice | None) -> Prepared:
         kept = read_prepared(folder)
         if kept is None:
             raise UsageError(
-                f"{folder} holds no chosen pairs to go on with; name the lists to choose from, and how many "
-                "with -n."
+                f"{folder} holds no chosen pairs to continue with; name the lists to choose from, and how "
+                "many with -n."
             )
         return kept
     with showing_progress("Reading:") as progress:

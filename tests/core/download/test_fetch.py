@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_made_is_named(
 ) -> None:
     monkeypatch.setenv("MINIGPT4_HOME", str(vision_file))
     with pytest.raises(
-        FetchError, match=r"vision file.bin.* cannot be written: Not a directory; mend that, or"
+        FetchError, match=r"vision file.bin.* cannot be written: Not a directory; fix that, or"
     ):
         ensure(url_bundle)
 

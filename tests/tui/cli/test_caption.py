@@ -255,7 +255,7 @@ def test_after_ctrl_c_the_same_command_does_only_the_rest(
     engine.on_answer = lambda count: os.kill(os.getpid(), signal.SIGINT) if count == 2 else None
     stopped = call_minigpt4(*command)
     assert stopped.returncode == 130
-    assert stopped.stderr.endswith("the same command goes on with the rest.\n")
+    assert stopped.stderr.endswith("the same command continues with the rest.\n")
     assert len(known(photos)) == 1 + (mode != "skip" and not output)
     done = call_minigpt4(*command)
     assert done.returncode == 0

@@ -18,25 +18,25 @@ from minigpt4.train.captions.questions import written
 from minigpt4.train.evaluate.metrics.chair import kind_of, objects_named
 
 LEAST_WORDS, MOST_WORDS = 18, 60
-"""Of a description; what cannot reach the first is none."""
+"""Limits of a description; one that cannot reach the first is dropped."""
 
 ADDED = 3
-"""Sentences about boxes that follow people's own."""
+"""The most sentences about boxes after the opening."""
 
 FILLING = 0.55
-"""Of the picture: a thing that takes up so much has no place in it."""
+"""Fraction of the picture: an object that covers this much is not given a place."""
 
 _OPENINGS = ("the image shows", "the picture shows", "this is a photo of", "in this image you can see")
 _AMBIGUOUS = frozenset(("orange",))
-"""Kinds whose names captions mostly use otherwise, as for a colour."""
+"""Kinds whose names mostly mean something else in captions, such as a colour."""
 
 
 def object_description(scene: Scene, rng: Random) -> str | None:
-    """A description of at least LEAST_WORDS words; None if captions and boxes do not support so many.
+    """A description of at least LEAST_WORDS words; None if captions and boxes do not support that many.
 
-    It begins with the captions as a paragraph, without those that name things nobody detected, or else with
-    the list of the objects. Sentences about boxes follow: things that the captions leave out, numbers, and
-    places. Nothing is said that captions deny, and nobody is counted whom they count otherwise.
+    It begins with the captions as a paragraph, without those that name undetected things, or else with the
+    list of the objects. Sentences about boxes follow: things that the captions leave out, numbers, and
+    places. Nothing contradicts the captions, neither in objects nor in numbers.
     """
     supported = [one.text for one in _supported(scene)]
     opening = paragraph(supported, rng) if supported else None
@@ -76,7 +76,7 @@ def _supported(scene: Scene) -> list[ParsedCaption]:
 
 
 def _nouns_in(text: str, scene: Scene) -> dict[str, Noun]:
-    """By kind, what the text calls it, if it uses one name: "man", not "person"."""
+    """The text's noun for each kind for which it uses only one: "man", not "person"."""
     names: dict[str, set[str]] = {}
     for word in re.findall(r"[a-z]+(?:-[a-z]+)*", text.lower()):
         if kind_of(word) in scene.things:
@@ -87,7 +87,7 @@ def _nouns_in(text: str, scene: Scene) -> dict[str, Noun]:
 def _others(scene: Scene, text: str, rng: Random) -> str | None:
     """ "There is also a car on the right.": the largest things that the text does not name, or a list."""
     left = [kind for kind in scene.things if kind not in objects_named(text)]
-    # The captions' own words for people are many: who is not sure to be left out is not named again.
+    # Captions have many words for people: if any of them occurs, people are not added again.
     if not lexicon.PERSON_SIGNS.isdisjoint(scene.words) or not lexicon.PERSON_NOUNS.isdisjoint(scene.words):
         left = [kind for kind in left if kind != "person"]
     if not left:
@@ -115,7 +115,7 @@ def _numbers(scene: Scene, text: str, named: dict[str, Noun]) -> str | None:
 
 
 def _places(scene: Scene, named: dict[str, Noun], rng: Random) -> str | None:
-    """ "The dog is on the left, and the frisbee is at the top right.": two of the places of what is alone."""
+    """ "The dog is on the left, and the frisbee is at the top right.": two places of single things."""
     found: dict[str, list[Noun]] = {}
     for kind, noun in named.items():
         place = sole_place(scene, kind)
@@ -134,7 +134,7 @@ def _places(scene: Scene, named: dict[str, Noun], rng: Random) -> str | None:
 
 
 def _pairs(scene: Scene, named: dict[str, Noun]) -> list[str]:
-    """ "One giraffe is on the left, and the other is in the middle.": of which there are two."""
+    """ "One giraffe is on the left, and the other is in the middle.": kinds with two objects."""
     found = []
     for kind, noun in named.items():
         boxes = [one.box for one in scene.things[kind] if one.box]

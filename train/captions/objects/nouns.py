@@ -26,7 +26,7 @@ _ALSO = {
     "cell phone": "mobile phone",
     "hair drier": "hair dryer",
 }
-"""Names that mean the same whether the thing is there or not: a plant need not be a potted plant."""
+"""Synonyms that are as true of an absent thing as of a present one: "plant" for "potted plant" is not."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Noun:
 
     @property
     def is_mass(self) -> bool:
-        """Whether it is no single thing: broccoli."""
+        """Whether it is a mass noun: broccoli."""
         return self.name in _MASS
 
     @property
@@ -52,7 +52,7 @@ class Noun:
 
     @property
     def be(self) -> str:
-        """The verb of `the` one thing: "is", or "are" for scissors."""
+        """The verb after "the" and the noun: "is", or "are" for scissors."""
         return "are" if self.is_plural else "is"
 
     @property
@@ -71,7 +71,7 @@ class Noun:
         return f"any {self.many}"
 
     def counted(self, number: int) -> str:
-        """ "one dog", "no dogs", "four dogs", "several dogs"; of what is not counted, `one`."""
+        """ "one dog", "no dogs", "four dogs", "several dogs"; uncountable nouns as `one`."""
         if not self.is_counted:
             return self.one if number else f"no {self.name}"
         if number == 1:
@@ -86,7 +86,7 @@ class Noun:
 
 
 def noun_of(label: str, rng: Random | None = None) -> Noun:
-    """The noun of a label; with a generator now and then another name of the same thing."""
+    """The noun of a label; with a generator, sometimes a synonym."""
     if rng is not None and label in _ALSO and rng.random() < 0.3:
         return Noun(_ALSO[label])
     return Noun(_SPELLED.get(label, label))

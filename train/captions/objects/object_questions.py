@@ -74,20 +74,20 @@ KINDS = {"presence": 0.46, "count": 0.3, "place": 0.08, "objects": 0.12, "subjec
 """How often each kind of question is drawn."""
 
 GROUP_RATE = 0.12
-"""How many of the presence questions ask for any animal, vehicle, person or text."""
+"""The fraction of presence questions that ask for any animal, vehicle, person or text."""
 
 NONE_RATE = 0.04
-"""How many of the counts are of something that is not there: people mostly ask about what they see."""
+"""The fraction of count questions about something absent: people mostly ask about what they see."""
 
 PLURAL_RATE = 0.25
-"""How many of the presence questions use the plural."""
+"""The fraction of presence questions that use the plural."""
 
 MOST_LISTED = 6
-"""Kinds in a list of the objects, the largest first."""
+"""The most kinds in a list of the objects, the largest first."""
 
 GROUPS = {"animals": ANIMALS, "vehicles": VEHICLES, "people": ("person",)}
 ENOUGH_CAPTIONS = 3
-"""Captions that must be silent about animals, vehicles or text: a detector knows only some of them."""
+"""Captions needed to deny animals, vehicles or text, none naming any: a detector knows only some of them."""
 
 FURNITURE = frozenset(("dining table", "couch", "bed", "chair", "bench", "sink", "oven", "refrigerator"))
 """Large things that are rarely what a photo is about."""
@@ -107,18 +107,18 @@ def object_questions(
 ) -> list[QuestionAnswer]:
     """Up to `count` questions about a scene, with answers; fewer if it supports fewer.
 
-    They are of these `kinds`, or of all that KINDS has.
+    They are of these `kinds`, or of all in KINDS.
 
-    Over all photos of the set that `known` describes, "yes" and "no" are equally frequent, and of the
-    numbers none is much more than the others. Only a thing's presence is asked about twice, in other words.
+    Over all photos of the set that `known` describes, "yes" and "no" are equally frequent, and no number is
+    much more frequent than the others. Only a presence question may be asked twice, in other words.
     """
     asked: dict[str, str] = {}
     about: set[str] = set()
     drawn = {kind: KINDS[kind] for kind in kinds or KINDS}
     for _ in range(count):
         kind = rng.choices(list(drawn), list(drawn.values()))[0]
-        # A kind that cannot be asked makes place for another, but never for presence, nor presence for
-        # others: its answers would no longer be balanced.
+        # A kind that cannot be asked is replaced by another, but presence neither replaces nor is replaced:
+        # its answers would no longer be balanced.
         others = (one for one in ("place", "objects") if one in drawn)
         for one in (kind,) if kind == "presence" else dict.fromkeys((kind, *others)):
             made = _asked(one, scene, known, rng, about, asked)
@@ -179,7 +179,7 @@ def _about_subject(subject: str, rng: Random) -> QuestionAnswer:
 def _presence(
     scene: Scene, known: LabelStatistics, rng: Random, about: set[str], asked: Container[str]
 ) -> QuestionAnswer | None:
-    """A question whose answer is drawn first; `about` are the kinds that were `asked` about before."""
+    """A presence question, its answer drawn first; `about` are the kinds, `asked` the questions so far."""
     absent = known.absent(scene, rng, about) or known.absent(scene, rng)
     if absent is None:
         return None
@@ -276,13 +276,13 @@ def _count(scene: Scene, known: LabelStatistics, rng: Random, about: set[str]) -
     if noun is None or not noun.is_counted:
         return None
     question = rng.choice(HOW_MANY).format(many=noun.many)
-    # The number is the first word: where answers began with "There is" or "There are", "are" was said of
-    # nearly everything (on coco80, "one" of 1 of the 171 things of which there is one; so 101).
+    # The number is the first word: when answers began with "There is" or "There are", the model said "are"
+    # of nearly everything (on coco80, "one" for 1 of the 171 things of which there is one; now for 101).
     return question, written(noun.counted(number))
 
 
 def _place(scene: Scene, rng: Random, about: set[str]) -> QuestionAnswer | None:
-    """Where the only one of its kind is."""
+    """A question about where the only object of a kind is."""
     found = {kind: place for kind in scene.things if (place := sole_place(scene, kind))}
     places = {kind: place for kind, place in found.items() if f"place {kind}" not in about}
     if not places:
@@ -295,7 +295,7 @@ def _place(scene: Scene, rng: Random, about: set[str]) -> QuestionAnswer | None:
 
 
 def sole_place(scene: Scene, kind: str) -> str | None:
-    """The place of a kind of which there is one; None if there are more, or it lies between the places."""
+    """The place of a kind with a single object; None if there are more, or it lies between the places."""
     first = scene.things[kind][0]
     return place_of(first.box) if scene.numbers.get(kind) == 1 and first.box else None
 
@@ -303,8 +303,8 @@ def sole_place(scene: Scene, kind: str) -> str | None:
 def main_subject(scene: Scene) -> str | None:
     """The subject as a phrase: "a dog", "two people"; None if it is not clear.
 
-    It is what the captions begin with, if there are some: most of them, and something that was detected.
-    Otherwise it is what covers by far the most of the picture, furniture apart.
+    With captions, it is a detected thing with which most of them begin. Otherwise it is what covers by far
+    the most of the picture, furniture apart.
     """
     if scene.parsed:
         firsts = Counter(kind_of(one.subject.noun) for one in scene.parsed if one.subject)

@@ -34,5 +34,5 @@ def relation_of(one: Box, other: Box) -> str | None:
 
 
 def _gap(low: float, high: float, other_low: float, other_high: float) -> float:
-    """The distance of two intervals; negative if they overlap, by so much."""
+    """The distance between two intervals; if they overlap, the overlap as a negative number."""
     return max(low, other_low) - min(high, other_high)

@@ -1,7 +1,7 @@
-"""What is known of a photo's objects: there, not there, or neither; and how many there are.
+"""What is known about a photo's objects: present, absent or uncertain, and how many there are.
 
-Objects come from people (true boxes, score 1) or from a detector, whose faint ones decide nothing. Captions
-overrule a detector: what they name is never denied, and what they call otherwise is not taught.
+Objects come from people (true boxes, score 1) or from a detector, whose low-scoring boxes are ignored.
+Captions overrule a detector: a thing that they name is never denied, one that they contradict is not taught.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minigpt4.train.evaluate.metrics.chair import ANIMALS, coco_kinds, kind_of, 
 Box = tuple[float, float, float, float]
 
 LEAST_AREA = 0.003
-"""Of the picture: a detector of 300 x 300 pixels cannot see what has less than 16 x 16 of them."""
+"""Fraction of the picture: a detector of 300 x 300 pixels cannot see objects below 16 x 16 pixels."""
 
 OVERLAP = 0.6
 """Two detected boxes that share this fraction of the smaller one may be the same thing."""
@@ -31,7 +31,7 @@ WHOLE, GONE = 0.7, 0.03
 """Fractions of an object's box: in a crop with more than WHOLE it is there, with less than GONE it is not."""
 
 CUT_SCORE = 0.4
-"""The score of an object that a crop cuts: neither there nor absent."""
+"""The score of an object that a crop cuts: neither present nor absent."""
 
 AGREEING = 0.5
 """The fraction of captions that must name something to overrule a detector."""
@@ -55,7 +55,7 @@ CONFUSED = (
     ("suitcase", "backpack", "handbag"),
     ("microwave", "oven", "toaster", "refrigerator"),
 )
-"""Kinds that detectors take for each other."""
+"""Kinds that detectors confuse with each other."""
 
 _NEGATED = re.compile(r"\b(?:no|without|not)\s+(?:an?\s+|any\s+)?((?:[\w-]+\s?){1,3})", re.IGNORECASE)
 
@@ -64,7 +64,7 @@ _NEGATED = re.compile(r"\b(?:no|without|not)\s+(?:an?\s+|any\s+)?((?:[\w-]+\s?){
 class SceneObject:
     """An object: label, box as fractions of the picture (left, top, right, bottom), and a detector's score.
 
-    A score of 1 is people's own box. A crowd is a group whose members nobody counted.
+    A score of 1 marks a box drawn by people. A crowd is a group whose members nobody counted.
     """
 
     label: str
@@ -80,7 +80,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Certainty:
-    """The scores that decide what a detector has seen: from `present` on, and not above `absent`."""
+    """Score thresholds: a detected object is present from `present` on, and ignored up to `absent`."""
 
     present: float = 0.6
     absent: float = 0.15
@@ -90,10 +90,10 @@ class Certainty:
 class Scene:
     """The objects of one photo.
 
-    `things` are sure to be there: by kind, the boxes, the largest first. `numbers` has the kinds of which
-    all are known. Of the `open` kinds it is not known whether they are there; all others are absent, as far
-    as somebody looked for them. `seen` are all that were detected at all. `stated` are the numbers that
-    captions begin with, 0 for several.
+    `things` maps each kind that is surely present to its boxes, the largest first. `numbers` has the kinds
+    whose number is certain. `open` kinds may or may not be present; all others are absent, as far as
+    somebody looked for them. `seen` are all kinds detected at all. `stated` are the numbers that captions
+    begin with, 0 for several.
     """
 
     things: Mapping[str, tuple[SceneObject, ...]]
@@ -113,7 +113,7 @@ class Scene:
     ) -> Scene:
         """The scene of a photo with these objects, and with people's captions if there are some.
 
-        `counted` says how many there are of each kind, whatever the objects say.
+        `counted` overrides the number of each kind.
         """
         sure: dict[str, list[SceneObject]] = {}
         doubtful: dict[str, list[SceneObject]] = {}
@@ -165,7 +165,7 @@ class Scene:
 def in_crop(objects: Iterable[SceneObject], crop: Box, *, is_flipped: bool) -> list[SceneObject]:
     """Objects of a whole photo as a crop of it shows them, in fractions of the crop.
 
-    Those of which it shows too little are gone, and those that it cuts become doubtful.
+    Objects of which it shows too little are dropped, and those that it cuts become doubtful.
     """
     found = []
     left, top, right, bottom = crop
@@ -198,15 +198,15 @@ def _area(box: Box) -> float:
 
 
 def _is_complete(found: Sequence[SceneObject], others: Sequence[SceneObject], stated: Counter[int]) -> bool:
-    """Whether the sure boxes of a kind are all there are: no doubtful one beside, no crowd, none twice.
+    """Whether the sure boxes of a kind are complete: no doubtful ones, no crowd, no duplicates.
 
-    From MANY on one more would not matter; and captions that state the same number settle it.
+    From MANY on, one more would not matter; and captions that state the same number settle it.
     """
     if any(one.is_crowd for one in (*found, *others)):
         return False
     if len(found) >= MANY or stated[len(found)]:
         return True
-    # From the same score on the vectors count a box: a number that is taught is the number that they say.
+    # The object vectors count boxes from the same score on, so that a number that is taught matches theirs.
     return not any(one.score >= COUNTED_SCORE for one in others) and not any(
         _may_be_same(one, other) for one, other in combinations(found, 2)
     )
@@ -232,7 +232,7 @@ class _Said:
     kinds: Counter[str]
     negated: frozenset[str]
     other_animals: int
-    """Captions with an animal that is none of COCO's, such as a camel."""
+    """Captions with an animal that is not one of COCO's, such as a camel."""
 
     @classmethod
     def of(cls, captions: Sequence[str]) -> _Said:
@@ -287,7 +287,7 @@ class _Said:
         return most is None or number == most or (most == 0 and number > 1) or number >= MANY <= most
 
     def denies(self, kind: str, detected: Collection[str]) -> bool:
-        """Whether captions call a detected thing otherwise: they name its like, and that was not detected."""
+        """Whether captions contradict a detection: they negate it, or name a similar, undetected kind."""
         if kind in self.negated:
             return True
         if kind in self.kinds or not self.parsed:
@@ -310,6 +310,6 @@ def _is_other_animal(word: str) -> bool:
 
 
 def _breed(word: str) -> str:
-    """ "dog" for a dalmatian, which the table of COCO's kinds lacks; "" for what is no dog or bird."""
+    """ "dog" for a dalmatian, which the table of COCO's kinds lacks; "" for any other word."""
     noun = singular(word)
     return "dog" if noun in lexicon.DOG_NOUNS else "bird" if noun in lexicon.BIRD_NOUNS else ""

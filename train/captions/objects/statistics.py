@@ -1,4 +1,4 @@
-"""What a set of photos shows how often, for as many answers "yes" as "no" and for fair numbers."""
+"""How often a set of photos shows each kind and number, to balance "yes" and "no" and the numbers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from minigpt4.train.captions.objects.scene import Scene
 
 Negative = Literal["random", "popular", "together"]
 NEGATIVES: tuple[Negative, ...] = ("random", "popular", "together")
-"""How an absent kind is chosen: any, by frequency, or by how often it accompanies what is there."""
+"""How an absent kind is drawn: uniformly, by frequency, or by co-occurrence with what is there."""
 
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """Of a set of photos: kinds that somebody looked for, and what was found.
+    """The kinds that somebody looked for in a set of photos, and what was found.
 
     `frequency` counts the photos with a kind, `together` those with two; `numbers` counts how often there
-    are one, two, ... of a kind, MANY for all from there on. `share` is the fraction of photos with anything.
+    are one, two, ... of a kind, MANY for that many or more. `share` is the fraction of photos with anything.
     """
 
     labels: tuple[str, ...]
@@ -32,7 +32,7 @@ class LabelStatistics:
 
     @classmethod
     def of(cls, scenes: Iterable[Scene], labels: Collection[str] = ()) -> LabelStatistics:
-        """The statistics of some scenes; `labels` are what was looked for beside what was found."""
+        """The statistics of some scenes; `labels` are kinds that were looked for besides those found."""
         frequency: Counter[str] = Counter()
         together: dict[str, Counter[str]] = {}
         numbers: Counter[int] = Counter()
@@ -51,32 +51,32 @@ class LabelStatistics:
 
     @property
     def yes_rate(self) -> float:
-        """How often a question about a photo with something on it asks for what is there.
+        """How often a presence question about a photo with objects asks for a present one.
 
-        Photos without anything can only be answered with no, which the others make up for.
+        Photos without objects can only be answered with "no", for which the others compensate.
         """
         return min(1.0, 0.5 / self.share) if self.share else 1.0
 
     @property
     def no_rate(self) -> float:
-        """How often a photo without anything is asked about at all."""
+        """How often a presence question about a photo without objects is asked at all."""
         return min(1.0, self.share / (1 - self.share)) if self.share < 1 else 1.0
 
     def count_rate(self, number: int) -> float:
-        """How often a number may be asked for, so that none is more frequent than two and three.
+        """How often a count question with this answer is kept, so that none exceeds two and three.
 
-        One is asked for as often as these together, as it stands alone against all others.
+        One may be as frequent as these together, to balance it against all others.
         """
         found = self.numbers.get(min(number, MANY), 0)
         fair = (self.numbers.get(2, 0) + self.numbers.get(3, 0)) / (1 if number == 1 else 2)
         return min(1.0, fair / found) if found and fair else 1.0
 
     def rare(self, kinds: Sequence[str], rng: Random) -> str:
-        """One of the kinds, the rarer the more likely."""
+        """One of the kinds, drawn with a probability inverse to its frequency."""
         return rng.choices(kinds, [1 / max(1, self.frequency.get(kind, 0)) for kind in kinds])[0]
 
     def absent(self, scene: Scene, rng: Random, besides: Collection[str] = ()) -> str | None:
-        """A kind that the scene surely lacks, chosen in one of the ways; None if there is no such kind."""
+        """A kind that the scene surely lacks, drawn in one of the NEGATIVES ways; None if there is none."""
         kinds = [kind for kind in self.labels if scene.is_absent(kind) and kind not in besides]
         if not kinds:
             return None

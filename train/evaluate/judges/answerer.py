@@ -1,4 +1,4 @@
-"""Models behind an endpoint as those who answer a suite: a baseline for bundles."""
+"""Models behind an endpoint as answerers of suites: a baseline for bundles."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ AT_ONCE = 64
 
 
 class EndpointAnswerer:
-    """A model with eyes behind an endpoint; greedy, as bundles are."""
+    """A vision-language model behind an endpoint; greedy, as bundles are."""
 
     def __init__(self, model: EndpointModel) -> None:
         self.identity = {"endpoint": model.endpoint.base_url, "model": model.endpoint.model}
         self._model = model
 
     def answers(self, tasks: Sequence[Task]) -> Iterator[Record]:
-        """In any order. Choices are part of the question: an endpoint does not tell how likely each is."""
+        """In any order. Choices are part of the question: an endpoint does not report likelihoods."""
         rest = iter(tasks)
         while chunk := list(islice(rest, AT_ONCE)):
             asked: list[tuple[Task, str]] = []

@@ -1,4 +1,4 @@
-"""One interface to models that complete a prompt: a bundle, or one behind an OpenAI-compatible endpoint."""
+"""One interface to models that complete prompts: bundles, and models behind OpenAI-compatible endpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ModelError(Minigpt4Error):
-    """A model cannot complete a prompt, or none at all."""
+    """A model cannot complete a prompt, or any at all."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model made of a request."""
+    """A model's response to a request."""
 
     text: str
     tokens: int = 0
@@ -45,7 +45,7 @@ Refused = Callable[[int, str], object]
 
 
 def raise_refusal(_index: int, sentence: str) -> NoReturn:
-    """The `Refused` of those who cannot go on without a completion: raises ModelError."""
+    """The `Refused` of callers that cannot continue without a completion: raises ModelError."""
     raise ModelError(sentence)
 
 
@@ -54,7 +54,7 @@ class TextModel(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in files and reports; no other model has the same name."""
+        """The model's unique name in files and reports."""
         ...
 
     def complete(
@@ -62,18 +62,18 @@ class TextModel(Protocol):
     ) -> Iterator[tuple[int, str]]:
         """The index of each request and the model's text, in any order.
 
-        A request that only it makes impossible, as one that is too long, is passed to `refused`, by default
-        an error. Raises Minigpt4Error for what concerns all requests; what was yielded before is whole, and
-        the rest can be asked for again.
+        A request that alone is impossible, such as one that is too long, is passed to `refused`, by default
+        an error. Raises Minigpt4Error for errors that affect all requests; completions yielded before are
+        valid, and the rest can be requested again.
         """
         ...
 
 
 class BundleModel:
-    """A loaded bundle, one request after the other."""
+    """A loaded bundle, one request at a time."""
 
     def __init__(self, engine: Engine, name: str | None = None) -> None:
-        """`name` is the bundle's if not given."""
+        """`name` defaults to the bundle's."""
         self.name = name or engine.bundle.name
         self._engine = engine
 

@@ -1,7 +1,8 @@
 """A model behind an OpenAI-compatible endpoint, through the `openai` client.
 
-The client retries what may pass (408, 409, 429, 5xx, time-outs, cut connections) with exponential backoff,
-or after the time that the server asks for; responses that are no completion are retried here in the same way.
+The client retries transient failures (408, 409, 429, 5xx, time-outs, cut connections) with exponential
+backoff, or after the time that the server asks for; other responses than completions are retried here in
+the same way.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 FAILURES_IN_A_ROW = 3
-"""Requests that fail after all retries, without one that succeeds, before an endpoint is given up."""
+"""Consecutive requests that fail after all retries before an endpoint is given up."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 8.0
-"""As the client waits between tries: each time twice as long, and up to a quarter less at random."""
+"""Delays between tries, as the client's: doubled each time, and up to a quarter less at random."""
 
 MAY_PASS = (408, 409, 429)
-"""Statuses, beside 500 and above, after which the client tries again."""
+"""Statuses, besides 500 and above, after which the client tries again."""
 
 FOR_THIS_REQUEST = (400, 413, 422)
-"""Statuses that say nothing of other requests: too long, or against the rules of the endpoint."""
+"""Statuses that concern only this request: too long, or against the rules of the endpoint."""
 
 SENT_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 MISSING = (
@@ -58,14 +59,14 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Which model is asked, and where. The key is shown nowhere."""
+    """A model and its address. The key is never shown."""
 
     model: str
     base_url: str = OPENAI_URL
     key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raises UsageError for an address or a model that cannot be meant."""
+        """Raise UsageError for an invalid address, model name or key."""
         url = urlsplit(self.base_url)
         if url.username or url.password:
             raise UsageError("The endpoint's address holds a password; give the key in MINIGPT4_JUDGE_KEY.")
@@ -82,7 +83,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast an endpoint is asked, and how patiently."""
+    """The request rate for an endpoint, and its retries and time-out."""
 
     concurrency: int = 4
     requests_per_minute: float | None = None
@@ -92,7 +93,7 @@ class Pace:
 
 
 class EndpointModel:
-    """A model behind an endpoint. Equal requests are sent once: completions are kept on the disk."""
+    """A model behind an endpoint. Equal requests are sent once: completions are cached on disk."""
 
     def __init__(
         self,
@@ -118,15 +119,15 @@ class EndpointModel:
     def complete(
         self, requests: Sequence[Request], refused: Refused = raise_refusal
     ) -> Iterator[tuple[int, str]]:
-        """See `TextModel`. Raises CapReached where the spending says so, otherwise ModelError."""
+        """See `TextModel`. Raises CapReached at a cap of the spending, otherwise ModelError."""
         return texts(self.completions(requests), refused)
 
     def unknown(self, requests: Sequence[Request]) -> list[Request]:
-        """The requests that would be sent."""
+        """The requests that are not cached and would be sent."""
         return [request for request in requests if self._cache.get(request) is None]
 
     def completions(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
-        """As `complete`, with everything that is known of each completion; refusals are among them."""
+        """As `complete`, but yields whole completions, including refusals."""
         waiting: deque[tuple[int, Request]] = deque()
         for index, request in enumerate(requests):
             known = self._cache.get(request)
@@ -138,7 +139,7 @@ class EndpointModel:
             yield from self._send(waiting)
 
     def _send(self, waiting: deque[tuple[int, Request]]) -> Iterator[tuple[int, Completion]]:
-        # An event loop rather than threads: Ctrl+C ends it at once, also while it waits to try again.
+        # An event loop rather than threads: Ctrl+C ends it at once, even while it waits to try again.
         running: set[asyncio.Task[tuple[int, Completion]]] = set()
         fault: ModelError | None = None
         with asyncio.Runner() as runner:
@@ -153,7 +154,7 @@ class EndpointModel:
                             yield waiting.popleft()[0], Completion("", refusal=str(refusal))
                             continue
                         except CapReached as reached:
-                            if not running:  # what is under way may take less than was set aside
+                            if not running:  # running requests may cost less than reserved
                                 fault = reached
                                 waiting.clear()
                             break
@@ -165,7 +166,7 @@ class EndpointModel:
                             try:
                                 result = task.result()
                             except ModelError as error:
-                                # What is under way is paid for: it is waited for, then the fault is raised.
+                                # Running requests are paid for: wait for them, then raise the fault.
                                 fault = fault or error
                                 waiting.clear()
                             else:
@@ -180,7 +181,7 @@ class EndpointModel:
 
         hooks: dict[str, list[Callable[..., Any]]] = {"request": [_Turnstile(self._pace.requests_per_minute)]}
         return AsyncOpenAI(
-            api_key=self.endpoint.key or "none",  # servers of one's own ask for none, the client does
+            api_key=self.endpoint.key or "none",  # local servers need none, but the client does
             base_url=self.endpoint.base_url,
             max_retries=self._pace.retries,
             timeout=self._pace.timeout_s,
@@ -202,7 +203,7 @@ class EndpointModel:
         return index, completion
 
     async def _ask(self, client: AsyncOpenAI, request: Request, content: Any) -> tuple[Completion, int, int]:
-        """The completion, and the tokens read and written; raises _Refusal, or ModelError for all."""
+        """The completion, and the tokens read and written; raises _Refusal, or ModelError if all fail."""
         import openai
 
         begun = time.perf_counter()
@@ -225,7 +226,7 @@ class EndpointModel:
                 if error.status_code in FOR_THIS_REQUEST:
                     raise _Refusal(self._sentence(error)) from None
                 if error.status_code not in MAY_PASS and error.status_code < 500:
-                    # `from None`: what the server said may hold the key.
+                    # `from None`: what the server said may contain the key.
                     raise ModelError(self._sentence(error)) from None
                 raise self._failed(self._sentence(error)) from None
             except openai.APIConnectionError as error:
@@ -235,7 +236,7 @@ class EndpointModel:
                     else "cannot be reached, or cut the connection"
                 )
                 raise self._failed(f"{self._where} {what}, {self._tried}.") from None
-            except (ValueError, openai.OpenAIError):  # broken JSON, or another record than a completion
+            except (ValueError, openai.OpenAIError):  # broken JSON, or not a completion
                 tries += 1
                 if tries > self._pace.retries:
                     raise self._failed(f"{self._where} sent no completion, {self._tried}.") from None
@@ -243,14 +244,14 @@ class EndpointModel:
                 await asyncio.sleep(delay * (1 - random.random() / 4))
 
     def _failed(self, sentence: str) -> ModelError | _Refusal:
-        """What to raise for a failure that may pass: an error once several requests in a row have failed."""
+        """What to raise for a transient failure: ModelError once several requests in a row have failed."""
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:
-            return ModelError(f"{sentence} What was completed is kept; the same command goes on from there.")
+            return ModelError(f"{sentence} What was completed is kept; the same command continues there.")
         return _Refusal(sentence)
 
     def _speaks_otherwise(self, error: APIStatusError) -> bool:
-        """Whether another form of the request may be understood, which is then used from now on.
+        """Whether the server may accept another form of the request, which is then used from now on.
 
         OpenAI's reasoning models have another name for the limit, and no temperature.
         """
@@ -271,7 +272,7 @@ class EndpointModel:
         return "at the only try" if tries == 1 else f"{tries} times in a row"
 
     def _sentence(self, error: APIStatusError) -> str:
-        """A status as a sentence; what the server says of a key is not repeated."""
+        """A status as a sentence; the server's words about a key are not repeated."""
         status = error.status_code
         if status in (401, 403):
             if self.endpoint.key:
@@ -294,11 +295,11 @@ class EndpointModel:
 
 
 class _Refusal(Exception):  # noqa: N818
-    """A request that is given up, as a sentence; the others go on."""
+    """A request that is given up, as a sentence; the others continue."""
 
 
 class _Turnstile:
-    """Lets requests pass evenly, so that no minute has more than so many; repeated ones count, too."""
+    """Spaces requests evenly to limit their rate per minute; retries count, too."""
 
     def __init__(self, per_minute: float | None) -> None:
         self._interval = 60 / per_minute if per_minute else 0.0
@@ -318,7 +319,7 @@ async def _first(
 
 
 def _completion(reply: Any, seconds: float) -> tuple[Completion, int, int]:
-    """Raises ValueError if it has not the form of a chat completion: the client does not check."""
+    """Parse a reply; raises ValueError if it is not a chat completion, which the client does not check."""
     try:
         choice = reply.choices[0]
         text, finish = choice.message.content or "", choice.finish_reason or "stop"
@@ -343,9 +344,9 @@ def _content(request: Request) -> Any:
 
 
 def data_url(data: bytes) -> str:
-    """A picture as a data URL: as it is if every server can read it upright, else as PNG."""
+    """A picture as a data URL: unchanged if every server can read it upright, else as PNG."""
     picture = open_picture(data)
-    image = picture.image  # decoded also if it is sent as it is: a broken one is no answer's fault
+    image = picture.image  # decoded even if it is sent unchanged: a broken picture must not be sent
     with Image.open(io.BytesIO(data)) as stored:
         kind = SENT_AS_THEY_ARE.get(stored.format or "")
         is_upright = stored.getexif().get(ORIENTATION, 1) == 1

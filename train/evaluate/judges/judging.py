@@ -1,4 +1,4 @@
-"""Let a model judge the answers of a run; each verdict is kept at once, and a stopped run resumes."""
+"""Let a model judge the answers of a run; each verdict is saved at once, and a stopped run resumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minigpt4.train.evaluate.run_folder import EvalRun
 from minigpt4.train.evaluate.suite import JudgeTask, Record, Suite, Verdict
 
 JUDGES = "judges.json"
-"""The file of a run that says which model each of its judges is."""
+"""The file of a run with the identity of each judge that is a model."""
 
 READ_AHEAD = 32
 """Requests whose pictures are held in memory at once."""
@@ -24,7 +24,7 @@ Pictures = Callable[[Record], bytes]
 
 
 def unjudged(run: EvalRun, tasks: Sequence[JudgeTask], judge: str) -> list[JudgeTask]:
-    """The tasks about which this judge has said nothing yet."""
+    """The tasks that this judge has not judged yet."""
     said = {(one.question, one.id, one.is_negative) for one in run.verdicts() if one.judge == judge}
     return [task for task in tasks if (task.question, task.id, task.is_negative) not in said]
 
@@ -41,7 +41,7 @@ def models_of(run: EvalRun) -> dict[str, Mapping[str, str]]:
 
 
 def require_same_judge(run: EvalRun, judge: str, identity: Mapping[str, str]) -> None:
-    """Note which model a judge is; raises UsageError if it was another one, so that none are mixed."""
+    """Record which model a judge is; raises UsageError if it was another, so that none are mixed."""
     known = models_of(run)
     before = known.get(judge)
     if before == identity:
@@ -74,8 +74,8 @@ def judge(
 ) -> None:
     """Ask a model about the tasks. Those it refuses have no verdict and are asked again by the next run.
 
-    `advance` is called after each task, with a refusal's sentence or nothing. Raises Minigpt4Error for what
-    concerns all tasks, after keeping what was judged before.
+    `advance` is called after each task, with a refusal's sentence or "". Raises Minigpt4Error for errors
+    that affect all tasks; earlier verdicts are kept.
     """
     records = {record.id: record for record in run.records()}
 

@@ -1,4 +1,4 @@
-"""Completions kept on the disk, so that a request to an endpoint is paid for once."""
+"""Completions cached on disk, so that a request to an endpoint is paid for once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from minigpt4.train.evaluate.judges.client import Completion, Request
 
 
 class ResponseCache:
-    """The completions of one model behind one address; a request is found again by all that it says."""
+    """The completions of one model behind one address; the key is the whole request."""
 
     def __init__(self, base_url: str, model: str, folder: Path | None = None) -> None:
-        """`folder` is one in the user's cache if not given."""
+        """`folder` defaults to one in the user's cache."""
         self._folder = folder or cache_home() / "endpoints"
         self._whose = [base_url, model]
 
@@ -25,10 +25,10 @@ class ResponseCache:
         try:
             return Completion(**json.loads(self._path(request).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
-            return None  # a damaged file is asked for again, and replaced
+            return None  # a damaged completion is requested again, and replaced
 
     def put(self, request: Request, completion: Completion) -> None:
-        """Keep a completion; a cache that cannot be written is only slower."""
+        """Keep a completion; a cache that cannot be written is ignored."""
         try:
             with replacing(self._path(request), is_private=True) as draft:
                 draft.write_text(json.dumps(asdict(completion), ensure_ascii=False), encoding="utf-8")

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from minigpt4.train.evaluate.judges.client import ModelError, Request
 
 CHARACTERS_A_TOKEN = 3
-"""English has about four: an estimate is rather too high than too low."""
+"""English has about four: the estimate errs on the high side."""
 
 PICTURE_TOKENS = 1_105
-"""What OpenAI counts for a picture of 1024 x 1024 or more in high detail, squares of 512 pixels."""
+"""OpenAI's count for a picture of 1024 x 1024 or more in high detail, in tiles of 512 pixels."""
 
 
 class CapReached(ModelError):  # noqa: N818 (no fault: the user wanted to stop here)
@@ -20,19 +20,19 @@ class CapReached(ModelError):  # noqa: N818 (no fault: the user wanted to stop h
 
 @dataclass(frozen=True)
 class Prices:
-    """What a million tokens cost, in any currency."""
+    """Prices of a million tokens, in any currency."""
 
     input: float
     output: float
 
     def cost(self, input_tokens: float, output_tokens: float) -> float:
-        """The cost of so many tokens."""
+        """The cost of these numbers of tokens."""
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What requests will take, at most: answers are rarely as long as they may be."""
+    """An upper bound of what requests take: answers are rarely as long as they may be."""
 
     requests: int
     input_tokens: int
@@ -59,7 +59,7 @@ def tokens_of(request: Request) -> int:
 
 @dataclass
 class Spending:
-    """The caps of a run, and what was spent of them. A request is reserved before it is sent."""
+    """The caps of a run, and what was spent so far. A request is reserved before it is sent."""
 
     prices: Prices | None = None
     max_cost: float | None = None
@@ -69,24 +69,24 @@ class Spending:
     _reserved: float = field(default=0.0, repr=False)
 
     def reserve(self, request: Request) -> float:
-        """The cost set aside for a request, to be given to `settle`; raises CapReached if it is too much."""
+        """Reserve a request's cost, and return it for `settle`; raises CapReached if it exceeds a cap."""
         if self.max_requests is not None and self.requests >= self.max_requests:
             raise CapReached(
                 f"Stopped at --max-requests {self.max_requests}; what was completed is kept, and the same "
-                "command goes on from here."
+                "command continues from here."
             )
         most = self.prices.cost(tokens_of(request), request.max_tokens) if self.prices else 0.0
         if self.max_cost is not None and self.cost + self._reserved + most > self.max_cost:
             raise CapReached(
                 f"Stopped before --max-cost {self.max_cost:g} was exceeded: {self.requests} requests cost "
-                f"{self.cost:.4g}; what was completed is kept, and the same command goes on from here."
+                f"{self.cost:.4g}; what was completed is kept, and the same command continues from here."
             )
         self.requests += 1
         self._reserved += most
         return most
 
     def settle(self, reserved: float, input_tokens: int, output_tokens: int) -> None:
-        """Replace what was set aside by what a request took."""
+        """Replace the reserved cost of a request with its actual cost."""
         self._reserved -= reserved
         if self.prices:
             self.cost += self.prices.cost(input_tokens, output_tokens)

@@ -1,4 +1,4 @@
-"""How far the judges of a run can be trusted: what they accept that is false, and whether they agree."""
+"""How far the judges of a run can be trusted: what they falsely accept, and whether they agree."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from minigpt4.train.evaluate.metrics.kappa import cohen_kappa
 from minigpt4.train.evaluate.suite import Verdict
 
 MOST_ACCEPTED = 0.2
-"""The share of known negatives above which a judge is not to be trusted."""
+"""The share of known negatives above which a judge should not be trusted."""
 
 
 @dataclass(frozen=True)
 class JudgeSummary:
-    """What a judge said to one of the suite's questions."""
+    """A judge's verdicts on one of the suite's questions, as counts."""
 
     judge: str
     question: str
@@ -24,13 +24,13 @@ class JudgeSummary:
     """Answers with a verdict that was understood, without known negatives."""
 
     not_understood: int
-    """Verdicts, those about known negatives among them, that could not be told from the judge's words."""
+    """Verdicts, including those about known negatives, that the judge's words do not make clear."""
 
     negatives: int
     """Known negatives with a verdict that was understood."""
 
     accepted: int
-    """How many of these it said yes to, or found something right in."""
+    """How many of these it accepted, at least in part."""
 
     @property
     def sentence(self) -> str:
@@ -55,13 +55,13 @@ class JudgeSummary:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two judges agree about the answers that both have judged, known negatives left out."""
+    """The agreement of two judges about the answers that both have judged, without known negatives."""
 
     judges: tuple[str, str]
     question: str
     answers: int
     kappa: float | None
-    """Cohen's; None if it is not defined."""
+    """Cohen's kappa; None if it is not defined."""
 
     @property
     def sentence(self) -> str:
@@ -95,7 +95,7 @@ def judge_summaries(verdicts: Sequence[Verdict]) -> list[JudgeSummary]:
 
 
 def agreements(verdicts: Sequence[Verdict]) -> list[Agreement]:
-    """For each question, each two judges that have judged the same answers."""
+    """For each question, the agreement of each two judges that have judged the same answers."""
     values: dict[str, dict[str, dict[str, float]]] = {}
     for one in verdicts:
         if one.value is not None and not one.is_negative:
@@ -113,7 +113,7 @@ def agreements(verdicts: Sequence[Verdict]) -> list[Agreement]:
 
 
 def as_json(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """The summaries and agreements as a plain record."""
+    """The summaries and agreements as a JSON record."""
     return {
         "judges": [asdict(one) | {"warning": one.warning} for one in judge_summaries(verdicts)],
         "agreements": [asdict(one) for one in agreements(verdicts)],

@@ -1,9 +1,9 @@
 """Corpus BLEU-1 to BLEU-4 against several references (Papineni et al. 2002).
 
 As the COCO evaluation code computes it: counts are summed over the whole set before they are
-divided, an n-gram counts at most as often as in the one reference that has it most, and the
+divided, an n-gram's count is clipped to its maximum in a single reference, and the
 brevity penalty uses the reference length closest to each candidate's (the shorter of two equally
-close ones). Nothing is smoothed: one order without a match makes it and the next ones 0.
+close ones). Nothing is smoothed: an order without a match makes its BLEU and the higher ones 0.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from minigpt4.train.evaluate.metrics.cider import LONGEST, Ngram, ngram_counts
 def bleu(
     candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
 ) -> tuple[float, float, float, float]:
-    """BLEU-1, -2, -3 and -4, each in [0, 1], of one candidate a picture, all as lists of words."""
+    """BLEU-1, -2, -3 and -4, each in [0, 1], of one candidate per picture, all as lists of words."""
     counts = np.array([bleu_counts(*one) for one in zip(candidates, references, strict=True)], np.float64)
     one, two, three, four = (float(bleu_of(counts.sum(0), order)) for order in range(1, LONGEST + 1))
     return one, two, three, four
 
 
 def bleu_counts(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, ...]:
-    """What is summed over the set: matched n-grams and all n-grams by order, length, and wanted length."""
+    """The counts to sum over the set: matched and all n-grams by order, length, and reference length."""
     most: Counter[Ngram] = Counter()
     for reference in references:
         most |= ngram_counts(reference)

@@ -1,8 +1,8 @@
 """Objects named in a text, and which of them the picture lacks: CHAIR (Rohrbach et al. 2018, 1809.02156).
 
 Words and their plurals are looked up in `coco_synonyms.toml`. As in the authors' code, pairs of words go
-before single ones (a hot dog is no dog), an animal's `baby` or `adult` is no person, and the seat of a
-toilet is no chair.
+before single ones (a hot dog is not a dog), an animal's `baby` or `adult` is not a person, and the seat
+of a toilet is not a chair.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _words() -> dict[str, dict[str, str]]:
 
 @cache
 def _tables() -> tuple[dict[str, str], dict[str, str]]:
-    """By word or pair of words, singular or plural, the kind of object; by other pairs the same, or ""."""
+    """The kind of object by singular or plural name, and by special pair of words ("" if it names none)."""
     kinds = {
         form: kind
         for kind, synonyms in _words()["words"].items()
@@ -54,7 +54,7 @@ def kind_of(label: str) -> str:
 def objects_named(text: str, others: Collection[str] = ()) -> list[str]:
     """The kind of each object named in a text, in order, as often as it is named.
 
-    `others` are labels beside COCO's that are looked for, too, in one word or two.
+    `others` are labels to look for besides COCO's, of one word or two.
     """
     kinds, pairs = _tables()
     more = {form: label for label in others for form in (label, plural(label).lower())}
@@ -73,13 +73,13 @@ def objects_named(text: str, others: Collection[str] = ()) -> list[str]:
 
 
 def truth_of(labels: Sequence[str], captions: Sequence[str]) -> frozenset[str]:
-    """What is in a picture: the objects that are marked in it, and those that people name."""
+    """The kinds of objects in a picture: those annotated, and those named in its captions."""
     named = (kind for caption in captions for kind in objects_named(caption, labels))
     return frozenset({*map(kind_of, labels), *named})
 
 
 def chair_counts(answer: str, truth: Collection[str], others: Collection[str] = ()) -> Mapping[str, float]:
-    """Of one answer: objects named, those of them that the picture lacks, and kinds of it that are found."""
+    """Of one answer: objects named, those that the picture lacks, and the picture's kinds that are named."""
     named = objects_named(answer, others)
     return {
         "named": len(named),

@@ -1,4 +1,4 @@
-"""CIDEr-D: the agreement of a caption with several people's captions of the same picture.
+"""CIDEr-D: the agreement of a caption with several human captions of the same picture.
 
 Vedantam et al. 2015 (arXiv 1411.5726), sections 3 and 4.2, as the COCO evaluation code computes
 it: n-grams of 1 to 4 words weighted by tf-idf over the references of the evaluated set, clipped

@@ -44,7 +44,7 @@ def with_article(noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun, or of the last word of one such as `wine glass`."""
+    """The plural of a noun; in a compound such as `wine glass`, of its last word."""
     first, space, last = noun.rpartition(" ")
     return f"{first}{space}{_plural_of_word(last)}"
 
@@ -68,7 +68,7 @@ def number_in(answer: str) -> int | None:
     """The first number in an answer, as digits or as a word; None without any.
 
     `no`, `none` are 0, `a single` is 1, `a couple` and `a pair` are 2, `a dozen` is 12. An article alone
-    is no number: "A man and a woman." does not say one.
+    is not a number: "A man and a woman." has none.
     """
     for word in _WORD.findall(answer.lower()):
         if word[0].isdigit():

@@ -1,7 +1,7 @@
 """Failures in the form of a long answer, regardless of its content.
 
 Repetition, fragments and other languages are the failures after MiniGPT-4's first stage that its second
-stage is for (Zhu et al. 2023, arXiv 2304.10592, section 3.2).
+stage addresses (Zhu et al. 2023, arXiv 2304.10592, section 3.2).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Failure = Literal[
 ]
 
 FEWEST_WORDS = 4
-"""An answer of fewer words ("A dog.") is no sentence about a picture."""
+"""An answer of fewer words ("A dog.") is not a sentence about a picture."""
 
 LONGEST_LOOP = 8
-"""Words in the longest unit that is looked for in a row."""
+"""Words in the longest repeated unit that is looked for."""
 
 FEWEST_JUDGED = 8
-"""A text of fewer words says too little about its language."""
+"""A text of fewer words is too short to tell its language."""
 
 LEAST_ENGLISH = 0.08
-"""The least share of English function words; of 4,051 long captions of flickr8k one has less."""
+"""The minimum share of English function words; of 4,051 long captions of flickr8k one has less."""
 
 _ENGLISH = frozenset(
     "a an the and of in on is are was were has have been being with to his her their its it they she he this "
@@ -82,7 +82,7 @@ def failures(answer: str, *, ran_to_limit: bool, is_verse: bool = False) -> tupl
 def repeats_sentence(answer: str, *, is_verse: bool = False) -> bool:
     """Whether two sentences have the same words, ignoring case and punctuation.
 
-    In verse, where a line counts as one: two in succession, or three.
+    In verse, where a line counts as a sentence: two in succession, or three in all.
     """
     sentences = [found for sentence in sentences_of(answer) if (found := tuple(words(sentence)))]
     most = max(Counter(sentences).values(), default=0)

@@ -10,9 +10,9 @@ from collections.abc import Hashable, Sequence
 
 
 def cohen_kappa(pairs: Sequence[tuple[Hashable, Hashable]]) -> float | None:
-    """Kappa of what two judges said of each answer: 1 is full agreement, 0 what chance gives.
+    """Kappa of two judges' verdicts on each answer: 1 is full agreement, 0 is chance level.
 
-    None if it is not defined: without answers, or if both always say the same one thing.
+    None if it is not defined: without answers, or if both always give the same single verdict.
     """
     count = len(pairs)
     first, second = (Counter(pair[judge] for pair in pairs) for judge in (0, 1))

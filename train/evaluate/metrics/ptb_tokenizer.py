@@ -1,7 +1,7 @@
 """The tokenizer of the caption metrics.
 
 In effect the tokenisation of the COCO caption evaluation (Chen et al. 2015, arXiv 1504.00325,
-section 4.1): Stanford's PTBTokenizer 3.4.1 in lower case, then punctuation dropped. That one is
+section 4.1): Stanford's PTBTokenizer 3.4.1 in lower case, then punctuation dropped. The original is
 Java; these few expressions give the same words for 35,390 of 35,400 captions of flickr8k and
 COCO, the rest being brackets (which the reference leaves in as `-lrb-`) and lone initials.
 """

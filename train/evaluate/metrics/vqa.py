@@ -1,4 +1,4 @@
-"""How answers to questions about pictures are matched with people's."""
+"""How answers to questions about pictures are matched with human answers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def normalized(answer: str) -> str:
-    """In lower case, without punctuation, articles and needless spaces: people's answers are words."""
+    """In lower case, without punctuation, articles and extra spaces, as human answers are plain words."""
     return " ".join(_ARTICLES.sub(" ", _PUNCTUATION.sub(" ", answer.lower())).split())
 
 
 def soft_accuracy(answer: str, people: Sequence[str]) -> float:
-    """min(1, equal answers of people / 3), A-OKVQA's measure of direct answers (its eval_predictions.py).
+    """min(1, equal human answers / 3), A-OKVQA's measure of direct answers (its eval_predictions.py).
 
-    That compares texts as they are, for models that choose from a vocabulary; here both sides are
+    The original compares texts unchanged, for models that choose from a vocabulary; here both sides are
     normalised, since the answers are free text.
     """
     said = normalized(answer)

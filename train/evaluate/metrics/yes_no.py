@@ -12,9 +12,9 @@ _HEDGED = re.compile(r"\byes (?:and|or) no\b|\bno (?:and|or) yes\b|\byes/no\b|\b
 
 
 def yes_or_no(words: str) -> float | None:
-    """1 for yes, 0 for no; None for prose that opens with neither and does not state it as its answer.
+    """1 for yes, 0 for no; None for prose that neither opens with one nor states it as its answer.
 
-    Nor is it clear if both are said ("Yes and no", "Yes. No.").
+    Also None if both are said ("Yes and no", "Yes. No.").
     """
     text = _MARKS.sub("", words).strip().lower()
     if _HEDGED.search(text):

@@ -1,4 +1,4 @@
-"""The answers of a report by picture: the questions about it, every run's answer, what is said of it."""
+"""The answers of a report by picture: the questions about it, every run's answer, and the verdicts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ KINDS: Mapping[str, str] = {
     "disagree": "judges who disagree",
     "unclear": "a verdict that is unclear",
 }
-"""What questions can be filtered by, and how it is called."""
+"""The kinds by which questions can be filtered, and their labels."""
 
 OF_PICTURES = ("objects", "captions")
-"""What a suite may know of a picture, whatever it asks."""
+"""What a suite may know about a picture, whatever it asks."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Asked:
 
     @property
     def length(self) -> int:
-        """Letters of the longest answer."""
+        """Characters of the longest answer."""
         return max(len(answer.record.answer) for answer in self.answers)
 
     @property
     def kinds(self) -> list[str]:
-        """Which of `KINDS` it is of."""
+        """The `KINDS` that apply to it."""
         verdicts = [verdict for answer in self.answers for verdict in answer.verdicts]
         is_of = {
             "wrong": self.wrong > 0,
@@ -83,7 +83,7 @@ class Card:
 
     @property
     def known(self) -> dict[str, Any]:
-        """What several questions know of the picture itself, and the same: it is shown once."""
+        """What several questions know about the picture itself, if they agree: it is shown once."""
         found: dict[str, Any] = {}
         for name in OF_PICTURES:
             values = [asked.truth[name] for asked in self.questions if name in asked.truth]
@@ -93,14 +93,14 @@ class Card:
 
 
 def cards(runs: Sequence[ReportedRun]) -> list[Card]:
-    """The pictures in the order of their runs; equal ones are one."""
+    """The pictures in the order of their runs; equal pictures share a card."""
     digests = {(one.set, one.photo): one.digest for run in runs for one in run.records}
     found: dict[str, Card] = {}
     questions: dict[tuple[str, ...], Asked] = {}
     for run in runs:
         for answer in _answers(run):
             record = answer.record
-            # What could not be asked has no digest; another run may have opened the picture.
+            # A question that could not be asked has no digest; another run may have opened the picture.
             digest = record.digest or digests.get((record.set, record.photo), "")
             picture = digest or f"{record.set}/{record.photo}"
             card = found.setdefault(picture, Card(record.photo, digest))
@@ -120,7 +120,7 @@ def _answers(run: ReportedRun) -> Iterator[Answer]:
 
 
 def _disagree(verdicts: Sequence[Verdict]) -> bool:
-    """Whether two judges say different things of the same question about an answer."""
+    """Whether two judges give different verdicts on the same question about an answer."""
     values: dict[str, set[float]] = {}
     for one in verdicts:
         if one.value is not None:

@@ -1,4 +1,4 @@
-"""What two runs of a suite differ by on the same questions, and whether that can be chance."""
+"""How two runs of a suite differ on the same questions, and whether that can be chance."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Difference:
     """95 %, by bootstrap over pictures; None for a count."""
 
     p_value: float | None = None
-    """Of McNemar's exact test over questions, for a share of answers that are each right or wrong."""
+    """From McNemar's exact test over questions, for a share of answers that are each right or wrong."""
 
 
 def difference(
     first: Score, second: Score, outcomes: tuple[list[bool], list[bool]] | None = None
 ) -> Difference:
-    """How much the second score is above the first; both are of the same questions.
+    """The second score minus the first, on the same questions.
 
-    `outcomes` are whether each answer of a share is a hit, question by question in the same order.
+    `outcomes` say whether each answer of a share is a hit, question by question in the same order.
     """
     p_value = None if outcomes is None else mcnemar(*_discordant(*outcomes))
     return Difference(second.value - first.value, _interval(first, second), p_value)

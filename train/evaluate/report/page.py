@@ -1,6 +1,6 @@
-"""One HTML page of a report: scores, pictures, answers and verdicts; it loads nothing from anywhere.
+"""One HTML page of a report: scores, pictures, answers and verdicts; it loads no other resources.
 
-Everything in a run is written by others, so all of it is escaped, and the page's content security policy
+Everything in a run is untrusted, so all of it is escaped, and the page's content security policy
 allows only its own script and style, by their hashes.
 """
 
@@ -23,7 +23,7 @@ from minigpt4.train.evaluate.suite import Verdict
 _FOLDER = Path(__file__).parent
 
 LABEL = 20
-"""Lists of texts of so many letters at most are names, which fit on a line."""
+"""Lists whose texts have at most this many characters are shown on one line."""
 
 
 def as_page(report: Report, pictures: FoundPictures) -> str:
@@ -53,14 +53,14 @@ def as_page(report: Report, pictures: FoundPictures) -> str:
 
 
 def _hash(content: str) -> str:
-    """What names an inline style or script in a content security policy."""
+    """The hash by which a content security policy allows an inline style or script."""
     return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
 
 
 def _text(text: object) -> str:
-    """Any text as HTML; control codes, which HTML has no place for, become question marks.
+    """Any text as HTML; control codes, which HTML does not allow, become question marks.
 
-    So do marks of direction, with which an answer could reorder the words around it.
+    So do bidirectional control characters, with which an answer could reorder the words around it.
     """
     return escape(
         "".join(letter if letter.isprintable() or letter in "\n\t" else "?" for letter in str(text))
@@ -85,7 +85,7 @@ def _table(table: Table, caption: str) -> str:
     for name, *cells in table.rows:
         others = "".join(f"<td>{_text(cell)}</td>" for cell in cells)
         rows += f'<tr><th scope="row">{_text(name)}</th>{others}</tr>'
-    # A table that is wider than the window is scrolled, which the keyboard can do only if it has the focus.
+    # A table wider than the window scrolls; by keyboard only if it can have the focus.
     return (
         f'<div class="scroll" role="region" aria-label="{_text(caption)}" tabindex="0"><table>'
         f"<caption>{_text(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -93,7 +93,7 @@ def _table(table: Table, caption: str) -> str:
 
 
 def _choices(report: Report, questions: Sequence[Asked]) -> str:
-    """What to filter by: only kinds that occur."""
+    """The filter fields, with only the kinds that occur."""
     kinds = {kind for question in questions for kind in question.kinds}
     options = [("", "all"), *((kind, name) for kind, name in KINDS.items() if kind in kinds)]
     fields = [_select("kind", "With", options)]
@@ -168,7 +168,7 @@ def _answer(answer: Answer) -> str:
 
 def _marks(answer: Answer) -> Iterator[str]:
     flaws = [mark for mark in answer.marks if mark.better == "lower"]
-    # A suite that looks for many flaws finds none in most answers, and saying so of each hides the others.
+    # Most answers lack most of a suite's flaws; listing each absent one would hide the others.
     absent = [mark for mark in flaws if not mark.is_wrong] if len(flaws) > 1 else []
     if absent and len(absent) == len(flaws):
         yield f'<li class="fine">none of {len(flaws)} flaws</li>'

@@ -1,4 +1,4 @@
-"""The pictures of runs, found again and made small enough for a page."""
+"""Find the pictures of runs, and make them small enough for a page."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class FoundPictures:
 
 
 def find_pictures(runs: Sequence[ReportedRun], data: Sequence[str]) -> FoundPictures:
-    """The pictures that were asked about, at `data`, else where each run remembers them.
+    """The pictures that were asked about, at `data`, else where each run recorded them.
 
-    A picture of the same name with other content is not the one. Raises DataError or UsageError for `data`
+    A picture of the same name with other content does not count. Raises DataError or UsageError for `data`
     without any.
     """
     found = FoundPictures()
@@ -70,7 +70,7 @@ def _open(
 
 
 def _thumbnail(photo: EvalPhoto, digest: str) -> bytes | None:
-    """The picture as a small JPEG; None if it is another one, or cannot be read."""
+    """The picture as a small JPEG; None if it is a different picture, or cannot be read."""
     try:
         picture = open_picture(photo.read(), name=photo.key)
         if picture.digest != digest:

@@ -24,7 +24,7 @@ class Comparison:
 
     @cached_property
     def pairs(self) -> list[tuple[Record, Record]]:
-        """The answers to the same question about the same picture; names alone may be of others."""
+        """The answers to the same question about the same picture; names alone may denote others."""
         known = {one.id: one for one in self.first.records}
         return [
             (known[one.id], one)
@@ -34,12 +34,12 @@ class Comparison:
 
     @property
     def pictures(self) -> int:
-        """How many pictures it is about."""
+        """How many pictures the pairs are about."""
         return len({first.digest for first, _ in self.pairs})
 
     @cached_property
     def differences(self) -> Mapping[str, Difference]:
-        """By the score's name; scores that only one of the runs has are left out."""
+        """The differences by score name, without scores that only one of the runs has."""
         if not self.pairs:
             return {}
         first = {one.name: one for one in self.first.scores_of([pair[0] for pair in self.pairs])}
@@ -53,7 +53,7 @@ class Comparison:
         }
 
     def _outcomes(self, name: str) -> tuple[list[bool], list[bool]] | None:
-        """Whether each answer is a hit of a rate; None if its tries are not the same single questions."""
+        """Whether each answer is a hit of a rate; None unless both count each pair as one try."""
         both: tuple[list[bool], list[bool]] = ([], [])
         for first, second in self.pairs:
             marks = [
@@ -70,7 +70,7 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """What must be known to read the differences."""
+        """Notes for reading the differences."""
         names = f"'{self.first.name}' and '{self.second.name}'"
         if not self.pairs:
             return [f"{names} have no question about the same picture in common and are not compared."]
@@ -101,7 +101,7 @@ class SuiteReport:
 
     @property
     def notes(self) -> list[str]:
-        """What must be known to read the table."""
+        """Notes for reading the table."""
         return [
             *(note for run in self.runs for note in _run_notes(run)),
             *(note for comparison in self.comparisons for note in comparison.notes),
@@ -116,13 +116,13 @@ class Report:
 
     @cached_property
     def suites(self) -> list[SuiteReport]:
-        """In the order in which they were named."""
+        """The suites in the order in which they were named."""
         names = dict.fromkeys(run.suite.name for run in self.runs)
         return [SuiteReport(name, [run for run in self.runs if run.suite.name == name]) for name in names]
 
     @property
     def notes(self) -> list[str]:
-        """What concerns several suites."""
+        """Notes that concern several suites."""
         if len(self.suites) < 2:
             return []
         names = ", ".join(suite.name for suite in self.suites)
@@ -163,7 +163,7 @@ def _judge_notes(run: str, judge: str, said: Sequence[Verdict]) -> list[str]:
 
 
 def as_record(report: Report) -> dict[str, Any]:
-    """The report for programs: every figure unrounded; null for one that does not exist."""
+    """The report as JSON values: every figure unrounded; null for one that does not exist."""
     return {
         "notes": report.notes,
         "suites": [
@@ -198,7 +198,7 @@ def _run(run: ReportedRun) -> dict[str, Any]:
 
 
 def _stated(part: Any) -> dict[str, Any]:
-    """What a part of the header states; None stands for what was left open."""
+    """The values in a part of the header, without None, which marks an option that was not given."""
     return (
         {name: value for name, value in part.items() if value is not None} if isinstance(part, dict) else {}
     )
@@ -225,5 +225,5 @@ def _differences(comparison: Comparison) -> dict[str, Any]:
 
 
 def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
+    """Replace NaN, which JSON lacks, with None."""
     return {name: None if value != value else value for name, value in record.items()}

@@ -1,4 +1,4 @@
-"""A run as a report reads it: its answers, scored anew, and what each rate says of a single answer."""
+"""A run as a report reads it: its answers, rescored, and what each rate says about a single answer."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from minigpt4.train.evaluate.suites import suite_named
 
 @dataclass(frozen=True)
 class Mark:
-    """What a rate says of one answer: hits of tries."""
+    """What a rate says about one answer: hits of tries."""
 
     name: str
     hits: float
     tries: float
     better: str | None
-    """Which of "higher" and "lower" speaks for the answer; None if neither does."""
+    """Whether "higher" or "lower" is better; None if neither."""
 
     @property
     def is_wrong(self) -> bool:
-        """Whether it speaks against the answer."""
+        """Whether the rate counts against the answer."""
         return self.hits < self.tries if self.better == "higher" else self.better == "lower" and self.hits > 0
 
 
@@ -41,23 +41,23 @@ class ReportedRun:
     header: Mapping[str, Any]
     suite: Suite
     records: tuple[Record, ...]
-    """Those with an answer."""
+    """The records with an answer."""
 
     failed: tuple[Record, ...]
-    """Those without, and why."""
+    """The records without an answer, and why."""
 
     verdicts: Mapping[str, Sequence[Verdict]]
-    """By the answer's id."""
+    """Verdicts by the answer's id."""
 
     questions: int
-    """How many were to be asked."""
+    """How many questions were to be asked."""
 
     date: str = ""
     """The day of the last answer (UTC), as 2026-01-31."""
 
     @classmethod
     def open(cls, path: Path) -> ReportedRun:
-        """Read a run; raises UsageError or DataError for none, a damaged one, or one without any answer."""
+        """Read a run; raises UsageError or DataError if there is none, or it is damaged or has no answer."""
         run = EvalRun.open(path)
         header = run.header
         data, model = header.get("data"), header.get("model")
@@ -103,7 +103,7 @@ class ReportedRun:
         try:
             return self.suite.scores(records, verdicts)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            # The rows are JSON of the right form, but what is inside `truth` is known to the suite only.
+            # The rows are well-formed, but only the suite knows what must be inside `truth`.
             raise DataError(
                 f"The answers in '{self.path}' lack what the suite {self.suite.name} scores; "
                 "evaluate again into a new folder."
@@ -111,7 +111,7 @@ class ReportedRun:
 
     @cached_property
     def marks(self) -> Mapping[str, list[Mark]]:
-        """What the rates say of each answer, by its id: the rates of this answer alone."""
+        """What the rates say about each answer, by its id: the rates of this answer alone."""
         return {record.id: _marks(self.scores_of([record])) for record in self.records}
 
     def places(self, name: str) -> list[str]:
@@ -131,7 +131,7 @@ def _marks(scores: Sequence[Score]) -> list[Mark]:
 
 
 def open_runs(paths: Sequence[Path]) -> list[ReportedRun]:
-    """The runs in their order, with names that differ: of bundle and projection, else of folders."""
+    """The runs in their order, with distinct names: of bundle and projection, else of folders."""
     runs = [ReportedRun.open(path) for path in paths]
     folders = [str(run.path.absolute()) for run in runs]
     candidates = (
@@ -140,14 +140,14 @@ def open_runs(paths: Sequence[Path]) -> list[ReportedRun]:
         folders,
         [f"{name} ({folders[: place + 1].count(name)})" for place, name in enumerate(folders)],
     )
-    # Of different suites they are never side by side.
+    # Runs of different suites are never side by side.
     suites = [run.suite.name for run in runs]
     names = next(some for some in candidates if len(set(zip(suites, some, strict=True))) == len(runs))
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
 def _model(run: ReportedRun) -> str:
-    """The bundle, and the projection if it is another than the bundle's own."""
+    """The bundle, and the projection if it is not the bundle's own."""
     name = str(run.header["model"].get("bundle") or run.header["model"].get("name") or run.path.name)
     for place in map(Path, run.places("projection")):
         # A training run's folder tells more than the file in it, which always has the same name.

@@ -13,14 +13,14 @@ from minigpt4.train.evaluate.report.reported_run import ReportedRun
 from minigpt4.train.evaluate.scores import Score
 
 NONE = "-"
-"""In place of a figure that does not exist."""
+"""Stands for a missing figure."""
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#~!&])")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells on one line each; the first row names the columns."""
+    """Cells of one line each; `head` names the columns."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -49,7 +49,7 @@ def score_table(suite: SuiteReport) -> Table:
 
 
 def run_table(report: Report) -> Table:
-    """What each run asked of what: a row for each fact, a column for each run."""
+    """The facts about each run: a row for each fact, a column for each run."""
     facts = [_facts(run) for run in report.runs]
     names = list(dict.fromkeys(name for some in facts for name in some))
     head = ["", *(f"{run.name}, {run.suite.name}" for run in report.runs)]
@@ -66,7 +66,7 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """The whole report; names are escaped, so that they stay what they are."""
+    """The whole report; names are escaped, so that they are shown literally."""
     parts = ["# Evaluation\n", *_markdown_notes(report.notes)]
     for suite in report.suites:
         parts += [f"## {escaped(suite.name)}\n", _markdown_table(score_table(suite))]
@@ -90,7 +90,7 @@ def figure(score: Score, value: float) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text on one line, with a question mark for what does not print."""
+    """The text on one line, with a question mark for each unprintable character."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""Short captions against people's own: CIDEr-D, BLEU, length, distinct words."""
+"""Short captions against human captions: CIDEr-D, BLEU, length, distinct words."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Captions(Suite):
     need = "captions"
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """One question a picture."""
+        """One question per picture."""
         prompt = CAPTION_QUESTIONS[options.stage] if options.prompt is None else options.prompt
         for photo in photos:
             yield Task(

@@ -1,4 +1,4 @@
-"""Objects that answers make up: CHAIR, for a short and a long description as in the paper."""
+"""Hallucinated objects: CHAIR, for a short and a long description as in the paper."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Ver
 
 @dataclass(frozen=True)
 class Description:
-    """A question for a description, and its longest answer."""
+    """A prompt for a description, and the token limit of the answer."""
 
     question: str
     max_tokens: int
@@ -35,7 +35,7 @@ class Chair(Suite):
     need = "objects"
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """Both descriptions of each picture, or the one that is asked for instead."""
+        """Both descriptions of each picture, or the one of `options.prompt` instead."""
         asked = DESCRIPTIONS
         if options.prompt is not None:
             asked = {"own": Description(options.prompt, DESCRIPTIONS["long"].max_tokens)}
@@ -47,8 +47,8 @@ class Chair(Suite):
                 yield Task(f"{photo.key} {name}", photo, one.question, limit, truth)
 
     def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
-        """For each description: made up per named object and per answer, how much was found, lengths."""
-        # A set with other labels than COCO's shows what else an answer can name rightly or wrongly.
+        """For each description: objects made up, per named object and per answer, recall, and lengths."""
+        # Labels besides COCO's are further objects that an answer can name rightly or wrongly.
         others = {kind_of(label) for record in records for label in record.truth["objects"]}
         found: list[Score] = []
         for name in dict.fromkeys(str(record.truth["description"]) for record in records):

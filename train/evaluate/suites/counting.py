@@ -1,4 +1,4 @@
-"""How many of something there are in the picture."""
+"""Questions about the number of objects in a picture."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Ver
 
 QUESTION = "How many {objects} are there in the image?"
 GROUPS = ("1", "2", "3 or 4", "5 or more")
-"""Groups of true numbers: of larger ones there are few, and people do not tell them at a glance either."""
+"""Groups of true numbers: larger ones are rare, and people do not see them at a glance either."""
 
 AVERAGED = 3
-"""The mean over numbers is that of the first groups, up to four."""
+"""The first groups, up to the number four, over which the mean over numbers is taken."""
 
 Sums = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Counting(Suite):
     max_tokens = 16
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """A question for each kind of objects in a picture, but those of which a crowd was not counted."""
+        """A question for each kind of object in a picture, except kinds with an uncounted crowd."""
         template = options.template(QUESTION, "objects", "dogs")
         is_asked = False
         for photo in photos:
@@ -51,7 +51,7 @@ class Counting(Suite):
             raise DataError("All objects of the pictures are crowds, which nobody counted.")
 
     def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
-        """Exact and within one: of all, per true number, their mean, and for always answering one."""
+        """Accuracy, exact and within one: overall, per true number, their mean, and of always saying one."""
         found: list[Score] = []
         for name, tolerance in (("exact", 0), ("within one", 1)):
             own = _parts(records, tolerance, lambda record: number_in(record.answer))
@@ -82,7 +82,7 @@ class Counting(Suite):
 def _parts(
     records: Sequence[Record], tolerance: int, answered: Callable[[Record], int | None]
 ) -> dict[str, tuple[float, ...]]:
-    """By picture, hits and tries of each group of true numbers."""
+    """Hits and tries of each group of true numbers, by picture."""
     parts: dict[str, list[float]] = {}
     for record in records:
         truth, answer = int(record.truth["number"]), answered(record)
@@ -103,7 +103,7 @@ def _pooled(sums: Sums) -> Sums:
 
 
 def _mean_over_numbers(sums: Sums) -> Sums:
-    """The mean of the averaged groups' rates, over those of them that there are."""
+    """The mean rate of the averaged groups that occur."""
     hits, tries = sums[..., 0 : 2 * AVERAGED : 2], sums[..., 1 : 2 * AVERAGED : 2]
     rates = np.divide(hits, tries, out=np.zeros_like(hits), where=tries > 0)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Whether descriptions cover people's captions, as judges see it (section 4.3 of arXiv 2304.10592)."""
+"""Whether descriptions cover human captions, according to judges (section 4.3 of arXiv 2304.10592)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minigpt4.train.evaluate.suites.fluency import DETAIL_QUESTION
 from minigpt4.train.evaluate.suites.judged import JudgedSuite
 
 DRAWN = "one caption"
-"""The question about the caption that is drawn; those about the others are numbered."""
+"""The question about the drawn caption; the questions about the others are numbered."""
 
 JUDGE_PROMPT = (
     "There is one image caption1 '{caption}', and there is another image caption2 '{answer}'. Does image "
@@ -28,8 +28,8 @@ CAPTIONS = 5
 class Coverage(JudgedSuite):
     """The share of answers that cover a caption, and how many of five captions they cover.
 
-    A judge is asked yes or no about each caption: the one that is drawn gives the share, and all five
-    together the number. Known negatives are asked about with the drawn one only.
+    A judge answers yes or no about each caption: the share comes from the drawn one, the number from all
+    five. Known negatives are judged with the drawn caption only.
     """
 
     name = "coverage"
@@ -38,7 +38,7 @@ class Coverage(JudgedSuite):
     negative_question = DRAWN
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """One question a picture."""
+        """One question per picture."""
         prompt = DETAIL_QUESTION if options.prompt is None else options.prompt
         for photo in photos:
             rng = random.Random(f"caption {options.seed} {photo.key}")
@@ -46,7 +46,7 @@ class Coverage(JudgedSuite):
             yield Task(photo.key, photo, prompt, options.max_tokens or self.max_tokens, truth)
 
     def questions(self, record: Record, answer: str, *, is_negative: bool) -> list[JudgeTask]:
-        """One about the drawn caption, and if there are five, one about each other."""
+        """One about the drawn caption, and if there are five, one about each of the others."""
         captions, drawn = record.truth["captions"], record.truth["drawn"]
         return [
             JudgeTask(
@@ -62,13 +62,13 @@ class Coverage(JudgedSuite):
         ]
 
     def may_replace(self, record: Record, other: Record) -> bool:
-        """The answer about another picture that does not name this one's subject."""
+        """Whether the other answer is about another picture and does not name this one's subject."""
         return super().may_replace(record, other) and not names_subject(
             other.answer, record.truth["captions"]
         )
 
     def judged_scores(self, said: Mapping[str, Mapping[str, float]]) -> list[Score]:
-        """The share of drawn captions covered; of all five where they are judged, how many."""
+        """The share of drawn captions covered, and how many of five where all are judged."""
         drawn = {key: (found[DRAWN], 1.0) for key, found in said.items() if DRAWN in found}
         all_five = {key: (sum(found.values()), 1.0) for key, found in said.items() if len(found) == CAPTIONS}
         share, number = "captions covered", f"captions covered, of {CAPTIONS}"

@@ -31,7 +31,7 @@ class Fluency(Suite):
     name = "fluency"
     max_tokens = 300
     questions: ClassVar[Mapping[str, LongQuestion]] = {"": LongQuestion(DETAIL_QUESTION)}
-    """By their names, which precede their scores; another prompt takes the place of all."""
+    """The questions by name, which begins their scores' names; another prompt replaces all of them."""
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
         """Every question of the suite about each picture."""
@@ -44,7 +44,7 @@ class Fluency(Suite):
                 )
 
     def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
-        """How many answers fail in form, in all and by reason; an answer may have several."""
+        """The share of answers that fail in form, overall and by reason; an answer may have several."""
         by_question: dict[str, list[Record]] = {}
         for record in records:
             by_question.setdefault(record.truth.get("question", ""), []).append(record)

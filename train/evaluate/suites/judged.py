@@ -1,4 +1,4 @@
-"""What suites have in common whose answers are judged, by a model or by people."""
+"""The common base of suites whose answers are judged, by a model or by people."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from minigpt4.train.evaluate.suite import JudgeTask, Record, Suite, Verdict
 from minigpt4.train.evaluate.suites.subjects import length
 
 NEGATIVE_SHARE = 0.1
-"""Known negatives for each judged answer."""
+"""Known negatives per judged answer."""
 
 FEWEST_NEGATIVES = 5
 
 
 class JudgedSuite(Suite):
-    """A suite whose judges say yes or no, to known negatives among the answers too."""
+    """A suite whose judges say yes or no, also to known negatives among the answers."""
 
     is_judged = True
     negative_question: ClassVar[str | None] = None
-    """The question that is asked about known negatives too; None for all."""
+    """The only question that is asked about known negatives; None: all questions."""
 
     @abstractmethod
     def questions(self, record: Record, answer: str, *, is_negative: bool) -> list[JudgeTask]:
-        """What is asked about an answer as one to the record's question."""
+        """The judges' questions about `answer`, taken as the answer to the record's question."""
 
     @abstractmethod
     def judged_scores(self, said: Mapping[str, Mapping[str, float]]) -> list[Score]:
-        """The scores from what one judge said: by record and question 1 for yes, 0 for no."""
+        """The scores from one judge's verdicts, by record and question: 1 for yes, 0 for no."""
 
     def may_replace(self, record: Record, other: Record) -> bool:
-        """Whether the other's answer is certainly wrong for this record, so far as can be told."""
+        """Whether the other's answer is certainly wrong for this record, as far as can be told."""
         return other.photo != record.photo and other.answer != record.answer
 
     def judge_tasks(self, records: Sequence[Record], seed: int = 0) -> list[JudgeTask]:
@@ -53,7 +53,7 @@ class JudgedSuite(Suite):
     def _negatives(self, records: Sequence[Record], seed: int) -> Iterator[tuple[Record, str]]:
         wanted = max(FEWEST_NEGATIVES, round(NEGATIVE_SHARE * len(records)))
         rng = random.Random(f"negatives {seed}")
-        ordered = sorted(records, key=lambda one: one.id)  # the order of a run's files is no one's choice
+        ordered = sorted(records, key=lambda one: one.id)  # the order of a run's files is arbitrary
         for record in rng.sample(ordered, len(ordered)):
             others = [other for other in ordered if self.may_replace(record, other)]
             if others and wanted:
@@ -65,7 +65,7 @@ class JudgedSuite(Suite):
         return yes_or_no(words)
 
     def scores(self, records: Sequence[Record], verdicts: Sequence[Verdict] = ()) -> list[Score]:
-        """What each judge said; before that only the answers' length."""
+        """The scores by each judge, and the answers' length; without verdicts only the latter."""
         judges = dict.fromkeys(one.judge for one in verdicts)
         found: list[Score] = []
         for judge in judges:
@@ -94,7 +94,7 @@ class JudgedSuite(Suite):
 
 
 def count(name: str, number: int) -> Score:
-    """A number of things as a score."""
+    """A count as a score."""
     return Score(name, {"": (number, 1)}, has_interval=False, digits=0)
 
 

@@ -1,9 +1,9 @@
 """Whether something is in the picture: POPE (Li et al. 2023, arXiv 2305.10355).
 
-Of each picture, its first three kinds of objects are asked about, and for each of these one that it lacks,
+Each picture is asked about its first three kinds of objects and, for each of these, about one that it lacks,
 chosen in three ways: at random, the most frequent in the set (popular), or the one that most often
 accompanies the object that is there (adversarial). Questions that several ways share are asked once.
-POPE leaves pictures with fewer than three kinds out; here they are asked about those that they have.
+POPE leaves out pictures with fewer than three kinds; here they have fewer questions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from minigpt4.train.evaluate.suite import Record, Suite, SuiteOptions, Task, Ver
 
 QUESTION = "Is there {object} in the image?"
 ASKED = 3
-"""Kinds of objects that are asked about in each picture."""
+"""Most kinds of objects that are asked about per picture."""
 
 Negatives = Literal["random", "popular", "adversarial"]
 Sums = NDArray[np.float64]
@@ -36,15 +36,15 @@ _CLEAR = re.compile(r"\b(?:yes|no|not)\b|n't\b", re.IGNORECASE)
 
 
 class Presence(Suite):
-    """Yes-or-no questions about objects, as many with one answer as with the other."""
+    """Yes-or-no questions about objects, with as many true answers yes as no."""
 
     name = "presence"
     need = "objects"
     max_tokens = 4
-    """POPE reads the first words; of 470 answers of mini none reads otherwise with six, a quarter slower."""
+    """POPE reads the first words; six tokens change none of 470 answers of mini, and are a quarter slower."""
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """Up to twelve questions a picture; raises DataError if the set has no two kinds of objects."""
+        """Up to twelve questions per picture; raises DataError if the set has no two kinds of objects."""
         template = options.template(QUESTION, "object", "a dog")
         present = {photo: list(dict.fromkeys(one.label for one in photo.objects)) for photo in photos}
         choose = NegativeChoice(list(present.values()), options.seed)
@@ -98,10 +98,10 @@ class Presence(Suite):
 
 
 class NegativeChoice:
-    """Chooses objects that a picture lacks, by what the pictures of the set have."""
+    """Chooses objects that a picture lacks, based on those in all pictures of the set."""
 
     def __init__(self, pictures: Sequence[Sequence[str]], seed: int) -> None:
-        """`pictures` are the labels of each, every label once."""
+        """`pictures` are the labels of each picture, without repetitions."""
         frequency = Counter(label for labels in pictures for label in labels)
         self._all = list(frequency)
         self._popular = [label for label, _ in frequency.most_common()]
@@ -115,7 +115,7 @@ class NegativeChoice:
         self._random = random.Random(seed)
 
     def pairs(self, labels: Sequence[str], kind: Negatives) -> Iterator[tuple[str, str]]:
-        """For each of a picture's first labels one that it lacks; fewer if there are not enough."""
+        """For each of a picture's first labels, one that it lacks; fewer if there are not enough."""
         used = set(labels)
         for label in labels[:ASKED]:
             ranked = {"random": [], "popular": self._popular, "adversarial": self._together[label]}[kind]
@@ -153,4 +153,4 @@ FIGURES: Mapping[str, Callable[[Sums], Sums]] = {
     "F1": partial(_ratio, hits=(_TP, _TP), tries=(_TP, _TP, _FP, _FN)),
     "yes share": partial(_ratio, hits=(_FP, _TP), tries=(_TN, _FP, _FN, _TP)),
 }
-"""From the numbers of true and false negatives and positives: rows with nothing there, then something."""
+"""From the counts TN, FP, FN and TP: of questions about absent objects first, then about present ones."""

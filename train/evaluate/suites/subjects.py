@@ -1,4 +1,4 @@
-"""Whether answers name what people see."""
+"""Whether answers name what human captions name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Subjects(Suite):
     need = "captions"
 
     def tasks(self, photos: Sequence[EvalPhoto], options: SuiteOptions) -> Iterator[Task]:
-        """One question a picture."""
+        """One question per picture."""
         prompt = SUBJECT_QUESTION if options.prompt is None else options.prompt
         for photo in photos:
             yield Task(
@@ -33,7 +33,7 @@ class Subjects(Suite):
 
 
 def subject_rate(records: Sequence[Record]) -> Score:
-    """How many of the answers name the subject, see `metrics/subjects.py`."""
+    """The share of answers that name the subject (see `metrics/subjects.py`)."""
     named = {one.id: (float(names_subject(one.answer, one.truth["captions"])), 1.0) for one in records}
     return Score("subject rate", named, is_rate=True)
 

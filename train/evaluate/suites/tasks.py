@@ -45,7 +45,7 @@ JUDGE_PROMPT = (
 
 
 class Tasks(JudgedSuite):
-    """The share of successful answers to each task, judged by those who see the picture."""
+    """The share of successful answers to each task, judged by judges who see the picture."""
 
     name = "tasks"
     max_tokens = 300
@@ -72,11 +72,11 @@ class Tasks(JudgedSuite):
         return [JudgeTask(record.id, kind, prompt, ask, answer, True, is_negative)]
 
     def may_replace(self, record: Record, other: Record) -> bool:
-        """The answer to the same task about another picture."""
+        """Whether the other answer is to the same task about another picture."""
         return super().may_replace(record, other) and other.truth["kind"] == record.truth["kind"]
 
     def judged_scores(self, said: Mapping[str, Mapping[str, float]]) -> list[Score]:
-        """The share of successes, in all and by task."""
+        """The share of successes, overall and by task."""
         of_kind = {
             kind: {key: (found[kind], 1.0) for key, found in said.items() if kind in found} for kind in KINDS
         }

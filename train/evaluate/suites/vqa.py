@@ -73,7 +73,7 @@ def _score(name: str, records: Sequence[Record]) -> Score:
 
 
 def _by_photo(found: Iterator[tuple[str, float]]) -> dict[str, tuple[float, float]]:
-    """Sum and number by picture, since questions about one are not independent."""
+    """Sum and number by picture, since questions about the same picture are not independent."""
     parts: dict[str, tuple[float, float]] = {}
     for photo, value in found:
         total, number = parts.get(photo, (0.0, 0.0))

@@ -102,7 +102,7 @@ def test_a_server_that_is_down_is_given_up_after_a_few_requests(serve: Serve) ->
     refused: dict[int, str] = {}
     with pytest.raises(ModelError, match="status 500, 2 times in a row: not now") as failed:
         list(model_at(server, concurrency=1, retries=1).complete(requests(50), refused.__setitem__))
-    assert "the same command goes on" in str(failed.value)
+    assert "the same command continues" in str(failed.value)
     assert len(server.requests) == 6
     assert sorted(refused) == [0, 1]
 

@@ -139,7 +139,7 @@ def test_a_run_that_was_stopped_goes_on_and_asks_nothing_twice(
     folder = a_run(tmp_path / "run")
     code, out, err = judge(folder, *at(server), "--retries", "0", "--concurrency", "1")
     assert (code, out) == (1, "")
-    assert "the same command goes on from there" in err.splitlines()[-1]
+    assert "the same command continues" in err.splitlines()[-1]
     assert len(rows(folder)) == 7
     with (folder / "verdicts.jsonl").open("a") as file:
         file.write('{"id": "9", "jud')  # cut off by a kill
@@ -393,7 +393,7 @@ def test_a_real_server_behind_every_fault_loses_and_doubles_no_verdict(
     asked = ["--judge", "llama", "--base-url", front.url, "--model", "mini", "--max-tokens", "6"]
     front.faults = ["", "429 0.05", "500", "slow", "cut", "broken", "half", "empty", "", *["500"] * 99]
     code, _, err = judge(folder, *asked, "--timeout", "1.2", "--concurrency", "1", "--retries", "3")
-    assert code == 1 and "the same command goes on from there" in err
+    assert code == 1 and "the same command continues" in err
     front.faults = ["half", "429 0.05", "cut"]
     code, _, err = judge(folder, *asked)
     assert code == 0 and "Resuming: " in err
