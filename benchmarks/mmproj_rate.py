@@ -3,7 +3,7 @@
     python benchmarks/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf [--threads 2] [--rounds 5] [--size 1024 768]
     python benchmarks/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf --like siglip-base | siglip-so400m
 
-With `--like` the mmproj serves as a pattern only: one of that tower's true size is written to a temporary
+With `--like` the mmproj is only a pattern: one with that tower at its true size is written to a temporary
 folder, with random weights in F16 and MMPROJ's projector type. The bare calls are those of llama.cpp's
 own programs: tokenize, encode each chunk, with flash attention left to the library. All alternate in one
 process, after a warm-up round.
@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
+from enlarge import TOWERS, enlarged_mmproj
 from PIL import Image
 
 from minigpt4.core.cores import usable_cores
@@ -32,66 +32,9 @@ from minigpt4.core.mtmd.language import LlamaCppWithImages
 from minigpt4.core.pixels import Picture
 from minigpt4.core.weights.gguf.facts import mmproj_facts
 
-TOWERS = {
-    "siglip-base": {"width": 768, "mlp": 3072, "layers": 12, "heads": 12, "patch": 16, "image": 512},
-    "siglip-so400m": {"width": 1152, "mlp": 4304, "layers": 27, "heads": 16, "patch": 14, "image": 896},
-}
-"""The towers of SmolVLM-500M and of Gemma 3."""
-
-
-def like(tower: str, pattern: Path, path: Path) -> None:
-    """Write an mmproj of a tower's true size, with random weights, in the pattern's form."""
-    size = TOWERS[tower]
-    found = gguf.GGUFReader(pattern)
-    own = {
-        "clip.vision.embedding_length": size["width"],
-        "clip.vision.feed_forward_length": size["mlp"],
-        "clip.vision.block_count": size["layers"],
-        "clip.vision.attention.head_count": size["heads"],
-        "clip.vision.patch_size": size["patch"],
-        "clip.vision.image_size": size["image"],
-        "clip.vision.preproc_image_size": 2 * size["image"],
-    }
-    writer = gguf.GGUFWriter(path, "clip")
-    old = {name: int(found.fields[name].contents()) for name in own if name in found.fields}
-    for name, one in found.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        value = own.get(name, one.contents()) if name in old else one.contents()
-        kind = one.types[0]
-        writer.add_key_value(name, value, kind, one.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
-    random = np.random.default_rng(0)
-    width, mlp = old["clip.vision.embedding_length"], old["clip.vision.feed_forward_length"]
-    patches = (old["clip.vision.image_size"] // old["clip.vision.patch_size"]) ** 2
-    for tensor in found.tensors:
-        layer = tensor.name.split(".")[2] if tensor.name.startswith("v.blk.") else "0"
-        if layer != "0":
-            continue
-        names = [tensor.name]
-        if tensor.name.startswith("v.blk.0."):
-            names = [tensor.name.replace(".0.", f".{place}.", 1) for place in range(size["layers"])]
-        shape = [int(side) for side in reversed(tensor.shape)]
-        grown = {width: size["width"], mlp: size["mlp"], patches: (size["image"] // size["patch"]) ** 2}
-        if tensor.name == "v.patch_embd.weight":
-            shape = [size["width"], 3, size["patch"], size["patch"]]
-        elif tensor.name.startswith("mm."):
-            shape[-1] = shape[-1] // width * size["width"] if len(shape) > 1 else shape[-1]
-        else:
-            shape = [grown.get(side, side) for side in shape]
-        half = len(shape) > 1 and not tensor.name.startswith("v.position")
-        for name in names:
-            values = random.standard_normal(shape, np.float32) * 0.02
-            if "ln" in name and name.endswith("weight"):
-                values[:] = 1
-            writer.add_tensor(name, values.astype(np.float16) if half else values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
 
 def bare(mmproj: library.Mmproj, image: Image.Image) -> None:
-    """The library's own calls, in an opened context."""
+    """Make the library's own calls, in an opened context."""
     api, context = mmproj._api, mmproj._context
     pixels = np.asarray(image, np.uint8)
     bitmap = api.mtmd_bitmap_init(
@@ -124,7 +67,7 @@ def main() -> None:
         mmproj = asked.mmproj
         if asked.like:
             mmproj = Path(folder) / "mmproj.gguf"
-            like(asked.like, asked.mmproj, mmproj)
+            enlarged_mmproj(TOWERS[asked.like], asked.mmproj, mmproj)
         measure(asked, mmproj)
 
 
