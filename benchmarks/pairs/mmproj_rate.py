@@ -1,7 +1,7 @@
 """How fast a picture is encoded through libmtmd here, beside libmtmd's own calls at its defaults.
 
-    python benchmarks/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf [--threads 2] [--rounds 5] [--size 1024 768]
-    python benchmarks/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf --like siglip-base | siglip-so400m
+    python benchmarks/pairs/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf [--threads 2] [--rounds 5] [--size 1024 768]
+    python benchmarks/pairs/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf --like siglip-base | siglip-so400m
 
 With `--like` the mmproj is only a pattern: one with that tower at its true size is written to a temporary
 folder, with random weights in F16 and MMPROJ's projector type. The bare calls are those of llama.cpp's
