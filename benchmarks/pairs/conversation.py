@@ -1,6 +1,6 @@
 """A model of two GGUF files in a conversation, beside llama.cpp's own multimodal library (libmtmd).
 
-    python benchmarks/pairs/conversation.py LANGUAGE.gguf MMPROJ.gguf [--like smolvlm-500m] [--rounds 3] [--tokens 32]
+    python benchmarks/pairs/conversation.py LANGUAGE.gguf MMPROJ.gguf [--like smolvlm-500m] [--rounds 3]
 
 With `--like` the two files are only patterns: files of the model's true size with random weights are written
 to a temporary folder, the language model in Q8_0. All peers alternate in one process; prints medians:

@@ -1,6 +1,6 @@
 """How fast a picture is encoded through libmtmd here, beside libmtmd's own calls at its defaults.
 
-    python benchmarks/pairs/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf [--threads 2] [--rounds 5] [--size 1024 768]
+    python benchmarks/pairs/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf [--threads 2] [--size 1024 768]
     python benchmarks/pairs/mmproj_rate.py LANGUAGE.gguf MMPROJ.gguf --like siglip-base | siglip-so400m
 
 With `--like` the mmproj is only a pattern: one with that tower at its true size is written to a temporary
