@@ -195,7 +195,7 @@ def test_a_missing_program_is_reported_before_anything_is_read(
         (["prepare", LAION, "-n", "5000"], "which has 4000; choose fewer with -n"),
         (["prepare", LAION, "-n", "9", "--ratio", "1:x"], "--ratio is '1:x'; write a number above 0"),
         (["prepare", LAION, "-n", "9", "--ratio", "nan"], "--ratio is 'nan'; write a number above 0"),
-        (["prepare"], "data holds no chosen pairs to go on with"),
+        (["prepare"], "data holds no chosen pairs to continue with"),
         (
             ["prepare", LAION, "-n", "9", "--bundle", "mimi"],
             "There is no bundle 'mimi'; did you mean 'mini'?",
