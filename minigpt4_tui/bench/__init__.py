@@ -1,1 +1,1 @@
-"""`minigpt4 bench`: what a bundle takes on this machine, beside what the machine could do."""
+"""`minigpt4 bench`: a bundle's speed and memory on this machine, compared with the machine's limits."""

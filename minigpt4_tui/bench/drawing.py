@@ -1,4 +1,4 @@
-"""A bench's result as an SVG picture: how much of what the machine would allow each figure reaches."""
+"""A benchmark result as an SVG picture: which fraction of the machine's limit each figure reaches."""
 
 from __future__ import annotations
 

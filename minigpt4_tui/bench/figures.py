@@ -1,4 +1,4 @@
-"""What people wait for, measured with a bundle's engine, and what the machine would allow."""
+"""Benchmark figures of a bundle's engine: latencies, rates and peak memory."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MORE = "What else is there to see?"
 
 RUNS, LEAST_RUNS = 5, 3
 ENOUGH_S = 15.0
-"""A figure is measured RUNS times, or LEAST_RUNS times if those have taken so many seconds."""
+"""A figure is measured LEAST_RUNS times, then up to RUNS times until the total reaches these seconds."""
 
 PREFILLED = 256
 DECODED = 32
@@ -42,7 +42,7 @@ BUSY_LOOP = "import os, sys\nparent = int(sys.argv[1])\nwhile os.getppid() == pa
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of some measurements, the lowest and the highest value."""
+    """The median, lowest and highest value of repeated measurements."""
 
     name: str
     unit: Unit
@@ -51,7 +51,7 @@ class Figure:
     high: float
     runs: int
     positions: int = 0
-    """Of the language model that one measurement computes before its end."""
+    """Positions of the language model that one measurement computes."""
 
     looks: int = 0
     """Pictures that one measurement encodes."""
@@ -65,13 +65,13 @@ class Figure:
     def of(
         cls, name: str, unit: Unit, values: Sequence[float], *, positions: int = 0, looks: int = 0
     ) -> Figure:
-        """The figure of some values."""
+        """Summarise measured values."""
         middle = statistics.median(values)
         return cls(name, unit, middle, min(values), max(values), len(values), positions, looks)
 
 
 class Bench:
-    """Measures one bundle, in this process. Its pictures are random, and the disk cache forgets them."""
+    """Measures one bundle in this process, with random pictures that are removed from the disk cache."""
 
     def __init__(self, load: Callable[[EngineOptions], Engine], options: EngineOptions) -> None:
         self._load, self._options = load, options
@@ -81,7 +81,7 @@ class Bench:
         """Floating-point operations of encoding a picture, once that has been measured."""
 
     def figures(self, busy_loops: int) -> Iterator[Figure]:
-        """One figure after the other; `busy_loops` other processes work beside `busy_ask`."""
+        """Yield one figure after another; `busy_loops` other processes run during `busy_ask`."""
         loads: list[float] = []
         engine: Engine | None = None
         try:
@@ -139,7 +139,7 @@ class Bench:
         return Figure.of("prefill", "tokens/s", rates)
 
     def _first_tokens(self, engine: Engine) -> tuple[list[float], int]:
-        """Seconds from a question about a new picture to the first token, nothing computed before."""
+        """Measure seconds to the first token with nothing cached; also returns the prompt's tokens."""
         seconds: list[float] = []
         positions = 0
         while _goes_on(seconds):
@@ -153,7 +153,7 @@ class Bench:
         return seconds, positions
 
     def _decode(self, engine: Engine) -> Figure:
-        """The rate of single tokens after a question; the end token is ignored."""
+        """Measure the rate of decoding single tokens after a question; the end token is ignored."""
         language = engine.language
         picture = engine.look(self._picture())
         prompt: list[int | ImageEmbedding] = [*language.tokenize(Text(QUESTION)), picture]
@@ -168,7 +168,7 @@ class Bench:
         return Figure.of("decode", "tokens/s", rates)
 
     def _second_turn(self, engine: Engine) -> Figure:
-        """Seconds to the first token of a second answer about a picture, the first one just given."""
+        """Measure seconds to the first token of a second answer, right after the first one."""
         seconds: list[float] = []
         positions = 0
         while _goes_on(seconds):
@@ -183,7 +183,7 @@ class Bench:
         return Figure.of("second_turn", "s", seconds, positions=positions)
 
     def _picture(self) -> bytes:
-        """A JPEG that was never seen."""
+        """Return a random JPEG that no cache holds."""
         coarse = self._rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
         buffer = BytesIO()
         Image.fromarray(coarse).resize(PICTURE_SIZE, Image.Resampling.BICUBIC).save(buffer, "JPEG")
@@ -193,7 +193,7 @@ class Bench:
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    """Other processes that keep processors busy; they end with the block, or with this process."""
+    """Keep processors busy with other processes, which end with the block or with this process."""
     command = [sys.executable, "-I", "-S", "-c", BUSY_LOOP, str(os.getpid())]
     running: list[subprocess.Popen[bytes]] = []
     try:

@@ -1,4 +1,4 @@
-"""Memory bandwidth and arithmetic of this machine, measured briefly, and what a bundle needs of them."""
+"""This machine's memory bandwidth and FLOP/s, measured briefly, and how much of them a bundle needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COPIED = 1 << 28
 """Bytes of the copy that measures bandwidth: more than any processor's cache."""
 
 SIDE = 2048
-"""Of the square float32 matrices whose product measures arithmetic."""
+"""Side of the square float32 matrices whose product measures FLOP/s."""
 
 REPEATS = 5
 
@@ -32,30 +32,30 @@ class Machine:
     device: str
     processor: str
     bandwidth: float
-    """Bytes read and written a second by a large copy."""
+    """Bytes read and written per second by a large copy."""
 
     arithmetic: float
-    """Floating-point operations a second of a float32 matrix product."""
+    """Floating-point operations per second of a float32 matrix product."""
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a bundle takes at least."""
+    """The least memory traffic and arithmetic that a bundle requires."""
 
     weight_bytes: int
-    """Of the language model."""
+    """Bytes of the language model's weights."""
 
     weights: int
-    """Of the language model, without rows of the embedding that a position does not read."""
+    """Weights of the language model, without embedding rows that a position does not read."""
 
     look_operations: int
     """Floating-point operations of encoding a picture."""
 
     def limit(self, figure: Figure, machine: Machine) -> float | None:
-        """The figure's value if nothing but the models' arithmetic and memory traffic counted.
+        """The figure's value if only the models' arithmetic and memory traffic took time.
 
-        None for what needs neither. A decoded token reads every weight once, and so does loading; a position
-        of a prompt multiplies and adds once with each.
+        None for a figure that needs neither. A decoded token reads every weight once, and so does loading; a
+        prompt position takes one multiply-add per weight.
         """
         reading = self.weight_bytes / machine.bandwidth
         position = 2 * self.weights / machine.arithmetic
@@ -99,7 +99,7 @@ def _product_s(where: torch.device) -> float:
 
 
 def needs_of(bundle: Bundle, quant: str, look_operations: int) -> Needs | None:
-    """What the bundle's language model takes in a quantisation; None if its size is not known."""
+    """The needs of a bundle in a quantisation; None if its language model's size is not known."""
     from minigpt4.core.memory import geometry_of, memory_needed
 
     geometry = geometry_of(bundle)
@@ -114,7 +114,7 @@ def needs_of(bundle: Bundle, quant: str, look_operations: int) -> Needs | None:
 
 
 def processor_name() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):

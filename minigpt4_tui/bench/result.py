@@ -1,4 +1,4 @@
-"""A bench's result: as a table, as JSON, and beside an earlier one."""
+"""A benchmark result: as a table, as JSON, and compared with an earlier one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMAT = "minigpt4 bench 1"
 
 @dataclass(frozen=True)
 class Result:
-    """All that a bench measured, of what, with what."""
+    """What a benchmark measured, with the bundle, options, versions and machine."""
 
     bundle: str
     choices: Mapping[str, str]
@@ -27,7 +27,7 @@ class Result:
     machine: Machine
     figures: Sequence[Figure]
     limits: Mapping[str, float]
-    """By the names of the figures that have one."""
+    """Limits by figure name, of the figures that have one."""
 
     def as_json(self) -> dict[str, Any]:
         """An object that `earlier_figures` reads."""
@@ -51,14 +51,14 @@ class Result:
         }
 
     def share(self, figure: Figure) -> float | None:
-        """How much of what the machine would allow is reached, from 0 to 1; None without a limit."""
+        """The fraction of the machine's limit that is reached (1: all of it); None without a limit."""
         limit = self.limits.get(figure.name)
         if limit is None:
             return None
         return figure.median / limit if figure.is_rate else limit / figure.median
 
     def rows(self, earlier: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
-        """A table: its head, then a row for each figure."""
+        """The rows of a table: the header, then a row for each figure."""
         head = ("", "median", "spread", "limit", "of it")
         yield (*head, "against before") if earlier else head
         for figure in self.figures:
@@ -98,7 +98,7 @@ def compared(figure: Figure, before: float) -> str:
 
 
 def earlier_figures(path: Path) -> dict[str, float]:
-    """The medians of an earlier result, by the names of the figures; raises DataError."""
+    """The medians of an earlier result by figure name; raises DataError."""
     way_out = "give a file that `minigpt4 bench --json > FILE` has written."
     try:
         read = json.loads(path.read_text(encoding="utf-8"))

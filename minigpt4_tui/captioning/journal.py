@@ -1,4 +1,4 @@
-"""What an interrupted run has done: the outputs cannot tell where captions are appended or overwritten."""
+"""What an interrupted run has done: with append or overwrite, the outputs cannot tell."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from minigpt4.core.storage.paths import cache_home
 
 
 class Journal:
-    """The pictures that got captions, one path after the other, until the run is complete.
+    """A file with the paths of the pictures captioned so far, kept until the run is complete.
 
-    It belongs to a command: the same one resumes, another one begins anew. Where the cache cannot be written
-    there is none, and an interrupted run cannot be resumed.
+    It belongs to one command: the same command resumes, any other starts anew. If the cache is not writable
+    there is no journal, and an interrupted run cannot be resumed.
     """
 
     def __init__(self, command: Sequence[object]) -> None:
-        """`command` is everything by which two runs differ."""
+        """`command` is everything that distinguishes two runs."""
         digest = hashlib.sha256(json.dumps([str(part) for part in command]).encode()).hexdigest()
         self.path = cache_home() / "captions" / f"{digest[:16]}.done"
         self._done: set[bytes] = set()
         with suppress(OSError):
-            # What follows the last end mark was cut off.
+            # Whatever follows the last terminator was cut off.
             self._done = set(self.path.read_bytes().split(b"\0")[:-1])
 
     def __contains__(self, picture: Path) -> bool:
         return _key(picture) in self._done
 
     def add(self, picture: Path) -> None:
-        """Note that the caption of a picture is written."""
+        """Record that the caption of a picture is written."""
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 file.write(_key(picture) + b"\0")
 
     def remove(self) -> None:
-        """The run is complete."""
+        """Delete the file: the run is complete."""
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
 

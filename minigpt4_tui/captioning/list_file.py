@@ -15,12 +15,12 @@ from minigpt4.tui.captioning.output import Existing
 class ListFile:
     """A list that names pictures relative to its folder, as `train --data` reads it.
 
-    Rows are added at its end and reach the disk one by one. What is replaced is removed at the end of the
-    run, so that a stop in the middle loses no caption.
+    Rows are appended and synced to disk one by one. Replaced rows are removed at the end of the run, so that
+    a stop in the middle loses no caption.
     """
 
     def __init__(self, path: Path, existing: Existing) -> None:
-        """Open or create it, for this process alone; raises UsageError, DataError or OSError."""
+        """Open or create the file and lock it; raises UsageError, DataError or OSError."""
         from minigpt4.train.data.list_rows import FORMS
 
         self.path = path
@@ -38,7 +38,7 @@ class ListFile:
             content = path.read_bytes()
             self._rows = self._form(content, path)
             self.cut_off = self._rows.cut_off
-            """What stood in place of a whole row at its end; it is removed."""
+            """An incomplete last row of the file, which is removed."""
 
             if self.cut_off:
                 self._file.truncate(len(content) - len(self.cut_off))
@@ -52,14 +52,14 @@ class ListFile:
             self._captions.setdefault(row.photo, set()).update(row.captions)
 
     def check(self, picture: Path) -> None:
-        """Every picture can be listed."""
+        """Accept every picture: any can be listed."""
 
     def has_caption(self, picture: Path) -> bool:
-        """Whether a row has a caption for it."""
+        """Whether a row has a caption for the picture."""
         return bool(self._captions.get(self._name(picture)))
 
     def write(self, picture: Path, caption: str) -> None:
-        """Add a row, unless it is to be appended and is there already; raises OSError."""
+        """Add a row, unless in append mode the same caption is there already; raises OSError."""
         name = self._name(picture)
         known = self._captions.setdefault(name, set())
         if self._existing == "append" and caption in known:
@@ -68,11 +68,11 @@ class ListFile:
         known.add(caption)
 
     def outside(self, pictures: Sequence[Path]) -> list[Path]:
-        """Those that are not below the list's folder: they are named by their whole path."""
+        """The pictures that are not below the list's folder, and are therefore listed by absolute path."""
         return [picture for picture in pictures if Path(self._name(picture)).is_absolute()]
 
     def finish(self, captioned: Collection[Path]) -> None:
-        """Remove the rows that were replaced, and a new list that got no rows; close it."""
+        """Remove the rows that were replaced, and a new list that got no rows; close the file."""
         with self._file:
             if self._existing == "overwrite":
                 self._keep_last({self._name(picture) for picture in captioned})
@@ -89,7 +89,7 @@ class ListFile:
                 draft.write_bytes(now.head + b"".join(row.content for row in kept))
 
     def _add(self, content: bytes) -> None:
-        """Write to the disk, all of it or nothing."""
+        """Append to the file and sync it; on failure, restore the old size."""
         size = os.fstat(self._file.fileno()).st_size
         try:
             rest = memoryview(content)
@@ -101,7 +101,7 @@ class ListFile:
             raise
 
     def _name(self, picture: Path) -> str:
-        """Its path relative to the list's folder, or its whole path if it lies elsewhere."""
+        """The picture's path relative to the list's folder, or its absolute path if it lies elsewhere."""
         whole = Path(os.path.normpath(picture.absolute()))
         folder = Path(os.path.normpath(self.path.parent.absolute()))
         real = whole.parent.resolve() / whole.name

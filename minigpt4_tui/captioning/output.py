@@ -1,4 +1,4 @@
-"""Where captions go: the interface of both forms."""
+"""The interface of both outputs for captions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Existing = Literal["skip", "append", "overwrite"]
 
 
 class CaptionError(Minigpt4Error):
-    """The caption of one picture cannot be written; the rest may well be."""
+    """The caption of one picture cannot be written; the others are not affected."""
 
 
 class Output(Protocol):
-    """The captions of a run. What is there stays there until its replacement is complete."""
+    """The captions of a run. An existing caption stays until its replacement is complete."""
 
     def check(self, picture: Path) -> None:
         """Raise CaptionError if no caption can be written for the picture."""
@@ -28,9 +28,9 @@ class Output(Protocol):
         ...
 
     def write(self, picture: Path, caption: str) -> None:
-        """Keep a caption, safe from a kill when this returns; raises CaptionError or OSError."""
+        """Write a caption, which survives a kill once this returns; raises CaptionError or OSError."""
         ...
 
     def finish(self, captioned: Collection[Path]) -> None:
-        """End the run, complete or not, in which these pictures got captions."""
+        """End the run, complete or not; `captioned` are the pictures that got captions."""
         ...

@@ -9,18 +9,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Found:
-    """Pictures in the order of the paths, below a folder by name; each once."""
+    """Pictures in the order of the paths, sorted by name within a folder, without duplicates."""
 
     pictures: tuple[Path, ...]
     empty: tuple[Path, ...]
     """Folders that were named and hold no picture."""
 
     faults: tuple[str, ...]
-    """A sentence for each folder that cannot be read, and for what is neither file nor folder."""
+    """A sentence for each folder that cannot be read, and each path that is neither file nor folder."""
 
 
 def find_pictures(paths: Iterable[Path]) -> Found:
-    """What `paths` name: below a folder what `train --data` finds there, and a file whatever it is called."""
+    """Find pictures: in folders those that `train --data` finds, and files whatever their names are."""
     from minigpt4.train.data.files import photos_below
 
     pictures: dict[Path, Path] = {}
@@ -40,9 +40,9 @@ def find_pictures(paths: Iterable[Path]) -> Found:
         if not below and len(faults) == before:
             empty.append(path)
         for picture in below:
-            if picture.exists() and not picture.is_file():  # it might be waited for without end
+            if picture.exists() and not picture.is_file():  # reading it might block forever
                 faults.append(f"'{picture}' is a pipe or a device; save the picture in a file first.")
                 continue
-            # One that is reached through two links has one place, and one caption.
+            # A picture that is reached through two links is captioned once.
             pictures.setdefault(picture.parent.resolve() / picture.name, picture)
     return Found(tuple(pictures.values()), tuple(empty), tuple(faults))

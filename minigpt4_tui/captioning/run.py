@@ -18,17 +18,17 @@ Describe = Callable[[Sequence[Path]], Generator[str | ImageError, None, None]]
 
 @dataclass
 class Tally:
-    """What came of the pictures."""
+    """Numbers of pictures by outcome."""
 
     written: int = 0
     kept: int = 0
-    """Had captions already."""
+    """Pictures that had captions already."""
 
     failed: int = 0
 
 
 class CaptionRun:
-    """Captions for pictures in their order. What cannot be captioned is passed to `failed` as a sentence."""
+    """Captions pictures in order, and passes each failure to `failed` as a sentence."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class CaptionRun:
         journal: Journal,
         failed: Callable[[str], object],
     ) -> None:
-        """Sort out, before a model is loaded, what needs no caption and what cannot get one."""
+        """Find out, before a model is loaded, which pictures need no caption and which cannot get one."""
         self.tally = Tally()
         self._output = output
         self._existing = existing
@@ -46,7 +46,7 @@ class CaptionRun:
         self._failed = failed
         self._is_complete = False
         self._captioned: list[Path] = []
-        """By this run or, if `resumed`, by the same command before it was interrupted."""
+        """Pictures captioned by this run, or by the same command before it was interrupted."""
 
         self.waiting = [picture for picture in pictures if self._is_due(picture)]
         """Pictures that need a caption."""
@@ -60,8 +60,8 @@ class CaptionRun:
     def run(self, describe: Describe, advance: Callable[[str], object]) -> bool:
         """Caption the waiting pictures; False if it was interrupted.
 
-        `advance` is called after each, with what is to be said about it. Raises what concerns all pictures:
-        OSError for a full disk, and errors of the model.
+        `advance` is called after each with a line to print, empty after a failure. Raises errors that concern
+        all pictures: OSError for a full disk, and errors of the model.
         """
         with closing(describe(self.waiting)) as captions:
             for path in self.waiting:
@@ -96,7 +96,7 @@ class CaptionRun:
         self._failed(sentence)
 
     def finish(self) -> None:
-        """Bring the output into order, also after an interruption; raises OSError."""
+        """Finish the output, also after an interruption; raises OSError."""
         self._output.finish(self._captioned)
         if self._is_complete:
             self._journal.remove()
@@ -122,7 +122,7 @@ def attachment_of(picture: Path) -> Attachment:
 
 
 def fault_of(picture: Path) -> ImageError | None:
-    """Why the picture cannot be opened."""
+    """Why the picture cannot be opened; None if it can."""
     try:
         attachment_of(picture).open()
     except ImageError as error:

@@ -42,13 +42,13 @@ _OPENINGS = re.compile(
     ),
     re.IGNORECASE,
 )
-"""What a screen reader has said already: that this is a picture, and that something is in it."""
+"""Openings that alt text drops: a screen reader has already said that this is a picture."""
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "«": "»"}
 
 
 def as_caption(answer: str) -> str:
-    """The answer without what a text file may lose: control characters and byte order marks."""
+    """The answer without characters that a text file may lose: control characters and byte order marks."""
     lines = re.sub(r"\r\n?|[\v\f\x85\u2028\u2029]", "\n", answer)
     return "".join(letter for letter in lines if letter in "\n\t" or not _is_lost(letter)).strip()
 
@@ -58,13 +58,13 @@ def _is_lost(letter: str) -> bool:
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to the end of its last whole sentence; all of it where none ends."""
+    """The text up to the end of its last whole sentence; the whole text if no sentence ends."""
     ends = list(_ends(text))
     return text[: ends[-1]].strip() if ends else text.strip()
 
 
 def alt_text(answer: str) -> str:
-    """One sentence that says what is seen: the first, without "The image shows" and the like.
+    """The first sentence of an answer, without "The image shows" and the like.
 
     Empty for an empty answer.
     """

@@ -15,23 +15,23 @@ from minigpt4.tui.captioning.output import CaptionError, Existing
 WAY_OUT = "--output captions.jsonl writes one list instead."
 
 UNDECODABLE = frozenset({".heic"})
-"""Phones store these beside a JPEG of the same name; they get no caption, and so share none."""
+"""Phones store these beside a JPEG of the same name; they get no caption, so they do not conflict."""
 
 
 class TextFiles:
-    """One text file per picture, as `train --data` looks for it, and replaced as a whole.
+    """One text file per picture, where `train --data` looks for it, and replaced atomically.
 
-    A blank file counts as none. An appended caption gets a line of its own, unless it is the last one.
+    A blank file counts as missing. A caption is appended on a new line, unless the file ends with it already.
     """
 
     def __init__(self, pictures: Sequence[Path], existing: Existing) -> None:
-        """`pictures` are all of the run."""
+        """`pictures` are all pictures of the run."""
         self._existing = existing
         self._texts: dict[Path, dict[str, str]] = {}
-        """Of each folder: the names of its text files, by their stems."""
+        """For each folder, the names of its text files by stem."""
 
         self._sharing: dict[Path, dict[str, set[str]]] = {}
-        """Of each folder: the names of its pictures, by their stems."""
+        """For each folder, the names of its pictures by stem."""
 
         for picture in pictures:
             if picture.parent not in self._texts:
@@ -56,11 +56,11 @@ class TextFiles:
             raise CaptionError(f"No file can be written into '{text.parent}', beside '{picture}'; {WAY_OUT}")
 
     def has_caption(self, picture: Path) -> bool:
-        """Whether its text file has more than white space; raises CaptionError if that cannot be read."""
+        """Whether the picture's text file has any text; raises CaptionError if it cannot be read."""
         return bool(_words_in(self._text_of(picture)))
 
     def write(self, picture: Path, caption: str) -> None:
-        """Write or append its caption; raises CaptionError, or OSError if the disk is full."""
+        """Write or append a picture's caption; raises CaptionError, or OSError if the disk is full."""
         text = self._text_of(picture)
         before = _words_in(text) if self._existing == "append" else ""
         if f"\n{before}".endswith(f"\n{caption}"):
@@ -76,7 +76,7 @@ class TextFiles:
             ) from error
 
     def finish(self, _captioned: Collection[Path]) -> None:
-        """Nothing is left to do."""
+        """Do nothing: every caption is written already."""
 
     def _look_into(self, folder: Path) -> None:
         from minigpt4.train.data.files import has_photo_suffix, texts_among

@@ -1,13 +1,13 @@
-"""The command line: `main` is the console script, `table` knows the commands, one module each.
+"""The command line: `main` is the console script, `commands` lists the commands, one module each.
 
-Nothing is imported here that the chat's first frame does not need: typer is not.
+Only what the chat's first frame needs is imported here, so typer is not.
 """
 
 from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # importing it from typing takes 10 ms of a Tab in the shell
+TYPE_CHECKING = False  # importing it from typing would add 10 ms to each shell completion
 if TYPE_CHECKING:
     from minigpt4.tui.cli.errors import Edge
 
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given[:2] == ["completion", "--words"] and len(given) > 2 and sys.stdout is not None:
         from minigpt4.tui.cli.completion.words import print_words
 
-        # At every Tab: the imports below would take half of the time that one may wait for.
+        # This runs at every Tab: the imports below would take half of the acceptable delay.
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         print_words(given[2], given[3:])
         sys.exit(0)
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     closed = fill_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        # A character that the encoding lacks must not end an answer.
+        # A character that the encoding lacks must not abort an answer.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     edge = Edge()
@@ -40,7 +40,7 @@ def _run(given: list[str], closed: list[str], edge: Edge) -> int:
     if given[:1] == ["chat"] and not any(word.startswith("-") for word in given):
         import gc
 
-        gc.disable()  # see open_app; the imports that lead there are another 7 ms of collecting
+        gc.disable()  # see open_app; collecting during the imports before it takes another 7 ms
         from minigpt4.tui.cli.chat.app import chat_without_options, is_at_screen
 
         # Without options there is nothing to parse, and typer delays the first frame by 25 ms.

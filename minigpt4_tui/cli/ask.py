@@ -102,7 +102,7 @@ class Asking:
     beams: int = 1
 
     def about_all(self, attachments: Sequence[Attachment]) -> None:
-        """These pictures, then those named in the question, in one prompt.
+        """Ask about these pictures, then those named in the question, in one prompt.
 
         Raises ImageError for a bad one before the model loads.
         """
@@ -112,7 +112,7 @@ class Asking:
             self._answer(engine, pictures, labels)
 
     def about_each(self, attachments: Sequence[Attachment]) -> None:
-        """Each picture separately, in order. A bad one is reported and makes the exit code 1 at the end."""
+        """Ask about each picture separately. A bad one is reported and makes the exit code 1 at the end."""
         if not attachments:
             raise UsageError("--each asks about pictures one by one, but none is given; add -i PICTURE.")
         failures = 0
@@ -123,7 +123,7 @@ class Asking:
                 say_error(error)
                 failures += 1
                 continue
-            # Only now: without a good picture there is no need for a model.
+            # Load the model only now: without a good picture it is not needed.
             with options.load_engine(self.chosen.model, pictures=[first]) as engine:
                 opened = [_opening(first), *(one.open for one in attachments[place + 1 :])]
                 failures += self._about_opened(engine, opened, attachments[place:], len(attachments) > 1)
@@ -138,7 +138,7 @@ class Asking:
         attachments: Sequence[Attachment],
         is_named: bool,
     ) -> int:
-        """Print an answer about each picture, `is_named` with its label; how many cannot be used."""
+        """Print an answer about each picture, with its label if `is_named`; returns how many failed."""
         from minigpt4.core.batch.ask import answers
 
         failures = 0
@@ -193,7 +193,7 @@ class Asking:
                 cancelled=interrupted,
             )
             if not pictures:
-                # Only now: a question that cannot be answered gets one sentence, its error.
+                # Only now: for a question that cannot be answered, only the error is printed.
                 say(f"({NO_PICTURE}; give one with -i PICTURE.)")
             self._stream(reply)
         self._finish(engine, reply, labels, notices, begun)

@@ -85,7 +85,7 @@ def _measured(choice: EngineOptions) -> Result:
     choices = choices_made(choice)
     needs = needs_of(bundle, choices["quant"], measuring.look_operations)
     say("memory bandwidth and arithmetic ...")
-    # Last, so that its memory is no part of the peak.
+    # Last, so that its memory does not count towards the peak.
     machine = measured(choices["device"], choice.threads)
     limits = {
         figure.name: limit

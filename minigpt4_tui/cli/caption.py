@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from minigpt4.tui.captioning.run import CaptionRun, Tally
 
 PROMPT = "Describe this image in one short sentence."
-"""The question for a caption, in the words that `mini` was measured with."""
+"""The question for a caption, in the wording that `mini` was measured with."""
 
 SHOWN = 40
-"""Characters of a row that was cut off."""
+"""Characters that are shown of a row that was cut off."""
 
 
 @options.with_option_sets
@@ -121,7 +121,7 @@ def _paths(arguments: Sequence[str]) -> list[Path]:
 def _prepared(
     paths: Sequence[Path], output: Path | None, mode: Existing, answers: Sequence[object]
 ) -> CaptionRun:
-    """What is to be done; `answers` is all on which the captions depend. Raises UsageError."""
+    """Prepare the run; `answers` is everything that the captions depend on. Raises UsageError."""
     from minigpt4.tui.captioning.journal import Journal
     from minigpt4.tui.captioning.pictures import find_pictures
     from minigpt4.tui.captioning.run import CaptionRun
@@ -189,7 +189,7 @@ def _list_file(output: Path, pictures: Sequence[Path], mode: Existing) -> Output
 
 
 def _caption(run: CaptionRun, captions: Captions) -> bool:
-    """Caption what waits; False if it was interrupted."""
+    """Caption the waiting pictures; False if it was interrupted."""
     if not run.has_work():
         return run.run(_faults, lambda _said: None)
     with (
@@ -214,7 +214,7 @@ def _faults(paths: Sequence[Path]) -> Generator[ImageError, None, None]:
 
 @dataclass
 class Captions:
-    """What an engine is asked about each picture, and what becomes of its answers."""
+    """Asks an engine about each picture, and makes captions of its answers."""
 
     chosen: Chosen
     prompt: str
@@ -225,7 +225,7 @@ class Captions:
     def of(
         self, paths: Sequence[Path], engine: Engine, is_interrupted: Callable[[], bool]
     ) -> Generator[str | ImageError, None, None]:
-        """Each caption, perhaps empty, or why there is none, until Ctrl+C. Raises the engine's errors."""
+        """Yield each caption (may be empty) or its error, until Ctrl+C. Raises the engine's errors."""
         from minigpt4.core.batch.ask import answers
         from minigpt4.tui.captioning.run import attachment_of
 

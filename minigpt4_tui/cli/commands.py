@@ -1,6 +1,6 @@
 """The commands and what they are for; each module is imported only when its command is called.
 
-`minigpt4 --help` therefore knows nothing of models; it answers from the table below.
+So `minigpt4 --help` imports none of them; it prints the table below.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class CommandTable(TyperGroup):
         return get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As usual; a name that is not in the table gets the nearest one suggested."""
+        """Resolve a command; for an unknown name, the UsageError suggests the nearest one."""
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
             raise UsageError(f"There is no command '{name}'; {suggestion(name, COMMANDS)}")
@@ -104,7 +104,7 @@ class CommandTable(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: Any, formatter: Any) -> None:
-        """The table, one line a command."""
+        """Write the table, one line per command."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
 

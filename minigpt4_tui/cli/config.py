@@ -91,9 +91,9 @@ def _lines(found: Entry, loaded: Loaded, about: bool) -> Iterator[str]:
 
 
 def _toml(value: object) -> str:
-    """JSON's strings, numbers, lists and booleans are also TOML's.
+    """The value as TOML: JSON's strings, numbers, lists and booleans are valid TOML.
 
-    Other unprintable characters are escaped, too: DEL must be in TOML, and many more in a terminal.
+    Other unprintable characters are escaped, too: DEL because of TOML, and many more for terminals.
     """
     text = json.dumps(value, ensure_ascii=False)
     return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)

@@ -1,4 +1,4 @@
-"""Native code that reads people's files may crash; a command then still ends with a sentence."""
+"""Reports crashes of native code that reads users' files: the command still ends with a sentence."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _is_guarded = False
 
 
 def continue_in_child(bundle: str = "NAME") -> None:
-    """Return in a child process, once; this one waits for it and ends as it does.
+    """Fork once and return in the child; the parent waits for it and exits with its exit code.
 
-    A crash of the child becomes a sentence and exit code 1, which advises to verify `bundle`. Nothing
-    happens where there is no fork(2), or another thread is running, which a child would not have.
+    If the child crashes, a sentence advises verifying `bundle`, and the exit code is 1. Does nothing without
+    fork(2), or while another thread is running, which a child would not have.
     """
     global _is_guarded
     if _is_guarded or not hasattr(os, "fork") or _may_have_threads():
@@ -36,7 +36,7 @@ def continue_in_child(bundle: str = "NAME") -> None:
 
 
 def _may_have_threads() -> bool:
-    """Whether this process may have threads besides this one, which a child would wait for in vain.
+    """Whether this process may have other threads, which a forked child would wait for forever.
 
     Those of numpy's OpenBLAS do not count: it stops them before a fork.
     """

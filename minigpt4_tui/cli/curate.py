@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STEPS = ("describe", "repair", "filter", "review", "export")
 
 SHOWN = 60
-"""Characters of an example in the summary."""
+"""Half the characters of an example in the summary."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class FilterFlags:
     ] = None
 
     def options(self) -> FilterOptions:
-        """Raises UsageError for an unknown filter."""
+        """The options of the filters; raises UsageError for an unknown filter."""
         from minigpt4.train.curate.filters import RULES, FilterOptions
 
         for name in self.without or ():
@@ -158,7 +158,7 @@ class _Repairer:
 
     @classmethod
     def named(cls, place: str | None, model: str | None, limits: EndpointLimits) -> _Repairer | None:
-        """Raises UsageError for an endpoint without a model, and the other way round."""
+        """The model for these options; raises UsageError for an endpoint without a model, or the reverse."""
         is_endpoint = place is not None and "://" in place
         if model is not None and not is_endpoint:
             raise UsageError("--repair-model names a model at an address; give that with --repair-with.")
@@ -169,7 +169,7 @@ class _Repairer:
         return None if place is None else cls(place, model, limits)
 
     def name(self) -> str:
-        """As the loaded model is called; raises UsageError for an unknown bundle or an impossible address."""
+        """The name of the loaded model; raises UsageError for an unknown bundle or an invalid address."""
         from minigpt4.core.engine_options import EngineOptions
 
         if self.model is None:
@@ -210,7 +210,7 @@ class _Job:
     filters: FilterOptions
 
     def run(self, last: int, exports: Sequence[Export], *, accept_all: bool, as_json: bool) -> None:
-        """Do what is left of the steps up to `last`, and print the summary."""
+        """Do the remaining steps up to `last`, and print the summary."""
         from minigpt4.train.curate.curation import described, filtered, final_texts, summary
         from minigpt4.train.curate.reviews import Reviews
         from minigpt4.train.curate.run_folder import CurationRun
@@ -302,7 +302,7 @@ class _Job:
 
 
 def _review(reviews: Reviews) -> None:
-    """Show what waits, if somebody is there to see it."""
+    """Review the waiting descriptions, if this is a terminal."""
     from minigpt4.tui.app.standalone import at_terminal
 
     if reviews.waiting and at_terminal():

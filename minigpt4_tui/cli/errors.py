@@ -37,8 +37,8 @@ class Edge:
 def fill_closed_streams() -> list[str]:
     """Open the null device for every standard stream that the caller closed (`>&-`), and return their names.
 
-    Python sets it to None, and the next file to be opened, such as the database, would get its number, in
-    this process or in one that it starts.
+    Python sets the stream to None, and the next file to be opened, such as the database, would get its file
+    descriptor, in this process or in one that it starts.
     """
     closed = [name for name in STREAMS if getattr(sys, name) is None]
     for name in closed:
@@ -63,7 +63,7 @@ def require_surroundings(given: Sequence[str], closed: Sequence[str]) -> None:
 
 
 def say_error(error: BaseException) -> None:
-    """The error's own sentences as one line."""
+    """Print the error's own message as one line."""
     say(f"minigpt4: {printable(str(error))}")
 
 
@@ -92,7 +92,7 @@ def run_at_edge(command: Callable[[], int | None], edge: Edge) -> int:
 
 
 def _settle_output() -> None:
-    """Drop output that cannot be written: Python flushes it again at exit, and has a code of its own then."""
+    """Drop output that cannot be written: Python would flush it again at exit and change the exit code."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -78,7 +78,7 @@ def search(
 
     A word is found by its beginning, and all words must be there. Exit code 1 if nothing is found.
     """
-    # The shell has taken its quotes away: an argument of several words was a phrase.
+    # The shell has removed the quotes: an argument of several words was a phrase.
     query = " ".join(f'"{word}"' if " " in word and '"' not in word else word for word in words)
     with _store() as store:
         hits = store.search(query, limit)
@@ -294,7 +294,7 @@ def _time(second: float) -> str:
 
 
 def _marked(snippet: str) -> str:
-    """The snippet with its hits in bold on a terminal, else as they are."""
+    """The snippet, on a terminal with its hits in bold."""
     bold, plain = ("\x1b[1m", "\x1b[22m") if takes_color(sys.stdout) else ("", "")
     parts = snippet.replace(HIT_END, HIT).split(HIT)
     return "".join(

@@ -83,7 +83,7 @@ SystemPrompt = Annotated[
 
 @dataclass(frozen=True)
 class ModelFlags:
-    """The model options of a command; None leaves one to the settings."""
+    """The model options of a command; None leaves an option to the settings."""
 
     bundle: Annotated[str | None, _BUNDLE] = None
     backend: Annotated[str | None, _BACKEND] = None
@@ -131,7 +131,7 @@ class FixedModelFlags:
         return EngineOptions(bundle, **self.given())
 
     def given(self) -> dict[str, Any]:
-        """The fields of EngineOptions that the options stand for."""
+        """The corresponding fields of EngineOptions."""
         given = dict(vars(self))
         given["repack"] = not given.pop("no_repack")
         return given
@@ -139,12 +139,12 @@ class FixedModelFlags:
 
 @dataclass(frozen=True)
 class FixedEngineFlags(FixedModelFlags):
-    """The same of a command that looks at pictures through the disk cache."""
+    """The same for a command that encodes pictures through the disk cache."""
 
     no_cache: Annotated[bool, _NO_CACHE] = False
 
     def given(self) -> dict[str, Any]:
-        """The fields of EngineOptions that the options stand for."""
+        """The corresponding fields of EngineOptions."""
         given = super().given()
         given["cache"] = not given.pop("no_cache")
         return given
@@ -152,7 +152,7 @@ class FixedEngineFlags(FixedModelFlags):
 
 @dataclass(frozen=True)
 class SamplingFlags:
-    """The sampling options of a command; None leaves one to the settings."""
+    """The sampling options of a command; None leaves an option to the settings."""
 
     max_tokens: MaxTokens = None
     temperature: Annotated[
@@ -188,7 +188,7 @@ def _given(flags: object, names: Sequence[str]) -> dict[str, Any]:
 
 
 def with_option_sets(command: Callable[..., R]) -> Callable[..., R]:
-    """Let a command take dataclasses; typer sees their fields as options in place of the parameter."""
+    """Let a command take dataclasses as parameters; typer sees their fields as options."""
     hints = get_type_hints(command, include_extras=True)
     sets: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters: list[inspect.Parameter] = []
@@ -232,9 +232,9 @@ def fetch_files(options: EngineOptions, *, bars: bool = True) -> None:
 
 
 def load_engine(options: EngineOptions, *, bars: bool = True, pictures: Sequence[Picture] = ()) -> Engine:
-    """The engine; missing files are fetched first, with progress (`bars`) on stderr.
+    """Load the engine; missing files are fetched first, with progress (`bars`) on stderr.
 
-    For `pictures` that are in no cache the vision tower loads beside the language model.
+    If one of the `pictures` is not cached, the vision tower loads in parallel with the language model.
     """
     from minigpt4.core.engine import Engine
 
@@ -257,7 +257,7 @@ class Chosen:
 def choose(
     loaded: Loaded, projection: Path | None, *, offload_vision: bool, beams: int | None = None
 ) -> Chosen:
-    """What settings, which include the flags, choose; raises UsageError.
+    """Resolve the settings, which include the flags; raises UsageError.
 
     With more than one beam the temperature is 0.
     """
@@ -291,7 +291,7 @@ def choose(
 
 
 def _blamed(loaded: Loaded, problem: str, resolved: Callable[[Loaded], object]) -> list[str]:
-    """The settings, not given on the command line, without which there would not be this problem."""
+    """The settings, other than flags, without which this problem would not occur."""
     from minigpt4.tui.settings.settings import entry
 
     found = []
@@ -318,7 +318,7 @@ def check_model(loaded: Loaded, projection: Path | None) -> None:
 
 
 def of_run(given: dict[str, Any], projection: Path | None) -> Path | None:
-    """The projection file that `--projection` names, also by its training run or checkpoint.
+    """The projection file that `--projection` names, directly or by its training run or checkpoint.
 
     Without --bundle the bundle it was trained for is added to `given`.
     """

@@ -1,4 +1,4 @@
-"""Progress of long work, on stderr: bars at a terminal, a line now and then elsewhere."""
+"""Progress of long work, on stderr: bars at a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def _bars() -> Iterator[Progress]:
 
     def update(name: str, done: int, total: int | None) -> None:
         if name not in tasks:
-            # What was there before is no part of the speed.
+            # What was there before does not count towards the speed.
             tasks[name] = bars.add_task(printable(name), total=total, completed=done)
         bars.update(tasks[name], completed=done)
 
     def progress(now: FetchProgress) -> None:
-        # Not before: a question may be asked first, which the bars would paint over.
+        # Not before: a question may be asked first, which the bars would overwrite.
         bars.start()
         update(now.file, now.done, now.total)
         if now.total_in_all and now.total_in_all != now.total:
@@ -88,7 +88,7 @@ def _line_a_file(verb: str) -> Progress:
 
 @contextmanager
 def counting_photos(title: str, total: int, *, every: int) -> Iterator[Callable[[], None]]:
-    """Called once a photo: moves a bar at a terminal, or writes a line for `every` photos elsewhere."""
+    """Yield a function to call for each photo: it moves a bar, or prints a line after `every` photos."""
     if not sys.stderr.isatty():
         done = 0
 
@@ -106,9 +106,9 @@ def counting_photos(title: str, total: int, *, every: int) -> Iterator[Callable[
 
 @contextmanager
 def timing_pictures(title: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Called after each picture with what is said about it, if anything: a line, and how long the rest takes.
+    """Yield a function to call after each picture, with a line about it or ""; it also shows the time left.
 
-    At a terminal the rest is a bar below the lines.
+    At a terminal the time left is in a bar below the lines.
     """
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _counting_bar(title, total) as step:
@@ -164,7 +164,7 @@ def opening_photos(skipped: Callable[[PhotoSkipped], object]) -> Iterator[Report
 
 @contextmanager
 def counting_skipped() -> Iterator[Report]:
-    """As `opening_photos`; how many were left out is said at the end, a line for each reason."""
+    """Like `opening_photos`; the number of photos left out is printed at the end, a line for each reason."""
     skipped: Counter[str] = Counter()
     first: dict[str, str] = {}
 

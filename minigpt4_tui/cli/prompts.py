@@ -1,4 +1,4 @@
-"""`minigpt4 prompts`: which questions have a name, what they ask, and where their files lie."""
+"""`minigpt4 prompts`: the named prompts, what they ask, and where their files are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl+C, SIGTERM and SIGHUP: what has begun ends in good order."""
+"""Ctrl+C, SIGTERM and SIGHUP: orderly shutdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minigpt4.tui.terminal.messages import say
 
 @contextmanager
 def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """Inside, a first Ctrl+C only makes the yielded function true; a second one interrupts.
+    """Inside, a first Ctrl+C only makes the yielded function return True; a second one interrupts.
 
     An exception in the middle of a forward pass would cost the KV cache of the conversation.
     """
@@ -29,7 +29,7 @@ def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: interrupted
     finally:
-        # None: a handler that was not set from Python, and cannot be put back by it.
+        # None: the handler was not set from Python, which cannot restore it.
         signal.signal(signal.SIGINT, signal.default_int_handler if before is None else before)
 
 
@@ -48,10 +48,10 @@ def end_on_signals() -> None:
 
 
 class StopSignals:
-    """Exits at once during preparation, after the current step during training; at once on a second one."""
+    """Exits at once during preparation, after the current step in training; at once on a second signal."""
 
     def __init__(self, *, is_quiet: bool = False) -> None:
-        """`is_quiet` prints nothing: another process of the run does."""
+        """With `is_quiet` nothing is printed: another process of the run does that."""
         self.received: int | None = None
         self._is_quiet = is_quiet
         self._finishes_step = False

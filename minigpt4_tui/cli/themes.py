@@ -1,4 +1,4 @@
-"""`minigpt4 themes`: which colour themes there are, whether they are sound, and beginning one's own."""
+"""`minigpt4 themes`: list and check colour themes, and begin your own."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def path(
     elif name in theme_files():
         print_path(theme_files()[name])
     else:
-        load_theme(name)  # raises, with the nearest name
+        load_theme(name)  # raises an error that suggests the nearest name
 
 
 def _rows() -> tuple[list[dict[str, str | bool]], list[Minigpt4Error]]:

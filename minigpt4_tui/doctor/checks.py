@@ -92,7 +92,7 @@ def folders() -> Iterator[Finding]:
 
 
 def _embeddings() -> str:
-    """How much of the cache embeddings take, as the end of a line; nothing before the first one."""
+    """How much of the cache is embeddings, as the end of a line; empty if there are none."""
     from minigpt4.core.embedding_cache import LIMIT_BYTES, cached_bytes
 
     files, size = cached_bytes()

@@ -90,7 +90,7 @@ class LibraryProbe(ABC):
         self._arguments = arguments
 
     def broken(self, how: str, output: list[str]) -> Finding:
-        """The finding if the process, which had printed the lines `output`, failed."""
+        """The finding for a process that failed after printing the lines `output`."""
         del output
         return Finding(self.name, "problem", how, self.reinstall)
 
@@ -150,7 +150,7 @@ print(json.dumps(broken))
 """
 
     def __init__(self) -> None:
-        """Of the installed packages."""
+        """Probe the installed packages, except PROBED_APART."""
         try:
             names = [one.name for one in _requirements()]
         except (importlib.metadata.PackageNotFoundError, ImportError):
@@ -239,7 +239,7 @@ print(json.dumps({
             yield Finding(self.name, "ok", detail)
 
     def broken(self, how: str, output: list[str]) -> Finding:
-        """It is optional: torch answers without it."""
+        """If it is not installed, only a warning: it is optional, as torch answers without it."""
         if "No module named 'llama_cpp'" in how:
             advice = "`pip install 'minigpt4[llama]'` halves the time to the first token"
             return Finding(self.name, "warning", "not installed; torch answers instead", advice)

@@ -44,7 +44,7 @@ class Download:
         self.notice = ""
         self.was_stopped = False
         self.then: Callable[[], None] | None = None
-        """What is to be done once all files are here."""
+        """What to do once all files are here."""
         self._process: subprocess.Popen[str] | None = None
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""What helps to choose a bundle: its parts, their size, what is downloaded."""
+"""Information for choosing a bundle: its parts, their size, what is downloaded."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def bundle_info(bundle: Bundle) -> BundleInfo:
 
 
 def plan_of(bundle: str) -> FetchPlan:
-    """What its download would fetch. Asks sources for unknown sizes; raises FetchError or BundleError."""
+    """What a download would fetch. Asks sources for unknown sizes; raises FetchError or BundleError."""
     found = load_bundle(bundle)
     return plan_fetch(found, needed_files(EngineOptions(found)))
 
@@ -105,7 +105,7 @@ def bytes_of(bundle: Bundle) -> int | None:
 
 
 def own_sizes(bundle: Bundle) -> list[int | None]:
-    """The sizes of the GGUF files that a bundle uses where they lie; None for one that is gone."""
+    """The sizes of the GGUF files that a bundle uses in place; None for one that is gone."""
     own = (bundle.language.path, bundle.mmproj.path if bundle.mmproj else None)
     return [path.stat().st_size if path.is_file() else None for path in own if path is not None]
 

@@ -1,8 +1,8 @@
 """Named prompts: a question kept in a file, and asked by typing a slash and the file's name.
 
-`/story` asks the text of `story.toml`; what is typed behind it is added, or stands where the text says
-`{text}`. Files lie in this folder, and the user's own in `config_home()/prompts`, where one of the same
-name replaces ours.
+`/story` asks the text of `story.toml`; what is typed after it is appended, or replaces `{text}` in the
+text. Files lie in this folder, and the user's own in `config_home()/prompts`, where one of the same name
+replaces ours.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minigpt4.core.storage.dataclass_toml import text as filled
 from minigpt4.core.storage.paths import config_home
 
 PLACE = "{text}"
-"""Where the text takes what is typed behind the name."""
+"""The placeholder in the text for what is typed after the name."""
 
 NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -38,10 +38,10 @@ class NamedPrompt:
     """The question."""
 
     max_tokens: int | None = bounded(1, 100_000, default=None)
-    """The longest answer, in tokens, in place of the settings'; the command line's counts more."""
+    """The longest answer, in tokens; it overrides the settings, and the command line overrides it."""
 
     def question(self, typed: str = "") -> str:
-        """The question, with what was typed behind the name."""
+        """The question, with what was typed after the name."""
         typed = typed.strip()
         if PLACE in self.text:
             return self.text.replace(PLACE, typed).strip()

@@ -1,4 +1,4 @@
-"""What both reviews share: a picture, what is to be read beside it, how far one is, and the keys."""
+"""The base of both reviews: a picture, the texts beside it, the progress, and the keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from minigpt4.tui.widgets.key_line import KeyLine, action_link, flow
 from minigpt4.tui.widgets.picture import PictureArea
 
 UNREAD_S = 0.3
-"""Seconds in which nobody reads a text: a key held down, or pressed twice, decides nothing."""
+"""Seconds in which nobody can read a text: a key held down, or pressed twice, decides nothing."""
 
 
 class ReviewApp(StandaloneApp, inherit_bindings=False):
@@ -73,7 +73,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
         super().__init__(loaded)
         self._shown_at = 0.0
         self._about: object = None
-        """What the picture that is shown, or being read, is of."""
+        """The item whose picture is shown or being read."""
 
     def compose(self) -> ComposeResult:
         yield Static(id="place", markup=False)
@@ -86,22 +86,22 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
                 yield from self.texts()
         yield KeyLine(id="keys", is_plain=False)
 
-    # Textual's metaclass is none of an ABC, so it is mypy that refuses an app without these.
+    # Textual's metaclass is not ABCMeta, so only mypy rejects an app without these.
 
     @abstractmethod
     def texts(self) -> Iterable[Widget]:
-        """What is to be read."""
+        """The widgets of the texts to be read."""
 
     @abstractmethod
     def draw(self) -> None:
-        """Show what is to be decided about now."""
+        """Show the item to decide about now."""
 
     @abstractmethod
     def action_undo(self) -> None:
-        """Take the last decision back."""
+        """Undo the last decision."""
 
     def on_mount(self) -> None:
-        """Show the first one."""
+        """Show the first item."""
         self.draw()
 
     def on_resize(self, _: events.Resize) -> None:
@@ -111,7 +111,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
     # Drawing
 
     def show_place(self, text: str | Content, done: int, total: int) -> None:
-        """How far one is."""
+        """Show the progress, as text and as a bar."""
         self.query_one("#place", Static).update(sanitize(text) if isinstance(text, str) else text)
         columns = max(self.size.width - 4, 0)
         full = columns * done // max(total, 1)
@@ -119,7 +119,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
         self.query_one("#bar", Static).update(bar)
 
     def show_keys(self, *keys: tuple[str, str, str]) -> None:
-        """What keys do: label, what it does, and the action of a click on it."""
+        """Show what keys do; each is a label, what it does, and the action of a click on it."""
         parts = [
             action_link(Content.assemble((label, "$foreground bold"), (f" {about}", "$text-muted")), action)
             for label, about, action in keys
@@ -127,7 +127,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
         self.query_one(KeyLine).update(flow(parts, max(self.size.width - 4, 1)))
 
     def show_picture(self, about: object, read: Callable[[], bytes]) -> None:
-        """Show the picture of something else than before; `read` is called on a background thread."""
+        """Show the picture of `about`, unless it is shown already; `read` runs on a background thread."""
         if about is self._about:
             return
         self._about = about
@@ -167,7 +167,7 @@ class ReviewApp(StandaloneApp, inherit_bindings=False):
     # Keys
 
     def is_read(self) -> bool:
-        """Whether what is shown can have been read."""
+        """Whether the user has had time to read what is shown."""
         return time.monotonic() - self._shown_at >= UNREAD_S
 
     def action_zoom(self) -> None:

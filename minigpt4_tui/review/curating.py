@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from minigpt4.train.curate.run_folder import Candidate
 
 WORDS = {"accept": "accepted", "edit": "edited", "drop": "dropped"}
-"""Decisions as the screen says them."""
+"""Decisions as the screen shows them."""
 
 
 def review_in_person(reviews: Reviews) -> None:
-    """Show the candidates until the person leaves. Raises UsageError without any, and without a terminal."""
+    """Show the candidates until the person leaves. Raises UsageError without candidates or a terminal."""
     if not reviews.candidates:
         raise UsageError("There is nothing to review: no description passed the filters.")
     if not at_terminal():
@@ -111,7 +111,7 @@ class CurationApp(ReviewApp, inherit_bindings=False):
         return self.screen.has_class("-editing")
 
     def texts(self) -> Iterable[Widget]:
-        """The text to be decided about first: the one before may be below the edge of a small screen."""
+        """The text to decide about comes first: the original may be below the edge of a small screen."""
         yield Static(id="name", markup=False)
         yield Static(id="heading", classes="heading", markup=False)
         yield Static(id="after", markup=False)
@@ -220,7 +220,7 @@ class CurationApp(ReviewApp, inherit_bindings=False):
             self._decide(lambda: self.reviews.edit(self.current, text))
 
     def action_undo(self) -> None:
-        """Take the last decision back, and show its picture."""
+        """Undo the last decision, and show its picture."""
         key = self._try(self.reviews.undo)
         places = [place for place, one in enumerate(self.reviews.candidates) if one.key == key]
         self.index = places[0] if places else self.index
@@ -253,7 +253,7 @@ class CurationApp(ReviewApp, inherit_bindings=False):
             return None
 
     def _go_on(self) -> None:
-        """Go to the next candidate that nobody has decided about, at the end to the first such one."""
+        """Go to the next undecided candidate; after the last one, to the first."""
         waiting = {one.key for one in self.reviews.waiting}
         places = [place for place, one in enumerate(self.reviews.candidates) if one.key in waiting]
         later = [place for place in places if place > self.index]

@@ -1,4 +1,4 @@
-"""Two versions of a text, with the words marked that only one of them has."""
+"""Marks the words that only one of two versions of a text has."""
 
 from __future__ import annotations
 

@@ -35,14 +35,14 @@ def require_terminal() -> None:
 def judge_in_person(sitting: Sitting, read: Callable[[Case], bytes]) -> None:
     """Show what is not judged yet until the person leaves.
 
-    `read` gives the picture of an answer. Raises UsageError without a terminal.
+    `read` returns the picture of an answer. Raises UsageError without a terminal.
     """
     require_terminal()
     run_app(lambda loaded: JudgeApp(loaded, sitting, read))
 
 
 class JudgeApp(ReviewApp, inherit_bindings=False):
-    """One answer after the other; which run it is of, and whether it is a known negative, is not shown."""
+    """Shows one answer after the other, but not its run, nor whether it is a known negative."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *ReviewApp.BINDINGS,
@@ -98,7 +98,7 @@ class JudgeApp(ReviewApp, inherit_bindings=False):
             self._change(lambda: self.sitting.decide(VALUES[word]))
 
     def action_undo(self) -> None:
-        """Show the last answer again, its verdict taken back."""
+        """Undo the last verdict, and show its answer again."""
         self._change(self.sitting.undo)
 
     def _change(self, change: Callable[[], object]) -> None:

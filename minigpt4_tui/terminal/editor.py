@@ -1,4 +1,4 @@
-"""A text in the user's own editor: `$VISUAL`, `$EDITOR`, or one that is installed."""
+"""Edits a text in the user's own editor: `$VISUAL`, `$EDITOR`, or one that is installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EditorError(Minigpt4Error):
 
 
 def edit(text: str, longest: int) -> str:
-    """The text as the user leaves it in the editor, which has the terminal until it ends.
+    """Let the user edit a text, and return it; the editor has the terminal until it exits.
 
     The file is private, and removed with everything that the editor left beside it. Raises EditorError if
     there is no editor, if it fails, or if the text then has more than `longest` characters; in the last case
@@ -35,7 +35,7 @@ def edit(text: str, longest: int) -> str:
         file = folder / "question.md"
         file.write_text(text, encoding="utf-8", errors="replace")
         _run(command, file)
-        # Editors end the last line, which the question did not, and some begin with a byte order mark.
+        # Editors add a final newline, which the question did not have, and some a byte order mark.
         edited = file.read_text(encoding="utf-8-sig", errors="replace").removesuffix("\n")
         if len(edited) > longest:
             is_kept = True
@@ -75,6 +75,6 @@ def _run(command: list[str], file: Path) -> None:
     if code:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with the exit code {code}"
         raise EditorError(f"{named} {how}; your text is as it was.")
-    # Reading a pipe or a device would not end.
+    # Reading a pipe or a device might block forever.
     if not file.is_file():
         raise EditorError(f"{named} left no file behind; your text is as it was.")

@@ -67,7 +67,7 @@ def sentence(error: Exception) -> str:
 
 
 def _system_sentence(error: OSError) -> str:
-    """What the system refused, and of which file."""
+    """What the system refused, and for which file."""
     name = error.filename if error.filename is None else shown_name(str(error.filename))
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f" while writing '{name}'" if name else ""

@@ -1,4 +1,4 @@
-"""Results on stdout that hold names from elsewhere: exact for programs, harmless in a terminal."""
+"""Results on stdout that hold untrusted names: exact for programs, harmless in a terminal."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def sanitize(text: str) -> str:
 def sanitize_line(text: str, width: int = 0) -> str:
     """The sanitized text on one line, shortened with an ellipsis to `width` cells (0: any width)."""
     if width:
-        # A pasted book would be scanned for nothing beyond what is visible.
+        # A pasted book need not be scanned beyond what is visible.
         text = text[: width * 8]
     line = " ".join(sanitize(text).split())
     if width and cell_len(line) > width:

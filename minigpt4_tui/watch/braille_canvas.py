@@ -15,7 +15,7 @@ _BIT = {(x, y): bit for x, y, bit in DOTS}
 
 
 L = TypeVar("L", bound=tuple[int, ...])
-"""The type of a layer; a greater one covers the lesser."""
+"""The type of a layer; greater layers cover lesser ones."""
 
 
 class Canvas(Generic[L]):

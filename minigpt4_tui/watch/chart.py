@@ -60,7 +60,7 @@ class Chart(Widget):
         self._styles: dict[PlotStyle | None, Style] = {}
 
     def notify_style_update(self) -> None:
-        """Forget the colors of the theme before."""
+        """Forget the colors of the previous theme."""
         super().notify_style_update()
         self._styles.clear()
 

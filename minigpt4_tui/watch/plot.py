@@ -38,11 +38,11 @@ MINIMUM_SIZE = (20, 5)
 
 
 Part = IntEnum("Part", "AXIS GRID RAW CURSOR LINE POINT LETTER")
-"""What a cell may show; the later covers the earlier."""
+"""What a cell may show; later parts cover earlier ones."""
 
 
 class PlotStyle(NamedTuple):
-    """How text is drawn. Styles are the canvas's layers: in a part the chosen run covers the others."""
+    """How text is drawn. Styles are the canvas's layers: within a part, the chosen run covers the others."""
 
     part: Part
     is_chosen: bool = False

@@ -1,6 +1,6 @@
-"""The chat in the app: what comes before its first frame and after its last.
+"""The chat in the app: what happens before its first frame and after its last.
 
-typer is not imported here: `minigpt4 chat photo.jpg` comes straight to the app, see `minigpt4.tui.cli`.
+typer is not imported here: `minigpt4 chat photo.jpg` starts the app without it, see `minigpt4.tui.cli`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 def is_at_screen() -> bool:
     """Whether all standard streams are a terminal that the app can draw on."""
-    # The app draws on standard error, so that a command may take what it prints at its end.
+    # The app draws on standard error.
     streams = (sys.stdin, sys.stdout, sys.stderr)
     return all(one is not None and one.isatty() for one in streams) and os.environ.get("TERM") != "dumb"
 
 
 def chat_without_options(images: Sequence[str]) -> int:
-    """`minigpt4 chat IMAGE...` at a screen, as the command does it; returns the exit code."""
+    """Run `minigpt4 chat IMAGE...` on a screen, as the command does; returns the exit code."""
     return open_app(load_settings(), [picture_of(name) for name in images], None, None, False)
 
 
 def open_app(
     loaded: Loaded, files: Sequence[Attachment], resume: str | None, projection: Path | None, offload: bool
 ) -> int:
-    """The app, until the person leaves it; returns the exit code."""
+    """Run the app until the user leaves it; returns the exit code."""
     from minigpt4.tui.images.terminal_protocol import query_terminal
 
     for one in files:
@@ -52,7 +52,7 @@ def open_app(
     end_on_signals()
     files, early = with_early_preview(files)
     if not os.environ.get("NO_COLOR"):
-        # Empty it has no meaning (no-color.org), but Textual heeds it.
+        # An empty value has no meaning (no-color.org), but Textual obeys it.
         os.environ.pop("NO_COLOR", None)
     # Before the first frame there is next to no garbage, and collecting it takes 20 ms.
     gc.disable()
@@ -63,7 +63,7 @@ def open_app(
         if resume is not None and store.notice:
             say(f"minigpt4: {printable(store.notice)}")
         conversation = store.find(resume).id if resume is not None else None
-        # The terminal answers while the app is imported; not before, or a shell would get the answer.
+        # The terminal replies while the app is imported. After an earlier query, a shell could get the reply.
         wait_for_reply = query_terminal(loaded.settings.images)
         from minigpt4.tui.app.app import MiniGPT4App
 
@@ -88,7 +88,7 @@ def open_app(
 
 def with_early_preview(files: Sequence[Attachment]) -> tuple[Sequence[Attachment], EarlyPreview | None]:
     """The pictures, the first with its early preview if it is a file and there is more than one CPU."""
-    # Not a FIFO, which can be read once.
+    # Not a FIFO, which can be read only once.
     if not files or not isinstance(files[0].source, Path) or not is_file(files[0].source):
         return files, None
     if usable_cores() < 2:
@@ -104,14 +104,14 @@ def with_early_preview(files: Sequence[Attachment]) -> tuple[Sequence[Attachment
 
 
 def _worker(on_event: Callable[[Event], None]) -> Worker:
-    """The engine's process; imported after the first frame."""
+    """The engine's process; its module is imported after the first frame."""
     from minigpt4.core.worker.client import Worker
 
     return Worker(on_event)
 
 
 def _print_resume_command(app: MiniGPT4App) -> None:
-    """After a crash: the conversation is not lost."""
+    """After a crash, print the command that resumes the conversation."""
     conversation = app.conversation.info
     if conversation is not None:
         say(f"Saved: `minigpt4 chat --resume {conversation.id}` continues the conversation.")
@@ -120,7 +120,7 @@ def _print_resume_command(app: MiniGPT4App) -> None:
 def open_store(resume: str | None) -> tuple[Store, str]:
     """The saved conversations; if they cannot be opened, a temporary store and the reason as a sentence.
 
-    Raises StoreError if `resume` names one of them.
+    With `resume`, raises the error instead.
     """
     from minigpt4.tui.history.store import Store
 

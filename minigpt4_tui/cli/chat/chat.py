@@ -76,14 +76,14 @@ def _plain(
     projection: Path | None,
     offload_vision: bool,
 ) -> int:
-    """The chat line by line."""
+    """Run the chat line by line; returns the exit code."""
     from minigpt4.tui.cli.chat.line_input import at_terminal
     from minigpt4.tui.cli.chat.plain_pictures import folder_of, offer
     from minigpt4.tui.cli.crash_guard import continue_in_child
     from minigpt4.tui.conversation.slash_commands import prompt_problems
     from minigpt4.tui.history.store import StoreError
 
-    # Now: `/models` may bring files that crash llama.cpp, when it is too late, as other models left threads.
+    # Fork now: files that crash llama.cpp may come with `/models`, when other models' threads prevent it.
     continue_in_child()
     store, problem = open_store(resume)
     with closing(store):
@@ -91,7 +91,7 @@ def _plain(
             if sentence:
                 say(f"minigpt4: {printable(sentence)}")
         with suppress(StoreError):
-            # Locked for a while: the next start does it.
+            # The store is locked for a while: the next start recovers it.
             store.recover()
         conversation = store.find(resume) if resume is not None else None
         if conversation is not None:
@@ -122,7 +122,7 @@ def _opened(
 ) -> Iterator[PlainChat]:
     """A plain chat with its model loaded; resumes `conversation` if given.
 
-    `settings` are those that choose the model, as `PlainModel` keeps them.
+    `settings` choose the model; they are the first three fields of `PlainModel`.
     """
     from minigpt4.tui.cli.chat.plain import PlainChat
     from minigpt4.tui.cli.chat.plain_history import Record

@@ -37,7 +37,7 @@ def next_line(prompt: str = PROMPT, prefill: str = "") -> str:
 
 
 def _readline() -> Any:
-    """What gives `input` arrow keys and a line history; None if Python was built without it."""
+    """The module that gives `input` arrow keys and a line history; None if Python was built without it."""
     try:
         return importlib.import_module("readline")
     except ImportError:
@@ -46,7 +46,7 @@ def _readline() -> Any:
 
 @contextmanager
 def saying_if_slow(words: str, seconds: float) -> Iterator[None]:
-    """Say `words` if the block takes longer."""
+    """Print `words` if the block takes longer than `seconds`."""
     timer = threading.Timer(seconds, say, [words])
     timer.daemon = True
     timer.start()
@@ -57,5 +57,5 @@ def saying_if_slow(words: str, seconds: float) -> Iterator[None]:
 
 
 def at_terminal() -> bool:
-    """Whether lines are typed by somebody, who can be asked."""
+    """Whether standard input is a terminal, so that the user can be asked."""
     return sys.stdin is not None and sys.stdin.isatty()

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from minigpt4.tui.settings.settings import Origin
 
 ANSWER = "Answer: "
-"""Begins an answer at a terminal."""
+"""Printed before an answer at a terminal."""
 
 PATIENCE_S = 2.0
 """Seconds after which a terminal shows what is in progress."""
@@ -59,7 +59,7 @@ PATIENCE_S = 2.0
 class PlainChat:
     """One conversation; `conversation` and `pending` (pictures for the next message) are its state.
 
-    `system_prompt` precedes it unless empty; `record` saves it; `model` allows to change the engine.
+    `system_prompt` precedes it unless empty; `record` saves it; `model` can change the engine.
     """
 
     engine: Engine
@@ -71,13 +71,13 @@ class PlainChat:
     conversation: list[Message] = field(default_factory=list)
     pending: list[Waiting] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
-    """Ids of the conversations that were listed last, by their numbers."""
+    """Ids of the conversations in the last list, in the order of their numbers."""
     offered: list[Path] = field(default_factory=list)
-    """The pictures of the folder that was listed last, by their numbers."""
+    """The pictures of the last listed folder, in the order of their numbers."""
     failures: int = 0
     _dropped: int = 0
     _limit: int | None = None
-    """The most tokens of an answer to the last question, if its prompt has a limit."""
+    """The token limit of answers to the last question, if its named prompt has one."""
     _prefill: str = ""
     """What the next line of input begins with, at a terminal."""
 
@@ -141,7 +141,7 @@ class PlainChat:
             say_error(error)
 
     def ask_line(self, line: str) -> None:
-        """Attach the pictures that the line names, and ask the rest of it, if there is more."""
+        """Attach the pictures that the line names, and ask the rest of it, if any."""
         asked, limit = self._asked(line)
         for source, picture in zip(asked.pictures, asked.open(), strict=True):
             self.attach(picture, source)
@@ -149,7 +149,7 @@ class PlainChat:
             self._answer(asked.text, limit)
 
     def _asked(self, line: str) -> tuple[Question, int | None]:
-        """The question in a line, and the most tokens of its answer if its named prompt limits them."""
+        """The question in a line, and the token limit of its answer if its named prompt has one."""
         prompted = with_prompt(line)
         asked = question_in(prompted.text, [one.source for one in self.pending])
         if asked.text.startswith("/"):
@@ -159,7 +159,7 @@ class PlainChat:
     def attach(self, picture: Picture, source: Attachment, known: Sequence[ImageEmbedding] = ()) -> None:
         """Add a picture, opened from `source`, to the next message and print its name and size.
 
-        If it is one of `known`, those of an edited question, it is in the message already.
+        One that is among `known`, the pictures of an edited question, is not added again.
         """
         name = printable(picture.name)
         with self._print_if_slow(f"Looking at {name} ..."):
@@ -231,7 +231,7 @@ class PlainChat:
     def edit(self, text: str) -> None:
         """Ask the last question in other words; without a text, offer it for editing.
 
-        Pictures that wait, and those that `text` names, are added to the question's own.
+        Pending pictures, and those that `text` names, are added to the question's own.
         """
         place = self._last_question()
         before = self.conversation[place] if place is not None else None
@@ -256,7 +256,7 @@ class PlainChat:
         self._report(reply)
 
     def go_on_from(self, answer: StoredMessage) -> None:
-        """Let the conversation go on from another saved answer, and from what was said after it."""
+        """Continue the conversation from another saved answer and the messages after it."""
         store, conversation = self.record.store, self.record.conversation
         if store is None or conversation is None:
             return
@@ -265,7 +265,7 @@ class PlainChat:
         self.conversation[:] = self._messages_of(store.path(conversation.id))
 
     def open(self, conversation: ConversationInfo) -> None:
-        """Go on with a saved conversation."""
+        """Continue a saved conversation."""
         store = self.record.store
         if store is None:
             return
@@ -278,7 +278,7 @@ class PlainChat:
             say(f"It has settings of its own; `minigpt4 chat --plain --resume {name}` goes on with them.")
 
     def change(self, values: Mapping[str, Any], origin: Origin) -> None:
-        """Use other settings from now on; another model looks at the pictures again."""
+        """Use other settings from now on; another model encodes the pictures again."""
         if self.model is None:
             return
         try:
@@ -292,7 +292,7 @@ class PlainChat:
             self.look_again()
 
     def look_again(self) -> None:
-        """Have the pictures looked at by a model that was just loaded."""
+        """Encode the pictures again, with a model that was just loaded."""
         info, store = self.record.conversation, self.record.store
         waiting = [(one.source, one.stored) for one in self.pending if one.stored is not None]
         lost = len(self.pending) - len(waiting)
@@ -309,7 +309,7 @@ class PlainChat:
         return max((at for at, one in enumerate(self.conversation) if isinstance(one, User)), default=None)
 
     def _limited(self, max_tokens: int | None) -> ResolvedSampling:
-        """The sampling of a question with that limit of its own, which the command line's overrules."""
+        """The sampling for a question with this token limit, which one on the command line overrides."""
         is_fixed = self.model is not None and self.model.loaded.origins["max_tokens"] == "flag"
         self._limit = None if is_fixed else max_tokens
         return replace(self.sampling, max_tokens=self._limit) if self._limit else self.sampling
@@ -335,9 +335,9 @@ class PlainChat:
         before: str = "",
         notice: str = "",
     ) -> Reply:
-        """The whole reply to the messages, printed and saved; `begin` saves its beginning.
+        """Generate, print and save the reply to the messages; `begin` saves that it has begun.
 
-        `before` is what it continues, `notice` a sentence ahead of it.
+        `before` is the text that it continues, `notice` a sentence printed before it.
         """
         system = [System(self.system_prompt)] if self.system_prompt else []
         with stopping_on_interrupt() as interrupted:
@@ -372,7 +372,7 @@ class PlainChat:
             with self._print_if_slow("Thinking ..."):
                 begun = list(islice(pieces, 1))
             if _at_terminal() and sys.stdout.isatty():
-                # So that turns can be told apart where they are read aloud.
+                # So that turns can be told apart when a screen reader reads them.
                 print(ANSWER, end="", flush=True)
             for piece in chain(begun, pieces):
                 print_answer(piece.text)

@@ -1,4 +1,4 @@
-"""What the slash commands of the plain chat do, apart from asking: a sentence or a list, line by line."""
+"""The slash commands of the plain chat, apart from questions; most print a sentence or a list."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EXPORTS = (".md", ".html", ".json")
 
 
 def run_command(chat: PlainChat, name: str, rest: str) -> None:
-    """Carry out a command; raises UsageError for words behind it that it cannot use."""
+    """Run a command; raises UsageError for arguments that it cannot use."""
     ACTIONS[name](chat, rest)
 
 
@@ -141,7 +141,7 @@ def _show(chat: PlainChat, rest: str) -> None:
 
 
 def _spoken(message: Message) -> str:
-    """A message of a chat that is not saved, so that nothing is known of its pictures but their number."""
+    """A message of a chat that is not saved: only the number of its pictures is known."""
     if not isinstance(message, User):
         return f"Answer: {sanitize(message.text)}"
     count = len(message.images)
@@ -293,7 +293,7 @@ def _restart(chat: PlainChat, rest: str) -> None:
 
 
 def _confirmed(chat: PlainChat, question: str, *, in_script: bool) -> bool:
-    """The answer to a question at a terminal; `in_script` where nobody can be asked."""
+    """Ask a yes-or-no question at a terminal; returns `in_script` if nobody can be asked."""
     if not at_terminal():
         return in_script
     say(f"{question} y or n")
@@ -355,4 +355,4 @@ ACTIONS: dict[str, Callable[[Any, str], None]] = {
     "/restart": _restart,
     "/help": _help,
 }
-"""By name; /quit, which ends the chat, is not one of them."""
+"""Commands by name, except /quit, which ends the chat."""

@@ -1,4 +1,4 @@
-"""Takes answers of the plain chat elsewhere: `/copy` and `/code`."""
+"""Copies and saves answers of the plain chat: `/copy` and `/code`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def copy(chat: PlainChat, rest: str) -> None:
-    """Copy the last answer with OSC 52, as the app does, which most terminals understand."""
+    """Copy the last answer, as the app does, with OSC 52, which most terminals support."""
     del rest
     answer = next(_answers(chat), None)
     if answer is None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from minigpt4.tui.history.store import ConversationInfo, Store, StoredMessage, StoredPicture
 
 FLUSH_S = 1.0
-"""Most seconds of an answer that a killed process may lose."""
+"""Seconds of an answer that a killed process may lose at most."""
 
 
 class Record:
@@ -53,11 +53,11 @@ class Record:
 
     @property
     def store(self) -> Store | None:
-        """Where it is saved; None if it is not."""
+        """Where the conversation is saved; None if it is not."""
         return self._store
 
     def answered_by(self, bundle: str) -> None:
-        """Another bundle answers from now on."""
+        """Note that another bundle answers from now on."""
         self._stats = {"bundle": bundle}
 
     def of(self, conversation: ConversationInfo) -> Record:
@@ -77,7 +77,7 @@ class Record:
         self._begin(self._leaf, question, pictures)
 
     def begin_edited(self, question: str, pictures: Sequence[StoredPicture] = ()) -> None:
-        """Save another text of the last question, as a branch with its pictures and then these."""
+        """Save an edited last question as a branch, with its own pictures followed by `pictures`."""
         if self._question is not None:
             self._begin(self._question.parent, question, [*self._question.pictures, *pictures])
 
@@ -88,7 +88,7 @@ class Record:
                 self._begin_answer(self._question)
 
     def begin_more(self) -> None:
-        """Go on with the last answer."""
+        """Prepare to save more of the last answer."""
         with self._reporting_errors():
             if self._store is not None and self._leaf is not None:
                 self._asked, self._answer = self._question, self._store.message(self._leaf)

@@ -27,22 +27,22 @@ class PlainModel:
     engine: Engine
 
     def change(self, values: Mapping[str, Any], origin: Origin) -> bool:
-        """Use other values of some settings, which come from `origin`; returns whether the model is another.
+        """Change some settings, with values from `origin`; returns whether the model changes, too.
 
         Another bundle has its own projection. Raises Minigpt4Error if the model cannot be loaded; then the
-        one before is loaded again, and all settings are as they were.
+        previous one is loaded again, and all settings stay as they were.
         """
         loaded = given = self.loaded
         for name, value in values.items():
             loaded = loaded.with_value(name, value, origin)
-            # If it is wrong, it is what was typed, and not yet in the settings.
+            # An error must blame what was typed: the value is not in the settings yet.
             given = given.with_value(name, value, "flag")
         projection = None if "bundle" in values else self.projection
         chosen = options.choose(given, projection, offload_vision=self.offload_vision)
         is_other = chosen.model != self.chosen.model
         if is_other:
             options.fetch_files(chosen.model, bars=False)
-            # Not both at once: memory may hold only one.
+            # Memory may not hold both at once.
             self.engine.close()
             try:
                 self.engine = options.load_engine(chosen.model, bars=False)

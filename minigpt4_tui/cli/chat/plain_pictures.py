@@ -1,4 +1,4 @@
-"""Pictures in the plain chat: those that wait, how they are announced, and a folder's, chosen by number."""
+"""Pictures in the plain chat: pending ones, how they are announced, and picking from a folder by number."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def described_picture(name: str, width: int, height: int) -> str:
 
 
 def pick(chat: PlainChat, rest: str) -> None:
-    """Add the pictures with these numbers of the last list, or list a folder, by default the working one."""
+    """Add pictures of the last list by number, or list a folder, by default the working folder."""
     words = rest.replace(",", " ").split()
     if not chat.offered or not words or not all(word.isdecimal() for word in words):
         offer(chat, path_in(rest) if rest else Path())
@@ -74,7 +74,7 @@ def attach_line(chat: PlainChat, line: str) -> None:
 
 
 def folder_of(one: Attachment) -> Path | None:
-    """The folder that was given in place of a picture, if one was."""
+    """The folder that was given instead of a picture; None if it is not a folder."""
     return one.source if isinstance(one.source, Path) and is_folder(one.source) else None
 
 

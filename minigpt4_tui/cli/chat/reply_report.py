@@ -1,4 +1,4 @@
-"""What is told and saved about a reply once its text is there."""
+"""What is reported and saved about a reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minigpt4.tui.terminal.sanitize import sanitize
 
 
 def notice_before(earlier: Sequence[Message], asked: User, *, by_itself: bool) -> str:
-    """What to know about the answer to a first or second question; "" if there is nothing.
+    """The notice before the answer to a first or second question; "" if there is none.
 
     `by_itself` is the prompt template's.
     """
@@ -26,7 +26,7 @@ def notice_before(earlier: Sequence[Message], asked: User, *, by_itself: bool) -
 
 
 def telling_reasoning(pieces: Iterable[Piece], quiet: Callable[[str], str]) -> Iterator[Piece]:
-    """The pieces of the answer; reasoning before it is printed to stderr while it comes."""
+    """Yield the pieces of the answer; reasoning before it is streamed to stderr."""
     is_thinking = False
     for piece in pieces:
         if piece.is_reasoning:
@@ -41,7 +41,7 @@ def telling_reasoning(pieces: Iterable[Piece], quiet: Callable[[str], str]) -> I
 
 
 def cut_short(reply: Reply, sampling: ResolvedSampling, way_out: str = "--max-tokens allows more") -> str:
-    """The notice under an answer that ran to its limit, with the way to more of it."""
+    """The notice below an answer that reached a limit, and how to get more of it."""
     is_thinking = bool(reply.reasoning) and not reply.text
     what = "The model was still thinking" if is_thinking else "The answer was cut off"
     if reply.answer_tokens < sampling.max_tokens:
@@ -50,7 +50,7 @@ def cut_short(reply: Reply, sampling: ResolvedSampling, way_out: str = "--max-to
 
 
 def reply_stats(reply: Reply) -> dict[str, float | int | str | None]:
-    """What the history keeps of it; None is not known."""
+    """What the history keeps about a reply; None means unknown."""
     return {
         "finish": reply.finish,
         "answer_tokens": reply.answer_tokens,

@@ -1,8 +1,8 @@
-"""The scripts that shells read. Each asks `minigpt4 completion --words SHELL WORD...` what may come next.
+"""The completion scripts of shells, which call `minigpt4 completion --words SHELL WORD...` for candidates.
 
-The last word is the one being typed, up to the cursor. An answer's line is a value, behind which more may
-follow without a space if it ends with `=`; or `:files` for the shell's own completion of paths, which knows
-~, quotes and spaces, or `:files toml` for those that end in .toml.
+The last word is the one being typed, up to the cursor. Each line of output is a value,
+with no space added after one that ends with `=`; or `:files` for the shell's own completion of paths, which
+handles ~, quotes and spaces, or `:files toml` for paths that end in .toml.
 """
 
 from __future__ import annotations

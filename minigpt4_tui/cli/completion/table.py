@@ -31,7 +31,7 @@ class Command:
 
 
 class Table:
-    """All commands by their whole name, "" for the program; recipe keys with kind and meaning."""
+    """All commands by their full name, "" for the program; recipe keys with kind and meaning."""
 
     def __init__(self) -> None:
         self.commands: dict[str, Command] = {}
@@ -39,7 +39,7 @@ class Table:
 
 
 def load_table() -> Table:
-    """Read the table. It is no JSON, because reading that takes 8 ms to import."""
+    """Read the table. It is not JSON, because importing a reader of that takes 8 ms."""
     table = Table()
     command = Command()
     for kind, *fields in _rows():

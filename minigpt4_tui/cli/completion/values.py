@@ -1,7 +1,7 @@
 """The values of options and arguments that are looked up when Tab is pressed, by their kind.
 
-Only `os` and `sys` are imported before a value needs more: pathlib, re, typing and platformdirs would double
-the time of a Tab.
+Only `os` and `sys` are imported until a value needs more: pathlib, re, typing and platformdirs would double
+the time of a completion.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Candidate = tuple[str, str]
-"""A value, and what is said about it."""
+"""A value and its description."""
 
 FILES = ":files"
-"""Stands for every path: the shell completes those itself. With a space and an ending, for those alone."""
+"""Stands for paths, which the shell completes itself; with a space and a suffix, for paths that end in it."""
 
 CHOICES = "choices:"
-"""Begins a kind that consists of fixed values, with a space between two."""
+"""Begins a kind that consists of fixed values, separated by spaces."""
 
 PACKAGE = os.path.abspath(os.path.join(__file__, *[os.pardir] * 4))
 """The folder of `minigpt4`: core, train, themes and tui lie in it, under these names."""
@@ -32,9 +32,9 @@ MAX_ABOUT = 60
 
 
 def values_of(kind: str, typed: str, before: Sequence[str] = ()) -> Iterator[Candidate]:
-    """The values of a kind; `typed` is their beginning, `before` all words that precede it.
+    """The values of a kind; `typed` is the beginning of the word, `before` all words that precede it.
 
-    What cannot be read has none.
+    Files that cannot be read yield no values.
     """
     if kind.startswith(CHOICES):
         yield from ((value, "") for value in kind.removeprefix(CHOICES).split())
@@ -52,12 +52,12 @@ def values_of(kind: str, typed: str, before: Sequence[str] = ()) -> Iterator[Can
 
 
 def config_folder() -> str:
-    """What `core.storage.paths.config_home` says."""
+    """The folder of `core.storage.paths.config_home`."""
     return _home("config", "XDG_CONFIG_HOME", "~/.config")
 
 
 def data_folder() -> str:
-    """What `core.storage.paths.data_home` says."""
+    """The folder of `core.storage.paths.data_home`."""
     return _home("data", "XDG_DATA_HOME", "~/.local/share")
 
 
@@ -65,7 +65,7 @@ def _home(name: str, variable: str, usual: str) -> str:
     if own := os.environ.get("MINIGPT4_HOME"):
         return os.path.join(os.path.abspath(os.path.expanduser(own)), name)
     if sys.platform == "linux":
-        # platformdirs takes 20 ms to import, half of a Tab.
+        # platformdirs takes 20 ms to import, half the time of a completion.
         return os.path.join(os.environ.get(variable, "").strip() or os.path.expanduser(usual), "minigpt4")
     from minigpt4.core.storage import paths
 
@@ -73,7 +73,7 @@ def _home(name: str, variable: str, usual: str) -> str:
 
 
 def _shown(about: str) -> str:
-    """On one line, without control codes."""
+    """The description on one line, shortened and without control codes."""
     line = "".join(letter for letter in " ".join(about.split()) if letter.isprintable())
     return line if len(line) <= MAX_ABOUT else f"{line[: MAX_ABOUT - 1]}…"
 
@@ -101,7 +101,7 @@ def _prompts(_typed: str, _before: Sequence[str]) -> Iterator[Candidate]:
 
 
 def _questions(typed: str, before: Sequence[str]) -> Iterator[Candidate]:
-    """Named prompts as they are asked."""
+    """Named prompts with the slash that they are asked with."""
     return ((f"/{name}", about) for name, about in _prompts(typed, before))
 
 
@@ -155,7 +155,7 @@ def _run_summary(recipe: str) -> str:
 
 
 def _settings(typed: str, before: Sequence[str]) -> Iterator[Candidate]:
-    """`KEY=` of a recipe, and after it the values of the key."""
+    """`KEY=` for each key of a recipe; after the `=`, the values of the key."""
     from minigpt4.tui.cli.completion.table import load_table
 
     recipe = _recipe_file(before)
@@ -198,9 +198,9 @@ def _recipe_file(words: Sequence[str]) -> str:
 
 
 def _entries(path: str) -> dict[str, str]:
-    """Keys of a TOML file that have a short value on their line, `source.NAME.weight` for those in tables.
+    """Keys of a TOML file with a short value on the same line; those in tables as `source.NAME.weight`.
 
-    A reader of all of TOML takes 6 ms to import, and a Tab needs no more than this.
+    A complete TOML parser takes 6 ms to import, and completion needs no more than this.
     """
     found: dict[str, str] = {}
     table = ""
@@ -221,7 +221,7 @@ def _entries(path: str) -> dict[str, str]:
 
 
 def _toml_files(*folders: str) -> list[str]:
-    """The files of all folders; one that is not there has none."""
+    """The TOML files of all folders; missing folders are skipped."""
     return [
         os.path.join(folder, name)
         for folder in folders

@@ -1,6 +1,6 @@
-"""What may come next on a command line that is being typed.
+"""The candidates for the next word of a command line that is being typed.
 
-Asked at every Tab, so only a table is read and next to nothing imported: typer and the modules of the
+This runs at every Tab, so it only reads a table and imports next to nothing: typer and the modules of the
 commands take 0.2 s and more.
 """
 
@@ -85,7 +85,7 @@ def _place(table: Table, before: Sequence[str]) -> tuple[str, str | None, int]:
 
 
 def _unquoted(word: str) -> str:
-    """A word as the shell means it, from as much of it as was typed."""
+    """A word, perhaps only partly typed, without the shell's quotes and backslashes."""
     if word[:1] in ("'", '"'):
         return word[1:].removesuffix(word[0])
     letters, is_escaped = [], False

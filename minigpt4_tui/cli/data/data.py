@@ -1,4 +1,4 @@
-"""`minigpt4 data prepare | inspect`: choose and fetch photos to learn from, and look through them first."""
+"""`minigpt4 data prepare | inspect`: choose, fetch and inspect photos for training."""
 
 from __future__ import annotations
 

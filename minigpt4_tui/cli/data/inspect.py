@@ -1,4 +1,4 @@
-"""`minigpt4 data inspect PLACE...`: look through photos before they are learnt from."""
+"""`minigpt4 data inspect PLACE...`: inspect photos before training on them."""
 
 from __future__ import annotations
 

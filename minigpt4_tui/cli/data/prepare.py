@@ -1,4 +1,4 @@
-"""`minigpt4 data prepare`: choose pairs from lists of web addresses, and have their photos fetched."""
+"""`minigpt4 data prepare`: choose pairs from lists of URLs, and have img2dataset fetch their photos."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def prepare(
     if run and read_prepared(folder) is None:
         # Before minutes of counting, not after.
         check_program()
-    end_on_signals()  # by an exception: img2dataset, too, is stopped
+    end_on_signals()  # by an exception, which also stops img2dataset
     prepared = _prepared(folder, choice)
     wanted = downloads(prepared, processes or usable_cores())
     if not run:

@@ -31,7 +31,7 @@ LABEL = 16
 def report_lines(
     found: Inspection, sets: Sequence[PhotoSet], lengths: CaptionLengths, recipe: Recipe, image_size: int
 ) -> Iterator[str]:
-    """The report that people read."""
+    """The lines of the report for people."""
     for count in found.sets:
         yield _line(
             printable(count.name), f"{_many(count.photos, 'photo')}, {_many(count.captions, 'caption')}"
@@ -55,7 +55,7 @@ def report_lines(
 def record_of(
     found: Inspection, sets: Sequence[PhotoSet], lengths: CaptionLengths, recipe: Recipe
 ) -> Mapping[str, Any]:
-    """Everything, for programs."""
+    """The whole report, for programs."""
 
     def names(group: Group) -> list[Mapping[str, str]]:
         return [{"set": sets[place.set].name, "key": _key(place, sets)} for place in group]
@@ -92,7 +92,7 @@ def record_of(
 
 
 def parts_of(found: Inspection, sets: Sequence[PhotoSet], samples: int, seed: int) -> list[Part]:
-    """A sample of the photos, and the groups of those that are there twice."""
+    """A sample of the photos, and the groups of duplicates and look-alikes."""
     from minigpt4.train.inspection.contact_sheet import Part
 
     chosen = sorted(Random(seed).sample(range(found.photos), min(samples, found.photos)))
@@ -115,7 +115,7 @@ def _line(label: str, text: str) -> str:
 
 
 def _some(items: Sequence[Any], text: Callable[[Any], str]) -> Iterator[str]:
-    """The first of some items, a line each, and how many more there are."""
+    """A line for each of the first items, and how many more there are."""
     yield from (_line("", text(item)) for item in items[:SHOWN])
     if len(items) > SHOWN:
         yield _line("", f"... and {len(items) - SHOWN:,} more (--json names all)")
@@ -184,7 +184,7 @@ def _caption_lines(found: Inspection, lengths: CaptionLengths, recipe: Recipe) -
 
 
 def _bars(lengths: Counter[int]) -> Iterator[str]:
-    """A histogram in rows of equal width, the longest hundredth in the last of them."""
+    """A histogram with bins of equal width; the last bin holds the longest hundredth."""
     least, most = min(lengths), max(lengths)
     width = max(1, -(-(_quantile(lengths, 0.99) - least + 1) // BARS))
     rows = Counter[int]()
@@ -207,7 +207,7 @@ def _cut(found: Inspection, lengths: CaptionLengths) -> int | None:
 
 
 def _quantile(counts: Counter[int], share: float) -> int:
-    """The least value that this share of all does not exceed."""
+    """The least value that at least this share of all values does not exceed."""
     seen = 0
     for value in sorted(counts):
         seen += counts[value]
@@ -225,7 +225,7 @@ def _by_number(counts: Counter[int]) -> Mapping[str, int]:
 
 
 def _group_text(group: Group, sets: Sequence[PhotoSet]) -> str:
-    """Some of a group's photos, of every set at least one if there is room."""
+    """Some of a group's photos, at least one of every set if there is room."""
     firsts = list({place.set: place for place in reversed(group)}.values())[::-1]
     shown = [*firsts, *(place for place in group if place not in firsts)][:MEMBERS_SHOWN]
     names = (

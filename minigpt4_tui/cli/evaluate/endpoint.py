@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from minigpt4.train.evaluate.judges.spending import Prices
 
 KEYS = ("MINIGPT4_JUDGE_KEY", "OPENAI_API_KEY")
-"""Environment variables that may hold the key, the first one that is set; it is no setting, so in no file."""
+"""Environment variables for the key; the first that is set counts. It is no setting, so no file has it."""
 
 URL = "OPENAI_BASE_URL"
 """The environment variable of the address if neither an option nor a setting names one."""
@@ -27,7 +27,7 @@ URL = "OPENAI_BASE_URL"
 
 @dataclass(frozen=True)
 class EndpointLimits:
-    """How fast an endpoint is asked, and for how much."""
+    """The limits on requests to an endpoint: how fast, how many, at what cost."""
 
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, help="Endpoint: requests under way at once.")
@@ -59,7 +59,7 @@ class EndpointLimits:
     ] = None
 
     def model_at(self, base_url: str, model: str) -> EndpointModel:
-        """A model; raises UsageError for what does not fit together, ModelError without the client."""
+        """A model; raises UsageError for inconsistent options, ModelError without the client."""
         from minigpt4.train.evaluate.judges.endpoint import Endpoint, EndpointModel, Pace
         from minigpt4.train.evaluate.judges.spending import Spending
 
@@ -68,7 +68,7 @@ class EndpointLimits:
         return EndpointModel(Endpoint(model, base_url, first_set(KEYS)), pace, spending)
 
     def prices(self) -> Prices | None:
-        """The prices, if they are given; raises UsageError for one of them, or a cap without them."""
+        """The prices, or None; raises UsageError for only one of them, or a cost cap without them."""
         from minigpt4.train.evaluate.judges.spending import Prices
 
         if self.input_price is None or self.output_price is None:
@@ -82,7 +82,7 @@ class EndpointLimits:
 
 @dataclass(frozen=True)
 class EndpointFlags(EndpointLimits):
-    """Which model of an endpoint is asked, how fast, and for how much."""
+    """The model of an endpoint, and the limits on requests to it."""
 
     model: Annotated[
         str | None,
@@ -90,7 +90,7 @@ class EndpointFlags(EndpointLimits):
     ] = None
 
     def load(self, base_url: str | None) -> EndpointModel:
-        """The model; raises UsageError for what does not fit together, ModelError without the client."""
+        """The model; raises UsageError for inconsistent options, ModelError without the client."""
         from minigpt4.train.evaluate.judges.endpoint import OPENAI_URL
 
         loaded = load_settings()
@@ -107,7 +107,7 @@ ENDPOINT = EndpointFlags()
 
 
 def say_estimate(model: EndpointModel, requests: Sequence[Request]) -> None:
-    """What the requests will take, before any is sent."""
+    """Print an estimate of the requests' tokens and cost, before any is sent."""
     from minigpt4.train.evaluate.judges.spending import estimate
 
     new = model.unknown(requests)

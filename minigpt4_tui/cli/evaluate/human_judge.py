@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def judge_by_hand(benches: Sequence[Bench], data: Sequence[str] | None, name: str | None, seed: int) -> None:
-    """Show a person what they have not judged yet, the answers of all runs mixed.
+    """Show a person the answers they have not judged yet, those of all runs mixed.
 
-    `name` is by default that of the login. Raises UsageError for a name that is a model's.
+    `name` is by default the login name. Raises UsageError for the name of a model that judged a run.
     """
     from minigpt4.train.evaluate.judges.judging import models_of
     from minigpt4.train.evaluate.person import Sitting

@@ -1,4 +1,4 @@
-"""`minigpt4 eval judge RUN`: let a model or a person judge answers, and say how far they can be trusted."""
+"""`minigpt4 eval judge RUN`: let a model or a person judge answers, and report their reliability."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def judge(
 
 @dataclass(frozen=True)
 class Judge:
-    """A model that judges: what it is called, and what it is."""
+    """A model that judges, with its name and identity."""
 
     name: str
     identity: Mapping[str, str]
@@ -125,7 +125,7 @@ class Bench:
 
     @classmethod
     def of(cls, run: EvalRun, seed: int) -> Bench:
-        """Raises UsageError if there is nothing to judge."""
+        """The judging tasks of a run; raises UsageError if there are none."""
         from minigpt4.train.evaluate.suites import suite_named
 
         suite = suite_named(run.header["suite"])
@@ -135,7 +135,7 @@ class Bench:
         return cls(run, suite, tasks)
 
     def judge(self, one: Judge, data: Sequence[str] | None, max_tokens: int) -> None:
-        """Ask about what has no verdict of this judge yet."""
+        """Ask the judge about every task on which it has no verdict yet."""
         from minigpt4.train.evaluate.judges.client import Request
         from minigpt4.train.evaluate.judges.judging import judge, require_same_judge, unjudged
 
@@ -174,11 +174,11 @@ class Bench:
                 say(f"{len(refused)} not judged, the same command asks again; the first: {refused[0]}")
 
     def pictures(self, data: Sequence[str] | None) -> Callable[[Record], bytes]:
+        """A function that reads an answer's picture; raises UsageError if the pictures' place is unknown."""
         from minigpt4.train.data.dataset import PhotoError
         from minigpt4.train.evaluate.open import open_photos
         from minigpt4.train.evaluate.run_folder import PLACES
 
-        """What reads the picture of an answer; raises UsageError if it is not known where they are."""
         places = data or self.run.header.get(PLACES, {}).get("data", [])
         if not places:
             raise UsageError(f"Where the pictures of '{self.run.path}' are is not known; give --data.")
@@ -196,7 +196,7 @@ class Bench:
         return read
 
     def print(self, *, as_json: bool) -> None:
-        """How far the judges can be trusted, and the scores."""
+        """Print the judges' reliability and the scores."""
         from minigpt4.train.evaluate.judges import summary
         from minigpt4.train.evaluate.scores import as_json as score_json
 

@@ -1,4 +1,4 @@
-"""An evaluation in several processes, which `--devices`, torchrun or SLURM started: each has its share."""
+"""An evaluation in several processes, which `--devices`, torchrun or SLURM started: each takes its share."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Processes:
     rank: int = 0
     count: int = 1
     wait: Callable[[], object] = lambda: None
-    """Return when all have called it; raises PeerFailedError if one has failed."""
+    """A barrier for all processes; raises PeerFailedError if one has failed."""
 
     check: Callable[[], object] = lambda: None
     """Raise PeerFailedError if one has failed."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this one begins the run and reports."""
+        """Whether this process begins the run and reports."""
         return self.rank == 0
 
 
@@ -56,9 +56,9 @@ def assigned_ranks() -> RankAssignment | None:
 
 @contextmanager
 def joined_processes() -> Iterator[Processes]:
-    """The processes of this evaluation, until all have ended the block; only the first one writes to stderr.
+    """Join the processes until all have left the block; only the first one writes to stderr.
 
-    An error in the block ends all of them: each prints its own, and the first one that of another, too.
+    An error in the block ends all of them; the process that failed and the first one print it.
     """
     ranks = assigned_ranks()
     if ranks is None:
@@ -73,7 +73,7 @@ def joined_processes() -> Iterator[Processes]:
     end_with_parent()
     try:
         with ExitStack() as stack:
-            # Only to meet and to report failures, which gloo does without a GPU.
+            # Only for barriers and to report failures, for which gloo needs no GPU.
             group = stack.enter_context(distributed_group(ranks, torch.device("cpu"), TIMEOUT))
             if group.rank:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))

@@ -64,7 +64,7 @@ def report(
 
 
 def _require_apart(files: Sequence[Path], runs: Sequence[Path]) -> None:
-    """Refuse to write twice to one file, or over what a run consists of."""
+    """Raise UsageError for two outputs in one file, or an output that is a folder or a run's own file."""
     if len({file.absolute() for file in files}) < len(files):
         raise UsageError(f"--markdown and --html are both '{files[0]}'; give them different names.")
     for file in files:

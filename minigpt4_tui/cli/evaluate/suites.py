@@ -166,7 +166,7 @@ def _check_question(suite: str, max_tokens: int | None, stage: int, after: str |
 def _require_one_model(
     models: Mapping[str, str | None], fixed: FixedEngineFlags, devices: int, after: str | None
 ) -> None:
-    """Raise UsageError for two models, or options of a bundle for another one."""
+    """Raise UsageError for two models, or for options of a bundle with another model."""
     given = [option for option, value in models.items() if value is not None]
     if len(given) > 1:
         raise UsageError(f"{given[0]} and {given[1]} contradict each other; give one of them.")
@@ -223,7 +223,7 @@ class Survey:
                 stack.enter_context(run.locked())
                 processes.wait()
             waiting = unanswered(run, tasks)
-            processes.wait()  # until all have read what there is
+            processes.wait()  # until all have read the existing answers
             if processes.is_first and waiting and len(waiting) < len(tasks):
                 say(f"Resuming: {len(tasks) - len(waiting)} of {len(tasks)} answers are there.")
             answerer = partial(BundleAnswerer, identity=identity, sampling=sampling, after=self.options.after)
@@ -245,7 +245,7 @@ class Survey:
         self._run_one(lambda: answerer, answerer.identity, self._tasks(), announce, as_json=as_json)
 
     def run_blip2(self, place: str, fixed: FixedEngineFlags, *, as_json: bool) -> None:
-        """`run` with a BLIP-2."""
+        """`run` with a BLIP-2 model."""
         from minigpt4.train.evaluate.blip2 import Blip2Answerer, find_blip2
 
         self._require_output(1)
@@ -263,7 +263,7 @@ class Survey:
         *,
         as_json: bool,
     ) -> None:
-        """`run` with a greedy model in this process only; it is loaded if a question waits."""
+        """`run` in this process only, decoding greedily; the model is loaded only if a question waits."""
         from minigpt4.train.evaluate.answering import ask, unanswered
 
         with _folder(self.output) as folder:
@@ -386,7 +386,7 @@ def _record(suite: str, run: EvalRun, answers: int, failed: int, scores: Sequenc
 
 
 def print_table(answers: int, scores: Sequence[Score]) -> None:
-    """The scores and their intervals, below the number of answers."""
+    """Print the number of answers, then the scores and their intervals."""
     rows = [("answers", str(answers), "")]
     for score in scores:
         interval = score.interval

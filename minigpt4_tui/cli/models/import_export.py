@@ -1,4 +1,4 @@
-"""`minigpt4 models import|export|verify`: files from the original MiniGPT-4, for it, and whole or not."""
+"""`minigpt4 models import|export|verify`: import models, export projections, check a bundle's files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`minigpt4 models`: which bundles there are, whether their files are here, and fetching them."""
+"""`minigpt4 models`: list bundles, show whether their files are here, and fetch them."""
 
 from __future__ import annotations
 
@@ -146,9 +146,9 @@ def pull_with_progress(
     bars: bool = True,
     begin: Callable[[FetchPlan], None] | None = None,
 ) -> None:
-    """Fetch what is missing of a bundle's `files` (None: of all), progress on stderr.
+    """Fetch the missing ones of a bundle's `files` (None: of all), with progress on stderr.
 
-    On a terminal a bar a file, elsewhere and without `bars` a line a file; nothing if all is there.
+    On a terminal a bar per file, elsewhere and without `bars` a line per file; nothing if all are there.
     `begin` (None: `agree`) may refuse. Raises FetchError.
     """
     wanted = bundle.files if files is None else files
@@ -167,12 +167,12 @@ def pull_with_progress(
 
 
 def can_ask() -> bool:
-    """Whether somebody is there to answer a question about a download."""
+    """Whether the user can be asked about a download."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def agree(plan: FetchPlan) -> None:
-    """Ask before a large download; raises FetchError if it is refused, or nobody is there to be asked."""
+    """Ask before a large download; raises FetchError if the user refuses or cannot be asked."""
     if not plan.is_large:
         return
     if not can_ask():
@@ -183,7 +183,7 @@ def agree(plan: FetchPlan) -> None:
 
 
 def announce(plan: FetchPlan) -> None:
-    """Say what a long fetch will take; a short one is over before it is read."""
+    """Print what a large download will take; a small one is over before it is read."""
     if plan.is_large:
         say(str(plan))
 
@@ -257,7 +257,7 @@ def _memory_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def _repacked(gguf: Path) -> str:
-    """How much of a GGUF was found to be repacked on this machine, if that is known and anything is."""
+    """How much of a GGUF is repacked on this machine, as text; empty if nothing is or it is not known."""
     verdict = known_repacking(gguf)
     if verdict is None or verdict.problem or not verdict.types:
         return ""
@@ -278,7 +278,7 @@ def _made_ggufs(bundle: Bundle) -> dict[str, Path]:
 
 
 def _details(bundle: Bundle) -> dict[str, object]:
-    """Everything in the manifest, with the files' places; fields without a value are omitted."""
+    """Everything in the manifest, with the files' paths; fields without a value are omitted."""
     details = {entry.name: _as_plain(getattr(bundle, entry.name)) for entry in fields(bundle)}
     language = details["language"]
     held = [*language["files"]]

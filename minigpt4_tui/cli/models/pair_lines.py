@@ -1,4 +1,4 @@
-"""What `models show` prints of a bundle of two GGUF files: what they say of themselves."""
+"""What `models show` prints about a bundle of two GGUF files: their own metadata."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pair_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def own_file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    """The files that are used where they lie."""
+    """A line for each file that is used in place."""
     for path in (bundle.mmproj.path if bundle.mmproj else None, bundle.language.path):
         if path is not None:
             state = f"{size_text(path.stat().st_size)}, here" if path.is_file() else "absent"
@@ -41,13 +41,13 @@ def own_file_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
 
 
 def pair_facts(bundle: Bundle) -> dict[str, object]:
-    """The same for JSON; without the chat template's text."""
+    """The metadata of both files for JSON, without the chat template's text."""
     facts = dict(zip(("language", "vision"), _facts(bundle), strict=True))
     return {name: asdict(one) | {"template": None} for name, one in facts.items() if one is not None}
 
 
 def _facts(bundle: Bundle) -> tuple[LanguageFacts | None, MmprojFacts | None]:
-    """What the files say; None for one that is not here or damaged, which `models verify` tells."""
+    """The files' metadata; None for an absent file, and for both if one is damaged (see `models verify`)."""
     path, mmproj = choose_gguf(bundle), mmproj_path(bundle)
     try:
         return (language_facts(path) if path else None), (mmproj_facts(mmproj) if mmproj.is_file() else None)

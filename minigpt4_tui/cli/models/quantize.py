@@ -69,7 +69,7 @@ def quantize(
 
 
 def _folder_and_target(name: str, quant: str) -> tuple[Path, Path]:
-    """The Hugging Face folder that is meant, and where its GGUF belongs."""
+    """The Hugging Face folder that `name` means, and where its GGUF belongs."""
     folder = Path(name).expanduser()
     if name not in bundle_names() and folder.is_dir():
         whole = folder.absolute()

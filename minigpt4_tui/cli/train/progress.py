@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from minigpt4.train.events import Event, Report, StepDone
 
 STEPS_A_LINE = 25
-"""How often a line is written if stderr is no terminal."""
+"""Steps between two lines if stderr is not a terminal."""
 
 SMOOTHING = 0.97
 """The displayed loss is a running mean: single steps vary by a tenth."""
@@ -56,7 +56,7 @@ class Lines:
         self._tenths: dict[str, int] = {}
 
     def show(self, event: Event) -> None:
-        """One event."""
+        """Handle one event."""
         from minigpt4.train.events import (
             FeaturesComputed,
             PhotosFetched,

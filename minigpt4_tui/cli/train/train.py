@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunFlags:
-    """The options that describe a run; what is not given is the recipe's."""
+    """The options that describe a run; the recipe supplies the others."""
 
     stage: Annotated[
         int | None, typer.Option("--stage", min=1, max=2, help="1: captions. 2: questions and answers.")
@@ -140,15 +140,15 @@ class Plan:
     """As the recipe modifies it."""
 
     data: tuple[str, ...]
-    """Where the user says that the data are."""
+    """Where the data are, according to the user."""
 
     recorded: Mapping[str, str] | None
-    """Where the run that is resumed found each source; None for a new run."""
+    """Where the resumed run found each source; None for a new run."""
 
     init: Path | None
     is_new: bool
     force: bool
-    """Accept what differs from the run that is resumed."""
+    """Accept differences from the resumed run."""
 
     def check_start(self) -> None:
         """Raise UsageError for a new run of stage 2 with nothing to start from."""
@@ -204,7 +204,7 @@ def _new(run: RunFlags) -> Plan:
     if run.stage is None and run.recipe is None:
         raise UsageError("Which stage do you want to train? Give --stage 1 or --stage 2.")
     name = run.recipe if run.recipe is not None else stage_recipe(run.stage or 1, run.bundle or "mini")
-    # Own pictures first: then --set reaches the sources that they have become.
+    # Own pictures first, so that --set can change the sources that they become.
     recipe = run.changed(with_own_photos(read_recipe(recipe_path(name)), run.places))
     if run.stage not in (None, recipe.stage):
         raise UsageError(f"The recipe {name} is of stage {recipe.stage}, not {run.stage}.")
@@ -239,7 +239,7 @@ def _estimate(plan: Plan, on: str | None, devices: int, *, as_json: bool) -> Non
     try:
         photos = count_photos(plan.recipe, plan.places())
     except DataError:
-        photos = None  # an estimate is wanted before the data are here, too
+        photos = None  # an estimate is also wanted before the data are here
     found = estimate(plan.recipe, plan.bundle, device=device, processes=devices, photos=photos)
     print(
         json.dumps(found.as_json(), indent=2) if as_json else estimate_text(found, plan.recipe, plan.bundle)
@@ -267,7 +267,7 @@ def _rank_assignment() -> RankAssignment | None:
 
 
 def _launch_processes(plan: Plan, devices: int) -> None:
-    """Run the same command in several processes; what can be checked before is checked here, once."""
+    """Run the same command in several processes, after the checks that need to be made only once."""
     if devices > plan.recipe.batch_size:
         raise UsageError(
             f"--devices {devices} are more processes than a step has photos ({plan.recipe.batch_size}); give "
