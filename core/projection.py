@@ -146,12 +146,12 @@ def _check_tensor(path: Path, name: str, tensor: Tensor, shape: tuple[int, ...])
         )
     if tensor.dtype not in FLOATS:
         raise BundleError(
-            f"The projection file {path} holds '{name}' as {tensor.dtype}, which is no float type "
+            f"The projection file {path} holds '{name}' as {tensor.dtype}, which is not a float type "
             "it may have (float16, bfloat16, float32); save it again as one of these."
         )
     if not torch.isfinite(tensor).all():
         raise BundleError(
-            f"The projection file {path} holds values in '{name}' that are no numbers (NaN or "
+            f"The projection file {path} holds values in '{name}' that are not finite (NaN or "
             "infinite); take an earlier checkpoint, or fetch or train the projection again."
         )
 

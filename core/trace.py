@@ -153,7 +153,7 @@ def read_pixels(path: Path) -> Pixels:
             "shape (3, H, W), or (B, 3, H, W) for several pictures, are wanted."
         )
     if not np.isfinite(pixels).all():
-        raise DataError(f"{path} holds pixels that are no numbers; normalise the picture again.")
+        raise DataError(f"{path} holds pixels that are not finite; normalise the picture again.")
     return np.ascontiguousarray(pixels.reshape(-1, *pixels.shape[-3:]))
 
 

@@ -6,10 +6,14 @@ With `--like` the two files are only patterns: files of the model's true size wi
 to a temporary folder, the language model in Q8_0. All peers alternate in one process; prints medians:
 
 - kept: libmtmd as llama.cpp's own program uses it: default settings, the KV cache kept, so that a second
-  turn computes only what is new. This is the library at its best.
+  turn computes only what is new.
+- kept, plain attention: the same without flash attention in the language model, which on a CPU may be faster
+  once a picture's tiles fill the context. The better of the two is the library at its best.
 - anew: the same calls with the whole conversation, picture included, at every turn, as llama-cpp-python's
   chat handlers do.
-- ours: `Engine` with the same files, without its cache on disk; its second turn is `Engine.reply` again.
+- ours: `Engine` with the same files, without its cache on disk; its second turn is `Engine.reply` again,
+  which also prefills the answer before, so that its bits do not depend on the cache.
+- ours, prepared: the same after `Engine.prepare`, which the app calls while the question is typed.
 """
 
 from __future__ import annotations
@@ -19,9 +23,8 @@ import ctypes
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from enlarge import SMOLVLM_500M, TOWERS, enlarged_language, enlarged_mmproj
@@ -31,6 +34,7 @@ from minigpt4.core.bundle_making.import_pair import bundle_of_pair
 from minigpt4.core.cores import usable_cores
 from minigpt4.core.engine import Engine
 from minigpt4.core.prompt import Assistant, Message, User
+from minigpt4.core.reply import Reply
 from minigpt4.core.types import Sampling
 from minigpt4.core.weights.llama_library import load_library, load_mtmd
 
@@ -44,15 +48,17 @@ CONTEXT = 4096
 
 
 class Library:
-    """libmtmd and llama.cpp at their default settings."""
+    """libmtmd and llama.cpp at their default settings, apart from flash attention if it is switched off."""
 
-    def __init__(self, gguf: Path, mmproj: Path, threads: int, *, keeps: bool) -> None:
+    def __init__(self, gguf: Path, mmproj: Path, threads: int, *, keeps: bool, flash: bool = True) -> None:
         self._api, self._mtmd, self._keeps = load_library(), load_mtmd(), keeps
         self._model = self._api.llama_model_load_from_file(
             bytes(gguf), self._api.llama_model_default_params()
         )
         options = self._api.llama_context_default_params()
         options.n_ctx = CONTEXT
+        if not flash:
+            options.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         options.n_threads = options.n_threads_batch = threads
         self._context = self._api.llama_init_from_model(self._model, options)
         parameters = self._mtmd.mtmd_context_params_default()
@@ -71,18 +77,26 @@ class Library:
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
         self._past = 0
 
-    def first(self, image: Image.Image, tokens: int) -> None:
+    def first(self, image: Image.Image, tokens: int) -> tuple[float, float]:
+        """Answer a question about a new picture: seconds to the first token, and of each further one."""
+        start = time.perf_counter()
         self._read(FIRST_TURN, [image])
-        self._answer = self._decode(tokens)
+        self._answer = self._decode(1)
+        first = time.perf_counter()
+        self._answer += self._decode(tokens, self._answer[0])
+        return first - start, (time.perf_counter() - first) / tokens
 
-    def second(self, image: Image.Image, tokens: int) -> None:
+    def second(self, image: Image.Image) -> float:
+        """Seconds to the first token of a second turn."""
+        start = time.perf_counter()
         if self._keeps:
             self._read(NEXT_TURN, [])
         else:
             text = self._text(self._answer)
             self.begin()
             self._read(FIRST_TURN + text + NEXT_TURN, [image])
-        self._decode(tokens)
+        self._decode(1)
+        return time.perf_counter() - start
 
     def _read(self, text: bytes, images: Sequence[Image.Image]) -> None:
         mtmd = self._mtmd
@@ -108,16 +122,17 @@ class Library:
             mtmd.mtmd_bitmap_free(bitmap)
         mtmd.mtmd_input_chunks_free(chunks)
 
-    def _decode(self, count: int) -> list[int]:
-        """Decode `count` greedy tokens; the last one is not fed back."""
+    def _decode(self, count: int, token: int | None = None) -> list[int]:
+        """Decode `count` greedy tokens after `token`; None: after what has been read."""
         tokens: list[int] = []
         for _ in range(count):
-            if tokens:
-                token = (self._api.llama_token * 1)(tokens[-1])
-                assert not self._api.llama_decode(self._context, self._api.llama_batch_get_one(token, 1))
+            if token is not None:
+                batch = self._api.llama_batch_get_one((self._api.llama_token * 1)(token), 1)
+                assert not self._api.llama_decode(self._context, batch)
                 self._past += 1
             logits = self._api.llama_get_logits_ith(self._context, -1)
-            tokens.append(int(np.ctypeslib.as_array(logits, (self._logits,)).argmax()))
+            token = int(np.ctypeslib.as_array(logits, (self._logits,)).argmax())
+            tokens.append(token)
         return tokens
 
     def _text(self, tokens: Sequence[int]) -> bytes:
@@ -133,7 +148,8 @@ class Library:
 class Ours:
     """The engine; a random model's end tokens are ignored, as the other loops ignore them."""
 
-    def __init__(self, gguf: Path, mmproj: Path, threads: int) -> None:
+    def __init__(self, gguf: Path, mmproj: Path, threads: int, *, prepares: bool) -> None:
+        self._prepares = prepares
         bundle = bundle_of_pair("pair-peer", gguf, mmproj, "smolvlm", lambda _: None)
         self._engine = Engine.load(bundle, backend="llamacpp", device="cpu", threads=threads, cache=False)
         self._engine.language.is_end = lambda token: False  # type: ignore[method-assign]
@@ -144,18 +160,29 @@ class Ours:
         self._engine.language.reset()
         self._conversation = []
 
-    def first(self, image: Image.Image, tokens: int) -> None:
+    def first(self, image: Image.Image, tokens: int) -> tuple[float, float]:
+        """As `Library.first`."""
+        start = time.perf_counter()
         self._conversation = [User(FIRST, [self._engine.look(image)])]
-        self._conversation.append(Assistant(self._reply(tokens)))
+        looked = time.perf_counter() - start
+        reply = self._reply(tokens + 1)
+        self._conversation.append(Assistant(reply.text))
+        assert reply.first_token_s is not None and reply.tokens_per_s is not None
+        return looked + reply.first_token_s, 1 / reply.tokens_per_s
 
-    def second(self, _image: Image.Image, tokens: int) -> None:
-        del self._conversation[2:]
+    def second(self, _image: Image.Image) -> float:
+        """As `Library.second`."""
+        if self._prepares:
+            self._engine.prepare([*self._conversation, User("")])
         self._conversation.append(User(SECOND))
-        self._reply(tokens)
+        start = time.perf_counter()
+        self._reply(1)
+        return time.perf_counter() - start
 
-    def _reply(self, tokens: int) -> str:
-        sampling = Sampling(max_tokens=tokens, temperature=0.0)
-        return "".join(piece.text for piece in self._engine.reply(self._conversation, sampling))
+    def _reply(self, tokens: int) -> Reply:
+        reply = self._engine.reply(self._conversation, Sampling(max_tokens=tokens, temperature=0.0))
+        reply.read()
+        return reply
 
 
 Peer = Library | Ours
@@ -184,8 +211,10 @@ def compare(language: Path, mmproj: Path, asked: argparse.Namespace) -> None:
     """Measure all peers in turns and print their medians."""
     peers: dict[str, Peer] = {
         "libmtmd, kept": Library(language, mmproj, asked.threads, keeps=True),
+        "libmtmd, kept, plain attention": Library(language, mmproj, asked.threads, keeps=True, flash=False),
         "libmtmd, anew": Library(language, mmproj, asked.threads, keeps=False),
-        "ours": Ours(language, mmproj, asked.threads),
+        "ours": Ours(language, mmproj, asked.threads, prepares=False),
+        "ours, prepared": Ours(language, mmproj, asked.threads, prepares=True),
     }
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in peers}
     random = np.random.default_rng(0)
@@ -201,19 +230,10 @@ def compare(language: Path, mmproj: Path, asked: argparse.Namespace) -> None:
 
 
 def measured(peer: Peer, image: Image.Image, tokens: int) -> tuple[float, float, float]:
-    """Seconds to the first token about a new picture, to that of a second turn, and per token."""
+    """Seconds to the first token about a new picture, to that of a second turn, and per decoded token."""
     peer.begin()
-    first = seconds(lambda: peer.first(image, 1))
-    peer.begin()
-    whole = seconds(lambda: peer.first(image, tokens + 1))
-    return first, seconds(lambda: peer.second(image, 1)), (whole - first) / tokens
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """Seconds that `work` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    first, token = peer.first(image, tokens)
+    return first, peer.second(image), token
 
 
 if __name__ == "__main__":

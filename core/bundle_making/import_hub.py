@@ -118,7 +118,7 @@ def _repository(address: str) -> tuple[Repository, str | None]:
     match = _ADDRESS.fullmatch(address.strip())
     if match is None:
         raise UsageError(
-            f"'{address}' is no repository of the hub; give OWNER/REPO, or OWNER/REPO:QUANT, as in "
+            f"'{address}' is not a repository on the hub; give OWNER/REPO, or OWNER/REPO:QUANT, as in "
             "ggml-org/SmolVLM-500M-Instruct-GGUF:Q8_0."
         )
     name, quant = match[1], match[2]

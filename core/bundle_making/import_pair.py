@@ -121,9 +121,7 @@ def _own_template(language: LanguageFacts, vision: MmprojFacts, notice: Callable
     family = FAMILY_TEMPLATES.get(vision.projector)
     others = f"--template NAME ({', '.join(template_names())}) or --template FILE"
     if family is not None:
-        notice(
-            f"{language.path} brings no chat template; its family's, '{family}', is used. Others: {others}."
-        )
+        notice(f"{language.path} has no chat template; its family's, '{family}', is used. Others: {others}.")
         return family
-    notice(f"{language.path} brings no chat template, so it cannot chat yet; import it again with {others}.")
+    notice(f"{language.path} has no chat template, so it cannot chat yet; import it again with {others}.")
     return OWN_TEMPLATE

@@ -272,5 +272,5 @@ def _tensors(path: Path, names: list[str]) -> list[Tensor]:
             values: NDArray[Any] = dequantize(packed.reshape(*tensor.shape[:-1], -1), kind)
             found.append(torch.from_numpy(np.array(values, np.float32).reshape(tensor.shape)))
             if not torch.isfinite(found[-1]).all():
-                raise BundleError(f"The mmproj {path} holds '{name}' with values that are no numbers.")
+                raise BundleError(f"The mmproj {path} holds '{name}' with values that are not finite.")
     return found

@@ -124,5 +124,5 @@ def _add_metadata(
 def _write(writer: GGUFWriter, path: Path, name: str, tensor: Tensor, dtype: torch.dtype) -> None:
     values = tensor.detach().to("cpu", dtype).contiguous()
     if not torch.isfinite(values).all():
-        raise BundleError(f"{path} was not written: its '{name}' would hold values that are no numbers.")
+        raise BundleError(f"{path} was not written: its '{name}' would hold values that are not finite.")
     writer.write_tensor_data(values.numpy())

@@ -101,7 +101,7 @@ class Mmproj:
         tokens_ND = np.concatenate(vectors)
         if not np.isfinite(tokens_ND).all():
             raise BackendError(
-                f"The vision side {self._facts.path} gave values that are no numbers; its weights are "
+                f"The vision side {self._facts.path} gave values that are not finite; its weights are "
                 "damaged: "
                 "fetch it again."
             )

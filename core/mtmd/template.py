@@ -24,7 +24,7 @@ def template_of(bundle: Bundle, language: LanguageModel) -> ChatForm:
     vocabulary, is_own = language.vocabulary, bundle.template == OWN_TEMPLATE
     if is_own and not language.facts.template:
         raise BundleError(
-            f"{language.facts.path} brings no chat template; import it again with --template NAME "
+            f"{language.facts.path} has no chat template; import it again with --template NAME "
             f"({', '.join(template_names())}) or --template FILE."
         )
     source = language.facts.template if is_own else named_templates.read_template(bundle.template)

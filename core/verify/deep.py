@@ -123,7 +123,7 @@ def _loss_check(subject: str, loss: float, vocabulary: int, what: str) -> Check:
     state: State = "ok"
     if not math.isfinite(loss):
         state, value = "problem", None
-        found = f"The logits on {what} are no numbers: weights or arithmetic overflowed"
+        found = f"The logits on {what} are not finite: weights or arithmetic overflowed"
     elif loss >= GUESSING * guess:
         state = "problem"
         found += (
@@ -149,6 +149,6 @@ def _picture_check(bundle: Bundle) -> Check:
 
 def _spread_check(image_ND: NDArray[np.float32]) -> Check:
     if not np.isfinite(image_ND).all():
-        return Check("picture", "problem", "The picture's embedding has values that are no numbers.")
+        return Check("picture", "problem", "The picture's embedding has values that are not finite.")
     spread = float(image_ND.std())
     return Check("picture", "ok", f"A test picture becomes {image_ND.shape[0]} vectors, spread {spread:.3g}.")

@@ -122,7 +122,7 @@ def _header(path: Path) -> GgufHeader:
             f"The language model {path} is damaged: {error}; fetch or make it again."
         ) from error
     if len(header.tensors.get("token_embd.weight", _NOTHING).shape) != 2:
-        raise BundleError(f"{path} has no embedding 'token_embd.weight'; it is no language model.")
+        raise BundleError(f"{path} has no embedding 'token_embd.weight'; it is not a language model.")
     return header
 
 

@@ -122,7 +122,7 @@ def weights_check(subject: str, samples: Sequence[Sample], advice: str) -> Check
     faults = [
         f"{len(names)} of {len(samples)} tensors {fault} ({listed(names)})"
         for names, fault in (
-            (not_finite, "with values that are no numbers (NaN or infinite)"),
+            (not_finite, "with values that are not finite (NaN or infinite)"),
             (zero, "all zero"),
             (holes, "with many rows of zeros"),
         )

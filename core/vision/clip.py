@@ -45,7 +45,7 @@ class ClipTower(VisionTower):
         features_BND: Tensor = hidden_BND[:, self._class_rows :].float()
         if not torch.isfinite(features_BND).all():
             raise BackendError(
-                "The vision tower gave values that are no numbers (NaN or infinite): its weights are "
+                "The vision tower gave values that are not finite (NaN or infinite): its weights are "
                 "damaged, or too large for fp16; choose fp32, or check the bundle with `minigpt4 models "
                 "verify`."
             )

@@ -120,7 +120,7 @@ class EvaTower(VisionTower):
                 "choose bf16 or fp32 for it."
             )
         raise BackendError(
-            "The vision tower gave values that are no numbers (NaN or infinite): its weights or the pixels "
+            "The vision tower gave values that are not finite (NaN or infinite): its weights or the pixels "
             "are damaged; check the bundle with `minigpt4 models verify`."
         )
 

@@ -61,7 +61,7 @@ def read_constants(path: Path) -> dict[str, NDArray[np.float32]]:
             return _constants(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except _MalformedError as problem:
         raise BundleError(
-            f"The file {path} is no frozen TensorFlow graph, or is damaged: {problem}; fetch it again."
+            f"The file {path} is not a frozen TensorFlow graph, or is damaged: {problem}; fetch it again."
         ) from problem
     except OSError as error:
         raise BundleError(f"The graph {path} cannot be read: {error.strerror or error}.") from error

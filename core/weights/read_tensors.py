@@ -97,7 +97,7 @@ class _SafetensorsFile(Mapping[str, Tensor]):
 
     def _damage(self, error: Exception) -> BundleError:
         return BundleError(
-            f"The {self._what} {self._path} is damaged or is no safetensors file ({error}); "
+            f"The {self._what} {self._path} is damaged or not a safetensors file ({error}); "
             "fetch or make it again."
         )
 
@@ -114,7 +114,7 @@ class _Shards(Mapping[str, Tensor]):
             self._files = {str(name): str(file) for name, file in weight_map.items()}
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise BundleError(
-                f"The {what} {index} is no index of shards ({type(error).__name__}); fetch it again."
+                f"The {what} {index} is not an index of shards ({type(error).__name__}); fetch it again."
             ) from error
         strays = [file for file in self._files.values() if Path(file).name != file]
         if strays:

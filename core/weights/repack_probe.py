@@ -223,7 +223,7 @@ class _Reader:
 
 def _judged(plain: Outcome, repacked: Outcome, types: tuple[str, ...], copied: int) -> Repacking:
     if not np.isfinite(plain.logits).all():
-        raise RuntimeError("the file's weights give no numbers in any buffer; it may be damaged")
+        raise RuntimeError("the file gives values that are not finite in every buffer; it may be damaged")
     distance = np.linalg.norm(repacked.logits - plain.logits) / np.linalg.norm(plain.logits)
     problem = "" if distance < FAR else f"computed something else (a distance of {distance:.2g})"
     lone = plain.lone_keeps_bits and repacked.lone_keeps_bits

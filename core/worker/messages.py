@@ -230,7 +230,7 @@ def receive(connection: Connection, kind: type[M]) -> M | None:
     try:
         message = _Unpickler(io.BytesIO(data)).load()
     except Exception as error:  # stray bytes can raise nearly anything in a pickle
-        raise ProtocolError(f"bytes that are no message: {error}") from error
+        raise ProtocolError(f"bytes that are not a message: {error}") from error
     if not isinstance(message, kind):
         raise ProtocolError(f"a {type(message).__name__} instead of a message")
     return message
@@ -241,5 +241,5 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module.partition(".")[0] not in ("minigpt4", "pathlib"):
-            raise pickle.UnpicklingError(f"{module}.{name} is no part of a message")
+            raise pickle.UnpicklingError(f"{module}.{name} is not part of a message")
         return super().find_class(module, name)

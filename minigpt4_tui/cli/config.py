@@ -61,7 +61,7 @@ def check() -> None:
         raise typer.Exit(1)
     where = settings_path()
     shown = shown_name(where)
-    print(f"{shown} is sound." if where.exists() else f"There is no {shown}; the defaults hold.")
+    print(f"{shown} is valid." if where.exists() else f"There is no {shown}; the defaults apply.")
 
 
 def _as_json(loaded: Loaded) -> dict[str, Any]:

@@ -131,5 +131,5 @@ class ReasoningText(Vertical):
     def _head(self) -> Content:
         count = len(self._text.split())
         words = f"{count} word{'' if count == 1 else 's'}"
-        what = f"Thinking … {words}" if self._is_growing else f"Thought first, {words}"
+        what = f"Thinking … {words}" if self._is_growing else f"Reasoning, {words}"
         return action_link(f"{'▾' if self.has_class('-open') else '▸'} {what}", "toggle_reasoning")

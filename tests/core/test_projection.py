@@ -60,7 +60,7 @@ def test_a_value_that_is_no_number_is_refused(tmp_path: Path, projection: Projec
     tensors = {name: tensor.clone() for name, tensor in projection.linear.state_dict().items()}
     tensors["bias"][1] = value
     save_file(tensors, path)
-    with pytest.raises(BundleError, match="'bias' that are no numbers"):
+    with pytest.raises(BundleError, match="'bias' that are not finite"):
         load_projection(path, INPUTS, OUTPUTS)
 
 

@@ -182,7 +182,7 @@ def test_one_picture_and_several_can_be_read(tmp_path: Path) -> None:
         (np.ones((3, 4, 4), np.uint8), "uint8"),
         (np.ones((4, 4, 3), np.float32), r"\(4, 4, 3\)"),
         (np.ones((0, 3, 4, 4), np.float32), "wanted"),
-        (np.full((3, 4, 4), np.nan, np.float32), "no numbers"),
+        (np.full((3, 4, 4), np.nan, np.float32), "not finite"),
         (np.array([{"a": 1}], dtype=object), "no NumPy file of pixels"),
     ],
     ids=["float64", "uint8", "channels last", "no picture", "nan", "objects"],

@@ -183,7 +183,7 @@ def not_a_number(path: Path) -> str:
     weight = np.zeros((576, 2385), np.float32)
     weight[3, 4] = np.nan
     save_file({"weight": weight, "bias": np.zeros(576, np.float32)}, path)
-    return "holds values in 'weight' that are no numbers (NaN or infinite)"
+    return "holds values in 'weight' that are not finite (NaN or infinite)"
 
 
 @pytest.mark.usefixtures("mini_home")

@@ -70,7 +70,7 @@ class Export:
             raise UsageError(f"'{text}' is no export; write FORM:FOLDER, with the form {', '.join(FORMS)}.")
         folder = Path(path).expanduser()
         if folder.exists() and _mark(folder) is None and (not folder.is_dir() or any(folder.iterdir())):
-            raise UsageError(f"'{folder}' is no export of a curation, and not empty; choose another.")
+            raise UsageError(f"'{folder}' is neither empty nor an export of a curation; choose another.")
         return cls(form, folder)
 
     def write(self, items: Sequence[Item], advance: Callable[[], object] = lambda: None) -> bool:

@@ -27,7 +27,7 @@ RULES = {
     "apology": "apologizes, or speaks of itself as a model",
     "fragment": "has too few words, or begins or ends within a sentence",
     "repetition": "says a sentence twice, or some words over and over",
-    "language": "is not English, or holds characters that are no text",
+    "language": "is not English, or holds characters that are not text",
     "similar-text": "says almost the same as an earlier description",
     "similar-picture": "is of a picture that looks like an earlier one",
 }

@@ -75,7 +75,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise DataError(f"The captions {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"The captions {path} are no whole JSON ({error}); fetch the file again.") from error
+        raise DataError(f"The captions {path} are not valid JSON ({error}); fetch the file again.") from error
     if not isinstance(content, dict) or "annotations" not in content:
         raise DataError(
             f"{path} holds no 'annotations'; it should be COCO's captions or {ALIGN_FILE}. "

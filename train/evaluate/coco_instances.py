@@ -86,7 +86,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise DataError(f"The objects {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"The objects {path} are no whole JSON ({error}); fetch the file again.") from error
+        raise DataError(f"The objects {path} are not valid JSON ({error}); fetch the file again.") from error
     if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= content.keys():
         raise DataError(
             f"{path} has no 'images', 'annotations' and 'categories'; it should be COCO's instances JSON."

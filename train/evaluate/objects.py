@@ -72,7 +72,7 @@ def photos_with_objects(place: str, report: Report) -> Iterator[EvalPhoto]:
 def objects_in(rows: object) -> tuple[Object, ...]:
     """Parse a picture's objects from JSON; raises ValueError, a short phrase, if one cannot be read."""
     if not isinstance(rows, list):
-        raise ValueError("its objects are no list")
+        raise ValueError("its objects are not a list")
     return tuple(_object(row) for row in rows)
 
 

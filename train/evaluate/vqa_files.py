@@ -84,7 +84,9 @@ def _rows(path: Path) -> Iterator[tuple[int | str, Any]]:
     except OSError as error:
         raise DataError(f"The questions {path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"The questions {path} are no whole JSON ({error}); fetch the file again.") from error
+        raise DataError(
+            f"The questions {path} are not valid JSON ({error}); fetch the file again."
+        ) from error
     if isinstance(content, list):
         yield from enumerate(content, start=1)
     elif isinstance(content, dict):

@@ -115,7 +115,7 @@ def language_facts(path: Path, header: GgufHeader | None = None) -> LanguageFact
     if not architecture or not width or not vocabulary:
         missing = "architecture" if not architecture else "width" if not width else "vocabulary"
         raise BundleError(
-            f"{path} does not state its {missing}; it is no language model that can be used here."
+            f"{path} does not state its {missing}; it is not a language model that can be used here."
         )
     parts = split_files(path, header)
     headers = [header, *(checked_header(part) for part in parts[1:])]

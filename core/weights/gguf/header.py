@@ -191,7 +191,7 @@ class _Reader:
 def _alignment(metadata: dict[str, Value]) -> int:
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
-        raise ValueError(f"its alignment is {alignment!r}, which is no power of two")
+        raise ValueError(f"its alignment is {alignment!r}, which is not a power of two")
     return alignment
 
 

@@ -177,7 +177,7 @@ class PlainChat:
         """Continue a saved conversation; a picture whose file is missing is reported and skipped."""
         self.conversation += self._messages_of(path)
         count = "1 message" if len(path) == 1 else f"{len(path)} messages"
-        say(self.colors.quiet(f"Going on with '{sanitize_line(title, 80)}', {count}."))
+        say(self.colors.quiet(f"Continuing '{sanitize_line(title, 80)}', {count}."))
         if _at_terminal():
             for message in path[-2:]:
                 who = asked_by_you(message) if message.role == "user" else "The answer was"

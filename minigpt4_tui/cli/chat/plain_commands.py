@@ -123,7 +123,7 @@ def _remove(chat: PlainChat, rest: str) -> None:
     if not named:
         names = ", ".join(one.described.rpartition(", ")[0] for one in waiting)
         raise UsageError(f"No picture '{sanitize_line(rest, 80)}' waits for your next question, but {names}.")
-    say(f"Took out {waiting.pop(named[-1]).described}.")
+    say(f"Removed {waiting.pop(named[-1]).described}.")
 
 
 def _show(chat: PlainChat, rest: str) -> None:
@@ -160,7 +160,7 @@ def _delete(chat: PlainChat, rest: str) -> None:
     del rest
     store, info = _store(chat), _current(chat)
     if not _confirmed(chat, f"Delete '{sanitize_line(info.title, 60)}'?", in_script=True):
-        say("It stays.")
+        say("Not deleted.")
         return
     store.delete(info.id)
     say("Deleted; /undelete brings it back.")

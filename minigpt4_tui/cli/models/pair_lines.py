@@ -23,7 +23,7 @@ def pair_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
             f"{vision.patch_size}, {vision.quant}, reads {kinds}, about {bundle.image_tokens} tokens a photo",
         )
     if language is not None:
-        template = "brings a chat template" if language.template else "brings no chat template"
+        template = "has a chat template" if language.template else "has no chat template"
         yield (
             "model",
             f"{language.name}: {language.layers} layers of {language.width}, {language.vocabulary} tokens, "

@@ -95,7 +95,7 @@ def train(
         int, typer.Option("--workers", min=1, help="Threads that open pictures ahead, in each process.")
     ] = 2,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Tell memory, hours and disk; fetch and train nothing.")
+        bool, typer.Option("--estimate", help="Estimate memory, hours and disk; fetch and train nothing.")
     ] = False,
     on: Annotated[
         str | None, typer.Option("--on", help="With --estimate: A100, H100, 4090 or CPU; this machine else.")

@@ -247,7 +247,7 @@ def extra_keys(given: Originals, folder: Path) -> Originals:
     return replace(given, vit=checkpoint(given.vit, change, folder))
 
 
-def a_projection_of_no_numbers(given: Originals, folder: Path) -> Originals:
+def a_projection_that_is_not_finite(given: Originals, folder: Path) -> Originals:
     def change(tensors: dict[str, torch.Tensor]) -> None:
         tensors["llama_proj.weight"][0, 0] = float("nan")
 
@@ -293,7 +293,7 @@ def another_models_tokenizer(given: Originals, folder: Path) -> Originals:
         (a_truncated_checkpoint, r"cut.pth is damaged, cut off"),
         (missing_keys, r"4 tensors missing \(blocks.1.mlp"),
         (extra_keys, r"1 tensor not known \(blocks.0.attn.lora_a\)"),
-        (a_projection_of_no_numbers, r"no numbers \(NaN"),
+        (a_projection_that_is_not_finite, r"not finite \(NaN"),
         (a_projection_without_qformer, r"its 'weight' has the shape \(16, 128\) and \(16, 24\) is wanted"),
         (the_released_geometry, r"has the shape \(16, 24\) and \(16, 768\) is wanted"),
         (an_unknown_template, r"no prompt template 'vicuna' for MiniGPT-4; did you mean 'vicuna-v0'\?"),

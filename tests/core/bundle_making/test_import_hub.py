@@ -184,7 +184,7 @@ def test_force_replaces_a_bundle_and_its_files(import_tiny: Import) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["tiny"], 2, "'tiny' is no repository of the hub; give OWNER/REPO"),
+        (["tiny"], 2, "'tiny' is not a repository on the hub; give OWNER/REPO"),
         (
             [f"{REPOSITORY}:Q5_K_M"],
             2,

@@ -88,7 +88,7 @@ def test_files_that_are_missing_or_cut_short_are_refused(write_mmproj: WriteMmpr
             read_mmproj(path)
 
 
-def test_weights_that_are_no_numbers_are_refused(write_mmproj: WriteMmproj) -> None:
+def test_weights_that_are_not_finite_are_refused(write_mmproj: WriteMmproj) -> None:
     model = tiny_llava(class_row=True)
     with torch.no_grad():
         model.model.multi_modal_projector.linear_2.weight[0, 0] = torch.nan

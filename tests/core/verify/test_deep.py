@@ -67,14 +67,14 @@ def test_a_guess_is_called_by_its_number() -> None:
     assert check.value == pytest.approx(VOCABULARY, rel=1e-3)
 
 
-def test_logits_that_are_no_numbers_are_a_problem_without_a_value() -> None:
+def test_logits_that_are_not_finite_are_a_problem_without_a_value() -> None:
     class Overflowed(Letters):
         def logits(self, prompt: Sequence[PromptPiece]) -> NDArray[np.float32]:
             return np.full(VOCABULARY, np.nan, dtype=np.float32)
 
     check = sentence_check(cast("LanguageModel", Overflowed(0.5)), TEMPLATES["vicuna-v0"])
     assert (check.state, check.value) == ("problem", None)
-    assert "are no numbers" in check.text
+    assert "are not finite" in check.text
 
 
 def test_only_the_answer_counts_and_it_follows_the_question() -> None:

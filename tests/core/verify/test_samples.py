@@ -61,6 +61,6 @@ def test_many_faults_are_counted_and_the_first_few_named() -> None:
     )
     assert check.state == "problem"
     assert check.text == (
-        "5 of 7 tensors with values that are no numbers (NaN or infinite) (layer.0, layer.1, layer.2 and 2 "
+        "5 of 7 tensors with values that are not finite (NaN or infinite) (layer.0, layer.1, layer.2 and 2 "
         "more), 1 of 7 tensors all zero (zero); fetch it again."
     )

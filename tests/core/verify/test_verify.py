@@ -112,7 +112,7 @@ def test_one_value_that_is_no_number_is_found(mine: Bundle, rewrite: Rewrite, va
 
     rewrite("vision.safetensors", damage)
     assert problems(mine.name).keys() == {"vision"}
-    assert "1 of 28 tensors with values that are no numbers" in problems(mine.name)["vision"]
+    assert "1 of 28 tensors with values that are not finite" in problems(mine.name)["vision"]
     assert "encoder.layers.1.mlp.fc2.weight" in problems(mine.name)["vision"]
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_projection_is_reported_with_its_fault(mine: Bundle, rewrite: 
         tensors["weight"][3, 3] = float("nan")
 
     rewrite("projection.safetensors", damage)
-    assert "no numbers (NaN or infinite)" in problems(mine.name)["projection"]
+    assert "not finite (NaN or infinite)" in problems(mine.name)["projection"]
 
 
 def test_missing_and_extra_tensors_are_counted(mine: Bundle, rewrite: Rewrite) -> None:
@@ -284,7 +284,7 @@ def test_a_damaged_gguf_is_named(mine: Bundle, gguf: Path) -> None:
     gguf.write_bytes(whole[:-4000])
     assert "is cut short" in problems(mine.name)["language F16"]
     gguf.write_bytes(whole[:-2] + b"\x00\x7e")
-    assert "no numbers" in problems(mine.name)["language F16 weights"]
+    assert "not finite" in problems(mine.name)["language F16 weights"]
     assert "minigpt4 models quantize mine" in problems(mine.name)["language F16 weights"]
     gguf.write_bytes(whole.replace(b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0gpt-2", 1))
     assert "of the architecture 'gpt-2'" in problems(mine.name)["language F16"]

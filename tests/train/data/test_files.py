@@ -244,7 +244,7 @@ def test_missing_coco_photos_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("{", "are no whole JSON"), ("[]", "holds no 'annotations'"), ('{"annotations": 7}', "names no photo")],
+    [("{", "are not valid JSON"), ("[]", "holds no 'annotations'"), ('{"annotations": 7}', "names no photo")],
 )
 def test_json_of_another_form_is_refused_with_its_path(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(DataError, match=rf"odd\.json.* {sentence}"):

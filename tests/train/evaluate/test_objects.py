@@ -133,7 +133,7 @@ def test_shards_take_the_list_beside_them_or_their_own_objects(tmp_path: Path) -
             "b": "no objects are listed for it",
             "c": "it has objects, but there is no such picture",
             "e": "no objects are listed for it",
-            "f": "its objects are no list",
+            "f": "its objects are not a list",
         }
 
 

@@ -49,10 +49,10 @@ def test_the_same_as_json(call_minigpt4: Call) -> None:
 
 
 def test_a_sound_file_is_reported(call_minigpt4: Call) -> None:
-    assert "the defaults hold" in call_minigpt4("config", "check").stdout
+    assert "the defaults apply" in call_minigpt4("config", "check").stdout
     write('theme = "paper"')
     done = call_minigpt4("config", "check")
-    assert (done.returncode, done.stdout) == (0, f"{settings_path()} is sound.\n")
+    assert (done.returncode, done.stdout) == (0, f"{settings_path()} is valid.\n")
 
 
 def test_every_problem_is_a_line_and_the_check_fails(call_minigpt4: Call) -> None:

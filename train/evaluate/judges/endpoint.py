@@ -72,7 +72,7 @@ class Endpoint:
             raise UsageError("The endpoint's address holds a password; give the key in MINIGPT4_JUDGE_KEY.")
         if url.scheme not in ("http", "https") or not url.hostname:
             raise UsageError(
-                f"'{self.base_url}' is no address of an endpoint; it looks like http://localhost:8000/v1."
+                f"'{self.base_url}' is not an endpoint's address, which looks like http://localhost:8000/v1."
             )
         if not self.model.strip():
             raise UsageError("The endpoint's model has no name; give --model.")

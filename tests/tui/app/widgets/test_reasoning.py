@@ -29,7 +29,7 @@ async def test_reasoning_is_counted_while_it_comes_and_folded(play: Play) -> Non
         await now.until(lambda: "▸ Thinking … 6 words" in now.text())
         assert "whiskers" not in now.text()
         now.engine.answer("A cat.")
-        await now.until(lambda: "▸ Thought first, 6 words" in now.text())
+        await now.until(lambda: "▸ Reasoning, 6 words" in now.text())
         assert "A cat." in now.text()
         assert "whiskers" not in now.text()
 
@@ -39,7 +39,7 @@ async def test_a_key_or_a_click_unfolds_it(play: Play) -> None:
         await now.ask("What is this?")
         think(now, "Maybe a dog? No, [/] whiskers.")
         now.engine.answer("A cat.")
-        await now.until(lambda: "Thought first" in now.text())
+        await now.until(lambda: "Reasoning" in now.text())
         answer_view(now).focus()
         await now.pilot.press("t")
         await now.until(lambda: "Maybe a dog? No, [/] whiskers." in now.text())
@@ -75,7 +75,7 @@ async def test_it_is_not_sent_back_and_is_there_again_later(play: Play) -> None:
         assert (kept.text, kept.stats["reasoning"]) == ("A cat.", "Whiskers.")
         await now.pilot.press("ctrl+n")
         now.app.conversation.open(conversation)
-        await now.until(lambda: "▸ Thought first, 1 word" in now.text())
+        await now.until(lambda: "▸ Reasoning, 1 word" in now.text())
 
 
 async def test_an_answer_that_was_stopped_while_it_thought_keeps_that(play: Play) -> None:
@@ -84,7 +84,7 @@ async def test_an_answer_that_was_stopped_while_it_thought_keeps_that(play: Play
         think(now, "Whiskers.")
         await now.until(lambda: "Thinking" in now.text())
         await now.pilot.press("escape")
-        await now.until(lambda: "Thought first, 1 word" in now.text())
+        await now.until(lambda: "Reasoning, 1 word" in now.text())
         now.engine.on_event(Finished(now.engine.request, "cancelled", 30, 1, 0.5, 20.0))
         await now.pilot.pause()
         message = answer_view(now).message

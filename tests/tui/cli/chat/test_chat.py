@@ -123,7 +123,7 @@ def test_a_conversation_is_kept_and_gone_on_with_line_by_line(run_minigpt4, exam
     done = run_minigpt4(*short, examples / "rocket.jpg", stdin=b"What is this?\n")
     assert done.returncode == 0, done.stderr
     again = run_minigpt4(*short, "--resume", "last", stdin=b"And what is around it?\n")
-    assert "Going on with 'What is this?', 2 messages." in again.stderr
+    assert "Continuing 'What is this?', 2 messages." in again.stderr
     reported = json.loads(run_minigpt4("history", "show", "last", "--json").stdout)
     assert [message["role"] for message in reported["path"]] == ["user", "assistant"] * 2
     assert [message["text"] for message in reported["path"][1::2]] == [

@@ -171,7 +171,7 @@ def test_a_picture_is_taken_out_again(chat: PlainChat, photo: Path, capsys: Capt
     chat.take("/remove dog.png")
     chat.take("/show")
     assert capsys.readouterr().err == (
-        "Took out dog.png, 30 x 20 pixels.\nWith your next question: bird.png, 30 x 20 pixels.\n"
+        "Removed dog.png, 30 x 20 pixels.\nWith your next question: bird.png, 30 x 20 pixels.\n"
     )
     chat.take("/remove")
     assert chat.pending == []
@@ -199,7 +199,7 @@ def test_a_conversation_is_pinned_and_brought_back(chat: PlainChat, store: Store
     chat.take("/pin")
     chat.take("/delete")
     chat.take("/undelete")
-    assert "Going on with 'First', 2 messages." in capsys.readouterr().err
+    assert "Continuing 'First', 2 messages." in capsys.readouterr().err
     (info,) = store.conversations(2)
     assert info.pinned
     chat.take("/pin")

@@ -81,7 +81,7 @@ def test_conversations_are_listed_searched_and_opened_by_number_or_id(
     chat.take("/search red")
     assert capsys.readouterr().err.startswith("1. A red car?: A red car?\n")
     chat.take("/open 1")
-    assert "Going on with 'A red car?', 2 messages." in capsys.readouterr().err
+    assert "Continuing 'A red car?', 2 messages." in capsys.readouterr().err
     chat.take("Which model?")
     green, red = sorted(store.conversations(2), key=lambda info: info.created, reverse=True)
     assert [one.text for one in store.path(red.id)] == ["A red car?", "A cat.", "Which model?", "A cat."]

@@ -147,7 +147,7 @@ def test_a_kept_conversation_is_gone_on_with(
     assert isinstance(first, User) and len(first.images) == 1
     assert (answer, second) == (Assistant("A cat."), User("And where?"))
     assert [text for _, text, _ in said(store)] == ["What is this?", "A cat.", "And where?", "A cat."]
-    assert "Going on with 'What is this?', 2 messages." in capsys.readouterr().err
+    assert "Continuing 'What is this?', 2 messages." in capsys.readouterr().err
 
 
 def test_a_kept_picture_that_is_gone_is_reported_and_skipped(

@@ -78,14 +78,14 @@ def test_a_whole_evening_is_lines_without_color_or_redrawing(listener: Listener,
     assert "is called 'Coffee' now" in tell("/title Coffee")
     assert tell("/history").startswith("1. Coffee, 5 messages, ")
     assert tell("/search cup").startswith("1. Coffee: ")
-    assert "Going on with 'Coffee'" in tell("/open 1")
+    assert "Continuing 'Coffee'" in tell("/open 1")
     assert tell("/export coffee.html") == "Saved coffee.html."
     assert (tmp_path / "coffee.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     assert "top_p is 0.5 now" in tell("/settings top_p 0.5")
     assert "mini: downloaded, in use." in tell("/models")
     assert tell("/nonsense").startswith("minigpt4: There is no command /nonsense")
     assert "Delete 'Coffee'? y or n" in tell("/delete")
-    assert tell("n") == "It stays."
+    assert tell("n") == "Not deleted."
     assert "Delete 'Coffee'? y or n" in tell("/delete")
     assert tell("y").startswith("Deleted; /undelete brings it back.")
     assert f"You asked about {picture}: What is in the cup?" in tell("/undelete")
