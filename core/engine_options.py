@@ -145,8 +145,7 @@ class EngineOptions:
         if self.image_tokens is not None and not 1 <= self.image_tokens <= bundle.language.context:
             raise UsageError(
                 f"--image-tokens is {self.image_tokens}; it must be from 1 to the context of "
-                f"'{bundle.name}', "
-                f"{bundle.language.context}."
+                f"'{bundle.name}', {bundle.language.context}."
             )
 
     def _check_backend_of_quant(self) -> None:

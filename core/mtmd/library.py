@@ -68,8 +68,7 @@ class Mmproj:
         if not self._context:
             raise BundleError(
                 f"llama.cpp cannot use {facts.path} with this language model: it is of a kind that the "
-                "installed "
-                f"one does not know, or belongs to another model.{last_error()}"
+                f"installed one does not know, or belongs to another model.{last_error()}"
             )
         self._close = weakref.finalize(self, self._api.mtmd_free, self._context)
         self._width, self._room = language.width, language.context
@@ -102,8 +101,7 @@ class Mmproj:
         if not np.isfinite(tokens_ND).all():
             raise BackendError(
                 f"The vision side {self._facts.path} gave values that are not finite; its weights are "
-                "damaged: "
-                "fetch it again."
+                "damaged: fetch it again."
             )
         return tokens_ND, layout
 
@@ -133,7 +131,7 @@ class Mmproj:
             return self._marks(chunk)
         if kind == self._api.MTMD_INPUT_CHUNK_TYPE_IMAGE:
             return self._stretch(chunk)
-        raise BundleError(f"{self._facts.path} makes sound of a picture; it cannot be used.")
+        raise BundleError(f"{self._facts.path} encodes a picture as audio; it cannot be used.")
 
     def _check_room(self, image: Image.Image, layout: Layout) -> None:
         taken = sum(part.vectors if isinstance(part, Stretch) else len(part) for part in layout)
@@ -143,9 +141,8 @@ class Mmproj:
             in_tiles = f" in {tiles} tiles, of which {self._room // each} fit" if tiles > 1 else ""
             raise ContextError(
                 f"A picture of {image.width}x{image.height} pixels takes {taken} tokens{in_tiles}; the "
-                "context has "
-                f"{self._room}. Give a larger `--context`, `--image-tokens {self._room // 2}` or a smaller "
-                "picture."
+                f"context has {self._room}. Give a larger `--context`, `--image-tokens {self._room // 2}` or "
+                "a smaller picture."
             )
 
     def _tokenize(self, image: Image.Image, chunks: Any) -> None:
@@ -162,8 +159,7 @@ class Mmproj:
         if status != 0:
             raise ImageError(
                 f"The model's vision side cannot take a picture of {image.width}x{image.height} pixels; "
-                "scale or "
-                f"crop it.{last_error()}"
+                f"scale or crop it.{last_error()}"
             )
 
     def _marks(self, chunk: Any) -> tuple[int, ...]:

@@ -69,8 +69,7 @@ def trace_pair(
         if positions + greedy > language.context:
             raise ContextError(
                 f"The prompt takes {positions} positions and {greedy} are asked for, but the language model "
-                "has "
-                f"{language.context}; ask for fewer."
+                f"has {language.context}; ask for fewer."
             )
         logits_V = language.logits(prompt)
         ids = _greedy_ids(language, prompt, int(logits_V.argmax()), greedy, to_end=raw is None)

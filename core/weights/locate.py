@@ -121,9 +121,8 @@ def check_own_files(bundle: Bundle) -> None:
     for path in own:
         if path is not None and not path.is_file():
             raise BundleError(
-                f"{path}, which the bundle '{bundle.name}' uses where it lies, is not there; put it back, "
-                "or import "
-                "the bundle again with `minigpt4 models import --force`."
+                f"{path}, which the bundle '{bundle.name}' uses where it lies, is not there; put it back, or "
+                "import the bundle again with `minigpt4 models import --force`."
             )
 
 

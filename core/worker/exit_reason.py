@@ -30,9 +30,8 @@ ADVICE = {
     signal.SIGFPE: ("crashed in native code", DAMAGED),
     signal.SIGILL: (
         "met an instruction that this processor does not have",
-        "Install llama-cpp-python again so that it is compiled on this machine "
-        "(pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python), "
-        "or choose the backend torch.",
+        "Install llama-cpp-python again so that it is compiled on this machine (pip install "
+        "--force-reinstall --no-binary llama-cpp-python llama-cpp-python), or choose the backend torch.",
     ),
 }
 IMPORT_ERROR = re.compile(r"^(?:ModuleNotFoundError|ImportError): (.*)$", re.MULTILINE)

@@ -113,7 +113,7 @@ def earlier_figures(path: Path) -> dict[str, float]:
     for name, figure in figures.items():
         median = figure.get("median") if isinstance(figure, dict) else None
         if not isinstance(median, int | float) or isinstance(median, bool) or not 0 < median < float("inf"):
-            raise DataError(f"'{path}' has no sound value of '{name}'; {way_out}")
+            raise DataError(f"'{path}' has no valid value for '{name}'; {way_out}")
         medians[name] = float(median)
     return medians
 

@@ -66,9 +66,8 @@ class PictureFolder:
         for start in range(0, len(rows), QUERY_PARAMETERS):
             some = rows[start : start + QUERY_PARAMETERS]
             query = (
-                "SELECT message, digest, name, width, height, format FROM message_pictures "
-                f"JOIN pictures USING (digest) WHERE message IN ({', '.join('?' * len(some))}) "
-                "ORDER BY message, position"
+                "SELECT message, digest, name, width, height, format FROM message_pictures JOIN pictures "
+                f"USING (digest) WHERE message IN ({', '.join('?' * len(some))}) ORDER BY message, position"
             )
             for message, digest, name, width, height, kind in connection.execute(query, some):
                 picture = StoredPicture(digest, name, width, height, kind, self.path(digest, kind))

@@ -138,10 +138,9 @@ def _containing(connection: sqlite3.Connection, terms: list[Term], limit: int) -
         f"WHERE named AND deleted IS NULL AND {condition('title')} ORDER BY seq DESC LIMIT ?"
     )
     messages = (
-        "SELECT c.id, c.title, m.id, m.role, m.created, m.text, m.picture_names "
-        "FROM messages m CROSS JOIN conversations c ON c.id = m.conversation "
-        "WHERE c.deleted IS NULL AND m.state <> 'writing' "
-        f"AND {condition('m.text || char(10) || m.picture_names')} ORDER BY m.seq DESC LIMIT ?"
+        "SELECT c.id, c.title, m.id, m.role, m.created, m.text, m.picture_names FROM messages m CROSS JOIN "
+        "conversations c ON c.id = m.conversation WHERE c.deleted IS NULL AND m.state <> 'writing' AND "
+        f"{condition('m.text || char(10) || m.picture_names')} ORDER BY m.seq DESC LIMIT ?"
     )
     rows = connection.execute(titles, (*patterns, limit)).fetchall()
     rows += connection.execute(messages, (*patterns, limit - len(rows))).fetchall()

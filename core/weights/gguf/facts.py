@@ -100,8 +100,7 @@ def language_facts(path: Path, header: GgufHeader | None = None) -> LanguageFact
     if is_mmproj(header):
         raise BundleError(
             f"{path} is an mmproj, the vision side of a model, not its language model; give it as --mmproj "
-            "and "
-            "the language model as --gguf."
+            "and the language model as --gguf."
         )
     metadata = header.metadata
     architecture = str(metadata.get("general.architecture", ""))

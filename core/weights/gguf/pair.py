@@ -37,8 +37,7 @@ MMPROJ_PREFERRED = ("F16", "BF16", "Q8_0", "F32")
 
 WHERE = (
     "a model's mmproj lies beside its GGUF files in the repository they come from (its name begins with "
-    "mmproj); "
-    "https://huggingface.co/ggml-org has such pairs"
+    "mmproj); https://huggingface.co/ggml-org has such pairs"
 )
 
 
@@ -50,15 +49,13 @@ def check_pair(language: LanguageFacts, mmproj: MmprojFacts, has_token: Callable
     """
     if not mmproj.has_vision:
         raise BundleError(
-            f"{mmproj.path} reads {'sound' if mmproj.has_audio else 'no pictures'} only; audio and video "
-            "are not "
-            "supported: take an mmproj with a vision encoder."
+            f"{mmproj.path} is {'for audio only' if mmproj.has_audio else 'not for pictures'}; audio and "
+            "video are not supported: choose an mmproj with a vision encoder."
         )
     if mmproj.width is not None and mmproj.width != language.width:
         raise BundleError(
             f"{mmproj.path} gives vectors of width {mmproj.width} and {language.path} reads "
-            f"{language.width}: they "
-            "belong to different models; take both from one release."
+            f"{language.width}: they belong to different models; take both from one release."
         )
     mark = MARKS.get(mmproj.projector)
     allowed = PROJECTORS.get(language.architecture, (mmproj.projector,))
@@ -118,8 +115,7 @@ def find_mmproj(gguf: Path) -> Path:
     if not fitting:
         raise BundleError(
             f"{gguf} is a language model alone; the file with its vision side is missing: {WHERE}. Give it "
-            "as "
-            "--mmproj FILE."
+            "as --mmproj FILE."
         )
     best = max(_kinship(own.name, one.name) for one in fitting)
     fitting = [one for one in fitting if _kinship(own.name, one.name) == best]

@@ -16,7 +16,7 @@ def pair_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
     """A line for each file that is here."""
     language, vision = _facts(bundle)
     if vision is not None:
-        kinds = "pictures, and sound that is not supported" if vision.has_audio else "pictures"
+        kinds = "pictures, and audio, which is not supported" if vision.has_audio else "pictures"
         yield (
             "vision",
             f"{vision.name}: {vision.projector}, {vision.image_size}x{vision.image_size} pixels, patches of "
@@ -27,8 +27,7 @@ def pair_lines(bundle: Bundle) -> Iterator[tuple[str, str]]:
         yield (
             "model",
             f"{language.name}: {language.layers} layers of {language.width}, {language.vocabulary} tokens, "
-            "made for "
-            f"{language.context} positions, {language.quant}, {template}",
+            f"made for {language.context} positions, {language.quant}, {template}",
         )
 
 

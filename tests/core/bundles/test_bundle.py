@@ -60,9 +60,8 @@ def test_a_bundle_travels_to_another_process() -> None:
 
 def test_reading_a_bundle_imports_no_torch() -> None:
     code = (
-        "import sys; import minigpt4.core.download.fetch; "
-        "from minigpt4.core.bundles.bundle import load_bundle; "
-        "load_bundle('mini'); sys.exit('torch' in sys.modules)"
+        "import sys; import minigpt4.core.download.fetch; from minigpt4.core.bundles.bundle import "
+        "load_bundle; load_bundle('mini'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

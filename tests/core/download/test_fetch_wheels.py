@@ -256,9 +256,8 @@ def test_a_file_comes_from_the_hub(vision_file: Path, hub: str, small: Small, tm
     source = {"kind": "hub", "repo": "somebody/small", "revision": "main", "filename": "language.bin"}
     small(source)
     code = (
-        f"{ENSURE}bundle = load_bundle('small'); "
-        "ensure(bundle, progress=lambda now: print(now.file, now.done)); "
-        "assert all(is_whole(file, bundle) for file in bundle.files)"
+        f"{ENSURE}bundle = load_bundle('small'); ensure(bundle, progress=lambda now: print(now.file, "
+        "now.done)); assert all(is_whole(file, bundle) for file in bundle.files)"
     )
     settings = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     done = subprocess.run(

@@ -43,14 +43,10 @@ _ENGLISH = frozenset(
 )
 
 _FOREIGN = frozenset(
-    "der das und ist ein eine einer einem einen mit auf den dem im von zu nicht sich sind "
-    "le la les un une des du et est dans sur avec au aux qui que "
-    "el los las una y con en de del por su se está "
-    "il lo gli di che è nel della uno sono "
-    "een het van op aan zijn te "
-    "os um uma com da ao são está na em "
-    "och på är med som av det "
-    "w z i się jest nie".split()
+    "der das und ist ein eine einer einem einen mit auf den dem im von zu nicht sich sind le la les un une "
+    "des du et est dans sur avec au aux qui que el los las una y con en de del por su se está il lo gli di "
+    "che è nel della uno sono een het van op aan zijn te os um uma com da ao são está na em och på är med "
+    "som av det w z i się jest nie".split()
 )
 """Frequent in German, French, Spanish, Italian, Dutch, Portuguese, Swedish or Polish, and rare in English."""
 
