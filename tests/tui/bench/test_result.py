@@ -88,9 +88,9 @@ def test_a_ratio_says_which_is_better(now: float, before: float, is_rate: bool) 
         (b"[]", "is not a result"),
         (b'{"figures": {"load": {"median": 1}}}', "is not a result"),
         (f'{{"format": "{FORMAT}", "figures": {{}}}}'.encode(), "is not a result"),
-        (f'{{"format": "{FORMAT}", "figures": {{"load": {{"median": "1"}}}}}}'.encode(), "value of 'load'"),
-        (f'{{"format": "{FORMAT}", "figures": {{"load": {{"median": 0}}}}}}'.encode(), "value of 'load'"),
-        (f'{{"format": "{FORMAT}", "figures": {{"load": {{"median": NaN}}}}}}'.encode(), "value of 'load'"),
+        (f'{{"format": "{FORMAT}", "figures": {{"load": {{"median": "1"}}}}}}'.encode(), "value for 'load'"),
+        (f'{{"format": "{FORMAT}", "figures": {{"load": {{"median": 0}}}}}}'.encode(), "value for 'load'"),
+        (f'{{"format": "{FORMAT}", "figures": {{"load": {{"median": NaN}}}}}}'.encode(), "value for 'load'"),
     ],
 )
 def test_a_file_that_is_no_earlier_result_is_named_before_anything_is_measured(
