@@ -3,7 +3,7 @@
     python docs/draw_architecture.py            write the picture
     python docs/draw_architecture.py --check    exit 1 if the picture is out of date
 
-A room is a folder of a package or one of its top-level modules. A room stands above every room
+A component is a folder of a package or one of its top-level modules. A component stands above every component
 that it imports; arrows that follow from others (A imports B imports C, so A -> C) are not drawn.
 """
 
@@ -41,7 +41,7 @@ STROKES = {"minigpt4_tui": "#3b6ea5", "train": "#4d8a3a", "core": "#b5751c"}
 
 
 @dataclass(frozen=True)
-class Room:
+class Component:
     """A folder of a package, or one of its top-level modules."""
 
     package: str
@@ -59,12 +59,12 @@ class Room:
 
 
 Imports = dict[str, set[str]]
-"""Paths of the rooms that each room imports, by its own path."""
+"""Paths of the components that each component imports, by its own path."""
 
 
 @cache
-def rooms_and_imports() -> tuple[dict[str, Room], Imports]:
-    """Every room by path, and the imports between rooms, without those for type checking only."""
+def components_and_imports() -> tuple[dict[str, Component], Imports]:
+    """Every component by path, and the imports between them, without those for type checking only."""
     modules = {
         _module_name(package, path): path
         for package in PACKAGES
@@ -74,81 +74,81 @@ def rooms_and_imports() -> tuple[dict[str, Room], Imports]:
     files: dict[str, list[Path]] = {}
     for path in modules.values():
         files.setdefault(_room_path(path), []).append(path)
-    rooms = {path: _room(path, members) for path, members in files.items()}
-    imports: Imports = {path: set() for path in rooms}
+    components = {path: _component(path, members) for path, members in files.items()}
+    imports: Imports = {path: set() for path in components}
     for path in modules.values():
         for name in _imported(ast.parse(path.read_text(encoding="utf-8"))):
             target = modules.get(name)
             if target is not None and _room_path(target) != _room_path(path):
                 imports[_room_path(path)].add(_room_path(target))
-    return rooms, imports
+    return components, imports
 
 
-def circle(imports: Imports) -> list[str]:
-    """Rooms that import each other in a loop, in order; empty if there is none."""
+def import_cycle(imports: Imports) -> list[str]:
+    """Components that import each other in a loop, in order; empty if there is none."""
     done: set[str] = set()
 
-    def follow(room: str, trail: list[str]) -> list[str]:
-        if room in trail:
-            return [*trail[trail.index(room) :], room]
-        if room in done:
+    def follow(component: str, trail: list[str]) -> list[str]:
+        if component in trail:
+            return [*trail[trail.index(component) :], component]
+        if component in done:
             return []
-        for target in sorted(imports[room]):
-            if found := follow(target, [*trail, room]):
+        for target in sorted(imports[component]):
+            if found := follow(target, [*trail, component]):
                 return found
-        done.add(room)
+        done.add(component)
         return []
 
-    for room in sorted(imports):
-        if found := follow(room, []):
+    for component in sorted(imports):
+        if found := follow(component, []):
             return found
     return []
 
 
-def floors(imports: Imports, package: str) -> dict[str, int]:
-    """How far above the ground each room of a package stands; needs imports without a circle."""
+def levels(imports: Imports, package: str) -> dict[str, int]:
+    """How far above the lowest each component of a package stands; needs imports without a cycle."""
     found: dict[str, int] = {}
 
-    def floor(room: str) -> int:
-        if room not in found:
-            below = [floor(target) for target in imports[room] if target.startswith(f"{package}/")]
-            found[room] = 1 + max(below, default=-1)
-        return found[room]
+    def level(component: str) -> int:
+        if component not in found:
+            below = [level(target) for target in imports[component] if target.startswith(f"{package}/")]
+            found[component] = 1 + max(below, default=-1)
+        return found[component]
 
-    for room in imports:
-        if room.startswith(f"{package}/"):
-            floor(room)
+    for component in imports:
+        if component.startswith(f"{package}/"):
+            level(component)
     return found
 
 
 def drawn_arrows(imports: Imports, package: str) -> list[tuple[str, str]]:
     """The imports within a package that do not follow from others."""
     inside = {
-        room: {target for target in targets if target.startswith(f"{package}/")}
-        for room, targets in imports.items()
-        if room.startswith(f"{package}/")
+        component: {target for target in targets if target.startswith(f"{package}/")}
+        for component, targets in imports.items()
+        if component.startswith(f"{package}/")
     }
 
-    def reached(room: str) -> set[str]:
-        return inside[room].union(*(reached(target) for target in inside[room]))
+    def reached(component: str) -> set[str]:
+        return inside[component].union(*(reached(target) for target in inside[component]))
 
     return [
-        (room, target)
-        for room, targets in sorted(inside.items())
+        (component, target)
+        for component, targets in sorted(inside.items())
         for target in sorted(targets)
         if not any(target in reached(other) for other in targets - {target})
     ]
 
 
 def svg() -> str:
-    """The picture of the current imports; raises SystemExit if rooms import each other in a loop."""
-    rooms, imports = rooms_and_imports()
-    if loop := circle(imports):
+    """The picture of the current imports; raises SystemExit if components import each other in a loop."""
+    components, imports = components_and_imports()
+    if loop := import_cycle(imports):
         raise SystemExit(f"These import each other in a loop: {' -> '.join(loop)}.")
     body: list[str] = []
     top = MARGIN
     for package in DRAWN:
-        drawing, height = _package(package, rooms, imports, top)
+        drawing, height = _package(package, components, imports, top)
         body += drawing
         top += height + MARGIN
     width = 2 * MARGIN + COLUMNS * (BOX_WIDTH + GAP_X) + GAP_X
@@ -159,12 +159,14 @@ def svg() -> str:
     return "\n".join([head, f'<rect width="{width}" height="{top}" fill="#ffffff"/>', *body, "</svg>", ""])
 
 
-def _package(package: str, rooms: Mapping[str, Room], imports: Imports, top: int) -> tuple[list[str], int]:
+def _package(
+    package: str, components: Mapping[str, Component], imports: Imports, top: int
+) -> tuple[list[str], int]:
     """One package's frame, arrows and boxes, and the height that they take."""
-    places = _places(floors(imports, package), imports, top + TITLE)
+    places = _places(levels(imports, package), imports, top + TITLE)
     width = COLUMNS * (BOX_WIDTH + GAP_X) + GAP_X
     height = max(y for _, y in places.values()) + BOX_HEIGHT + GAP_Y // 2 - top
-    below = [other for other in PACKAGES if _knows(package, other, imports)]
+    below = [other for other in PACKAGES if _imports_from(package, other, imports)]
     title = package + (f"   imports {', '.join(below)}" if below else "")
     drawing = [
         f'<rect x="{MARGIN}" y="{top}" width="{width}" height="{height}" rx="10" fill="none" '
@@ -176,16 +178,16 @@ def _package(package: str, rooms: Mapping[str, Room], imports: Imports, top: int
         for source, target in drawn_arrows(imports, package)
     ]
     for path, (x, y) in sorted(places.items()):
-        drawing += _box(rooms[path], x, y)
+        drawing += _box(components[path], x, y)
     return drawing, height
 
 
-def _places(floor_of: Mapping[str, int], imports: Imports, top: int) -> dict[str, tuple[float, float]]:
-    """Upper left corners, the top floor first, each room near the middle of those that import it."""
+def _places(level_of: Mapping[str, int], imports: Imports, top: int) -> dict[str, tuple[float, float]]:
+    """Upper left corners, the top level first, each component near the middle of those that import it."""
     places: dict[str, tuple[float, float]] = {}
     y = top
-    for floor in sorted(set(floor_of.values()), reverse=True):
-        row = sorted(path for path, own in floor_of.items() if own == floor)
+    for level in sorted(set(level_of.values()), reverse=True):
+        row = sorted(path for path, own in level_of.items() if own == level)
 
         def wanted(path: str) -> float:
             above = [x for other, (x, _) in places.items() if path in imports[other]]
@@ -201,17 +203,17 @@ def _places(floor_of: Mapping[str, int], imports: Imports, top: int) -> dict[str
     return places
 
 
-def _box(room: Room, x: float, y: float) -> list[str]:
-    lines = _wrapped(room.purpose, 36, 2)
-    size = f"  {room.modules} modules" if room.name.endswith("/") else ""
+def _box(component: Component, x: float, y: float) -> list[str]:
+    lines = _wrapped(component.purpose, 36, 2)
+    size = f"  {component.modules} modules" if component.name.endswith("/") else ""
     texts = [
         f'<text x="{x + 7:g}" y="{y + 26 + 11 * number:g}" font-size="9" fill="#444">{escape(line)}</text>'
         for number, line in enumerate(lines)
     ]
     return [
         f'<rect x="{x:g}" y="{y:g}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="5" '
-        f'fill="{FILLS[room.package]}" stroke="{STROKES[room.package]}"/>',
-        f'<text x="{x + 7:g}" y="{y + 14:g}" font-size="12" font-weight="bold">{escape(room.name)}'
+        f'fill="{FILLS[component.package]}" stroke="{STROKES[component.package]}"/>',
+        f'<text x="{x + 7:g}" y="{y + 14:g}" font-size="12" font-weight="bold">{escape(component.name)}'
         f'<tspan font-size="9" font-weight="normal" fill="#666">{size}</tspan></text>',
         *texts,
     ]
@@ -241,11 +243,11 @@ def _wrapped(text: str, width: int, most: int) -> list[str]:
     return lines
 
 
-def _knows(package: str, other: str, imports: Imports) -> bool:
+def _imports_from(package: str, other: str, imports: Imports) -> bool:
     return package != other and any(
         target.startswith(f"{other}/")
-        for room, targets in imports.items()
-        if room.startswith(f"{package}/")
+        for component, targets in imports.items()
+        if component.startswith(f"{package}/")
         for target in targets
     )
 
@@ -255,12 +257,12 @@ def _room_path(path: Path) -> str:
     return f"{package}/{parts[0]}" if len(parts) == 1 else f"{package}/{parts[0]}/"
 
 
-def _room(path: str, members: Sequence[Path]) -> Room:
+def _component(path: str, members: Sequence[Path]) -> Component:
     package, name = path.split("/", 1)
     face = ROOT / path / "__init__.py" if path.endswith("/") else ROOT / path
     purpose = ast.get_docstring(ast.parse(face.read_text(encoding="utf-8"))) or ""
     modules = sum(member.name != "__init__.py" for member in members)
-    return Room(package, name, purpose.split("\n\n")[0].replace("\n", " "), modules)
+    return Component(package, name, purpose.split("\n\n")[0].replace("\n", " "), modules)
 
 
 def _module_name(package: str, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Imports run one way and in no circle, start-up loads no model library, files stay short."""
+"""Imports run one way and without cycles, start-up loads no model library, files stay short."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_answering_about_a_known_picture_can_do_without_torch() -> None:
 
 @cache
 def the_map() -> ModuleType:
-    """`docs/draw_architecture.py`, which finds the rooms and their imports."""
+    """`docs/draw_architecture.py`, which finds the components and their imports."""
     path = ROOT / "docs" / "draw_architecture.py"
     spec = importlib.util.spec_from_file_location("draw_architecture", path)
     assert spec is not None
@@ -196,14 +196,14 @@ def the_map() -> ModuleType:
     return module
 
 
-def test_no_room_imports_itself_through_others() -> None:
-    _, imports = the_map().rooms_and_imports()
-    assert the_map().circle(imports) == []
+def test_no_component_imports_itself_through_others() -> None:
+    _, imports = the_map().components_and_imports()
+    assert the_map().import_cycle(imports) == []
 
 
-def test_a_circle_would_be_found() -> None:
-    assert the_map().circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
-    assert the_map().circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+def test_a_cycle_would_be_found() -> None:
+    assert the_map().import_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+    assert the_map().import_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_the_map_shows_todays_imports() -> None:
@@ -211,7 +211,7 @@ def test_the_map_shows_todays_imports() -> None:
     assert drawn == the_map().svg(), "run `python docs/draw_architecture.py`, and look at the picture"
 
 
-MUST_NOT_KNOW = {
+MUST_NOT_IMPORT = {
     # A folder, and the folders of which it must not know anything, directly or through others.
     "core/weights/": ("core/language/", "core/vision/", "core/worker/", "core/engine.py"),
     "core/language/": ("core/vision/", "core/worker/", "core/engine.py"),
@@ -245,17 +245,17 @@ MUST_NOT_KNOW = {
 }
 
 
-@pytest.mark.parametrize("room", MUST_NOT_KNOW)
-def test_a_room_knows_nothing_of_those_above_it(room: str) -> None:
-    _, imports = the_map().rooms_and_imports()
-    for strangers in MUST_NOT_KNOW[room]:
-        assert strangers in imports, f"{strangers} is gone; correct MUST_NOT_KNOW"
-    known, waiting = set[str](), [room]
+@pytest.mark.parametrize("component", MUST_NOT_IMPORT)
+def test_a_component_imports_nothing_above_it(component: str) -> None:
+    _, imports = the_map().components_and_imports()
+    for strangers in MUST_NOT_IMPORT[component]:
+        assert strangers in imports, f"{strangers} is gone; correct MUST_NOT_IMPORT"
+    known, waiting = set[str](), [component]
     while waiting:
         for target in imports[waiting.pop()] - known:
             known.add(target)
             waiting.append(target)
-    assert known & set(MUST_NOT_KNOW[room]) == set()
+    assert known & set(MUST_NOT_IMPORT[component]) == set()
 
 
 def python_files() -> list[Path]:
@@ -271,8 +271,8 @@ def test_no_folder_is_a_heap() -> None:
 
 
 def test_every_folder_of_a_package_says_what_it_is_for() -> None:
-    rooms, _ = the_map().rooms_and_imports()
-    assert [path for path, room in rooms.items() if not room.purpose] == []
+    components, _ = the_map().components_and_imports()
+    assert [path for path, component in components.items() if not component.purpose] == []
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
