@@ -85,7 +85,7 @@ def test_a_picture_that_has_changed_leaves_the_older_export_as_it_was(
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UsageError, match="not empty"):
+    with pytest.raises(UsageError, match="neither empty nor"):
         Export.named(f"captions:{tmp_path}")
 
 

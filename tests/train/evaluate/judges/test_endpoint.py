@@ -268,7 +268,7 @@ def test_what_is_no_picture_is_refused_and_not_sent(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("m", "localhost:8000"), "'localhost:8000' is no address"),
+        (("m", "localhost:8000"), "'localhost:8000' is not an endpoint's address"),
         (("m", "http://user:" + KEY + "@host/v1"), "holds a password"),
         ((" ", "http://host/v1"), "no name"),
         (("m", "http://host/v1", "two\nlines"), "no key has"),

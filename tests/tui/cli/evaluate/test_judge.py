@@ -272,7 +272,7 @@ def test_a_judge_that_needs_pictures_is_sent_those_that_were_asked_about(
         (["--base-url", "http://h/v1"], "name that with --judge; without both you judge"),
         (["--judge", "x", "--model", "m", "--name", "ann"], "--name is a person's, and a model judges here"),
         (["--judge", "x"], "Which model of the endpoint?"),
-        (["--judge", "x", "--model", "m", "--base-url", "host"], "'host' is no address of an endpoint"),
+        (["--judge", "x", "--model", "m", "--base-url", "host"], "'host' is not an endpoint's address"),
         (["--judge", "x", "--model", "m", "--max-cost", "1"], "give --input-price and --output-price"),
         (["--judge-bundle", "mini", "--base-url", "http://h/v1"], "contradict each other"),
         (["--judge-bundle", "no-such"], "no-such"),
